@@ -1,0 +1,37 @@
+"""Names, shapes and units of everything that a graph carries: the only place where they are written down.
+
+A graph is a PyG ``HeteroData`` with node type ``ATOM`` and one edge type per relation. Shapes use n_atoms, n_edges (of
+that relation), n_graphs and p = ``OrbitalBasis.max_orbitals``.
+"""
+
+from __future__ import annotations
+
+ATOM = "atom"
+INTRA = "intra"
+INTER = "inter"
+RELATIONS: tuple[str, ...] = (INTRA, INTER)
+
+
+def edge_type(relation: str) -> tuple[str, str, str]:
+    """Return the PyG edge type of a relation name."""
+    return (ATOM, relation, ATOM)
+
+
+# graph level
+CELL = "cell"  # (n_graphs, 3, 3), rows = lattice vectors, Å
+ENERGY = "energy"  # (n_graphs,), eV
+
+# atom level
+POSITIONS = "positions"  # (n_atoms, 3), Å
+NUMBERS = "numbers"  # (n_atoms,) int, atomic numbers
+LAYER = "layer"  # (n_atoms,) int
+FORCES = "forces"  # (n_atoms, 3), eV/Å
+
+# edge level; on-site edges are not edges of the graph: their blocks are atom-level labels
+EDGE_INDEX = "edge_index"  # (2, n_edges) int, row 0 = source j, row 1 = target i
+EDGE_CELL_SHIFT = "edge_cell_shift"  # (n_edges, 3) int; r_ij = positions[source] + shift @ cell − positions[target]
+REVERSE_EDGE = "reverse_edge"  # (n_edges,) int, position of the reverse edge in the same relation
+
+# atom level (on-site) and edge level
+HAMILTONIAN_BLOCKS = "hamiltonian_blocks"  # (n_atoms or n_edges, p, p), eV
+OVERLAP_BLOCKS = "overlap_blocks"  # (n_atoms or n_edges, p, p)

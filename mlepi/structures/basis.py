@@ -1,0 +1,151 @@
+"""The local-orbital basis: which shells an element carries, and the one place that knows orbital orders.
+
+Internally the orbitals of an atom are its shells in the order of the list, and inside a shell of angular momentum l the
+real spherical harmonics of e3nn, m = −l…l, which is (y, z, x) for p. Foreign codes order the functions of a shell
+differently; ``OrbitalBasis.permutation`` is the only translation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.errors import DataError, StructureError, message
+
+SHELL_LETTERS = "spdfg"
+
+ORBITAL_ORDERS: dict[str, dict[int, tuple[int, ...]]] = {
+    # position in the foreign shell of each internal function m = −l…l: foreign_values[order[l]] is in internal order
+    "e3nn": {},
+    # OpenMX: p = x, y, z; d = 3z²−r², x²−y², xy, xz, yz; f = z³, xz², yz², z(x²−y²), xyz, x(x²−3y²), y(3x²−y²)
+    "openmx": {1: (1, 2, 0), 2: (2, 4, 0, 3, 1), 3: (6, 4, 2, 0, 1, 3, 5)},
+}
+"""For each known order and l, the foreign position of every internal function (DeepH's "wiki" order is "e3nn")."""
+
+
+@dataclass(frozen=True)
+class OrbitalBasis:
+    """Shells and orbital radii of every element of a data set.
+
+    Attributes:
+        shells: atomic number → angular momenta of its shells, in the order of the data; C6.0-s2p2 is {6: (0, 0, 1, 1)}.
+        radii: atomic number → radius beyond which its orbitals vanish, Å; a pair overlaps up to the sum of two radii.
+        names: atomic number → name in the code that made it, e.g. "C6.0-s2p2"; for provenance only.
+    """
+
+    shells: Mapping[int, tuple[int, ...]]
+    radii: Mapping[int, float]
+    names: Mapping[int, str]
+
+    def __post_init__(self) -> None:
+        """Normalise the mappings and refuse an empty or inconsistent basis."""
+        shells = {int(z): tuple(int(l) for l in ls) for z, ls in sorted(self.shells.items())}
+        object.__setattr__(self, "shells", shells)
+        object.__setattr__(self, "radii", {int(z): float(r) for z, r in sorted(self.radii.items())})
+        object.__setattr__(self, "names", {int(z): str(n) for z, n in sorted(self.names.items())})
+        if not shells or any(not ls or min(ls) < 0 for ls in shells.values()):
+            raise DataError(
+                message("OrbitalBasis.shells", f"{shells}", "at least one shell l ≥ 0 for every element", "Check the data set.")
+            )
+        if set(self.radii) != set(shells):
+            raise DataError(
+                message("OrbitalBasis.radii", f"elements {sorted(self.radii)}", f"{sorted(shells)}", "Give one radius per element.")
+            )
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers of the basis, ascending."""
+        return tuple(self.shells)
+
+    @property
+    def max_orbitals(self) -> int:
+        """Largest number of orbitals of any element: the padded size of a block."""
+        return max(self.n_orbitals(z) for z in self.shells)
+
+    @property
+    def max_radius(self) -> float:
+        """Largest orbital radius, Å; no pair of atoms further apart than twice this has a block."""
+        return max(self.radii.values())
+
+    def n_orbitals(self, number: int) -> int:
+        """Count the orbitals of one element."""
+        return sum(2 * l + 1 for l in self._shells_of(number))
+
+    def slices(self, number: int) -> list[slice]:
+        """Return the orbital range of every shell of one element."""
+        ends = np.cumsum([2 * l + 1 for l in self._shells_of(number)])
+        return [slice(int(end) - (2 * l + 1), int(end)) for l, end in zip(self.shells[number], ends, strict=True)]
+
+    def counts(self, numbers: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
+        """Count the orbitals of every atom: (n_atoms,) int."""
+        self.check_elements(numbers)
+        return np.array([self.n_orbitals(int(z)) for z in numbers], dtype=np.int64)
+
+    def offsets(self, numbers: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return the first matrix row of every atom, and the matrix size last: (n_atoms + 1,) int."""
+        return np.concatenate([[0], np.cumsum(self.counts(numbers))]).astype(np.int64)
+
+    def mask(self, numbers: Sequence[int] | NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Mark the orbitals that exist in an array padded to ``max_orbitals``: (n_atoms, max_orbitals) bool."""
+        return np.arange(self.max_orbitals)[None, :] < self.counts(numbers)[:, None]
+
+    def permutation(self, number: int, order: str) -> NDArray[np.int64]:
+        """Return p with ``internal[k] = foreign[p[k]]`` for the orbitals of one element.
+
+        Args:
+            number: atomic number.
+            order: name in ``ORBITAL_ORDERS``: "e3nn" (the identity) or "openmx".
+
+        Returns:
+            (n_orbitals,) int; a foreign block B of a pair (a, b) is B[p_a][:, p_b] in internal order.
+
+        Raises:
+            DataError: the order is unknown, or is not tabulated for an l of this element.
+        """
+        if order not in ORBITAL_ORDERS:
+            raise DataError(message("orbital order", repr(order), f"one of {sorted(ORBITAL_ORDERS)}", "Name a known order."))
+        table = ORBITAL_ORDERS[order]
+        permutation: list[int] = []
+        for l, shell in zip(self._shells_of(number), self.slices(number), strict=True):
+            if order != "e3nn" and l > 0 and l not in table:
+                raise DataError(message(f"orbital order {order!r}", f"a shell with l = {l}", f"l ≤ {max(table)}", "Add the order."))
+            permutation += [shell.start + k for k in table.get(l, tuple(range(2 * l + 1)))]
+        return np.array(permutation, dtype=np.int64)
+
+    def check_elements(self, numbers: Sequence[int] | NDArray[np.integer]) -> None:
+        """Raise ``StructureError`` when a structure contains an element that has no basis."""
+        missing = sorted({int(z) for z in numbers} - set(self.shells))
+        if missing:
+            raise StructureError(
+                message(
+                    "structure",
+                    f"atomic numbers {missing}",
+                    f"only elements of the basis, {list(self.shells)}",
+                    "Use a checkpoint or data set that covers these elements.",
+                )
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain Python data (JSON-able, string keys) from which ``from_dict`` rebuilds the basis."""
+        return {
+            "shells": {str(z): list(ls) for z, ls in self.shells.items()},
+            "radii": {str(z): r for z, r in self.radii.items()},
+            "names": {str(z): n for z, n in self.names.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> OrbitalBasis:
+        """Rebuild a basis from ``to_dict``."""
+        return cls(
+            shells={int(z): tuple(ls) for z, ls in data["shells"].items()},
+            radii={int(z): float(r) for z, r in data["radii"].items()},
+            names={int(z): str(n) for z, n in data.get("names", {}).items()},
+        )
+
+    def _shells_of(self, number: int) -> tuple[int, ...]:
+        self.check_elements([number])
+        return self.shells[int(number)]
