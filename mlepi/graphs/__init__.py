@@ -1,0 +1,1 @@
+"""Graphs: field names, neighbour lists, Atoms → HeteroData, real-space block matrices."""

@@ -1,0 +1,126 @@
+"""Structure → heterogeneous graph: intralayer and interlayer edges with their own cutoffs, and labels if there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.typing import NDArray
+from torch_geometric.data import HeteroData
+
+from mlepi.errors import ConfigError, DataError, message
+from mlepi.graphs import fields
+from mlepi.graphs.neighbours import find_edges
+from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
+from mlepi.structures.layers import get_layers
+
+
+class AtomGraph(HeteroData):
+    """``HeteroData`` whose reverse-edge positions stay right when graphs are batched."""
+
+    def __inc__(self, key: str, value: Any, store: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Shift reverse-edge positions by the number of edges of the relation."""
+        if key == fields.REVERSE_EDGE:
+            return store[fields.EDGE_INDEX].shape[1]
+        return super().__inc__(key, value, store, *args, **kwargs)
+
+    def __cat_dim__(self, key: str, value: Any, store: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Concatenate reverse-edge positions along their only axis."""
+        if key == fields.REVERSE_EDGE:
+            return 0
+        return super().__cat_dim__(key, value, store, *args, **kwargs)
+
+
+def build_graph(
+    atoms: Atoms,
+    cutoffs: Mapping[str, float],
+    labels: LabelledStructure | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> AtomGraph:
+    """Build the heterogeneous graph of a structure.
+
+    Args:
+        atoms: structure; the layer of each atom is taken from ``atoms.arrays["layer"]`` or found.
+        cutoffs: relation → cutoff, Å, for every name in ``fields.RELATIONS``.
+        labels: energies, forces and blocks to store with it; its edge list may be shorter than the graph's (missing
+            blocks are zero) but not longer by a block above ``LOST_BLOCK_TOLERANCE``.
+        dtype: floating-point type of the graph's tensors.
+
+    Returns:
+        Graph with the fields of ``mlepi.graphs.fields``.
+
+    Raises:
+        ConfigError: a relation has no cutoff.
+        StructureError: the structure cannot be used.
+        DataError: a labelled block lies outside the graph.
+    """
+    if set(cutoffs) != set(fields.RELATIONS):
+        raise ConfigError(message("graph.cutoffs", f"{sorted(cutoffs)}", f"{list(fields.RELATIONS)}", "Give one cutoff per relation."))
+    layer = get_layers(atoms)
+    edge_index, shift = find_edges(atoms, max(cutoffs.values()))
+    vectors = atoms.positions[edge_index[0]] + shift @ atoms.cell.array - atoms.positions[edge_index[1]]
+    length = np.linalg.norm(vectors, axis=1)
+    same_layer = layer[edge_index[0]] == layer[edge_index[1]]
+    graph = AtomGraph()
+    graph[fields.CELL] = torch.as_tensor(atoms.cell.array[None], dtype=dtype)
+    graph[fields.ATOM][fields.POSITIONS] = torch.as_tensor(atoms.positions, dtype=dtype)
+    graph[fields.ATOM][fields.NUMBERS] = torch.as_tensor(atoms.numbers, dtype=torch.long)
+    graph[fields.ATOM][fields.LAYER] = torch.as_tensor(layer, dtype=torch.long)
+    graph[fields.ATOM].num_nodes = len(atoms)
+    for relation in fields.RELATIONS:
+        chosen = (same_layer if relation == fields.INTRA else ~same_layer) & (length < cutoffs[relation])
+        store = graph[fields.edge_type(relation)]
+        store[fields.EDGE_INDEX] = torch.as_tensor(edge_index[:, chosen])
+        store[fields.EDGE_CELL_SHIFT] = torch.as_tensor(shift[chosen])
+        store[fields.REVERSE_EDGE] = torch.as_tensor(reverse_edges(edge_index[:, chosen], shift[chosen]))
+    if labels is not None:
+        _add_labels(graph, labels, dtype)
+    return graph
+
+
+def _add_labels(graph: AtomGraph, labels: LabelledStructure, dtype: torch.dtype) -> None:
+    if labels.energy is not None:
+        graph[fields.ENERGY] = torch.tensor([labels.energy], dtype=torch.float64)
+    if labels.forces is not None:
+        graph[fields.ATOM][fields.FORCES] = torch.as_tensor(labels.forces, dtype=dtype)
+    if labels.hamiltonian_blocks is None or labels.edge_index is None or labels.edge_cell_shift is None:
+        return
+    position = {key: e for e, key in enumerate(_edge_keys(labels.edge_index, labels.edge_cell_shift))}
+    used = np.zeros(labels.edge_index.shape[1], dtype=bool)
+    n_atoms = graph[fields.ATOM].num_nodes
+    on_site = np.stack([np.arange(n_atoms), np.arange(n_atoms)])
+    places = [(graph[fields.ATOM], on_site, np.zeros((n_atoms, 3), dtype=np.int64))]
+    for relation in fields.RELATIONS:
+        store = graph[fields.edge_type(relation)]
+        places.append((store, store[fields.EDGE_INDEX].numpy(), store[fields.EDGE_CELL_SHIFT].numpy()))
+    for store, edge_index, shift in places:
+        found = np.array([position.get(key, -1) for key in _edge_keys(edge_index, shift)], dtype=np.int64)
+        used[found[found >= 0]] = True
+        for name, blocks in (
+            (fields.HAMILTONIAN_BLOCKS, labels.hamiltonian_blocks),
+            (fields.OVERLAP_BLOCKS, labels.overlap_blocks),
+        ):
+            if blocks is not None:
+                chosen = np.where((found >= 0)[:, None, None], blocks[found], 0.0)
+                store[name] = torch.as_tensor(chosen, dtype=dtype)
+    lost = np.abs(labels.hamiltonian_blocks[~used]).max(initial=0.0)
+    if lost > LOST_BLOCK_TOLERANCE:
+        raise DataError(
+            message(
+                f"structure {labels.name!r}",
+                f"a Hamiltonian element of {lost:.2e} eV outside the graph's cutoffs",
+                f"at most {LOST_BLOCK_TOLERANCE} eV",
+                "Raise graph.cutoffs to the range of the basis.",
+            )
+        )
+
+
+LOST_BLOCK_TOLERANCE = 1e-3
+"""Largest Hamiltonian element (eV) that a graph may leave out because its pair is beyond the cutoff."""
+
+
+def _edge_keys(edge_index: NDArray[np.int64], shift: NDArray[np.int64]) -> list[tuple[int, ...]]:
+    return list(map(tuple, np.concatenate([edge_index, shift.T]).T.tolist()))

@@ -1,0 +1,53 @@
+"""Periodic neighbour lists in the package's edge convention."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+from vesin import NeighborList
+
+from mlepi.errors import StructureError, message
+
+MINIMUM_DISTANCE = 0.5
+"""Two atoms closer than this (Å) are taken for a mistake in the structure."""
+
+
+def find_edges(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find all ordered pairs closer than a cutoff, without on-site pairs, sorted by target, then source, then shift.
+
+    Args:
+        atoms: structure; positions need not be wrapped into the cell.
+        cutoff: Å.
+
+    Returns:
+        ``edge_index`` (2, n_edges), row 0 = source j, row 1 = target i, and ``edge_cell_shift`` (n_edges, 3), with edge
+        vector r_j + shift·cell − r_i. Both directions of every pair are present.
+
+    Raises:
+        StructureError: no atoms, non-finite positions, or atoms closer than ``MINIMUM_DISTANCE``.
+    """
+    if len(atoms) == 0 or not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
+        raise StructureError(message("structure", "no atoms or non-finite coordinates", "a finite structure", "Check the file."))
+    if bool(np.all(atoms.pbc)) and abs(atoms.cell.volume) < 1e-6:
+        raise StructureError(message("structure", "a cell without volume", "three independent lattice vectors", "Set the cell."))
+    target, source, shift, distance = NeighborList(cutoff=cutoff, full_list=True).compute(
+        points=np.ascontiguousarray(atoms.positions),
+        box=np.ascontiguousarray(atoms.cell.array),
+        periodic=np.asarray(atoms.pbc, dtype=bool),
+        quantities="ijSd",
+    )
+    if len(distance) and float(distance.min()) < MINIMUM_DISTANCE:
+        closest = int(np.argmin(distance))
+        raise StructureError(
+            message(
+                "structure",
+                f"atoms {int(target[closest])} and {int(source[closest])} {float(distance[closest]):.3f} Å apart",
+                f"at least {MINIMUM_DISTANCE} Å",
+                "Check positions, cell and units (Å).",
+            )
+        )
+    shift = np.asarray(shift, dtype=np.int64)
+    source, target = np.asarray(source, dtype=np.int64), np.asarray(target, dtype=np.int64)
+    order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], source, target))
+    return np.stack([source[order], target[order]]), shift[order]
