@@ -1,0 +1,48 @@
+# One command each: make demo · make test · make lint · make format · make clean
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+DEMO_OUTPUT ?= outputs/demo
+
+.PHONY: demo test lint format clean help
+
+help:
+	@echo "make demo    temperature-dependent bands and Fermi velocity of bilayer graphene from the shipped checkpoints"
+	@echo "make test    lint, then the whole test suite on $(WORKERS) processes"
+	@echo "make lint    ruff and mypy"
+	@echo "make format  rewrite the sources in the house style"
+	@echo "make clean   remove caches and build products; the environment $(VENV) and the outputs stay"
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mlepi needs Python 3.11 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps say which set of packages the environment holds; the development set contains the other one.
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(VENV)/installed-run $@
+
+$(VENV)/installed-run: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+demo: $(VENV)/installed-run
+	$(BIN)/python infer.py experiment=demo hydra.run.dir=$(DEMO_OUTPUT)
+	@echo "Plots, records and report: $(abspath $(DEMO_OUTPUT))"
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,156 @@
+"""The architecture as tests: imports go down only, sources are safe and portable, no package is listed in vain."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "mlepi"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = [path for path in (ROOT / "train.py", ROOT / "infer.py") if path.exists()]
+TEXT_FILES = [
+    path
+    for pattern in ("*.py", "*.md", "*.toml", "*.txt", "conf/**/*.yaml", "docs/**/*.md", "mlepi/**/*.py", "tests/**/*.py")
+    for path in ROOT.glob(pattern)
+]
+
+# A room imports only from lower numbers; rooms of one number never import each other.
+ROOM_ORDER = {
+    "units": 0,
+    "errors": 0,
+    "structures": 1,
+    "physics": 1,
+    "graphs": 2,
+    "models": 3,
+    "predictors": 4,
+    "results": 4,
+    "checkpoint": 5,
+    "training": 6,
+    "pipeline": 6,
+    "plots": 7,
+    "__init__": 8,  # the public API, a door to all rooms
+}
+
+# Import name → distribution name, where they differ.
+DISTRIBUTIONS = {"hydra": "hydra-core", "torch_geometric": "torch-geometric"}
+# Listed although no source imports them: phonopy calls symfc when it is asked for that solver.
+CALLED_THROUGH_OTHERS = {"symfc"}
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts)
+
+
+def imported_modules(path: Path) -> list[tuple[str, int]]:
+    """All imported modules with their lines, also those inside functions and TYPE_CHECKING blocks."""
+    package = module_of(path).split(".")[:-1]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            # `from mlepi import physics` names a room in the alias, not in the module.
+            found += [(f"{module}.{alias.name}" if module == "mlepi" else module, node.lineno) for alias in node.names]
+    return found
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_every_room_has_a_place_in_the_order():
+    rooms = {room_of(module_of(path)) for path in SOURCES}
+    assert rooms <= set(ROOM_ORDER), "a new room needs a number here and in DESIGN"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_imports_go_down_only(path):
+    own = room_of(module_of(path))
+    wrong = [
+        f"line {line}: {own} imports {module}"
+        for module, line in imported_modules(path)
+        if module.split(".")[0] == "mlepi"
+        and room_of(module) in ROOM_ORDER
+        and room_of(module) != own
+        and ROOM_ORDER[room_of(module)] >= ROOM_ORDER[own]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_frameworks_stay_in_their_rooms(path):
+    room = room_of(module_of(path))
+    tops = {module.split(".")[0] for module, _ in imported_modules(path)}
+    if room not in {"training", "pipeline"}:
+        assert not tops & {"lightning", "pytorch_lightning", "torchmetrics", "wandb"}
+    if room not in {"training", "pipeline", "checkpoint"}:
+        assert not tops & {"hydra", "omegaconf"}
+    if room == "models":
+        assert not tops & {"pathlib", "io", "h5py", "json", "ase"}, "networks read no files"
+    if room in {"structures", "physics", "units", "errors"}:
+        assert "torch_geometric" not in tops
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *SCRIPTS], ids=name_of)
+def test_no_unsafe_calls(path):
+    wrong = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            call = ast.unparse(node.func)
+            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            if call in {"eval", "exec"} or call.startswith(("pickle.", "dill.", "joblib.")):
+                wrong.append(f"line {node.lineno}: {call}")
+            if call == "torch.load" and keywords.get("weights_only") != "True":
+                wrong.append(f"line {node.lineno}: torch.load without weights_only=True")
+            if call in {"np.load", "numpy.load"} and keywords.get("allow_pickle", "False") != "False":
+                wrong.append(f"line {node.lineno}: {call} with allow_pickle")
+            if call == "torch.set_default_dtype":
+                wrong.append(f"line {node.lineno}: process-wide {call}")
+        if isinstance(node, ast.Assert):
+            wrong.append(f"line {node.lineno}: assert outside the tests")
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", [path for path in TEXT_FILES if path != Path(__file__)], ids=name_of)
+def test_no_machine_paths(path):
+    found = re.findall(r"(?:/home/|/Users/|/work/|/root/|/tmp/|[A-Z]:\\)\w*", path.read_text(encoding="utf-8"))
+    assert not found
+
+
+def test_every_listed_package_is_used():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    listed = {re.split(r"[^\w-]", requirement, maxsplit=1)[0] for requirement in project["dependencies"]}
+    imported = {module.split(".")[0] for path in [*SOURCES, *SCRIPTS] for module, _ in imported_modules(path)}
+    used = {DISTRIBUTIONS.get(name, name) for name in imported - set(sys.stdlib_module_names) - {"mlepi"}}
+    assert used <= listed, "imported but not in pyproject.toml"
+    assert listed - used <= CALLED_THROUGH_OTHERS, "in pyproject.toml but never imported"
+
+
+def test_every_listed_package_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    listed = {re.split(r"[^\w-]", requirement, maxsplit=1)[0] for requirement in requirements}
+    lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    assert listed <= {line.split("==")[0] for line in lines}
+
+
+def test_importing_the_package_is_quick_and_quiet():
+    """`import mlepi` must not pull in the heavy frameworks, so that `--help` answers at once."""
+    code = "import sys, mlepi; print(sorted({'torch', 'lightning', 'e3nn', 'torch_geometric'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+    assert not run.stderr
