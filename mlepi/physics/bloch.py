@@ -31,27 +31,28 @@ class BlochPattern:
 
     Attributes:
         n_orbitals: size of H(k).
-        elements: (n_elements,) int, positions in the flattened blocks of the elements that exist (not padding).
-        flat: (n_elements,) int, row·n_orbitals + column of each of them in H(k).
-        edges: (n_elements,) int, position of its cell shift in ``shifts``.
+        elements: (n_elements,) int, positions in the flattened blocks of the elements that exist (not padding), ordered
+            by their place in H(k).
+        starts: (n_places,) int, where the elements of each place begin; several images of one pair share a place.
+        places: (n_places,) int, row·n_orbitals + column of every place in H(k), ascending.
+        shift_of_element: (n_elements,) int, position of its cell shift in ``shifts``.
         shifts: (n_shifts, 3) int, the different cell shifts.
         n_edges: number of edges, to check the blocks against.
     """
 
     n_orbitals: int
     elements: NDArray[np.int64]
-    flat: NDArray[np.int64]
-    edges: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    places: NDArray[np.int64]
+    shift_of_element: NDArray[np.int64]
     shifts: NDArray[np.int64]
     n_edges: int
 
-    def phases(self, kpoint: ArrayLike) -> NDArray[np.complex128]:
-        """Return e^{2πi k·R} of every element: (n_elements,) complex; real at time-reversal invariant k."""
+    def phases(self, kpoint: ArrayLike) -> NDArray[Any]:
+        """Return e^{2πi k·R} of every cell shift: (n_shifts,); real dtype at time-reversal invariant k."""
         turns = self.shifts @ np.asarray(kpoint, dtype=np.float64)
         phases = np.exp(2j * np.pi * turns)
-        if np.all(np.abs(2.0 * turns - np.round(2.0 * turns)) < 1e-12):
-            phases = np.round(phases.real) + 0j
-        return phases[self.edges]
+        return np.round(phases.real) if np.all(np.abs(2.0 * turns - np.round(2.0 * turns)) < 1e-12) else phases
 
     def dense(self, blocks: NDArray[np.floating], kpoint: ArrayLike) -> NDArray[np.complex128]:
         """Sum the blocks to a dense matrix.
@@ -63,21 +64,20 @@ class BlochPattern:
         Returns:
             (n_orbitals, n_orbitals) complex.
         """
-        values = self._values(blocks)
-        phases = self.phases(kpoint)
-        n = self.n_orbitals
-        matrix = np.empty((n, n), dtype=np.complex128)
-        matrix.real = np.bincount(self.flat, weights=values * phases.real, minlength=n * n).reshape(n, n)
-        matrix.imag = (
-            np.bincount(self.flat, weights=values * phases.imag, minlength=n * n).reshape(n, n) if phases.imag.any() else 0.0
-        )
-        return matrix
+        matrix = np.zeros(self.n_orbitals**2, dtype=np.complex128)
+        matrix[self.places] = self._sums(blocks, kpoint)
+        return matrix.reshape(self.n_orbitals, self.n_orbitals)
 
     def sparse(self, blocks: NDArray[np.floating], kpoint: ArrayLike) -> Any:
         """Sum the blocks to a ``scipy.sparse.csr_array`` (n_orbitals, n_orbitals) complex; arguments as ``dense``."""
-        n = self.n_orbitals
-        values = self._values(blocks) * self.phases(kpoint)
-        return scipy.sparse.coo_array((values, (self.flat // n, self.flat % n)), shape=(n, n)).tocsr()
+        rows, columns = np.divmod(self.places, self.n_orbitals)
+        begins = np.searchsorted(rows, np.arange(self.n_orbitals + 1))
+        sums = self._sums(blocks, kpoint).astype(np.complex128)
+        return scipy.sparse.csr_array((sums, columns, begins), shape=(self.n_orbitals, self.n_orbitals))
+
+    def _sums(self, blocks: NDArray[np.floating], kpoint: ArrayLike) -> NDArray[Any]:
+        phased = self._values(blocks) * self.phases(kpoint)[self.shift_of_element]
+        return phased if len(self.places) == len(phased) else np.add.reduceat(phased, self.starts)
 
     def _values(self, blocks: NDArray[np.floating]) -> NDArray[np.float64]:
         if blocks.ndim != 3 or blocks.shape[0] != self.n_edges:
@@ -127,14 +127,18 @@ def build_bloch_pattern(
                 "Pad the blocks to the largest basis.",
             )
         )
+    n_orbitals = int(offsets[-1])
     orbital = np.arange(block_size)
     exists = (orbital[:, None] < counts[target][:, None, None]) & (orbital[None, :] < counts[source][:, None, None])
+    place = (offsets[target][:, None] + orbital)[:, :, None] * n_orbitals + (offsets[source][:, None] + orbital)[:, None, :]
     elements = np.flatnonzero(exists)
-    edges, rows, columns = np.unravel_index(elements, exists.shape)
-    n_orbitals = int(offsets[-1])
-    flat = (offsets[target[edges]] + rows) * n_orbitals + offsets[source[edges]] + columns
+    place = place.reshape(-1)[elements]
+    order = np.argsort(place, kind="stable")
+    elements, place = elements[order], place[order]
+    starts = np.flatnonzero(np.diff(place, prepend=-1))
     shifts, shift_of_edge = np.unique(np.asarray(edge_cell_shift, dtype=np.int64).reshape(-1, 3), axis=0, return_inverse=True)
-    return BlochPattern(n_orbitals, elements, flat, shift_of_edge.reshape(-1)[edges], shifts, source.size)
+    shift_of_element = shift_of_edge.reshape(-1)[elements // block_size**2]
+    return BlochPattern(n_orbitals, elements, starts, place[starts], shift_of_element, shifts, source.size)
 
 
 def bloch_sum(
