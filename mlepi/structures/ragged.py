@@ -1,0 +1,147 @@
+"""Orbital blocks in one direction and of different sizes: how flat arrays on disk become padded blocks in memory, and back.
+
+In memory every block is padded to ``OrbitalBasis.max_orbitals`` and both directions of a pair are present. On disk one
+direction is kept, the one with R > 0 lexicographically or R = 0 and target ≤ source, and every block is a stretch of a
+flat array, row-major, without padding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.errors import DataError, message
+from mlepi.structures.basis import OrbitalBasis
+from mlepi.structures.labelled_structure import reverse_edges
+
+
+def select_one_direction(edge_index: NDArray[np.integer], edge_cell_shift: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Mark the edges that stand on disk: R > 0 lexicographically, or R = 0 and target ≤ source.
+
+    Args:
+        edge_index: (2, n_edges) int, source and target atoms, both directions.
+        edge_cell_shift: (n_edges, 3) int.
+
+    Returns:
+        (n_edges,) bool; on-site edges are marked.
+    """
+    x, y, z = np.asarray(edge_cell_shift, dtype=np.int64).T
+    positive = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
+    home = (x == 0) & (y == 0) & (z == 0)
+    return np.asarray(positive | (home & (edge_index[1] <= edge_index[0])))
+
+
+def restore_both_directions(
+    edge_index: NDArray[np.integer], edge_cell_shift: NDArray[np.integer], *blocks: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.floating]]]:
+    """Append the reverse of every edge that is not on-site; its blocks are the transposed ones.
+
+    Args:
+        edge_index: (2, n_edges) int, source and target atoms, one direction of every pair and all on-site edges.
+        edge_cell_shift: (n_edges, 3) int.
+        blocks: any number of (n_edges, p, p) arrays, rows = orbitals of the target.
+
+    Returns:
+        The edge list, the shifts and the blocks with both directions; on-site blocks are made exactly symmetric.
+    """
+    edge_index, edge_cell_shift = np.asarray(edge_index, dtype=np.int64), np.asarray(edge_cell_shift, dtype=np.int64)
+    onsite = (edge_index[0] == edge_index[1]) & ~edge_cell_shift.any(axis=1)
+    complete = []
+    for block in blocks:
+        transposed = block.transpose(0, 2, 1)
+        forward = np.where(onsite[:, None, None], 0.5 * (block + transposed), block)
+        complete.append(np.concatenate([forward, transposed[~onsite]]))
+    return (
+        np.concatenate([edge_index, edge_index[::-1, ~onsite]], axis=1),
+        np.concatenate([edge_cell_shift, -edge_cell_shift[~onsite]]),
+        complete,
+    )
+
+
+def flatten_blocks(blocks: NDArray[np.floating], n_rows: NDArray[np.int64], n_columns: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Concatenate padded blocks without their padding, row-major.
+
+    Args:
+        blocks: (n_blocks, p, p).
+        n_rows: (n_blocks,) int, rows of each block that exist.
+        n_columns: (n_blocks,) int, columns of each block that exist.
+
+    Returns:
+        (Σ n_rows·n_columns,), of the same dtype; block b starts at ``block_offsets(n_rows, n_columns)[b]``.
+    """
+    offsets = block_offsets(n_rows, n_columns)
+    values = np.empty(offsets[-1], dtype=blocks.dtype)
+    for rows, columns, members, places in _size_groups(n_rows, n_columns, offsets):
+        values[places] = blocks[members, :rows, :columns].reshape(len(members), -1)
+    return values
+
+
+def pad_blocks(
+    values: NDArray[np.floating], n_rows: NDArray[np.int64], n_columns: NDArray[np.int64], size: int
+) -> NDArray[np.float64]:
+    """Undo ``flatten_blocks``: zero-padded blocks (n_blocks, size, size), float64."""
+    offsets = block_offsets(n_rows, n_columns)
+    if len(values) != offsets[-1]:
+        raise DataError(message("flat blocks", f"{len(values)} values", f"{offsets[-1]}", "Check the basis of the data set."))
+    blocks = np.zeros((len(n_rows), size, size))
+    for rows, columns, members, places in _size_groups(n_rows, n_columns, offsets):
+        blocks[members, :rows, :columns] = values[places].reshape(-1, rows, columns)
+    return blocks
+
+
+def block_offsets(n_rows: NDArray[np.int64], n_columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where every block starts in the flat array, and the total last: (n_blocks + 1,) int."""
+    return np.concatenate([[0], np.cumsum(n_rows * n_columns)]).astype(np.int64)
+
+
+def check_blocks(
+    where: str,
+    basis: OrbitalBasis,
+    numbers: NDArray[np.integer],
+    edge_index: NDArray[np.int64],
+    edge_cell_shift: NDArray[np.int64],
+    blocks: NDArray[np.floating],
+    tolerance: float = 1e-5,
+) -> None:
+    """Raise ``DataError`` unless blocks are finite, well-shaped, Hermitian and zero outside their orbitals.
+
+    Args:
+        where: name of the structure and quantity, for the message.
+        basis: orbital basis.
+        numbers: (n_atoms,) int, atomic numbers.
+        edge_index: (2, n_edges) int, both directions and on-site edges.
+        edge_cell_shift: (n_edges, 3) int.
+        blocks: (n_edges, max_orbitals, max_orbitals), eV or dimensionless.
+        tolerance: largest allowed |block(j → i, R) − block(i → j, −R)ᵀ|, relative to the largest element or 1.
+    """
+    p = basis.max_orbitals
+    if blocks.shape != (edge_index.shape[1], p, p):
+        expected = f"({edge_index.shape[1]}, {p}, {p})"
+        raise DataError(message(where, f"blocks of shape {blocks.shape}", expected, "Pad blocks to basis.max_orbitals."))
+    if not np.isfinite(blocks).all():
+        raise DataError(
+            message(where, "a block with NaN or infinity", "finite numbers", "Remove the structure or read it again.")
+        )
+    mask = basis.mask(numbers)
+    exists = mask[edge_index[1]][:, :, None] & mask[edge_index[0]][:, None, :]
+    if np.any(blocks[~exists] != 0.0):
+        raise DataError(message(where, "values in the padding of a block", "zeros there", "Check the basis and the atom order."))
+    asymmetry = float(np.abs(blocks - blocks[reverse_edges(edge_index, edge_cell_shift)].transpose(0, 2, 1)).max(initial=0.0))
+    limit = tolerance * max(1.0, float(np.abs(blocks).max(initial=0.0)))
+    if asymmetry > limit:
+        raise DataError(
+            message(
+                where, f"|H − Hᵀ| up to {asymmetry:.2e}", f"at most {limit:.0e}", "Check the order of atoms, cells and orbitals."
+            )
+        )
+
+
+def _size_groups(
+    n_rows: NDArray[np.int64], n_columns: NDArray[np.int64], offsets: NDArray[np.int64]
+) -> list[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]]:
+    """Group blocks by size: rows, columns, the blocks (m,), and the places of their values (m, rows·columns)."""
+    groups = []
+    for rows, columns in np.unique(np.stack([n_rows, n_columns], axis=1), axis=0).tolist():
+        members = np.flatnonzero((n_rows == rows) & (n_columns == columns))
+        groups.append((rows, columns, members, offsets[members, None] + np.arange(rows * columns)[None, :]))
+    return groups

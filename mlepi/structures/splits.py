@@ -1,0 +1,130 @@
+"""Named, stored splits of a data set by structure: made once from names and a seed, written to JSON, checked on use.
+
+The order of the structures inside a stratum is that of SHA-256(seed, name): it depends on nothing but these two, so neither on
+the order of files nor on a random generator's version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlepi.errors import DataError, message
+
+FORMAT = "mlepi-split"
+FORMAT_VERSION = 1
+
+
+def make_split(
+    names: Iterable[str], fractions: Mapping[str, float], seed: int, strata: Mapping[str, str] | None = None
+) -> dict[str, list[str]]:
+    """Distribute structures over subsets, each stratum in the given proportions.
+
+    Structures are taken stratum by stratum; each goes to the subset that lags most behind its fraction of those taken so far, so
+    that the counts are within one of the fractions for the whole and within two for every stratum.
+
+    Args:
+        names: unique names of the structures, in any order.
+        fractions: subset → fraction, e.g. {"train": 0.6, "val": 0.2, "test": 0.2}; they sum to 1.
+        seed: any integer.
+        strata: name → stratum, e.g. how a structure was made; None for one stratum.
+
+    Returns:
+        Subset → sorted names.
+
+    Raises:
+        DataError: names repeat, fractions do not sum to 1, a stratum is missing, or a subset stays empty.
+    """
+    names = sorted(names)
+    if len(set(names)) != len(names):
+        raise DataError(message("split", "a name twice", "unique names", "Rename one of the structures."))
+    if min(fractions.values(), default=0.0) <= 0.0 or abs(sum(fractions.values()) - 1.0) > 1e-9:
+        raise DataError(message("split fractions", f"{dict(fractions)}", "positive numbers with sum 1", "Correct the fractions."))
+    missing = sorted(set(names) - set(strata)) if strata is not None else []
+    if missing:
+        raise DataError(message("split strata", f"none for {_some(missing)}", "one per structure", "Complete the strata."))
+
+    def draw(name: str) -> tuple[str, str]:
+        stratum = "" if strata is None else strata[name]
+        return stratum, hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+    split: dict[str, list[str]] = {subset: [] for subset in fractions}
+    for taken, name in enumerate(sorted(names, key=draw), start=1):
+        lag = {subset: fractions[subset] * taken - len(members) for subset, members in split.items()}
+        split[max(lag, key=lambda subset: lag[subset])].append(name)
+    empty = [subset for subset, members in split.items() if not members]
+    if empty:
+        raise DataError(
+            message("split", f"no structure in {empty}", "at least one in each", "Add structures or change fractions.")
+        )
+    return {subset: sorted(members) for subset, members in split.items()}
+
+
+def write_split(path: str | Path, split: Mapping[str, Iterable[str]], provenance: Mapping[str, Any]) -> None:
+    """Write a split as JSON; the file appears complete or not at all.
+
+    Args:
+        path: file to write.
+        split: subset → names.
+        provenance: seed, fractions, strata and data set; plain Python data.
+    """
+    path = Path(path)
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "provenance": dict(provenance),
+        "split": {subset: list(members) for subset, members in split.items()},
+    }
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def read_split(path: str | Path, names: Iterable[str]) -> dict[str, list[str]]:
+    """Read a split and check that it distributes exactly the structures of a data set.
+
+    Args:
+        path: file written by ``write_split``.
+        names: names of the structures in the data set, in any order.
+
+    Returns:
+        Subset → names.
+
+    Raises:
+        DataError: the file is missing or not a split, a structure is in two subsets, is unknown, or is in none.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        split = {str(subset): [str(name) for name in members] for subset, members in content["split"].items()}
+        version = (content["format"], content["format_version"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            message(str(path), f"no readable split ({error})", f"JSON of format {FORMAT}", "Make it with write_split.")
+        ) from error
+    if version != (FORMAT, FORMAT_VERSION):
+        raise DataError(message(str(path), f"format {version}", f"{(FORMAT, FORMAT_VERSION)}", "Make it with write_split."))
+    used = Counter(name for subset in split.values() for name in subset)
+    known = set(names)
+    problems = {
+        "in two subsets": sorted(name for name, times in used.items() if times > 1),
+        "not in the data set": sorted(set(used) - known),
+        "in no subset": sorted(known - set(used)),
+    }
+    found = "; ".join(f"{_some(wrong)} {what}" for what, wrong in problems.items() if wrong)
+    if found:
+        raise DataError(
+            message(str(path), found, "every structure of the data set once", "Use the split made for this data set.")
+        )
+    return split
+
+
+def _some(names: list[str]) -> str:
+    """Name up to three structures and count the rest."""
+    rest = len(names) - 3
+    return ", ".join(repr(name) for name in names[:3]) + (f" and {rest} more" if rest > 0 else "")
