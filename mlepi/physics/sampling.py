@@ -1,0 +1,287 @@
+"""Thermal displacements of a harmonic crystal: u = M^{-1/2} C(T)^{1/2} z with z ~ N(0, 1).
+
+C = f(D) is a function of the mass-scaled dynamical matrix of the supercell, with the variance of a mode of angular frequency ω
+(Wang, Duan, Lin, arXiv:2602.23084, Eq. 2)
+
+    σ²(T) = ħ/(2ω) · coth(ħω / 2k_BT)   (quantum),   k_BT/ω²   (classical),
+
+in amu·Å². The root is the symmetric one: it does not depend on the choice of degenerate eigenvectors and is smooth in T, and
+because z is the same at every temperature, differences between temperatures have little noise. By translation symmetry
+C is block-diagonal in the wave vectors commensurate with the supercell, and is applied by fast Fourier transforms. The three
+translations, t_α ∝ √m, are projected out exactly, whatever their spurious frequencies.
+
+Atoms of the supercell are in the order of ``atoms.repeat`` (see ``phonons``). A sampler is anything that makes normals z;
+``draw_normals`` is plain Monte Carlo with one seed per snapshot, so that an ensemble grows without changing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.physics.phonons import ForceConstants
+from mlepi.units import BOLTZMANN, FORCE_CONSTANT_TO_THZ, HBAR2_PER_AMU, PLANCK, THZ_TO_INVERSE_CM
+
+Statistics = Literal["quantum", "classical"]
+ImaginaryModes = Literal["error", "freeze", "floor"]
+
+SOFTEST_FREQUENCY = 1e-3
+"""THz; a mode below this that is not a translation has no finite harmonic amplitude and counts as imaginary."""
+
+
+@dataclass(frozen=True)
+class NormalModes:
+    """Normal modes of a supercell by wave vector, the translations apart.
+
+    Attributes:
+        supercell: number of cells along each lattice vector.
+        masses: (n_atoms,), amu, of one cell.
+        qpoints: (n_qpoints, 3), fractional, all wave vectors commensurate with the supercell; the first is Γ.
+        frequencies: (n_qpoints, 3 n_atoms), THz, imaginary shown negative; exactly 0 for the three translations.
+        eigenvectors: (n_qpoints, 3 n_atoms, 3 n_atoms) complex, columns are modes, orthonormal, phase e^{2πi q·R}.
+        translations: (n_qpoints, 3 n_atoms) bool; the first three modes of Γ.
+    """
+
+    supercell: tuple[int, int, int]
+    masses: NDArray[np.float64]
+    qpoints: NDArray[np.float64]
+    frequencies: NDArray[np.float64]
+    eigenvectors: NDArray[np.complex128]
+    translations: NDArray[np.bool_]
+
+    @property
+    def n_supercell(self) -> int:
+        """Number of atoms of the supercell."""
+        return len(self.masses) * int(np.prod(self.supercell))
+
+
+def compute_modes(force_constants: ForceConstants) -> NormalModes:
+    """Diagonalise the dynamical matrix of a supercell, one wave vector at a time.
+
+    Args:
+        force_constants: eV/Å².
+
+    Returns:
+        The modes, with the three translations of Γ projected out of the dynamical matrix and set apart.
+    """
+    masses = np.array(force_constants.atoms.get_masses(), dtype=np.float64)
+    n, repeats = len(masses), force_constants.supercell
+    scaled = force_constants.values.reshape(n, *repeats, n, 3, 3)
+    scaled = scaled / np.sqrt(masses[:, None] * masses[None]).reshape(n, 1, 1, 1, n, 1, 1)
+    # D(q) = Σ_R Φ(0, R) e^{+2πi q·R}; ifftn has this sign, and the factor n_cells undoes its normalisation
+    transformed = np.fft.ifftn(scaled, axes=(1, 2, 3), norm="forward")
+    dynamical = np.moveaxis(transformed, 0, 3).transpose(0, 1, 2, 3, 5, 4, 6).reshape(-1, 3 * n, 3 * n)
+    dynamical = 0.5 * (dynamical + dynamical.conj().swapaxes(1, 2))
+    rigid = np.kron(np.sqrt(masses / masses.sum())[:, None], np.eye(3))
+    # an orthonormal basis of everything that is no translation: the last columns of a complete QR
+    internal = np.linalg.qr(rigid, mode="complete")[0][:, 3:]
+    eigenvalues, eigenvectors = np.linalg.eigh(dynamical)
+    values, vectors = np.linalg.eigh(internal.T @ dynamical[0].real @ internal)
+    eigenvalues[0] = np.concatenate([np.zeros(3), values])
+    eigenvectors[0] = np.concatenate([rigid, internal @ vectors], axis=1)
+    translations = np.zeros(eigenvalues.shape, dtype=bool)
+    translations[0, :3] = True
+    frequencies = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * FORCE_CONSTANT_TO_THZ
+    axes = np.meshgrid(*(np.arange(m) / m for m in repeats), indexing="ij")
+    return NormalModes(repeats, masses, np.stack(axes, axis=-1).reshape(-1, 3), frequencies, eigenvectors, translations)
+
+
+def mode_variance(
+    frequencies: NDArray[np.float64], temperature: float, statistics: Statistics = "quantum"
+) -> NDArray[np.float64]:
+    """Return the thermal variance of harmonic modes, ⟨Q²⟩, in mass-scaled coordinates.
+
+    Args:
+        frequencies: THz, positive.
+        temperature: K; 0 is the zero-point limit (quantum) or no motion (classical).
+        statistics: "quantum" (Bose–Einstein with zero point) or "classical" (equipartition).
+
+    Returns:
+        Array of the same shape, amu·Å².
+
+    Raises:
+        ConfigError: the temperature is negative or the statistics unknown.
+    """
+    if not (np.isfinite(temperature) and temperature >= 0):
+        raise ConfigError(message("temperature", f"{temperature} K", "0 K or more", "Give temperatures in kelvin."))
+    quanta = PLANCK * np.asarray(frequencies, dtype=np.float64)
+    thermal = BOLTZMANN * temperature
+    if statistics == "classical":
+        return HBAR2_PER_AMU * thermal / quanta**2
+    if statistics != "quantum":
+        raise ConfigError(
+            message("stage.sampling.statistics", repr(statistics), "'quantum' or 'classical'", "Choose one of the two.")
+        )
+    zero_point = HBAR2_PER_AMU / (2.0 * quanta)
+    # dividing by the smallest positive float where k_BT = 0 would overflow; the limit of coth is 1
+    return zero_point if thermal == 0.0 else zero_point / np.tanh(quanta / (2.0 * thermal))
+
+
+@dataclass(frozen=True)
+class HarmonicEnsemble:
+    """The Gaussian distribution of harmonic displacements at several temperatures.
+
+    Attributes:
+        modes: normal modes of the supercell.
+        temperatures: K, in the order of the first axis of every result.
+        statistics: "quantum" or "classical".
+        imaginary: what to do with modes that have no positive frequency: "error" raises, "freeze" leaves them at rest, "floor"
+            gives every mode below ``floor_frequency`` that frequency.
+        floor_frequency: THz; used by "floor" only.
+    """
+
+    modes: NormalModes
+    temperatures: tuple[float, ...]
+    statistics: Statistics = "quantum"
+    imaginary: ImaginaryModes = "error"
+    floor_frequency: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Evaluate the amplitudes, so that a bad choice or an imaginary mode stops at once."""
+        object.__setattr__(self, "temperatures", tuple(float(t) for t in self.temperatures))
+        self._amplitudes  # noqa: B018
+
+    @cached_property
+    def _amplitudes(self) -> NDArray[np.float64]:
+        """σ of every mode: (n_temperatures, n_qpoints, 3 n_atoms), √amu·Å."""
+        frequencies, moving = _effective_frequencies(self.modes, self.imaginary, self.floor_frequency)
+        variances = [mode_variance(frequencies, t, self.statistics) for t in self.temperatures]
+        return np.sqrt(variances) * moving
+
+    @cached_property
+    def _roots(self) -> NDArray[np.complex128]:
+        """C(q)^{1/2}: (n_temperatures, n_qpoints, 3 n_atoms, 3 n_atoms), √amu·Å."""
+        vectors = self.modes.eigenvectors
+        return (vectors * self._amplitudes[:, :, None, :]) @ vectors.conj().swapaxes(1, 2)
+
+    def displacements(self, normals: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn standard normals into displacements, the same normals at every temperature.
+
+        Args:
+            normals: (n_samples, n_supercell, 3), dimensionless.
+
+        Returns:
+            (n_temperatures, n_samples, n_supercell, 3), Å; the centre of mass of each sample is at rest.
+
+        Raises:
+            PhysicsError: the normals have the wrong shape.
+        """
+        modes, n = self.modes, len(self.modes.masses)
+        normals = np.asarray(normals, dtype=np.float64)
+        if normals.ndim != 3 or normals.shape[1:] != (modes.n_supercell, 3):
+            raise PhysicsError(
+                message(
+                    "normals", f"shape {normals.shape}", f"(n_samples, {modes.n_supercell}, 3)", "Draw one number per coordinate."
+                )
+            )
+        grid = normals.reshape(len(normals), *modes.supercell, 3 * n)
+        waves = np.fft.fftn(grid, axes=(1, 2, 3)).reshape(len(normals), -1, 3 * n)
+        moved = np.einsum("tqij,sqj->tsqi", self._roots, waves, optimize=True)
+        shape = (len(self.temperatures), len(normals), *modes.supercell, 3 * n)
+        scaled = np.fft.ifftn(moved.reshape(shape), axes=(2, 3, 4)).real
+        scaled = scaled.reshape(*shape[:2], modes.n_supercell, 3)
+        masses = np.tile(modes.masses, modes.n_supercell // n)
+        result = scaled / np.sqrt(masses)[:, None]
+        # the roots hold no translation; this removes the round-off of the transforms as well
+        return result - np.einsum("a,tsax->tsx", masses / masses.sum(), result)[:, :, None]
+
+    def covariance(self) -> NDArray[np.float64]:
+        """Return ⟨u uᵀ⟩ of the supercell: (n_temperatures, 3 n_supercell, 3 n_supercell), Å²; for small cells."""
+        size = 3 * self.modes.n_supercell
+        root = self.displacements(np.eye(size).reshape(size, -1, 3)).reshape(len(self.temperatures), size, size)
+        return root.swapaxes(1, 2) @ root
+
+    def mean_square_displacements(self) -> NDArray[np.float64]:
+        """Return the exact ⟨u_x²⟩, ⟨u_y²⟩, ⟨u_z²⟩ of the atoms of one cell: (n_temperatures, n_atoms, 3), Å²."""
+        weights = np.abs(self.modes.eigenvectors) ** 2
+        n_cells = int(np.prod(self.modes.supercell))
+        squares = np.einsum("qim,tqm->ti", weights, self._amplitudes**2) / n_cells
+        return squares.reshape(len(self.temperatures), -1, 3) / self.modes.masses[:, None]
+
+
+def draw_normals(seed: int, indices: Sequence[int] | NDArray[np.integer], n_atoms: int) -> NDArray[np.float64]:
+    """Draw the standard normals of given snapshots, each from its own seed.
+
+    Args:
+        seed: of the ensemble, ≥ 0.
+        indices: numbers of the snapshots; snapshot i depends on the seed and on i alone.
+        n_atoms: atoms of the supercell.
+
+    Returns:
+        (n_samples, n_atoms, 3), dimensionless.
+    """
+    draws = [np.random.default_rng(np.random.SeedSequence([seed, int(i)])).standard_normal((n_atoms, 3)) for i in indices]
+    return np.array(draws).reshape(len(draws), n_atoms, 3)
+
+
+def sample_displacements(
+    force_constants: ForceConstants,
+    temperatures: Sequence[float],
+    n_samples: int,
+    seed: int,
+    *,
+    statistics: Statistics = "quantum",
+    imaginary: ImaginaryModes = "error",
+    floor_frequency: float = 0.5,
+) -> NDArray[np.float64]:
+    """Sample thermal displacements with common random numbers over the temperatures.
+
+    Args:
+        force_constants: eV/Å².
+        temperatures: K.
+        n_samples: snapshots per temperature.
+        seed: of the ensemble.
+        statistics: "quantum" or "classical".
+        imaginary: "error", "freeze" or "floor".
+        floor_frequency: THz, for "floor".
+
+    Returns:
+        (n_temperatures, n_samples, n_supercell, 3), Å.
+    """
+    ensemble = HarmonicEnsemble(compute_modes(force_constants), tuple(temperatures), statistics, imaginary, floor_frequency)
+    return ensemble.displacements(draw_normals(seed, range(n_samples), ensemble.modes.n_supercell))
+
+
+def _effective_frequencies(
+    modes: NormalModes, imaginary: str, floor_frequency: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Decide the fate of modes without a positive frequency.
+
+    Returns:
+        Positive frequencies, THz, and which modes move; both (n_qpoints, 3 n_atoms). A mode at rest has frequency 1.
+    """
+    bad = ~modes.translations & (modes.frequencies < SOFTEST_FREQUENCY)
+    moving = ~modes.translations
+    frequencies = modes.frequencies
+    if imaginary == "floor":
+        if not floor_frequency > 0:
+            raise ConfigError(
+                message("stage.sampling.floor_frequency", f"{floor_frequency}", "a positive frequency in THz", "Use 0.5.")
+            )
+        frequencies = np.maximum(frequencies, floor_frequency)
+    elif imaginary == "freeze":
+        moving = moving & ~bad
+    elif imaginary != "error":
+        raise ConfigError(
+            message("stage.sampling.imaginary", repr(imaginary), "'error', 'freeze' or 'floor'", "Choose one of the three.")
+        )
+    elif bad.any():
+        q, mode = np.unravel_index(np.argmin(np.where(bad, modes.frequencies, np.inf)), bad.shape)
+        lowest = modes.frequencies[q, mode]
+        raise PhysicsError(
+            message(
+                "phonon modes of the supercell",
+                f"{int(bad.sum())} without a positive frequency, the lowest {lowest:.3f} THz "
+                f"({lowest * THZ_TO_INVERSE_CM:.1f} cm⁻¹) at q = {np.round(modes.qpoints[q], 4).tolist()}",
+                "a stable structure",
+                "Relax it with the same phonon network (stage.structure.relax=positions), or choose "
+                "stage.sampling.imaginary=freeze or floor.",
+            )
+        )
+    return np.where(moving, frequencies, 1.0), moving
