@@ -147,9 +147,9 @@ def compute_force_constants(
     phonon.generate_displacements(distance=displacement, is_plusminus="auto")
     rest = _forces(ideal, calculator)
     forces = []
-    for entry in phonon.dataset["first_atoms"]:
+    for atom, *vector in phonon.displacements:
         displaced = ideal.copy()
-        displaced.positions[order[entry["number"]]] += entry["displacement"]
+        displaced.positions[order[int(atom)]] += vector
         forces.append((_forces(displaced, calculator) - rest)[order])
     phonon.forces = np.array(forces)
     columns = _columns(phonon, order, len(atoms), repeats)
@@ -240,10 +240,8 @@ def compute_phonon_dos(
     Returns:
         Density of states that integrates to 3 n_atoms.
     """
-    phonon, _ = _load_phonopy(force_constants)
     # the full mesh: force constants of a low-symmetry supercell do not have the symmetry of the cell
-    phonon.run_mesh(list(mesh), is_gamma_center=True, is_mesh_symmetry=False)
-    frequencies = phonon.mesh.frequencies
+    frequencies = compute_frequencies(force_constants, _cells(mesh) / np.array(mesh))
     low, high = float(frequencies.min()) - 5 * broadening, float(frequencies.max()) + 5 * broadening
     axis = np.linspace(low, high, n_points)
     gauss = [np.exp(-0.5 * ((point - frequencies) / broadening) ** 2).sum() for point in axis]
@@ -290,7 +288,8 @@ def _cells(repeats: Sequence[int]) -> NDArray[np.int64]:
 
 def _cell_index(cells: NDArray[np.int64], repeats: Sequence[int]) -> NDArray[np.int64]:
     """Return the position of cells (…, 3), taken modulo the supercell, in ``_cells``."""
-    return np.ravel_multi_index(np.moveaxis(np.mod(cells, repeats), -1, 0), tuple(repeats))
+    wrapped = np.mod(cells, repeats)
+    return (wrapped[..., 0] * repeats[1] + wrapped[..., 1]) * repeats[2] + wrapped[..., 2]
 
 
 def _repeat_order(phonon: Phonopy, atoms: Atoms, repeats: tuple[int, int, int]) -> NDArray[np.int64]:
@@ -325,9 +324,10 @@ def _columns(phonon: Phonopy, order: NDArray[np.int64], n_atoms: int, repeats: t
 
 
 def _from_phonopy(phonon: Phonopy, columns: NDArray[np.int64]) -> NDArray[np.float64]:
-    values = np.empty(phonon.force_constants.shape)
+    compact = np.array(phonon.force_constants, dtype=np.float64)
+    values = np.empty_like(compact)
     for row, column in enumerate(columns):
-        values[row, column] = phonon.force_constants[row]
+        values[row, column] = compact[row]
     return values
 
 
