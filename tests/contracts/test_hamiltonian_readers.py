@@ -1,0 +1,178 @@
+"""What every reader of Hamiltonians promises, on real DFT data and on two-centre blocks known from direction cosines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from e3nn import o3
+from hamiltonian_samples import (
+    openmx_out,
+    real_sample,
+    slater_koster_sample,
+    write_legacy_folder,
+    write_new_folder,
+    write_scfout,
+)
+
+from mlepi.structures.deeph import read_deeph, read_deeph_legacy, write_deeph
+from mlepi.structures.labelled_structure import reverse_edges
+from mlepi.structures.openmx import read_openmx
+from mlepi.structures.validation import check_hamiltonian_labels
+
+KPOINTS = np.array([[0.0, 0.0, 0.0], [0.13, 0.29, -0.41], [1 / 3, 1 / 3, 0.0]])
+
+
+def dense_internal(structure, blocks, kpoint):
+    """H(k) from labels in internal order, block by block."""
+    ends = structure.basis.offsets(structure.atoms.numbers)
+    dense = np.zeros((ends[-1], ends[-1]), dtype=complex)
+    for (j, i), shift, block in zip(structure.edge_index.T, structure.edge_cell_shift, blocks, strict=True):
+        size = ends[i + 1] - ends[i], ends[j + 1] - ends[j]
+        dense[ends[i] : ends[i + 1], ends[j] : ends[j + 1]] += np.exp(2j * np.pi * kpoint @ shift) * block[: size[0], : size[1]]
+    return dense
+
+
+class HamiltonianReaderContract:
+    """A subclass gives ``read(sample, folder)``: write the sample as a foreign file and read it with the package."""
+
+    @pytest.fixture(params=["real", "slater_koster"])
+    def case(self, request, tmp_path):
+        sample = real_sample() if request.param == "real" else slater_koster_sample()
+        return sample, self.read(sample, tmp_path)
+
+    def test_structure_comes_back(self, case):
+        sample, structure = case
+        order = self.atom_order(sample)
+        np.testing.assert_array_equal(structure.atoms.numbers, sample.numbers[order])
+        np.testing.assert_allclose(structure.atoms.positions, sample.positions[order], atol=1e-10)
+        np.testing.assert_allclose(structure.atoms.cell.array, sample.cell, atol=1e-10)
+        assert structure.atoms.pbc.all()
+        assert structure.fermi_energy == pytest.approx(sample.fermi_energy, abs=1e-10)
+        assert {z: list(ls) for z, ls in structure.basis.shells.items()} == sample.shells
+
+    def test_both_directions_and_onsite_edges(self, case):
+        sample, structure = case
+        reverse = reverse_edges(structure.edge_index, structure.edge_cell_shift)
+        onsite = (structure.edge_index[0] == structure.edge_index[1]) & ~structure.edge_cell_shift.any(axis=1)
+        assert structure.edge_index.shape == (2, len(sample.pairs))
+        assert np.sort(structure.edge_index[1, onsite]).tolist() == list(range(len(sample.numbers)))
+        np.testing.assert_array_equal(reverse[onsite], np.flatnonzero(onsite))
+
+    def test_exactly_hermitian_and_valid(self, case):
+        structure = case[1]
+        reverse = reverse_edges(structure.edge_index, structure.edge_cell_shift)
+        for blocks in (structure.hamiltonian_blocks, structure.overlap_blocks):
+            assert blocks.dtype == np.float64
+            np.testing.assert_array_equal(blocks, blocks[reverse].transpose(0, 2, 1))
+        check_hamiltonian_labels(structure)
+
+    def test_range_of_pairs_matches_radii(self, case):
+        structure = case[1]
+        j, i = structure.edge_index
+        vectors = (
+            structure.atoms.positions[j] + structure.edge_cell_shift @ structure.atoms.cell.array - structure.atoms.positions[i]
+        )
+        reach = np.array([structure.basis.radii[int(z)] for z in structure.atoms.numbers])
+        assert np.all(np.linalg.norm(vectors, axis=1) <= reach[i] + reach[j] + 1e-6)
+
+    @pytest.mark.parametrize("kpoint", KPOINTS, ids=str)
+    def test_bands_equal_those_in_foreign_order(self, case, kpoint):
+        sample, structure = case
+        H = dense_internal(structure, structure.hamiltonian_blocks, kpoint)
+        S = dense_internal(structure, structure.overlap_blocks, kpoint)
+        np.testing.assert_allclose(H, H.conj().T, atol=1e-12)
+        assert scipy.linalg.eigvalsh(S)[0] > 1e-4
+        np.testing.assert_allclose(scipy.linalg.eigvalsh(H, S), sample.eigenvalues(kpoint), atol=2e-7)
+
+    def test_internal_order_is_that_of_e3nn(self, case):
+        """Every s–l overlap is along e3nn's Y_l of the bond (argument y, z, x), for all shells."""
+        sample, structure = case
+        numbers = structure.atoms.numbers
+        checked = 0
+        for (j, i), shift, block in zip(structure.edge_index.T, structure.edge_cell_shift, structure.overlap_blocks, strict=True):
+            vector = structure.atoms.positions[j] + shift @ sample.cell - structure.atoms.positions[i]
+            if not 0.1 < np.linalg.norm(vector) < 3.0:
+                continue
+            basis, zi, zj = structure.basis, int(numbers[i]), int(numbers[j])
+            for l, columns in zip(basis.shells[zj], basis.slices(zj), strict=True):
+                harmonics = o3.spherical_harmonics(l, torch.tensor(vector[[1, 2, 0]]), True, "norm").numpy()
+                values = block[basis.slices(zi)[0].start, columns]
+                np.testing.assert_allclose(values, (values @ harmonics) * harmonics, atol=1e-4)
+                checked += l > 0 and np.abs(values).max() > 1e-2
+        assert checked > 5
+
+    def test_p_block_is_slater_koster_in_y_z_x(self, tmp_path):
+        """⟨p|H|p⟩ = V_ppπ 1 + (V_ppσ − V_ppπ) d dᵀ with d = (y, z, x) and the amplitudes the sample was made with."""
+        sample = slater_koster_sample()
+        structure = self.read(sample, tmp_path)
+        basis, numbers = structure.basis, structure.atoms.numbers
+        checked = 0
+        for (j, i), shift, block in zip(
+            structure.edge_index.T, structure.edge_cell_shift, structure.hamiltonian_blocks, strict=True
+        ):
+            vector = structure.atoms.positions[j] + shift @ sample.cell - structure.atoms.positions[i]
+            r = np.linalg.norm(vector)
+            if r < 0.1:
+                continue
+            zi, zj = int(numbers[i]), int(numbers[j])
+            d = vector[[1, 2, 0]] / r
+            envelope = -1.3 * (1 - (r / (sample.radii[zi] + sample.radii[zj])) ** 2) ** 2
+            for a, b in (
+                (a, b) for a, la in enumerate(basis.shells[zi]) for b, lb in enumerate(basis.shells[zj]) if la == lb == 1
+            ):
+                sigma = -envelope * (1 + 0.3 * a) * (1 + 0.3 * b)
+                expected = -0.4 * sigma * np.eye(3) + 1.4 * sigma * np.outer(d, d)
+                np.testing.assert_allclose(block[basis.slices(zi)[a], basis.slices(zj)[b]], expected, atol=1e-9)
+                checked += 1
+        assert checked > 50
+
+
+def grouped(sample):
+    """Atom order of POSCAR: elements by first appearance."""
+    return np.argsort([list(dict.fromkeys(sample.numbers.tolist())).index(z) for z in sample.numbers.tolist()], kind="stable")
+
+
+class TestOpenMX(HamiltonianReaderContract):
+    def atom_order(self, sample):
+        return np.arange(len(sample.numbers))
+
+    def read(self, sample, folder):
+        out = folder / "sample.out"
+        out.write_text(openmx_out(sample))
+        return read_openmx(write_scfout(folder / "sample.scfout", sample), out)
+
+    def test_energy_forces_and_radii(self, case):
+        sample, structure = case
+        assert structure.energy == pytest.approx(sample.energy, abs=1e-9)
+        np.testing.assert_allclose(structure.forces, sample.forces, atol=1e-9)
+        assert structure.basis.radii == pytest.approx(sample.radii)
+        assert structure.basis.names == sample.pao
+
+
+class TestDeepHLegacy(HamiltonianReaderContract):
+    def atom_order(self, sample):
+        return np.arange(len(sample.numbers))
+
+    def read(self, sample, folder):
+        return read_deeph_legacy(write_legacy_folder(folder / "processed", sample))
+
+
+class TestDeepH(HamiltonianReaderContract):
+    def atom_order(self, sample):
+        return grouped(sample)
+
+    def read(self, sample, folder):
+        return read_deeph(write_new_folder(folder / "dft", sample))
+
+
+class TestDeepHWrittenHere(HamiltonianReaderContract):
+    """OpenMX → write_deeph → read_deeph."""
+
+    def atom_order(self, sample):
+        return grouped(sample)
+
+    def read(self, sample, folder):
+        write_deeph(folder / "new", read_openmx(write_scfout(folder / "sample.scfout", sample)))
+        return read_deeph(folder / "new")
