@@ -2,19 +2,35 @@
 
 from mlepi.structures.ase_files import read_forces_dataset, read_structure, write_extxyz
 from mlepi.structures.basis import OrbitalBasis
+from mlepi.structures.builders import (
+    build_graphene,
+    build_supercell,
+    build_twisted_bilayer,
+    compute_twist_angle,
+    perturb_structure,
+)
 from mlepi.structures.dataset import HamiltonianDataset, write_hamiltonian_dataset
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
+from mlepi.structures.layers import assign_layers, get_layers, select_intralayer
 from mlepi.structures.splits import make_split, read_split, write_split
 
 __all__ = [
     "HamiltonianDataset",
     "LabelledStructure",
     "OrbitalBasis",
+    "assign_layers",
+    "build_graphene",
+    "build_supercell",
+    "build_twisted_bilayer",
+    "compute_twist_angle",
+    "get_layers",
     "make_split",
+    "perturb_structure",
     "read_forces_dataset",
     "read_split",
     "read_structure",
     "reverse_edges",
+    "select_intralayer",
     "write_extxyz",
     "write_hamiltonian_dataset",
     "write_split",
