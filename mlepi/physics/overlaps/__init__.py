@@ -1,0 +1,21 @@
+"""Overlap matrices of atomic orbitals from radial two-centre tables: made from the orbitals or fitted to data, never by DFT."""
+
+from mlepi.physics.overlaps.evaluate import compute_overlap_blocks, compute_overlap_blocks_torch
+from mlepi.physics.overlaps.files import read_overlap_table, write_overlap_table
+from mlepi.physics.overlaps.fit import OverlapSample, fit_overlap_table
+from mlepi.physics.overlaps.orbitals import RadialOrbitals, read_pao
+from mlepi.physics.overlaps.table import OverlapTable
+from mlepi.physics.overlaps.tabulate import tabulate_overlaps
+
+__all__ = [
+    "OverlapSample",
+    "OverlapTable",
+    "RadialOrbitals",
+    "compute_overlap_blocks",
+    "compute_overlap_blocks_torch",
+    "fit_overlap_table",
+    "read_overlap_table",
+    "read_pao",
+    "tabulate_overlaps",
+    "write_overlap_table",
+]

@@ -1,0 +1,100 @@
+"""HDF5 files of radial overlap tables: units as attributes, a checksum, written atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mlepi.errors import DataError, message
+from mlepi.physics.overlaps.table import OverlapTable
+
+FORMAT = "mlepi-overlap-table"
+VERSION = 1
+
+
+def write_overlap_table(path: str | Path, table: OverlapTable, provenance: Mapping[str, Any]) -> None:
+    """Write a table to an HDF5 file; the file appears complete or not at all.
+
+    Args:
+        path: file to write.
+        table: radial overlap functions.
+        provenance: how the table was made; plain Python data.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    data = table.to_dict()
+    try:
+        with h5py.File(partial, "w") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["version"] = VERSION
+            file.attrs["basis"] = json.dumps(data["basis"])
+            file.attrs["provenance"] = json.dumps(dict(provenance))
+            file.attrs["checksum"] = _checksum(data)
+            for pair, values in data["values"].items():
+                group = file.create_group(pair)
+                group.attrs["channels"] = json.dumps([list(c) for c in table.channels(*map(int, pair.split("-")))])
+                group.attrs["channels_meaning"] = "shell of element 1, shell of element 2, total angular momentum L"
+                radial = group.create_dataset("values", data=values)
+                radial.attrs["unit"] = "1/Å^L"
+                radial.attrs["meaning"] = "s_L(R)/R^L on equal steps of R from 0 to the sum of the two orbital radii"
+                grid = group.create_dataset(
+                    "distances", data=np.linspace(0.0, table.cutoff(*map(int, pair.split("-"))), values.shape[1])
+                )
+                grid.attrs["unit"] = "Å"
+                if pair in data["fitted_intervals"]:
+                    intervals = group.create_dataset("fitted_intervals", data=data["fitted_intervals"][pair])
+                    intervals.attrs["unit"] = "Å"
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_overlap_table(path: str | Path) -> OverlapTable:
+    """Read a table that ``write_overlap_table`` wrote.
+
+    Args:
+        path: HDF5 file.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: the file is missing, damaged, of another format or from an unknown version.
+    """
+    path = Path(path)
+    fix = "Make it again with tabulate_overlaps or fit_overlap_table."
+    if not path.is_file():
+        raise DataError(message(str(path), "no such file", "an overlap table", fix))
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT or int(file.attrs["version"]) != VERSION:
+                found = f"format {file.attrs.get('format')!r}, version {file.attrs.get('version')}"
+                raise DataError(message(str(path), found, f"{FORMAT!r}, version {VERSION}", fix))
+            data = {
+                "basis": json.loads(file.attrs["basis"]),
+                "values": {pair: group["values"][()] for pair, group in file.items()},
+                "fitted_intervals": {pair: g["fitted_intervals"][()] for pair, g in file.items() if "fitted_intervals" in g},
+            }
+            checksum = file.attrs["checksum"]
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(message(str(path), f"a damaged file ({error})", "an overlap table in HDF5", fix)) from error
+    if _checksum(data) != checksum:
+        raise DataError(message(str(path), "contents that do not match the checksum", "an unchanged file", fix))
+    return OverlapTable.from_dict(data)
+
+
+def _checksum(data: Mapping[str, Any]) -> str:
+    """Hash the basis and all numbers of a table."""
+    digest = hashlib.sha256(json.dumps(data["basis"], sort_keys=True).encode())
+    for part in ("values", "fitted_intervals"):
+        for pair in sorted(data[part]):
+            digest.update(f"{part} {pair}".encode())
+            digest.update(np.ascontiguousarray(data[part][pair], dtype="<f8").tobytes())
+    return digest.hexdigest()
