@@ -1,0 +1,26 @@
+"""Training: LightningModules, data modules, losses, metrics, schedules and callbacks, composed by ``train.py``."""
+
+from mlepi.training.callbacks import EpochLines, RandomState, TimeLimit
+from mlepi.training.data_modules import ForcesDataModule, GraphDataModule, HamiltonianDataModule
+from mlepi.training.electron_task import ElectronTask
+from mlepi.training.ema import EMA
+from mlepi.training.phonon_task import PhononTask
+from mlepi.training.schedules import constant, halve_every, reduce_on_plateau, warmup_cosine
+from mlepi.training.task import Task
+
+__all__ = [
+    "EMA",
+    "ElectronTask",
+    "EpochLines",
+    "ForcesDataModule",
+    "GraphDataModule",
+    "HamiltonianDataModule",
+    "PhononTask",
+    "RandomState",
+    "Task",
+    "TimeLimit",
+    "constant",
+    "halve_every",
+    "reduce_on_plateau",
+    "warmup_cosine",
+]

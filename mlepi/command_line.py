@@ -1,0 +1,99 @@
+"""How the scripts start: compose the configuration with Hydra, run, and turn every error into one text and exit status 1.
+
+The traceback goes to ``traceback.txt`` in the run folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mlepi.errors import ConfigError, MlepiError, message
+
+
+def run_script(action: Callable[[DictConfig, Path], Any], *, config_folder: Path, config_name: str) -> None:
+    """Run ``action(config, run_folder)`` once, or once per job of a multirun; exit with status 1 on any error.
+
+    Args:
+        action: what the script does.
+        config_folder: folder of the YAML files.
+        config_name: primary config, without extension.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
+
+    def job(config: DictConfig) -> Any:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            return action(config, folder)
+        except Exception as error:
+            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            error.add_note(f"The traceback is in {folder / 'traceback.txt'}.")
+            raise
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder.resolve()), config_name=config_name)(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(explain_config_error(error, config_folder, config_name))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        _fail(error)
+
+
+def explain_config_error(error: Exception, config_folder: Path, config_name: str) -> ConfigError:
+    """Turn an error of Hydra or OmegaConf into one that says what to do.
+
+    Args:
+        error: raised while the configuration was composed.
+        config_folder: folder of the YAML files.
+        config_name: primary config.
+    """
+    text = str(error)
+    if unknown := re.match(r"Could not override '([^']+)'", text):
+        return _unknown_key(unknown[1].split("@")[0].replace("/", "."), config_folder, config_name)
+    if group := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        options = sorted(path.stem for path in (config_folder / group[1]).glob("*.yaml"))
+        return ConfigError(message(group[1], repr(group[2]), f"one of {options}", _closest(group[2], options)))
+    detail = text if error.__cause__ is None else f"{text} {error.__cause__}"
+    return ConfigError(message("command line", " ".join(detail.split()), "a valid configuration", "Correct the override."))
+
+
+def _unknown_key(key: str, config_folder: Path, config_name: str) -> ConfigError:
+    """Look for the unknown key's neighbours in the configuration that the other overrides give."""
+    overrides = [
+        part for part in sys.argv[1:] if re.match(r"[\w/]+=[\w/]+$", part) and not part.startswith(key.replace(".", "/"))
+    ]
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config_folder.resolve())):
+        try:
+            config = hydra.compose(config_name, overrides)
+        except (HydraException, OmegaConfBaseException):
+            config = hydra.compose(config_name)
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    known = sorted(str(k) for k in node) if isinstance(node, DictConfig) else sorted(str(k) for k in config)
+    return ConfigError(message(key, "an unknown key", f"a key of {parent or config_name + '.yaml'}", _closest(name, known)))
+
+
+def _closest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+
+
+def _fail(error: Exception) -> None:
+    kind = "error" if isinstance(error, MlepiError) else f"unexpected error, please report it: {type(error).__name__}"
+    print("\n".join([f"{kind}: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)  # noqa: T201
+    sys.exit(1)

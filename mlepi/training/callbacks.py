@@ -1,0 +1,133 @@
+"""Callbacks of a training: one line per epoch, a time limit that leaves a resumable checkpoint, and random states in checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mlepi.errors import ConfigError, message
+
+log = logging.getLogger(__name__)
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a duration ``DD:HH:MM:SS`` or ``HH:MM:SS``; ``ConfigError`` for any other text."""
+    if not re.fullmatch(r"(\d+:)?\d+:\d\d:\d\d", text):
+        raise ConfigError(message("trainer.max_time", repr(text), "'HH:MM:SS' or 'DD:HH:MM:SS'", "Quote it in YAML."))
+    factors = (1, 60, 3600, 86400)
+    return float(sum(int(part) * factor for part, factor in zip(reversed(text.split(":")), factors, strict=False)))
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration with the two largest of hours, minutes and seconds."""
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+class EpochLines(Callback):
+    """Write one line per epoch to the log: losses, monitored metric, learning rate, time per epoch and an estimate of what is left."""
+
+    def __init__(self) -> None:
+        self._begin = 0.0
+        self._first_epoch = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._begin = time.monotonic()
+        self._first_epoch = trainer.current_epoch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the line."""
+        if not trainer.is_global_zero:
+            return
+        done = trainer.current_epoch - self._first_epoch + 1
+        seconds = (time.monotonic() - self._begin) / done
+        last = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else None
+        shown = ["train/loss", "val/loss", str(getattr(pl_module, "monitor", "val/loss"))]
+        values = {name: trainer.callback_metrics[name] for name in dict.fromkeys(shown) if name in trainer.callback_metrics}
+        parts = [f"epoch {trainer.current_epoch + 1}" + (f"/{last}" if last else "")]
+        parts += [f"{name} {float(value):.5g}" for name, value in values.items()]
+        parts += [f"lr {trainer.optimizers[0].param_groups[0]['lr']:.2e}", f"{format_duration(seconds)} per epoch"]
+        if last:
+            parts.append(f"{format_duration(seconds * (last - trainer.current_epoch - 1))} left")
+        log.info(" | ".join(parts))
+
+
+class TimeLimit(Callback):
+    """Stop after the last epoch that fits into a time limit, so that ``last.ckpt`` is complete and resumes exactly.
+
+    The clock starts with the training and begins anew when a training is resumed.
+
+    Args:
+        limit: seconds.
+    """
+
+    def __init__(self, *, limit: float) -> None:
+        self.limit = limit
+        self._begin = self._epoch_begin = 0.0
+        self._longest = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._begin = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note when the epoch begins."""
+        self._epoch_begin = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop, on all processes, if another epoch as long as the longest so far would not fit."""
+        now = time.monotonic()
+        self._longest = max(self._longest, now - self._epoch_begin)
+        if trainer.strategy.reduce_boolean_decision(now + self._longest - self._begin > self.limit, all=False):
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                log.info("time limit of %s reached; resume with ckpt_path=…/last.ckpt", format_duration(self.limit))
+
+
+class RandomState(Callback):
+    """Keep the states of all random generators in checkpoints, so that a resumed training draws what it would have drawn."""
+
+    def __init__(self) -> None:
+        self._restored: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states as tensors and plain Python data."""
+        version, internal, gauss = random.getstate()
+        _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - the global state itself
+        state: dict[str, Any] = {
+            "python": (version, list(internal), gauss),
+            "numpy": (torch.as_tensor(np.asarray(keys, dtype=np.int64)), int(position), int(has_gauss), float(cached)),
+            "torch": torch.get_rng_state(),
+        }
+        if torch.cuda.is_available():
+            state["cuda"] = torch.cuda.get_rng_state_all()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the states until training starts: setting up a run draws random numbers too."""
+        self._restored = state_dict
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore the states of the checkpoint, if there is one."""
+        state = self._restored
+        if state is None:
+            return
+        version, internal, gauss = state["python"]
+        random.setstate((version, tuple(internal), gauss))
+        keys, position, has_gauss, cached = state["numpy"]
+        np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+        torch.set_rng_state(state["torch"].cpu())
+        if "cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([value.cpu() for value in state["cuda"]])
+        self._restored = None

@@ -1,0 +1,270 @@
+"""Labelled structures → cached graphs → batches, for the three subsets of a named split."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import Sampler
+from torch_geometric.loader import DataLoader
+
+from mlepi.errors import ConfigError, DataError, message
+from mlepi.graphs import fields
+from mlepi.graphs.build import AtomGraph, build_graph
+from mlepi.structures.ase_files import read_forces_dataset
+from mlepi.structures.basis import OrbitalBasis
+from mlepi.structures.dataset import HamiltonianDataset
+from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.splits import read_split
+from mlepi.training.task import parse_dtype
+
+PROJECT_FOLDER = Path(__file__).resolve().parents[2]
+SUBSETS = ("train", "val", "test")
+
+
+def find_file(where: str, path: str) -> Path:
+    """Return a file given relative to the working folder or to the project folder; ``DataError`` when it is in neither."""
+    candidates = [Path.cwd() / path, PROJECT_FOLDER / path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise DataError(
+        message(where, f"{path!r}, which does not exist", "a file", f"Looked in {candidates[0].parent} too; correct the path.")
+    )
+
+
+class GlobalBatches(Sampler[list[int]]):
+    """Batches that do not depend on the number of processes: each process takes its share of every global batch.
+
+    The order of an epoch depends on seed and epoch only. A last batch smaller than the number of processes is left out in
+    training; in evaluation every structure is taken exactly once.
+
+    Args:
+        n_structures: size of the subset.
+        batch_size: structures per global batch.
+        seed: of the shuffling; None keeps the order.
+        rank: number of this process.
+        n_processes: number of processes.
+    """
+
+    def __init__(self, *, n_structures: int, batch_size: int, seed: int | None, rank: int = 0, n_processes: int = 1) -> None:
+        self.n_structures = n_structures
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.n_processes = n_processes
+        self.epoch = 0
+
+    @property
+    def sampler(self) -> GlobalBatches:
+        """This object: Lightning announces epochs to the sampler of a batch sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.arange(self.n_structures)
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_structures)
+        for start in range(0, self.n_structures, self.batch_size):
+            batch = order[start : start + self.batch_size]
+            if len(batch) >= self.n_processes:
+                yield batch[self.rank :: self.n_processes].tolist()
+            elif self.seed is None and self.rank < len(batch):
+                yield [int(batch[self.rank])]
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.n_structures, self.batch_size)
+        kept = rest >= self.n_processes or (self.seed is None and self.rank < rest)
+        return full + int(rest > 0 and kept)
+
+
+class GraphDataModule(LightningDataModule):
+    """Read a data set once, divide it by a stored split and keep all graphs in memory.
+
+    Args:
+        path: data set, relative to the working folder or the project folder.
+        split: JSON file of the split, likewise.
+        batch_size: structures per global batch, divided over the processes.
+        eval_batch_size: the same for validation and test.
+        n_train: use only the first structures of the training subset (learning curves); None for all.
+        cutoffs: relation → cutoff, Å.
+        dtype: "float32" or "float64".
+        seed: of the shuffling.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        split: str,
+        batch_size: int,
+        eval_batch_size: int,
+        n_train: int | None,
+        cutoffs: Mapping[str, float | None],
+        dtype: str,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or eval_batch_size < 1:
+            raise ConfigError(message("data.batch_size", f"{batch_size}, {eval_batch_size}", "at least 1", "Edit the config."))
+        self.path = find_file("data.path", path)
+        self.split_path = find_file("data.split", split)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.n_train = n_train
+        self.dtype = parse_dtype(dtype)
+        self.seed = seed
+        self.requested_cutoffs = dict(cutoffs)
+        self.cutoffs: dict[str, float] = {}
+        self.structures: dict[str, list[LabelledStructure]] = {}
+        self.graphs: dict[str, list[AtomGraph]] = {}
+
+    @abstractmethod
+    def read_structures(self) -> list[LabelledStructure]:
+        """Read all structures of the data set."""
+
+    def resolve_cutoffs(self, structures: list[LabelledStructure]) -> dict[str, float]:
+        """Return the cutoff of every relation, Å."""
+        missing = [name for name, value in self.requested_cutoffs.items() if value is None]
+        if missing:
+            raise ConfigError(message("graph.cutoffs", f"null for {missing}", "a length in Å", "Edit the config."))
+        return {name: float(value) for name, value in self.requested_cutoffs.items() if value is not None}
+
+    def prepare(self) -> None:
+        """Read, split and build all graphs, once."""
+        if self.graphs:
+            return
+        structures = {structure.name: structure for structure in self.read_structures()}
+        split = read_split(self.split_path, structures)
+        missing = [subset for subset in SUBSETS if not split.get(subset)]
+        if missing:
+            raise DataError(
+                message(str(self.split_path), f"nothing in {missing}", f"subsets {list(SUBSETS)}", "Use another split.")
+            )
+        self.cutoffs = self.resolve_cutoffs(list(structures.values()))
+        self.structures = {subset: [structures[name] for name in split[subset]] for subset in SUBSETS}
+        if self.n_train is not None:
+            self.structures["train"] = self.structures["train"][: self.n_train]
+        self.graphs = {
+            subset: [build_graph(structure.atoms, self.cutoffs, structure, self.dtype) for structure in chosen]
+            for subset, chosen in self.structures.items()
+        }
+
+    def setup(self, stage: str) -> None:
+        """Prepare the graphs and check that every process gets a share of every subset."""
+        self.prepare()
+        processes = self.trainer.world_size if self.trainer is not None else 1
+        smallest = min(self.batch_size, *(len(chosen) for chosen in self.graphs.values()))
+        if smallest < processes:
+            raise ConfigError(
+                message(
+                    "data.batch_size", f"a batch or subset of {smallest}", f"at least {processes}, one per process", "Raise it."
+                )
+            )
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the shuffled training batches."""
+        return self._loader("train", self.batch_size, self.seed)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the validation batches."""
+        return self._loader("val", self.eval_batch_size, None)
+
+    def test_dataloader(self) -> DataLoader:
+        """Return the test batches."""
+        return self._loader("test", self.eval_batch_size, None)
+
+    def describe(self) -> dict[str, Any]:
+        """Return file names and sizes of the subsets, for the checkpoint's metadata."""
+        sizes = {subset: len(chosen) for subset, chosen in self.structures.items()}
+        return {"path": self.path.name, "split": self.split_path.name, "n_structures": sizes}
+
+    def _loader(self, subset: str, batch_size: int, seed: int | None) -> DataLoader:
+        graphs = self.graphs[subset]
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        batches = GlobalBatches(n_structures=len(graphs), batch_size=batch_size, seed=seed, rank=rank, n_processes=processes)
+        return DataLoader(graphs, batch_sampler=batches)
+
+
+class ForcesDataModule(GraphDataModule):
+    """Energies and forces in extended XYZ (or anything that ``read_forces_dataset`` reads). Arguments: ``GraphDataModule``."""
+
+    kind: ClassVar[str] = "phonon"
+
+    def read_structures(self) -> list[LabelledStructure]:
+        """Read all structures; each needs energy and forces."""
+        structures = read_forces_dataset(self.path)
+        for structure in structures:
+            if structure.energy is None or structure.forces is None:
+                raise DataError(
+                    message(
+                        f"{self.path.name}, {structure.name}", "no energy or no forces", "both", "Remove or label the structure."
+                    )
+                )
+        return structures
+
+
+class HamiltonianDataModule(GraphDataModule):
+    """Hamiltonians and overlaps in the package's HDF5 format. Further arguments: ``GraphDataModule``.
+
+    A cutoff of None is the range of the basis: twice its largest orbital radius.
+
+    Args:
+        energy_zero: "as_computed", or "fermi" to subtract E_F·S of every structure from its Hamiltonian on load.
+        **arguments: of ``GraphDataModule``.
+    """
+
+    kind: ClassVar[str] = "electron"
+
+    def __init__(self, *, energy_zero: str, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if energy_zero not in ("as_computed", "fermi"):
+            raise ConfigError(message("data.energy_zero", repr(energy_zero), "'as_computed' or 'fermi'", "Edit the config."))
+        self.energy_zero = energy_zero
+        self.basis: OrbitalBasis | None = None
+
+    def read_structures(self) -> list[LabelledStructure]:
+        """Read all structures with the chosen energy zero."""
+        dataset = HamiltonianDataset(self.path)
+        self.basis = dataset.basis
+        return list(dataset)
+
+    def resolve_cutoffs(self, structures: list[LabelledStructure]) -> dict[str, float]:
+        """Return the cutoff of every relation, Å; the range of the basis where none is given."""
+        if self.basis is None:
+            raise DataError(message(str(self.path), "no basis", "Hamiltonians with their basis", "Make the data set again."))
+        reach = 2.0 * self.basis.max_radius
+        return {name: reach if value is None else float(value) for name, value in self.requested_cutoffs.items()}
+
+    def prepare(self) -> None:
+        """Read, split and build all graphs, once, and shift the energy zero of the labels."""
+        if self.graphs:
+            return
+        super().prepare()
+        if self.energy_zero == "fermi":
+            for subset, structures in self.structures.items():
+                for structure, graph in zip(structures, self.graphs[subset], strict=True):
+                    self._subtract_fermi_energy(structure, graph)
+
+    @staticmethod
+    def _subtract_fermi_energy(structure: LabelledStructure, graph: AtomGraph) -> None:
+        if structure.fermi_energy is None:
+            raise DataError(
+                message(
+                    f"structure {structure.name!r}",
+                    "no Fermi energy",
+                    "one for every structure",
+                    "Set data.energy_zero=as_computed.",
+                )
+            )
+        for store in (graph[fields.ATOM], *(graph[fields.edge_type(relation)] for relation in fields.RELATIONS)):
+            store[fields.HAMILTONIAN_BLOCKS] -= structure.fermi_energy * store[fields.OVERLAP_BLOCKS]

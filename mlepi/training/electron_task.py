@@ -1,0 +1,78 @@
+"""Training of an electron network: Hamiltonian blocks in a local-orbital basis."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mlepi.graphs import fields
+from mlepi.structures.basis import OrbitalBasis
+from mlepi.training.losses import ElectronLoss, Term, compute_block_errors
+from mlepi.training.metrics import ErrorSums, least_absolute_shift
+from mlepi.training.task import Task
+
+GAUGES = ("", "_gauge_free")
+
+
+class ElectronTask(Task):
+    """Train a network that returns "onsite_blocks" (n_atoms, p, p) and "edge_blocks" {relation: (n_edges, p, p)}, eV.
+
+    Metrics, all in meV: MAE and RMSE of the existing Hamiltonian elements (on-site blocks and both directions of every
+    pair), as they are and gauge-free, min over μ of Σ|ΔH − μS| per structure with the exact minimiser, together and by block type.
+    See ``Task`` for further arguments.
+
+    Args:
+        basis: orbital basis of the labels as plain data (``OrbitalBasis.to_dict``).
+        **arguments: of ``Task``.
+    """
+
+    kind: ClassVar[str] = "electron"
+    num_loss_terms: ClassVar[int] = 1
+
+    def __init__(self, *, basis: dict[str, Any], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        orbitals = OrbitalBasis.from_dict(basis)
+        mask = torch.zeros(max(orbitals.elements) + 1, orbitals.max_orbitals, dtype=torch.bool)
+        mask[list(orbitals.elements)] = torch.as_tensor(orbitals.mask(orbitals.elements))
+        self.register_buffer("orbital_mask", mask, persistent=False)
+        names = [part + gauge for part in ("all", "onsite", *fields.RELATIONS) for gauge in GAUGES]
+        self.errors = nn.ModuleDict(
+            {subset: nn.ModuleDict({f"{name}_": ErrorSums() for name in names}) for subset in ("val_", "test_")}
+        )
+
+    def build_loss(self, config: dict[str, Any]) -> ElectronLoss:
+        """Return the loss of Hamiltonian blocks."""
+        return ElectronLoss(**config)
+
+    def compute_terms(self, graph: Any, subset: str | None = None) -> dict[str, Term]:
+        """Return the loss terms of a batch and, for a named subset, add its errors to the metrics."""
+        errors = compute_block_errors(self.model(graph), graph, self.orbital_mask)
+        if subset is not None:
+            shifted = errors.shifted(least_absolute_shift(errors))
+            for gauge, chosen in zip(GAUGES, (errors, shifted), strict=True):
+                for part, difference in chosen.difference.items():
+                    count = chosen.mask[part].sum()
+                    self.errors[subset][f"{part}{gauge}_"].update(difference, count)
+                    self.errors[subset][f"all{gauge}_"].update(difference, count)
+        return self.loss(errors)
+
+    def collect_metrics(self, subset: str) -> dict[str, Tensor]:
+        """Return the metrics of a subset over all processes and start afresh."""
+        metrics: dict[str, Tensor] = {}
+        for name, sums in self.errors[subset].items():
+            label = "hamiltonian_" + name.removeprefix("all").removeprefix("_").removesuffix("_")
+            metrics.update({f"{label.rstrip('_')}_{measure}_mev": value for measure, value in sums.compute().items()})
+            sums.reset()
+        return metrics
+
+    def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return label and prediction of one batch for a parity plot: Hamiltonian elements by block type."""
+        errors = compute_block_errors(self.model(graph), graph, self.orbital_mask)
+        stores = {"onsite": graph[fields.ATOM], **{name: graph[fields.edge_type(name)] for name in fields.RELATIONS}}
+        data = {}
+        for name, store in stores.items():
+            label = store[fields.HAMILTONIAN_BLOCKS][errors.mask[name]]
+            data[f"H {name} (eV)"] = (label, label + errors.difference[name][errors.mask[name]].detach())
+        return data

@@ -1,0 +1,91 @@
+"""Where curves and tables go: CSV always, wandb if it can; nothing that wandb does stops a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+log = logging.getLogger(__name__)
+
+
+def build_loggers(folder: Path, config: Mapping[str, Any], run_config: Mapping[str, Any]) -> list[Logger]:
+    """Return the loggers of a run, CSV first.
+
+    Args:
+        folder: run folder.
+        config: "wandb": None or the arguments of ``wandb.init`` (project, mode, name, …).
+        run_config: resolved configuration to log.
+    """
+    loggers: list[Logger] = [CSVLogger(save_dir=folder, name="", version="csv")]
+    if config.get("wandb") is not None:
+        wandb_logger = attempt("wandb", lambda: _start_wandb(folder, config["wandb"], run_config))
+        loggers += [wandb_logger] if wandb_logger is not None else []
+    return loggers
+
+
+def attempt(what: str, action: Callable[[], Any]) -> Any:
+    """Return the result of an action of a service that the run can do without; None and one message when it fails."""
+    try:
+        return action()
+    except Exception as error:
+        log.warning("%s failed (%s: %s); the run continues, with CSV only", what, type(error).__name__, error)
+        return None
+
+
+class OptionalWandbLogger(WandbLogger):
+    """wandb that reports its first failure and is silent from then on."""
+
+    failed = False
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log values, if wandb still works."""
+        self.try_wandb(lambda: super(OptionalWandbLogger, self).log_metrics(metrics, step))
+
+    def finalize(self, status: str) -> None:
+        """Finish the run, if wandb still works."""
+        self.try_wandb(lambda: super(OptionalWandbLogger, self).finalize(status))
+
+    def try_wandb(self, action: Callable[[], Any]) -> None:
+        """Do something with wandb unless it has failed before."""
+
+        def guarded() -> bool:
+            action()
+            return True
+
+        if not self.failed:
+            self.failed = attempt("wandb", guarded) is None
+
+
+def _start_wandb(folder: Path, options: Mapping[str, Any], run_config: Mapping[str, Any]) -> OptionalWandbLogger:
+    logger = OptionalWandbLogger(save_dir=folder, **options)
+    logger.experiment.config.update(dict(run_config), allow_val_change=True)
+    return logger
+
+
+def log_results(loggers: list[Logger], metrics: Mapping[str, float], figures: Mapping[str, Path]) -> None:
+    """Send the table of test metrics and the parity plots to wandb, if it takes part.
+
+    Args:
+        loggers: of the run.
+        metrics: name → value.
+        figures: name → PNG file.
+    """
+    for logger in loggers:
+        if isinstance(logger, OptionalWandbLogger):
+            rows = [[name, value] for name, value in metrics.items()]
+            logger.try_wandb(
+                lambda logger=logger, rows=rows: logger.log_table("test/table", columns=["metric", "value"], data=rows)
+            )
+            for name, path in figures.items():
+                logger.try_wandb(lambda logger=logger, name=name, path=path: logger.log_image(f"parity/{name}", [str(path)]))
+
+
+def finish(loggers: list[Logger]) -> None:
+    """Close wandb, so that the next run of a sweep starts its own."""
+    for logger in loggers:
+        if isinstance(logger, OptionalWandbLogger):
+            logger.try_wandb(logger.experiment.finish)

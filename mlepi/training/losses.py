@@ -1,0 +1,203 @@
+"""Training losses as sums and counts, so that they are means over the global batch however it is divided over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mlepi.errors import ConfigError, message
+from mlepi.graphs import fields
+
+
+@dataclass(frozen=True)
+class Term:
+    """One weighted mean of a loss: ``weight · total / count``.
+
+    Attributes:
+        total: (), sum of the elementwise losses.
+        count: number of elements in the sum.
+        weight: factor in front of the mean.
+    """
+
+    total: Tensor
+    count: Tensor
+    weight: float
+
+
+def elementwise_loss(kind: str) -> Callable[[Tensor], Tensor]:
+    """Return the elementwise loss of a dimensionless difference x.
+
+    Args:
+        kind: "mse" x²; "mae" |x|; "huber" x²/2 below 1 and |x| − 1/2 above; "l1_mse" |x| + x².
+
+    Raises:
+        ConfigError: the kind is unknown.
+    """
+    kinds: dict[str, Callable[[Tensor], Tensor]] = {
+        "mse": torch.square,
+        "mae": torch.abs,
+        "huber": lambda x: torch.nn.functional.huber_loss(x, torch.zeros_like(x), reduction="none"),
+        "l1_mse": lambda x: x.abs() + x.square(),
+    }
+    if kind not in kinds:
+        raise ConfigError(message("task.loss.kind", repr(kind), f"one of {sorted(kinds)}", "Edit the config."))
+    return kinds[kind]
+
+
+def global_loss(terms: Mapping[str, Term]) -> Tensor:
+    """Add up the terms with counts over all processes.
+
+    DistributedDataParallel averages gradients over processes; multiplied with their number, the local sum over the global
+    count gives exactly the gradient of the mean over the global batch.
+    """
+    counts = torch.stack([term.count.to(torch.float64) for term in terms.values()])
+    processes = 1
+    if dist.is_available() and dist.is_initialized():
+        processes = dist.get_world_size()
+        dist.all_reduce(counts)
+    means = [
+        term.weight * processes * term.total / count.clamp(min=1.0).to(term.total.dtype)
+        for term, count in zip(terms.values(), counts, strict=True)
+    ]
+    return torch.stack(means).sum()
+
+
+class PhononLoss:
+    """Weighted sum of the losses of the energy per atom (eV) and of the force components (eV/Å).
+
+    The published MACE training is ``kind="mse"``, ``energy_weight=1``, ``forces_weight=100`` (Batatia et al. 2022,
+    arXiv:2206.07697, and the defaults of its code).
+
+    Args:
+        energy_weight: weight of the energy per atom.
+        forces_weight: weight of the forces.
+        kind: elementwise loss, see ``elementwise_loss``.
+        energy_unit: difference of energy per atom that counts as 1, eV.
+        forces_unit: difference of a force component that counts as 1, eV/Å.
+    """
+
+    def __init__(
+        self, *, energy_weight: float, forces_weight: float, kind: str, energy_unit: float = 1.0, forces_unit: float = 1.0
+    ) -> None:
+        self.energy_weight = energy_weight
+        self.forces_weight = forces_weight
+        self.energy_unit = energy_unit
+        self.forces_unit = forces_unit
+        self.elementwise = elementwise_loss(kind)
+
+    def __call__(self, energy_per_atom_difference: Tensor, forces_difference: Tensor) -> dict[str, Term]:
+        """Return the terms of one batch.
+
+        Args:
+            energy_per_atom_difference: (n_graphs,), eV.
+            forces_difference: (n_atoms, 3), eV/Å.
+        """
+        parts = {
+            "energy": (energy_per_atom_difference / self.energy_unit, self.energy_weight),
+            "forces": (forces_difference / self.forces_unit, self.forces_weight),
+        }
+        return {
+            name: Term(self.elementwise(x).sum(), torch.tensor(x.numel(), device=x.device), weight)
+            for name, (x, weight) in parts.items()
+        }
+
+
+@dataclass(frozen=True)
+class BlockErrors:
+    """Differences of the blocks of a batch between prediction and label, and what belongs to them.
+
+    Every attribute maps "onsite", "intra" and "inter" to its part.
+
+    Attributes:
+        difference: (n_atoms or n_edges, p, p), eV; zero where there is no orbital.
+        overlap: (n_atoms or n_edges, p, p).
+        mask: (n_atoms or n_edges, p, p) bool, elements between orbitals that exist.
+        graph: (n_atoms or n_edges,) int, structure of each block in the batch.
+        n_graphs: number of structures.
+    """
+
+    difference: dict[str, Tensor]
+    overlap: dict[str, Tensor]
+    mask: dict[str, Tensor]
+    graph: dict[str, Tensor]
+    n_graphs: int
+
+    def shifted(self, mu: Tensor) -> BlockErrors:
+        """Return the errors after an energy shift of each structure, ΔH − μS; μ is (n_graphs,), eV."""
+        difference = {
+            name: value - mu[self.graph[name]][:, None, None].to(value.dtype) * self.overlap[name]
+            for name, value in self.difference.items()
+        }
+        return BlockErrors(difference, self.overlap, self.mask, self.graph, self.n_graphs)
+
+
+def compute_block_errors(prediction: Mapping[str, Any], graph: Any, orbital_mask: Tensor) -> BlockErrors:
+    """Compare predicted blocks with the labels of a batch, on existing orbitals only.
+
+    Args:
+        prediction: "onsite_blocks" (n_atoms, p, p) and "edge_blocks" {relation: (n_edges, p, p)}, eV.
+        graph: batch with Hamiltonian and overlap labels.
+        orbital_mask: (largest atomic number + 1, p) bool, orbitals that an element has.
+    """
+    atoms = graph[fields.ATOM]
+    batch = atoms.batch if "batch" in atoms else torch.zeros_like(atoms[fields.NUMBERS])
+    exists = orbital_mask[atoms[fields.NUMBERS]]
+    places = {"onsite": (atoms, prediction["onsite_blocks"], slice(None), slice(None))}
+    for relation in fields.RELATIONS:
+        store = graph[fields.edge_type(relation)]
+        source, target = store[fields.EDGE_INDEX]
+        places[relation] = (store, prediction["edge_blocks"][relation], target, source)
+    errors = BlockErrors({}, {}, {}, {}, int(batch.max()) + 1)
+    for name, (store, blocks, rows, columns) in places.items():
+        mask = exists[rows][:, :, None] & exists[columns][:, None, :]
+        errors.mask[name] = mask
+        errors.difference[name] = (blocks - store[fields.HAMILTONIAN_BLOCKS]) * mask
+        errors.overlap[name] = store[fields.OVERLAP_BLOCKS] * mask
+        errors.graph[name] = batch[rows]
+    return errors
+
+
+def least_squares_shift(errors: BlockErrors) -> Tensor:
+    """Find the energy shift that minimises Σ|ΔH − μS|² of each structure, μ = ⟨ΔH, S⟩/⟨S, S⟩.
+
+    The sums run over all blocks: on-site and both directions of every pair of both relations.
+
+    Returns:
+        (n_graphs,), eV.
+    """
+    first = next(iter(errors.difference.values()))
+    projection, norm = first.new_zeros(errors.n_graphs), first.new_zeros(errors.n_graphs)
+    for name, difference in errors.difference.items():
+        overlap = errors.overlap[name]
+        projection = projection.index_add(0, errors.graph[name], (difference * overlap).sum((1, 2)))
+        norm = norm.index_add(0, errors.graph[name], overlap.square().sum((1, 2)))
+    return projection / norm
+
+
+class ElectronLoss:
+    """Mean elementwise loss of the existing Hamiltonian elements, on-site and both directions of every pair.
+
+    Args:
+        kind: elementwise loss, see ``elementwise_loss``; the published DeepH-E3 training is a masked "mse".
+        gauge_free: subtract, per structure, the energy shift μS that fits best in the least-squares sense, because H is
+            defined only up to it.
+        unit: difference that counts as 1, eV.
+    """
+
+    def __init__(self, *, kind: str, gauge_free: bool, unit: float) -> None:
+        self.elementwise = elementwise_loss(kind)
+        self.gauge_free = gauge_free
+        self.unit = unit
+
+    def __call__(self, errors: BlockErrors) -> dict[str, Term]:
+        """Return the single term of one batch."""
+        if self.gauge_free:
+            errors = errors.shifted(least_squares_shift(errors))
+        total = torch.stack([self.elementwise(value / self.unit).sum() for value in errors.difference.values()]).sum()
+        count = torch.stack([mask.sum() for mask in errors.mask.values()]).sum()
+        return {"hamiltonian": Term(total, count, 1.0)}

@@ -1,0 +1,65 @@
+"""Training of a phonon network: energies and forces."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mlepi.graphs import fields
+from mlepi.training.losses import PhononLoss, Term
+from mlepi.training.metrics import ErrorSums
+from mlepi.training.task import Task
+
+
+class PhononTask(Task):
+    """Train a network that returns "energy" (n_graphs,), eV, and "forces" (n_atoms, 3), eV/Å.
+
+    Metrics: MAE and RMSE of the energy per atom (meV/atom) and of the force components (meV/Å). See ``Task`` for arguments.
+    """
+
+    kind: ClassVar[str] = "phonon"
+    num_loss_terms: ClassVar[int] = 2
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.errors = nn.ModuleDict(
+            {subset: nn.ModuleDict({"energy": ErrorSums(), "forces": ErrorSums()}) for subset in ("val_", "test_")}
+        )
+
+    def build_loss(self, config: dict[str, Any]) -> PhononLoss:
+        """Return the loss of energies and forces."""
+        return PhononLoss(**config)
+
+    def compute_terms(self, graph: Any, subset: str | None = None) -> dict[str, Term]:
+        """Return the loss terms of a batch and, for a named subset, add its errors to the metrics."""
+        with torch.enable_grad():  # forces are a derivative, also in validation
+            prediction = self.model(graph)
+        atoms = graph[fields.ATOM]
+        energy_difference = (prediction["energy"].to(torch.float64) - graph[fields.ENERGY]) / atoms.ptr.diff()
+        forces_difference = prediction["forces"] - atoms[fields.FORCES]
+        if subset is not None:
+            self.errors[subset]["energy"].update(energy_difference)
+            self.errors[subset]["forces"].update(forces_difference)
+        return self.loss(energy_difference.to(forces_difference.dtype), forces_difference)
+
+    def collect_metrics(self, subset: str) -> dict[str, Tensor]:
+        """Return the metrics of a subset over all processes and start afresh."""
+        metrics: dict[str, Tensor] = {}
+        for quantity, unit in (("energy", "mev_per_atom"), ("forces", "mev_per_angstrom")):
+            sums = self.errors[subset][quantity]
+            metrics.update({f"{quantity}_{measure}_{unit}": value for measure, value in sums.compute().items()})
+            sums.reset()
+        return metrics
+
+    def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return label and prediction of one batch for a parity plot: energies per atom relative to the references, forces."""
+        with torch.enable_grad():
+            prediction = self.model(graph)
+        atoms = graph[fields.ATOM]
+        n_atoms = atoms.ptr.diff()
+        return {
+            "energy (eV/atom)": (graph[fields.ENERGY] / n_atoms, prediction["energy"].detach().to(torch.float64) / n_atoms),
+            "forces (eV/Å)": (atoms[fields.FORCES].flatten(), prediction["forces"].detach().flatten()),
+        }

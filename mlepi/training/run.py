@@ -1,0 +1,214 @@
+"""One training from a composed configuration: data, network, trainer, test table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_class
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from mlepi.errors import ConfigError, message
+from mlepi.training.callbacks import EpochLines, TimeLimit, parse_duration
+from mlepi.training.config_check import check_config, suggest
+from mlepi.training.data_modules import PROJECT_FOLDER, GraphDataModule, find_file
+from mlepi.training.facts import complete_model
+from mlepi.training.loggers import build_loggers, finish, log_results
+from mlepi.training.parity import plot_parity
+from mlepi.training.task import Task, build_part
+
+log = logging.getLogger(__name__)
+
+KNOWN_KEYS = (
+    "model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger",
+    "seed", "dtype", "ckpt_path", "test", "name",
+)  # fmt: skip
+"""Keys of the top level of ``conf/train.yaml``."""
+
+SUPPLIED = {
+    "task": {"model", "optimizer", "dtype", "stamp", "basis"},
+    "data": {"cutoffs", "dtype", "seed"},
+    "trainer": {"logger", "callbacks", "default_root_dir"},
+    "optimizer.optimizer": {"params"},
+    "optimizer.schedule": {"optimizer", "total_steps"},
+}
+"""Node → arguments that this module supplies; they are no suggestions for a misspelt key."""
+
+TOLERATED_WARNINGS = (
+    ".*does not have many workers.*",  # graphs are in memory: workers would only copy them
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning's own use of torch
+    ".*number of training batches .* is smaller than the logging interval.*",
+    ".*GPU available but not used.*",
+)
+
+
+def train(config: DictConfig, folder: Path) -> dict[str, float]:
+    """Train and test one network.
+
+    Args:
+        config: composed from ``conf/train.yaml``.
+        folder: run folder, which gets checkpoints/, csv/, config.yaml, run.json, test_metrics.json and parity plots.
+
+    Returns:
+        Metrics of the best checkpoint on the test subset; of the validation subset when ``test`` is false.
+    """
+    check_config(config, KNOWN_KEYS, SUPPLIED)
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    folder.mkdir(parents=True, exist_ok=True)
+    resume = None if plain["ckpt_path"] is None else str(find_file("ckpt_path", plain["ckpt_path"]))
+    with warnings.catch_warnings():
+        for text in TOLERATED_WARNINGS:
+            warnings.filterwarnings("ignore", message=text)
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        seed_everything(int(plain["seed"]), workers=True, verbose=False)
+        data = build_data(plain)
+        task = build_task(plain, data)
+        return run_trainer(plain, data, task, folder, resume)
+
+
+def build_data(plain: Mapping[str, Any]) -> GraphDataModule:
+    """Build the data module and all its graphs."""
+    shared = {"cutoffs": plain["graph"]["cutoffs"], "dtype": plain["dtype"], "seed": int(plain["seed"])}
+    data: GraphDataModule = build_part("data", plain["data"], **shared)
+    data.prepare()
+    return data
+
+
+def build_task(plain: Mapping[str, Any], data: GraphDataModule) -> Task:
+    """Build the task with its network, after filling in what the training subset knows."""
+    task_config = dict(plain["task"])
+    kind = get_class(str(task_config["_target_"])).kind
+    if kind != data.kind:
+        raise ConfigError(
+            message(
+                "data", f"data for {data.kind} networks", f"data for the {kind} task of this model", "Leave out data=… or task=…."
+            )
+        )
+    model = complete_model(kind, plain["model"], data.structures["train"], data.graphs["train"], data.cutoffs)
+    stamp: dict[str, Any] = {"format": 1, "kind": kind, "model": model, "cutoffs": dict(data.cutoffs)}
+    extra: dict[str, Any] = {}
+    if kind == "electron":
+        basis = data.structures["train"][0].basis
+        stamp["basis"] = extra["basis"] = basis.to_dict() if basis is not None else {}
+    stamp["metadata"] = {**describe_run(plain), "data": data.describe()}
+    task: Task = build_part(
+        "task", task_config, model=model, optimizer=plain["optimizer"], dtype=plain["dtype"], stamp=stamp, **extra
+    )
+    if hasattr(task.model, "prepare"):
+        task.model.prepare(data.graphs["train"])
+    return task
+
+
+def describe_run(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return configuration, commit, package versions and seed of this run: plain Python data."""
+    packages = ("mlepi", "torch", "lightning", "e3nn", "torch-geometric", "numpy", "ase")
+    return {
+        "config": dict(plain),
+        "commit": read_commit(),
+        "versions": {**{name: version(name) for name in packages}, "python": sys.version.split()[0]},
+        "seed": int(plain["seed"]),
+    }
+
+
+def read_commit() -> str:
+    """Return the commit of the project, with "-modified" when files differ from it; "unknown" outside a repository."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(PROJECT_FOLDER), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+
+    try:
+        return git("rev-parse", "HEAD") + ("-modified" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def build_trainer(plain: Mapping[str, Any], loggers: list[Logger], monitor: str, folder: Path) -> Trainer:
+    """Build the trainer with callbacks for checkpoints, progress and the time limit."""
+    options = dict(plain["trainer"])
+    limit = options.pop("max_time")
+    callbacks: list[Callback] = [build_part(f"callbacks.{name}", part) for name, part in plain["callbacks"].items() if part]
+    checkpoints = ModelCheckpoint(
+        dirpath=folder / "checkpoints",
+        filename="best",
+        monitor=monitor,
+        save_top_k=1,
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    interactive = sys.stderr.isatty()
+    callbacks += [TQDMProgressBar()] if interactive else []
+    callbacks += [EpochLines(), checkpoints]
+    if limit is not None:
+        callbacks.append(TimeLimit(limit=parse_duration(str(limit))))
+    fixed = {
+        "logger": loggers,
+        "callbacks": callbacks,
+        "default_root_dir": folder,
+        "enable_progress_bar": interactive,
+        "use_distributed_sampler": False,
+        "inference_mode": False,
+        "enable_model_summary": False,
+    }
+    return build_part("trainer", options, **fixed)  # type: ignore[no-any-return]
+
+
+def run_trainer(
+    plain: Mapping[str, Any], data: GraphDataModule, task: Task, folder: Path, resume: str | None
+) -> dict[str, float]:
+    """Fit, test the best checkpoint and write the table."""
+    n_parameters = sum(parameter.numel() for parameter in task.model.parameters())
+    sizes = ", ".join(f"{len(graphs)} {subset}" for subset, graphs in data.graphs.items())
+    log.info("%s | %d parameters | structures: %s | run folder %s", plain["name"], n_parameters, sizes, folder)
+    loggers = build_loggers(folder, plain["logger"], plain)
+    trainer = build_trainer(plain, loggers, task.monitor, folder)
+    if trainer.is_global_zero:
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(plain))), encoding="utf-8")
+        (folder / "run.json").write_text(json.dumps(task.stamp["metadata"], indent=1) + "\n", encoding="utf-8")
+    trainer.fit(task, datamodule=data, ckpt_path=resume)
+    best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    if not best:
+        raise ConfigError(
+            message("task.monitor", repr(task.monitor), "a validation metric", suggest(task.monitor, trainer.callback_metrics))
+        )
+    if not plain["test"]:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        finish(loggers)
+        return metrics
+    trainer.test(task, datamodule=data, ckpt_path=best, verbose=False)
+    metrics = {name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items() if "test/" in name}
+    if trainer.is_global_zero:
+        figures = plot_parity(task, data.test_dataloader(), folder)
+        write_table(plain, data, metrics, best, folder)
+        log_results(loggers, metrics, figures)
+    finish(loggers)
+    return metrics
+
+
+def write_table(plain: Mapping[str, Any], data: GraphDataModule, metrics: Mapping[str, float], best: str, folder: Path) -> None:
+    """Write test_metrics.json and show the table."""
+    epoch = int(torch.load(best, map_location="cpu", weights_only=True)["epoch"])
+    content = {
+        "name": plain["name"],
+        "checkpoint": Path(best).name,
+        "epoch": epoch + 1,
+        "data": data.describe(),
+        "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
+    }
+    (folder / "test_metrics.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    width = max(len(name) for name in metrics)
+    lines = [f"  {name:<{width}}  {value:12.5g}" for name, value in metrics.items()]
+    log.info("test set, best checkpoint (epoch %d) in %s\n%s", epoch + 1, Path(best).parent, "\n".join(lines))

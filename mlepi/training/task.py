@@ -1,0 +1,166 @@
+"""What phonon and electron training share: building the network, optimizer and schedule, logging, and the checkpoint's stamp."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from mlepi.errors import ConfigError, MlepiError, message
+from mlepi.training.losses import Term, global_loss
+from mlepi.training.metrics import LossSums
+from mlepi.training.schedules import Schedule
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+"""Values of the configuration key ``dtype``."""
+
+
+def parse_dtype(name: str) -> torch.dtype:
+    """Return the floating-point type of a run; ``ConfigError`` when the name is unknown."""
+    if name not in DTYPES:
+        raise ConfigError(message("dtype", repr(name), f"one of {sorted(DTYPES)}", "Edit the config."))
+    return DTYPES[name]
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Create new tensors in a floating-point type inside a ``with`` block."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def build_part(where: str, config: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+    """Instantiate a nested plain config; anything that it does not accept becomes a ``ConfigError``."""
+    try:
+        return instantiate(dict(config), *args, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, MlepiError):
+            raise error.__cause__ from error
+        text = " ".join(str(error).split())
+        raise ConfigError(message(where, text, "a config that its class accepts", "Correct the keys and values.")) from error
+
+
+class Task(LightningModule):
+    """Train one network; subclasses say what is predicted, what the loss is and what is measured.
+
+    Args:
+        model: nested plain config of the network with all facts filled in.
+        optimizer: "optimizer" and "schedule": partial configs.
+        loss: arguments of the loss.
+        monitor: metric of the validation set that chooses the best checkpoint and drives plateau schedules.
+        dtype: "float32" or "float64".
+        stamp: what the checkpoint says about itself under the key "mlepi", so that it rebuilds the network alone.
+    """
+
+    kind: ClassVar[str]
+    num_loss_terms: ClassVar[int]
+
+    def __init__(
+        self,
+        *,
+        model: dict[str, Any],
+        optimizer: dict[str, Any],
+        loss: dict[str, Any],
+        monitor: str,
+        dtype: str,
+        stamp: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.monitor = monitor
+        self.stamp = stamp
+        self.optimizer_config = optimizer
+        with default_dtype(parse_dtype(dtype)):
+            self.model: nn.Module = build_part("model", model).to(parse_dtype(dtype))
+        self.loss = self.build_loss(loss)
+        self.loss_sums = nn.ModuleDict({subset: LossSums(self.num_loss_terms) for subset in ("val_", "test_")})
+        self.schedule: Schedule | None = None
+        self._schedule_state: dict[str, Any] | None = None
+
+    def build_loss(self, config: dict[str, Any]) -> Any:
+        """Return the loss of this task."""
+        raise NotImplementedError
+
+    def compute_terms(self, graph: Any, subset: str | None = None) -> dict[str, Term]:
+        """Return the loss terms of a batch and, for a named subset, add its errors to the metrics."""
+        raise NotImplementedError
+
+    def collect_metrics(self, subset: str) -> dict[str, Tensor]:
+        """Return the metrics of a subset over all processes and start afresh."""
+        raise NotImplementedError
+
+    def training_step(self, graph: Any, batch_index: int) -> Tensor:
+        """Return the loss of a batch, a mean over the global batch."""
+        loss = global_loss(self.compute_terms(graph))
+        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=graph.num_graphs, sync_dist=True)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Advance a schedule that counts steps."""
+        if self.schedule is not None and self.schedule.interval == "step":
+            self.schedule.scheduler.step()
+
+    def on_train_epoch_end(self) -> None:
+        """Advance a schedule that counts epochs; it happens here so that an epoch's checkpoint contains it."""
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        if self.schedule is not None and self.schedule.interval == "epoch":
+            self.schedule.scheduler.step()
+        if self.schedule is not None and self.schedule.interval == "metric" and self.monitor in self.trainer.callback_metrics:
+            self.schedule.scheduler.step(float(self.trainer.callback_metrics[self.monitor]))
+
+    def validation_step(self, graph: Any, batch_index: int) -> None:
+        """Add a batch to the validation metrics."""
+        self._evaluate(graph, "val_")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._log_subset("val_")
+
+    def test_step(self, graph: Any, batch_index: int) -> None:
+        """Add a batch to the test metrics."""
+        self._evaluate(graph, "test_")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_subset("test_")
+
+    def _evaluate(self, graph: Any, subset: str) -> None:
+        self.loss_sums[subset].update(self.compute_terms(graph, subset))
+
+    def _log_subset(self, subset: str) -> None:
+        metrics = {"loss": self.loss_sums[subset].compute(), **self.collect_metrics(subset)}
+        self.loss_sums[subset].reset()
+        self.log_dict({f"{subset[:-1]}/{name}": value.to(torch.float32) for name, value in metrics.items()}, rank_zero_only=False)
+
+    def configure_optimizers(self) -> Any:
+        """Build optimizer and schedule; the schedule is advanced and stored here, see ``on_train_epoch_end``."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        optimizer = build_part("optimizer.optimizer", self.optimizer_config["optimizer"])(parameters)
+        total_steps = self.trainer.estimated_stepping_batches
+        self.schedule = build_part("optimizer.schedule", self.optimizer_config["schedule"])(optimizer, total_steps)
+        if self._schedule_state is not None:
+            self.schedule.scheduler.load_state_dict(self._schedule_state)
+        return optimizer
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what rebuilds the network without this project's configuration, and the state of the schedule."""
+        checkpoint["mlepi"] = self.stamp
+        if self.schedule is not None:
+            checkpoint["schedule"] = self.schedule.scheduler.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state of the schedule until the schedule exists."""
+        self._schedule_state = checkpoint.get("schedule")
+
+    def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return "quantity (unit)" → label and prediction of one batch, both (n,)."""
+        raise NotImplementedError
