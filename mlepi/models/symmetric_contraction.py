@@ -1,0 +1,155 @@
+"""Symmetric contraction: equivariant polynomials of an atom's features, the many-body part of MACE.
+
+For every output l and degree ν ≤ correlation there is a basis of symmetric coupling tensors T (generalised
+Clebsch–Gordan coefficients); the contraction is B_o = Σ_ν Σ_k w_k Σ T^k_{o i1…iν} A_{i1}…A_{iν}, channel by channel with
+weights per element (Batatia et al. 2022, arXiv:2206.07697, Eqs. 10–11). The basis here is minimal: only linearly
+independent *symmetric* tensors, so there are fewer weights than in codes that keep every coupling path.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from mlepi.errors import ConfigError, message
+from mlepi.models.channel_linear import apply_by_element, degree_slice
+from mlepi.models.wigner import wigner_3j
+
+INDEPENDENCE_TOLERANCE = 1e-6
+"""A coupling tensor of unit norm whose part outside the span of the earlier ones is smaller than this is dropped."""
+
+
+@cache
+def symmetric_couplings(l_max: int, l_out: int, degree: int) -> Tensor:
+    """Return a basis of the symmetric equivariant maps from ``degree`` copies of l = 0…l_max to l_out.
+
+    All irreps have natural parity (−1)^l. Tensors come from coupling (l1 l2) l3 in ascending order with 3j symbols, are
+    symmetrised, and made orthogonal in that order. ‖T‖² = (2·l_out + 1)/degree!, so that a polynomial of independent unit
+    normal variables has about unit variance.
+
+    Args:
+        l_max: largest l of the input.
+        l_out: l of the output.
+        degree: number of factors, 1, 2 or 3.
+
+    Returns:
+        (n_paths, 2·l_out+1, I, …, I) with ``degree`` axes of I = (l_max+1)², float64.
+    """
+    size = (l_max + 1) ** 2
+    basis: list[Tensor] = []
+    for degrees in itertools.combinations_with_replacement(range(l_max + 1), degree):
+        if (sum(degrees) + l_out) % 2 == 1:
+            continue
+        block: list[Tensor] = []  # tensors of different sets of l are orthogonal already
+        for coupling in _coupling_trees(degrees, l_out):
+            tensor = coupling.new_zeros(2 * l_out + 1, *[size] * degree)
+            tensor[(slice(None), *(degree_slice(l) for l in degrees))] = coupling
+            tensor = _symmetrise(tensor)
+            norm = float(tensor.norm())
+            if norm < INDEPENDENCE_TOLERANCE:
+                continue
+            tensor = tensor / norm
+            for _ in range(2):  # twice, for orthogonality to rounding
+                for other in block:
+                    tensor = tensor - (tensor * other).sum() * other
+            if float(tensor.norm()) > INDEPENDENCE_TOLERANCE:
+                block.append(tensor / tensor.norm())
+        basis += block
+    factor = math.sqrt((2 * l_out + 1) / math.factorial(degree))
+    shape = (2 * l_out + 1, *[size] * degree)
+    return torch.stack(basis) * factor if basis else torch.zeros(0, *shape, dtype=torch.float64)
+
+
+def _coupling_trees(degrees: tuple[int, ...], l_out: int) -> list[Tensor]:
+    """Return (2·l_out+1, 2l1+1, …) tensors that couple l1, l2, … to l_out through every intermediate l."""
+    if len(degrees) == 1:
+        return [torch.eye(2 * l_out + 1, dtype=torch.float64)] if degrees[0] == l_out else []
+    *first, last = degrees
+    trees = []
+    total = sum(first)
+    for l in range(total + 1):
+        if not abs(l - last) <= l_out <= l + last:
+            continue
+        for tree in _coupling_trees(tuple(first), l):
+            trees.append(torch.einsum("m...,mno->o...n", tree, wigner_3j(l, last, l_out)))
+    return trees
+
+
+def _symmetrise(tensor: Tensor) -> Tensor:
+    degree = tensor.dim() - 1
+    permutations = list(itertools.permutations(range(1, degree + 1)))
+    return torch.stack([tensor.permute(0, *permutation) for permutation in permutations]).sum(0) / len(permutations)
+
+
+class SymmetricContraction(nn.Module):
+    """Polynomials of node features up to a correlation order, channel by channel, with weights per element.
+
+    Evaluated as B_o = Σ_i A_i (t_{oi} + Σ_j A_j t_{oij} + Σ_{jk} A_j A_k t_{oijk}) with tensors t = Σ_k w_k T^k that are
+    assembled once per call for each element and channel; everything is batched matrix products over channels.
+
+    Args:
+        l_max_in: largest l of the input.
+        l_max_out: largest l of the output.
+        correlation: highest degree, 1, 2 or 3.
+        num_features: channels.
+        num_elements: elements with weights of their own.
+    """
+
+    def __init__(self, *, l_max_in: int, l_max_out: int, correlation: int, num_features: int, num_elements: int) -> None:
+        super().__init__()
+        if correlation not in (1, 2, 3):
+            raise ConfigError(message("MACE.correlation", f"{correlation}", "1, 2 or 3", "Edit the config."))
+        self.num_inputs = (l_max_in + 1) ** 2
+        self.num_outputs = (l_max_out + 1) ** 2
+        self.l_max_in, self.l_max_out, self.correlation = l_max_in, l_max_out, correlation
+        self.num_features, self.num_elements = num_features, num_elements
+        self.weights = nn.ParameterDict()
+        self.tables: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+        for l in range(l_max_out + 1):
+            for degree in range(1, correlation + 1):
+                n_paths = symmetric_couplings(l_max_in, l, degree).shape[0]
+                weight = torch.randn(num_elements, n_paths, num_features) / max(n_paths, 1)
+                self.weights[f"l{l}_degree{degree}"] = nn.Parameter(weight)
+
+    def coupling_table(self, l: int, degree: int, like: Tensor) -> Tensor:
+        """Return T as (n_paths, I^(degree−1)·(2l+1)·I), the last input index last; exact in every dtype."""
+        key = (f"l{l}_degree{degree}", like.dtype, like.device)
+        if key not in self.tables:
+            tensor = symmetric_couplings(self.l_max_in, l, degree)
+            tensor = tensor.movedim(1, degree) if degree > 1 else tensor
+            self.tables[key] = tensor.reshape(tensor.shape[0], -1).to(like)
+        return self.tables[key]
+
+    def coefficients(self, degree: int, element: int) -> Tensor:
+        """Assemble t for one element: (channels, I^(degree−1), n_out·I)."""
+        parts = []
+        for l in range(self.l_max_out + 1):
+            weight = self.weights[f"l{l}_degree{degree}"][element]
+            tensor = weight.T @ self.coupling_table(l, degree, weight)
+            parts.append(tensor.view(self.num_features, -1, (2 * l + 1) * self.num_inputs))
+        return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+
+    def forward(self, features: Tensor, species: Tensor) -> Tensor:
+        """Contract: (n_atoms, (l_max_in+1)², channels) → (n_atoms, (l_max_out+1)², channels).
+
+        Args:
+            features: A.
+            species: (n_atoms,) int.
+        """
+        return apply_by_element(self._contract, features, species, self.num_elements)
+
+    def _contract(self, features: Tensor, element: int) -> Tensor:
+        a = features.permute(2, 0, 1).contiguous()  # (channels, n, I)
+        n_channels, n = a.shape[0], a.shape[1]
+        inner = self.coefficients(1, element).expand(-1, n, -1)
+        if self.correlation > 1:
+            inner = torch.baddbmm(inner, a, self.coefficients(2, element))
+        if self.correlation > 2:
+            pairs = (a.unsqueeze(3) * a.unsqueeze(2)).flatten(2)
+            inner = torch.baddbmm(inner, pairs, self.coefficients(3, element))
+        result = (inner.view(n_channels, n, self.num_outputs, self.num_inputs) * a.unsqueeze(2)).sum(3)
+        return result.permute(1, 2, 0)

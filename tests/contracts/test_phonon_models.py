@@ -1,0 +1,292 @@
+"""What every phonon model must satisfy, whatever its backbone and its heterogeneous combination."""
+
+from __future__ import annotations
+
+import copy
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from scipy.spatial.transform import Rotation
+from torch_geometric.data import Batch
+
+from mlepi.graphs import fields
+from mlepi.graphs.build import build_graph
+
+CONF = Path(__file__).parents[2] / "conf"
+CUTOFFS = {"intra": 3.0, "inter": 4.2}
+REFERENCES = {6: -155.25, 7: -270.5}
+MODELS = {
+    "mace": ["+model=mace"],
+    "mace_4layer": ["+model=mace_4layer"],
+    "hedgenet_late": ["+model=hedgenet_phonon", "model.network.fusion=late"],
+    "hedgenet_per_layer": ["+model=hedgenet_phonon", "model.network.fusion=per_layer"],
+    "mace_message": ["+model=mace", "model.network.backbone.first_self_connection=message"],
+}
+
+
+def build_config(name: str, elements: list[int]) -> dict:
+    """Compose a model's own YAML at a small width and fill in what training would."""
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose(
+            overrides=[
+                *MODELS[name],
+                "+size=small",
+                "size.phonon.num_features=4",
+                "size.phonon.radial_widths=[8]",
+                "++graph.cutoffs.intra=3.0",
+                "++graph.cutoffs.inter=4.2",
+            ]
+        )
+    model = OmegaConf.to_container(config, resolve=True)["model"]
+    model["atomic_energies"] = [REFERENCES[z] for z in elements]
+    model["energy_scale"] = 2.0
+    model["network"]["elements"] = model["network"]["backbone"]["elements"] = elements
+    model["network"]["backbone"]["mean_neighbours"] = {"intra": 3.0, "inter": 5.0}
+    return model
+
+
+def build_model(name: str, elements=(6, 7), dtype=torch.float64, seed=1):
+    torch.manual_seed(seed)
+    return instantiate(build_config(name, list(elements)), _convert_="all").to(dtype).eval()
+
+
+def bilayer(elements=(6, 7), seed=0) -> Atoms:
+    """Rattled AB-like bilayer with two atoms per layer in a slightly sheared cell, layer of each atom given."""
+    cell = np.array([[2.5, 0.1, 0.0], [-1.2, 2.2, 0.05], [0.1, 0.0, 14.0]])
+    fractional = np.array([[0, 0, 0.3], [1 / 3, 2 / 3, 0.3], [1 / 3, 2 / 3, 0.53], [2 / 3, 1 / 3, 0.53]])
+    atoms = Atoms(numbers=[elements[0], elements[-1]] * 2, cell=cell, scaled_positions=fractional, pbc=True)
+    atoms.positions += 0.05 * np.random.default_rng(seed).normal(size=(4, 3))
+    atoms.arrays["layer"] = np.array([0, 0, 1, 1])
+    return atoms
+
+
+def predict(model, atoms: Atoms, dtype=torch.float64, cutoffs=None, **options):
+    out = model(build_graph(atoms, cutoffs or CUTOFFS, dtype=dtype), **options)
+    return {name: value.detach().double().numpy() for name, value in out.items()}
+
+
+class PhononModelContract:
+    """Subclass and set ``name``; every test is inherited."""
+
+    name: str
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls):
+        return build_model(cls.name)
+
+    def test_rotation_and_inversion(self, model):
+        atoms = bilayer()
+        before = predict(model, atoms, compute_stress=True)
+        for matrix in (Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix(), -np.eye(3), np.diag([1.0, -1.0, 1.0])):
+            turned = atoms.copy()
+            turned.set_cell(atoms.cell.array @ matrix.T)
+            turned.positions = atoms.positions @ matrix.T
+            after = predict(model, turned, compute_stress=True)
+            np.testing.assert_allclose(after["energy"], before["energy"], rtol=0, atol=1e-9)
+            np.testing.assert_allclose(after["forces"], before["forces"] @ matrix.T, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(after["stress"], matrix @ before["stress"] @ matrix.T, rtol=0, atol=1e-10)
+
+    def test_translation_and_no_net_force(self, model):
+        atoms = bilayer()
+        before = predict(model, atoms)
+        moved = atoms.copy()
+        moved.positions += [3.3, -7.1, 1.9]
+        after = predict(model, moved)
+        np.testing.assert_allclose(after["energy"], before["energy"], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(after["forces"], before["forces"], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(before["forces"].sum(0), 0.0, atol=1e-10)
+        assert np.abs(before["forces"]).max() > 1e-3
+
+    def test_permutation(self, model):
+        atoms = bilayer()
+        order = np.array([2, 0, 3, 1])
+        before, after = predict(model, atoms), predict(model, atoms[order])
+        np.testing.assert_allclose(after["energy"], before["energy"], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(after["forces"], before["forces"][order], rtol=0, atol=1e-9)
+
+    def test_supercell_equals_repeated_cell(self, model):
+        atoms = bilayer()
+        one, six = predict(model, atoms), predict(model, atoms.repeat((3, 2, 1)))
+        np.testing.assert_allclose(six["energy"], 6 * one["energy"], rtol=0, atol=1e-8)
+        np.testing.assert_allclose(six["forces"], np.tile(one["forces"], (6, 1)), rtol=0, atol=1e-9)
+
+    def test_batch_equals_single(self, model):
+        structures = [bilayer(seed=1), bilayer(seed=2)[:2], bilayer(seed=3).repeat((2, 1, 1))]
+        batch = Batch.from_data_list([build_graph(atoms, CUTOFFS, dtype=torch.float64) for atoms in structures])
+        together = model(batch, compute_stress=True)
+        alone = [predict(model, atoms, compute_stress=True) for atoms in structures]
+        for key in ("energy", "forces", "stress"):
+            expected = np.concatenate([result[key] for result in alone])
+            np.testing.assert_allclose(together[key].detach().numpy(), expected, rtol=0, atol=1e-9)
+
+    def test_forces_are_the_gradient(self, model):
+        atoms, step = bilayer(), 1e-4
+        forces = predict(model, atoms)["forces"]
+        for atom, axis in ((0, 0), (1, 2), (2, 1), (3, 0)):
+            energies = []
+            for sign in (1, -1):
+                moved = atoms.copy()
+                moved.positions[atom, axis] += sign * step
+                energies.append(predict(model, moved, compute_forces=False)["energy"][0])
+            assert forces[atom, axis] == pytest.approx(-(energies[0] - energies[1]) / (2 * step), abs=1e-6)
+
+    def test_stress_is_the_strain_gradient(self, model):
+        atoms, step = bilayer(), 1e-5
+        stress = predict(model, atoms, compute_stress=True)["stress"][0]
+        np.testing.assert_allclose(stress, stress.T, atol=1e-12)
+        for a, b in ((0, 0), (1, 2), (0, 1)):
+            energies = []
+            for sign in (1, -1):
+                strain = np.zeros((3, 3))
+                strain[a, b] += 0.5 * sign * step
+                strain[b, a] += 0.5 * sign * step
+                strained = atoms.copy()
+                strained.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+                energies.append(predict(model, strained, compute_forces=False)["energy"][0])
+            gradient = (energies[0] - energies[1]) / (2 * step) / atoms.get_volume()
+            assert stress[a, b] == pytest.approx(gradient, abs=1e-7)
+
+    @pytest.mark.parametrize("relation", fields.RELATIONS)
+    def test_smooth_at_the_cutoff(self, model, relation):
+        """Energy and force vanish continuously when a pair crosses the cutoff of its relation."""
+        free = sum(REFERENCES[z] for z in (6, 7))
+
+        def pair(distance):
+            atoms = Atoms("CN", positions=[[0, 0, 0], [0, 0, distance]], cell=[20, 20, 20], pbc=True)
+            atoms.arrays["layer"] = np.array([0, 0 if relation == "intra" else 1])
+            return predict(model, atoms)
+
+        cutoff = CUTOFFS[relation]
+        inside, at, beyond = pair(cutoff - 0.5), pair(cutoff - 1e-3), pair(cutoff + 1e-3)
+        assert abs(inside["energy"][0] - free) > 1e-6
+        assert abs(at["energy"][0] - free) < 1e-7
+        assert np.abs(at["forces"]).max() < 1e-4 * np.abs(inside["forces"]).max() + 1e-9
+        assert beyond["energy"][0] == pytest.approx(free, abs=1e-12)
+        assert np.abs(beyond["forces"]).max() == 0.0
+
+    def test_longer_edge_list_changes_nothing(self, model):
+        """Edges beyond the model's own cutoffs, as in a list with a skin, carry nothing."""
+        atoms = bilayer()
+        short, long = predict(model, atoms), predict(model, atoms, cutoffs={"intra": 4.0, "inter": 5.5})
+        np.testing.assert_allclose(long["energy"], short["energy"], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(long["forces"], short["forces"], rtol=0, atol=1e-9)
+
+    def test_isolated_atoms_have_their_reference_energy(self, model):
+        for number, energy in REFERENCES.items():
+            atoms = Atoms(numbers=[number], positions=[[1.0, 2.0, 3.0]], cell=[20, 20, 20], pbc=True)
+            result = predict(model, atoms)
+            assert result["energy"][0] == energy
+            assert np.all(result["forces"] == 0.0)
+
+    def test_distant_layers_are_two_monolayers(self, model):
+        atoms = bilayer()
+        atoms.positions[2:, 2] += 2.0
+        upper = atoms[2:]
+        upper.arrays["layer"][:] = 0
+        parts = [predict(model, atoms[:2]), predict(model, upper)]
+        whole = predict(model, atoms)
+        assert whole["energy"][0] == pytest.approx(parts[0]["energy"][0] + parts[1]["energy"][0], abs=1e-9)
+        np.testing.assert_allclose(whole["forces"], np.concatenate([p["forces"] for p in parts]), rtol=0, atol=1e-10)
+
+    def test_elements_differ(self, model):
+        swapped = bilayer()
+        swapped.numbers = swapped.numbers[[1, 0, 3, 2]]
+        assert abs(predict(model, bilayer())["energy"][0] - predict(model, swapped)["energy"][0]) > 1e-5
+
+    def test_one_element_model(self):
+        model = build_model(self.name, elements=(6,))
+        result = predict(model, bilayer(elements=(6,)))
+        assert np.isfinite(result["forces"]).all()
+        assert np.abs(result["forces"]).max() > 1e-3
+
+    def test_single_and_double_precision_agree(self, model):
+        double = predict(model, bilayer())
+        graph = build_graph(bilayer(), CUTOFFS, dtype=torch.float32)
+        single = copy.deepcopy(model).to(torch.float32)(graph)
+        assert single["forces"].dtype == torch.float32
+        assert single["energy"].dtype == torch.float64  # thousands of eV do not fit in single precision
+        np.testing.assert_allclose(single["energy"].numpy(), double["energy"], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(single["forces"].numpy(), double["forces"], rtol=0, atol=2e-4)
+
+    def test_save_and_load(self, model):
+        buffer = io.BytesIO()
+        torch.save(model.state_dict(), buffer)
+        buffer.seek(0)
+        other = build_model(self.name, seed=2)
+        assert np.abs(predict(other, bilayer())["energy"] - predict(model, bilayer())["energy"]).max() > 1e-4
+        other.load_state_dict(torch.load(buffer, weights_only=True))
+        for key, value in predict(model, bilayer()).items():
+            np.testing.assert_array_equal(predict(other, bilayer())[key], value)
+
+    def test_input_is_not_mutated(self, model):
+        graph = build_graph(bilayer(), CUTOFFS, dtype=torch.float64)
+        before = copy.deepcopy(graph.to_dict())
+        model(graph, compute_stress=True)
+        after = graph.to_dict()
+        assert not graph[fields.ATOM][fields.POSITIONS].requires_grad
+        assert set(after) == set(before)
+        for key, store in before.items():
+            items = store.items() if isinstance(store, dict) else [(None, store)]
+            for name, value in items:
+                found = after[key] if name is None else after[key][name]
+                assert torch.equal(found, value) if torch.is_tensor(value) else found == value
+
+    def test_every_parameter_learns_from_energy_and_forces(self):
+        model = build_model(self.name).train()
+        result = model(build_graph(bilayer(), CUTOFFS, dtype=torch.float64))
+        (result["energy"].sum() + result["forces"].square().sum()).backward()
+        untouched = [name for name, p in model.named_parameters() if p.numel() and (p.grad is None or not torch.any(p.grad != 0))]
+        assert untouched == []
+
+    def test_works_without_gradient_mode(self, model):
+        with torch.no_grad():
+            result = predict(model, bilayer())
+        np.testing.assert_allclose(result["forces"], predict(model, bilayer())["forces"], rtol=0, atol=1e-12)
+
+
+class TestMACE(PhononModelContract):
+    name = "mace"
+
+
+class TestMACE4Layer(PhononModelContract):
+    name = "mace_4layer"
+
+
+class TestMACEMessage(PhononModelContract):
+    name = "mace_message"
+
+
+class TestHedgeNetLate(PhononModelContract):
+    name = "hedgenet_late"
+
+
+class TestHedgeNetPerLayer(PhononModelContract):
+    name = "hedgenet_per_layer"
+
+
+def test_homogeneous_model_ignores_the_layer_and_hedgenet_does_not():
+    atoms = bilayer()
+    one_layer = atoms.copy()
+    one_layer.arrays["layer"] = np.zeros(4, dtype=int)
+    cutoffs = {"intra": 3.0, "inter": 3.0}
+
+    def energies(name):
+        config = build_config(name, [6, 7])
+        config["network"]["backbone"]["cutoffs"] = cutoffs
+        torch.manual_seed(1)
+        model = instantiate(config, _convert_="all").double()
+        return [predict(model, a, cutoffs=cutoffs)["energy"][0] for a in (atoms, one_layer)]
+
+    atoms.positions[2:, 2] -= 0.6
+    one_layer.positions[2:, 2] -= 0.6
+    together, apart = energies("mace"), energies("hedgenet_late")
+    assert together[0] == pytest.approx(together[1], abs=1e-10)
+    assert abs(apart[0] - apart[1]) > 1e-6
