@@ -30,6 +30,9 @@ from mlepi.structures.validation import (
 )
 
 
+ARTICLE = {"Hamiltonian": "a Hamiltonian", "overlap": "an overlap"}
+
+
 @dataclass(frozen=True)
 class BlockList:
     """Blocks of one real-space matrix as a file lists them.
@@ -90,7 +93,7 @@ def assemble_labels(
         _check_sizes(where, quantity, blocks, basis.counts(atoms.numbers))
         check_finite(where, quantity, blocks.values)
         if len(np.unique(blocks.pairs, axis=0)) != len(blocks.pairs):
-            raise DataError(message(where, f"an {quantity} pair listed twice", "every pair once", "Write the file again."))
+            raise DataError(message(where, f"{ARTICLE[quantity]} pair listed twice", "every pair once", "Write the file again."))
     keys = {quantity: blocks.pairs[:, [3, 4, 0, 1, 2]] for quantity, blocks in lists.items()}
     edges, rows = np.unique(np.concatenate(list(keys.values())), axis=0, return_inverse=True)
     edge_index, shift = np.ascontiguousarray(edges[:, [1, 0]].T), np.ascontiguousarray(edges[:, 2:])
@@ -168,7 +171,7 @@ def _check_sizes(where: str, quantity: str, blocks: BlockList, counts: NDArray[n
         raise DataError(
             message(
                 where,
-                f"an {quantity} block of {sizes[wrong[0]]} values for pair R = {shift}, i = {i}, j = {j} (counted from 0)",
+                f"{ARTICLE[quantity]} block of {sizes[wrong[0]]} values for pair R = {shift}, i = {i}, j = {j} (counted from 0)",
                 f"{counts[i]} × {counts[j]} values, the orbitals of its atoms",
                 "The basis given with the file does not belong to its matrices.",
             )

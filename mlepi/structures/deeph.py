@@ -266,7 +266,7 @@ def _fermi_energy(where: str, info: Mapping[str, Any], key: str) -> float | None
 def _read_poscar(path: Path) -> Atoms:
     try:
         atoms = read_ase(_require(path), format="vasp")
-    except (ValueError, IndexError, KeyError, StopIteration, OSError) as error:
+    except (ValueError, IndexError, KeyError, StopIteration, RuntimeError, OSError) as error:
         raise DataError(message(str(path), f"no POSCAR ({error})", "a POSCAR with element names", "Write it again.")) from error
     if not isinstance(atoms, Atoms):
         raise DataError(message(str(path), "several structures", "one", "Write it again."))

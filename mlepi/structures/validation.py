@@ -23,8 +23,8 @@ OVERLAP_HERMITICITY = 1e-5
 ONSITE_OVERLAP = 1e-3
 """Largest accepted |S_ii − 1| on the diagonal of an on-site block: orbitals are normalised."""
 
-TWO_CENTRE = 1e-3
-"""Largest accepted part of an s–l overlap that is not along Y_l of the bond direction, dimensionless."""
+TWO_CENTRE = 1e-4
+"""Largest accepted part of an s–l overlap that is not along Y_l of the bond direction, dimensionless (OpenMX: 6e-9)."""
 
 DISTANCE = 1e-3
 """How far a pair may exceed the sum of its two orbital radii, Å (rounding of radii and coordinates)."""
@@ -180,15 +180,6 @@ def check_normalisation(where: str, onsite_overlap: NDArray[np.floating], mask: 
         )
 
 
-def edge_vectors_of(structure: LabelledStructure) -> NDArray[np.float64]:
-    """Compute r_j + R·cell − r_i of every edge: (n_edges, 3) Å."""
-    if structure.edge_index is None or structure.edge_cell_shift is None:
-        raise DataError(message(structure.name, "no edges", "edge_index and edge_cell_shift", "Read the pair list first."))
-    positions, cell = structure.atoms.positions, structure.atoms.cell.array
-    source, target = structure.edge_index
-    return np.asarray(positions[source] + structure.edge_cell_shift @ cell - positions[target], dtype=np.float64)
-
-
 def check_two_centre_overlap(structure: LabelledStructure, where: str | None = None) -> None:
     """Check cell indices and orbital order against the geometry.
 
@@ -200,10 +191,11 @@ def check_two_centre_overlap(structure: LabelledStructure, where: str | None = N
         DataError: a pair is too long, or an overlap does not point along its bond.
     """
     where = where or structure.name
-    if structure.basis is None or structure.edge_index is None:
+    basis, edge_index, shift = structure.basis, structure.edge_index, structure.edge_cell_shift
+    if basis is None or edge_index is None or shift is None:
         return
-    basis, numbers, vectors = structure.basis, structure.atoms.numbers, edge_vectors_of(structure)
-    source, target = structure.edge_index
+    (source, target), numbers, positions = edge_index, structure.atoms.numbers, structure.atoms.positions
+    vectors = positions[source] + shift @ structure.atoms.cell.array - positions[target]
     distances = np.linalg.norm(vectors, axis=1)
     reach = np.array([basis.radii.get(int(z), 0.0) for z in numbers])
     excess = distances - reach[source] - reach[target]
@@ -239,9 +231,10 @@ def check_spectrum(structure: LabelledStructure, where: str | None = None) -> No
     where = where or structure.name
     if structure.basis is None or structure.edge_index is None or structure.overlap_blocks is None:
         return
-    if structure.basis.offsets(structure.atoms.numbers)[-1] > MAX_ORBITALS_FOR_SPECTRUM:
+    mask, edge_index = structure.basis.mask(structure.atoms.numbers), structure.edge_index
+    if np.count_nonzero(mask) > MAX_ORBITALS_FOR_SPECTRUM:
         return
-    overlap = _sum_at_gamma(structure, structure.overlap_blocks)
+    overlap = _sum_at_gamma(edge_index, structure.overlap_blocks, mask)
     smallest = float(scipy.linalg.eigvalsh(overlap, subset_by_index=[0, 0])[0])
     if not smallest > 0.0:
         raise DataError(
@@ -254,7 +247,7 @@ def check_spectrum(structure: LabelledStructure, where: str | None = None) -> No
         )
     if structure.hamiltonian_blocks is None or structure.fermi_energy is None:
         return
-    eigenvalues = scipy.linalg.eigvalsh(_sum_at_gamma(structure, structure.hamiltonian_blocks), overlap)
+    eigenvalues = scipy.linalg.eigvalsh(_sum_at_gamma(edge_index, structure.hamiltonian_blocks, mask), overlap)
     low, high = float(eigenvalues[0]), float(eigenvalues[-1])
     if not low - FERMI_MARGIN <= structure.fermi_energy <= high + FERMI_MARGIN:
         raise DataError(
@@ -304,14 +297,11 @@ def _unit_harmonics(l: int, directions: NDArray[np.float64]) -> NDArray[np.float
     return np.stack([root * x * y, root * y * z, 1.5 * z * z - 0.5, root * x * z, 0.5 * root * (x * x - y * y)], axis=1)
 
 
-def _sum_at_gamma(structure: LabelledStructure, blocks: NDArray[np.floating]) -> NDArray[np.float64]:
+def _sum_at_gamma(edge_index: NDArray[np.int64], blocks: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Add up the blocks of all cells: the real symmetric matrix at k = 0, (n_orbitals, n_orbitals)."""
-    if structure.basis is None or structure.edge_index is None:
-        raise DataError(message(structure.name, "no basis or edges", "both", "Read the pair list first."))
-    numbers = structure.atoms.numbers
-    size, n_atoms = structure.basis.max_orbitals, len(numbers)
+    n_atoms, size = mask.shape
     padded = np.zeros((n_atoms, n_atoms, size, size))
-    np.add.at(padded, (structure.edge_index[1], structure.edge_index[0]), blocks)
-    keep = np.flatnonzero(structure.basis.mask(numbers).ravel())
-    dense = padded.transpose(0, 2, 1, 3).reshape(n_atoms * size, n_atoms * size)
-    return dense[np.ix_(keep, keep)]
+    np.add.at(padded, (edge_index[1], edge_index[0]), blocks)
+    keep = np.flatnonzero(mask.ravel())
+    dense: NDArray[np.float64] = padded.transpose(0, 2, 1, 3).reshape(n_atoms * size, n_atoms * size)[np.ix_(keep, keep)]
+    return dense
