@@ -2,7 +2,7 @@
 
 A stage never writes the store, never asks whether its work is done and knows nothing of processes. Its constructor takes the
 keys of ``conf/stage/settings/<name>.yaml``, its record is a frozen dataclass whose fields carry their unit
-(``mlepi.results.quantity``).
+(``field(metadata=mlepi.results.unit(…))``).
 """
 
 from __future__ import annotations

@@ -1,0 +1,23 @@
+"""Results: frozen records with units, the store of a run, and the part files of unfinished ensembles."""
+
+from mlepi.results.hamiltonian_file import read_hamiltonian, write_hamiltonian
+from mlepi.results.hdf5 import unit
+from mlepi.results.parts import PartFile
+from mlepi.results.provenance import collect_provenance, hash_data, hash_file
+from mlepi.results.records import HamiltonianRecord, PhononRecord, SamplingRecord, StructureRecord
+from mlepi.results.store import ResultsStore
+
+__all__ = [
+    "HamiltonianRecord",
+    "PartFile",
+    "PhononRecord",
+    "ResultsStore",
+    "SamplingRecord",
+    "StructureRecord",
+    "collect_provenance",
+    "hash_data",
+    "hash_file",
+    "read_hamiltonian",
+    "unit",
+    "write_hamiltonian",
+]

@@ -1,0 +1,182 @@
+"""Frozen dataclasses as HDF5 groups: one member per field, its unit as an attribute.
+
+A field may hold an array, a number, a truth value, a text, None, a tuple of numbers or texts, a mapping from names to arrays, an
+``ase.Atoms`` or another such dataclass; everything else is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+from ase import Atoms
+
+from mlepi.errors import DataError, message
+
+UNIT = "unit"
+KIND = "kind"
+
+
+def unit(name: str) -> dict[str, str]:
+    """Declare the unit of a field of a record, ``field(metadata=unit("eV"))``; it is written beside the numbers.
+
+    Args:
+        name: e.g. "eV/Å²"; "1" for numbers without one.
+
+    Returns:
+        The metadata of a dataclass field.
+    """
+    return {UNIT: name}
+
+
+def write_record(group: h5py.Group, record: Any) -> None:
+    """Write a dataclass instance into an empty group.
+
+    Args:
+        group: receives one member per field.
+        record: a dataclass instance.
+
+    Raises:
+        DataError: a field holds something that has no place in a record.
+    """
+    for field in dataclasses.fields(record):
+        _write_value(group, field.name, getattr(record, field.name), str(field.metadata.get(UNIT, "1")))
+
+
+def read_record(group: h5py.Group, record_type: type) -> Any:
+    """Rebuild a dataclass instance from its group.
+
+    Args:
+        group: written by ``write_record``.
+        record_type: the dataclass.
+
+    Returns:
+        An instance.
+
+    Raises:
+        DataError: a field is missing.
+    """
+    types = typing.get_type_hints(record_type)
+    values = {}
+    for field in dataclasses.fields(record_type):
+        if field.name not in group:
+            raise DataError(
+                message(
+                    f"{group.file.filename}:{group.name}",
+                    f"no field {field.name!r}",
+                    f"the fields of {record_type.__name__}",
+                    "It was written by another version: delete the run folder and run again.",
+                )
+            )
+        values[field.name] = _read_value(group[field.name], types[field.name])
+    return record_type(**values)
+
+
+def hash_group(group: h5py.Group) -> str:
+    """Digest names, types and numbers of everything in a group; equal content gives an equal digest."""
+    digest = hashlib.sha256()
+
+    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        digest.update(f"|{name}|{item.attrs.get(KIND, '')}|".encode())
+        if isinstance(item, h5py.Dataset):
+            value = item[()]
+            if isinstance(value, bytes):
+                digest.update(value)
+            else:
+                array = np.ascontiguousarray(value)
+                digest.update(f"{array.dtype.str}{array.shape}".encode())
+                digest.update(array.tobytes())
+
+    group.visititems(add)
+    return digest.hexdigest()
+
+
+def _write_value(group: h5py.Group, name: str, value: Any, unit_name: str) -> None:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        member = group.create_group(name)
+        member.attrs[KIND] = "record"
+        write_record(member, value)
+    elif isinstance(value, Atoms):
+        _write_atoms(group.create_group(name), value)
+    elif isinstance(value, Mapping):
+        member = group.create_group(name)
+        member.attrs[KIND] = "mapping"
+        for key, item in value.items():
+            _write_value(member, str(key), item, unit_name)
+    else:
+        kind, data = _as_dataset(value, f"field {group.name}/{name}")
+        options = {"compression": "gzip", "shuffle": True} if kind == "array" and data.size > 1024 else {}
+        member = group.create_dataset(name, data=data, **options)
+        member.attrs[KIND] = kind
+        member.attrs[UNIT] = unit_name
+
+
+def _as_dataset(value: Any, where: str) -> tuple[str, Any]:
+    if value is None:
+        return "none", h5py.Empty("f8")
+    if isinstance(value, str):
+        return "text", value
+    if isinstance(value, (bool, np.bool_)):
+        return "truth", np.bool_(value)
+    if isinstance(value, (int, np.integer)):
+        return "integer", np.int64(value)
+    if isinstance(value, (float, np.floating)):
+        return "number", np.float64(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "bifuc":
+        return "array", value
+    if isinstance(value, tuple) and value and all(isinstance(item, str) for item in value):
+        return "texts", np.array([item.encode() for item in value], dtype=h5py.string_dtype())
+    if isinstance(value, tuple) and all(isinstance(item, (int, float, np.number)) for item in value):
+        integers = bool(value) and all(isinstance(item, (int, np.integer)) for item in value)
+        return "numbers", np.array(value, dtype=np.int64 if integers else np.float64)
+    raise DataError(message(where, type(value).__name__, "arrays, numbers, texts, Atoms or records", "Convert it first."))
+
+
+def _read_value(item: h5py.Group | h5py.Dataset, annotation: Any) -> Any:
+    kind = item.attrs[KIND]
+    if kind == "record":
+        candidates = (annotation, *typing.get_args(annotation))
+        return read_record(item, next(t for t in candidates if isinstance(t, type) and dataclasses.is_dataclass(t)))
+    if kind == "atoms":
+        return _read_atoms(item)
+    if kind == "mapping":
+        return {key: _read_value(member, None) for key, member in item.items()}
+    if kind == "none":
+        return None
+    if kind == "text":
+        return item.asstr()[()]
+    if kind == "texts":
+        return tuple(item.asstr()[()])
+    if kind == "numbers":
+        return tuple(item[()].tolist())
+    if kind == "array":
+        return item[()]
+    return item[()].item()
+
+
+def _write_atoms(group: h5py.Group, atoms: Atoms) -> None:
+    group.attrs[KIND] = "atoms"
+    arrays = {
+        "numbers": (np.asarray(atoms.numbers, dtype=np.int64), "1"),
+        "positions": (atoms.positions, "Å"),
+        "cell": (atoms.cell.array, "Å"),
+        "pbc": (np.asarray(atoms.pbc), "1"),
+        "masses": (np.asarray(atoms.get_masses()), "amu"),
+    }
+    if "layer" in atoms.arrays:
+        arrays["layer"] = (np.asarray(atoms.arrays["layer"], dtype=np.int64), "1")
+    for name, (values, unit_name) in arrays.items():
+        group.create_dataset(name, data=values).attrs[UNIT] = unit_name
+
+
+def _read_atoms(group: h5py.Group) -> Atoms:
+    atoms = Atoms(group["numbers"][()], group["positions"][()], cell=group["cell"][()], pbc=group["pbc"][()])
+    atoms.set_masses(group["masses"][()])
+    if "layer" in group:
+        atoms.arrays["layer"] = group["layer"][()]
+    return atoms
