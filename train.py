@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
-
 from mlepi.command_line import run_script
 
 if TYPE_CHECKING:

@@ -95,5 +95,5 @@ def _closest(word: str, known: list[str]) -> str:
 
 def _fail(error: Exception) -> None:
     kind = "error" if isinstance(error, MlepiError) else f"unexpected error, please report it: {type(error).__name__}"
-    print("\n".join([f"{kind}: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)  # noqa: T201
+    print("\n".join([f"{kind}: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
     sys.exit(1)

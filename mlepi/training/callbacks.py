@@ -1,4 +1,4 @@
-"""Callbacks of a training: one line per epoch, a time limit that leaves a resumable checkpoint, and random states in checkpoints."""
+"""Callbacks of a training: one line per epoch, a time limit that leaves a resumable checkpoint, random states in checkpoints."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def format_duration(seconds: float) -> str:
 
 
 class EpochLines(Callback):
-    """Write one line per epoch to the log: losses, monitored metric, learning rate, time per epoch and an estimate of what is left."""
+    """Write one line per epoch to the log: losses, monitored metric, learning rate, time per epoch, time left."""
 
     def __init__(self) -> None:
         self._begin = 0.0

@@ -20,8 +20,8 @@ class ElectronTask(Task):
     """Train a network that returns "onsite_blocks" (n_atoms, p, p) and "edge_blocks" {relation: (n_edges, p, p)}, eV.
 
     Metrics, all in meV: MAE and RMSE of the existing Hamiltonian elements (on-site blocks and both directions of every
-    pair), as they are and gauge-free, min over μ of Σ|ΔH − μS| per structure with the exact minimiser, together and by block type.
-    See ``Task`` for further arguments.
+    pair), as they are and gauge-free, min over μ of Σ|ΔH − μS| per structure with the exact minimiser, together and by
+    block type. See ``Task`` for further arguments.
 
     Args:
         basis: orbital basis of the labels as plain data (``OrbitalBasis.to_dict``).

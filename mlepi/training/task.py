@@ -80,7 +80,7 @@ class Task(LightningModule):
         self.stamp = stamp
         self.optimizer_config = optimizer
         with default_dtype(parse_dtype(dtype)):
-            self.model: nn.Module = build_part("model", model).to(parse_dtype(dtype))
+            self.model: nn.Module = build_part("model", model)
         self.loss = self.build_loss(loss)
         self.loss_sums = nn.ModuleDict({subset: LossSums(self.num_loss_terms) for subset in ("val_", "test_")})
         self.schedule: Schedule | None = None
