@@ -21,6 +21,7 @@ from mlepi.structures.dataset import HamiltonianDataset, write_hamiltonian_datas
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.ragged import restore_both_directions
 from mlepi.structures.splits import make_split, write_split
+from mlepi.structures.validation import check_spectrum, check_two_centre_overlap
 from mlepi.units import BOHR
 
 HERE = Path(__file__).parent
@@ -57,7 +58,7 @@ def read_labels(path: Path) -> LabelledStructure:
     edges, shifts, blocks = restore_both_directions(np.stack([labels["j"], labels["i"]]), labels["R"], *blocks)
     atoms = Atoms(numbers=labels["numbers"], positions=labels["positions"], cell=labels["cell"], pbc=True)
     atoms.set_array("layer", labels["layer"].astype(np.int64))
-    return LabelledStructure(
+    structure = LabelledStructure(
         name=path.stem,
         atoms=atoms,
         basis=BASIS,
@@ -75,6 +76,9 @@ def read_labels(path: Path) -> LabelledStructure:
             "job": json.loads(str(labels["job"])),
         },
     )
+    check_two_centre_overlap(structure)
+    check_spectrum(structure)
+    return structure
 
 
 def main(folder: Path) -> None:

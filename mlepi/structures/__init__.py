@@ -10,8 +10,10 @@ from mlepi.structures.builders import (
     perturb_structure,
 )
 from mlepi.structures.dataset import HamiltonianDataset, write_hamiltonian_dataset
+from mlepi.structures.deeph import read_deeph, read_deeph_legacy, write_deeph
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
 from mlepi.structures.layers import assign_layers, get_layers, select_intralayer
+from mlepi.structures.openmx import read_openmx
 from mlepi.structures.splits import make_split, read_split, write_split
 
 __all__ = [
@@ -26,11 +28,15 @@ __all__ = [
     "get_layers",
     "make_split",
     "perturb_structure",
+    "read_deeph",
+    "read_deeph_legacy",
     "read_forces_dataset",
+    "read_openmx",
     "read_split",
     "read_structure",
     "reverse_edges",
     "select_intralayer",
+    "write_deeph",
     "write_extxyz",
     "write_hamiltonian_dataset",
     "write_split",

@@ -15,7 +15,9 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 from mlepi.errors import DataError, StructureError, message
 from mlepi.structures.labelled_structure import LabelledStructure
@@ -84,7 +86,7 @@ def write_extxyz(path: str | Path, structures: Iterable[LabelledStructure]) -> N
         structures: each with energy and forces.
 
     Raises:
-        DataError: a structure has no energy or no forces.
+        DataError: a structure has no energy or no forces, or its name or provenance would be read back as something else.
     """
     path = Path(path)
     frames = []
@@ -94,6 +96,7 @@ def write_extxyz(path: str | Path, structures: Iterable[LabelledStructure]) -> N
         atoms = structure.atoms.copy()
         extra = {"name": structure.name, "fermi_energy": structure.fermi_energy, **structure.provenance}
         atoms.info = {key: _plain(value) for key, value in extra.items() if value is not None}
+        _check_keys(structure.name, atoms.info)
         atoms.calc = SinglePointCalculator(atoms, energy=float(structure.energy), forces=np.asarray(structure.forces))
         frames.append(atoms)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
@@ -133,6 +136,7 @@ def _labelled(path: Path, position: int, atoms: Atoms, file_format: str) -> Labe
     fermi_energy = info.pop("fermi_energy", None)
     atoms = atoms.copy()
     atoms.info, atoms.pbc = {}, True
+    atoms.set_constraint()
     return LabelledStructure(
         name=str(info.pop("name", f"{path.stem}_{position:05d}")),
         atoms=atoms,
@@ -141,6 +145,17 @@ def _labelled(path: Path, position: int, atoms: Atoms, file_format: str) -> Labe
         fermi_energy=None if fermi_energy is None else float(fermi_energy),
         provenance={"file": path.name, "format": file_format, **{key: _plain(value) for key, value in info.items()}},
     )
+
+
+def _check_keys(where: str, info: dict[str, Any]) -> None:
+    """Refuse keys that extxyz reserves, and text that it would read back as a number or a truth value."""
+    reserved = sorted({*all_properties, "Lattice", "Properties", "pbc"} & set(info))
+    changed = [
+        key for key, value in info.items() if _plain(key_val_str_to_dict(key_val_dict_to_str({key: value}))) != {key: value}
+    ]
+    if reserved or changed:
+        got = f"the keys {reserved + changed} with values {[info[key] for key in reserved + changed]}"
+        raise DataError(message(where, got, "a name and provenance that extxyz can hold", "Rename the key or change its value."))
 
 
 def _check_periodic(where: str, atoms: Atoms) -> None:

@@ -53,7 +53,9 @@ class OrbitalBasis:
             )
         if set(self.radii) != set(shells):
             raise DataError(
-                message("OrbitalBasis.radii", f"elements {sorted(self.radii)}", f"{sorted(shells)}", "Give one radius per element.")
+                message(
+                    "OrbitalBasis.radii", f"elements {sorted(self.radii)}", f"{sorted(shells)}", "Give one radius per element."
+                )
             )
 
     @property
@@ -112,7 +114,9 @@ class OrbitalBasis:
         permutation: list[int] = []
         for l, shell in zip(self._shells_of(number), self.slices(number), strict=True):
             if order != "e3nn" and l > 0 and l not in table:
-                raise DataError(message(f"orbital order {order!r}", f"a shell with l = {l}", f"l ≤ {max(table)}", "Add the order."))
+                raise DataError(
+                    message(f"orbital order {order!r}", f"a shell with l = {l}", f"l ≤ {max(table)}", "Add the order.")
+                )
             permutation += [shell.start + k for k in table.get(l, tuple(range(2 * l + 1)))]
         return np.array(permutation, dtype=np.int64)
 

@@ -1,7 +1,7 @@
 """Graphene stacks, commensurate twisted bilayers, supercells and random distortions.
 
 All cells are periodic in three directions, hexagonal with a₁ ∥ x and 60° between a₁ and a₂, the slab centred along c. A
-stacking is told by the shift of each layer in units of (a₁, a₂): 0 for A, ⅓(1, 1) for B, ⅔(1, 1) for C, ½(1, 1) for the saddle SP.
+stacking is told by the shift of each layer in units of (a₁, a₂): 0 for A, ⅓(1, 1) for B, ⅔(1, 1) for C, ½(1, 1) for SP.
 """
 
 from __future__ import annotations

@@ -26,12 +26,12 @@ from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.ragged import (
     block_offsets,
-    check_blocks,
     flatten_blocks,
     pad_blocks,
     restore_both_directions,
     select_one_direction,
 )
+from mlepi.structures.validation import check_hamiltonian_labels
 
 FORMAT = "mlepi-hamiltonian"
 FORMAT_VERSION = 1
@@ -244,6 +244,7 @@ def _rows(structure: LabelledStructure) -> dict[str, Any]:
         raise DataError(message(structure.name, "no Hamiltonian", "blocks, edges and a basis", "Use extxyz for forces alone."))
     if "layer" not in atoms.arrays:
         raise DataError(message(structure.name, "no layer array", "atoms.arrays['layer']", "Call assign_layers first."))
+    check_hamiltonian_labels(structure)
     counts = basis.counts(atoms.numbers)
     keep = select_one_direction(edges, shifts)
     n_rows, n_columns = counts[edges[1, keep]], counts[edges[0, keep]]
@@ -267,7 +268,6 @@ def _rows(structure: LabelledStructure) -> dict[str, Any]:
     }
     for key, values in (("blocks/hamiltonian", blocks), ("blocks/overlap", structure.overlap_blocks)):
         if values is not None:
-            check_blocks(f"{structure.name}, {key}", basis, atoms.numbers, edges, shifts, values)
             rows[key] = flatten_blocks(values[keep], n_rows, n_columns)
     return rows
 
@@ -300,7 +300,7 @@ def _merge_bases(basis: OrbitalBasis | None, structure: LabelledStructure) -> Or
         if (basis.shells[z], basis.radii[z]) != (new.shells[z], new.radii[z]):
             got = f"shells {new.shells[z]}, radius {new.radii[z]} Å for element {z}"
             expected = f"{basis.shells[z]}, {basis.radii[z]} Å as before"
-            raise DataError(message(structure.name, got, expected, "Write one data set per basis."))
+            raise DataError(message(structure.name, got, expected, "Give the reader the same basis for every structure."))
     return OrbitalBasis({**basis.shells, **new.shells}, {**basis.radii, **new.radii}, {**basis.names, **new.names})
 
 

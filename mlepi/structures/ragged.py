@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
-from mlepi.structures.basis import OrbitalBasis
-from mlepi.structures.labelled_structure import reverse_edges
 
 
 def select_one_direction(edge_index: NDArray[np.integer], edge_cell_shift: NDArray[np.integer]) -> NDArray[np.bool_]:
@@ -92,48 +90,6 @@ def pad_blocks(
 def block_offsets(n_rows: NDArray[np.int64], n_columns: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return where every block starts in the flat array, and the total last: (n_blocks + 1,) int."""
     return np.concatenate([[0], np.cumsum(n_rows * n_columns)]).astype(np.int64)
-
-
-def check_blocks(
-    where: str,
-    basis: OrbitalBasis,
-    numbers: NDArray[np.integer],
-    edge_index: NDArray[np.int64],
-    edge_cell_shift: NDArray[np.int64],
-    blocks: NDArray[np.floating],
-    tolerance: float = 1e-5,
-) -> None:
-    """Raise ``DataError`` unless blocks are finite, well-shaped, Hermitian and zero outside their orbitals.
-
-    Args:
-        where: name of the structure and quantity, for the message.
-        basis: orbital basis.
-        numbers: (n_atoms,) int, atomic numbers.
-        edge_index: (2, n_edges) int, both directions and on-site edges.
-        edge_cell_shift: (n_edges, 3) int.
-        blocks: (n_edges, max_orbitals, max_orbitals), eV or dimensionless.
-        tolerance: largest allowed |block(j → i, R) − block(i → j, −R)ᵀ|, relative to the largest element or 1.
-    """
-    p = basis.max_orbitals
-    if blocks.shape != (edge_index.shape[1], p, p):
-        expected = f"({edge_index.shape[1]}, {p}, {p})"
-        raise DataError(message(where, f"blocks of shape {blocks.shape}", expected, "Pad blocks to basis.max_orbitals."))
-    if not np.isfinite(blocks).all():
-        raise DataError(
-            message(where, "a block with NaN or infinity", "finite numbers", "Remove the structure or read it again.")
-        )
-    mask = basis.mask(numbers)
-    exists = mask[edge_index[1]][:, :, None] & mask[edge_index[0]][:, None, :]
-    if np.any(blocks[~exists] != 0.0):
-        raise DataError(message(where, "values in the padding of a block", "zeros there", "Check the basis and the atom order."))
-    asymmetry = float(np.abs(blocks - blocks[reverse_edges(edge_index, edge_cell_shift)].transpose(0, 2, 1)).max(initial=0.0))
-    limit = tolerance * max(1.0, float(np.abs(blocks).max(initial=0.0)))
-    if asymmetry > limit:
-        raise DataError(
-            message(
-                where, f"|H − Hᵀ| up to {asymmetry:.2e}", f"at most {limit:.0e}", "Check the order of atoms, cells and orbitals."
-            )
-        )
 
 
 def _size_groups(
