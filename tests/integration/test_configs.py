@@ -1,0 +1,131 @@
+"""Every config file composes, names classes that exist, and gives them keys that they accept; every network instantiates."""
+
+import inspect
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object, instantiate
+from omegaconf import OmegaConf
+from torch import nn
+
+from mlepi.graphs.build import build_graph
+from mlepi.structures import HamiltonianDataset, read_forces_dataset
+from mlepi.training.facts import complete_model
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+PRIMARY = {
+    **dict.fromkeys(["model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger"], "train"),
+    "stage": "infer",
+    "plots": "infer",
+}
+"""Config group → script that composes it; ``experiment`` and ``hydra`` belong to either."""
+
+MODELS = ["mace", "mace_4layer", "hedgenet_phonon", "deeph_e3", "deeph_e3_6layer", "hedgenet_electron"]
+SIZES = ["small", "published"]
+FILES = [
+    path.relative_to(CONF).with_suffix("")
+    for path in sorted(CONF.rglob("*.yaml"))
+    if len(path.relative_to(CONF).parts) == 2 and not path.name.startswith("_")
+]
+"""Choices of all groups, such as ``model/mace``; a leading underscore marks a part that other choices include."""
+
+
+def compose_plain(primary, *overrides):
+    """Compose a script's config as the script does and resolve all interpolations; Hydra's own node is left out."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(primary, overrides=list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)  # ${hydra:…} refers to it
+    keys = [key for key in config if key != "hydra"]
+    return OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True, throw_on_missing=True)
+
+
+def network_of(file):
+    """Choose a network for which the config file of another group makes sense."""
+    return "model=hedgenet_electron" if "electron" in file.name or "hamiltonian" in file.name else "model=hedgenet_phonon"
+
+
+def compose_choice(file):
+    group, choice = file.parts
+    if group in ("experiment", "hydra"):
+        text = (CONF / file).with_suffix(".yaml").read_text(encoding="utf-8")
+        primaries = ["infer"] if group == "experiment" and not any(key in text for key in ("/model", "/task")) else ["train"]
+        return [compose_plain(primary, f"{group}={choice}") for primary in primaries]
+    overrides = [f"{group}={choice}"]
+    if PRIMARY[group] == "train" and group != "model":
+        overrides.append(network_of(file))
+    return [compose_plain(PRIMARY[group], *overrides)]
+
+
+def nodes_with_target(node, path=""):
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from nodes_with_target(value, f"{path}.{key}".lstrip("."))
+    elif isinstance(node, list):
+        for position, value in enumerate(node):
+            yield from nodes_with_target(value, f"{path}[{position}]")
+
+
+def check_keys(path, node):
+    """List what is wrong with one node: keys that its class does not take, or a constructor that is no schema."""
+    target = get_object(node["_target_"])
+    parameters = dict(inspect.signature(target).parameters)
+    if node["_target_"].startswith("mlepi.") and inspect.isclass(target):
+        loose = [name for name, p in parameters.items() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+        supplied = 1 if node.get("_partial_") else 0  # HeteroNetwork calls a backbone with the sub-network's name
+        yield from (f"{path}: {node['_target_']} takes {name!r} by position" for name in loose[supplied:])
+    names = set(parameters)
+    for ancestor in target.__mro__ if inspect.isclass(target) else ():
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) and "__init__" in vars(ancestor):
+            names |= set(inspect.signature(ancestor.__init__).parameters)
+    given = {key for key in node if key not in ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")}
+    yield from (f"{path}: {node['_target_']} takes no {key!r}" for key in sorted(given - names))
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_config_file_composes_and_fits_its_classes(file):
+    for plain in compose_choice(file):
+        nodes = list(nodes_with_target(plain))
+        assert nodes
+        assert not [problem for path, node in nodes for problem in check_keys(path, node)]
+
+
+def test_every_group_is_covered():
+    assert {file.parts[0] for file in FILES} - {"experiment", "hydra"} <= set(PRIMARY)
+    assert {f"model/{name}" for name in MODELS} == {str(file) for file in FILES if file.parts[0] == "model"}
+    assert {f"size/{name}" for name in SIZES} == {str(file) for file in FILES if file.parts[0] == "size"}
+
+
+@cache
+def training_subset(kind):
+    data = ROOT / "data" / "blg_openmx"
+    if kind == "electron":
+        dataset = HamiltonianDataset(data / "hamiltonians.h5")
+        return [dataset[name] for name in dataset.names if name.startswith("slide")][:2]
+    return [structure for structure in read_forces_dataset(data / "forces.extxyz") if len(structure.atoms) == 4][:2]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_network_instantiates_at_every_size(model, size):
+    plain = compose_plain("train", f"model={model}", f"size={size}")
+    kind = plain["model"]["_target_"].removeprefix("mlepi.models.").removesuffix("Network").lower()
+    structures = training_subset(kind)
+    cutoffs = {
+        relation: 2.0 * structures[0].basis.max_radius if cutoff is None else cutoff
+        for relation, cutoff in plain["graph"]["cutoffs"].items()
+    }
+    graphs = [build_graph(structure.atoms, cutoffs) for structure in structures]
+    filled = complete_model(kind, plain["model"], structures, graphs, cutoffs)
+    network = instantiate(filled, _convert_="all")
+    assert isinstance(network, nn.Module)
+    backbones = network.network.backbones
+    assert set(backbones) == ({"intra", "inter"} if model.startswith("hedgenet") else {"all"})
+    assert all(parameter.isfinite().all() for parameter in network.parameters())
