@@ -1,0 +1,148 @@
+"""Fermi velocity of Dirac cones from band energies near K, with error bars from the samples.
+
+The low bands of a monolayer are E = E₀ ± ħv k. Those of AB-stacked bilayer graphene are hyperbolic,
+E = E₀ ± ½[√(γ₁² + 4ħ²v²k²) − γ₁], with k = |k − K|; v and γ₁ are fitted together. Fitting points on K→Γ and K→M together cancels
+trigonal warping to first order. Points inside the parabolic core, k ≪ γ₁/2ħv ≈ 0.03 Å⁻¹, carry no information on v.
+
+References:
+    McCann and Koshino, Rep. Prog. Phys. 76, 056503 (2013), doi:10.1088/0034-4885/76/5/056503, without v₃, v₄ and asymmetries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.optimize
+from numpy.typing import NDArray
+
+from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
+
+DISPERSIONS = ("hyperbola", "linear")
+"""Shapes of the low bands that can be fitted."""
+
+
+@dataclass(frozen=True)
+class ConeFit:
+    """Parameters of a pair of low bands.
+
+    Attributes:
+        fermi_velocity: v, m/s.
+        gamma_1: interlayer coupling γ₁, eV; 0 for the linear dispersion.
+        dirac_energy: E₀, eV.
+        rms: root mean square residual of the fitted energies, eV.
+    """
+
+    fermi_velocity: float
+    gamma_1: float
+    dirac_energy: float
+    rms: float
+
+
+def cone_energies(
+    distances: NDArray[np.float64], hbar_velocity: float, gamma_1: float, dirac_energy: float = 0.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Evaluate the low valence and conduction band.
+
+    Args:
+        distances: (n_k,) |k − K|, Å⁻¹.
+        hbar_velocity: ħv, eV·Å.
+        gamma_1: eV; 0 gives the linear cone.
+        dirac_energy: eV.
+
+    Returns:
+        Valence and conduction energies, (n_k,) each, eV.
+    """
+    half = 0.5 * (np.sqrt(gamma_1**2 + 4.0 * (hbar_velocity * distances) ** 2) - gamma_1)
+    return dirac_energy - half, dirac_energy + half
+
+
+def fit_cone(
+    distances: NDArray[np.float64],
+    valence: NDArray[np.float64],
+    conduction: NDArray[np.float64],
+    window: tuple[float, float],
+    dispersion: str = "hyperbola",
+) -> ConeFit:
+    """Fit v, γ₁ and E₀ to the low bands inside a window of |k − K|.
+
+    Args:
+        distances: (n_k,) |k − K|, Å⁻¹; points of several directions together.
+        valence: (n_k,) eV.
+        conduction: (n_k,) eV.
+        window: smallest and largest |k − K| used, Å⁻¹.
+        dispersion: "hyperbola" (bilayer) or "linear" (monolayer).
+
+    Returns:
+        The fit.
+
+    Raises:
+        ConfigError: the dispersion is unknown or the window holds fewer than two different distances.
+    """
+    if dispersion not in DISPERSIONS:
+        raise ConfigError(message("dispersion", repr(dispersion), f"one of {list(DISPERSIONS)}", "Correct the stage config."))
+    inside = (distances >= window[0] - 1e-9) & (distances <= window[1] + 1e-9)
+    k = distances[inside]
+    if len(np.unique(np.round(k, 9))) < (3 if dispersion == "hyperbola" else 2):
+        raise ConfigError(
+            message(
+                "velocity window",
+                f"{sorted(set(np.round(k, 4).tolist()))} Å⁻¹ inside {window[0]} … {window[1]}",
+                "at least three different distances for a hyperbola, two for a line",
+                "Add distances to the observables stage or widen its window.",
+            )
+        )
+    dirac_energy = float(np.mean(0.5 * (conduction[inside] + valence[inside])))
+    half_gap = 0.5 * (conduction[inside] - valence[inside])
+    if dispersion == "linear":
+        # half_gap = ħv·k: the slope of the straight line through the window, whose offset absorbs a rounded tip
+        line = np.polyfit(k, half_gap, 1)
+        residual = half_gap - np.polyval(line, k)
+        return ConeFit(float(line[0]) * EV_ANGSTROM_TO_METRE_PER_SECOND, 0.0, dirac_energy, float(np.sqrt(np.mean(residual**2))))
+
+    def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        return 0.5 * (np.hypot(parameters[1], 2.0 * parameters[0] * k) - parameters[1]) - half_gap
+
+    guess = np.array([max(half_gap[-1] / k[-1], 0.1) * 1.3, 0.35])
+    solution = scipy.optimize.least_squares(
+        residuals, guess, bounds=([0.0, 0.0], [50.0, 3.0]), xtol=1e-12, ftol=1e-12, gtol=1e-12
+    )
+    rms = float(np.sqrt(np.mean(solution.fun**2)))
+    return ConeFit(float(solution.x[0]) * EV_ANGSTROM_TO_METRE_PER_SECOND, float(solution.x[1]), dirac_energy, rms)
+
+
+def window_slope(
+    distances: NDArray[np.float64], valence: NDArray[np.float64], conduction: NDArray[np.float64], window: tuple[float, float]
+) -> float:
+    """Return the mean group velocity (1/ħ) dE/dk of both low bands inside the window, m/s.
+
+    It needs no model, and is smaller than the v of a hyperbola, which it only approaches at large k. Arguments and errors
+    as ``fit_cone`` with the linear dispersion.
+    """
+    return fit_cone(distances, valence, conduction, window, "linear").fermi_velocity
+
+
+def bootstrap(
+    estimator: Callable[[NDArray[np.float64]], NDArray[np.float64]], n_samples: int, n_resamples: int, seed: int
+) -> NDArray[np.float64]:
+    """Resample the samples with replacement and repeat the whole estimate each time (Efron 1979, doi:10.1214/aos/1176344552).
+
+    Args:
+        estimator: maps sample weights (n_samples,), which sum to one, to estimates (n_estimates,).
+        n_samples: number of samples.
+        n_resamples: number of repetitions.
+        seed: of the generator.
+
+    Returns:
+        (n_resamples, n_estimates); the standard deviation over the first axis is the error bar.
+
+    Raises:
+        PhysicsError: fewer than two samples, which carry no error bar.
+    """
+    if n_samples < 2:
+        raise PhysicsError(message("bootstrap", f"{n_samples} sample", "at least two samples", "Ask for more samples."))
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(n_samples, np.full(n_samples, 1.0 / n_samples), size=n_resamples)
+    return np.array([estimator(count / n_samples) for count in counts])

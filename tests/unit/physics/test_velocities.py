@@ -1,0 +1,71 @@
+"""Fermi velocities of tight-binding graphene and AB bilayer graphene, and error bars of a known distribution."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from toys import GAMMA_1, VELOCITY, honeycomb, tight_binding
+
+from mlepi.errors import ConfigError, PhysicsError
+from mlepi.physics import lattice, velocities
+from mlepi.physics.bloch import bloch_sum, solve_bands
+from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
+
+
+def low_bands(atoms, distances):
+    """Low bands at given |k − K| on K→Γ and K→M, and the distances once for each direction."""
+    cell = atoms.cell.array
+    points = lattice.hexagonal_points(cell)
+    lines = [lattice.build_line(points["K"], points["Γ"], sign * distances, cell) for sign in (1, -1)]
+    edge_index, shifts, h, _, offsets = tight_binding(atoms)
+    bands = solve_bands(bloch_sum(h, edge_index, shifts, offsets, np.concatenate(lines)))
+    middle = len(atoms) // 2
+    return np.tile(distances, 2), bands[:, middle - 1], bands[:, middle]
+
+
+def test_monolayer_has_the_textbook_velocity():
+    fit = velocities.fit_cone(*low_bands(honeycomb(), np.array([0.001, 0.002, 0.003])), (0.0, 0.01), "linear")
+    assert fit.fermi_velocity == pytest.approx(8.74e5, rel=1e-3)  # √3·a·t/2ħ for a = 2.46 Å, t = 2.7 eV
+    assert fit.fermi_velocity == pytest.approx(VELOCITY * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=1e-5)
+    assert fit.dirac_energy == pytest.approx(0.0, abs=1e-9)
+
+
+def test_bilayer_hyperbola_recovers_velocity_and_coupling():
+    distances = np.linspace(0.04, 0.10, 4)
+    fit = velocities.fit_cone(*low_bands(honeycomb(bilayer=True), distances), (0.04, 0.10))
+    assert fit.fermi_velocity == pytest.approx(VELOCITY * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=1e-2)
+    assert fit.gamma_1 == pytest.approx(GAMMA_1, rel=3e-2)
+    # the plain slope is smaller, as the group velocity of the hyperbola says
+    slope = velocities.window_slope(*low_bands(honeycomb(bilayer=True), distances), (0.04, 0.10))
+    k = np.linspace(0.04, 0.10, 200)
+    group = np.mean(2 * VELOCITY * k / np.sqrt(GAMMA_1**2 / 4 + (VELOCITY * k) ** 2)) / 2
+    assert slope == pytest.approx(group * VELOCITY * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=2e-2)
+
+
+def test_exact_hyperbola_with_an_offset():
+    k = np.linspace(0.02, 0.2, 10)
+    valence, conduction = velocities.cone_energies(k, 5.3, 0.37, -3.6)
+    fit = velocities.fit_cone(k, valence, conduction, (0.04, 0.10))
+    assert fit.fermi_velocity == pytest.approx(5.3 * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=1e-6)
+    assert fit.gamma_1 == pytest.approx(0.37, rel=1e-6)
+    assert fit.dirac_energy == pytest.approx(-3.6, abs=1e-12)
+    assert fit.rms < 1e-9
+
+
+def test_bootstrap_gives_the_standard_error_of_a_mean():
+    data = np.random.default_rng(0).normal(2.0, 0.3, size=(400, 2))
+    resampled = velocities.bootstrap(lambda weights: weights @ data, 400, 2000, seed=1)
+    assert resampled.shape == (2000, 2)
+    np.testing.assert_allclose(resampled.std(axis=0), data.std(axis=0) / 20.0, rtol=0.06)
+    np.testing.assert_allclose(resampled.mean(axis=0), data.mean(axis=0), atol=2e-3)
+    np.testing.assert_array_equal(resampled, velocities.bootstrap(lambda weights: weights @ data, 400, 2000, seed=1))
+
+
+def test_bad_input_is_refused():
+    k = np.linspace(0.0, 0.1, 5)
+    with pytest.raises(ConfigError, match="velocity window"):
+        velocities.fit_cone(k, -k, k, (0.06, 0.10))
+    with pytest.raises(ConfigError, match="dispersion: got 'cubic'"):
+        velocities.fit_cone(k, -k, k, (0.0, 0.1), "cubic")
+    with pytest.raises(PhysicsError, match="at least two samples"):
+        velocities.bootstrap(lambda w: w, 1, 10, 0)
