@@ -29,7 +29,6 @@ from mlepi.structures.validation import (
     symmetrise_blocks,
 )
 
-
 ARTICLE = {"Hamiltonian": "a Hamiltonian", "overlap": "an overlap"}
 
 
