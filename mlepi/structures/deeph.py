@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -265,11 +265,9 @@ def _fermi_energy(where: str, info: Mapping[str, Any], key: str) -> float | None
 
 def _read_poscar(path: Path) -> Atoms:
     try:
-        atoms = read_ase(_require(path), format="vasp")
+        atoms = cast(Atoms, read_ase(_require(path), format="vasp"))
     except (ValueError, IndexError, KeyError, StopIteration, RuntimeError, OSError) as error:
         raise DataError(message(str(path), f"no POSCAR ({error})", "a POSCAR with element names", "Write it again.")) from error
-    if not isinstance(atoms, Atoms):
-        raise DataError(message(str(path), "several structures", "one", "Write it again."))
     return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
 
 

@@ -3,7 +3,7 @@
 The ``.scfout`` holds structure, Hamiltonian, overlap and chemical potential in Hartree and Bohr, and at its end the input
 file, which alone tells the shells of every atom. Block h of atom i is ⟨i, cell 0 | · | j, cell R⟩ with rows = orbitals of
 i, j = natn[i][h] (counted from 1) and R = atv_ijk[ncn[i][h]]; the orbital order is "openmx" of ``OrbitalBasis``. Numbers are
-converted with the CODATA values of ``units``; OpenMX's own constants differ by 1e-7 (length) and 7e-8 (energy) relative.
+converted with the CODATA values of ``units``; OpenMX's own constants differ by 7e-8 relative.
 """
 
 from __future__ import annotations
