@@ -1,0 +1,287 @@
+"""Checkpoints: what a file says about itself, loading it without any other configuration, and upgrades of old formats.
+
+A checkpoint is a dict, written by ``torch.save`` and read with ``weights_only=True``: "state_dict" holds the weights and "mlepi"
+the stamp, plain data and tensors from which the network is rebuilt. Training's own checkpoints carry the same two keys (with
+the weights under "model."), so that they load as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from torch import nn
+
+import mlepi.models
+from mlepi.errors import CheckpointError, MlepiError, message
+from mlepi.physics.overlaps import OverlapTable
+from mlepi.predictors import ElectronPredictor, PhononPredictor
+from mlepi.structures.basis import OrbitalBasis
+
+KEY = "mlepi"
+FORMAT = 1
+REQUIRED = {"phonon": ("model", "cutoffs"), "electron": ("model", "cutoffs", "basis")}
+"""Kind of checkpoint → keys that its stamp must have."""
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""Format N → pure function that turns the content of a file of format N into format N + 1."""
+
+_TRAINING_KEY = "pytorch-lightning_version"
+_TRAINING_PREFIX = "model."
+_PUBLIC_PREFIX = "mlepi.models."
+
+
+def stamp(
+    kind: str,
+    model: Mapping[str, Any],
+    cutoffs: Mapping[str, float],
+    *,
+    basis: OrbitalBasis | None = None,
+    overlap_table: OverlapTable | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Describe a network so that the checkpoint alone rebuilds it.
+
+    Args:
+        kind: "phonon" or "electron".
+        model: nested plain config with public ``_target_`` paths; all data-dependent values filled in.
+        cutoffs: relation → Å.
+        basis: orbitals of an electron network.
+        overlap_table: their radial overlap functions.
+        metadata: data, metrics, code version; plain Python data.
+
+    Returns:
+        Plain Python data and tensors.
+    """
+    result: dict[str, Any] = {"format": FORMAT, "kind": kind, "model": dict(model), "cutoffs": dict(cutoffs)}
+    if basis is not None:
+        result["basis"] = basis.to_dict()
+    if overlap_table is not None:
+        result["overlap_table"] = _tensors(overlap_table.to_dict())
+    result["metadata"] = dict(metadata or {})
+    _check_stamp("stamp", result)
+    return result
+
+
+def save_checkpoint(path: str | Path, stamp: Mapping[str, Any], state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Write a checkpoint; the file appears complete or not at all.
+
+    Args:
+        path: file to write.
+        stamp: result of ``stamp``.
+        state_dict: weights of the network.
+
+    Raises:
+        CheckpointError: the stamp could not be loaded again.
+    """
+    path = Path(path)
+    _check_stamp(path.name, stamp)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    weights = {name: value.detach().cpu().clone() for name, value in state_dict.items()}
+    try:
+        torch.save({KEY: dict(stamp), "state_dict": weights}, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Read a checkpoint of mlepi or of its training, upgraded to the present format.
+
+    Args:
+        path: file.
+
+    Returns:
+        The stamp and the weights of the network.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, foreign, incomplete or from a newer version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(message(str(path), "no such file", "a checkpoint", "Check the path."))
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the reader of a damaged file can fail in any way
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            message(str(path), f"a file that cannot be read ({reason})", "a checkpoint of mlepi", "Fetch or train it again.")
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get(KEY), dict) or not isinstance(content.get("state_dict"), dict):
+        raise CheckpointError(
+            message(str(path), "a file without the stamp of mlepi", "a checkpoint of mlepi", "Use one written by train.py.")
+        )
+    content = upgrade(content, where=str(path))
+    weights = content["state_dict"]
+    if _TRAINING_KEY in content:
+        n = len(_TRAINING_PREFIX)
+        weights = {name[n:]: value for name, value in weights.items() if name.startswith(_TRAINING_PREFIX)}
+    _check_stamp(str(path), content[KEY])
+    return content[KEY], weights
+
+
+def load_model(path: str | Path, kind: str | None = None) -> PhononPredictor | ElectronPredictor:
+    """Rebuild a trained network from a checkpoint alone.
+
+    Args:
+        path: checkpoint of mlepi, or best.ckpt / last.ckpt of a training.
+        kind: "phonon" or "electron" when only that will do.
+
+    Returns:
+        The predictor of the checkpoint's kind.
+
+    Raises:
+        CheckpointError: the file cannot be used, or holds the other kind.
+    """
+    content, weights = load_checkpoint(path)
+    if kind is not None and content["kind"] != kind:
+        raise CheckpointError(
+            message(str(path), f"a checkpoint of kind {content['kind']!r}", f"{kind!r}", "Pass the other checkpoint.")
+        )
+    network = _build_network(str(path), content["model"], weights)
+    settings = {"cutoffs": content["cutoffs"], "metadata": content.get("metadata", {})}
+    try:
+        if content["kind"] == "phonon":
+            return PhononPredictor(network, elements=content["model"]["network"]["elements"], **settings)
+        table = content.get("overlap_table")
+        return ElectronPredictor(
+            network,
+            basis=OrbitalBasis.from_dict(content["basis"]),
+            overlap_table=None if table is None else OverlapTable.from_dict(table),
+            **settings,
+        )
+    except (MlepiError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            message(str(path), f"a stamp that does not fit ({error})", "a consistent checkpoint", "Train it again.")
+        ) from error
+
+
+def export_checkpoint(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    overlap_table: OverlapTable | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Reduce a training checkpoint to the network, and add what a user of it needs.
+
+    Args:
+        source: checkpoint of a training.
+        destination: file to write.
+        overlap_table: radial overlap functions of the basis, for an electron network.
+        metadata: entries added to the metadata, e.g. metrics on the test split.
+
+    Raises:
+        CheckpointError: the source cannot be used, or the table belongs to another basis.
+    """
+    content, weights = load_checkpoint(source)
+    result = {**content, "metadata": {**content.get("metadata", {}), **(metadata or {})}}
+    if overlap_table is not None:
+        result["overlap_table"] = _tensors(overlap_table.to_dict())
+    partial = Path(destination).with_name(f".{Path(destination).name}.{os.getpid()}.export")
+    try:
+        save_checkpoint(partial, result, weights)
+        load_model(partial)
+        partial.replace(destination)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def upgrade(
+    content: dict[str, Any],
+    *,
+    where: str,
+    upgrades: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] | None = None,
+    to: int = FORMAT,
+) -> dict[str, Any]:
+    """Bring the content of a file to a format, one step at a time.
+
+    Args:
+        content: what the file holds; not modified by the steps, which are pure functions.
+        where: name of the file, for messages.
+        upgrades: format → step to the next one; ``UPGRADES`` by default.
+        to: format that is wanted.
+
+    Raises:
+        CheckpointError: the format is newer, unknown, or too old to be upgraded.
+    """
+    steps = UPGRADES if upgrades is None else upgrades
+    while (found := content[KEY].get("format")) != to:
+        if not isinstance(found, int) or found > to:
+            raise CheckpointError(
+                message(where, f"format {found!r}", f"format {to} or older", "Update mlepi to read this checkpoint.")
+            )
+        if found not in steps:
+            raise CheckpointError(
+                message(where, f"format {found}, which can no longer be read", f"format {to}", "Train it again.")
+            )
+        content = steps[found](content)
+        if content[KEY].get("format") != found + 1:
+            raise CheckpointError(
+                message(where, f"an upgrade to format {content[KEY].get('format')!r}", f"format {found + 1}", "Correct the step.")
+            )
+    return content
+
+
+def _check_stamp(where: str, content: Mapping[str, Any]) -> None:
+    """Refuse a stamp that lacks something or names anything else than the public classes of ``mlepi.models``."""
+    kind = content.get("kind")
+    if kind not in REQUIRED:
+        raise CheckpointError(message(where, f"kind {kind!r}", f"one of {sorted(REQUIRED)}", "Use a checkpoint of this package."))
+    missing = [key for key in REQUIRED[kind] if not isinstance(content.get(key), dict)]
+    if missing:
+        raise CheckpointError(message(where, f"no {' and no '.join(missing)}", "a complete stamp", "Train or export it again."))
+    _check_targets(where, content["model"])
+
+
+def _check_targets(where: str, config: Any) -> None:
+    """Walk a nested config: a checkpoint may build networks, and do nothing else."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            if key == "_target_" and value not in {_PUBLIC_PREFIX + name for name in mlepi.models.__all__}:
+                raise CheckpointError(
+                    message(
+                        where,
+                        f"_target_ {value!r}",
+                        f"a public class of {_PUBLIC_PREFIX}*",
+                        "Do not use files that you do not trust.",
+                    )
+                )
+            _check_targets(where, value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            _check_targets(where, value)
+    elif isinstance(config, str) and "${" in config:
+        raise CheckpointError(
+            message(where, f"an unresolved value {config!r}", "plain data", "Resolve the config before saving.")
+        )
+
+
+def _build_network(where: str, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """Instantiate a network in float64, so that its constant tables are not rounded, and load its weights."""
+    try:
+        network: nn.Module = instantiate(dict(config), _convert_="all").double()
+        network.load_state_dict(weights)
+    except (InstantiationException, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:400]
+        raise CheckpointError(
+            message(
+                where,
+                f"a network that cannot be rebuilt ({reason})",
+                "config and weights that match this version",
+                "Train it again.",
+            )
+        ) from error
+    return network
+
+
+def _tensors(data: Any) -> Any:
+    """Turn the arrays of nested plain data into tensors, which ``weights_only`` can load."""
+    if isinstance(data, Mapping):
+        return {key: _tensors(value) for key, value in data.items()}
+    return torch.from_numpy(data.copy()) if hasattr(data, "__array__") else data

@@ -1,0 +1,75 @@
+"""What every predictor shares: the trained network in the precision and on the device that is asked for."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mlepi.errors import ConfigError, StructureError, message
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+"""Precisions in which a network can be evaluated."""
+
+
+class Predictor:
+    """A trained network with its cutoffs, elements and history.
+
+    Args:
+        model: trained network; the predictor keeps it, frozen and in evaluation mode.
+        elements: atomic numbers that the network knows.
+        cutoffs: relation → cutoff of the graph, Å.
+        metadata: where the network comes from; plain Python data.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        elements: Sequence[int],
+        cutoffs: Mapping[str, float],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.elements = tuple(sorted(int(z) for z in elements))
+        self.cutoffs = {name: float(cutoff) for name, cutoff in cutoffs.items()}
+        self.metadata = dict(metadata or {})
+        self._model = model.eval().requires_grad_(False)
+        self._networks: dict[tuple[str, str], nn.Module] = {}
+
+    def network(self, device: str | torch.device = "cpu", dtype: str = "float64") -> nn.Module:
+        """Return the network on a device and in a precision; one copy of each is kept.
+
+        Raises:
+            ConfigError: the precision is unknown or the device cannot be used.
+        """
+        if dtype not in DTYPES:
+            raise ConfigError(message("dtype", repr(dtype), f"one of {sorted(DTYPES)}", "Edit the config."))
+        key = (str(device), dtype)
+        if key not in self._networks:
+            try:
+                self._networks[key] = copy.deepcopy(self._model).to(device=device, dtype=DTYPES[dtype])
+            except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+                reason = str(error).splitlines()[0]
+                raise ConfigError(
+                    message("device", f"{str(device)!r} ({reason})", "a device of this machine", 'Use "cpu".')
+                ) from error
+        return self._networks[key]
+
+    def check_elements(self, numbers: Sequence[int] | NDArray[Any]) -> None:
+        """Raise ``StructureError`` when a structure contains an element that the network does not know."""
+        missing = sorted({int(z) for z in numbers} - set(self.elements))
+        if missing:
+            raise StructureError(
+                message(
+                    "structure",
+                    f"atomic numbers {missing}",
+                    f"only elements of the {self.kind} network, {list(self.elements)}",
+                    "Use a checkpoint trained on these elements.",
+                )
+            )
