@@ -1,0 +1,98 @@
+"""The shipped bilayer-graphene data are intact, agree with each other, and are what their card says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from mlepi.physics.bloch import bloch_sum
+from mlepi.structures import (
+    HamiltonianDataset,
+    assign_layers,
+    build_graphene,
+    read_forces_dataset,
+    read_split,
+)
+from mlepi.structures.validation import check_hamiltonian_labels, check_two_centre_overlap
+from mlepi.units import BOHR
+
+FOLDER = Path(__file__).parents[3] / "data" / "blg_openmx"
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return HamiltonianDataset(FOLDER / "hamiltonians.h5")
+
+
+def test_checksums_size_and_basis(dataset):
+    dataset.verify()
+    assert (FOLDER / "hamiltonians.h5").stat().st_size < 60e6
+    assert dataset.basis.shells == {6: (0, 0, 1, 1)}
+    assert dataset.basis.radii[6] == pytest.approx(6.0 * BOHR)
+    kinds = [structure.provenance["kind"] for structure in dataset]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == dataset.provenance["counts"]
+    assert list(dataset.names) == sorted(dataset.names)
+
+
+def test_card_tells_the_number_of_structures(dataset):
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert f"{len(dataset)} structures" in card
+    for kind, count in dataset.provenance["counts"].items():
+        assert f"| `{kind}` | {count} |" in card
+
+
+def test_every_structure_is_valid(dataset):
+    for structure in dataset:
+        check_hamiltonian_labels(structure)
+        assert np.array_equal(assign_layers(structure.atoms), structure.atoms.arrays["layer"])
+        assert structure.overlap_blocks is not None
+    check_two_centre_overlap(dataset[0])
+
+
+def test_forces_file_holds_the_same_structures(dataset):
+    forces = read_forces_dataset(FOLDER / "forces.extxyz")
+    assert [structure.name for structure in forces] == list(dataset.names)
+    for text, binary in zip(forces, dataset, strict=True):
+        assert text.energy == binary.energy
+        assert text.fermi_energy == binary.fermi_energy
+        assert text.provenance["energy_d2"] == binary.provenance["energy_d2"]
+        assert np.abs(text.forces - binary.forces).max() <= 0.5e-8 * (1 + 1e-6)
+        assert np.abs(text.atoms.positions - binary.atoms.positions).max() <= 0.5e-8 * (1 + 1e-6)
+        assert np.array_equal(text.atoms.arrays["layer"], binary.atoms.arrays["layer"])
+
+
+@pytest.mark.parametrize(
+    ("name", "fractions"),
+    [("hamiltonian_622", [0.6, 0.2, 0.2]), ("forces_81_09_10", [0.81, 0.09, 0.10])],
+)
+def test_splits_fit_the_data(dataset, name, fractions):
+    split = read_split(FOLDER / "splits" / f"{name}.json", dataset.names)
+    assert list(split) == ["train", "val", "test"]
+    counts = np.array([len(members) for members in split.values()])
+    assert np.abs(counts - np.array(fractions) * len(dataset)).max() < 1.0
+
+
+def test_ab_bilayer_has_its_dirac_point_at_the_fermi_energy(dataset):
+    """At K the two middle bands touch (they are degenerate by symmetry) close to the Fermi energy; the outer two split by 2γ₁."""
+    structure = dataset["slide_+0.000_+0.000_3.25"]
+    assert np.allclose(structure.atoms.positions, build_graphene("AB", spacing=3.25).positions, atol=1e-9)
+    offsets = dataset.basis.offsets(structure.atoms.numbers)
+    h, s = (
+        bloch_sum(blocks, structure.edge_index, structure.edge_cell_shift, offsets, np.array([[1 / 3, 2 / 3, 0.0]]))[0]
+        for blocks in (structure.hamiltonian_blocks, structure.overlap_blocks)
+    )
+    eigenvalues = scipy.linalg.eigh(h, s, eigvals_only=True) - structure.fermi_energy
+    lower, valence, conduction, upper = eigenvalues[6:10]
+    assert abs(conduction - valence) < 1e-3
+    assert abs(valence) < 0.05
+    assert 0.5 < upper - lower < 1.2  # 2γ₁ ≈ 0.8 eV at 3.35 Å, more at 3.25 Å
+
+
+def test_overlap_of_36_atoms_is_as_ill_conditioned_as_the_card_says(dataset):
+    structure = dataset["random3_0000"]
+    offsets = dataset.basis.offsets(structure.atoms.numbers)
+    s = bloch_sum(structure.overlap_blocks, structure.edge_index, structure.edge_cell_shift, offsets, np.zeros((1, 3)))[0]
+    assert scipy.linalg.eigvalsh(s)[0] == pytest.approx(9e-4, rel=0.3)
