@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import HeteroData
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
@@ -111,6 +112,18 @@ class PhononNetwork(nn.Module):
         n_graphs = graph[fields.CELL].reshape(-1, 3, 3).shape[0]
         total = interaction.new_zeros(n_graphs)
         return total.index_add(0, self._graph_of_atom(graph), interaction + reference[species])
+
+    def free_atom_readouts(self) -> Tensor:
+        """Return the sum of read-outs of an atom without neighbours: (n_elements,), in units of ``energy_scale``."""
+        parameter = next(self.parameters())
+        empty = HeteroData()
+        empty[fields.CELL] = torch.eye(3, dtype=parameter.dtype, device=parameter.device)[None]
+        empty[fields.ATOM][fields.NUMBERS] = torch.zeros(0, dtype=torch.long, device=parameter.device)
+        for relation in fields.RELATIONS:
+            store = empty[fields.edge_type(relation)]
+            store[fields.EDGE_INDEX] = torch.zeros(2, 0, dtype=torch.long, device=parameter.device)
+            store[fields.EDGE_CELL_SHIFT] = torch.zeros(0, 3, dtype=torch.long, device=parameter.device)
+        return self._readout(self._add_free_atoms(empty), parameter.new_zeros(0, 3))[1]
 
     def _readout(self, graph: Any, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return species and the sum of read-outs of every atom, (n_atoms,), in units of ``energy_scale``."""

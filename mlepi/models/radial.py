@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -119,13 +119,13 @@ class RadialMLP(nn.Module):
             [nn.Linear(a, b, bias=normalisation == "plain") for a, b in zip(self.widths[:-1], self.widths[1:], strict=True)]
         )
         if normalisation == "e3nn":
-            for layer in self.layers:
+            for layer in cast("Sequence[nn.Linear]", self.layers):
                 nn.init.normal_(layer.weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply the network: (…, widths[0]) → (…, widths[-1])."""
         last = len(self.layers) - 1
-        for position, layer in enumerate(self.layers):
+        for position, layer in enumerate(cast("Sequence[nn.Linear]", self.layers)):
             if self.normalisation == "plain":
                 features = layer(features)
             else:
