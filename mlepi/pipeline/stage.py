@@ -55,6 +55,10 @@ class Stage(Protocol):
         """Compute the record; called in one process only. ``run.read(stage)`` gives the records of earlier stages."""
         ...
 
+    def summarize(self, record: Record) -> str:
+        """Say in a few words what was found; shown when the stage is done."""
+        ...
+
 
 @runtime_checkable
 class SampledStage(Protocol):
@@ -88,4 +92,8 @@ class SampledStage(Protocol):
 
     def finish(self, run: Run, results: Iterator[tuple[SampleKey, dict[str, NDArray]]]) -> Record:
         """Combine the results of all samples into the record."""
+        ...
+
+    def summarize(self, record: Record) -> str:
+        """Say in a few words what was found; shown when the stage is done."""
         ...

@@ -77,18 +77,26 @@ class PartFile:
             os.truncate(self.path, complete)
         return set(keys[1:])
 
-    def items(self) -> Iterator[tuple[tuple[Any, ...], dict[str, NDArray[Any]]]]:
-        """Yield key and arrays of every complete result, in the order of writing.
+    def places(self) -> dict[tuple[Any, ...], int]:
+        """Return where in the file the result of each sample stands.
 
         Raises:
             DataError: the file is damaged.
         """
+        places: dict[tuple[Any, ...], int] = {}
+        start = 0
         if self.path.exists():
-            for _, payload in _frames(self.path):
-                key = _key(payload, self.path)
-                if key[0] != "inputs":
-                    with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-                        yield key, {name: archive[name] for name in archive.files if name != KEY}
+            for end, payload in _frames(self.path):
+                places[_key(payload, self.path)] = start
+                start = end
+        places.pop(("inputs", self.inputs), None)
+        return places
+
+    def load(self, place: int) -> dict[str, NDArray[Any]]:
+        """Return the arrays of the result at a position from ``places``."""
+        _, payload = next(_frames(self.path, place))
+        with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files if name != KEY}
 
 
 def _frame(key: tuple[Any, ...], arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -98,11 +106,11 @@ def _frame(key: tuple[Any, ...], arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return HEADER.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
 
 
-def _frames(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the end position and the payload of every complete frame."""
+def _frames(path: Path, position: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Yield the end position and the payload of every complete frame from a position on."""
     size = path.stat().st_size
-    position = 0
     with path.open("rb") as stream:
+        stream.seek(position)
         while position + HEADER.size <= size:
             magic, length, checksum = HEADER.unpack(stream.read(HEADER.size))
             if magic != MAGIC:

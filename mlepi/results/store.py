@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class ResultsStore:
                 )
             return read_record(group["record"], record_type)
 
-    def write(self, stage: str, record: Any, inputs: str, provenance: Mapping[str, Any]) -> str:
+    def write(self, stage: str, record: Any, inputs: str, provenance: Mapping[str, Any], drop: Collection[str] = ()) -> str:
         """Write one record; the file changes as a whole or not at all.
 
         Args:
@@ -93,6 +93,7 @@ class ResultsStore:
             record: a frozen dataclass.
             inputs: digest of what decided the result.
             provenance: plain data, see ``collect_provenance``.
+            drop: stages whose records rest on this one; they are removed if this one differs from the earlier one.
 
         Returns:
             Digest of the record.
@@ -102,10 +103,11 @@ class ResultsStore:
         try:
             with h5py.File(temporary, "w") as target:
                 target.attrs["format"] = FORMAT
-                self._copy_other_stages(stage, target)
                 group = target.create_group(stage)
                 write_record(group.create_group("record"), record)
                 content = hash_group(group["record"])
+                stale = set(drop) if content != self.content(stage) else set()
+                self._copy_other_stages({stage, *stale}, target)
                 group.attrs.update({"inputs": inputs, "content": content, "provenance": json.dumps(provenance)})
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -114,11 +116,11 @@ class ResultsStore:
             temporary.unlink(missing_ok=True)
         return content
 
-    def _copy_other_stages(self, stage: str, target: h5py.File) -> None:
+    def _copy_other_stages(self, replaced: set[str], target: h5py.File) -> None:
         if self.path.exists():
             with self._open() as source:
                 for name in source:
-                    if name != stage:
+                    if name not in replaced:
                         source.copy(name, target)
 
     def _attribute(self, stage: str, name: str) -> str | None:

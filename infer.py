@@ -1,0 +1,22 @@
+"""From a structure to bands at temperature: ``python infer.py temperature=[0,100,300]`` (see ``conf/infer.yaml``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlepi.command_line import run_script
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def run(config: DictConfig, folder: Path) -> None:
+    """Import the pipeline only when there is something to run, so that ``--help`` is quick."""
+    from mlepi.pipeline import infer
+
+    infer(config, folder)
+
+
+if __name__ == "__main__":
+    run_script(run, config_folder=Path(__file__).parent / "conf", config_name="infer")

@@ -1,0 +1,211 @@
+"""From the composed config of an inference to a ``Run``; every mistake in it is found first and reported at once."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from mlepi.errors import ConfigError, MlepiError, message
+from mlepi.pipeline.run import Run
+from mlepi.pipeline.sources import Source
+from mlepi.results import ResultsStore
+
+STAGES = ("structure", "phonon", "sampling", "hamiltonian", "observables")
+"""In the order of the data flow."""
+
+NETWORK_OF_STAGE = {"phonon": "phonon", "hamiltonian": "electron", "observables": "electron"}
+"""Stage → network that it cannot do without."""
+
+
+def build_run(config: DictConfig, folder: Path, local_rank: int = 0) -> Run:
+    """Check the config and build the run that it describes.
+
+    Args:
+        config: composed from ``conf/infer.yaml``.
+        folder: run folder.
+        local_rank: number of this process on its machine; chooses among several devices.
+
+    Returns:
+        The run, nothing computed yet.
+
+    Raises:
+        ConfigError: one text with every mistake.
+    """
+    plain = check_config(config)
+    stages = _build_stages(config)
+    temperatures = plain["temperature"] if isinstance(plain["temperature"], list) else [plain["temperature"]]
+    device = f"cuda:{local_rank}" if plain["device"] == "cuda" else plain["device"]
+    return Run(
+        store=ResultsStore(folder),
+        stages=stages,
+        temperatures=tuple(float(t) for t in temperatures),
+        n_samples=plain["n_samples"],
+        seed=plain["seed"],
+        supercell=tuple(plain["supercell"]),
+        structure=Source("structure", plain["structure"]),
+        phonon=Source("phonon", plain["phonon"]),
+        electron=Source("electron", plain["electron"]),
+        dtype=plain["dtype"],
+        device=device,
+        config=plain,
+    )
+
+
+def check_config(config: DictConfig) -> dict[str, Any]:
+    """Look for every mistake in the config before anything is computed.
+
+    Args:
+        config: composed from ``conf/infer.yaml``.
+
+    Returns:
+        The resolved config as plain data.
+
+    Raises:
+        ConfigError: one text, a line per mistake.
+    """
+    problems = [
+        message(key, "no value (???)", "a value", f"Give it, for example {key}=… on the command line.")
+        for key in sorted(OmegaConf.missing_keys(config))
+    ]
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=not problems)  # type: ignore[assignment]
+    problems += _unknown("", plain, (*_CHECKS, "stage", "trainer", "folder"))
+    for key, (check, expected) in _CHECKS.items():
+        if key in plain and plain[key] != "???" and not check(plain[key]):
+            problems.append(message(key, repr(plain[key]), expected, "Correct the value."))
+    trainer, stage = plain.get("trainer", {}), plain.get("stage", {})
+    problems += _unknown("trainer", trainer, ("devices", "num_nodes"))
+    problems += [
+        message(f"trainer.{key}", repr(value), "a positive integer", "Correct the value.")
+        for key, value in trainer.items()
+        if key in ("devices", "num_nodes") and not _is_integer(value, 1)
+    ]
+    problems += _unknown("stage", stage, ("run", *STAGES))
+    problems += _check_stage_names(stage.get("run"))
+    for name in STAGES:
+        problems += _check_target(f"stage.{name}", stage.get(name), required=True)
+    for name in ("structure", "phonon", "electron"):
+        problems += _check_source(name, plain.get(name), needed=name in _needed_sources(stage))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return plain
+
+
+def _is_integer(value: Any, smallest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= smallest
+
+
+def _is_temperature(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def _are_temperatures(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return bool(values) and all(_is_temperature(t) for t in values) and len({float(t) for t in values}) == len(values)
+
+
+def _is_supercell(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(_is_integer(n, 1) for n in value)
+
+
+def _is_source(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and bool(value)) or (isinstance(value, dict) and "_target_" in value)
+
+
+_SOURCE = (_is_source, "a path or {_target_: …}")
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "temperature": (_are_temperatures, "a number of kelvin ≥ 0, or a list of different ones"),
+    "n_samples": (lambda value: _is_integer(value, 1), "a positive integer"),
+    "seed": (lambda value: _is_integer(value, 0), "an integer ≥ 0"),
+    "supercell": (_is_supercell, "three positive integers such as [6,6,1]"),
+    "structure": _SOURCE,
+    "phonon": _SOURCE,
+    "electron": _SOURCE,
+    "dtype": (lambda value: value in ("float32", "float64"), "float32 or float64"),
+    "device": (lambda value: isinstance(value, str) and value.split(":")[0] in ("cpu", "cuda"), "cpu, cuda or cuda:N"),
+}
+"""Key at the top of the config → whether a value is acceptable, and what is."""
+
+
+def _unknown(where: str, found: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+    known = sorted(known)
+    problems = []
+    for key in found:
+        if str(key) not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+            path = f"{where}.{key}" if where else str(key)
+            problems.append(message(path, "an unknown key", f"a key of {where or 'conf/infer.yaml'}", hint))
+    return problems
+
+
+def _check_stage_names(names: Any) -> list[str]:
+    if isinstance(names, list) and names and all(name in STAGES for name in names):
+        return []
+    return [
+        message("stage.run", f"{names}", f"a list of names among {', '.join(STAGES)}", "Choose with stage=all or stage=NAME.")
+    ]
+
+
+def _needed_sources(stage: Mapping[str, Any]) -> set[str]:
+    names = [name for name in stage.get("run") or [] if isinstance(name, str)]
+    needed = {NETWORK_OF_STAGE[name] for name in names if name in NETWORK_OF_STAGE}
+    if "structure" in names:
+        needed.add("structure")
+        settings = stage.get("structure")
+        if isinstance(settings, Mapping) and settings.get("relax", "none") != "none":
+            needed.add("phonon")
+    return needed
+
+
+def _check_source(name: str, value: Any, needed: bool) -> list[str]:
+    if not needed or not _is_source(value):
+        return []
+    if value is None:
+        return [message(name, "nothing", "a path or {_target_: …}", "This stage needs it.")]
+    if isinstance(value, str):
+        return [] if Path(value).is_file() else [message(name, repr(value), "an existing file", "Correct the path.")]
+    return _check_target(name, value, required=True)
+
+
+def _check_target(where: str, node: Any, required: bool) -> list[str]:
+    """Compare the keys of a node with the arguments of the class or function that it names."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        return [message(where, repr(node), "{_target_: …}", "Name a class.")] if required else []
+    try:
+        target = get_object(str(node["_target_"]))
+    except Exception as error:  # whatever the import of that module raises
+        reason = " ".join(str(error).split())
+        return [message(f"{where}._target_", f"{node['_target_']!r} ({reason})", "an importable name", "Correct it.")]
+    parameters = inspect.signature(target).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return []
+    given = {key: value for key, value in node.items() if not str(key).startswith("_")}
+    problems = _unknown(where, given, [p.name for p in parameters])
+    problems += [
+        message(f"{where}.{p.name}", "nothing", "a value", "Give it.")
+        for p in parameters
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in given
+    ]
+    return problems
+
+
+def _build_stages(config: DictConfig) -> dict[str, Any]:
+    stages, problems = {}, []
+    for name in STAGES:
+        try:
+            stages[name] = instantiate(config.stage[name], _convert_="all")
+        except Exception as error:
+            cause = error.__cause__ or error
+            problems.append(
+                str(cause) if isinstance(cause, MlepiError) else message(f"stage.{name}", str(cause), "settings", "Correct them.")
+            )
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return stages

@@ -1,0 +1,37 @@
+"""The inference script: config and run folder in, records in the store out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from mlepi.pipeline.configuration import build_run, check_config
+from mlepi.pipeline.processes import launch_processes
+from mlepi.pipeline.progress import ProgressReport
+from mlepi.pipeline.run import Run
+from mlepi.pipeline.runner import run_stages
+
+
+def infer(config: DictConfig, folder: Path) -> Run:
+    """Run the stages that the config asks for.
+
+    Args:
+        config: composed from ``conf/infer.yaml``.
+        folder: run folder.
+
+    Returns:
+        The run; ``run.read(stage)`` gives its records.
+
+    Raises:
+        ConfigError: the config has mistakes.
+        MlepiError: a stage failed.
+    """
+    plain = check_config(config)
+    processes = launch_processes(plain["trainer"]["devices"], plain["trainer"]["num_nodes"])
+    try:
+        run = build_run(config, folder, processes.local_rank)
+        run_stages(run, plain["stage"]["run"], processes, ProgressReport(quiet=not processes.is_first))
+    finally:
+        processes.close()
+    return run

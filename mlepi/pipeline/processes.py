@@ -1,0 +1,90 @@
+"""The processes that share the samples of a run: one, several on this machine, or those of torchrun or SLURM."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch.distributed
+
+from mlepi.errors import MlepiError
+
+Result = TypeVar("Result")
+
+
+class Processes:
+    """The group of processes of a run; small Python objects travel between them, arrays go through files.
+
+    Args:
+        rank: number of this process.
+        n_processes: size of the group.
+        local_rank: number of this process on its machine.
+    """
+
+    def __init__(self, rank: int = 0, n_processes: int = 1, local_rank: int = 0) -> None:
+        self.rank = rank
+        self.n_processes = n_processes
+        self.local_rank = local_rank
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes records and speaks."""
+        return self.rank == 0
+
+    def gather(self, value: Result) -> list[Result]:
+        """Collect one value from every process, in the order of ranks; all processes wait for each other."""
+        if self.n_processes == 1:
+            return [value]
+        values: list[Any] = [None] * self.n_processes
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    def on_first(self, action: Callable[[], Result]) -> Result:
+        """Run an action in the first process and hand its (small) result, or its error, to all.
+
+        Raises:
+            MlepiError: whatever the action raised, in every process.
+        """
+        result: Any = None
+        error: Exception | None = None
+        if self.is_first:
+            try:
+                result = action()
+            except MlepiError as failure:
+                error = failure
+        result, error = self.gather((result, error))[0]
+        if error is not None:
+            raise error
+        return result
+
+    def close(self) -> None:
+        """Leave the group."""
+        if self.n_processes > 1 and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def launch_processes(devices: int, num_nodes: int) -> Processes:
+    """Start the other processes of this run, or join those that a launcher has started.
+
+    Args:
+        devices: processes per machine.
+        num_nodes: machines.
+
+    Returns:
+        The group, seen from this process.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))  # by torchrun, or by the process that launched this one
+    if devices * num_nodes == 1 and started == 1:
+        return Processes()
+    from lightning.fabric import Fabric
+    from lightning.fabric.strategies import DDPStrategy
+
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        num_nodes = started // devices
+    # gloo everywhere: only small Python objects are exchanged, never tensors of a device
+    strategy = DDPStrategy(process_group_backend="gloo")
+    fabric = Fabric(accelerator="cpu", devices=devices, num_nodes=num_nodes, strategy=strategy)
+    fabric.launch()
+    return Processes(fabric.global_rank, fabric.world_size, fabric.local_rank)

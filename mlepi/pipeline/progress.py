@@ -1,0 +1,72 @@
+"""One line per stage: a bar with an estimate of what is left on a terminal, one plain line at the end elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class StageLine:
+    """The line of one stage.
+
+    Attributes:
+        note: what the stage found, in a few words; shown when it is done.
+    """
+
+    def __init__(self, bar: Progress | None, name: str) -> None:
+        self.note = ""
+        self._bar = bar
+        self._task = bar.add_task(name, total=None) if bar else None
+
+    def start(self, total: int, done: int = 0) -> None:
+        """Tell how many samples there are, and how many were done earlier."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=total, completed=done)
+
+    def advance(self) -> None:
+        """Count one more sample."""
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task)
+
+
+class ProgressReport:
+    """Reports the stages of a run on a stream.
+
+    Args:
+        quiet: say nothing, as all processes but the first do.
+        stream: where to.
+    """
+
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self._quiet = quiet
+        self._stream = sys.stdout if stream is None else stream
+        self._console = Console(file=self._stream, highlight=False)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[StageLine]:
+        """Show one stage while it runs."""
+        start = time.monotonic()
+        if self._quiet:
+            yield StageLine(None, name)
+        elif self._console.is_terminal:
+            columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            left = (TextColumn("left"), TimeRemainingColumn())
+            with Progress(*columns, *left, console=self._console, transient=True) as bar:
+                line = StageLine(bar, name)
+                yield line
+            self.say(f"{name:<12} {time.monotonic() - start:8.1f} s  {line.note}")
+        else:
+            line = StageLine(None, name)
+            yield line
+            self.say(f"{name:<12} {time.monotonic() - start:8.1f} s  {line.note}")
+
+    def say(self, text: str) -> None:
+        """Write one line."""
+        if not self._quiet:
+            print(text, file=self._stream, flush=True)

@@ -1,0 +1,108 @@
+"""A run: what all stages share, and the records of the stages before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mlepi.physics.sampling import HarmonicEnsemble, compute_modes, draw_normals
+from mlepi.pipeline.sources import ElectronModel, Source, load_calculator, load_electron
+from mlepi.results import HamiltonianRecord, PhononRecord, ResultsStore, SamplingRecord, read_hamiltonian
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+    from mlepi.graphs.block_matrix import BlockMatrix
+    from mlepi.pipeline.stage import SampledStage, SampleKey, Stage
+
+
+@dataclass
+class Run:
+    """The settings at the top of ``conf/infer.yaml``, the store, and what is loaded when it is first needed.
+
+    Attributes:
+        store: records of this run folder.
+        stages: all stages by name.
+        temperatures: K.
+        n_samples: snapshots per temperature.
+        seed: of the ensemble.
+        supercell: cells along each lattice vector.
+        structure: file or builder.
+        phonon: checkpoint or calculator.
+        electron: checkpoint or model.
+        dtype: arithmetic of the electron network; forces are always computed in float64.
+        device: of the networks in this process.
+        config: the resolved config, for provenance.
+    """
+
+    store: ResultsStore
+    stages: Mapping[str, Stage | SampledStage]
+    temperatures: tuple[float, ...]
+    n_samples: int
+    seed: int
+    supercell: tuple[int, int, int]
+    structure: Source
+    phonon: Source
+    electron: Source
+    dtype: str = "float32"
+    device: str = "cpu"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    _records: dict[str, tuple[str | None, Any]] = field(default_factory=dict, repr=False)
+    _ensembles: dict[tuple[str | None, str | None], HarmonicEnsemble] = field(default_factory=dict, repr=False)
+
+    def read(self, stage: str) -> Any:
+        """Return the record of an earlier stage.
+
+        Raises:
+            DataError: it has not run in this folder, or the file is damaged.
+        """
+        content = self.store.content(stage)
+        if stage not in self._records or self._records[stage][0] != content:
+            self._records[stage] = (content, self.store.read(stage, self.stages[stage].record))
+        return self._records[stage][1]
+
+    def equilibrium(self) -> tuple[Atoms, BlockMatrix, BlockMatrix]:
+        """Return the undisplaced primitive cell with its Hamiltonian (eV) and overlap."""
+        record: HamiltonianRecord = self.read("hamiltonian")
+        return read_hamiltonian(self.store.folder / record.file)
+
+    def ensemble(self) -> HarmonicEnsemble:
+        """Return the thermal distribution that the sampling stage has settled."""
+        phonon: PhononRecord = self.read("phonon")
+        sampling: SamplingRecord = self.read("sampling")
+        key = (self.store.content("phonon"), self.store.content("sampling"))
+        if key not in self._ensembles:
+            self._ensembles[key] = HarmonicEnsemble(
+                compute_modes(phonon.build_force_constants()),
+                tuple(sampling.temperatures),
+                sampling.statistics,  # type: ignore[arg-type]
+                sampling.imaginary,  # type: ignore[arg-type]
+                sampling.floor_frequency,
+            )
+        return self._ensembles[key]
+
+    def displaced(self, key: SampleKey) -> Atoms:
+        """Return one displaced supercell, atoms in the order of ``atoms.repeat(supercell)``."""
+        ensemble = self.ensemble()
+        phonon: PhononRecord = self.read("phonon")
+        atoms = phonon.atoms.repeat(phonon.supercell)
+        normals = draw_normals(self.seed, [key.sample], len(atoms))
+        atoms.positions += ensemble.displacements(normals)[ensemble.temperatures.index(key.temperature), 0]
+        return atoms
+
+    def predict(self, atoms: Atoms) -> tuple[BlockMatrix, BlockMatrix]:
+        """Return Hamiltonian (eV) and overlap of a structure from the electron network."""
+        return self.electron_model.hamiltonian(atoms, device=self.device, dtype=self.dtype), self.electron_model.overlap(atoms)
+
+    @cached_property
+    def calculator(self) -> Calculator:
+        """The ASE calculator of the phonon source: eV, eV/Å."""
+        return load_calculator(self.phonon, self.device)
+
+    @cached_property
+    def electron_model(self) -> ElectronModel:
+        """The electron network."""
+        return load_electron(self.electron)

@@ -1,0 +1,112 @@
+"""Where the networks and the structure of a run come from: checkpoints, files, or classes and functions named in the config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hydra.utils import instantiate
+
+from mlepi.errors import ConfigError, StructureError, message
+from mlepi.results import hash_data, hash_file
+from mlepi.structures import get_layers, read_structure
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+    from mlepi.graphs.block_matrix import BlockMatrix
+
+
+class ElectronModel(Protocol):
+    """Whatever predicts H and S of a structure; ``mlepi.predictors.ElectronPredictor`` or a model of your own."""
+
+    def hamiltonian(self, atoms: Atoms, *, device: str = ..., dtype: str = ...) -> BlockMatrix:
+        """Return the Hamiltonian, eV."""
+        ...
+
+    def overlap(self, atoms: Atoms) -> BlockMatrix:
+        """Return the overlap."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, or a ``_target_`` with its arguments.
+
+    Attributes:
+        key: config key that holds it, for messages.
+        value: path, or mapping with ``_target_``; None when the run needs none.
+    """
+
+    key: str
+    value: str | Mapping[str, Any] | None
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if it is one."""
+        return Path(self.value) if isinstance(self.value, str) else None
+
+    def fingerprint(self) -> str:
+        """Digest the content of the file, or the name and the arguments of the target."""
+        return hash_data(self._require()) if self.path is None else hash_file(self.path)
+
+    def describe(self) -> str:
+        """Name the source in a record."""
+        value = self._require()
+        if isinstance(value, str):
+            return value
+        arguments = ", ".join(f"{name}={item}" for name, item in value.items() if name != "_target_")
+        return f"{value['_target_']}({arguments})"
+
+    def build(self) -> Any:
+        """Call the target.
+
+        Raises:
+            ConfigError: it does not accept its arguments.
+        """
+        try:
+            return instantiate(self._require(), _convert_="all")
+        except Exception as error:
+            cause = error.__cause__ or error
+            raise ConfigError(
+                message(self.key, f"{self.describe()}: {cause}", "a working target", "Correct the config.")
+            ) from error
+
+    def _require(self) -> str | Mapping[str, Any]:
+        if self.value is None:
+            raise ConfigError(message(self.key, "nothing", "a path or {_target_: …}", "Give it, this stage needs it."))
+        return self.value
+
+
+def load_calculator(source: Source, device: str) -> Calculator:
+    """Return the ASE calculator of a phonon checkpoint (float64, as finite differences need) or of a target."""
+    if source.path is None:
+        return source.build()
+    from mlepi.checkpoint import load_model
+
+    return load_model(source.path, kind="phonon").calculator(device=device, dtype="float64")  # type: ignore[union-attr]
+
+
+def load_electron(source: Source) -> ElectronModel:
+    """Return the electron network of a checkpoint, or the model of a target."""
+    if source.path is None:
+        return source.build()
+    from mlepi.checkpoint import load_model
+
+    return load_model(source.path, kind="electron")  # type: ignore[return-value]
+
+
+def load_structure(source: Source) -> Atoms:
+    """Read or build the structure, with the layer of each atom.
+
+    Raises:
+        StructureError: the target did not return a structure.
+    """
+    atoms = source.build() if source.path is None else read_structure(source.path)
+    if not hasattr(atoms, "get_scaled_positions"):
+        raise StructureError(message(source.key, f"{type(atoms).__name__}", "an ase.Atoms", "Name a builder of structures."))
+    atoms.arrays["layer"] = get_layers(atoms)
+    return atoms

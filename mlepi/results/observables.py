@@ -1,0 +1,125 @@
+"""The record of the observables stage: bands and density of states at equilibrium, A(k, E) and v_F(T) with error bars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.results.hdf5 import unit
+
+
+@dataclass(frozen=True)
+class VelocityRecord:
+    """Fermi velocity against temperature from one estimator; the last axis of ``energies`` is (valence, conduction).
+
+    Error bars are standard deviations of a bootstrap over the samples, with the same resamples at all temperatures.
+
+    Attributes:
+        distances: (n_points,), |k − K| of the points.
+        equilibrium_energies: (n_points, 2), undisplaced, relative to the Dirac energy.
+        energies: (n_temperatures, n_points, 2), relative to the Dirac energy of the equilibrium.
+        energy_errors: (n_temperatures, n_points, 2).
+        equilibrium_velocity: v_F of the undisplaced structure, same fit, same points.
+        velocities: (n_temperatures,).
+        velocity_errors: (n_temperatures,).
+        ratios: (n_temperatures,), v_F(T) over that of the equilibrium.
+        ratio_errors: (n_temperatures,).
+        changes: (n_temperatures,), v_F(T) minus v_F of the first temperature.
+        change_errors: (n_temperatures,), small thanks to common random numbers.
+        equilibrium_gamma_1: γ₁ of the undisplaced structure; 0 with the linear dispersion.
+        gamma_1: (n_temperatures,).
+        gamma_1_errors: (n_temperatures,).
+        equilibrium_slope: mean group velocity in the window, undisplaced.
+        slopes: (n_temperatures,), the same at temperature.
+        slope_errors: (n_temperatures,).
+        convergence_counts: (n_counts,), numbers of samples of the convergence study.
+        convergence_velocities: (n_counts, n_temperatures), v_F from the first samples.
+        convergence_errors: (n_counts, n_temperatures).
+    """
+
+    distances: NDArray[np.float64] = field(metadata=unit("1/Å"))
+    equilibrium_energies: NDArray[np.float64] = field(metadata=unit("eV"))
+    energies: NDArray[np.float64] = field(metadata=unit("eV"))
+    energy_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    equilibrium_velocity: float = field(metadata=unit("m/s"))
+    velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
+    velocity_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    ratios: NDArray[np.float64] = field(metadata=unit("1"))
+    ratio_errors: NDArray[np.float64] = field(metadata=unit("1"))
+    changes: NDArray[np.float64] = field(metadata=unit("m/s"))
+    change_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    equilibrium_gamma_1: float = field(metadata=unit("eV"))
+    gamma_1: NDArray[np.float64] = field(metadata=unit("eV"))
+    gamma_1_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    equilibrium_slope: float = field(metadata=unit("m/s"))
+    slopes: NDArray[np.float64] = field(metadata=unit("m/s"))
+    slope_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    convergence_counts: NDArray[np.int64] = field(metadata=unit("1"))
+    convergence_velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
+    convergence_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+
+
+@dataclass(frozen=True)
+class ObservablesRecord:
+    """Electronic observables of a run.
+
+    Attributes:
+        fermi_energy: of the equilibrium structure.
+        electronic_temperature: smearing with which it was found.
+        n_electrons: valence electrons per primitive cell.
+        dirac_energy: middle of the low bands at K, equilibrium.
+        band_kpoints: (n_k, 3), path of the equilibrium bands.
+        band_distances: (n_k,), along the path.
+        band_labels: special points.
+        band_label_distances: (n_labels,).
+        bands: (n_k, n_bands), equilibrium eigenvalues, not shifted.
+        dos_mesh: k mesh of the density of states.
+        dos_energies: (n_dos,), relative to the Fermi energy.
+        dos: (n_dos,), equilibrium, per cell and spin.
+        temperatures: (n_temperatures,).
+        n_samples: supercells per temperature.
+        supercell: primitive cells along each lattice vector.
+        line_shape: "gaussian" or "lorentzian".
+        line_width: standard deviation or half width of the lines.
+        energies: (n_energies,), relative to the Dirac energy.
+        map_distances: (n_points,), k − K along M–K–Γ, negative towards M.
+        equilibrium_spectral_function: (n_points, n_energies), per spin.
+        spectral_functions: (n_temperatures, n_points, n_energies), averaged over the samples.
+        captured_weights: (n_temperatures,), smallest share of a low band at a fitted point that lies in the energy window.
+        velocity_window: smallest and largest |k − K| of the fits.
+        dispersion: "hyperbola" or "linear".
+        n_resamples: of the bootstrap.
+        spectral: v_F from the peaks of the unfolded spectral function of the low bands.
+        sorted_average: v_F from averages of sorted supercell eigenvalues, for comparison only: level repulsion among folded bands
+            rounds the cone in a small supercell.
+    """
+
+    fermi_energy: float = field(metadata=unit("eV"))
+    electronic_temperature: float = field(metadata=unit("K"))
+    n_electrons: float = field(metadata=unit("1"))
+    dirac_energy: float = field(metadata=unit("eV"))
+    band_kpoints: NDArray[np.float64] = field(metadata=unit("fractional"))
+    band_distances: NDArray[np.float64] = field(metadata=unit("1/Å"))
+    band_labels: tuple[str, ...] = field(metadata=unit("1"))
+    band_label_distances: NDArray[np.float64] = field(metadata=unit("1/Å"))
+    bands: NDArray[np.float64] = field(metadata=unit("eV"))
+    dos_mesh: tuple[int, ...] = field(metadata=unit("1"))
+    dos_energies: NDArray[np.float64] = field(metadata=unit("eV"))
+    dos: NDArray[np.float64] = field(metadata=unit("1/eV"))
+    temperatures: NDArray[np.float64] = field(metadata=unit("K"))
+    n_samples: int = field(metadata=unit("1"))
+    supercell: tuple[int, ...] = field(metadata=unit("1"))
+    line_shape: str = field(metadata=unit("1"))
+    line_width: float = field(metadata=unit("eV"))
+    energies: NDArray[np.float64] = field(metadata=unit("eV"))
+    map_distances: NDArray[np.float64] = field(metadata=unit("1/Å"))
+    equilibrium_spectral_function: NDArray[np.float64] = field(metadata=unit("1/eV"))
+    spectral_functions: NDArray[np.float64] = field(metadata=unit("1/eV"))
+    captured_weights: NDArray[np.float64] = field(metadata=unit("1"))
+    velocity_window: tuple[float, ...] = field(metadata=unit("1/Å"))
+    dispersion: str = field(metadata=unit("1"))
+    n_resamples: int = field(metadata=unit("1"))
+    spectral: VelocityRecord
+    sorted_average: VelocityRecord
