@@ -65,7 +65,7 @@ def explain_config_error(error: Exception, config_folder: Path, config_name: str
     if unknown := re.match(r"Could not override '([^']+)'", text):
         return _unknown_key(unknown[1].split("@")[0].replace("/", "."), config_folder, config_name)
     if group := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        options = sorted(path.stem for path in (config_folder / group[1]).glob("*.yaml"))
+        options = sorted(path.stem for path in (config_folder / group[1]).glob("[!_]*.yaml"))
         return ConfigError(message(group[1], repr(group[2]), f"one of {options}", _closest(group[2], options)))
     detail = text if error.__cause__ is None else f"{text} {error.__cause__}"
     return ConfigError(message("command line", " ".join(detail.split()), "a valid configuration", "Correct the override."))

@@ -1,16 +1,20 @@
-"""Callbacks of a training: one line per epoch, a time limit that leaves a resumable checkpoint, random states in checkpoints."""
+"""Callbacks of a training: progress lines, best and last checkpoint, time limit, random states."""
 
 from __future__ import annotations
 
 import logging
 import random
 import re
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 
 from mlepi.errors import ConfigError, message
 
@@ -93,6 +97,49 @@ class TimeLimit(Callback):
             trainer.should_stop = True
             if trainer.is_global_zero:
                 log.info("time limit of %s reached; resume with ckpt_path=…/last.ckpt", format_duration(self.limit))
+
+
+class BestAndLast(ModelCheckpoint):
+    """Keep best.ckpt, by a monitored metric, and last.ckpt, after every epoch; a resumed training starts with the best so far.
+
+    Args:
+        folder: where both are written.
+        monitor: validation metric; lower is better.
+        previous: folder of the checkpoint that is resumed, None for a new training.
+    """
+
+    def __init__(self, *, folder: Path, monitor: str, previous: Path | None) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="best",
+            monitor=monitor,
+            save_top_k=1,
+            save_last=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        self.previous = previous
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best checkpoint of the resumed training, wherever its folder is now."""
+        folder = Path(str(self.dirpath))
+        if self.previous is not None and self.previous != folder:
+            name = Path(state_dict["best_model_path"]).name
+            if not (self.previous / name).is_file():
+                log.warning("%s is missing: the best checkpoint will be the best of the epochs to come", self.previous / name)
+                return
+            if rank_zero_only.rank == 0:
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.previous / name, folder / name)
+            best = str(folder / name)
+            moved = {
+                "best_model_path": best,
+                "kth_best_model_path": best,
+                "best_k_models": {best: state_dict["best_model_score"]},
+            }
+            state_dict = {**state_dict, **moved, "dirpath": str(folder), "last_model_path": ""}
+            self.previous = None
+        super().load_state_dict(state_dict)
 
 
 class RandomState(Callback):

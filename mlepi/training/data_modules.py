@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import Sampler
 from torch_geometric.loader import DataLoader
@@ -15,6 +16,8 @@ from torch_geometric.loader import DataLoader
 from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph, build_graph
+from mlepi.physics.overlaps import OverlapTable, read_overlap_table
+from mlepi.predictors.electron import check_overlap_table
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset import HamiltonianDataset
@@ -183,6 +186,10 @@ class GraphDataModule(LightningDataModule):
         """Return the test batches."""
         return self._loader("test", self.eval_batch_size, None)
 
+    def stamp_parts(self) -> dict[str, Any]:
+        """Return what the checkpoint's stamp holds besides network and cutoffs."""
+        return {}
+
     def describe(self) -> dict[str, Any]:
         """Return file names and sizes of the subsets, for the checkpoint's metadata."""
         sizes = {subset: len(chosen) for subset, chosen in self.structures.items()}
@@ -192,7 +199,8 @@ class GraphDataModule(LightningDataModule):
         graphs = self.graphs[subset]
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         batches = GlobalBatches(n_structures=len(graphs), batch_size=batch_size, seed=seed, rank=rank, n_processes=processes)
-        return DataLoader(graphs, batch_sampler=batches)
+        generator = torch.Generator().manual_seed(self.seed)  # else every pass would draw from the global one
+        return DataLoader(graphs, batch_sampler=batches, generator=generator)
 
 
 class ForcesDataModule(GraphDataModule):
@@ -220,16 +228,20 @@ class HamiltonianDataModule(GraphDataModule):
 
     Args:
         energy_zero: "as_computed", or "fermi" to subtract E_F·S of every structure from its Hamiltonian on load.
+        overlap_table: HDF5 file with the radial overlap functions of the basis, which checkpoints will carry; None for none.
         **arguments: of ``GraphDataModule``.
     """
 
     kind: ClassVar[str] = "electron"
 
-    def __init__(self, *, energy_zero: str, **arguments: Any) -> None:
+    def __init__(self, *, energy_zero: str, overlap_table: str | None, **arguments: Any) -> None:
         super().__init__(**arguments)
         if energy_zero not in ("as_computed", "fermi"):
             raise ConfigError(message("data.energy_zero", repr(energy_zero), "'as_computed' or 'fermi'", "Edit the config."))
         self.energy_zero = energy_zero
+        self.overlap_table: OverlapTable | None = None
+        if overlap_table is not None:
+            self.overlap_table = read_overlap_table(find_file("data.overlap_table", overlap_table))
         self.basis: OrbitalBasis | None = None
 
     def read_structures(self) -> list[LabelledStructure]:
@@ -254,6 +266,12 @@ class HamiltonianDataModule(GraphDataModule):
             for subset, structures in self.structures.items():
                 for structure, graph in zip(structures, self.graphs[subset], strict=True):
                     self._subtract_fermi_energy(structure, graph)
+
+    def stamp_parts(self) -> dict[str, Any]:
+        """Return basis and overlap table, and refuse a table of another basis."""
+        if self.basis is not None and self.overlap_table is not None:
+            check_overlap_table(self.basis, self.overlap_table)
+        return {"basis": self.basis, "overlap_table": self.overlap_table}
 
     @staticmethod
     def _subtract_fermi_energy(structure: LabelledStructure, graph: AtomGraph) -> None:

@@ -88,7 +88,7 @@ class EMA(Callback):
             return
         if TRAINING_WEIGHTS not in checkpoint:
             raise ConfigError(
-                message("ckpt_path", "a checkpoint of a training without EMA", "one with EMA", "Resume with callbacks.ema=null.")
+                message("ckpt_path", "a checkpoint of a training without EMA", "one with EMA", "Resume with callbacks=no_ema.")
             )
         self._average = {name: checkpoint["state_dict"][name].detach().clone() for name in checkpoint[TRAINING_WEIGHTS]}
         self._load(pl_module, checkpoint[TRAINING_WEIGHTS])

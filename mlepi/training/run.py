@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from hydra.utils import get_class
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
+from mlepi.checkpoint import stamp
 from mlepi.errors import ConfigError, message
-from mlepi.training.callbacks import EpochLines, TimeLimit, parse_duration
+from mlepi.training.callbacks import BestAndLast, EpochLines, TimeLimit, parse_duration
 from mlepi.training.config_check import check_config, suggest
 from mlepi.training.data_modules import PROJECT_FOLDER, GraphDataModule, find_file
 from mlepi.training.facts import complete_model
@@ -65,6 +66,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
         Metrics of the best checkpoint on the test subset; of the validation subset when ``test`` is false.
     """
     check_config(config, KNOWN_KEYS, SUPPLIED)
+    if not isinstance(config.seed, int):
+        raise ConfigError(message("seed", repr(config.seed), "an integer", "Edit the config."))
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     folder.mkdir(parents=True, exist_ok=True)
     resume = None if plain["ckpt_path"] is None else str(find_file("ckpt_path", plain["ckpt_path"]))
@@ -72,7 +75,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
         for text in TOLERATED_WARNINGS:
             warnings.filterwarnings("ignore", message=text)
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        seed_everything(int(plain["seed"]), workers=True, verbose=False)
+        seed_everything(plain["seed"], workers=True, verbose=False)
         data = build_data(plain)
         task = build_task(plain, data)
         return run_trainer(plain, data, task, folder, resume)
@@ -80,7 +83,17 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
 
 def build_data(plain: Mapping[str, Any]) -> GraphDataModule:
     """Build the data module and all its graphs."""
-    shared = {"cutoffs": plain["graph"]["cutoffs"], "dtype": plain["dtype"], "seed": int(plain["seed"])}
+    kinds = {name: get_class(str(plain[name]["_target_"])).kind for name in ("task", "data")}
+    if kinds["task"] != kinds["data"]:
+        raise ConfigError(
+            message(
+                "data",
+                f"{kinds['data']} data",
+                f"data for the {kinds['task']} task of this model",
+                "Leave out data=… and task=….",
+            )
+        )
+    shared = {"cutoffs": plain["graph"]["cutoffs"], "dtype": plain["dtype"], "seed": plain["seed"]}
     data: GraphDataModule = build_part("data", plain["data"], **shared)
     data.prepare()
     return data
@@ -89,22 +102,13 @@ def build_data(plain: Mapping[str, Any]) -> GraphDataModule:
 def build_task(plain: Mapping[str, Any], data: GraphDataModule) -> Task:
     """Build the task with its network, after filling in what the training subset knows."""
     task_config = dict(plain["task"])
-    kind = get_class(str(task_config["_target_"])).kind
-    if kind != data.kind:
-        raise ConfigError(
-            message(
-                "data", f"data for {data.kind} networks", f"data for the {kind} task of this model", "Leave out data=… or task=…."
-            )
-        )
+    kind = data.kind
     model = complete_model(kind, plain["model"], data.structures["train"], data.graphs["train"], data.cutoffs)
-    stamp: dict[str, Any] = {"format": 1, "kind": kind, "model": model, "cutoffs": dict(data.cutoffs)}
-    extra: dict[str, Any] = {}
-    if kind == "electron":
-        basis = data.structures["train"][0].basis
-        stamp["basis"] = extra["basis"] = basis.to_dict() if basis is not None else {}
-    stamp["metadata"] = {**describe_run(plain), "data": data.describe()}
+    metadata = {**describe_run(plain), "data": data.describe()}
+    described = stamp(kind, model, data.cutoffs, **data.stamp_parts(), metadata=metadata)
+    extra = {"basis": described["basis"]} if "basis" in described else {}
     task: Task = build_part(
-        "task", task_config, model=model, optimizer=plain["optimizer"], dtype=plain["dtype"], stamp=stamp, **extra
+        "task", task_config, model=model, optimizer=plain["optimizer"], dtype=plain["dtype"], stamp=described, **extra
     )
     if hasattr(task.model, "prepare"):
         task.model.prepare(data.graphs["train"])
@@ -118,7 +122,7 @@ def describe_run(plain: Mapping[str, Any]) -> dict[str, Any]:
         "config": dict(plain),
         "commit": read_commit(),
         "versions": {**{name: version(name) for name in packages}, "python": sys.version.split()[0]},
-        "seed": int(plain["seed"]),
+        "seed": plain["seed"],
     }
 
 
@@ -135,23 +139,15 @@ def read_commit() -> str:
         return "unknown"
 
 
-def build_trainer(plain: Mapping[str, Any], loggers: list[Logger], monitor: str, folder: Path) -> Trainer:
+def build_trainer(plain: Mapping[str, Any], loggers: list[Logger], monitor: str, folder: Path, resume: str | None) -> Trainer:
     """Build the trainer with callbacks for checkpoints, progress and the time limit."""
     options = dict(plain["trainer"])
     limit = options.pop("max_time")
+    previous = None if resume is None else Path(resume).resolve().parent
     callbacks: list[Callback] = [build_part(f"callbacks.{name}", part) for name, part in plain["callbacks"].items() if part]
-    checkpoints = ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename="best",
-        monitor=monitor,
-        save_top_k=1,
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
     interactive = sys.stderr.isatty()
     callbacks += [TQDMProgressBar()] if interactive else []
-    callbacks += [EpochLines(), checkpoints]
+    callbacks += [EpochLines(), BestAndLast(folder=folder / "checkpoints", monitor=monitor, previous=previous)]
     if limit is not None:
         callbacks.append(TimeLimit(limit=parse_duration(str(limit))))
     fixed = {
@@ -174,7 +170,7 @@ def run_trainer(
     sizes = ", ".join(f"{len(graphs)} {subset}" for subset, graphs in data.graphs.items())
     log.info("%s | %d parameters | structures: %s | run folder %s", plain["name"], n_parameters, sizes, folder)
     loggers = build_loggers(folder, plain["logger"], plain)
-    trainer = build_trainer(plain, loggers, task.monitor, folder)
+    trainer = build_trainer(plain, loggers, task.monitor, folder, resume)
     if trainer.is_global_zero:
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(plain))), encoding="utf-8")
         (folder / "run.json").write_text(json.dumps(task.stamp["metadata"], indent=1) + "\n", encoding="utf-8")

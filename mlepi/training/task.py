@@ -10,9 +10,11 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, MlepiError, message
+from mlepi.training.ema import EMA, TRAINING_WEIGHTS
 from mlepi.training.losses import Term, global_loss
 from mlepi.training.metrics import LossSums
 from mlepi.training.schedules import Schedule
@@ -158,7 +160,12 @@ class Task(LightningModule):
             checkpoint["schedule"] = self.schedule.scheduler.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the schedule until the schedule exists."""
+        """Keep the state of the schedule until the schedule exists; refuse to continue with averaged weights."""
+        averages = any(isinstance(callback, EMA) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if self.trainer.state.fn == TrainerFn.FITTING and TRAINING_WEIGHTS in checkpoint and not averages:
+            raise ConfigError(
+                message("ckpt_path", "a checkpoint of a training with EMA", "one without", "Resume with callbacks=default.")
+            )
         self._schedule_state = checkpoint.get("schedule")
 
     def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:

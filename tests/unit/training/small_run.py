@@ -1,0 +1,40 @@
+"""Small trainings on the shipped data, composed like those of the command line."""
+
+from pathlib import Path
+
+import hydra
+
+from mlepi.training.run import train
+
+CONFIG_FOLDER = Path(__file__).resolve().parents[3] / "conf"
+TINY_PHONON = [
+    "model=hedgenet_phonon",
+    "model.network.backbone.num_features=4",
+    "model.network.backbone.l_max=1",
+    "model.network.backbone.radial_widths=[8]",
+    "model.network.backbone.correlation=2",
+    "data.n_train=6",
+    "graph.cutoffs.intra=2.0",
+    "graph.cutoffs.inter=4.0",
+]
+TINY_ELECTRON = [
+    "model=hedgenet_electron",
+    "model.network.backbone.num_layers=1",
+    "model.network.backbone.channels=[4,4,4]",
+    "model.network.backbone.pseudo_channels=[0,2]",
+    "model.network.backbone.l_max=2",
+    "model.network.backbone.num_radial=8",
+    "model.network.backbone.radial_hidden=[8]",
+    "data.n_train=3",
+    "trainer.limit_val_batches=2",
+    "trainer.limit_test_batches=2",
+]
+
+
+def compose(overrides):
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_FOLDER)):
+        return hydra.compose("train", ["logger=csv", "trainer.accelerator=cpu", "name=test", *overrides])
+
+
+def run_training(folder, overrides):
+    return train(compose(overrides), Path(folder))

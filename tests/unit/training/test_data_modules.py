@@ -1,0 +1,115 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mlepi.errors import ConfigError, DataError
+from mlepi.graphs import fields
+from mlepi.training.data_modules import ForcesDataModule, GlobalBatches, HamiltonianDataModule, find_file
+
+FORCES = {"path": "data/blg_openmx/forces.extxyz", "split": "data/blg_openmx/splits/forces_81_09_10.json"}
+HAMILTONIANS = {"path": "data/blg_openmx/hamiltonians.h5", "split": "data/blg_openmx/splits/hamiltonian_622.json"}
+SETTINGS = {"batch_size": 2, "eval_batch_size": 1, "n_train": 4, "dtype": "float32", "seed": 1}
+CUTOFFS = {"intra": 2.0, "inter": 4.0}
+
+
+def test_processes_share_every_global_batch():
+    one = GlobalBatches(n_structures=11, batch_size=4, seed=5)
+    two = [GlobalBatches(n_structures=11, batch_size=4, seed=5, rank=rank, n_processes=2) for rank in (0, 1)]
+    for batch, *shares in zip(one, *two, strict=True):
+        assert sorted(batch) == sorted(shares[0] + shares[1])
+    assert len(one) == len(two[0]) == len(two[1]) == 3
+
+
+def test_order_depends_on_seed_and_epoch_only():
+    batches = GlobalBatches(n_structures=20, batch_size=20, seed=5)
+    first, again = next(iter(batches)), next(iter(batches))
+    batches.sampler.set_epoch(1)
+    assert first == again
+    assert first != next(iter(batches))
+
+
+@pytest.mark.parametrize("n_structures", [7, 8, 9])
+def test_evaluation_takes_every_structure_once(n_structures):
+    shares = [GlobalBatches(n_structures=n_structures, batch_size=4, seed=None, rank=r, n_processes=3) for r in range(3)]
+    taken = [k for share in shares for batch in share for k in batch]
+    assert sorted(taken) == list(range(n_structures))
+    assert [len(list(share)) for share in shares] == [len(share) for share in shares]
+
+
+def test_last_batch_too_small_for_all_processes_is_left_out_in_training():
+    shares = [GlobalBatches(n_structures=9, batch_size=4, seed=1, rank=r, n_processes=2) for r in range(2)]
+    assert [len(share) for share in shares] == [2, 2]
+    assert [len(list(share)) for share in shares] == [2, 2]
+
+
+def test_missing_file_says_where_it_looked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"data\.path: got 'nowhere\.h5', which does not exist"):
+        find_file("data.path", "nowhere.h5")
+
+
+def test_split_of_other_data_is_refused(tmp_path):
+    split = {
+        "format": "mlepi-split",
+        "format_version": 1,
+        "provenance": {},
+        "split": {"train": ["a"], "val": ["b"], "test": ["c"]},
+    }
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    data = ForcesDataModule(path=FORCES["path"], split=str(tmp_path / "split.json"), cutoffs=CUTOFFS, **SETTINGS)
+    with pytest.raises(DataError, match="Use the split made for this data set"):
+        data.prepare()
+
+
+def test_split_without_a_subset_is_refused(tmp_path):
+    content = json.loads(find_file("data.split", FORCES["split"]).read_text())
+    content["split"]["train"] += content["split"].pop("val")
+    (tmp_path / "split.json").write_text(json.dumps(content))
+    data = ForcesDataModule(path=FORCES["path"], split=str(tmp_path / "split.json"), cutoffs=CUTOFFS, **SETTINGS)
+    with pytest.raises(DataError, match=r"nothing in \['val'\]"):
+        data.prepare()
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(ConfigError, match=r"data\.batch_size: got 0, 1; expected at least 1"):
+        ForcesDataModule(**FORCES, cutoffs=CUTOFFS, **{**SETTINGS, "batch_size": 0})
+    with pytest.raises(ConfigError, match=r"data\.energy_zero: got 'vacuum'"):
+        HamiltonianDataModule(**HAMILTONIANS, cutoffs=CUTOFFS, energy_zero="vacuum", overlap_table=None, **SETTINGS)
+    with pytest.raises(ConfigError, match=r"graph\.cutoffs: got null for \['intra'\]"):
+        ForcesDataModule(**FORCES, cutoffs={"intra": None, "inter": 4.0}, **SETTINGS).prepare()
+
+
+def test_more_processes_than_structures_are_refused():
+    data = ForcesDataModule(**FORCES, cutoffs=CUTOFFS, **SETTINGS)
+    data.trainer = type("Trainer", (), {"world_size": 3, "global_rank": 0})()
+    with pytest.raises(ConfigError, match=r"data\.batch_size: got a batch or subset of 2; expected at least 3"):
+        data.setup("fit")
+
+
+def test_batches_carry_all_labels():
+    data = ForcesDataModule(**FORCES, cutoffs=CUTOFFS, **SETTINGS)
+    data.prepare()
+    batch = next(iter(data.train_dataloader()))
+    assert batch.num_graphs == 2
+    assert batch[fields.ENERGY].shape == (2,)
+    assert batch[fields.ATOM][fields.FORCES].shape == batch[fields.ATOM][fields.POSITIONS].shape
+    assert len(data.graphs["train"]) == 4
+
+
+def test_fermi_energy_becomes_zero_on_request():
+    parts = {"cutoffs": {"intra": None, "inter": None}, "overlap_table": None, **SETTINGS, "n_train": 1, "dtype": "float64"}
+    plain = HamiltonianDataModule(**HAMILTONIANS, energy_zero="as_computed", **parts)
+    aligned = HamiltonianDataModule(**HAMILTONIANS, energy_zero="fermi", **parts)
+    for data in (plain, aligned):
+        data.prepare()
+    structure = plain.structures["train"][0]
+    before, after = plain.graphs["train"][0], aligned.graphs["train"][0]
+    for store, shifted in (
+        (before[fields.ATOM], after[fields.ATOM]),
+        (before[fields.edge_type("inter")], after[fields.edge_type("inter")]),
+    ):
+        expected = store[fields.HAMILTONIAN_BLOCKS] - structure.fermi_energy * store[fields.OVERLAP_BLOCKS]
+        torch.testing.assert_close(shifted[fields.HAMILTONIAN_BLOCKS], expected)
+    assert np.isclose(plain.cutoffs["intra"], 2.0 * plain.basis.max_radius)

@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from mlepi.errors import ConfigError
+from mlepi.training.losses import BlockErrors, ElectronLoss, PhononLoss, elementwise_loss, global_loss, least_squares_shift
+from mlepi.training.metrics import ErrorSums, least_absolute_shift
+
+
+def random_errors(n_graphs=2):
+    generator = torch.Generator().manual_seed(1)
+    sizes = {"onsite": 4, "intra": 10, "inter": 6}
+    exists = torch.tensor([True, True, False])
+    errors = BlockErrors({}, {}, {}, {}, n_graphs)
+    for name, size in sizes.items():
+        mask = (exists[:, None] & exists[None, :]).expand(size, 3, 3)
+        errors.mask[name] = mask
+        errors.difference[name] = torch.randn(size, 3, 3, generator=generator, dtype=torch.float64) * mask
+        errors.overlap[name] = torch.randn(size, 3, 3, generator=generator, dtype=torch.float64) * mask
+        errors.graph[name] = torch.arange(size) % n_graphs
+    return errors
+
+
+def total_absolute(errors, structure):
+    return sum(errors.difference[name][errors.graph[name] == structure].abs().sum() for name in errors.difference)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("mse", 4.0), ("mae", 2.0), ("huber", 1.5), ("l1_mse", 6.0)])
+def test_elementwise_loss_values(kind, expected):
+    assert elementwise_loss(kind)(torch.tensor(-2.0)).item() == pytest.approx(expected)
+
+
+def test_unknown_loss_is_refused():
+    with pytest.raises(ConfigError, match=r"task\.loss\.kind: got 'l3'; expected one of \['huber'"):
+        elementwise_loss("l3")
+
+
+def test_phonon_loss_is_the_weighted_sum_of_means():
+    loss = PhononLoss(energy_weight=2.0, forces_weight=3.0, kind="mse", forces_unit=0.5)
+    energy, forces = torch.tensor([1.0, 3.0]), torch.full((4, 3), 0.5)
+    assert global_loss(loss(energy, forces)).item() == pytest.approx(2.0 * 5.0 + 3.0 * 1.0)
+
+
+def test_gauge_free_loss_ignores_an_energy_shift_of_each_structure():
+    errors = random_errors()
+    loss = ElectronLoss(kind="mse", gauge_free=True, unit=1.0)
+    shifted = errors.shifted(torch.tensor([0.7, -2.3], dtype=torch.float64))
+    assert global_loss(loss(shifted)).item() == pytest.approx(global_loss(loss(errors)).item(), rel=1e-12)
+    plain = ElectronLoss(kind="mse", gauge_free=False, unit=1.0)
+    assert global_loss(plain(shifted)).item() > global_loss(plain(errors)).item()
+
+
+def test_electron_loss_counts_only_orbitals_that_exist():
+    errors = random_errors()
+    term = ElectronLoss(kind="mae", gauge_free=False, unit=0.5)(errors)["hamiltonian"]
+    assert term.count.item() == 20 * 4
+    assert term.total.item() == pytest.approx(sum(value.abs().sum().item() for value in errors.difference.values()) / 0.5)
+
+
+@pytest.mark.parametrize("find_shift", [least_squares_shift, least_absolute_shift])
+def test_shift_is_recovered_when_it_is_the_whole_error(find_shift):
+    errors = random_errors()
+    mu = torch.tensor([0.4, -1.5], dtype=torch.float64)
+    zero = {name: torch.zeros_like(value) for name, value in errors.difference.items()}
+    only_shift = BlockErrors(zero, errors.overlap, errors.mask, errors.graph, 2).shifted(-mu)
+    torch.testing.assert_close(find_shift(only_shift), mu)
+
+
+def test_least_absolute_shift_is_the_minimiser():
+    errors = random_errors()
+    best = least_absolute_shift(errors)
+    for structure in range(2):
+        lowest = total_absolute(errors.shifted(best), structure)
+        for step in (-0.3, -1e-3, 1e-3, 0.3):
+            assert total_absolute(errors.shifted(best + step), structure) >= lowest
+
+
+def test_error_sums_do_not_depend_on_the_division_into_batches():
+    values = torch.randn(50, generator=torch.Generator().manual_seed(3))
+    whole, parts = ErrorSums(), ErrorSums()
+    whole.update(values)
+    for part in values.split([7, 1, 42]):
+        parts.update(part)
+    assert parts.compute()["mae"].item() == pytest.approx(1e3 * values.double().abs().mean().item())
+    assert parts.compute()["rmse"].item() == pytest.approx(whole.compute()["rmse"].item())
