@@ -80,7 +80,11 @@ class Interaction(nn.Module):
         self.linear_up = ChannelLinear(l_max_in, num_features, num_features)
         self.radial_network = RadialMLP([*radial_widths, len(self.paths) * num_features])
         counts = [sum(path[2] == l for path in self.paths) for l in range(l_max + 1)]
-        self.mixing = nn.ParameterList([nn.Parameter(torch.randn(count * num_features, num_features)) for count in counts])
+        # drawn so that messages have unit variance although the sum of random signs is divided by the number of terms
+        spread = math.sqrt(self.mean_neighbours)
+        self.mixing = nn.ParameterList(
+            [nn.Parameter(spread * torch.randn(count * num_features, num_features)) for count in counts]
+        )
 
     def forward(self, nodes: Tensor, neighbourhoods: Neighbourhoods) -> Tensor:
         """Return the mixed messages.

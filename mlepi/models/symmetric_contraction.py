@@ -112,7 +112,7 @@ class SymmetricContraction(nn.Module):
         for l in range(l_max_out + 1):
             for degree in range(1, correlation + 1):
                 n_paths = symmetric_couplings(l_max_in, l, degree).shape[0]
-                weight = torch.randn(num_elements, n_paths, num_features) / max(n_paths, 1)
+                weight = torch.randn(num_elements, n_paths, num_features)
                 self.weights[f"l{l}_degree{degree}"] = nn.Parameter(weight)
 
     def coupling_table(self, l: int, degree: int, like: Tensor) -> Tensor:
