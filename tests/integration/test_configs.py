@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from torch import nn
@@ -95,6 +96,15 @@ def test_config_file_composes_and_fits_its_classes(file):
         nodes = list(nodes_with_target(plain))
         assert nodes
         assert not [problem for path, node in nodes for problem in check_keys(path, node)]
+
+
+@pytest.mark.parametrize(
+    ("primary", "override"),
+    [("train", "experiment=typo"), ("infer", "experiment=typo"), ("train", "model=typo"), ("infer", "stage=typo")],
+)
+def test_unknown_choice_is_refused(primary, override):
+    with pytest.raises(HydraException, match="typo"):
+        compose_plain(primary, override)
 
 
 def test_every_group_is_covered():

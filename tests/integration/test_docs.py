@@ -1,0 +1,65 @@
+"""What the documentation says is true: its commands compose, its links lead somewhere, its table of keys is the config."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = sorted(
+    {
+        line.split("#")[0].strip()
+        for page in PAGES
+        for line in re.findall(r"python (?:train|infer)\.py[^`\n]*", page.read_text("utf-8"))
+    }
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_documented_command_composes(command):
+    words = shlex.split(command)[1:]
+    overrides = [word for word in words[1:] if word != "-m"]
+    sweeps = [override.split("=")[1].split(",") if "-m" in words and "," in override else [None] for override in overrides]
+    for position, choices in enumerate(sweeps):
+        for choice in choices:
+            chosen = list(overrides)
+            if choice is not None:
+                chosen[position] = f"{overrides[position].split('=')[0]}={choice}"
+            with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+                config = compose(Path(words[0]).stem, overrides=chosen, return_hydra_config=True)
+            HydraConfig.instance().set_config(config)  # ${hydra:…} refers to it
+            ours = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+            assert not OmegaConf.missing_keys(ours)
+
+
+def test_documentation_shows_commands():
+    assert any("train.py" in command for command in COMMANDS)
+    assert any("infer.py" in command for command in COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_exist(page):
+    """Paths in backticks that begin with a folder of the project."""
+    text = page.read_text("utf-8")
+    named = re.findall(r"`((?:mlepi|conf|tests|docs|data|notebooks)/[\w./-]*)`", text)
+    assert not [path for path in named if "yours" not in path and not (ROOT / path).exists()]
+
+
+def test_table_of_keys_is_current():
+    specification = importlib.util.spec_from_file_location("make_config", ROOT / "docs" / "make_config.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    stored = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    assert stored == module.build_page(), "run: python docs/make_config.py"
