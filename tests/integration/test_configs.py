@@ -55,7 +55,8 @@ def compose_choice(file):
     group, choice = file.parts
     if group in ("experiment", "hydra"):
         text = (CONF / file).with_suffix(".yaml").read_text(encoding="utf-8")
-        primaries = ["infer"] if group == "experiment" and not any(key in text for key in ("/model", "/task")) else ["train"]
+        primaries = ["train"] if group == "hydra" else [name for name in ("train", "infer") if f"{name}.py" in text]
+        assert primaries, "an experiment says in its first comment how it is run"
         return [compose_plain(primary, f"{group}={choice}") for primary in primaries]
     overrides = [f"{group}={choice}"]
     if PRIMARY[group] == "train" and group != "model":
