@@ -85,8 +85,12 @@ def hash_group(group: h5py.Group) -> str:
         digest.update(f"|{name}|{item.attrs.get(KIND, '')}|".encode())
         if isinstance(item, h5py.Dataset):
             value = item[()]
-            if isinstance(value, bytes):
+            if isinstance(value, h5py.Empty):
+                digest.update(b"empty")
+            elif isinstance(value, bytes):
                 digest.update(value)
+            elif value.dtype.kind == "O":  # texts; their memory holds addresses
+                digest.update(repr(value.tolist()).encode())
             else:
                 array = np.ascontiguousarray(value)
                 digest.update(f"{array.dtype.str}{array.shape}".encode())

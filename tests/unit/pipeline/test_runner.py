@@ -1,0 +1,189 @@
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_models import HoneycombSprings, LevelsStage, build_honeycomb
+
+from mlepi.errors import DataError, PhysicsError
+from mlepi.physics.sampling import sample_displacements
+from mlepi.pipeline import HamiltonianStage, PhononStage, Run, SampleKey, SamplingStage, StructureStage
+from mlepi.pipeline.processes import Processes
+from mlepi.pipeline.progress import ProgressReport
+from mlepi.pipeline.runner import run_stages
+from mlepi.pipeline.sources import Source
+from mlepi.results import ResultsStore, read_hamiltonian
+from mlepi.structures import read_deeph
+
+ALL = ("structure", "phonon", "sampling", "hamiltonian", "observables")
+
+
+def make_run(folder, **changes):
+    stages = {
+        "structure": StructureStage(**changes.pop("structure_settings", {})),
+        "phonon": PhononStage(dos_mesh=(6, 6, 1), n_points=20),
+        "sampling": SamplingStage(**changes.pop("sampling_settings", {})),
+        "hamiltonian": HamiltonianStage(**changes.pop("hamiltonian_settings", {})),
+        "observables": changes.pop("observables", LevelsStage()),
+    }
+    settings = {
+        "temperatures": (0.0, 300.0),
+        "n_samples": 3,
+        "seed": 0,
+        "supercell": (3, 3, 1),
+        "structure": Source("structure", {"_target_": "toy_models.build_honeycomb", "a": 1.42 * 3**0.5}),
+        "phonon": Source("phonon", {"_target_": "toy_models.HoneycombSprings"}),
+        "electron": Source("electron", {"_target_": "toy_models.ToyElectron"}),
+    }
+    return Run(store=ResultsStore(folder), stages=stages, **{**settings, **changes})
+
+
+def execute(run, names=ALL):
+    stream = io.StringIO()
+    run_stages(run, names, Processes(), ProgressReport(stream=stream))
+    return stream.getvalue()
+
+
+def test_all_stages_write_their_records(tmp_path):
+    run = make_run(tmp_path)
+    text = execute(run)
+    assert [line.split()[0] for line in text.splitlines()] == list(ALL)
+    assert "smallest eigenvalue of S 7.0e-01" in text
+    record = run.read("observables")
+    assert record.n_results == 6
+    phonon = run.read("phonon")
+    assert phonon.lowest_frequency > 0
+    assert phonon.sum_rule_residual < 1e-9
+    sampling = run.read("sampling")
+    samples = sample_displacements(phonon.build_force_constants(), (0.0, 300.0), 3, seed=0)
+    np.testing.assert_allclose(
+        sampling.sampled_mean_square_displacements, (samples**2).reshape(2, 3, 9, 2, 3).mean(axis=(1, 2)), rtol=1e-10
+    )
+    atoms = run.displaced(SampleKey(2, 300.0))
+    ideal = run.read("structure").atoms.repeat((3, 3, 1))
+    np.testing.assert_allclose(atoms.positions - ideal.positions, samples[1, 2], atol=1e-12)
+    np.testing.assert_array_equal(atoms.arrays["layer"], np.zeros(18))
+    provenance = run.store.provenance("observables")
+    assert provenance["inputs"]["records"]["phonon"] == run.store.content("phonon")
+    assert len(provenance["inputs"]["settings"]) == 1
+
+
+def test_unchanged_stages_are_skipped_and_changed_ones_are_not(tmp_path):
+    execute(make_run(tmp_path))
+    assert execute(make_run(tmp_path)).count("unchanged") == 5
+    text = execute(make_run(tmp_path, seed=1)).splitlines()
+    assert ["unchanged" in line for line in text] == [True, True, False, True, False]
+    # a relaxation that does not change the structure does not disturb what rests on it, but is recorded
+    text = execute(make_run(tmp_path, seed=1, supercell=(2, 2, 1))).splitlines()
+    assert ["unchanged" in line for line in text] == [True, False, False, True, False]
+
+
+def test_growing_an_ensemble_repeats_no_sample(tmp_path):
+    execute(make_run(tmp_path))
+    run = make_run(tmp_path, n_samples=5, temperatures=(300.0, 100.0, 0.0))
+    execute(run)
+    new = run.stages["observables"].evaluated
+    assert set(new) == {SampleKey(i, t) for i in range(5) for t in (0.0, 100.0, 300.0)} - {
+        SampleKey(i, t) for i in range(3) for t in (0.0, 300.0)
+    }
+    fresh = make_run(tmp_path / "fresh", n_samples=5, temperatures=(300.0, 100.0, 0.0))
+    execute(fresh)
+    np.testing.assert_array_equal(run.read("observables").mean, fresh.read("observables").mean)
+
+
+def test_a_failure_keeps_the_finished_samples(tmp_path):
+    run = make_run(tmp_path, observables=LevelsStage(fail_at=1))
+    with pytest.raises(PhysicsError, match="a failure on purpose"):
+        execute(run)
+    assert "observables" not in run.store.stages()
+    again = make_run(tmp_path)
+    execute(again)
+    assert [key.sample for key in again.stages["observables"].evaluated] == [1, 1, 2, 2]
+    reference = make_run(tmp_path / "reference")
+    execute(reference)
+    np.testing.assert_array_equal(again.read("observables").mean, reference.read("observables").mean)
+
+
+def test_a_new_structure_drops_what_rested_on_the_old_one(tmp_path):
+    execute(make_run(tmp_path))
+    other = Source("structure", {"_target_": "toy_models.build_honeycomb", "a": 2.5})
+    execute(make_run(tmp_path, structure=other), ["structure", "hamiltonian"])
+    assert set(ResultsStore(tmp_path).stages()) == {"structure", "hamiltonian"}
+    with pytest.raises(DataError, match="got no record 'phonon'; expected the record of an earlier stage. Run stage=phonon first"):
+        execute(make_run(tmp_path, structure=other), ["observables"])
+
+
+def test_relaxation_finds_the_rest_length_and_is_recorded(tmp_path):
+    run = make_run(tmp_path, structure=Source("structure", {"_target_": "toy_models.build_honeycomb", "a": 2.52}))
+    run.stages["structure"].relax = "positions_and_cell"
+    execute(run, ["structure"])
+    record = run.read("structure")
+    assert record.relaxation == "positions_and_cell"
+    assert record.n_steps > 0
+    assert record.max_force < 1e-3
+    lengths = np.linalg.norm(record.atoms.cell.array[:2], axis=1)
+    np.testing.assert_allclose(lengths, 1.42 * np.sqrt(3), atol=1e-3)
+    assert record.atoms.cell[2, 2] == pytest.approx(12.0)
+    unrelaxed = make_run(tmp_path, structure_settings={"relax": "positions"}, structure=run.structure)
+    execute(unrelaxed, ["structure"])
+    np.testing.assert_allclose(unrelaxed.read("structure").atoms.cell.array, build_honeycomb(2.52).cell.array)
+
+
+def test_relaxation_that_does_not_converge(tmp_path):
+    settings = {"relax": "positions_and_cell", "max_steps": 1, "max_force": 1e-9}
+    run = make_run(
+        tmp_path,
+        structure=Source("structure", {"_target_": "toy_models.build_honeycomb", "a": 2.6}),
+        structure_settings=settings,
+    )
+    with pytest.raises(PhysicsError, match=r"relaxation: got .* eV/Å after 1 steps; expected at most 1.0e-09 eV/Å"):
+        execute(run, ["structure"])
+
+
+def test_hamiltonian_files_of_structure_and_samples(tmp_path):
+    run = make_run(tmp_path, hamiltonian_settings={"store": True, "deeph": True}, n_samples=1)
+    execute(run)
+    atoms, hamiltonian, overlap = read_hamiltonian(tmp_path / "hamiltonians" / "sample_000000_T300.h5")
+    np.testing.assert_array_equal(atoms.positions, run.displaced(SampleKey(0, 300.0)).positions)
+    k = np.array([0.3, 0.1, 0.0])
+    expected_h, expected_s = run.predict(atoms)
+    np.testing.assert_array_equal(hamiltonian.dense(k), expected_h.dense(k))
+    np.testing.assert_array_equal(overlap.dense(k), expected_s.dense(k))
+    labels = read_deeph(tmp_path / "deeph")
+    assert labels.hamiltonian_blocks.shape == (8, 1, 1)
+    np.testing.assert_allclose(np.sort(labels.overlap_blocks.ravel())[-2:], 1.0)
+    assert run.equilibrium()[1].n_orbitals == 2
+
+
+def test_damaged_hamiltonian_file(tmp_path):
+    run = make_run(tmp_path)
+    execute(run)
+    path = tmp_path / "hamiltonian.h5"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match="hamiltonian.h5: got a missing or damaged file"):
+        run.equilibrium()
+
+
+def test_nearly_singular_overlap_warns_and_an_indefinite_one_raises(tmp_path):
+    run = make_run(tmp_path / "a", electron=Source("electron", {"_target_": "toy_models.ToyElectron", "overlap": 1 / 3 - 1e-6}))
+    text = execute(run, ["structure", "hamiltonian"])
+    assert "WARNING: hamiltonian: S is nearly singular (smallest eigenvalue 3.0e-06 < 1e-04)" in text
+    run = make_run(tmp_path / "b", electron=Source("electron", {"_target_": "toy_models.ToyElectron", "overlap": 0.4}))
+    with pytest.raises(PhysicsError, match="overlap of .*: got smallest eigenvalue -2.0e-01; expected a positive definite matrix"):
+        execute(run, ["structure", "hamiltonian"])
+
+
+def test_export_writes_the_supercells(tmp_path):
+    from ase.io import read
+
+    run = make_run(tmp_path, sampling_settings={"export": True})
+    execute(run, ["structure", "phonon", "sampling"])
+    frames = read(tmp_path / "samples" / "T300.extxyz", ":")
+    assert len(frames) == 3
+    np.testing.assert_allclose(frames[1].positions, run.displaced(SampleKey(1, 300.0)).positions, atol=1e-7)
+
+
+def test_phonon_source_may_be_any_calculator(tmp_path):
+    run = make_run(tmp_path)
+    assert isinstance(run.calculator, HoneycombSprings)
+    assert replace(run).electron.describe() == "toy_models.ToyElectron()"

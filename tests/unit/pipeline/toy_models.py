@@ -1,0 +1,123 @@
+"""A honeycomb with springs and one orbital per atom: everything that a pipeline needs, without any network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.neighborlist import neighbor_list
+
+from mlepi.errors import PhysicsError
+from mlepi.graphs.block_matrix import BlockMatrix
+from mlepi.results import unit
+from mlepi.structures.basis import OrbitalBasis
+
+BASIS = OrbitalBasis({6: (0,)}, {6: 1.5}, {6: "toy"})
+
+
+def build_honeycomb(a: float = 2.46) -> Atoms:
+    cell = [[a, 0, 0], [a / 2, a * np.sqrt(3) / 2, 0], [0, 0, 12.0]]
+    return Atoms("C2", scaled_positions=[[1 / 3, 1 / 3, 0.5], [2 / 3, 2 / 3, 0.5]], cell=cell, pbc=True)
+
+
+class HoneycombSprings(Calculator):
+    """Bonds with rest length d0, resisting bond stretching and, by a flat reference, motion out of line."""
+
+    implemented_properties: ClassVar = ["energy", "forces", "stress"]
+
+    def __init__(self, d0: float = 1.42, stiffness: float = 30.0, second: float = 8.0, normal: float = 5.0):
+        super().__init__()
+        self.d0, self.stiffness, self.second, self.normal = d0, stiffness, second, normal
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        i, _, vectors, lengths = neighbor_list("ijDd", self.atoms, 2.8)
+        near = lengths < 2.0
+        rest = np.where(near, self.d0, self.d0 * np.sqrt(3))
+        k = np.where(near, self.stiffness, self.second)
+        flat = np.where(near, self.normal, 0.0)
+        stretch = lengths - rest
+        energy = 0.25 * np.sum(k * stretch**2 + flat * vectors[:, 2] ** 2)
+        pull = (k * stretch / lengths)[:, None] * vectors
+        pull[:, 2] += flat * vectors[:, 2]
+        forces = np.zeros((len(self.atoms), 3))
+        np.add.at(forces, i, pull)
+        virial = 0.5 * np.einsum("ea,eb->ab", pull, vectors) / self.atoms.get_volume()
+        stress = virial[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        self.results = {"energy": float(energy), "forces": forces, "stress": stress}
+
+
+class ToyElectron:
+    """H = −2.7 exp(1 − d) between neighbours, S a tenth of it without the sign."""
+
+    def __init__(self, overlap: float = 0.1):
+        self.strength = overlap
+
+    def hamiltonian(self, atoms, *, device="cpu", dtype="float64"):
+        return self._matrix(atoms, -2.7, 0.0)
+
+    def overlap(self, atoms):
+        return self._matrix(atoms, self.strength, 1.0)
+
+    def _matrix(self, atoms, strength, onsite):
+        i, j, shifts, lengths = neighbor_list("ijSd", atoms, 2.0)
+        n = len(atoms)
+        edge_index = np.concatenate([np.tile(np.arange(n), (2, 1)), np.stack([j, i])], axis=1)
+        shift = np.concatenate([np.zeros((n, 3), dtype=np.int64), shifts.astype(np.int64)])
+        blocks = np.concatenate([np.full(n, onsite), strength * np.exp(1.42 - lengths)])
+        return BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), BASIS, edge_index, shift, blocks[:, None, None])
+
+
+@dataclass(frozen=True)
+class LevelsRecord:
+    mean: np.ndarray = field(metadata=unit("eV"))
+    equilibrium: np.ndarray = field(metadata=unit("eV"))
+    n_results: int = 0
+
+
+class LevelsStage:
+    """Mean of the lowest level at Γ of every displaced supercell."""
+
+    name: ClassVar = "observables"
+    version: ClassVar = 1
+    requires: ClassVar = ("structure", "phonon", "sampling", "hamiltonian")
+    record: ClassVar = LevelsRecord
+
+    def __init__(self, *, level: int = 0, fail_at: int = -1):
+        self.level = level
+        self.fail_at = fail_at
+        self.evaluated = []
+
+    def inputs(self, run):
+        return self.sample_inputs(run)
+
+    def sample_inputs(self, run):
+        return {"level": self.level}
+
+    def begin(self, run):
+        _, hamiltonian, overlap = run.equilibrium()
+        self.rest = levels(hamiltonian, overlap)
+
+    def evaluate(self, key, hamiltonian, overlap):
+        if key.sample == self.fail_at:
+            raise PhysicsError("sample: a failure on purpose")
+        self.evaluated.append(key)
+        return {"levels": levels(hamiltonian, overlap)}
+
+    def finish(self, run, results):
+        values = [(key, arrays["levels"][self.level]) for key, arrays in results]
+        means = [np.mean([v for key, v in values if key.temperature == t]) for t in run.temperatures]
+        return LevelsRecord(np.array(means), self.rest, len(values))
+
+    def summarize(self, record):
+        return f"{record.n_results} results"
+
+
+def levels(hamiltonian, overlap):
+    import scipy.linalg
+
+    gamma = np.zeros(3)
+    return scipy.linalg.eigh(hamiltonian.dense(gamma).real, overlap.dense(gamma).real, eigvals_only=True)
