@@ -78,6 +78,11 @@ class HamiltonianStage:
                     "Atoms are too close for this basis, or the overlap table does not belong to it.",
                 )
             )
+        if smallest.min() < self.ghost_threshold:
+            run.warnings.append(
+                f"hamiltonian: S is nearly singular (smallest eigenvalue {smallest.min():.1e} < {self.ghost_threshold:.0e}); small "
+                "errors of H then make ghost states, eigenvalues far from any physical band. Atoms may be too close for the basis."
+            )
         provenance = collect_provenance(run.config, self.inputs(run), run.seed)
         checksum = write_hamiltonian(run.store.folder / FILE_NAME, structure.atoms, hamiltonian, overlap, provenance)
         if self.deeph:
@@ -85,15 +90,9 @@ class HamiltonianStage:
         return HamiltonianRecord(FILE_NAME, checksum, hamiltonian.n_orbitals, hamiltonian.blocks.shape[0], kpoints, smallest)
 
     def summarize(self, record: HamiltonianRecord) -> str:
-        """Say in a few words what was found; loudly, when ghost states threaten."""
+        """Say in a few words what was found."""
         smallest = float(record.smallest_overlap_eigenvalues.min())
-        text = f"{record.n_orbitals} orbitals in {record.file}, smallest eigenvalue of S {smallest:.1e}"
-        if smallest < self.ghost_threshold:
-            text += (
-                f"\nWARNING: S is nearly singular ({smallest:.1e} < {self.ghost_threshold:.0e}): small errors of H make ghost "
-                "states, eigenvalues far from any physical band. Atoms may be too close for this basis."
-            )
-        return text
+        return f"{record.n_orbitals} orbitals in {record.file}, smallest eigenvalue of S {smallest:.1e}"
 
     def predict_sample(self, run: Run, key: SampleKey) -> tuple[BlockMatrix, BlockMatrix]:
         """Return H and S of one displaced supercell, stored if asked."""

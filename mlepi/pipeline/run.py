@@ -36,6 +36,7 @@ class Run:
         dtype: arithmetic of the electron network; forces are always computed in float64.
         device: of the networks in this process.
         config: the resolved config, for provenance.
+        warnings: texts that a stage wants the user to see; the runner shows them when the stage is done.
     """
 
     store: ResultsStore
@@ -50,6 +51,7 @@ class Run:
     dtype: str = "float32"
     device: str = "cpu"
     config: Mapping[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     _records: dict[str, tuple[str | None, Any]] = field(default_factory=dict, repr=False)
     _ensembles: dict[tuple[str | None, str | None], HarmonicEnsemble] = field(default_factory=dict, repr=False)
 

@@ -71,6 +71,8 @@ def _run_stage(run: Run, stage: Stage | SampledStage, processes: Processes, repo
             _run_samples(run, stage, digest, processes, line)
         else:
             processes.on_first(lambda: _finish(run, stage, stage.compute(run), digest, line))
+    while run.warnings:
+        report.say(f"WARNING: {run.warnings.pop(0)}")
 
 
 def _content(run: Run, name: str) -> str:
