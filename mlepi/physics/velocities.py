@@ -103,14 +103,14 @@ def fit_cone(
         return ConeFit(float(line[0]) * EV_ANGSTROM_TO_METRE_PER_SECOND, 0.0, dirac_energy, float(np.sqrt(np.mean(residual**2))))
 
     def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        return 0.5 * (np.hypot(parameters[1], 2.0 * parameters[0] * k) - parameters[1]) - half_gap
+        hbar_velocity, gamma_1 = np.abs(parameters)
+        return 0.5 * (np.hypot(gamma_1, 2.0 * hbar_velocity * k) - gamma_1) - half_gap
 
-    guess = np.array([max(half_gap[-1] / k[-1], 0.1) * 1.3, 0.35])
-    solution = scipy.optimize.least_squares(
-        residuals, guess, bounds=([0.0, 0.0], [50.0, 3.0]), xtol=1e-12, ftol=1e-12, gtol=1e-12
-    )
+    guess = np.array([1.3 * max(half_gap[-1] / k[-1], 0.1), 0.35])
+    solution = scipy.optimize.least_squares(residuals, guess, method="lm", xtol=1e-12, ftol=1e-12, gtol=1e-12)
+    hbar_velocity, gamma_1 = np.abs(solution.x)
     rms = float(np.sqrt(np.mean(solution.fun**2)))
-    return ConeFit(float(solution.x[0]) * EV_ANGSTROM_TO_METRE_PER_SECOND, float(solution.x[1]), dirac_energy, rms)
+    return ConeFit(float(hbar_velocity) * EV_ANGSTROM_TO_METRE_PER_SECOND, float(gamma_1), dirac_energy, rms)
 
 
 def window_slope(

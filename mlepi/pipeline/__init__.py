@@ -2,6 +2,7 @@
 
 from mlepi.pipeline.hamiltonian import HamiltonianStage
 from mlepi.pipeline.inference import infer
+from mlepi.pipeline.observables import ObservablesStage
 from mlepi.pipeline.phonon import PhononStage
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.sampling import SamplingStage
@@ -10,6 +11,7 @@ from mlepi.pipeline.structure import StructureStage
 
 __all__ = [
     "HamiltonianStage",
+    "ObservablesStage",
     "PhononStage",
     "Run",
     "SampleKey",

@@ -2,6 +2,7 @@
 
 from mlepi.results.hamiltonian_file import read_hamiltonian, write_hamiltonian
 from mlepi.results.hdf5 import unit
+from mlepi.results.observables import ObservablesRecord, VelocityRecord
 from mlepi.results.parts import PartFile
 from mlepi.results.provenance import collect_provenance, hash_data, hash_file
 from mlepi.results.records import HamiltonianRecord, PhononRecord, SamplingRecord, StructureRecord
@@ -9,11 +10,13 @@ from mlepi.results.store import ResultsStore
 
 __all__ = [
     "HamiltonianRecord",
+    "ObservablesRecord",
     "PartFile",
     "PhononRecord",
     "ResultsStore",
     "SamplingRecord",
     "StructureRecord",
+    "VelocityRecord",
     "collect_provenance",
     "hash_data",
     "hash_file",

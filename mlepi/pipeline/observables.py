@@ -1,0 +1,258 @@
+"""The observables stage: equilibrium bands and density of states, A(k, E) near K, and v_F(T) with both estimators.
+
+Every sample is solved only near the Dirac energy, at supercell k-points that serve K→Γ and K→M at once where K folds onto Γ
+(H is real, so the states at −k are known). The spectral functions of the two low bands use the equilibrium bands of the
+primitive cell as a reference (``mlepi.physics.unfolding.band_weights``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.physics import lattice, unfolding
+from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
+from mlepi.physics.spectra import compute_dos, compute_spectral_function, sorted_levels
+from mlepi.pipeline.cone import Cone, bloch_patterns, build_cone, solve_point, unfold_sample
+from mlepi.pipeline.stage import SampleKey
+from mlepi.pipeline.velocity_estimates import VelocityFit, estimate_velocities, sorted_energies, spectral_energies
+from mlepi.results.observables import ObservablesRecord
+
+if TYPE_CHECKING:
+    from mlepi.graphs.block_matrix import BlockMatrix
+    from mlepi.pipeline.run import Run
+
+LOST_WEIGHT = 0.25
+"""Warn when more than this share of a low band lies outside the energy window."""
+
+
+class ObservablesStage:
+    """Bands, density of states, spectral functions and Fermi velocity; see ``conf/stage/settings/observables.yaml``.
+
+    Args:
+        valence_electrons: atomic number → valence electrons of its pseudopotential.
+        electronic_temperature: K.
+        band_spacing: Å⁻¹.
+        dos_mesh: k-points.
+        dos_width: eV.
+        dos_window: eV, relative to the Fermi energy.
+        distances: Å⁻¹, |k − K|; 0 is K itself.
+        energy_window: eV, half width.
+        energy_step: eV.
+        line_shape: "gaussian" or "lorentzian".
+        line_width: eV.
+        velocity_window: Å⁻¹.
+        dispersion: "hyperbola" or "linear".
+        n_resamples: of the bootstrap.
+        n_counts: of the convergence study.
+    """
+
+    name: ClassVar[str] = "observables"
+    version: ClassVar[int] = 1
+    requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
+    record: ClassVar[type] = ObservablesRecord
+
+    def __init__(
+        self,
+        *,
+        valence_electrons: Mapping[int, float],
+        electronic_temperature: float,
+        band_spacing: float,
+        dos_mesh: Sequence[int],
+        dos_width: float,
+        dos_window: Sequence[float],
+        distances: Sequence[float],
+        energy_window: float,
+        energy_step: float,
+        line_shape: str,
+        line_width: float,
+        velocity_window: Sequence[float],
+        dispersion: str,
+        n_resamples: int,
+        n_counts: int,
+    ) -> None:
+        if energy_step > 0.5 * line_width or not 0 < line_width < energy_window:
+            raise ConfigError(
+                message(
+                    "stage.observables",
+                    f"energy_step {energy_step}, line_width {line_width}, energy_window {energy_window} eV",
+                    "a step of at most half the line width, and a width smaller than the window",
+                    "Correct them.",
+                )
+            )
+        if min(distances) < 0 or len(set(distances)) != len(distances):
+            raise ConfigError(
+                message("stage.observables.distances", f"{list(distances)}", "different numbers ≥ 0, in 1/Å", "Correct the list.")
+            )
+        self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
+        self.electronic_temperature = electronic_temperature
+        self.band_spacing = band_spacing
+        self.dos_mesh = tuple(int(n) for n in dos_mesh)
+        self.dos_width = dos_width
+        self.dos_window = tuple(float(e) for e in dos_window)
+        self.distances = tuple(sorted(float(d) for d in distances))
+        self.energy_window = energy_window
+        self.line_shape = line_shape
+        self.line_width = line_width
+        n_steps = round(energy_window / energy_step)
+        self.energies = (np.arange(-n_steps, n_steps + 1) * energy_step).astype(np.float64)
+        self.fit = VelocityFit((float(velocity_window[0]), float(velocity_window[1])), dispersion, n_resamples, 0, n_counts)
+        self._cone: Cone | None = None
+
+    def inputs(self, run: Run) -> dict[str, Any]:
+        """Return every setting; the samples are named by the runner."""
+        return {
+            **self.sample_inputs(run),
+            "electronic_temperature": self.electronic_temperature,
+            "band_spacing": self.band_spacing,
+            "dos": [*self.dos_mesh, self.dos_width, *self.dos_window],
+            "energies": [float(self.energies[0]), len(self.energies)],
+            "line": [self.line_shape, self.line_width],
+            "fit": [*self.fit.window, self.fit.dispersion, self.fit.n_resamples, self.fit.seed, self.fit.n_counts],
+        }
+
+    def sample_inputs(self, run: Run) -> dict[str, Any]:
+        """Return what decides the levels and weights of one sample."""
+        return {
+            "distances": list(self.distances),
+            "window": self.energy_window,
+            "valence_electrons": {str(z): n for z, n in self.valence_electrons.items()},
+            "supercell": list(run.supercell),
+        }
+
+    def begin(self, run: Run) -> None:
+        """Solve the equilibrium near K and settle which supercell k-points serve which primitive ones."""
+        atoms, hamiltonian, overlap = run.equilibrium()
+        self._cone = build_cone(atoms, hamiltonian, overlap, run.supercell, self.distances, self.valence_electrons)
+        sample = run.displaced(SampleKey(0, run.temperatures[0]))
+        unfolding.check_atom_map(self._cone.atom_map, atoms.positions, atoms.cell.array, sample.positions, sample.cell.array)
+
+    def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
+        """Solve one displaced supercell near the Dirac energy and unfold it; the arrays are those of ``unfold_sample``."""
+        return unfold_sample(self._require_cone(), hamiltonian, overlap, self.energy_window)
+
+    def finish(self, run: Run, results: Iterator[tuple[SampleKey, dict[str, NDArray]]]) -> ObservablesRecord:
+        """Average the samples and fit the velocities."""
+        if self._cone is None:
+            self.begin(run)
+        cone = self._require_cone()
+        collected = _Samples(self, cone, run.temperatures)
+        for key, arrays in results:
+            collected.add(key, arrays)
+        low = cone.n_occupied + np.array([-1, 0])
+        rest = cone.eigenvalues[:, low] - cone.dirac_energy
+        # sorting cannot tell cones that fold onto one k-point apart: neither may its reference
+        shared = cone.index[:, None] == cone.index[None, :] if cone.n_cones > 1 else np.eye(len(rest), dtype=bool)
+        folded = (shared @ rest) / shared.sum(axis=1)[:, None]
+        distances = np.abs(cone.distances)
+        fitted = collected.fitted
+        n_samples = len(collected.spectra)
+        spectral = estimate_velocities(
+            spectral_energies(np.stack(collected.spectra), self.energies), n_samples, distances[fitted], rest[fitted], self.fit
+        )
+        averaged = estimate_velocities(
+            sorted_energies(np.stack(collected.sorted_levels)), n_samples, distances[fitted], folded[fitted], self.fit
+        )
+        if collected.captured.min() < 1.0 - LOST_WEIGHT:
+            run.warnings.append(
+                f"observables: only {100 * collected.captured.min():.0f} % of a low band lies within ±{self.energy_window} eV of "
+                "the Dirac energy; widen stage.observables.energy_window."
+            )
+        at_rest = np.stack(
+            [
+                compute_spectral_function(self.energies, levels, np.ones(len(levels)), self.line_width, self.line_shape)
+                for levels in cone.eigenvalues - cone.dirac_energy
+            ]
+        )
+        return ObservablesRecord(
+            **self._equilibrium(run),
+            dirac_energy=cone.dirac_energy,
+            temperatures=np.array(run.temperatures),
+            n_samples=n_samples,
+            supercell=cone.atom_map.supercell,
+            line_shape=self.line_shape,
+            line_width=self.line_width,
+            energies=self.energies,
+            map_distances=cone.distances,
+            equilibrium_spectral_function=at_rest,
+            spectral_functions=collected.total / n_samples,
+            captured_weights=collected.captured,
+            velocity_window=self.fit.window,
+            dispersion=self.fit.dispersion,
+            n_resamples=self.fit.n_resamples,
+            spectral=spectral,
+            sorted_average=averaged,
+        )
+
+    def _require_cone(self) -> Cone:
+        if self._cone is None:
+            raise PhysicsError(
+                message("observables stage", "a sample before begin()", "begin() first", "Run the stage through the runner.")
+            )
+        return self._cone
+
+    def _equilibrium(self, run: Run) -> dict[str, Any]:
+        """Compute bands, Fermi energy and density of states of the primitive cell."""
+        atoms, hamiltonian, overlap = run.equilibrium()
+        n_electrons = count_valence_electrons(hamiltonian.numbers, self.valence_electrons)
+        path = lattice.build_k_path(lattice.hexagonal_points(atoms.cell.array), "ΓKMΓ", atoms.cell.array, self.band_spacing)
+        mesh, weights = lattice.build_k_mesh(self.dos_mesh)
+        patterns = bloch_patterns(hamiltonian, overlap)
+        on_mesh = np.array([solve_point(patterns, hamiltonian, overlap, k) for k in mesh])
+        fermi_energy = fermi_energy_from_eigenvalues(on_mesh, weights, n_electrons, self.electronic_temperature)
+        dos_energies = np.arange(self.dos_window[0], self.dos_window[1] + 0.1 * self.dos_width, 0.4 * self.dos_width)
+        return {
+            "fermi_energy": fermi_energy,
+            "electronic_temperature": self.electronic_temperature,
+            "n_electrons": n_electrons,
+            "band_kpoints": path.kpoints,
+            "band_distances": path.distances,
+            "band_labels": path.labels,
+            "band_label_distances": path.ticks,
+            "bands": np.array([solve_point(patterns, hamiltonian, overlap, k) for k in path.kpoints]),
+            "dos_mesh": self.dos_mesh,
+            "dos_energies": dos_energies,
+            "dos": compute_dos(dos_energies, on_mesh - fermi_energy, weights, self.dos_width),
+        }
+
+
+class _Samples:
+    """Accumulate the samples: spectra and sorted levels of the fitted points, totals of all."""
+
+    def __init__(self, stage: ObservablesStage, cone: Cone, temperatures: Sequence[float]) -> None:
+        distances = np.abs(cone.distances)
+        self.fitted = np.flatnonzero((distances >= stage.fit.window[0] - 1e-9) & (distances <= stage.fit.window[1] + 1e-9))
+        self.stage, self.cone, self.temperatures = stage, cone, list(temperatures)
+        self.total = np.zeros((len(temperatures), len(distances), len(stage.energies)))
+        self.captured = np.ones(len(temperatures))
+        self.spectra: list[NDArray[np.float32]] = []
+        self.sorted_levels: list[NDArray[np.float64]] = []
+        self._counts: dict[int, int] = {}
+
+    def add(self, key: SampleKey, arrays: Mapping[str, NDArray]) -> None:
+        """Take in one sample; snapshots may come in any order."""
+        stage, cone = self.stage, self.cone
+        row, column = self._counts.setdefault(key.sample, len(self._counts)), self.temperatures.index(key.temperature)
+        shape = (len(self.temperatures), len(self.fitted), 2)
+        if row == len(self.spectra):
+            self.spectra.append(np.zeros((*shape, len(stage.energies)), dtype=np.float32))
+            self.sorted_levels.append(np.zeros(shape))
+        for point in range(len(cone.kpoints)):
+            number = int(cone.index[point])
+            levels = arrays["levels"][number]
+            levels = levels[np.isfinite(levels)]
+            weights = arrays["weights"][point, :, : len(levels)]
+            spectra = compute_spectral_function(stage.energies, levels, weights, stage.line_width, stage.line_shape)
+            self.total[column, point] += spectra[2]
+            position = np.flatnonzero(self.fitted == point)
+            if len(position) == 0:
+                continue
+            self.captured[column] = min(self.captured[column], float(weights[:2].sum(axis=1).min()))
+            self.spectra[row][column, position[0]] = spectra[:2]
+            middle, cones = cone.n_occupied * cone.atom_map.n_cells, cone.n_cones
+            pair = sorted_levels(levels, int(arrays["first"][number]), range(middle - cones, middle + cones))
+            self.sorted_levels[row][column, position[0]] = pair[:cones].mean(), pair[cones:].mean()

@@ -1,0 +1,192 @@
+"""The observables stage on tight-binding bilayers whose answers are known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+from toys import GAMMA_1, VELOCITY, honeycomb, tight_binding
+
+from mlepi.errors import ConfigError, PhysicsError, StructureError
+from mlepi.graphs.block_matrix import BlockMatrix
+from mlepi.physics.bloch import solve_bands
+from mlepi.physics.velocities import cone_energies
+from mlepi.pipeline.cone import build_cone, unfold_sample
+from mlepi.pipeline.observables import ObservablesStage
+from mlepi.pipeline.stage import SampleKey
+from mlepi.pipeline.velocity_estimates import VelocityFit, estimate_velocities, sorted_energies, spectral_energies
+from mlepi.results.hdf5 import read_record, write_record
+from mlepi.structures.basis import OrbitalBasis
+from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
+
+BASIS = OrbitalBasis({6: (0,)}, {6: 2.0}, {6: "toy"})
+SUPERCELL = (3, 3, 1)
+SETTINGS = {
+    "valence_electrons": {6: 1},
+    "electronic_temperature": 300.0,
+    "band_spacing": 0.1,
+    "dos_mesh": [6, 6, 1],
+    "dos_width": 0.1,
+    "dos_window": [-12.0, 12.0],
+    "distances": [0.0, 0.05, 0.075, 0.1],
+    "energy_window": 1.2,
+    "energy_step": 0.01,
+    "line_shape": "gaussian",
+    "line_width": 0.05,
+    "velocity_window": [0.04, 0.1],
+    "dispersion": "hyperbola",
+    "n_resamples": 20,
+    "n_counts": 2,
+}
+
+
+def matrices(atoms, overlap=0.1):
+    edge_index, shifts, h, s, _ = tight_binding(atoms, overlap=overlap, onsite=0.2)
+    numbers = np.asarray(atoms.numbers, dtype=np.int64)
+    return tuple(BlockMatrix(numbers, BASIS, edge_index, shifts, blocks) for blocks in (h, s))
+
+
+class ToyRun:
+    """What the stage asks of a run: an equilibrium, displaced supercells and a place for warnings."""
+
+    def __init__(self, amplitude, temperatures=(0.0, 300.0), overlap=0.1, n_samples=3):
+        self.atoms = honeycomb(bilayer=True)
+        self.supercell, self.temperatures, self.n_samples = SUPERCELL, temperatures, n_samples
+        self.amplitude, self.overlap = amplitude, overlap
+        self.warnings: list[str] = []
+
+    def equilibrium(self):
+        return (self.atoms, *matrices(self.atoms, self.overlap))
+
+    def displaced(self, key):
+        atoms = self.atoms.repeat(self.supercell)
+        scale = self.amplitude * (1 + key.temperature / 300.0)
+        atoms.positions += scale * np.random.default_rng(key.sample).normal(size=(len(atoms), 3))
+        return atoms
+
+    def sample_keys(self):
+        return [SampleKey(n, t) for n in range(self.n_samples) for t in self.temperatures]
+
+
+def compute(run, **settings):
+    stage = ObservablesStage(**{**SETTINGS, **settings})
+    stage.begin(run)
+    results = [(key, stage.evaluate(key, *matrices(run.displaced(key), run.overlap))) for key in run.sample_keys()]
+    return stage.finish(run, iter(results))
+
+
+def test_undisplaced_samples_return_the_equilibrium(tmp_path):
+    run = ToyRun(amplitude=0.0, overlap=0.0)
+    record = compute(run)
+    for estimate in (record.spectral, record.sorted_average):
+        np.testing.assert_allclose(estimate.energies, np.stack([estimate.equilibrium_energies] * 2), atol=3e-3)
+        np.testing.assert_allclose(estimate.ratios, 1.0, atol=0.01)
+        np.testing.assert_allclose(estimate.velocity_errors, 0.0, atol=1.0)
+        assert estimate.equilibrium_velocity == pytest.approx(VELOCITY * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=0.01)
+        assert estimate.equilibrium_gamma_1 == pytest.approx(GAMMA_1, rel=0.04)
+    np.testing.assert_allclose(record.captured_weights, 1.0, atol=1e-9)
+    inside = np.abs(record.energies) < 0.9  # bands beyond the window are in the equilibrium map alone
+    np.testing.assert_allclose(
+        record.spectral_functions[0][:, inside], record.equilibrium_spectral_function[:, inside], atol=1e-6
+    )
+    assert record.dirac_energy == pytest.approx(0.2, abs=1e-9)
+    assert record.fermi_energy == pytest.approx(0.2, abs=1e-3)
+    assert np.trapezoid(record.dos, record.dos_energies) == pytest.approx(4.0, abs=1e-6)
+    assert record.band_labels == ("Γ", "K", "M", "Γ")
+    assert run.warnings == []
+    with h5py.File(tmp_path / "record.h5", "w") as file:
+        write_record(file.create_group("record"), record)
+        again = read_record(file["record"], type(record))
+        assert file["record/spectral/velocities"].attrs["unit"] == "m/s"
+    np.testing.assert_array_equal(again.spectral.velocities, record.spectral.velocities)
+    assert again.band_labels == record.band_labels
+
+
+def test_displaced_samples_agree_with_full_diagonalisation():
+    run = ToyRun(amplitude=0.03)
+    atoms = run.displaced(SampleKey(0, 300.0))
+    h, s = matrices(atoms)
+    cone = build_cone(*run.equilibrium(), SUPERCELL, (0.0, 0.05), {6: 1})
+    assert cone.n_cones == 2
+    assert len(cone.solved) == 2  # K, and one point for both directions
+    result = unfold_sample(cone, h, s, 1.2)
+    for number, kpoint in enumerate(cone.solved):
+        values = solve_bands(h.dense(kpoint), s.dense(kpoint)) - cone.dirac_energy
+        first, levels = int(result["first"][number]), result["levels"][number]
+        levels = levels[np.isfinite(levels)]
+        np.testing.assert_allclose(levels, values[first : first + len(levels)], atol=1e-9)
+        assert first == np.count_nonzero(values < levels[0] - 1e-9)
+    record = compute(run)
+    assert np.all(record.spectral.velocity_errors > 0)
+    assert record.spectral.changes[0] == 0.0
+    assert record.spectral.change_errors[0] == 0.0
+    assert record.n_samples == 3
+    assert 0.5 < record.captured_weights.min() < 1.0
+    # averaging sorted levels must round the cone more than the spectral peak moves
+    assert np.all(record.sorted_average.energies[1, :, 1] > 0)
+
+
+def test_finishing_in_another_process_gives_the_same():
+    run = ToyRun(amplitude=0.02)
+    stage = ObservablesStage(**SETTINGS)
+    stage.begin(run)
+    results = [(key, stage.evaluate(key, *matrices(run.displaced(key)))) for key in run.sample_keys()]
+    fresh = ObservablesStage(**SETTINGS)
+    np.testing.assert_array_equal(
+        fresh.finish(run, iter(results)).spectral.velocities, stage.finish(run, iter(results)).spectral.velocities
+    )
+
+
+def test_lost_weight_is_told():
+    run = ToyRun(amplitude=0.08, n_samples=2)
+    record = compute(run, dos_mesh=[2, 2, 1])
+    assert record.captured_weights.min() < 0.75
+    assert any("of a low band lies within" in text for text in run.warnings)
+
+
+def test_estimators_recover_a_known_distribution():
+    rng = np.random.default_rng(0)
+    distances = np.array([0.04, 0.06, 0.08, 0.10])
+    velocities = rng.normal(5.5, 0.2, size=60)
+    levels = np.stack([np.stack(cone_energies(distances, v, 0.4), axis=-1) for v in velocities])[:, None]
+    grid = np.linspace(-1, 1, 401)
+    spectra = np.exp(-0.5 * ((grid - levels[..., None]) / 0.05) ** 2).astype(np.float32)
+    fit = VelocityFit((0.04, 0.10), "hyperbola", 200, 0, 3)
+    at_rest = np.stack(cone_energies(distances, 5.5, 0.4), axis=-1)
+    standard_error = 0.2 / np.sqrt(60) * EV_ANGSTROM_TO_METRE_PER_SECOND
+    for estimator in (spectral_energies(spectra, grid), sorted_energies(levels)):
+        record = estimate_velocities(estimator, 60, distances, at_rest, fit)
+        assert record.velocities[0] == pytest.approx(
+            velocities.mean() * EV_ANGSTROM_TO_METRE_PER_SECOND, abs=0.5 * standard_error
+        )
+        assert record.velocity_errors[0] == pytest.approx(standard_error, rel=0.25)
+        assert record.ratios[0] == pytest.approx(record.velocities[0] / record.equilibrium_velocity)
+        np.testing.assert_array_equal(record.convergence_counts, [2, 11, 60])
+        assert record.convergence_velocities[-1, 0] == record.velocities[0]
+
+
+def test_bad_settings_and_samples_are_refused():
+    with pytest.raises(ConfigError, match="a step of at most half the line width"):
+        ObservablesStage(**{**SETTINGS, "energy_step": 0.1})
+    with pytest.raises(ConfigError, match=r"stage\.observables\.distances"):
+        ObservablesStage(**{**SETTINGS, "distances": [0.1, 0.1]})
+    run = ToyRun(amplitude=0.0)
+    stage = ObservablesStage(**SETTINGS)
+    with pytest.raises(PhysicsError, match=r"a sample before begin\(\)"):
+        stage.evaluate(SampleKey(0, 0.0), *matrices(run.atoms))
+    stage.begin(run)
+    with pytest.raises(StructureError, match=r"in the order of Atoms\.repeat"):
+        stage.evaluate(SampleKey(0, 0.0), *matrices(run.atoms))
+    with pytest.raises(PhysicsError, match="an even number"):
+        build_cone(*run.equilibrium(), SUPERCELL, (0.0, 0.1), {6: 0.25})
+
+
+def test_inputs_of_a_sample_do_not_depend_on_the_ensemble():
+    stage = ObservablesStage(**SETTINGS)
+    few, many = SimpleNamespace(supercell=SUPERCELL, n_samples=2), SimpleNamespace(supercell=SUPERCELL, n_samples=9)
+    assert stage.sample_inputs(few) == stage.sample_inputs(many)
+    wider = ObservablesStage(**{**SETTINGS, "line_width": 0.08})
+    assert stage.sample_inputs(few) == wider.sample_inputs(few)
+    assert stage.inputs(few) != wider.inputs(few)
