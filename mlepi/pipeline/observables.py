@@ -126,6 +126,8 @@ class ObservablesStage:
 
     def begin(self, run: Run) -> None:
         """Solve the equilibrium near K and settle which supercell k-points serve which primitive ones."""
+        if run.n_samples < 2:
+            raise ConfigError(message("n_samples", f"{run.n_samples}", "at least 2, for an error bar", "Ask for more samples."))
         atoms, hamiltonian, overlap = run.equilibrium()
         self._cone = build_cone(atoms, hamiltonian, overlap, run.supercell, self.distances, self.valence_electrons)
         sample = run.displaced(SampleKey(0, run.temperatures[0]))
@@ -186,6 +188,15 @@ class ObservablesStage:
             n_resamples=self.fit.n_resamples,
             spectral=spectral,
             sorted_average=averaged,
+        )
+
+    def summarize(self, record: ObservablesRecord) -> str:
+        """Say in a few words what was found."""
+        spectral, averaged, last = record.spectral, record.sorted_average, f"{record.temperatures[-1]:g} K"
+        return (
+            f"v_F {1e-5 * spectral.equilibrium_velocity:.2f} → {1e-5 * spectral.velocities[-1]:.2f}"
+            f"±{1e-5 * spectral.velocity_errors[-1]:.2f} ×10⁵ m/s at {last} "
+            f"(spectral peak; sorted average {1e-5 * averaged.velocities[-1]:.2f})"
         )
 
     def _require_cone(self) -> Cone:

@@ -96,6 +96,7 @@ def test_undisplaced_samples_return_the_equilibrium(tmp_path):
     assert np.trapezoid(record.dos, record.dos_energies) == pytest.approx(4.0, abs=1e-6)
     assert record.band_labels == ("Γ", "K", "M", "Γ")
     assert run.warnings == []
+    assert "at 300 K (spectral peak; sorted average" in ObservablesStage(**SETTINGS).summarize(record)
     with h5py.File(tmp_path / "record.h5", "w") as file:
         write_record(file.create_group("record"), record)
         again = read_record(file["record"], type(record))
@@ -179,6 +180,8 @@ def test_bad_settings_and_samples_are_refused():
     stage.begin(run)
     with pytest.raises(StructureError, match=r"in the order of Atoms\.repeat"):
         stage.evaluate(SampleKey(0, 0.0), *matrices(run.atoms))
+    with pytest.raises(ConfigError, match="n_samples: got 1; expected at least 2"):
+        ObservablesStage(**SETTINGS).begin(ToyRun(amplitude=0.0, n_samples=1))
     with pytest.raises(PhysicsError, match="an even number"):
         build_cone(*run.equilibrium(), SUPERCELL, (0.0, 0.1), {6: 0.25})
 
