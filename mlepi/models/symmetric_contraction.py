@@ -119,9 +119,10 @@ class SymmetricContraction(nn.Module):
         """Return T as (n_paths, I^(degree−1)·(2l+1)·I), the last input index last; exact in every dtype."""
         key = (f"l{l}_degree{degree}", like.dtype, like.device)
         if key not in self.tables:
-            tensor = symmetric_couplings(self.l_max_in, l, degree)
-            tensor = tensor.movedim(1, degree) if degree > 1 else tensor
-            self.tables[key] = tensor.reshape(tensor.shape[0], -1).to(like)
+            with torch.inference_mode(False):  # a table cached while predicting must serve training as well
+                tensor = symmetric_couplings(self.l_max_in, l, degree)
+                tensor = tensor.movedim(1, degree) if degree > 1 else tensor
+                self.tables[key] = tensor.reshape(tensor.shape[0], -1).to(dtype=like.dtype, device=like.device)
         return self.tables[key]
 
     def coefficients(self, degree: int, element: int) -> Tensor:
