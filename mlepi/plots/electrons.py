@@ -1,0 +1,151 @@
+"""Electron bands, spectral functions, Fermi velocity and its convergence."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, label_path, new_figure, temperature_colours
+from mlepi.results import ObservablesRecord, VelocityRecord
+
+ESTIMATORS = (("spectral", "spectral peak", BLUE, "o"), ("sorted_average", "sorted average", RED, "s"))
+"""Field of the record, name, colour and marker of each estimator."""
+
+
+def plot_bands(record: ObservablesRecord) -> Figure:
+    """Draw the equilibrium bands and density of states, energies from the Fermi energy in eV."""
+    with house_style():
+        figure = new_figure(1.5 * COLUMN, 0.9 * COLUMN)
+        bands, dos = figure.subplots(1, 2, sharey=True, width_ratios=(3.0, 1.0))
+        bands.plot(record.band_distances, record.bands - record.fermi_energy, color=BLUE)
+        label_path(bands, record.band_label_distances, record.band_labels)
+        bands.set_ylim(record.dos_energies[0], record.dos_energies[-1])
+        bands.set_ylabel("E − E$_F$ (eV)")
+        dos.fill_betweenx(record.dos_energies, record.dos, color=BLUE, alpha=0.25, linewidth=0)
+        dos.plot(record.dos, record.dos_energies, color=BLUE)
+        dos.set_xlim(left=0.0)
+        dos.set_xlabel("DOS (1/eV, spin)")
+        for axes in (bands, dos):
+            axes.axhline(0.0, color="0.5", linewidth=0.6, zorder=0)
+    return figure
+
+
+def plot_spectral_functions(record: ObservablesRecord) -> Figure:
+    """Draw A(k, E) along M–K–Γ at equilibrium and at every temperature, with the peaks of the low bands, one colour scale."""
+    with house_style():
+        n_panels = 1 + len(record.temperatures)
+        n_columns = min(4, n_panels)
+        n_rows = -(-n_panels // n_columns)
+        figure = new_figure(0.55 * COLUMN * n_columns + 0.4, 0.75 * COLUMN * n_rows)
+        grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+        edges = _cell_edges(record.map_distances)
+        energy_edges = _cell_edges(record.energies)
+        peak = float(np.max(record.spectral_functions))
+        titles = ["equilibrium", *(f"{t:g} K" for t in record.temperatures)]
+        for axes, title, spectrum in zip(
+            grid.flat, titles, [record.equilibrium_spectral_function, *record.spectral_functions], strict=False
+        ):
+            image = axes.pcolormesh(edges, energy_edges, spectrum.T, vmin=0.0, vmax=peak, rasterized=True)
+            axes.set_title(title)
+            axes.set_xticks([edges[0], 0.0, edges[-1]], ["M ←", "K", "→ Γ"])
+        for axes in list(grid.flat)[n_panels:]:
+            axes.set_axis_off()
+        for axes, energies in zip(list(grid.flat)[1:], record.spectral.energies, strict=False):
+            _draw_cone(axes, record, energies)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("E − E$_D$ (eV)")
+        figure.colorbar(image, ax=grid, label="A (1/eV, spin)", shrink=0.8)
+    return figure
+
+
+def plot_fermi_velocity(record: ObservablesRecord) -> Figure:
+    """Draw v_F against temperature by both estimators with their error bars, and the value of the undisplaced structure."""
+    with house_style():
+        figure = new_figure(COLUMN, 0.85 * COLUMN)
+        axes = figure.subplots()
+        axes.axhline(1e-5 * record.spectral.equilibrium_velocity, color=GREY, linestyle="--", label="undisplaced")
+        for field, name, colour, marker in ESTIMATORS:
+            estimate: VelocityRecord = getattr(record, field)
+            axes.errorbar(
+                record.temperatures,
+                1e-5 * estimate.velocities,
+                1e-5 * estimate.velocity_errors,
+                color=colour,
+                marker=marker,
+                label=name,
+            )
+        axes.set_xlabel("temperature (K)")
+        axes.set_ylabel("v$_F$ (10⁵ m/s)")
+        axes.set_title(
+            f"{'×'.join(str(n) for n in record.supercell[:2])} cell, {record.n_samples} samples, "
+            f"|k−K| {record.velocity_window[0]:g}–{record.velocity_window[1]:g} Å⁻¹"
+        )
+        axes.legend()
+    return figure
+
+
+def plot_low_bands(record: ObservablesRecord) -> Figure:
+    """Draw the low bands inside the window at the first and the last temperature by both estimators, with error bars."""
+    with house_style():
+        figure = new_figure(1.5 * COLUMN, 0.85 * COLUMN)
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, (field, name, _, marker) in zip(panels, ESTIMATORS, strict=True):
+            estimate: VelocityRecord = getattr(record, field)
+            axes.plot(estimate.distances, estimate.equilibrium_energies, linestyle="", marker="_", markersize=7, color="0.3")
+            axes.plot([], [], linestyle="", marker="_", markersize=7, color="0.3", label="undisplaced")
+            last = len(record.temperatures) - 1
+            for index, colour in {0: GREEN, last: RED}.items():
+                for band in (0, 1):
+                    axes.errorbar(
+                        estimate.distances,
+                        estimate.energies[index, :, band],
+                        estimate.energy_errors[index, :, band],
+                        color=colour,
+                        linestyle="",
+                        marker=marker,
+                        label=f"{record.temperatures[index]:g} K" if band == 0 else None,
+                    )
+            axes.set_title(name)
+            axes.set_xlabel("|k − K| (Å⁻¹)")
+        panels[0].set_ylabel("E − E$_D$ (eV)")
+        panels[1].legend()
+    return figure
+
+
+def plot_convergence(record: ObservablesRecord) -> Figure:
+    """Draw v_F from the first n samples against n, one line per temperature, for both estimators."""
+    with house_style():
+        figure = new_figure(1.5 * COLUMN, 0.85 * COLUMN)
+        panels = figure.subplots(1, 2, sharey=True)
+        colours = temperature_colours(record.temperatures)
+        for axes, (field, name, _, marker) in zip(panels, ESTIMATORS, strict=True):
+            estimate: VelocityRecord = getattr(record, field)
+            for index, temperature in enumerate(record.temperatures):
+                axes.errorbar(
+                    estimate.convergence_counts,
+                    1e-5 * estimate.convergence_velocities[:, index],
+                    1e-5 * estimate.convergence_errors[:, index],
+                    color=colours[index],
+                    marker=marker,
+                    label=f"{temperature:g} K",
+                )
+            axes.axhline(1e-5 * estimate.equilibrium_velocity, color=GREY, linestyle="--")
+            axes.set_title(name)
+            axes.set_xlabel("samples")
+        panels[0].set_ylabel("v$_F$ (10⁵ m/s)")
+        panels[1].legend()
+    return figure
+
+
+def _draw_cone(axes: Axes, record: ObservablesRecord, energies: np.ndarray) -> None:
+    """Mark the peaks of both low bands; the fitted points are those of the map inside the window, in its order."""
+    lower, upper = record.velocity_window
+    inside = (np.abs(record.map_distances) >= lower - 1e-9) & (np.abs(record.map_distances) <= upper + 1e-9)
+    axes.plot(record.map_distances[inside], energies, linestyle="", marker="x", markersize=2.5, color=BLUE)
+
+
+def _cell_edges(centres: np.ndarray) -> np.ndarray:
+    """Return the borders of the cells around given centres, for a map whose columns are not evenly spaced."""
+    middles = 0.5 * (centres[1:] + centres[:-1])
+    return np.concatenate([[2 * centres[0] - middles[0]], middles, [2 * centres[-1] - middles[-1]]])

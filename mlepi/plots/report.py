@@ -1,0 +1,269 @@
+"""From a run folder to figures and one self-contained HTML report: tables with units, statements, warnings, provenance."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from mlepi.errors import DataError, message
+from mlepi.plots.electrons import (
+    ESTIMATORS,
+    plot_bands,
+    plot_convergence,
+    plot_fermi_velocity,
+    plot_low_bands,
+    plot_spectral_functions,
+)
+from mlepi.plots.phonons import plot_phonons
+from mlepi.plots.style import save_figure
+from mlepi.results import (
+    HamiltonianRecord,
+    ObservablesRecord,
+    PhononRecord,
+    ResultsStore,
+    SamplingRecord,
+    StructureRecord,
+)
+from mlepi.units import THZ_TO_INVERSE_CM
+
+RECORDS: dict[str, type] = {
+    "structure": StructureRecord,
+    "phonon": PhononRecord,
+    "sampling": SamplingRecord,
+    "hamiltonian": HamiltonianRecord,
+    "observables": ObservablesRecord,
+}
+"""Stages that the report knows, in its order, and their records."""
+
+FIGURES: tuple[tuple[str, str, Callable[[Any], Figure], str], ...] = (
+    ("phonon", "phonons", plot_phonons, "Phonon bands and density of states; imaginary frequencies below zero."),
+    ("observables", "bands", plot_bands, "Electron bands and density of states of the undisplaced structure."),
+    (
+        "observables",
+        "spectral_function",
+        plot_spectral_functions,
+        "Unfolded spectral function along M–K–Γ, averaged over the samples; crosses: peaks of the low bands.",
+    ),
+    (
+        "observables",
+        "fermi_velocity",
+        plot_fermi_velocity,
+        "Fermi velocity against temperature; bars: bootstrap standard deviation.",
+    ),
+    ("observables", "low_bands", plot_low_bands, "Low bands in the fitted window by both estimators."),
+    ("observables", "convergence", plot_convergence, "Fermi velocity from the first n samples."),
+)
+"""Stage, file name, function and caption of every figure."""
+
+SMALL_OVERLAP = 1e-4
+"""The report warns of ghost states when the smallest eigenvalue of S is below this."""
+
+FEW_SAMPLES = 20
+"""The report warns that error bars are themselves uncertain below this many samples."""
+
+CSS = """body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#1a202c}
+h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em;border-bottom:1px solid #cbd5e0}table{border-collapse:collapse;margin:1em 0}
+td,th{padding:.25em .8em;border-bottom:1px solid #e2e8f0;text-align:right}th:first-child,td:first-child{text-align:left}
+figure{margin:1.5em 0}img{max-width:100%}figcaption{color:#4a5568;font-size:.9em}.warning{background:#fffaf0;border-left:4px solid
+#dd6b20;padding:.5em 1em;margin:.5em 0}pre{overflow-x:auto;font-size:.8em;background:#f7fafc;padding:1em}"""
+
+
+def plot_run(folder: str | Path) -> dict[str, Path]:
+    """Draw every figure for which the run has a record, as PNG and PDF in ``figures/``.
+
+    Args:
+        folder: run folder.
+
+    Returns:
+        Name of the figure → path of its PNG.
+
+    Raises:
+        DataError: the folder holds no records, or they are damaged.
+    """
+    store = ResultsStore(folder)
+    records = _read_records(store)
+    return {
+        name: save_figure(plot(records[stage]), store.folder / "figures", name)
+        for stage, name, plot, _ in FIGURES
+        if stage in records
+    }
+
+
+def write_report(folder: str | Path) -> Path:
+    """Draw the figures and write ``report.html``, one file without links to others.
+
+    Args:
+        folder: run folder.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        DataError: the folder holds no records, or they are damaged.
+    """
+    store = ResultsStore(folder)
+    records = _read_records(store)
+    images = plot_run(folder)
+    parts = ["<h1>Electron-phonon report</h1>", f"<p>{html.escape(_subject(records))}</p>"]
+    parts += [f'<div class="warning">{html.escape(text)}</div>' for text in list_warnings(records)]
+    if "observables" in records:
+        parts += _velocity_section(records["observables"])
+    for stage, name, _, caption in FIGURES:
+        if name in images:
+            data = base64.b64encode(images[name].read_bytes()).decode()
+            parts.append(
+                f'<figure><img alt="{name} ({stage})" src="data:image/png;base64,{data}">'
+                f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            )
+    parts += _facts_section(records) + _provenance_section(store, records)
+    page = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>mlepi report</title><style>{CSS}</style></head>'
+    path = store.folder / "report.html"
+    path.write_text(page + "<body>" + "\n".join(parts) + "</body></html>\n", encoding="utf-8")
+    return path
+
+
+def list_warnings(records: dict[str, Any]) -> list[str]:
+    """Say in words what a reader of the numbers must know.
+
+    Args:
+        records: stage → record, as many as there are.
+
+    Returns:
+        One text per reason for caution.
+    """
+    texts = []
+    phonon, sampling = records.get("phonon"), records.get("sampling")
+    hamiltonian, observables = records.get("hamiltonian"), records.get("observables")
+    if phonon is not None and phonon.lowest_frequency < 0:
+        texts.append(
+            f"The structure is unstable: lowest frequency {phonon.lowest_frequency * THZ_TO_INVERSE_CM:.1f} cm⁻¹ (imaginary)."
+        )
+    if sampling is not None and sampling.n_soft_modes > 0:
+        texts.append(
+            f"{sampling.n_soft_modes} soft modes were treated by imaginary={sampling.imaginary}; averages depend on that choice."
+        )
+    if hamiltonian is not None and hamiltonian.smallest_overlap_eigenvalues.min() < SMALL_OVERLAP:
+        smallest = hamiltonian.smallest_overlap_eigenvalues.min()
+        texts.append(f"The smallest eigenvalue of S is {smallest:.1e}: small errors of H may show as ghost states.")
+    if observables is not None:
+        if observables.n_samples < FEW_SAMPLES:
+            texts.append(f"Only {observables.n_samples} samples per temperature: the error bars are themselves uncertain.")
+        if observables.captured_weights.min() < 0.75:
+            lost = 100 * (1 - observables.captured_weights.min())
+            texts.append(f"Up to {lost:.0f} % of the weight of a low band lies outside the energy window of A(k, E).")
+    return texts
+
+
+def _read_records(store: ResultsStore) -> dict[str, Any]:
+    present = store.stages()
+    records = {stage: store.read(stage, record_type) for stage, record_type in RECORDS.items() if stage in present}
+    if not records:
+        raise DataError(message(str(store.folder), "no records", "the folder of a run", "Run infer.py first."))
+    return records
+
+
+def _subject(records: dict[str, Any]) -> str:
+    structure: StructureRecord | None = records.get("structure")
+    if structure is None:
+        return ""
+    lengths = structure.atoms.cell.lengths()
+    return (
+        f"{structure.atoms.get_chemical_formula()} from {structure.source}, relaxation: {structure.relaxation}; "
+        f"a = {lengths[0]:.4f} Å, b = {lengths[1]:.4f} Å, c = {lengths[2]:.2f} Å."
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _velocity_section(record: ObservablesRecord) -> list[str]:
+    """Tabulate v_F(T) of both estimators with everything that a number needs to be used by somebody else."""
+    cell = "×".join(str(n) for n in record.supercell)
+    parts = [
+        "<h2>Fermi velocity</h2>",
+        f"<p>{record.n_samples} supercells of {cell} cells per temperature, the same random numbers at every temperature. "
+        f"Window |k − K| = {record.velocity_window[0]:g} … {record.velocity_window[1]:g} Å⁻¹ on K→Γ and K→M together, "
+        f"{record.dispersion} fit. Lines: {record.line_shape}, {1e3 * record.line_width:.0f} meV. Error bars: standard deviation "
+        f"of {record.n_resamples} bootstrap resamples of the samples.</p>",
+    ]
+    for field, name, _, _ in ESTIMATORS:
+        estimate = getattr(record, field)
+        rows = [["undisplaced", f"{1e-5 * estimate.equilibrium_velocity:.3f}", "1", "", f"{estimate.equilibrium_gamma_1:.3f}"]]
+        rows[0].append(f"{1e-5 * estimate.equilibrium_slope:.3f}")
+        for i, temperature in enumerate(record.temperatures):
+            rows.append(
+                [
+                    f"{temperature:g}",
+                    f"{1e-5 * estimate.velocities[i]:.3f} ± {1e-5 * estimate.velocity_errors[i]:.3f}",
+                    f"{estimate.ratios[i]:.3f} ± {estimate.ratio_errors[i]:.3f}",
+                    f"{1e-5 * estimate.changes[i]:+.3f} ± {1e-5 * estimate.change_errors[i]:.3f}",
+                    f"{estimate.gamma_1[i]:.3f} ± {estimate.gamma_1_errors[i]:.3f}",
+                    f"{1e-5 * estimate.slopes[i]:.3f} ± {1e-5 * estimate.slope_errors[i]:.3f}",
+                ]
+            )
+        header = (
+            "T (K)",
+            "v_F (10⁵ m/s)",
+            "v_F / undisplaced",
+            "change from first T (10⁵ m/s)",
+            "γ₁ (eV)",
+            "mean slope (10⁵ m/s)",
+        )
+        parts += [f"<h3>{html.escape(name.capitalize())}</h3>", _table(header, rows)]
+    parts.append(
+        "<p>The spectral peak is the estimate to use. The sorted average, what a supercell band plot shows, is given for "
+        f"comparison: in a {cell} cell folded states at one k-point repel each other, which rounds the cone and depends on the "
+        "cell. Both are adiabatic (no phonon energies in denominators) and at fixed lattice constants (no thermal expansion).</p>"
+    )
+    return parts
+
+
+def _facts_section(records: dict[str, Any]) -> list[str]:
+    rows: list[list[str]] = []
+    if (structure := records.get("structure")) is not None and structure.max_force is not None:
+        rows.append(["largest force on an atom", f"{structure.max_force:.4f} eV/Å"])
+    if (phonon := records.get("phonon")) is not None:
+        rows += [
+            ["lowest frequency, translations apart", f"{phonon.lowest_frequency * THZ_TO_INVERSE_CM:.1f} cm⁻¹"],
+            ["highest frequency of the bands", f"{phonon.band_frequencies.max() * THZ_TO_INVERSE_CM:.1f} cm⁻¹"],
+            ["sum-rule residual, before → after", f"{phonon.raw_sum_rule_residual:.1e} → {phonon.sum_rule_residual:.1e} eV/Å²"],
+        ]
+    if (sampling := records.get("sampling")) is not None:
+        rows += [
+            ["statistics", f"{sampling.statistics}, seed {sampling.seed}"],
+            ["largest displacement of an atom", f"{sampling.max_displacements.max():.3f} Å"],
+        ]
+    if (hamiltonian := records.get("hamiltonian")) is not None:
+        rows.append(["smallest eigenvalue of S", f"{hamiltonian.smallest_overlap_eigenvalues.min():.2e}"])
+    if (observables := records.get("observables")) is not None:
+        rows += [
+            [
+                "Fermi energy, undisplaced",
+                f"{observables.fermi_energy:.4f} eV at {observables.electronic_temperature:g} K smearing",
+            ],
+            ["Dirac energy, undisplaced", f"{observables.dirac_energy:.4f} eV"],
+            ["weight of low bands inside the energy window", f"{100 * observables.captured_weights.min():.1f} % at least"],
+        ]
+    return ["<h2>Facts</h2>", _table(("quantity", "value"), rows)] if rows else []
+
+
+def _provenance_section(store: ResultsStore, records: dict[str, Any]) -> list[str]:
+    parts = ["<h2>Provenance</h2>"]
+    for stage in records:
+        provenance = store.provenance(stage)
+        text = json.dumps(provenance, indent=2, ensure_ascii=False, sort_keys=True)
+        commit = str(provenance.get("commit", "unknown"))
+        parts.append(
+            f"<details><summary>{html.escape(stage)}: commit {html.escape(commit)}, content "
+            f"{html.escape(str(store.content(stage))[:16])}</summary><pre>{html.escape(text)}</pre></details>"
+        )
+    return parts
