@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from mlepi.errors import MlepiError
 from mlepi.pipeline.configuration import build_run, check_config
 from mlepi.pipeline.processes import launch_processes
 from mlepi.pipeline.progress import ProgressReport
@@ -25,13 +27,17 @@ def infer(config: DictConfig, folder: Path) -> Run:
 
     Raises:
         ConfigError: the config has mistakes.
-        MlepiError: a stage failed.
+        MlepiError: a stage failed. The first process says so; the others end in silence.
     """
     plain = check_config(config)
     processes = launch_processes(plain["trainer"]["devices"], plain["trainer"]["num_nodes"])
     try:
         run = build_run(config, folder, processes.local_rank)
         run_stages(run, plain["stage"]["run"], processes, ProgressReport(quiet=not processes.is_first))
+    except MlepiError:
+        if processes.is_first:
+            raise
+        sys.exit(1)
     finally:
         processes.close()
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -80,6 +81,8 @@ def launch_processes(devices: int, num_nodes: int) -> Processes:
     from lightning.fabric import Fabric
     from lightning.fabric.strategies import DDPStrategy
 
+    for talkative in ("lightning.fabric.utilities.distributed", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         num_nodes = started // devices

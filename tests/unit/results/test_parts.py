@@ -51,5 +51,5 @@ def test_damage_raises(tmp_path):
     with pytest.raises(DataError, match=r"a.part, byte \d+: got a damaged frame; .* Delete the file; its samples are redone"):
         part.keys()
     path.write_bytes(b"something else entirely, not a part file")
-    with pytest.raises(DataError, match="byte 0: got a damaged frame"):
+    with pytest.raises(DataError, match=r"byte 0: got a damaged frame"):
         part.keys()

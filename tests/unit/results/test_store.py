@@ -99,7 +99,7 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path):
     store = ResultsStore(tmp_path)
     store.write("structure", example(), "1", {})
     before = store.path.read_bytes()
-    with pytest.raises(DataError, match="field .*values: got set; expected arrays, numbers, texts, Atoms or records"):
+    with pytest.raises(DataError, match=r"field .*values: got set; expected arrays, numbers, texts, Atoms or records"):
         store.write("phonon", Inner({1, 2}), "1", {})
     assert store.path.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["results.h5"]
@@ -114,7 +114,7 @@ def test_damage_is_one_data_error(tmp_path):
         store.read("sampling", Example)
     with h5py.File(store.path, "r+") as file:
         file["phonon/record/inner/values"][1] = 7.0
-    with pytest.raises(DataError, match="got numbers that do not match their checksum"):
+    with pytest.raises(DataError, match=r"got numbers that do not match their checksum"):
         store.read("phonon", Example)
     store.path.write_bytes(store.path.read_bytes()[:500])
     for action in (lambda: store.read("phonon", Example), lambda: store.inputs("phonon"), store.stages):
@@ -125,27 +125,27 @@ def test_damage_is_one_data_error(tmp_path):
 def test_foreign_format_and_missing_field(tmp_path):
     store = ResultsStore(tmp_path)
     store.write("phonon", Inner(np.zeros(2)), "1", {})
-    with pytest.raises(DataError, match="got no field 'atoms'; expected the fields of Example"):
+    with pytest.raises(DataError, match=r"got no field 'atoms'; expected the fields of Example"):
         store.read("phonon", Example)
     with h5py.File(store.path, "r+") as file:
         file.attrs["format"] = 99
-    with pytest.raises(DataError, match="got format 99; expected format 1"):
+    with pytest.raises(DataError, match=r"got format 99; expected format 1"):
         store.read("phonon", Inner)
 
 
 def test_record_refuses_objects(tmp_path):
-    with h5py.File(tmp_path / "x.h5", "w") as file, pytest.raises(DataError, match="got list; expected arrays"):
+    with h5py.File(tmp_path / "x.h5", "w") as file, pytest.raises(DataError, match=r"got list; expected arrays"):
         write_record(file, Inner([1, 2]))
 
 
 def test_hashes(tmp_path):
     assert hash_data({"a": 1, "b": [1, 2]}) == hash_data({"b": (1, 2), "a": 1})
     assert hash_data({"a": 1}) != hash_data({"a": 2})
-    with pytest.raises(DataError, match="stage inputs: got .*not JSON serializable; expected plain JSON-able data"):
+    with pytest.raises(DataError, match=r"stage inputs: got .*not JSON serializable; expected plain JSON-able data"):
         hash_data({"a": np.zeros(2)})
     (tmp_path / "f").write_bytes(b"mlepi")
     assert len(hash_file(tmp_path / "f")) == 64
-    with pytest.raises(DataError, match="missing: got No such file or directory; expected a readable file"):
+    with pytest.raises(DataError, match=r"missing: got No such file or directory; expected a readable file"):
         hash_file(tmp_path / "missing")
 
 

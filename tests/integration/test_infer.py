@@ -1,0 +1,137 @@
+"""The inference command: records, files, errors and processes, with springs and a toy Hamiltonian in place of networks."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import write
+
+from mlepi.results import ResultsStore, read_hamiltonian
+
+ROOT = Path(__file__).parents[2]
+TOYS = ROOT / "tests" / "unit" / "pipeline"
+MODELS = ["phonon={_target_:toy_models.HoneycombSprings}", "electron={_target_:toy_models.ToyElectron}"]
+TOY_RUN = [
+    *MODELS,
+    "structure._target_=toy_models.build_honeycomb",
+    "~structure.stacking",
+    "~structure.spacing",
+    "~stage.observables",
+    "+stage.observables={_target_:toy_models.LevelsStage}",
+    "supercell=[3,3,1]",
+    "n_samples=3",
+    "temperature=[0,300]",
+]
+
+
+def infer(folder, *overrides):
+    environment = {**os.environ, "PYTHONPATH": str(TOYS), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "infer.py"), f"hydra.run.dir={folder}", *overrides]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder.parent, check=False)
+
+
+def test_run_then_rerun(tmp_path):
+    first = infer(tmp_path / "run", *TOY_RUN)
+    assert first.returncode == 0, first.stderr
+    assert [line.split()[0] for line in first.stdout.splitlines()] == [
+        "structure",
+        "phonon",
+        "sampling",
+        "hamiltonian",
+        "observables",
+    ]
+    assert {"results.h5", "hamiltonian.h5", ".hydra"} <= {path.name for path in (tmp_path / "run").iterdir()}
+    again = infer(tmp_path / "run", *TOY_RUN)
+    assert again.stdout.count("unchanged") == 5
+    provenance = ResultsStore(tmp_path / "run").provenance("phonon")
+    assert provenance["config"]["supercell"] == [3, 3, 1]
+    assert provenance["packages"]["phonopy"].startswith("4.10")
+
+
+def test_hamiltonian_of_any_structure_file(tmp_path):
+    sys.path.insert(0, str(TOYS))
+    from toy_models import build_honeycomb
+
+    atoms = build_honeycomb(2.5).repeat((2, 1, 1))
+    write(tmp_path / "some.cif", atoms)
+    run = infer(tmp_path / "run", "stage=hamiltonian", "structure=some.cif", "phonon=null", MODELS[1])
+    assert run.returncode == 0, run.stderr
+    read, hamiltonian, overlap = read_hamiltonian(tmp_path / "run" / "hamiltonian.h5")
+    np.testing.assert_allclose(read.positions, atoms.positions, atol=1e-6)
+    k = np.array([0.1, 0.2, 0.0])
+    assert np.linalg.eigvalsh(overlap.dense(k)).min() > 0
+    np.testing.assert_allclose(hamiltonian.dense(k), hamiltonian.dense(k).conj().T)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["temprature=3"], ["temprature: got an unknown key", "Did you mean 'temperature'?"]),
+        (
+            ["+temprature=3", "n_samples=0"],
+            ["Did you mean 'temperature'?", "n_samples: got 0", "phonon: got 'missing.ckpt'", "The traceback is in"],
+        ),
+        (["stage=hamiltonan"], ["stage: got 'hamiltonan'; expected one of", "Did you mean 'hamiltonian'?"]),
+        (["stage=hamiltonian", "structure=broken.cif"], ["broken.cif", "The traceback is in"]),
+    ],
+)
+def test_mistakes_end_with_one_text_and_status_1(tmp_path, overrides, expected):
+    (tmp_path / "broken.cif").write_text("no structure at all")
+    run = infer(tmp_path / "run", *MODELS, *overrides, *(["phonon=missing.ckpt"] if "n_samples=0" in overrides else []))
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    for text in expected:
+        assert text in run.stderr
+    if "The traceback is in" in expected:
+        assert "Traceback (most recent call last)" in (tmp_path / "run" / "traceback.txt").read_text()
+
+
+def test_corrupt_records_end_with_one_text(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "results.h5").write_bytes(b"not HDF5")
+    run = infer(folder, *TOY_RUN)
+    assert run.returncode == 1
+    assert "results.h5: got a damaged file" in run.stderr
+    assert "Delete the file and run again." in run.stderr
+
+
+def test_a_killed_run_continues_in_the_middle_of_the_samples(tmp_path):
+    failed = infer(tmp_path / "run", *TOY_RUN, "+stage.observables.fail_at=2")
+    assert failed.returncode == 1
+    assert "a failure on purpose" in failed.stderr
+    part = tmp_path / "run" / "parts" / "observables.0.part"
+    part.write_bytes(part.read_bytes()[:-10])  # as if killed while writing
+    size = part.stat().st_size
+    assert infer(tmp_path / "run", *TOY_RUN).returncode == 0
+    assert part.stat().st_size > size
+    infer(tmp_path / "whole", *TOY_RUN)
+    contents = {ResultsStore(tmp_path / name).content("observables") for name in ("run", "whole")}
+    assert len(contents) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_numbers_of_one(tmp_path):
+    assert infer(tmp_path / "one", *TOY_RUN).returncode == 0
+    run = infer(tmp_path / "two", *TOY_RUN, "trainer.devices=2")
+    assert run.returncode == 0, run.stderr
+    assert {path.name for path in (tmp_path / "two" / "parts").iterdir()} == {"observables.0.part", "observables.1.part"}
+    one, two = (ResultsStore(tmp_path / name) for name in ("one", "two"))
+    assert one.stages() == two.stages()
+    assert [one.content(stage) for stage in one.stages()] == [two.content(stage) for stage in two.stages()]
+    # a failure in one process ends both, and the samples of the other one are kept
+    failed = infer(tmp_path / "failed", *TOY_RUN, "trainer.devices=2", "+stage.observables.fail_at=2")
+    assert failed.returncode == 1
+    assert failed.stderr.count("a failure on purpose") == 1
+    assert infer(tmp_path / "failed", *TOY_RUN).returncode == 0
+    assert ResultsStore(tmp_path / "failed").content("observables") == one.content("observables")
+
+
+def test_help_loads_no_framework():
+    code = "import sys; sys.argv = ['infer.py', '--help']; import runpy\ntry: runpy.run_path('infer.py', run_name='__main__')\n"
+    code += "except SystemExit: pass\nprint(sorted({'torch', 'lightning', 'phonopy', 'ase'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"

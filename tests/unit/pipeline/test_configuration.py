@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from mlepi.errors import ConfigError
+from mlepi.pipeline.configuration import build_run, check_config
+
+CONF = Path(__file__).parents[3] / "conf"
+TOYS = ["phonon={_target_: toy_models.HoneycombSprings}", "electron={_target_: toy_models.ToyElectron}"]
+
+
+def compose_infer(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("infer", overrides=[*TOYS, *overrides])
+
+
+def test_run_is_what_the_config_says(tmp_path):
+    config = compose_infer("temperature=300", "supercell=[3,3,1]", "stage.sampling.imaginary=freeze")
+    run = build_run(config, tmp_path)
+    assert run.temperatures == (300.0,)
+    assert run.supercell == (3, 3, 1)
+    assert run.stages["sampling"].imaginary == "freeze"
+    assert set(run.stages) == {"structure", "phonon", "sampling", "hamiltonian", "observables"}
+    assert run.config["temperature"] == 300
+    assert build_run(compose_infer("device=cuda"), tmp_path, local_rank=1).device == "cuda:1"
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"), [("hamiltonian", ["structure", "hamiltonian"]), ("phonon", ["structure", "phonon"])]
+)
+def test_stage_is_chosen_by_name(choice, names):
+    assert check_config(compose_infer(f"stage={choice}"))["stage"]["run"] == names
+
+
+def test_structure_may_be_a_file(tmp_path):
+    path = tmp_path / "POSCAR"
+    path.write_text("x")
+    assert check_config(compose_infer(f"structure={path}"))["structure"] == str(path)
+
+
+def test_every_mistake_is_reported_at_once(tmp_path):
+    config = compose_infer(
+        "+temprature=3",
+        "temperature=[0,-5]",
+        "n_samples=0",
+        "seed=1.5",
+        "supercell=[6,6]",
+        "dtype=float16",
+        "device=tpu",
+        "structure=nowhere.vasp",
+        "+stage.phonon.displacment=0.1",
+        "+structure.stackin=AA",
+        "trainer.devices=0",
+        "+trainer.acelerator=gpu",
+        "+stage.observable=1",
+        "electron=null",
+    )
+    OmegaConf.update(config, "phonon", "missing.ckpt")
+    with pytest.raises(ConfigError) as caught:
+        check_config(config)
+    text = str(caught.value)
+    for expected in (
+        "temprature: got an unknown key; expected a key of conf/infer.yaml. Did you mean 'temperature'?",
+        "temperature: got [0, -5]; expected a number of kelvin ≥ 0, or a list of different ones",
+        "n_samples: got 0; expected a positive integer",
+        "seed: got 1.5; expected an integer ≥ 0",
+        "supercell: got [6, 6]; expected three positive integers such as [6,6,1]",
+        "dtype: got 'float16'; expected float32 or float64",
+        "device: got 'tpu'; expected cpu, cuda or cuda:N",
+        "stage.phonon.displacment: got an unknown key; expected a key of stage.phonon. Did you mean 'displacement'?",
+        "trainer.devices: got 0; expected a positive integer",
+        "trainer.acelerator: got an unknown key; expected a key of trainer. Known: devices, num_nodes.",
+        "stage.observable: got an unknown key; expected a key of stage. Did you mean 'observables'?",
+        "electron: got nothing; expected a path or {_target_: …}. This stage needs it.",
+        "phonon: got 'missing.ckpt'; expected an existing file",
+    ):
+        assert expected in text
+    assert len(text.splitlines()) == 14
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["structure=nowhere.vasp"], "structure: got 'nowhere.vasp'; expected an existing file. Correct the path."),
+        (
+            ["+structure.stackin=AA"],
+            "structure.stackin: got an unknown key; expected a key of structure. Did you mean 'stacking'?",
+        ),
+        (["temperature=[0,0.0]"], "temperature: got [0, 0.0]; expected a number of kelvin"),
+        (["temperature=???"], "temperature: got no value (???); expected a value"),
+        (["structure._target_=mlepi.structures.build_graphite"], "structure._target_: got 'mlepi.structures.build_graphite' ("),
+        (["structure._target_=mlepi.structures.build_twisted_bilayer", "~structure.stacking"], "structure.m: got nothing"),
+        (
+            ["stage.structure.relax=all"],
+            "stage.structure.relax: got 'all'; expected one of ['none', 'positions', 'positions_and_cell']",
+        ),
+        (["stage.run=[phonons]"], "stage.run: got ['phonons']; expected a list of names among structure, phonon"),
+        (["stage.phonon=null"], "stage.phonon: got None; expected {_target_: …}. Name a class."),
+        (["phonon=3"], "phonon: got 3; expected a path or {_target_: …}"),
+    ],
+)
+def test_mistakes(tmp_path, overrides, expected):
+    config = compose_infer(*overrides)
+    with pytest.raises(ConfigError) as caught:
+        build_run(config, tmp_path)
+    assert expected in str(caught.value)
+
+
+def test_a_network_is_needed_only_by_the_stages_that_use_it():
+    check_config(compose_infer("phonon=missing.ckpt", "stage=hamiltonian"))
+    check_config(compose_infer("electron=missing.ckpt", "stage=sampling"))
+    with pytest.raises(ConfigError, match=r"phonon: got 'missing.ckpt'"):
+        check_config(compose_infer("phonon=missing.ckpt", "stage=structure", "stage.structure.relax=positions"))
+
+
+def test_target_that_fails_says_why(tmp_path):
+    run = build_run(compose_infer("structure.stacking=XY"), tmp_path)
+    with pytest.raises(ConfigError, match=r"structure: got mlepi.structures.build_graphene\(stacking=XY, .*'XY'"):
+        run.structure.build()
