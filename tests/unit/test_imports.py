@@ -39,8 +39,8 @@ ROOM_ORDER = {
 
 # Import name → distribution name, where they differ.
 DISTRIBUTIONS = {"hydra": "hydra-core", "torch_geometric": "torch-geometric"}
-# Listed although no source imports them: phonopy calls symfc when it is asked for that solver.
-CALLED_THROUGH_OTHERS = {"symfc"}
+# Listed although no source imports them: phonopy calls symfc, Lightning calls wandb.
+CALLED_THROUGH_OTHERS = {"symfc", "wandb"}
 
 
 def room_of(module: str) -> str:
