@@ -1,8 +1,11 @@
 """What the documentation says is true: its commands compose, its links lead somewhere, its table of keys is the config."""
 
+import ast
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,25 @@ def test_named_files_exist(page):
     text = page.read_text("utf-8")
     named = re.findall(r"`((?:mlepi|conf|tests|docs|data|notebooks)/[\w./-]*)`", text)
     assert not [path for path in named if "yours" not in path and not (ROOT / path).exists()]
+
+
+def python_blocks(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.slow
+def test_python_example_of_the_readme_runs():
+    (example,) = [block for block in python_blocks(ROOT / "README.md") if "load_model" in block]
+    code = example + "\nassert bands.shape == (2, 32)\n"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_examples_import_what_exists(page):
+    for block in python_blocks(page):
+        imports = [node for node in ast.parse(block).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), str(page), "exec"), {})  # noqa: S102 (our own documentation)
 
 
 def test_table_of_keys_is_current():
