@@ -44,7 +44,8 @@ class ObservablesStage:
         energy_window: eV, half width.
         energy_step: eV.
         line_shape: "gaussian" or "lorentzian".
-        line_width: eV.
+        line_width: eV, of the maps of A(k, E).
+        peak_width: eV, of the spectra whose maxima give the velocity: wider lines make the maximum of few samples less noisy.
         velocity_window: Å⁻¹.
         dispersion: "hyperbola" or "linear".
         n_resamples: of the bootstrap.
@@ -70,17 +71,19 @@ class ObservablesStage:
         energy_step: float,
         line_shape: str,
         line_width: float,
+        peak_width: float,
         velocity_window: Sequence[float],
         dispersion: str,
         n_resamples: int,
         n_counts: int,
     ) -> None:
-        if energy_step > 0.5 * line_width or not 0 < line_width < energy_window:
+        narrow, wide = min(line_width, peak_width), max(line_width, peak_width)
+        if energy_step > 0.5 * narrow or not 0 < narrow <= wide < energy_window:
             raise ConfigError(
                 message(
                     "stage.observables",
-                    f"energy_step {energy_step}, line_width {line_width}, energy_window {energy_window} eV",
-                    "a step of at most half the line width, and a width smaller than the window",
+                    f"energy_step {energy_step}, line_width {line_width}, peak_width {peak_width}, window {energy_window} eV",
+                    "a step of at most half of either width, and widths smaller than the window",
                     "Correct them.",
                 )
             )
@@ -98,6 +101,7 @@ class ObservablesStage:
         self.energy_window = energy_window
         self.line_shape = line_shape
         self.line_width = line_width
+        self.peak_width = peak_width
         n_steps = round(energy_window / energy_step)
         self.energies = (np.arange(-n_steps, n_steps + 1) * energy_step).astype(np.float64)
         self.fit = VelocityFit((float(velocity_window[0]), float(velocity_window[1])), dispersion, n_resamples, 0, n_counts)
@@ -111,7 +115,7 @@ class ObservablesStage:
             "band_spacing": self.band_spacing,
             "dos": [*self.dos_mesh, self.dos_width, *self.dos_window],
             "energies": [float(self.energies[0]), len(self.energies)],
-            "line": [self.line_shape, self.line_width],
+            "line": [self.line_shape, self.line_width, self.peak_width],
             "fit": [*self.fit.window, self.fit.dispersion, self.fit.n_resamples, self.fit.seed, self.fit.n_counts],
         }
 
@@ -178,6 +182,7 @@ class ObservablesStage:
             supercell=cone.atom_map.supercell,
             line_shape=self.line_shape,
             line_width=self.line_width,
+            peak_width=self.peak_width,
             energies=self.energies,
             map_distances=cone.distances,
             equilibrium_spectral_function=at_rest,
@@ -257,13 +262,16 @@ class _Samples:
             levels = arrays["levels"][number]
             levels = levels[np.isfinite(levels)]
             weights = arrays["weights"][point, :, : len(levels)]
-            spectra = compute_spectral_function(stage.energies, levels, weights, stage.line_width, stage.line_shape)
-            self.total[column, point] += spectra[2]
+            self.total[column, point] += compute_spectral_function(
+                stage.energies, levels, weights[2], stage.line_width, stage.line_shape
+            )
             position = np.flatnonzero(self.fitted == point)
             if len(position) == 0:
                 continue
             self.captured[column] = min(self.captured[column], float(weights[:2].sum(axis=1).min()))
-            self.spectra[row][column, position[0]] = spectra[:2]
+            self.spectra[row][column, position[0]] = compute_spectral_function(
+                stage.energies, levels, weights[:2], stage.peak_width, stage.line_shape
+            )
             middle, cones = cone.n_occupied * cone.atom_map.n_cells, cone.n_cones
             pair = sorted_levels(levels, int(arrays["first"][number]), range(middle - cones, middle + cones))
             self.sorted_levels[row][column, position[0]] = pair[:cones].mean(), pair[cones:].mean()

@@ -192,7 +192,8 @@ def _velocity_section(record: ObservablesRecord) -> list[str]:
         "<h2>Fermi velocity</h2>",
         f"<p>{record.n_samples} supercells of {cell} cells per temperature, the same random numbers at every temperature. "
         f"Window |k − K| = {record.velocity_window[0]:g} … {record.velocity_window[1]:g} Å⁻¹ on K→Γ and K→M together, "
-        f"{record.dispersion} fit. Lines: {record.line_shape}, {1e3 * record.line_width:.0f} meV. Error bars: standard deviation "
+        f"{record.dispersion} fit. Maps of A(k, E) have {record.line_shape} lines of {1e3 * record.line_width:.0f} meV, "
+        f"the spectra whose maxima are fitted {1e3 * record.peak_width:.0f} meV. Error bars: standard deviation "
         f"of {record.n_resamples} bootstrap resamples of the samples.</p>",
     ]
     for field, name, _, _ in ESTIMATORS:

@@ -82,7 +82,8 @@ class ObservablesRecord:
         n_samples: supercells per temperature.
         supercell: primitive cells along each lattice vector.
         line_shape: "gaussian" or "lorentzian".
-        line_width: standard deviation or half width of the lines.
+        line_width: standard deviation or half width of the lines of ``spectral_functions``.
+        peak_width: the same of the lines whose maxima ``spectral`` uses.
         energies: (n_energies,), relative to the Dirac energy.
         map_distances: (n_points,), k − K along M–K–Γ, negative towards M.
         equilibrium_spectral_function: (n_points, n_energies), per spin.
@@ -113,6 +114,7 @@ class ObservablesRecord:
     supercell: tuple[int, ...] = field(metadata=unit("1"))
     line_shape: str = field(metadata=unit("1"))
     line_width: float = field(metadata=unit("eV"))
+    peak_width: float = field(metadata=unit("eV"))
     energies: NDArray[np.float64] = field(metadata=unit("eV"))
     map_distances: NDArray[np.float64] = field(metadata=unit("1/Å"))
     equilibrium_spectral_function: NDArray[np.float64] = field(metadata=unit("1/eV"))

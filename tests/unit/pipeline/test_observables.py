@@ -35,6 +35,7 @@ SETTINGS = {
     "energy_step": 0.01,
     "line_shape": "gaussian",
     "line_width": 0.05,
+    "peak_width": 0.05,
     "velocity_window": [0.04, 0.1],
     "dispersion": "hyperbola",
     "n_resamples": 20,
@@ -169,7 +170,7 @@ def test_estimators_recover_a_known_distribution():
 
 
 def test_bad_settings_and_samples_are_refused():
-    with pytest.raises(ConfigError, match="a step of at most half the line width"):
+    with pytest.raises(ConfigError, match="a step of at most half of either width"):
         ObservablesStage(**{**SETTINGS, "energy_step": 0.1})
     with pytest.raises(ConfigError, match=r"stage\.observables\.distances"):
         ObservablesStage(**{**SETTINGS, "distances": [0.1, 0.1]})
