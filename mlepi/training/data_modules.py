@@ -43,8 +43,8 @@ def find_file(where: str, path: str) -> Path:
 class GlobalBatches(Sampler[list[int]]):
     """Batches that do not depend on the number of processes: each process takes its share of every global batch.
 
-    The order of an epoch depends on seed and epoch only. A last batch smaller than the number of processes is left out in
-    training; in evaluation every structure is taken exactly once.
+    The order of an epoch depends on seed and epoch only. Training takes full batches, so that what is left over (other
+    structures in every epoch) is left out; evaluation takes every structure exactly once.
 
     Args:
         n_structures: size of the subset.
@@ -56,7 +56,7 @@ class GlobalBatches(Sampler[list[int]]):
 
     def __init__(self, *, n_structures: int, batch_size: int, seed: int | None, rank: int = 0, n_processes: int = 1) -> None:
         self.n_structures = n_structures
-        self.batch_size = batch_size
+        self.batch_size = min(batch_size, n_structures)
         self.seed = seed
         self.rank = rank
         self.n_processes = n_processes
@@ -73,19 +73,19 @@ class GlobalBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         order = np.arange(self.n_structures)
-        if self.seed is not None:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_structures)
-        for start in range(0, self.n_structures, self.batch_size):
-            batch = order[start : start + self.batch_size]
-            if len(batch) >= self.n_processes:
-                yield batch[self.rank :: self.n_processes].tolist()
-            elif self.seed is None and self.rank < len(batch):
-                yield [int(batch[self.rank])]
+        if self.seed is None:  # whole structures in turn: a process must not be left without any
+            share, size = order[self.rank :: self.n_processes], max(1, self.batch_size // self.n_processes)
+            yield from (share[start : start + size].tolist() for start in range(0, len(share), size))
+            return
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_structures)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size][self.rank :: self.n_processes].tolist()
 
     def __len__(self) -> int:
-        full, rest = divmod(self.n_structures, self.batch_size)
-        kept = rest >= self.n_processes or (self.seed is None and self.rank < rest)
-        return full + int(rest > 0 and kept)
+        if self.seed is not None:
+            return self.n_structures // self.batch_size
+        share = len(range(self.rank, self.n_structures, self.n_processes))
+        return -(-share // max(1, self.batch_size // self.n_processes))
 
 
 class GraphDataModule(LightningDataModule):

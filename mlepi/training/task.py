@@ -113,7 +113,7 @@ class Task(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Advance a schedule that counts epochs; it happens here so that an epoch's checkpoint contains it."""
-        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
         if self.schedule is not None and self.schedule.interval == "epoch":
             self.schedule.scheduler.step()
         if self.schedule is not None and self.schedule.interval == "metric" and self.monitor in self.trainer.callback_metrics:
@@ -141,7 +141,7 @@ class Task(LightningModule):
     def _log_subset(self, subset: str) -> None:
         metrics = {"loss": self.loss_sums[subset].compute(), **self.collect_metrics(subset)}
         self.loss_sums[subset].reset()
-        self.log_dict({f"{subset[:-1]}/{name}": value.to(torch.float32) for name, value in metrics.items()}, rank_zero_only=False)
+        self.log_dict({f"{subset[:-1]}/{name}": value.to(torch.float32) for name, value in metrics.items()}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Build optimizer and schedule; the schedule is advanced and stored here, see ``on_train_epoch_end``."""

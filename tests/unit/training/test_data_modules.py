@@ -19,7 +19,7 @@ def test_processes_share_every_global_batch():
     two = [GlobalBatches(n_structures=11, batch_size=4, seed=5, rank=rank, n_processes=2) for rank in (0, 1)]
     for batch, *shares in zip(one, *two, strict=True):
         assert sorted(batch) == sorted(shares[0] + shares[1])
-    assert len(one) == len(two[0]) == len(two[1]) == 3
+    assert len(one) == len(two[0]) == len(two[1]) == 2
 
 
 def test_order_depends_on_seed_and_epoch_only():
@@ -30,18 +30,20 @@ def test_order_depends_on_seed_and_epoch_only():
     assert first != next(iter(batches))
 
 
-@pytest.mark.parametrize("n_structures", [7, 8, 9])
-def test_evaluation_takes_every_structure_once(n_structures):
-    shares = [GlobalBatches(n_structures=n_structures, batch_size=4, seed=None, rank=r, n_processes=3) for r in range(3)]
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("n_structures", [3, 8, 10])
+def test_evaluation_takes_every_structure_once_and_leaves_no_process_without(n_structures, batch_size):
+    shares = [GlobalBatches(n_structures=n_structures, batch_size=batch_size, seed=None, rank=r, n_processes=3) for r in range(3)]
     taken = [k for share in shares for batch in share for k in batch]
     assert sorted(taken) == list(range(n_structures))
     assert [len(list(share)) for share in shares] == [len(share) for share in shares]
+    assert min(len(share) for share in shares) > 0
 
 
-def test_last_batch_too_small_for_all_processes_is_left_out_in_training():
-    shares = [GlobalBatches(n_structures=9, batch_size=4, seed=1, rank=r, n_processes=2) for r in range(2)]
-    assert [len(share) for share in shares] == [2, 2]
-    assert [len(list(share)) for share in shares] == [2, 2]
+def test_training_takes_full_batches_only():
+    batches = GlobalBatches(n_structures=9, batch_size=4, seed=1)
+    assert [len(batch) for batch in batches] == [4, 4]
+    assert [len(batch) for batch in GlobalBatches(n_structures=3, batch_size=8, seed=1)] == [3]
 
 
 def test_missing_file_says_where_it_looked(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from small_run import TINY_PHONON, run_training
 from mlepi.errors import ConfigError
 from mlepi.training.callbacks import RandomState
 
-LENGTH = ["trainer.max_epochs=4", "test=false", "callbacks.ema.decay=0.7"]
+LENGTH = ["trainer.max_epochs=4", "test=false", "data.batch_size=2", "callbacks.ema.decay=0.7"]
 PLATEAU = ["optimizer=phonon_published", "optimizer.schedule.patience=0", "optimizer.schedule.factor=0.5"]
 
 
@@ -43,7 +43,7 @@ def test_resumed_training_equals_uninterrupted(tmp_path, schedule):
     last = tmp_path / "first/checkpoints/last.ckpt"
     run_training(tmp_path / "second", [*overrides, f"ckpt_path={last}"])
     whole, resumed = (load(tmp_path / name / "checkpoints/last.ckpt") for name in ("whole", "second"))
-    assert whole["global_step"] == resumed["global_step"] == 4 * 2
+    assert whole["global_step"] == resumed["global_step"] == 4 * 3
     for key in ("state_dict", "training_weights", "optimizer_states", "schedule"):
         assert_equal(whole[key], resumed[key])
     for key in ("EMA", "RandomState"):

@@ -1,0 +1,217 @@
+"""The training command: configurations compose, both tasks run, checkpoints load, processes agree, errors are one message."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+import mlepi
+from mlepi.structures.ase_files import read_forces_dataset
+from mlepi.structures.dataset import HamiltonianDataset
+from mlepi.training.config_check import check_config
+from mlepi.training.data_modules import PROJECT_FOLDER
+from mlepi.training.facts import fill_facts
+from mlepi.training.run import KNOWN_KEYS, SUPPLIED, train
+
+CONFIG_FOLDER = PROJECT_FOLDER / "conf"
+PHONON_MODELS = ["mace", "mace_4layer", "hedgenet_phonon"]
+ELECTRON_MODELS = ["deeph_e3", "deeph_e3_6layer", "hedgenet_electron"]
+TINY = {
+    "phonon": [
+        "model.network.backbone.num_features=4",
+        "model.network.backbone.l_max=1",
+        "model.network.backbone.radial_widths=[8]",
+        "model.network.backbone.correlation=2",
+        "graph.cutoffs.intra=2.0",
+        "graph.cutoffs.inter=4.0",
+        "data.n_train=5",
+    ],
+    "electron": [
+        "model.network.backbone.num_layers=1",
+        "model.network.backbone.channels=[4,4,4]",
+        "model.network.backbone.pseudo_channels=[0,2]",
+        "model.network.backbone.embedding_channels=4",
+        "model.network.backbone.l_max=2",
+        "model.network.backbone.num_radial=8",
+        "model.network.backbone.radial_hidden=[8]",
+        "data.batch_size=2",
+        "data.n_train=4",
+    ],
+}
+FACTS = {
+    "elements": [6],
+    "atomic_energies": [-155.0],
+    "energy_scale": 1.0,
+    "cutoffs": {"intra": 4.0, "inter": 6.0},
+    "mean_neighbours": {"intra": 20.0, "inter": 20.0},
+    "basis": {"shells": {"6": [0, 0, 1, 1]}, "radii": {"6": 3.175}, "names": {"6": "C6.0-s2p2"}},
+}
+
+
+def compose(*overrides):
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_FOLDER)):
+        return hydra.compose("train", ["name=test", *overrides])
+
+
+def run_command(folder, *overrides):
+    command = [
+        sys.executable,
+        str(PROJECT_FOLDER / "train.py"),
+        f"hydra.run.dir={folder}",
+        "logger=csv",
+        "trainer.accelerator=cpu",
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+    return subprocess.run(
+        [*command, *overrides], capture_output=True, text=True, cwd=PROJECT_FOLDER, env=environment, timeout=300
+    )
+
+
+@pytest.mark.parametrize("size", ["small", "published"])
+@pytest.mark.parametrize("model", PHONON_MODELS + ELECTRON_MODELS)
+def test_every_model_composes_and_instantiates(model, size):
+    config = compose(f"model={model}", f"size={size}")
+    check_config(config, KNOWN_KEYS, SUPPLIED)
+    kind = "phonon" if model in PHONON_MODELS else "electron"
+    assert config.task._target_ == f"mlepi.training.{kind.capitalize()}Task"
+    assert (
+        config.data._target_
+        == {"phonon": "mlepi.training.ForcesDataModule", "electron": "mlepi.training.HamiltonianDataModule"}[kind]
+    )
+    plain = OmegaConf.to_container(config.model, resolve=False)
+    plain = OmegaConf.to_container(OmegaConf.create({**OmegaConf.to_container(config), "model": plain}), resolve=True)["model"]
+    network = instantiate(fill_facts(plain, FACTS), _convert_="all")
+    assert sum(parameter.numel() for parameter in network.parameters()) > 1000
+
+
+@pytest.mark.parametrize("group", ["optimizer", "task", "trainer", "callbacks", "logger", "experiment"])
+def test_every_choice_of_every_group_is_accepted(group):
+    for path in sorted((CONFIG_FOLDER / group).glob("[!_]*.yaml")):
+        model = "hedgenet_electron" if "electron" in path.stem else "hedgenet_phonon"
+        check_config(compose(f"model={model}", f"{group}={path.stem}"), KNOWN_KEYS, SUPPLIED)
+
+
+def test_phonon_training_leaves_a_checkpoint_that_reproduces_its_table(tmp_path):
+    config = compose("model=hedgenet_phonon", "logger=csv", "trainer.accelerator=cpu", "trainer.max_epochs=3", *TINY["phonon"])
+    metrics = train(config, tmp_path)
+    table = json.loads((tmp_path / "test_metrics.json").read_text())
+    assert table["metrics"] == pytest.approx(metrics)
+    for name in ("config.yaml", "csv/metrics.csv", "parity_forces.png", "parity_energy.png", "checkpoints/last.ckpt"):
+        assert (tmp_path / name).is_file()
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert {"commit", "versions", "seed", "config"} <= set(run)
+    predictor = mlepi.load_model(tmp_path / "checkpoints/best.ckpt", kind="phonon")
+    names = json.loads((PROJECT_FOLDER / "data/blg_openmx/splits/forces_81_09_10.json").read_text())["split"]["test"]
+    structures = {s.name: s for s in read_forces_dataset(PROJECT_FOLDER / "data/blg_openmx/forces.extxyz")}
+    calculator = predictor.calculator()
+    absolute, count = 0.0, 0
+    for name in names:
+        atoms = structures[name].atoms.copy()
+        atoms.calc = calculator
+        difference = atoms.get_forces() - structures[name].forces
+        absolute, count = absolute + abs(difference).sum(), count + difference.size
+    assert 1e3 * absolute / count == pytest.approx(metrics["forces_mae_mev_per_angstrom"], rel=1e-4)
+
+
+def test_electron_training_leaves_a_checkpoint_that_reproduces_its_table(tmp_path):
+    config = compose(
+        "model=hedgenet_electron", "logger=csv", "trainer.accelerator=cpu", "trainer.max_epochs=2", *TINY["electron"]
+    )
+    metrics = train(config, tmp_path)
+    for part in ("", "onsite_", "intra_", "inter_"):
+        raw, free = metrics[f"hamiltonian_{part}mae_mev"], metrics[f"hamiltonian_{part}gauge_free_mae_mev"]
+        assert raw > 0.0
+        assert free > 0.0
+    assert metrics["hamiltonian_gauge_free_mae_mev"] <= metrics["hamiltonian_mae_mev"]
+    predictor = mlepi.load_model(tmp_path / "checkpoints/best.ckpt", kind="electron")
+    assert predictor.overlap_table is not None
+    names = json.loads((PROJECT_FOLDER / "data/blg_openmx/splits/hamiltonian_622.json").read_text())["split"]["test"]
+    dataset = HamiltonianDataset(PROJECT_FOLDER / "data/blg_openmx/hamiltonians.h5")
+    absolute, count = 0.0, 0
+    for name in names:
+        label = dataset[name]
+        predicted = predictor.hamiltonian(label.atoms, dtype="float64")
+        keys = {
+            (*pair, *shift): e
+            for e, (pair, shift) in enumerate(
+                zip(predicted.edge_index.T.tolist(), predicted.edge_cell_shift.tolist(), strict=True)
+            )
+        }
+        order = [
+            keys[(*pair, *shift)] for pair, shift in zip(label.edge_index.T.tolist(), label.edge_cell_shift.tolist(), strict=True)
+        ]
+        difference = predicted.blocks[order] - label.hamiltonian_blocks
+        absolute, count = absolute + abs(difference).sum(), count + difference.size
+    assert 1e3 * float(absolute) / count == pytest.approx(metrics["hamiltonian_mae_mev"], rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["phonon", "electron"])
+def test_two_processes_train_the_same_weights_as_one(tmp_path, kind):
+    weights, tables = [], []
+    for name, trainer in (("one", "trainer=default"), ("two", "trainer=ddp_cpu")):
+        overrides = [f"model=hedgenet_{kind}", trainer, "dtype=float64", "trainer.max_epochs=3", *TINY[kind]]
+        result = run_command(tmp_path / name, *overrides)
+        assert result.returncode == 0, result.stderr
+        assert "UserWarning" not in result.stderr
+        content = torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)
+        weights.append(content["training_weights"])
+        tables.append(json.loads((tmp_path / name / "test_metrics.json").read_text())["metrics"])
+    for key, value in weights[0].items():
+        torch.testing.assert_close(weights[1][key], value, rtol=1e-6, atol=1e-8)
+    assert tables[1] == pytest.approx(tables[0], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (["+typo=1"], "error: typo: got an unknown key; expected a key of conf/train.yaml. Did you mean 'dtype'?"),
+        (
+            ["trainer.max_epoch=3"],
+            "error: trainer.max_epoch: got an unknown key; expected a key of trainer. Did you mean 'max_epochs'?",
+        ),
+        (["model=macee"], "error: model: got 'macee'; expected one of ['deeph_e3', 'deeph_e3_6layer', 'hedgenet_electron'"),
+        (["+data.batchsize=1"], "Did you mean 'batch_size'?"),
+        (["data.path=nowhere.extxyz"], "error: data.path: got 'nowhere.extxyz', which does not exist"),
+        (["data=blg_hamiltonians"], "error: data: got electron data; expected data for the phonon task of this model."),
+    ],
+)
+def test_errors_are_one_message(tmp_path, overrides, text):
+    result = run_command(tmp_path / "run", "model=mace", *overrides)
+    assert result.returncode == 1
+    assert text in result.stderr
+    assert "Traceback (most recent call last)" not in result.stderr
+
+
+def test_help_is_quick_to_import():
+    code = "import sys, mlepi.command_line; sys.exit(int('torch' in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT_FOLDER).returncode == 0
+
+
+def test_failing_wandb_does_not_stop_a_run(tmp_path, monkeypatch, caplog):
+    def fail(*arguments, **options):
+        raise RuntimeError("no service")
+
+    monkeypatch.setattr("wandb.init", fail)
+    config = compose("model=mace", "trainer.accelerator=cpu", "trainer.max_epochs=1", "test=false", *TINY["phonon"])
+    train(config, tmp_path)
+    assert caplog.text.count("wandb failed (RuntimeError: no service); the run continues, with CSV only") == 1
+    assert (tmp_path / "csv/metrics.csv").is_file()
+
+
+@pytest.mark.slow
+def test_wandb_offline_gets_curves_table_and_plots(tmp_path):
+    result = run_command(tmp_path, "model=mace", "logger=wandb", "trainer.max_epochs=1", *TINY["phonon"])
+    assert result.returncode == 0, result.stderr
+    assert "wandb failed" not in result.stderr + result.stdout
+    [run] = Path(tmp_path / "wandb").glob("offline-run-*")
+    media = {path.parent.name + path.suffix for path in (run / "files/media").rglob("*.*")}
+    assert any(name.endswith(".png") for name in media)
+    assert any(name.endswith(".json") for name in media)
