@@ -98,19 +98,33 @@ def fit_cone(
     half_gap = 0.5 * (conduction[inside] - valence[inside])
     if dispersion == "linear":
         # half_gap = ħv·k: the slope of the straight line through the window, whose offset absorbs a rounded tip
-        line = np.polyfit(k, half_gap, 1)
-        residual = half_gap - np.polyval(line, k)
+        design = np.stack([k, np.ones_like(k)], axis=1)
+        line = np.linalg.lstsq(design, half_gap)[0]
+        residual = half_gap - design @ line
         return ConeFit(float(line[0]) * EV_ANGSTROM_TO_METRE_PER_SECOND, 0.0, dirac_energy, float(np.sqrt(np.mean(residual**2))))
+
+    hbar_velocity, gamma_1, residual = _fit_hyperbola(k, half_gap)
+    rms = float(np.sqrt(np.mean(residual**2)))
+    return ConeFit(hbar_velocity * EV_ANGSTROM_TO_METRE_PER_SECOND, gamma_1, dirac_energy, rms)
+
+
+def _fit_hyperbola(k: NDArray[np.float64], half_gap: NDArray[np.float64]) -> tuple[float, float, NDArray[np.float64]]:
+    """Fit E = ½[√(γ₁² + 4ħ²v²k²) − γ₁] by least squares in E; start from E² + γ₁E = ħ²v²k², which is linear in γ₁ and v².
+
+    Returns:
+        ħv in eV·Å, γ₁ in eV, residuals (n_k,) in eV.
+    """
 
     def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         hbar_velocity, gamma_1 = np.abs(parameters)
         return 0.5 * (np.hypot(gamma_1, 2.0 * hbar_velocity * k) - gamma_1) - half_gap
 
-    guess = np.array([1.3 * max(half_gap[-1] / k[-1], 0.1), 0.35])
-    solution = scipy.optimize.least_squares(residuals, guess, method="lm", xtol=1e-12, ftol=1e-12, gtol=1e-12)
-    hbar_velocity, gamma_1 = np.abs(solution.x)
-    rms = float(np.sqrt(np.mean(solution.fun**2)))
-    return ConeFit(float(hbar_velocity) * EV_ANGSTROM_TO_METRE_PER_SECOND, float(gamma_1), dirac_energy, rms)
+    squared, gamma_1 = np.linalg.lstsq(np.stack([k**2, -half_gap], axis=1), half_gap**2)[0]
+    guess = [np.sqrt(max(squared, 0.1)), max(gamma_1, 0.05)]
+    # full_output keeps MINPACK quiet where the points are no hyperbola: v and γ₁ then run away together and the bootstrap shows it
+    solution = scipy.optimize.leastsq(residuals, guess, ftol=1e-12, xtol=1e-12, full_output=True)[0]
+    hbar_velocity, gamma_1 = np.abs(solution)
+    return float(hbar_velocity), float(gamma_1), residuals(solution)
 
 
 def window_slope(

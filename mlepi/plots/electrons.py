@@ -35,7 +35,7 @@ def plot_spectral_functions(record: ObservablesRecord) -> Figure:
     """Draw A(k, E) along M–K–Γ at equilibrium and at every temperature, with the peaks of the low bands, one colour scale."""
     with house_style():
         n_panels = 1 + len(record.temperatures)
-        n_columns = min(4, n_panels)
+        n_columns = n_panels if n_panels <= 4 else -(-n_panels // 2)
         n_rows = -(-n_panels // n_columns)
         figure = new_figure(0.55 * COLUMN * n_columns + 0.4, 0.75 * COLUMN * n_rows)
         grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
