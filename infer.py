@@ -15,7 +15,10 @@ def run(config: DictConfig, folder: Path) -> None:
     """Import the pipeline only when there is something to run, so that ``--help`` is quick."""
     from mlepi.pipeline import infer
 
-    infer(config, folder)
+    if infer(config, folder) is not None and config.report:
+        from mlepi.plots import write_report
+
+        print(f"report       {write_report(folder)}")
 
 
 if __name__ == "__main__":

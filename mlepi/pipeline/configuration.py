@@ -128,6 +128,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "phonon": _SOURCE,
     "electron": _SOURCE,
     "dtype": (lambda value: value in ("float32", "float64"), "float32 or float64"),
+    "report": (lambda value: isinstance(value, bool), "true or false"),
     "device": (lambda value: isinstance(value, str) and value.split(":")[0] in ("cpu", "cuda"), "cpu, cuda or cuda:N"),
 }
 """Key at the top of the config → whether a value is acceptable, and what is."""

@@ -80,8 +80,9 @@ class HamiltonianStage:
             )
         if smallest.min() < self.ghost_threshold:
             run.warnings.append(
-                f"hamiltonian: S is nearly singular (smallest eigenvalue {smallest.min():.1e} < {self.ghost_threshold:.0e}); small "
-                "errors of H then make ghost states, eigenvalues far from any physical band. Atoms may be too close for the basis."
+                f"hamiltonian: S is nearly singular (smallest eigenvalue {smallest.min():.1e} < {self.ghost_threshold:.0e}); "
+                "small errors of H then make ghost states, eigenvalues far from any physical band. Atoms may be too close "
+                "for the basis."
             )
         provenance = collect_provenance(run.config, self.inputs(run), run.seed)
         checksum = write_hamiltonian(run.store.folder / FILE_NAME, structure.atoms, hamiltonian, overlap, provenance)

@@ -15,7 +15,7 @@ from mlepi.pipeline.run import Run
 from mlepi.pipeline.runner import run_stages
 
 
-def infer(config: DictConfig, folder: Path) -> Run:
+def infer(config: DictConfig, folder: Path) -> Run | None:
     """Run the stages that the config asks for.
 
     Args:
@@ -23,7 +23,7 @@ def infer(config: DictConfig, folder: Path) -> Run:
         folder: run folder.
 
     Returns:
-        The run; ``run.read(stage)`` gives its records.
+        The run; ``run.read(stage)`` gives its records. None in all processes but the first.
 
     Raises:
         ConfigError: the config has mistakes.
@@ -40,4 +40,4 @@ def infer(config: DictConfig, folder: Path) -> Run:
         sys.exit(1)
     finally:
         processes.close()
-    return run
+    return run if processes.is_first else None

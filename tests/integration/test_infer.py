@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ase.io import write
 
-from mlepi.results import ResultsStore, read_hamiltonian
+from mlepi.results import ObservablesRecord, ResultsStore, read_hamiltonian
 
 ROOT = Path(__file__).parents[2]
 TOYS = ROOT / "tests" / "unit" / "pipeline"
@@ -24,6 +24,7 @@ TOY_RUN = [
     "supercell=[3,3,1]",
     "n_samples=3",
     "temperature=[0,300]",
+    "report=false",
 ]
 
 
@@ -111,6 +112,22 @@ def test_a_killed_run_continues_in_the_middle_of_the_samples(tmp_path):
     infer(tmp_path / "whole", *TOY_RUN)
     contents = {ResultsStore(tmp_path / name).content("observables") for name in ("run", "whole")}
     assert len(contents) == 1
+
+
+@pytest.mark.slow
+def test_real_observables_and_report(tmp_path):
+    overrides = [item for item in TOY_RUN if "stage.observables" not in item and item != "report=false"]
+    run = infer(tmp_path / "run", *overrides, "stage.observables.valence_electrons={6:1}", "stage.observables.dispersion=linear")
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    assert run.stdout.splitlines()[-1].startswith("report")
+    names = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+    assert {"phonons.png", "phonons.pdf", "bands.png", "spectral_function.png", "fermi_velocity.pdf"} <= names
+    assert (tmp_path / "run" / "report.html").stat().st_size > 1e5
+    record = ResultsStore(tmp_path / "run").read("observables", ObservablesRecord)
+    # v = (3/2) t d0 less the overlap's share: 8.7e5 m/s for the undisplaced honeycomb, and a little less at temperature
+    assert record.spectral.equilibrium_velocity == pytest.approx(8.7e5, rel=0.03)
+    assert 0.8 < record.spectral.ratios[1] < 1.0
 
 
 @pytest.mark.slow
