@@ -121,7 +121,7 @@ def _fit_hyperbola(k: NDArray[np.float64], half_gap: NDArray[np.float64]) -> tup
 
     squared, gamma_1 = np.linalg.lstsq(np.stack([k**2, -half_gap], axis=1), half_gap**2)[0]
     guess = [np.sqrt(max(squared, 0.1)), max(gamma_1, 0.05)]
-    # full_output keeps MINPACK quiet where the points are no hyperbola: v and γ₁ then run away together and the bootstrap shows it
+    # full_output keeps MINPACK quiet where the points are no hyperbola: v and γ₁ then run away, and the bootstrap shows it
     solution = scipy.optimize.leastsq(residuals, guess, ftol=1e-12, xtol=1e-12, full_output=True)[0]
     hbar_velocity, gamma_1 = np.abs(solution)
     return float(hbar_velocity), float(gamma_1), residuals(solution)
