@@ -128,7 +128,7 @@ class BestAndLast(ModelCheckpoint):
             if not (self.previous / name).is_file():
                 log.warning("%s is missing: the best checkpoint will be the best of the epochs to come", self.previous / name)
                 return
-            if rank_zero_only.rank == 0:
+            if getattr(rank_zero_only, "rank", 0) == 0:
                 folder.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.previous / name, folder / name)
             best = str(folder / name)

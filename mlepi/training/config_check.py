@@ -83,8 +83,8 @@ def _keywords(function: Any) -> set[str] | None:
     for ancestor in function.__mro__:
         if "__init__" not in vars(ancestor):
             continue
-        parameters = list(inspect.signature(ancestor.__init__).parameters.values())[1:]
-        names |= {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        arguments = list(inspect.signature(vars(ancestor)["__init__"]).parameters.values())[1:]
+        names |= {p.name for p in arguments if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        if not any(p.kind is p.VAR_KEYWORD for p in arguments):
             return names
     return None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlepi.graphs import fields
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.training.losses import ElectronLoss, Term, compute_block_errors
-from mlepi.training.metrics import ErrorSums, least_absolute_shift
+from mlepi.training.metrics import least_absolute_shift
 from mlepi.training.task import Task
 
 GAUGES = ("", "_gauge_free")
@@ -30,6 +30,10 @@ class ElectronTask(Task):
 
     kind: ClassVar[str] = "electron"
     num_loss_terms: ClassVar[int] = 1
+    quantities: ClassVar[tuple[str, ...]] = tuple(
+        part + gauge for part in ("", "_onsite", "_intra", "_inter") for gauge in GAUGES
+    )
+    orbital_mask: Tensor
 
     def __init__(self, *, basis: dict[str, Any], **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -37,10 +41,6 @@ class ElectronTask(Task):
         mask = torch.zeros(max(orbitals.elements) + 1, orbitals.max_orbitals, dtype=torch.bool)
         mask[list(orbitals.elements)] = torch.as_tensor(orbitals.mask(orbitals.elements))
         self.register_buffer("orbital_mask", mask, persistent=False)
-        names = [part + gauge for part in ("all", "onsite", *fields.RELATIONS) for gauge in GAUGES]
-        self.errors = nn.ModuleDict(
-            {subset: nn.ModuleDict({f"{name}_": ErrorSums() for name in names}) for subset in ("val_", "test_")}
-        )
 
     def build_loss(self, config: dict[str, Any]) -> ElectronLoss:
         """Return the loss of Hamiltonian blocks."""
@@ -54,18 +54,17 @@ class ElectronTask(Task):
             for gauge, chosen in zip(GAUGES, (errors, shifted), strict=True):
                 for part, difference in chosen.difference.items():
                     count = chosen.mask[part].sum()
-                    self.errors[subset][f"{part}{gauge}_"].update(difference, count)
-                    self.errors[subset][f"all{gauge}_"].update(difference, count)
+                    self.errors(subset, f"_{part}{gauge}").update(difference, count)
+                    self.errors(subset, gauge).update(difference, count)
         return self.loss(errors)
 
     def collect_metrics(self, subset: str) -> dict[str, Tensor]:
-        """Return the metrics of a subset over all processes and start afresh."""
-        metrics: dict[str, Tensor] = {}
-        for name, sums in self.errors[subset].items():
-            label = "hamiltonian_" + name.removeprefix("all").removeprefix("_").removesuffix("_")
-            metrics.update({f"{label.rstrip('_')}_{measure}_mev": value for measure, value in sums.compute().items()})
-            sums.reset()
-        return metrics
+        """Return the metrics of a subset over all processes."""
+        return {
+            f"hamiltonian{quantity}_{measure}_mev": value
+            for quantity in self.quantities
+            for measure, value in self.errors(subset, quantity).compute().items()
+        }
 
     def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:
         """Return label and prediction of one batch for a parity plot: Hamiltonian elements by block type."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,12 @@ def log_results(loggers: list[Logger], metrics: Mapping[str, float], figures: Ma
         metrics: name → value.
         figures: name → PNG file.
     """
+    rows = [[name, value] for name, value in metrics.items()]
     for logger in loggers:
         if isinstance(logger, OptionalWandbLogger):
-            rows = [[name, value] for name, value in metrics.items()]
-            logger.try_wandb(
-                lambda logger=logger, rows=rows: logger.log_table("test/table", columns=["metric", "value"], data=rows)
-            )
+            logger.try_wandb(partial(logger.log_table, "test/table", columns=["metric", "value"], data=rows))
             for name, path in figures.items():
-                logger.try_wandb(lambda logger=logger, name=name, path=path: logger.log_image(f"parity/{name}", [str(path)]))
+                logger.try_wandb(partial(logger.log_image, f"parity/{name}", [str(path)]))
 
 
 def finish(loggers: list[Logger]) -> None:

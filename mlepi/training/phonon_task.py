@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlepi.graphs import fields
 from mlepi.training.losses import PhononLoss, Term
-from mlepi.training.metrics import ErrorSums
 from mlepi.training.task import Task
 
 
@@ -21,12 +20,7 @@ class PhononTask(Task):
 
     kind: ClassVar[str] = "phonon"
     num_loss_terms: ClassVar[int] = 2
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.errors = nn.ModuleDict(
-            {subset: nn.ModuleDict({"energy": ErrorSums(), "forces": ErrorSums()}) for subset in ("val_", "test_")}
-        )
+    quantities: ClassVar[tuple[str, ...]] = ("energy", "forces")
 
     def build_loss(self, config: dict[str, Any]) -> PhononLoss:
         """Return the loss of energies and forces."""
@@ -40,17 +34,16 @@ class PhononTask(Task):
         energy_difference = (prediction["energy"].to(torch.float64) - graph[fields.ENERGY]) / atoms.ptr.diff()
         forces_difference = prediction["forces"] - atoms[fields.FORCES]
         if subset is not None:
-            self.errors[subset]["energy"].update(energy_difference)
-            self.errors[subset]["forces"].update(forces_difference)
+            self.errors(subset, "energy").update(energy_difference)
+            self.errors(subset, "forces").update(forces_difference)
         return self.loss(energy_difference.to(forces_difference.dtype), forces_difference)
 
     def collect_metrics(self, subset: str) -> dict[str, Tensor]:
-        """Return the metrics of a subset over all processes and start afresh."""
+        """Return the metrics of a subset over all processes."""
         metrics: dict[str, Tensor] = {}
         for quantity, unit in (("energy", "mev_per_atom"), ("forces", "mev_per_angstrom")):
-            sums = self.errors[subset][quantity]
-            metrics.update({f"{quantity}_{measure}_{unit}": value for measure, value in sums.compute().items()})
-            sums.reset()
+            values = self.errors(subset, quantity).compute()
+            metrics.update({f"{quantity}_{measure}_{unit}": value for measure, value in values.items()})
         return metrics
 
     def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:

@@ -87,7 +87,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
 
 def build_data(plain: Mapping[str, Any]) -> GraphDataModule:
     """Build the data module and all its graphs."""
-    kinds = {name: get_class(str(plain[name]["_target_"])).kind for name in ("task", "data")}
+    kinds = {name: str(vars(get_class(str(plain[name]["_target_"])))["kind"]) for name in ("task", "data")}
     if kinds["task"] != kinds["data"]:
         raise ConfigError(
             message(
@@ -114,8 +114,9 @@ def build_task(plain: Mapping[str, Any], data: GraphDataModule) -> Task:
     task: Task = build_part(
         "task", task_config, model=model, optimizer=plain["optimizer"], dtype=plain["dtype"], stamp=described, **extra
     )
-    if hasattr(task.model, "prepare"):
-        task.model.prepare(data.graphs["train"])
+    prepare = getattr(task.model, "prepare", None)
+    if callable(prepare):
+        prepare(data.graphs["train"])
     return task
 
 
@@ -163,7 +164,7 @@ def build_trainer(plain: Mapping[str, Any], loggers: list[Logger], monitor: str,
         "inference_mode": False,
         "enable_model_summary": False,
     }
-    return build_part("trainer", options, **fixed)  # type: ignore[no-any-return]
+    return build_part("trainer", options, **fixed)
 
 
 def run_trainer(
@@ -179,7 +180,7 @@ def run_trainer(
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(plain))), encoding="utf-8")
         (folder / "run.json").write_text(json.dumps(task.stamp["metadata"], indent=1) + "\n", encoding="utf-8")
     trainer.fit(task, datamodule=data, ckpt_path=resume)
-    best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    best = str(getattr(trainer.checkpoint_callback, "best_model_path", ""))
     if not best:
         raise ConfigError(
             message("task.monitor", repr(task.monitor), "a validation metric", suggest(task.monitor, trainer.callback_metrics))

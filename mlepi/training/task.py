@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from hydra.errors import InstantiationException
@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.training.ema import EMA, TRAINING_WEIGHTS
 from mlepi.training.losses import Term, global_loss
-from mlepi.training.metrics import LossSums
+from mlepi.training.metrics import ErrorSums, LossSums
 from mlepi.training.schedules import Schedule
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 """Values of the configuration key ``dtype``."""
+
+EVALUATED = ("val", "test")
+"""Subsets whose errors are measured."""
 
 
 def parse_dtype(name: str) -> torch.dtype:
@@ -66,6 +69,7 @@ class Task(LightningModule):
 
     kind: ClassVar[str]
     num_loss_terms: ClassVar[int]
+    quantities: ClassVar[tuple[str, ...]]
 
     def __init__(
         self,
@@ -84,9 +88,14 @@ class Task(LightningModule):
         with default_dtype(parse_dtype(dtype)):
             self.model: nn.Module = build_part("model", model)
         self.loss = self.build_loss(loss)
-        self.loss_sums = nn.ModuleDict({subset: LossSums(self.num_loss_terms) for subset in ("val_", "test_")})
+        self.loss_sums = nn.ModuleDict({subset: LossSums(self.num_loss_terms) for subset in EVALUATED})
+        self.error_sums = nn.ModuleDict({f"{subset}_{name}": ErrorSums() for subset in EVALUATED for name in self.quantities})
         self.schedule: Schedule | None = None
         self._schedule_state: dict[str, Any] | None = None
+
+    def errors(self, subset: str, quantity: str) -> ErrorSums:
+        """Return the error sums of one quantity in one subset."""
+        return cast(ErrorSums, self.error_sums[f"{subset}_{quantity}"])
 
     def build_loss(self, config: dict[str, Any]) -> Any:
         """Return the loss of this task."""
@@ -97,7 +106,7 @@ class Task(LightningModule):
         raise NotImplementedError
 
     def collect_metrics(self, subset: str) -> dict[str, Tensor]:
-        """Return the metrics of a subset over all processes and start afresh."""
+        """Return the metrics of a subset over all processes."""
         raise NotImplementedError
 
     def training_step(self, graph: Any, batch_index: int) -> Tensor:
@@ -121,27 +130,29 @@ class Task(LightningModule):
 
     def validation_step(self, graph: Any, batch_index: int) -> None:
         """Add a batch to the validation metrics."""
-        self._evaluate(graph, "val_")
+        self._evaluate(graph, "val")
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""
-        self._log_subset("val_")
+        self._log_subset("val")
 
     def test_step(self, graph: Any, batch_index: int) -> None:
         """Add a batch to the test metrics."""
-        self._evaluate(graph, "test_")
+        self._evaluate(graph, "test")
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""
-        self._log_subset("test_")
+        self._log_subset("test")
 
     def _evaluate(self, graph: Any, subset: str) -> None:
-        self.loss_sums[subset].update(self.compute_terms(graph, subset))
+        cast(LossSums, self.loss_sums[subset]).update(self.compute_terms(graph, subset))
 
     def _log_subset(self, subset: str) -> None:
-        metrics = {"loss": self.loss_sums[subset].compute(), **self.collect_metrics(subset)}
-        self.loss_sums[subset].reset()
-        self.log_dict({f"{subset[:-1]}/{name}": value.to(torch.float32) for name, value in metrics.items()}, sync_dist=True)
+        sums = cast(LossSums, self.loss_sums[subset])
+        metrics = {"loss": sums.compute(), **self.collect_metrics(subset)}
+        for part in (sums, *(self.errors(subset, quantity) for quantity in self.quantities)):
+            part.reset()
+        self.log_dict({f"{subset}/{name}": value.to(torch.float32) for name, value in metrics.items()}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Build optimizer and schedule; the schedule is advanced and stored here, see ``on_train_epoch_end``."""
