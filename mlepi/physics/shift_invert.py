@@ -97,8 +97,8 @@ def count_states_below(hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], ene
     """
     matrix = hamiltonian_k - energy * overlap_k
     if not np.any(np.imag(matrix)):
-        matrix = np.real(matrix)
-    matrix = np.asfortranarray(matrix)
+        matrix = np.ascontiguousarray(np.real(matrix))
+    matrix = matrix.T  # column-major without a copy; the complex conjugate has the same inertia
     name = "hetrf" if np.iscomplexobj(matrix) else "sytrf"
     factorise, size = scipy.linalg.get_lapack_funcs((name, name + "_lwork"), (matrix,))
     factors, pivots, _ = factorise(matrix, lwork=int(np.real(size(len(matrix), lower=1)[0])), lower=1, overwrite_a=1)
@@ -122,12 +122,12 @@ def _start_block(start: NDArray[Any] | None, n: int, dtype: np.dtype[Any]) -> ND
 
 def _factorise(hamiltonian: NDArray[Any], overlap: NDArray[Any], shift: float) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
     """Return x ↦ (H − σS)⁻¹ x from an LU factorisation, or None when the matrix is exactly singular."""
-    matrix = np.asfortranarray(hamiltonian - shift * overlap)
+    matrix = np.ascontiguousarray(hamiltonian - shift * overlap).T  # column-major without a copy; solved with trans=1
     getrf, getrs = scipy.linalg.get_lapack_funcs(("getrf", "getrs"), (matrix,))
     factors, pivots, status = getrf(matrix, overwrite_a=True)
     if status != 0:
         return None
-    return lambda right: getrs(factors, pivots, right)[0]
+    return lambda right: getrs(factors, pivots, right, trans=1)[0]
 
 
 def _block_lanczos(
