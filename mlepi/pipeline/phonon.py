@@ -20,7 +20,7 @@ class PhononStage:
     Args:
         displacement: Å.
         symmetrize: impose the space group and the acoustic sum rule.
-        path: special points of the bands; None takes the lattice's standard path.
+        path: special points of the bands; None takes "GMKG" for a hexagonal layer and the lattice's standard path otherwise.
         n_points: q-points of the bands.
         in_plane: keep q_z = 0.
         dos_mesh: q-points of the density of states.
@@ -37,7 +37,7 @@ class PhononStage:
         *,
         displacement: float = 0.01,
         symmetrize: bool = True,
-        path: str | None = "GMKG",
+        path: str | None = None,
         n_points: int = 151,
         in_plane: bool = True,
         dos_mesh: Sequence[int] = (48, 48, 1),

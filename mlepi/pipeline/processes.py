@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch.distributed
@@ -12,6 +13,9 @@ import torch.distributed
 from mlepi.errors import MlepiError
 
 Result = TypeVar("Result")
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for each other: the first one may relax a structure or write a long record meanwhile."""
 
 
 class Processes:
@@ -87,7 +91,7 @@ def launch_processes(devices: int, num_nodes: int) -> Processes:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         num_nodes = started // devices
     # gloo everywhere: only small Python objects are exchanged, never tensors of a device
-    strategy = DDPStrategy(process_group_backend="gloo")
+    strategy = DDPStrategy(process_group_backend="gloo", timeout=PATIENCE)
     fabric = Fabric(accelerator="cpu", devices=devices, num_nodes=num_nodes, strategy=strategy)
     fabric.launch()
     return Processes(fabric.global_rank, fabric.world_size, fabric.local_rank)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
+from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.pipeline.sources import load_structure
@@ -31,6 +32,7 @@ class StructureStage:
         relax: "none", "positions", or "positions_and_cell" for the in-plane cell as well (z must be the stacking direction).
         max_force: eV/Å (and eV per unit strain), at which a relaxation is done.
         max_steps: of the relaxation.
+        note: why this structure, for the record and the report.
     """
 
     name: ClassVar[str] = "structure"
@@ -44,16 +46,18 @@ class StructureStage:
         relax: Literal["none", "positions", "positions_and_cell"] = "none",
         max_force: float = 1e-3,
         max_steps: int = 500,
+        note: str = "",
     ) -> None:
         if relax not in RELAXATIONS:
             raise ConfigError(message("stage.structure.relax", repr(relax), f"one of {list(RELAXATIONS)}", "Choose one of them."))
         self.relax = relax
         self.max_force = max_force
         self.max_steps = max_steps
+        self.note = note
 
     def inputs(self, run: Run) -> Mapping[str, Any]:
         """Return the structure's source and, for a relaxation, its settings and the network."""
-        inputs: dict[str, Any] = {"structure": run.structure.fingerprint(), "relax": self.relax}
+        inputs: dict[str, Any] = {"structure": run.structure.fingerprint(), "relax": self.relax, "note": self.note}
         if self.relax != "none":
             inputs |= {"max_force": self.max_force, "max_steps": self.max_steps, "phonon": run.phonon.fingerprint()}
         return inputs
@@ -67,7 +71,7 @@ class StructureStage:
         atoms = load_structure(run.structure)
         source = run.structure.describe()
         if self.relax == "none":
-            return StructureRecord(atoms, source)
+            return StructureRecord(atoms, source, spacings=measure_spacings(atoms), note=self.note)
         n_steps = relax_structure(
             atoms,
             run.calculator,
@@ -77,13 +81,41 @@ class StructureStage:
         )
         energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
         atoms.calc = None
-        return StructureRecord(atoms, source, self.relax, n_steps, energy, float(np.linalg.norm(forces, axis=1).max()))
+        max_force = float(np.linalg.norm(forces, axis=1).max())
+        return StructureRecord(
+            atoms, source, self.relax, n_steps, energy, max_force, spacings=measure_spacings(atoms), note=self.note
+        )
 
     def summarize(self, record: StructureRecord) -> str:
         """Say in a few words what was found."""
-        n_layers = len(set(record.atoms.arrays["layer"].tolist()))
-        text = f"{record.atoms.get_chemical_formula()}, {n_layers} layer{'s' * (n_layers > 1)}, relaxed: {record.relaxation}"
-        return text if record.max_force is None else f"{text}, {record.n_steps} steps, {record.max_force:.1e} eV/Å"
+        n_layers = len(record.spacings) + 1
+        spacings = f" {'/'.join(f'{s:.3f}' for s in record.spacings)} Å apart" if n_layers > 1 else ""
+        relaxed = f"relaxed: {record.relaxation}"
+        if record.max_force is not None:
+            relaxed += f", {record.n_steps} steps, {record.max_force:.1e} eV/Å"
+        note = f" ({record.note})" if record.note else ""
+        return f"{record.atoms.get_chemical_formula()}, {n_layers} layer{'s' * (n_layers > 1)}{spacings}, {relaxed}{note}"
+
+
+def measure_spacings(atoms: Atoms) -> NDArray[np.float64]:
+    """Measure the distances between the mean planes of neighbouring layers.
+
+    Args:
+        atoms: Å, with the layer of each atom, numbered from bottom to top along c.
+
+    Returns:
+        (n_layers − 1,), Å, along the normal of the plane of a and b.
+    """
+    normal = np.cross(atoms.cell[0], atoms.cell[1])
+    period = float(atoms.cell[2] @ normal / np.linalg.norm(normal))
+    heights = atoms.positions @ normal / np.linalg.norm(normal)
+    layer = atoms.arrays["layer"]
+    planes = []
+    for number in range(int(layer.max()) + 1):
+        own = heights[layer == number]
+        # atoms of one layer may be stored in different periods of c
+        planes.append(own[0] + np.mean(own - own[0] - period * np.rint((own - own[0]) / period)))
+    return np.mod(np.diff(planes), period)
 
 
 def relax_structure(atoms: Atoms, calculator: Calculator, *, in_plane_cell: bool, max_force: float, max_steps: int) -> int:

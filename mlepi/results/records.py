@@ -23,6 +23,8 @@ class StructureRecord:
         n_steps: relaxation steps taken.
         energy: eV, of the phonon network; None when it was not asked.
         max_force: eV/Å, largest force on an atom in the result; None likewise.
+        spacings: (n_layers − 1,), distance between the mean planes of neighbouring layers, from bottom to top.
+        note: why this structure was chosen, in the words of the config.
     """
 
     atoms: Atoms
@@ -31,6 +33,8 @@ class StructureRecord:
     n_steps: int = 0
     energy: float | None = field(default=None, metadata=unit("eV"))
     max_force: float | None = field(default=None, metadata=unit("eV/Å"))
+    spacings: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), metadata=unit("Å"))
+    note: str = ""
 
 
 @dataclass(frozen=True)
