@@ -28,8 +28,8 @@ $(VENV)/installed-run: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 demo: $(VENV)/installed-run
-	$(BIN)/python infer.py experiment=demo hydra.run.dir=$(DEMO_OUTPUT)
-	@echo "Plots, records and report: $(abspath $(DEMO_OUTPUT))"
+	$(BIN)/python infer.py experiment=demo folder=$(DEMO_OUTPUT)
+	@echo "Figures, records and report.html: $(abspath $(DEMO_OUTPUT))"
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
