@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from mlepi.checkpoint import stamp
 from mlepi.errors import ConfigError, message
 from mlepi.training.callbacks import BestAndLast, EpochLines, TimeLimit, parse_duration
-from mlepi.training.config_check import check_config, suggest
+from mlepi.training.config_check import check_config
 from mlepi.training.data_modules import PROJECT_FOLDER, GraphDataModule, find_file
 from mlepi.training.facts import complete_model
 from mlepi.training.loggers import build_loggers, finish, log_results
@@ -182,9 +182,7 @@ def run_trainer(
     trainer.fit(task, datamodule=data, ckpt_path=resume)
     best = str(getattr(trainer.checkpoint_callback, "best_model_path", ""))
     if not best:
-        raise ConfigError(
-            message("task.monitor", repr(task.monitor), "a validation metric", suggest(task.monitor, trainer.callback_metrics))
-        )
+        raise ConfigError(message("trainer", "no validated epoch", "at least one", "Raise max_epochs and limit_val_batches."))
     if not plain["test"]:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         finish(loggers)

@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, MlepiError, message
+from mlepi.training.config_check import suggest
 from mlepi.training.ema import EMA, TRAINING_WEIGHTS
 from mlepi.training.losses import Term, global_loss
 from mlepi.training.metrics import ErrorSums, LossSums
@@ -152,7 +153,10 @@ class Task(LightningModule):
         metrics = {"loss": sums.compute(), **self.collect_metrics(subset)}
         for part in (sums, *(self.errors(subset, quantity) for quantity in self.quantities)):
             part.reset()
-        self.log_dict({f"{subset}/{name}": value.to(torch.float32) for name, value in metrics.items()}, sync_dist=True)
+        named = {f"{subset}/{name}": value.to(torch.float32) for name, value in metrics.items()}
+        if subset == "val" and self.monitor not in named:
+            raise ConfigError(message("task.monitor", repr(self.monitor), "a validation metric", suggest(self.monitor, named)))
+        self.log_dict(named, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Build optimizer and schedule; the schedule is advanced and stored here, see ``on_train_epoch_end``."""
