@@ -91,7 +91,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     for name in STAGES:
         problems += _check_target(f"stage.{name}", stage.get(name), required=True)
     for name in ("structure", "phonon", "electron"):
-        problems += _check_source(name, plain.get(name), needed=name in _needed_sources(stage))
+        problems += _check_source(name, plain.get(name), needed=name in needed_sources(stage))
     if problems:
         raise ConfigError("\n".join(problems))
     return plain
@@ -154,7 +154,12 @@ def _check_stage_names(names: Any) -> list[str]:
     ]
 
 
-def _needed_sources(stage: Mapping[str, Any]) -> set[str]:
+def needed_sources(stage: Mapping[str, Any]) -> set[str]:
+    """Return which of "structure", "phonon" and "electron" the chosen stages cannot do without.
+
+    Args:
+        stage: the node ``stage`` of the config, as plain data.
+    """
     names = [name for name in stage.get("run") or [] if isinstance(name, str)]
     needed = {NETWORK_OF_STAGE[name] for name in names if name in NETWORK_OF_STAGE}
     if "structure" in names:

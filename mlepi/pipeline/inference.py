@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mlepi.errors import MlepiError
-from mlepi.pipeline.configuration import build_run, check_config
+from mlepi.pipeline.configuration import build_run, check_config, needed_sources
 from mlepi.pipeline.processes import launch_processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.run import Run
@@ -33,6 +33,7 @@ def infer(config: DictConfig, folder: Path) -> Run | None:
     processes = launch_processes(plain["trainer"]["devices"], plain["trainer"]["num_nodes"])
     try:
         run = build_run(config, folder, processes.local_rank)
+        processes.on_first(lambda: _load_networks(run, needed_sources(plain["stage"])))
         run_stages(run, plain["stage"]["run"], processes, ProgressReport(quiet=not processes.is_first))
     except MlepiError:
         if processes.is_first:
@@ -41,3 +42,11 @@ def infer(config: DictConfig, folder: Path) -> Run | None:
     finally:
         processes.close()
     return run if processes.is_first else None
+
+
+def _load_networks(run: Run, needed: set[str]) -> None:
+    """Load what the stages will need, so that an unusable checkpoint stops the run before its first stage."""
+    if "phonon" in needed:
+        _ = run.calculator
+    if "electron" in needed:
+        _ = run.electron_model

@@ -90,6 +90,14 @@ def test_mistakes_end_with_one_text_and_status_1(tmp_path, overrides, expected):
         assert "Traceback (most recent call last)" in (tmp_path / "run" / "traceback.txt").read_text()
 
 
+def test_unusable_checkpoint_stops_before_the_first_stage(tmp_path):
+    (tmp_path / "garbage.ckpt").write_bytes(b"no checkpoint")
+    run = infer(tmp_path / "run", *TOY_RUN, "electron=garbage.ckpt")
+    assert run.returncode == 1
+    assert "garbage.ckpt: got a file that cannot be read" in run.stderr
+    assert run.stdout == ""
+
+
 def test_corrupt_records_end_with_one_text(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
