@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from mlepi.graphs.block_matrix import BlockMatrix
     from mlepi.pipeline.run import Run
 
-LOST_WEIGHT = 0.25
-"""Warn when more than this share of a low band lies outside the energy window."""
-
 
 class ObservablesStage:
     """Bands, density of states, spectral functions and Fermi velocity; see ``conf/stage/settings/observables.yaml``.
@@ -163,18 +160,13 @@ class ObservablesStage:
         averaged = estimate_velocities(
             sorted_energies(np.stack(collected.sorted_levels)), n_samples, distances[fitted], folded[fitted], self.fit
         )
-        if collected.captured.min() < 1.0 - LOST_WEIGHT:
-            run.warnings.append(
-                f"observables: only {100 * collected.captured.min():.0f} % of a low band lies within ±{self.energy_window} eV of "
-                "the Dirac energy; widen stage.observables.energy_window."
-            )
         at_rest = np.stack(
             [
                 compute_spectral_function(self.energies, levels, np.ones(len(levels)), self.line_width, self.line_shape)
                 for levels in cone.eigenvalues - cone.dirac_energy
             ]
         )
-        return ObservablesRecord(
+        record = ObservablesRecord(
             **self._equilibrium(run),
             dirac_energy=cone.dirac_energy,
             temperatures=np.array(run.temperatures),
@@ -188,12 +180,15 @@ class ObservablesStage:
             equilibrium_spectral_function=at_rest,
             spectral_functions=collected.total / n_samples,
             captured_weights=collected.captured,
+            miscounted_shares=collected.miscounted / (n_samples * len(fitted)),
             velocity_window=self.fit.window,
             dispersion=self.fit.dispersion,
             n_resamples=self.fit.n_resamples,
             spectral=spectral,
             sorted_average=averaged,
         )
+        run.warnings += [f"{self.name}: {text}" for text in record.doubts()]
+        return record
 
     def summarize(self, record: ObservablesRecord) -> str:
         """Say in a few words what was found."""
@@ -245,6 +240,7 @@ class _Samples:
         self.stage, self.cone, self.temperatures = stage, cone, list(temperatures)
         self.total = np.zeros((len(temperatures), len(distances), len(stage.energies)))
         self.captured = np.ones(len(temperatures))
+        self.miscounted = np.zeros(len(temperatures))
         self.spectra: list[NDArray[np.float32]] = []
         self.sorted_levels: list[NDArray[np.float64]] = []
         self._counts: dict[int, int] = {}
@@ -273,5 +269,7 @@ class _Samples:
                 stage.energies, levels, weights[:2], stage.peak_width, stage.line_shape
             )
             middle, cones = cone.n_occupied * cone.atom_map.n_cells, cone.n_cones
-            pair = sorted_levels(levels, int(arrays["first"][number]), range(middle - cones, middle + cones))
+            first = int(arrays["first"][number])
+            self.miscounted[column] += first + np.count_nonzero(levels < 0.0) != middle
+            pair = sorted_levels(levels, first, range(middle - cones, middle + cones))
             self.sorted_levels[row][column, position[0]] = pair[:cones].mean(), pair[cones:].mean()

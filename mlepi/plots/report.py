@@ -154,9 +154,7 @@ def list_warnings(records: dict[str, Any]) -> list[str]:
     if observables is not None:
         if observables.n_samples < FEW_SAMPLES:
             texts.append(f"Only {observables.n_samples} samples per temperature: the error bars are themselves uncertain.")
-        if observables.captured_weights.min() < 0.75:
-            lost = 100 * (1 - observables.captured_weights.min())
-            texts.append(f"Up to {lost:.0f} % of the weight of a low band lies outside the energy window of A(k, E).")
+        texts += [f"Observables: {text}" for text in observables.doubts()]
     return texts
 
 

@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 
 from mlepi.results.hdf5 import unit
 
+LOST_WEIGHT = 0.25
+"""More weight of a low band than this outside the energy window is told."""
+
+MISCOUNTED_SHARE = 0.1
+"""A larger share of points with a wrong number of states below the Dirac energy is told."""
+
 
 @dataclass(frozen=True)
 class VelocityRecord:
@@ -89,6 +95,8 @@ class ObservablesRecord:
         equilibrium_spectral_function: (n_points, n_energies), per spin.
         spectral_functions: (n_temperatures, n_points, n_energies), averaged over the samples.
         captured_weights: (n_temperatures,), smallest share of a low band at a fitted point that lies in the energy window.
+        miscounted_shares: (n_temperatures,), share of the fitted points and samples at which the states below the Dirac energy
+            are not as many as the electron pairs: ghost states or rigid shifts, which upset ``sorted_average`` only.
         velocity_window: smallest and largest |k − K| of the fits.
         dispersion: "hyperbola" or "linear".
         n_resamples: of the bootstrap.
@@ -120,8 +128,24 @@ class ObservablesRecord:
     equilibrium_spectral_function: NDArray[np.float64] = field(metadata=unit("1/eV"))
     spectral_functions: NDArray[np.float64] = field(metadata=unit("1/eV"))
     captured_weights: NDArray[np.float64] = field(metadata=unit("1"))
+    miscounted_shares: NDArray[np.float64] = field(metadata=unit("1"))
     velocity_window: tuple[float, ...] = field(metadata=unit("1/Å"))
     dispersion: str = field(metadata=unit("1"))
     n_resamples: int = field(metadata=unit("1"))
     spectral: VelocityRecord
     sorted_average: VelocityRecord
+
+    def doubts(self) -> list[str]:
+        """Say in words what makes these numbers doubtful; empty when nothing does."""
+        texts = []
+        if self.captured_weights.min() < 1.0 - LOST_WEIGHT:
+            texts.append(
+                f"only {100 * self.captured_weights.min():.0f} % of a low band lies within {self.energies[-1]:.2f} eV of the "
+                "Dirac energy; widen stage.observables.energy_window."
+            )
+        if self.miscounted_shares.max() > MISCOUNTED_SHARE:
+            texts.append(
+                f"at {100 * self.miscounted_shares.max():.0f} % of the points the states below the Dirac energy are not as many "
+                "as the electron pairs (ghost states of H and S, or rigid shifts); do not trust the sorted average."
+            )
+        return texts

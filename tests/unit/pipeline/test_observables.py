@@ -99,6 +99,7 @@ def test_undisplaced_samples_return_the_equilibrium(tmp_path):
     assert record.fermi_energy == pytest.approx(0.2, abs=1e-3)
     assert np.trapezoid(record.dos, record.dos_energies) == pytest.approx(4.0, abs=1e-6)
     assert record.band_labels == ("Γ", "K", "M", "Γ")
+    np.testing.assert_array_equal(record.miscounted_shares, 0.0)
     assert run.warnings == []
     assert "at 300 K (spectral peak; sorted average" in ObservablesStage(**SETTINGS).summarize(record)
     with h5py.File(tmp_path / "record.h5", "w") as file:
@@ -149,6 +150,20 @@ def test_lost_weight_is_told():
     record = compute(run, dos_mesh=[2, 2, 1])
     assert record.captured_weights.min() < 0.75
     assert any("of a low band lies within" in text for text in run.warnings)
+
+
+def test_miscounted_states_are_told():
+    run = ToyRun(amplitude=0.0, temperatures=(0.0,))
+    stage = ObservablesStage(**{**SETTINGS, "dos_mesh": [2, 2, 1]})
+    stage.begin(run)
+    h, s = matrices(run.displaced(SampleKey(0, 0.0)))
+    shifted = BlockMatrix(h.numbers, BASIS, h.edge_index, h.edge_cell_shift, h.blocks + 0.3 * s.blocks)
+    arrays = stage.evaluate(SampleKey(0, 0.0), shifted, s)
+    record = stage.finish(run, iter([(SampleKey(n, 0.0), arrays) for n in range(2)]))
+    assert record.miscounted_shares[0] > 0.3
+    assert any("do not trust the sorted average" in text for text in run.warnings)
+    # a rigid shift of H moves every peak and no velocity
+    np.testing.assert_allclose(record.spectral.ratios, 1.0, atol=0.02)
 
 
 def test_estimators_recover_a_known_distribution():

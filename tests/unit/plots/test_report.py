@@ -104,6 +104,7 @@ def all_records():
             equilibrium_spectral_function=lines,
             spectral_functions=np.stack([lines] * 3),
             captured_weights=np.array([0.99, 0.98, 0.97]),
+            miscounted_shares=np.zeros(3),
             velocity_window=(0.04, 0.1),
             dispersion="hyperbola",
             n_resamples=200,
@@ -164,9 +165,21 @@ def test_every_doubt_is_told():
     records["phonon"] = replace(records["phonon"], lowest_frequency=-0.3)
     records["sampling"] = replace(records["sampling"], n_soft_modes=2, imaginary="freeze")
     records["hamiltonian"] = replace(records["hamiltonian"], smallest_overlap_eigenvalues=np.array([3e-5]))
-    records["observables"] = replace(records["observables"], n_samples=4, captured_weights=np.array([0.9, 0.9, 0.6]))
+    records["observables"] = replace(
+        records["observables"],
+        n_samples=4,
+        captured_weights=np.array([0.9, 0.9, 0.6]),
+        miscounted_shares=np.array([0.0, 0.2, 0.1]),
+    )
     texts = " ".join(list_warnings(records))
-    for expected in ("-10.0 cm⁻¹ (imaginary)", "imaginary=freeze", "3.0e-05", "Only 4 samples", "Up to 40 %"):
+    for expected in (
+        "-10.0 cm⁻¹ (imaginary)",
+        "imaginary=freeze",
+        "3.0e-05",
+        "Only 4 samples",
+        "only 60 % of a low band",
+        "at 20 % of the points",
+    ):
         assert expected in texts
 
 
