@@ -86,7 +86,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
         for key, value in trainer.items()
         if key in ("devices", "num_nodes") and not _is_integer(value, 1)
     ]
-    problems += _unknown("stage", stage, ("run", *STAGES))
+    problems += _unknown("stage", stage, ("run", "folder", *STAGES))
     problems += _check_stage_names(stage.get("run"))
     for name in STAGES:
         problems += _check_target(f"stage.{name}", stage.get(name), required=True)

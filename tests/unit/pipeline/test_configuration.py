@@ -34,6 +34,15 @@ def test_stage_is_chosen_by_name(choice, names):
     assert check_config(compose_infer(f"stage={choice}"))["stage"]["run"] == names
 
 
+def test_a_single_hamiltonian_has_a_folder_of_its_own():
+    assert [compose_infer(f"stage={name}").folder for name in ("all", "phonon", "hamiltonian")] == [
+        "outputs/infer",
+        "outputs/infer",
+        "outputs/hamiltonian",
+    ]
+    assert compose_infer("folder=here").folder == "here"
+
+
 def test_structure_may_be_a_file(tmp_path):
     path = tmp_path / "POSCAR"
     path.write_text("x")
