@@ -27,8 +27,9 @@ $(VENV)/installed-run: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
+# Two processes share the samples, so each takes one thread.
 demo: $(VENV)/installed-run
-	$(BIN)/python infer.py experiment=demo folder=$(DEMO_OUTPUT)
+	OMP_NUM_THREADS=1 $(BIN)/python infer.py experiment=demo folder=$(DEMO_OUTPUT)
 	@echo "Figures, records and report.html: $(abspath $(DEMO_OUTPUT))"
 
 test: lint
