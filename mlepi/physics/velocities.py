@@ -65,6 +65,7 @@ def fit_cone(
     conduction: NDArray[np.float64],
     window: tuple[float, float],
     dispersion: str = "hyperbola",
+    split_off: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> ConeFit:
     """Fit v, γ₁ and E₀ to the low bands inside a window of |k − K|.
 
@@ -74,6 +75,8 @@ def fit_cone(
         conduction: (n_k,) eV.
         window: smallest and largest |k − K| used, Å⁻¹.
         dispersion: "hyperbola" (bilayer) or "linear" (monolayer).
+        split_off: (n_k,) energies of the split-off valence and conduction band of a bilayer, ±½[√(γ₁² + 4ħ²v²k²) + γ₁], eV. With
+            them γ₁ is pinned; without, v and γ₁ of the low bands alone are strongly correlated. Ignored by "linear".
 
     Returns:
         The fit.
@@ -103,23 +106,30 @@ def fit_cone(
         residual = half_gap - design @ line
         return ConeFit(float(line[0]) * EV_ANGSTROM_TO_METRE_PER_SECOND, 0.0, dirac_energy, float(np.sqrt(np.mean(residual**2))))
 
-    hbar_velocity, gamma_1, residual = _fit_hyperbola(k, half_gap)
+    outer = None if split_off is None else 0.5 * (split_off[1] - split_off[0])[inside]
+    hbar_velocity, gamma_1, residual = _fit_hyperbola(k, half_gap, outer)
     rms = float(np.sqrt(np.mean(residual**2)))
     return ConeFit(hbar_velocity * EV_ANGSTROM_TO_METRE_PER_SECOND, gamma_1, dirac_energy, rms)
 
 
-def _fit_hyperbola(k: NDArray[np.float64], half_gap: NDArray[np.float64]) -> tuple[float, float, NDArray[np.float64]]:
-    """Fit E = ½[√(γ₁² + 4ħ²v²k²) − γ₁] by least squares in E; start from E² + γ₁E = ħ²v²k², which is linear in γ₁ and v².
+def _fit_hyperbola(
+    k: NDArray[np.float64], half_gap: NDArray[np.float64], outer: NDArray[np.float64] | None
+) -> tuple[float, float, NDArray[np.float64]]:
+    """Fit E = ½[√(γ₁² + 4ħ²v²k²) ∓ γ₁] by least squares in E; start from E² ± γ₁E = ħ²v²k², which is linear in γ₁ and v².
 
     Returns:
-        ħv in eV·Å, γ₁ in eV, residuals (n_k,) in eV.
+        ħv in eV·Å, γ₁ in eV, residuals in eV, (n_k,) or, with the split-off bands, (2 n_k,).
     """
 
     def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         hbar_velocity, gamma_1 = np.abs(parameters)
-        return 0.5 * (np.hypot(gamma_1, 2.0 * hbar_velocity * k) - gamma_1) - half_gap
+        return 0.5 * (np.hypot(gamma_1, 2.0 * hbar_velocity * k) + signs * gamma_1) - energies
 
-    squared, gamma_1 = np.linalg.lstsq(np.stack([k**2, -half_gap], axis=1), half_gap**2)[0]
+    signs = np.full_like(k, -1.0)
+    energies = half_gap
+    if outer is not None:
+        signs, energies, k = np.concatenate([signs, -signs]), np.concatenate([half_gap, outer]), np.tile(k, 2)
+    squared, gamma_1 = np.linalg.lstsq(np.stack([k**2, signs * energies], axis=1), energies**2)[0]
     guess = [np.sqrt(max(squared, 0.1)), max(gamma_1, 0.05)]
     # full_output keeps MINPACK quiet where the points are no hyperbola: v and γ₁ then run away, and the bootstrap shows it
     solution = scipy.optimize.leastsq(residuals, guess, ftol=1e-12, xtol=1e-12, full_output=True)[0]

@@ -43,7 +43,8 @@ class Cone:
         solved: (n_solved, 3) fractional k-points of the supercell that serve them.
         index: (n_points,) int, which of them serves each point.
         reversed_: (n_points,) bool, True where it serves −k.
-        states: (n_points, n_orbitals, 2), equilibrium valence and conduction states.
+        states: (n_points, n_orbitals, n_bands), equilibrium states of the bands followed: the low pair, and the next pair on
+            either side where there is one.
         overlaps: (n_points, n_orbitals, n_orbitals), equilibrium overlap.
         eigenvalues: (n_points, n_bands) eV, equilibrium.
     """
@@ -95,6 +96,7 @@ def build_cone(
     overlaps = np.array([patterns[1].dense(overlap.blocks, k) for k in kpoints])
     matrices = np.array([patterns[0].dense(hamiltonian.blocks, k) for k in kpoints])
     eigenvalues, vectors = solve_bands(matrices, overlaps, vectors=True)
+    n_pairs = min(2, n_occupied, eigenvalues.shape[1] - n_occupied)
     at_corner = solve_point(patterns, hamiltonian, overlap, points["K"])
     return Cone(
         atom_map=atom_map,
@@ -108,7 +110,7 @@ def build_cone(
         solved=solved,
         index=index,
         reversed_=reversed_,
-        states=vectors[:, :, n_occupied - 1 : n_occupied + 1],
+        states=vectors[:, :, n_occupied - n_pairs : n_occupied + n_pairs],
         overlaps=overlaps,
         eigenvalues=eigenvalues,
     )
@@ -125,8 +127,8 @@ def unfold_sample(cone: Cone, hamiltonian: BlockMatrix, overlap: BlockMatrix, wi
 
     Returns:
         ``levels`` (n_solved, n_states) eV relative to the Dirac energy, padded with NaN; ``first`` (n_solved,) position of the
-        first one in the complete spectrum; ``weights`` (n_points, 3, n_states) of the valence band, the conduction band
-        and all bands together, zero where padded.
+        first one in the complete spectrum; ``weights`` (n_points, n_bands + 1, n_states) of the bands followed, ascending, and
+        of all bands together, zero where padded.
 
     Raises:
         StructureError: the atoms are not those of the repeated primitive cell.
@@ -163,7 +165,7 @@ def unfold_sample(cone: Cone, hamiltonian: BlockMatrix, overlap: BlockMatrix, wi
     for number, first_index, values in solutions:
         levels[number, : len(values)] = values
         firsts[number] = first_index
-    padded = np.zeros((len(cone.kpoints), 3, n_states))
+    padded = np.zeros((len(cone.kpoints), cone.states.shape[2] + 1, n_states))
     for row, shares in enumerate(weights):
         padded[row, :, : shares.shape[1]] = shares
     return {"levels": levels, "first": firsts, "weights": padded}

@@ -45,6 +45,7 @@ class ObservablesStage:
         peak_width: eV, of the spectra whose maxima give the velocity: wider lines make the maximum of few samples less noisy.
         velocity_window: Å⁻¹.
         dispersion: "hyperbola" or "linear".
+        split_off_bands: fit the split-off bands of a bilayer together with the low ones (spectral estimator, hyperbola).
         n_resamples: of the bootstrap.
         n_counts: of the convergence study.
     """
@@ -71,6 +72,7 @@ class ObservablesStage:
         peak_width: float,
         velocity_window: Sequence[float],
         dispersion: str,
+        split_off_bands: bool,
         n_resamples: int,
         n_counts: int,
     ) -> None:
@@ -102,6 +104,7 @@ class ObservablesStage:
         n_steps = round(energy_window / energy_step)
         self.energies = (np.arange(-n_steps, n_steps + 1) * energy_step).astype(np.float64)
         self.fit = VelocityFit((float(velocity_window[0]), float(velocity_window[1])), dispersion, n_resamples, 0, n_counts)
+        self.split_off_bands = split_off_bands and dispersion == "hyperbola"
         self._cone: Cone | None = None
 
     def inputs(self, run: Run) -> dict[str, Any]:
@@ -114,6 +117,7 @@ class ObservablesStage:
             "energies": [float(self.energies[0]), len(self.energies)],
             "line": [self.line_shape, self.line_width, self.peak_width],
             "fit": [*self.fit.window, self.fit.dispersion, self.fit.n_resamples, self.fit.seed, self.fit.n_counts],
+            "split_off_bands": self.split_off_bands,
         }
 
     def sample_inputs(self, run: Run) -> dict[str, Any]:
@@ -146,8 +150,7 @@ class ObservablesStage:
         collected = _Samples(self, cone, run.temperatures)
         for key, arrays in results:
             collected.add(key, arrays)
-        low = cone.n_occupied + np.array([-1, 0])
-        rest = cone.eigenvalues[:, low] - cone.dirac_energy
+        rest = cone.eigenvalues[:, cone.n_occupied + np.array([-1, 0])] - cone.dirac_energy
         # sorting cannot tell cones that fold onto one k-point apart: neither may its reference
         shared = cone.index[:, None] == cone.index[None, :] if cone.n_cones > 1 else np.eye(len(rest), dtype=bool)
         folded = (shared @ rest) / shared.sum(axis=1)[:, None]
@@ -155,7 +158,11 @@ class ObservablesStage:
         fitted = collected.fitted
         n_samples = len(collected.spectra)
         spectral = estimate_velocities(
-            spectral_energies(np.stack(collected.spectra), self.energies), n_samples, distances[fitted], rest[fitted], self.fit
+            spectral_energies(np.stack(collected.spectra), self.energies),
+            n_samples,
+            distances[fitted],
+            cone.eigenvalues[fitted][:, cone.n_occupied + collected.bands] - cone.dirac_energy,
+            self.fit,
         )
         averaged = estimate_velocities(
             sorted_energies(np.stack(collected.sorted_levels)), n_samples, distances[fitted], folded[fitted], self.fit
@@ -183,6 +190,7 @@ class ObservablesStage:
             miscounted_shares=collected.miscounted / (n_samples * len(fitted)),
             velocity_window=self.fit.window,
             dispersion=self.fit.dispersion,
+            split_off_bands=self.split_off_bands,
             n_resamples=self.fit.n_resamples,
             spectral=spectral,
             sorted_average=averaged,
@@ -196,7 +204,8 @@ class ObservablesStage:
         return (
             f"v_F {1e-5 * spectral.equilibrium_velocity:.2f} → {1e-5 * spectral.velocities[-1]:.2f}"
             f"±{1e-5 * spectral.velocity_errors[-1]:.2f} ×10⁵ m/s at {last} "
-            f"(spectral peak; sorted average {1e-5 * averaged.velocities[-1]:.2f})"
+            f"(spectral peak; sorted average {1e-5 * averaged.velocities[-1]:.2f}), "
+            f"slope ratio {spectral.slope_ratios[-1]:.3f}±{spectral.slope_ratio_errors[-1]:.3f}"
         )
 
     def _require_cone(self) -> Cone:
@@ -237,6 +246,8 @@ class _Samples:
     def __init__(self, stage: ObservablesStage, cone: Cone, temperatures: Sequence[float]) -> None:
         distances = np.abs(cone.distances)
         self.fitted = np.flatnonzero((distances >= stage.fit.window[0] - 1e-9) & (distances <= stage.fit.window[1] + 1e-9))
+        n_pairs = cone.states.shape[2] // 2 if stage.split_off_bands else 1
+        self.bands = np.arange(-n_pairs, n_pairs)
         self.stage, self.cone, self.temperatures = stage, cone, list(temperatures)
         self.total = np.zeros((len(temperatures), len(distances), len(stage.energies)))
         self.captured = np.ones(len(temperatures))
@@ -249,24 +260,27 @@ class _Samples:
         """Take in one sample; snapshots may come in any order."""
         stage, cone = self.stage, self.cone
         row, column = self._counts.setdefault(key.sample, len(self._counts)), self.temperatures.index(key.temperature)
-        shape = (len(self.temperatures), len(self.fitted), 2)
+        shape = (len(self.temperatures), len(self.fitted))
+        middle_band = cone.states.shape[2] // 2
         if row == len(self.spectra):
-            self.spectra.append(np.zeros((*shape, len(stage.energies)), dtype=np.float32))
-            self.sorted_levels.append(np.zeros(shape))
+            self.spectra.append(np.zeros((*shape, len(self.bands), len(stage.energies)), dtype=np.float32))
+            self.sorted_levels.append(np.zeros((*shape, 2)))
         for point in range(len(cone.kpoints)):
             number = int(cone.index[point])
             levels = arrays["levels"][number]
             levels = levels[np.isfinite(levels)]
             weights = arrays["weights"][point, :, : len(levels)]
             self.total[column, point] += compute_spectral_function(
-                stage.energies, levels, weights[2], stage.line_width, stage.line_shape
+                stage.energies, levels, weights[-1], stage.line_width, stage.line_shape
             )
             position = np.flatnonzero(self.fitted == point)
             if len(position) == 0:
                 continue
-            self.captured[column] = min(self.captured[column], float(weights[:2].sum(axis=1).min()))
+            self.captured[column] = min(
+                self.captured[column], float(weights[middle_band - 1 : middle_band + 1].sum(axis=1).min())
+            )
             self.spectra[row][column, position[0]] = compute_spectral_function(
-                stage.energies, levels, weights[:2], stage.peak_width, stage.line_shape
+                stage.energies, levels, weights[middle_band + self.bands], stage.peak_width, stage.line_shape
             )
             middle, cones = cone.n_occupied * cone.atom_map.n_cells, cone.n_cones
             first = int(arrays["first"][number])

@@ -36,26 +36,29 @@ class VelocityFit:
 
         Args:
             distances: (n_points,) Å⁻¹.
-            energies: (n_points, 2) valence and conduction, eV.
+            energies: (n_points, 2) low valence and conduction band, eV, or (n_points, 4) between the split-off ones.
 
         Returns:
-            (3,): v in m/s, γ₁ in eV, mean slope in m/s.
+            (3,): v in m/s, γ₁ in eV, mean slope of the low bands in m/s.
         """
-        fit = fit_cone(distances, energies[:, 0], energies[:, 1], self.window, self.dispersion)
-        return np.array([fit.fermi_velocity, fit.gamma_1, window_slope(distances, energies[:, 0], energies[:, 1], self.window)])
+        middle = energies.shape[1] // 2
+        valence, conduction = energies[:, middle - 1], energies[:, middle]
+        split_off = (energies[:, 0], energies[:, 3]) if energies.shape[1] == 4 else None
+        fit = fit_cone(distances, valence, conduction, self.window, self.dispersion, split_off)
+        return np.array([fit.fermi_velocity, fit.gamma_1, window_slope(distances, valence, conduction, self.window)])
 
 
 def spectral_energies(
     spectra: NDArray[np.floating], energies: NDArray[np.float64]
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Return the estimator by peaks: sample weights → positions of the maxima of the averaged spectra of the low bands.
+    """Return the estimator by peaks: sample weights → positions of the maxima of the averaged spectra of single bands.
 
     Args:
-        spectra: (n_samples, n_temperatures, n_points, 2, n_energies), 1/eV.
+        spectra: (n_samples, n_temperatures, n_points, n_bands, n_energies), 1/eV.
         energies: (n_energies,), eV.
 
     Returns:
-        Function (n_samples,) → (n_temperatures, n_points, 2), eV.
+        Function (n_samples,) → (n_temperatures, n_points, n_bands), eV.
     """
     flat = spectra.reshape(len(spectra), -1)
     return lambda weights: find_peaks(energies, (weights.astype(flat.dtype) @ flat).reshape(spectra.shape[1:]).astype(np.float64))
@@ -83,10 +86,10 @@ def estimate_velocities(
     """Fit v_F at every temperature, with bootstrap errors and the convergence with the number of samples.
 
     Args:
-        estimator: sample weights (n_samples,) → energies (n_temperatures, n_points, 2), eV.
+        estimator: sample weights (n_samples,) → energies (n_temperatures, n_points, n_bands), eV, two or four bands.
         n_samples: number of samples, at least two.
         distances: (n_points,) |k − K|, Å⁻¹.
-        equilibrium: (n_points, 2), eV, undisplaced energies of the same points.
+        equilibrium: (n_points, n_bands), eV, undisplaced energies of the same points.
         fit: window and dispersion.
 
     Returns:
@@ -133,6 +136,8 @@ def estimate_velocities(
         equilibrium_slope=float(at_rest[2]),
         slopes=values[:, 2],
         slope_errors=errors[:, 2],
+        slope_ratios=values[:, 2] / at_rest[2],
+        slope_ratio_errors=errors[:, 2] / at_rest[2],
         convergence_counts=counts,
         convergence_velocities=np.array([fitted(estimator(first(count)))[:, 0] for count in counts]),
         convergence_errors=np.array([resample(count)[1][:, :, 0].std(axis=0) for count in counts[:-1]] + [errors[:, 0]]),

@@ -96,7 +96,7 @@ def plot_low_bands(record: ObservablesRecord) -> Figure:
             axes.plot([], [], linestyle="", marker="_", markersize=7, color="0.3", label="undisplaced")
             last = len(record.temperatures) - 1
             for index, colour in {0: GREEN, last: RED}.items():
-                for band in (0, 1):
+                for band in range(estimate.energies.shape[2]):
                     axes.errorbar(
                         estimate.distances,
                         estimate.energies[index, :, band],

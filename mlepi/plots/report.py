@@ -190,14 +190,15 @@ def _velocity_section(record: ObservablesRecord) -> list[str]:
         "<h2>Fermi velocity</h2>",
         f"<p>{record.n_samples} supercells of {cell} cells per temperature, the same random numbers at every temperature. "
         f"Window |k − K| = {record.velocity_window[0]:g} … {record.velocity_window[1]:g} Å⁻¹ on K→Γ and K→M together, "
-        f"{record.dispersion} fit. Maps of A(k, E) have {record.line_shape} lines of {1e3 * record.line_width:.0f} meV, "
+        f"{record.dispersion} fit of the low bands{' and the split-off bands' if record.split_off_bands else ''}. "
+        f"Maps of A(k, E) have {record.line_shape} lines of {1e3 * record.line_width:.0f} meV, "
         f"the spectra whose maxima are fitted {1e3 * record.peak_width:.0f} meV. Error bars: standard deviation "
         f"of {record.n_resamples} bootstrap resamples of the samples.</p>",
     ]
     for field, name, _, _ in ESTIMATORS:
         estimate = getattr(record, field)
         rows = [["undisplaced", f"{1e-5 * estimate.equilibrium_velocity:.3f}", "1", "", f"{estimate.equilibrium_gamma_1:.3f}"]]
-        rows[0].append(f"{1e-5 * estimate.equilibrium_slope:.3f}")
+        rows[0] += [f"{1e-5 * estimate.equilibrium_slope:.3f}", "1"]
         for i, temperature in enumerate(record.temperatures):
             rows.append(
                 [
@@ -207,6 +208,7 @@ def _velocity_section(record: ObservablesRecord) -> list[str]:
                     f"{1e-5 * estimate.changes[i]:+.3f} ± {1e-5 * estimate.change_errors[i]:.3f}",
                     f"{estimate.gamma_1[i]:.3f} ± {estimate.gamma_1_errors[i]:.3f}",
                     f"{1e-5 * estimate.slopes[i]:.3f} ± {1e-5 * estimate.slope_errors[i]:.3f}",
+                    f"{estimate.slope_ratios[i]:.3f} ± {estimate.slope_ratio_errors[i]:.3f}",
                 ]
             )
         header = (
@@ -216,12 +218,15 @@ def _velocity_section(record: ObservablesRecord) -> list[str]:
             "change from first T (10⁵ m/s)",
             "γ₁ (eV)",
             "mean slope (10⁵ m/s)",
+            "slope / undisplaced",
         )
         parts += [f"<h3>{html.escape(name.capitalize())}</h3>", _table(header, rows)]
     parts.append(
         "<p>The spectral peak is the estimate to use. The sorted average, what a supercell band plot shows, is given for "
         f"comparison: in a {cell} cell folded states at one k-point repel each other, which rounds the cone and depends on the "
-        "cell. Both are adiabatic (no phonon energies in denominators) and at fixed lattice constants (no thermal expansion).</p>"
+        "cell. The mean slope needs no model of the bands; v_F and γ₁ of a hyperbola are strongly correlated, so that a small "
+        "change of shape moves both. All are adiabatic "
+        "(no phonon energies in denominators) and at fixed lattice constants (no thermal expansion).</p>"
     )
     return parts
 

@@ -18,15 +18,18 @@ MISCOUNTED_SHARE = 0.1
 
 @dataclass(frozen=True)
 class VelocityRecord:
-    """Fermi velocity against temperature from one estimator; the last axis of ``energies`` is (valence, conduction).
+    """Fermi velocity against temperature from one estimator.
+
+    The last axis of ``energies`` is (valence, conduction), or (split-off valence, valence, conduction, split-off conduction)
+    where the split-off bands of a bilayer take part in the fit.
 
     Error bars are standard deviations of a bootstrap over the samples, with the same resamples at all temperatures.
 
     Attributes:
         distances: (n_points,), |k − K| of the points.
-        equilibrium_energies: (n_points, 2), undisplaced, relative to the Dirac energy.
-        energies: (n_temperatures, n_points, 2), relative to the Dirac energy of the equilibrium.
-        energy_errors: (n_temperatures, n_points, 2).
+        equilibrium_energies: (n_points, n_bands), undisplaced, relative to the Dirac energy.
+        energies: (n_temperatures, n_points, n_bands), relative to the Dirac energy of the equilibrium.
+        energy_errors: (n_temperatures, n_points, n_bands).
         equilibrium_velocity: v_F of the undisplaced structure, same fit, same points.
         velocities: (n_temperatures,).
         velocity_errors: (n_temperatures,).
@@ -37,9 +40,11 @@ class VelocityRecord:
         equilibrium_gamma_1: γ₁ of the undisplaced structure; 0 with the linear dispersion.
         gamma_1: (n_temperatures,).
         gamma_1_errors: (n_temperatures,).
-        equilibrium_slope: mean group velocity in the window, undisplaced.
+        equilibrium_slope: mean group velocity of the low bands in the window, undisplaced.
         slopes: (n_temperatures,), the same at temperature.
         slope_errors: (n_temperatures,).
+        slope_ratios: (n_temperatures,), slope at temperature over that of the equilibrium; needs no model of the bands.
+        slope_ratio_errors: (n_temperatures,).
         convergence_counts: (n_counts,), numbers of samples of the convergence study.
         convergence_velocities: (n_counts, n_temperatures), v_F from the first samples.
         convergence_errors: (n_counts, n_temperatures).
@@ -62,6 +67,8 @@ class VelocityRecord:
     equilibrium_slope: float = field(metadata=unit("m/s"))
     slopes: NDArray[np.float64] = field(metadata=unit("m/s"))
     slope_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    slope_ratios: NDArray[np.float64] = field(metadata=unit("1"))
+    slope_ratio_errors: NDArray[np.float64] = field(metadata=unit("1"))
     convergence_counts: NDArray[np.int64] = field(metadata=unit("1"))
     convergence_velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
     convergence_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
@@ -99,6 +106,7 @@ class ObservablesRecord:
             are not as many as the electron pairs: ghost states or rigid shifts, which upset ``sorted_average`` only.
         velocity_window: smallest and largest |k − K| of the fits.
         dispersion: "hyperbola" or "linear".
+        split_off_bands: whether the split-off bands took part in the fit of ``spectral``.
         n_resamples: of the bootstrap.
         spectral: v_F from the peaks of the unfolded spectral function of the low bands.
         sorted_average: v_F from averages of sorted supercell eigenvalues, for comparison only: level repulsion among folded bands
@@ -131,6 +139,7 @@ class ObservablesRecord:
     miscounted_shares: NDArray[np.float64] = field(metadata=unit("1"))
     velocity_window: tuple[float, ...] = field(metadata=unit("1/Å"))
     dispersion: str = field(metadata=unit("1"))
+    split_off_bands: bool = field(metadata=unit("1"))
     n_resamples: int = field(metadata=unit("1"))
     spectral: VelocityRecord
     sorted_average: VelocityRecord

@@ -52,6 +52,25 @@ def test_exact_hyperbola_with_an_offset():
     assert fit.rms < 1e-9
 
 
+def test_split_off_bands_pin_the_coupling():
+    k = np.linspace(0.04, 0.10, 5)
+    valence, conduction = velocities.cone_energies(k, 5.3, 0.37, -3.6)
+    split_off = (valence - 0.37, conduction + 0.37)
+    rng = np.random.default_rng(0)
+    spread = {False: [], True: []}
+    for _ in range(40):
+        noise = rng.normal(scale=0.01, size=(2, 2, 5))
+        for pinned, found in spread.items():
+            outer = (split_off[0] + noise[1, 0], split_off[1] + noise[1, 1]) if pinned else None
+            fit = velocities.fit_cone(k, valence + noise[0, 0], conduction + noise[0, 1], (0.04, 0.10), split_off=outer)
+            found.append([fit.fermi_velocity / EV_ANGSTROM_TO_METRE_PER_SECOND, fit.gamma_1])
+    errors = {pinned: np.std(found, axis=0) for pinned, found in spread.items()}
+    assert np.all(errors[True] < 0.4 * errors[False])
+    np.testing.assert_allclose(np.mean(spread[True], axis=0), [5.3, 0.37], atol=3 * errors[True].max() / np.sqrt(40))
+    exact = velocities.fit_cone(k, valence, conduction, (0.04, 0.10), split_off=split_off)
+    assert exact.gamma_1 == pytest.approx(0.37, rel=1e-8)
+
+
 def test_bootstrap_gives_the_standard_error_of_a_mean():
     data = np.random.default_rng(0).normal(2.0, 0.3, size=(400, 2))
     resampled = velocities.bootstrap(lambda weights: weights @ data, 400, 2000, seed=1)

@@ -41,6 +41,7 @@ SETTINGS = {
     "peak_width": 0.05,
     "velocity_window": [0.04, 0.1],
     "dispersion": "hyperbola",
+    "split_off_bands": False,
     "n_resamples": 20,
     "n_counts": 2,
 }
@@ -108,6 +109,17 @@ def test_undisplaced_samples_return_the_equilibrium(tmp_path):
         assert file["record/spectral/velocities"].attrs["unit"] == "m/s"
     np.testing.assert_array_equal(again.spectral.velocities, record.spectral.velocities)
     assert again.band_labels == record.band_labels
+
+
+def test_split_off_bands_can_take_part_in_the_fit():
+    record = compute(ToyRun(amplitude=0.01, overlap=0.0), split_off_bands=True)
+    assert record.split_off_bands
+    assert record.spectral.energies.shape == (2, 6, 4)
+    assert record.sorted_average.energies.shape == (2, 6, 2)
+    np.testing.assert_allclose(record.spectral.gamma_1, GAMMA_1, rtol=0.05)
+    low = compute(ToyRun(amplitude=0.01, overlap=0.0))
+    np.testing.assert_allclose(record.spectral.slopes, low.spectral.slopes)
+    np.testing.assert_allclose(record.spectral.energies[:, :, 1:3], low.spectral.energies)
 
 
 def test_displaced_samples_agree_with_full_diagonalisation():
