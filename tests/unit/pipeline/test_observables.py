@@ -16,6 +16,7 @@ from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.physics.bloch import solve_bands
 from mlepi.physics.unfolding import cell_major_map
 from mlepi.physics.velocities import cone_energies
+from mlepi.pipeline import cone as pipeline_cone
 from mlepi.pipeline.cone import build_cone, unfold_sample
 from mlepi.pipeline.observables import ObservablesStage
 from mlepi.pipeline.stage import SampleKey
@@ -264,3 +265,12 @@ def fit_velocity(cone):
     k = np.abs(cone.distances)
     gap = outer[k == 0][0]
     return np.mean(np.sqrt((outer[k > 0] / 2) ** 2 - (gap / 2) * (outer[k > 0] / 2)) / k[k > 0]) * EV_ANGSTROM_TO_METRE_PER_SECOND
+
+
+def test_a_missed_state_is_an_error(monkeypatch):
+    run = ToyRun(amplitude=0.02)
+    cone = build_cone(*run.equilibrium(), SUPERCELL, (0.0,), {6: 1})
+    solve = pipeline_cone.solve_states_within
+    monkeypatch.setattr(pipeline_cone, "solve_states_within", lambda *a, **k: tuple(part[..., :-1] for part in solve(*a, **k)))
+    with pytest.raises(PhysicsError, match="The solver missed a state"):
+        unfold_sample(cone, *matrices(run.displaced(SampleKey(0, 0.0))), 1.2)
