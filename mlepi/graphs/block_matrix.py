@@ -108,7 +108,9 @@ def block_matrices(labels: LabelledStructure) -> tuple[BlockMatrix, BlockMatrix]
         or labels.hamiltonian_blocks is None
         or labels.overlap_blocks is None
     ):
-        raise DataError(message(f"structure {labels.name!r}", "no blocks", "Hamiltonian and overlap blocks", "Read labels with both."))
+        raise DataError(
+            message(f"structure {labels.name!r}", "no blocks", "Hamiltonian and overlap blocks", "Read labels with both.")
+        )
     numbers = np.asarray(labels.atoms.numbers, dtype=np.int64)
     hamiltonian, overlap = (
         BlockMatrix(numbers, labels.basis, labels.edge_index, labels.edge_cell_shift, np.asarray(blocks, dtype=np.float64))
@@ -134,7 +136,9 @@ def compute_bands(hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: Array
     """
     if hamiltonian.basis != overlap.basis or not np.array_equal(hamiltonian.numbers, overlap.numbers):
         raise DataError(
-            message("compute_bands", "a Hamiltonian and an overlap of different atoms or bases", "the same", "Pass a matching pair.")
+            message(
+                "compute_bands", "a Hamiltonian and an overlap of different atoms or bases", "the same", "Pass a matching pair."
+            )
         )
     points = np.atleast_2d(np.asarray(kpoints, dtype=float))
     bands = [np.asarray(solve_bands(hamiltonian.dense(k), overlap.dense(k))) for k in points]

@@ -15,7 +15,7 @@ from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.neighbours import find_edges
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
-from mlepi.structures.layers import get_layers
+from mlepi.structures.layers import get_layers, select_intralayer
 
 
 class AtomGraph(HeteroData):
@@ -58,12 +58,14 @@ def build_graph(
         DataError: a labelled block lies outside the graph.
     """
     if set(cutoffs) != set(fields.RELATIONS):
-        raise ConfigError(message("graph.cutoffs", f"{sorted(cutoffs)}", f"{list(fields.RELATIONS)}", "Give one cutoff per relation."))
+        raise ConfigError(
+            message("graph.cutoffs", f"{sorted(cutoffs)}", f"{list(fields.RELATIONS)}", "Give one cutoff per relation.")
+        )
     layer = get_layers(atoms)
     edge_index, shift = find_edges(atoms, max(cutoffs.values()))
     vectors = atoms.positions[edge_index[0]] + shift @ atoms.cell.array - atoms.positions[edge_index[1]]
     length = np.linalg.norm(vectors, axis=1)
-    same_layer = layer[edge_index[0]] == layer[edge_index[1]]
+    same_layer = _select_intralayer(atoms, layer, edge_index, shift)
     graph = AtomGraph()
     graph[fields.CELL] = torch.as_tensor(atoms.cell.array[None], dtype=dtype)
     graph[fields.ATOM][fields.POSITIONS] = torch.as_tensor(atoms.positions, dtype=dtype)
@@ -81,6 +83,19 @@ def build_graph(
     return graph
 
 
+def _select_intralayer(
+    atoms: Atoms, layer: NDArray[np.int64], edge_index: NDArray[np.int64], shift: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Mark the edges within one layer, and follow bonds only where an image of a layer may be within reach.
+
+    Where no edge between equal layer numbers crosses one of the faces of the cell (vacuum), images along it are out of reach.
+    """
+    same = np.asarray(layer[edge_index[0]] == layer[edge_index[1]])
+    if np.any(shift[same], axis=0).all():
+        return select_intralayer(atoms, edge_index, shift)
+    return same
+
+
 def _add_labels(graph: AtomGraph, labels: LabelledStructure, dtype: torch.dtype) -> None:
     if labels.energy is not None:
         graph[fields.ENERGY] = torch.tensor([labels.energy], dtype=torch.float64)
@@ -88,23 +103,19 @@ def _add_labels(graph: AtomGraph, labels: LabelledStructure, dtype: torch.dtype)
         graph[fields.ATOM][fields.FORCES] = torch.as_tensor(labels.forces, dtype=dtype)
     if labels.hamiltonian_blocks is None or labels.edge_index is None or labels.edge_cell_shift is None:
         return
-    position = {key: e for e, key in enumerate(_edge_keys(labels.edge_index, labels.edge_cell_shift))}
-    used = np.zeros(labels.edge_index.shape[1], dtype=bool)
     n_atoms = graph[fields.ATOM].num_nodes
-    on_site = np.stack([np.arange(n_atoms), np.arange(n_atoms)])
-    places = [(graph[fields.ATOM], on_site, np.zeros((n_atoms, 3), dtype=np.int64))]
-    for relation in fields.RELATIONS:
-        store = graph[fields.edge_type(relation)]
-        places.append((store, store[fields.EDGE_INDEX].numpy(), store[fields.EDGE_CELL_SHIFT].numpy()))
-    for store, edge_index, shift in places:
-        found = np.array([position.get(key, -1) for key in _edge_keys(edge_index, shift)], dtype=np.int64)
-        used[found[found >= 0]] = True
+    on_site = np.arange(n_atoms)
+    stores = [graph[fields.ATOM], *(graph[fields.edge_type(relation)] for relation in fields.RELATIONS)]
+    keys = [np.column_stack([on_site, on_site, np.zeros((n_atoms, 3), dtype=np.int64)])]
+    keys += [np.column_stack([store[fields.EDGE_INDEX].numpy().T, store[fields.EDGE_CELL_SHIFT].numpy()]) for store in stores[1:]]
+    found, used = _find_rows(np.concatenate(keys), np.column_stack([labels.edge_index.T, labels.edge_cell_shift]))
+    for store, rows in zip(stores, np.split(found, np.cumsum([len(part) for part in keys])[:-1]), strict=True):
         for name, blocks in (
             (fields.HAMILTONIAN_BLOCKS, labels.hamiltonian_blocks),
             (fields.OVERLAP_BLOCKS, labels.overlap_blocks),
         ):
             if blocks is not None:
-                chosen = np.where((found >= 0)[:, None, None], blocks[found], 0.0)
+                chosen = np.where((rows >= 0)[:, None, None], blocks[rows], 0.0)
                 store[name] = torch.as_tensor(chosen, dtype=dtype)
     lost = np.abs(labels.hamiltonian_blocks[~used]).max(initial=0.0)
     if lost > LOST_BLOCK_TOLERANCE:
@@ -122,5 +133,24 @@ LOST_BLOCK_TOLERANCE = 1e-3
 """Largest Hamiltonian element (eV) that a graph may leave out because its pair is beyond the cutoff."""
 
 
-def _edge_keys(edge_index: NDArray[np.int64], shift: NDArray[np.int64]) -> list[tuple[int, ...]]:
-    return list(map(tuple, np.concatenate([edge_index, shift.T]).T.tolist()))
+def _find_rows(wanted: NDArray[np.int64], given: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Find each wanted row among the given ones.
+
+    Args:
+        wanted: (n_wanted, n) int, each row once.
+        given: (n_given, n) int, each row once.
+
+    Returns:
+        (n_wanted,) int, position in ``given`` or −1, and (n_given,) bool, whether a row was wanted.
+    """
+    rows = np.concatenate([given, wanted])
+    order = np.lexsort(rows.T)
+    starts = np.any(np.diff(rows[order], axis=0) != 0, axis=1)
+    group = np.empty(len(rows), dtype=np.int64)
+    group[order] = np.concatenate([[0], np.cumsum(starts)])
+    place = np.full(len(rows), -1, dtype=np.int64)
+    place[group[: len(given)]] = np.arange(len(given))
+    found = place[group[len(given) :]]
+    used = np.zeros(len(given), dtype=bool)
+    used[found[found >= 0]] = True
+    return found, used

@@ -1,0 +1,12 @@
+"""Equivariant networks: the heterogeneous combination, its backbones, and the phonon and electron read-outs.
+
+These names are the public paths that configurations and checkpoints refer to.
+"""
+
+from mlepi.models.deeph_e3 import DeepHE3
+from mlepi.models.electron_network import ElectronNetwork
+from mlepi.models.hedgenet import HeteroNetwork
+from mlepi.models.mace import MACE
+from mlepi.models.phonon_network import PhononNetwork
+
+__all__ = ["MACE", "DeepHE3", "ElectronNetwork", "HeteroNetwork", "PhononNetwork"]

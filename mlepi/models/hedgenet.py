@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class Edges:
         vectors: (n_edges, 3), r_j + shift·cell − r_i, Å.
         lengths: (n_edges,), Å.
         relation: (n_edges,) int, position of the edge's relation in ``fields.RELATIONS``.
+        structure: (n_atoms,) int, graph of the batch that each atom belongs to.
     """
 
     source: Tensor
@@ -37,6 +38,7 @@ class Edges:
     vectors: Tensor
     lengths: Tensor
     relation: Tensor
+    structure: Tensor
 
 
 class Backbone(nn.Module, ABC):
@@ -104,6 +106,8 @@ class HeteroNetwork(nn.Module):
             every sub-network (the paper's Eq. 4).
     """
 
+    species_of_number: Tensor  # (largest atomic number + 1,) int, −1 where the network does not know the element
+
     def __init__(
         self,
         *,
@@ -116,7 +120,12 @@ class HeteroNetwork(nn.Module):
         covered = sorted(relation for seen in relations.values() for relation in seen)
         if covered != sorted(fields.RELATIONS):
             raise ConfigError(
-                message("model.network.relations", f"{dict(relations)}", f"each of {fields.RELATIONS} exactly once", "Edit the config.")
+                message(
+                    "model.network.relations",
+                    f"{dict(relations)}",
+                    f"each of {fields.RELATIONS} exactly once",
+                    "Edit the config.",
+                )
             )
         if fusion not in ("late", "per_layer"):
             raise ConfigError(message("model.network.fusion", repr(fusion), "'late' or 'per_layer'", "Edit the config."))
@@ -131,7 +140,12 @@ class HeteroNetwork(nn.Module):
     @property
     def num_layers(self) -> int:
         """Number of message-passing layers of every sub-network."""
-        return next(iter(self.backbones.values())).num_layers
+        return next(iter(self.sub_networks.values())).num_layers
+
+    @property
+    def sub_networks(self) -> dict[str, Backbone]:
+        """Sub-networks by name."""
+        return cast("dict[str, Backbone]", dict(self.backbones.items()))
 
     def forward(self, graph: Any, positions: Tensor | None = None) -> HeteroFeatures:
         """Run all sub-networks on a (batched) ``HeteroData`` graph.
@@ -143,20 +157,21 @@ class HeteroNetwork(nn.Module):
         atoms = graph[fields.ATOM]
         species = self.species_of_number[atoms[fields.NUMBERS]]
         edges = {name: self.collect_edges(graph, seen, positions) for name, seen in self.relations.items()}
+        backbones = self.sub_networks
         nodes: dict[str, Tensor] = {}
         states: dict[str, Any] = {}
-        for name, backbone in self.backbones.items():
+        for name, backbone in backbones.items():
             nodes[name], states[name] = backbone.embed(species, edges[name])
         fused_layers: list[Tensor] = []
         for layer in range(self.num_layers):
-            for name, backbone in self.backbones.items():
+            for name, backbone in backbones.items():
                 nodes[name] = backbone.update_nodes(layer, nodes[name], species, states[name])
             fused = torch.stack(list(nodes.values())).sum(0) if len(nodes) > 1 else next(iter(nodes.values()))
             fused_layers.append(fused)
             if self.fusion == "per_layer":
-                nodes = {name: fused for name in nodes}
+                nodes = dict.fromkeys(nodes, fused)
             if layer + 1 < self.num_layers:
-                for name, backbone in self.backbones.items():
+                for name, backbone in backbones.items():
                     states[name] = backbone.update_edges(layer, nodes[name], species, states[name])
         return HeteroFeatures(species=species, nodes=fused_layers, edges=edges, states=states)
 
@@ -182,6 +197,6 @@ class HeteroNetwork(nn.Module):
         )
         source, target = edge_index[0], edge_index[1]
         cell = graph[fields.CELL].to(r.dtype).reshape(-1, 3, 3)
-        batch = atoms.batch[target] if "batch" in atoms else torch.zeros_like(target)
-        vectors = r[source] - r[target] + torch.einsum("ei,eij->ej", shift, cell[batch])
-        return Edges(source, target, vectors, torch.linalg.norm(vectors, dim=1), relation)
+        structure = atoms.batch if "batch" in atoms else torch.zeros_like(atoms[fields.NUMBERS])
+        vectors = r[source] - r[target] + torch.einsum("ei,eij->ej", shift, cell[structure[target]])
+        return Edges(source, target, vectors, torch.linalg.norm(vectors, dim=1), relation, structure)

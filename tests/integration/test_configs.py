@@ -26,7 +26,7 @@ PRIMARY = {
 }
 """Config group → script that composes it; ``experiment`` and ``hydra`` belong to either."""
 
-MODELS = ["mace", "mace_4layer", "hedgenet_phonon", "deeph_e3", "deeph_e3_6layer", "hedgenet_electron"]
+MODELS = ["mace", "mace_4layer", "hedgenet_phonon", "deeph_e3", "deeph_e3_6layer", "deeph_e3_exact", "hedgenet_electron"]
 SIZES = ["small", "published"]
 FILES = [
     path.relative_to(CONF).with_suffix("")

@@ -1,0 +1,267 @@
+"""The electron network: Hamiltonian blocks from the features of a heterogeneous combination.
+
+On-site blocks are read from the fused node features, or from self-loop edges where the sub-networks have them; the block
+of an edge from a last edge update of its own sub-network, which sees the fused features of both end nodes. A two-centre
+baseline carries most of every block. Blocks fade out smoothly at the cutoff and are averaged with their transposed
+reverse, so H_ij(R) = H_ji(−R)ᵀ holds exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mlepi.errors import ConfigError, message
+from mlepi.graphs import fields
+from mlepi.models.block_targets import BlockTargets
+from mlepi.models.deeph_e3 import DeepHE3, EdgeState, EdgeUpdate, smooth_step_envelope
+from mlepi.models.equivariant_layers import DegreeLinear
+from mlepi.models.hedgenet import HeteroNetwork
+from mlepi.models.so2 import flat_size, join_degrees, split_degrees, to_degrees
+from mlepi.models.two_center import BlockSample, TwoCenterBaseline
+from mlepi.models.wigner import edge_frames, wigner_matrices
+
+Baseline = Literal["two_center", "none"]
+
+
+class EdgeBlockReadout(nn.Module):
+    """Last edge update of one sub-network and the linear map to the irreps of a block.
+
+    Args:
+        backbone: the sub-network whose edge features are read.
+        targets: irreps that a block needs.
+    """
+
+    def __init__(self, backbone: DeepHE3, targets: BlockTargets) -> None:
+        super().__init__()
+        first = backbone.num_layers == 1
+        self.pseudo_channels = backbone.pseudo_channels
+        self.update = EdgeUpdate(
+            node_channels=backbone.channels,
+            edge_channels=backbone.embedding_channels if first else backbone.channels,
+            outputs=backbone.channels,
+            pseudo_outputs=backbone.pseudo_channels,
+            n_elements=backbone.n_elements,
+            norm=backbone.norm,
+            **backbone.convolution,
+        )
+        pairs = backbone.n_elements**2
+        self.natural = DegreeLinear(inputs=backbone.channels, outputs=targets.natural, num_types=pairs, bias=True)
+        self.pseudo = DegreeLinear(inputs=backbone.pseudo_channels, outputs=targets.pseudo, num_types=pairs)
+
+    def forward(self, nodes: Tensor, state: EdgeState) -> Tensor:
+        """Return the irreps of every edge's block, and self-loop's if there are any, in the edge frame: (n, n_targets)."""
+        natural, pseudo = self.update(nodes, state)
+        parts = to_degrees(self.natural.edges(natural, state.pair), self.natural.outputs)
+        if self.pseudo.outputs:
+            parts += to_degrees(self.pseudo.edges(pseudo, state.pair), self.pseudo.outputs)
+        return join_degrees(parts)
+
+
+class ElectronNetwork(nn.Module):
+    """Predict real-space Hamiltonian blocks.
+
+    Args:
+        network: combination of DeepH-E3 sub-networks.
+        basis: shells of every element as plain data (``OrbitalBasis.to_dict``), from the data set.
+        cutoffs: relation → Å; blocks vanish beyond.
+        envelope_width: Å over which the learned part of a block fades out before the cutoff; None for a hard edge list.
+        baseline: "two_center" adds spline tables fitted by ``prepare``; "none" learns everything.
+        baseline_knots: splines per function of the baseline.
+        baseline_start: shortest distance of the tables, Å.
+    """
+
+    cutoffs: Tensor  # (n_relations,), Å
+    edge_scale: Tensor  # (n_relations, size, size), eV
+    on_site_scale: Tensor  # (size, size), eV
+
+    def __init__(
+        self,
+        *,
+        network: HeteroNetwork,
+        basis: Mapping[str, Any],
+        cutoffs: Mapping[str, float],
+        envelope_width: float | None,
+        baseline: Baseline,
+        baseline_knots: int,
+        baseline_start: float,
+    ) -> None:
+        super().__init__()
+        if baseline not in ("two_center", "none"):
+            raise ConfigError(message("model.baseline", repr(baseline), "'two_center' or 'none'", "Edit the config."))
+        self.network = network
+        self.envelope_width = envelope_width
+        self.targets = BlockTargets(network.elements, basis["shells"])
+        backbones = [b for b in network.sub_networks.values() if isinstance(b, DeepHE3)]
+        needed = (self.targets.natural, self.targets.pseudo)
+        if len(backbones) != len(network.backbones) or not all(_covers(b, *needed) for b in backbones):
+            raise ConfigError(
+                message(
+                    "model.network.backbone",
+                    "a backbone without edge features or with too few degrees",
+                    f"DeepHE3 with channels for l = 0 … {len(self.targets.natural) - 1} and pseudo_channels for every l with"
+                    f" {list(self.targets.pseudo)} > 0",
+                    "Extend channels and pseudo_channels to what the blocks of this basis need.",
+                )
+            )
+        n_elements, size = len(network.elements), self.targets.size
+        channels, pseudo = backbones[0].channels, backbones[0].pseudo_channels
+        self.readouts = nn.ModuleDict(
+            {name: EdgeBlockReadout(b, self.targets) for name, b in zip(network.backbones, backbones, strict=True)}
+        )
+        self.self_loops = backbones[0].self_loops
+        if not self.self_loops:
+            self.on_site = DegreeLinear(inputs=channels, outputs=self.targets.natural, num_types=n_elements, bias=True)
+            self.on_site_pseudo = DegreeLinear(inputs=pseudo, outputs=self.targets.pseudo, num_types=n_elements)
+        self.node_size, self.channels, self.pseudo_channels = flat_size(channels), channels, pseudo
+        self.register_buffer(
+            "cutoffs", torch.tensor([cutoffs[r] for r in fields.RELATIONS], dtype=torch.float64), persistent=False
+        )
+        self.register_buffer("edge_scale", torch.ones(len(fields.RELATIONS), size, size))
+        self.register_buffer("on_site_scale", torch.ones(size, size))
+        self.baseline = (
+            TwoCenterBaseline(
+                targets=self.targets, n_elements=n_elements, cutoffs=cutoffs, num_knots=baseline_knots, start=baseline_start
+            )
+            if baseline == "two_center"
+            else None
+        )
+
+    def forward(self, graph: Any) -> dict[str, Any]:
+        """Predict all blocks of a (batched) graph.
+
+        Returns:
+            ``onsite_blocks`` (n_atoms, p, p) and ``edge_blocks``: relation → (n_edges of it, p, p), eV, p = max orbitals, in
+            the order of the graph's atoms and edges.
+        """
+        features = self.network(graph)
+        fused, species = features.nodes[-1], features.species
+        on_site = self._on_site_blocks(fused, species)
+        edge_blocks: dict[str, Tensor] = {}
+        for name, readout in self.readouts.items():
+            state: EdgeState = features.states[name]
+            edges = features.edges[name]  # without self-loops
+            n_edges = edges.target.shape[0]
+            irreps, pair = readout(fused, state), state.pair[:n_edges]
+            rotation = self.targets.rotation([matrix[:n_edges] for matrix in state.matrices])
+            if self.self_loops:
+                on_site = on_site + self.targets.blocks(irreps[n_edges:]) * self.on_site_scale
+            envelope = smooth_step_envelope(edges.lengths, self.cutoffs.to(edges.lengths)[edges.relation], self.envelope_width)
+            local = self.targets.blocks(irreps[:n_edges]) * self.edge_scale[edges.relation] * envelope[:, None, None]
+            if self.baseline is not None:
+                local = local + self.baseline.edge_blocks(edges.lengths, edges.relation, pair)
+                field = self.baseline.field_blocks(edges.lengths, edges.relation, pair)
+                on_site = on_site.index_add(0, edges.target, rotation @ field @ rotation.transpose(1, 2))
+            blocks = rotation @ local @ rotation.transpose(1, 2)
+            padded = self.targets.to_padded(blocks, species[edges.target], species[edges.source])
+            seen = self.network.relations[name]
+            sizes = [graph[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1] for relation in seen]
+            for relation, part in zip(seen, padded.split(sizes), strict=True):
+                reverse = graph[fields.edge_type(relation)][fields.REVERSE_EDGE]
+                edge_blocks[relation] = 0.5 * (part + part[reverse].transpose(1, 2))
+        on_site = 0.5 * (on_site + on_site.transpose(1, 2))
+        return {"onsite_blocks": self.targets.to_padded(on_site, species, species), "edge_blocks": edge_blocks}
+
+    def _on_site_blocks(self, fused: Tensor, species: Tensor) -> Tensor:
+        """Return what the nodes say; with self-loops that is the constant of the baseline alone."""
+        if self.self_loops:
+            blocks = fused.new_zeros(fused.shape[0], self.targets.size, self.targets.size)
+            return blocks if self.baseline is None else blocks + self.baseline.on_site[species]
+        parts = self.on_site.nodes(split_degrees(fused[:, : self.node_size], self.channels), species)
+        if self.targets.pseudo:
+            parts += self.on_site_pseudo.nodes(split_degrees(fused[:, self.node_size :], self.pseudo_channels), species)
+        blocks = self.targets.blocks(join_degrees(parts)) * self.on_site_scale
+        return blocks if self.baseline is None else blocks + self.baseline.on_site[species]
+
+    @torch.no_grad()
+    def prepare(self, graphs: Sequence[Any], gauge_iterations: int = 3) -> None:
+        """Fit the baseline and set the output scales from the training set (called once, before training).
+
+        H is defined up to a multiple of S per structure; the multiple is refitted against the baseline in turn with it.
+
+        Args:
+            graphs: labelled training graphs, one structure each.
+            gauge_iterations: rounds of baseline fit and alignment.
+        """
+        samples = [self._sample(graph, fields.HAMILTONIAN_BLOCKS) for graph in graphs]
+        overlaps = [self._sample(graph, fields.OVERLAP_BLOCKS) for graph in graphs]
+        shifts = [0.0] * len(samples)
+        for _ in range(gauge_iterations):
+            aligned = [_shifted(h, s, mu) for h, s, mu in zip(samples, overlaps, shifts, strict=True)]
+            if self.baseline is not None:
+                self.baseline.fit(aligned)
+            residuals = [self._residual(sample) for sample in samples]
+            shifts = [_gauge(r, s) for r, s in zip(residuals, overlaps, strict=True)]
+        residuals = [self._residual(_shifted(h, s, mu)) for h, s, mu in zip(samples, overlaps, shifts, strict=True)]
+        on_site = torch.cat([r.on_site for r in residuals])
+        self.on_site_scale.copy_(self._shell_rms(on_site))
+        for k in range(len(fields.RELATIONS)):
+            edges = torch.cat([r.edges[r.relation == k] for r in residuals])
+            if edges.shape[0]:
+                self.edge_scale[k].copy_(self._shell_rms(edges))
+
+    def _residual(self, sample: BlockSample) -> BlockSample:
+        if self.baseline is None:
+            return sample
+        edges = sample.edges - self.baseline.edge_blocks(sample.lengths, sample.relation, sample.pair)
+        field = self.baseline.field_blocks(sample.lengths, sample.relation, sample.pair)
+        turned = sample.rotation @ field @ sample.rotation.transpose(1, 2)
+        on_site = (sample.on_site - self.baseline.on_site.double()[sample.species]).index_add(0, sample.target, -turned)
+        return _replaced(sample, on_site, edges)
+
+    def _shell_rms(self, blocks: Tensor) -> Tensor:
+        """Return the root mean square of each shell pair, spread over its elements: (size, size)."""
+        result = blocks.new_ones(self.targets.size, self.targets.size)
+        for a in self.targets.slices:
+            for b in self.targets.slices:
+                result[a, b] = (blocks[:, a, b] ** 2).mean().sqrt().clamp(min=1e-6)
+        return result
+
+    def _sample(self, graph: Any, labels: str) -> BlockSample:
+        atoms = graph[fields.ATOM]
+        species = self.network.species_of_number[atoms[fields.NUMBERS]]
+        edges = HeteroNetwork.collect_edges(graph, fields.RELATIONS, atoms[fields.POSITIONS].double())
+        matrices = wigner_matrices(edge_frames(edges.vectors), max(self.targets.slots))
+        rotation = self.targets.rotation(matrices)
+        blocks = torch.cat([graph[fields.edge_type(r)][labels].double() for r in fields.RELATIONS])
+        slots = self.targets.from_padded(blocks, species[edges.target], species[edges.source])
+        return BlockSample(
+            on_site=self.targets.from_padded(atoms[labels].double(), species, species),
+            edges=rotation.transpose(1, 2) @ slots @ rotation,
+            rotation=rotation,
+            lengths=edges.lengths,
+            relation=edges.relation,
+            pair=species[edges.target] * len(self.network.elements) + species[edges.source],
+            target=edges.target,
+            species=species,
+        )
+
+
+def _covers(backbone: DeepHE3, natural: Sequence[int], pseudo: Sequence[int]) -> bool:
+    """Tell whether a backbone has channels of every degree and parity that blocks need."""
+    return all(
+        l < len(channels) and channels[l] > 0
+        for channels, counts in ((backbone.channels, natural), (backbone.pseudo_channels, pseudo))
+        for l, count in enumerate(counts)
+        if count
+    )
+
+
+def _replaced(sample: BlockSample, on_site: Tensor, edges: Tensor) -> BlockSample:
+    return BlockSample(
+        on_site, edges, sample.rotation, sample.lengths, sample.relation, sample.pair, sample.target, sample.species
+    )
+
+
+def _shifted(hamiltonian: BlockSample, overlap: BlockSample, mu: float) -> BlockSample:
+    return _replaced(hamiltonian, hamiltonian.on_site - mu * overlap.on_site, hamiltonian.edges - mu * overlap.edges)
+
+
+def _gauge(residual: BlockSample, overlap: BlockSample) -> float:
+    """Return the μ that minimises |residual − μS|², eV."""
+    moment = (residual.on_site * overlap.on_site).sum() + (residual.edges * overlap.edges).sum()
+    norm = (overlap.on_site**2).sum() + (overlap.edges**2).sum()
+    return float(moment / norm)

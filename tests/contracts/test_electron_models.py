@@ -1,0 +1,340 @@
+"""What every electron model must satisfy, whatever its backbone and its heterogeneous combination."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from electron_models import (
+    BASIS,
+    CUTOFFS,
+    assert_same,
+    bilayer,
+    build_config,
+    build_model,
+    cluster,
+    edge_keys,
+    flat_blocks,
+    largest_difference,
+    orbital_rotation,
+    predict,
+)
+from hydra.utils import instantiate
+from scipy.spatial.transform import Rotation
+from torch_geometric.data import Batch
+
+from mlepi.graphs import fields
+from mlepi.graphs.build import build_graph
+from mlepi.structures.basis import OrbitalBasis
+
+
+class ElectronModelContract:
+    """Subclass and set ``name``; every test is inherited."""
+
+    name: str
+    learns = True
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls):
+        return build_model(cls.name)
+
+    @pytest.mark.parametrize("operation", ["rotation", "inversion", "mirror"])
+    def test_blocks_turn_with_the_structure(self, model, operation):
+        matrix = {
+            "rotation": Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix(),
+            "inversion": -np.eye(3),
+            "mirror": np.diag([1.0, -1.0, 1.0]),
+        }[operation]
+        atoms = bilayer()
+        turned = atoms.copy()
+        turned.set_cell(atoms.cell.array @ matrix.T)
+        turned.positions = atoms.positions @ matrix.T
+        rotations = {number: orbital_rotation(number, matrix) for number in BASIS.elements}
+        z = atoms.numbers
+        expected = {key: rotations[z[key[0]]] @ b @ rotations[z[key[1]]].T for key, b in predict(model, atoms).items()}
+        assert_same(predict(model, turned), expected)
+
+    def test_translation(self, model):
+        moved = bilayer()
+        moved.positions += [3.3, -7.1, 1.9]
+        assert_same(predict(model, moved), predict(model, bilayer()))
+
+    def test_choice_of_the_cell(self, model):
+        """Moving one atom by lattice vectors only renames its images."""
+        moved, move = bilayer(), np.array([1, -2, 0])
+        moved.positions[2] += move @ moved.cell.array
+        shift = {atom: move if atom == 2 else np.zeros(3, int) for atom in range(4)}
+        expected = {
+            (i, j, *(np.array(r) + shift[i] - shift[j]).tolist()): block
+            for (i, j, *r), block in predict(model, bilayer()).items()
+        }
+        assert_same(predict(model, moved), expected)
+
+    def test_permutation(self, model):
+        order = np.array([2, 0, 3, 1])
+        new = np.argsort(order)
+        expected = {(int(new[i]), int(new[j]), *r): block for (i, j, *r), block in predict(model, bilayer()).items()}
+        assert_same(predict(model, bilayer()[order]), expected)
+
+    def test_supercell_equals_repeated_cell(self, model):
+        repeats = np.array([3, 2, 1])
+        small, large = predict(model, bilayer()), predict(model, bilayer().repeat(tuple(repeats)))
+        cells = np.array([[a, b, c] for a in range(3) for b in range(2) for c in range(1)])
+        assert len(large) == 6 * len(small)
+        for (i, j, *r), block in large.items():
+            cell = cells[j // 4] + np.array(r) * repeats - cells[i // 4]
+            np.testing.assert_allclose(block, small[i % 4, j % 4, *cell.tolist()], rtol=0, atol=1e-9)
+
+    def test_batch_equals_single(self, model):
+        structures = [bilayer(seed=1), bilayer(seed=2)[:2], bilayer(seed=3).repeat((2, 1, 1))]
+        graphs = [build_graph(atoms, CUTOFFS, dtype=torch.float64) for atoms in structures]
+        with torch.no_grad():
+            together, alone = model(Batch.from_data_list(graphs)), [model(graph) for graph in graphs]
+        pairs = [(together["onsite_blocks"], [out["onsite_blocks"] for out in alone])]
+        pairs += [(together["edge_blocks"][r], [out["edge_blocks"][r] for out in alone]) for r in fields.RELATIONS]
+        for joint, parts in pairs:
+            torch.testing.assert_close(joint, torch.cat(parts), rtol=0, atol=1e-9)
+
+    def test_hermitian_exactly(self, model):
+        blocks = predict(model, bilayer())
+        for (i, j, *r), block in blocks.items():
+            assert np.array_equal(block, blocks[j, i, *(-np.array(r)).tolist()].T)
+
+    def test_blocks_are_padded_with_zeros_and_full_inside(self, model):
+        atoms = bilayer()
+        counts = BASIS.counts(atoms.numbers)
+        reached = np.zeros((BASIS.max_orbitals,) * 2)
+        for (i, j, *_), block in predict(model, atoms).items():
+            assert block.shape == (BASIS.max_orbitals,) * 2
+            assert np.isfinite(block).all()
+            assert not block[counts[i] :].any()
+            assert not block[:, counts[j] :].any()
+            reached = np.maximum(reached, np.abs(block))
+        assert reached.min() > 1e-3
+
+    @pytest.mark.parametrize("relation", fields.RELATIONS)
+    def test_smooth_at_the_cutoff(self, model, relation):
+        assert self.jump_at_cutoff(model, relation) < 1e-6
+
+    @staticmethod
+    def jump_at_cutoff(model, relation) -> float:
+        """Largest change of a block when the third atom leaves the reach of the first but not of the second."""
+        distance = CUTOFFS[relation]
+        blocks = []
+        for step in (-1e-9, 1e-9):
+            last = [0.6 * (distance + step), 0.0, 0.8 * (distance + step)]
+            blocks.append(
+                predict(model, cluster([[0, 0, 0], [0.4, 0.9, 1.0], last], [0, 0, 0 if relation == "intra" else 1], [6, 1, 6]))
+            )
+        assert len(blocks[0]) == len(blocks[1]) + 2
+        return largest_difference(*blocks)
+
+    def test_strictly_local(self, model):
+        assert self.change_far_away(model) < 1e-12
+
+    @staticmethod
+    def change_far_away(model) -> float:
+        """Largest change of the blocks between atoms at one end of a double chain when the other end moves."""
+        n, spacing = 30, 1.4
+        x = spacing * np.arange(n)
+        positions = np.concatenate([np.column_stack([x, 0.1 * np.cos(x), z + 0.1 * np.sin(x)]) for z in (1.0, 4.3)])
+        atoms = Atoms(numbers=[6] * (2 * n), positions=positions, cell=[n * spacing + 12.0, 20.0, 20.0], pbc=True)
+        atoms.arrays["layer"] = np.repeat([0, 1], n)
+        moved = atoms.copy()
+        moved.positions[[n - 1, 2 * n - 1]] += [0.1, 0.2, -0.1]
+        near = {i for i in range(2 * n) if i % n < 3}
+        before, after = ({key: block for key, block in predict(model, a).items() if set(key[:2]) <= near} for a in (atoms, moved))
+        assert len(before) > 20
+        return largest_difference(before, after)
+
+    def test_monolayer_and_isolated_atom(self, model):
+        layer = bilayer()[:2]
+        blocks = predict(model, layer)
+        assert len(blocks) > 10
+        assert all(np.isfinite(block).all() for block in blocks.values())
+        alone = predict(model, cluster([[1.0, 2.0, 3.0]], [0]))
+        assert list(alone) == [(0, 0, 0, 0, 0)]
+        for l, shell in zip(BASIS.shells[6], BASIS.slices(6), strict=True):  # a sphere: one number per shell
+            block = alone[0, 0, 0, 0, 0][shell, shell]
+            np.testing.assert_allclose(block, block[0, 0] * np.eye(2 * l + 1), rtol=0, atol=1e-9)
+
+    def test_distant_layers_are_two_monolayers(self, model):
+        atoms = bilayer()
+        atoms.positions[2:, 2] += 2.0
+        upper = atoms[2:]
+        upper.arrays["layer"][:] = 0
+        expected = predict(model, atoms[:2])
+        expected.update({(i + 2, j + 2, *r): block for (i, j, *r), block in predict(model, upper).items()})
+        assert_same(predict(model, atoms), expected)
+
+    @pytest.mark.parametrize("structure", ["bilayer", "along the axes"])
+    def test_derivative_equals_finite_difference(self, model, structure):
+        atoms = bilayer()
+        if structure == "along the axes":
+            atoms = cluster([[0, 0, 0], [1.3, 0, 0], [0, 1.4, 0], [0, 0, 1.5], [0, 0, 3.2]], [0, 0, 0, 0, 1], [6, 1, 6, 6, 6])
+        graph = build_graph(atoms, CUTOFFS, dtype=torch.float64)
+        positions = graph[fields.ATOM][fields.POSITIONS].clone().requires_grad_()
+
+        def project(r):
+            graph[fields.ATOM][fields.POSITIONS] = r
+            return (flat_blocks(model(graph)) * probe).sum()
+
+        probe = torch.randn(len(edge_keys(graph)), *(BASIS.max_orbitals,) * 2, dtype=torch.float64)
+        (gradient,) = torch.autograd.grad(project(positions), positions)
+        assert torch.isfinite(gradient).all()
+        step, numeric = 1e-5, torch.zeros_like(gradient)
+        with torch.no_grad():
+            for atom, axis in np.ndindex(*gradient.shape):
+                offset = torch.zeros_like(positions)
+                offset[atom, axis] = step
+                numeric[atom, axis] = (project(positions + offset) - project(positions - offset)) / (2 * step)
+        assert gradient.abs().max() > 1e-2
+        torch.testing.assert_close(gradient, numeric, rtol=1e-6, atol=1e-5)
+
+    def test_elements_differ(self, model):
+        swapped = bilayer()
+        swapped.numbers[[0, 1]] = [1, 6]
+        assert largest_difference(predict(model, swapped), predict(model, bilayer())) > 1e-3
+
+    def test_single_and_double_precision_agree(self, model):
+        graph = build_graph(bilayer(), CUTOFFS, dtype=torch.float32)
+        with torch.no_grad():
+            single = flat_blocks(copy.deepcopy(model).to(torch.float32)(graph))
+        assert single.dtype == torch.float32
+        double = np.stack(list(predict(model, bilayer()).values()))
+        np.testing.assert_allclose(single.numpy(), double, rtol=0, atol=1e-4 * np.abs(double).max())
+
+    def test_save_and_load(self, model):
+        buffer = io.BytesIO()
+        torch.save(model.state_dict(), buffer)
+        buffer.seek(0)
+        other = build_model(self.name, seed=2)
+        assert largest_difference(predict(other, bilayer()), predict(model, bilayer())) > 1e-3
+        other.load_state_dict(torch.load(buffer, weights_only=True))
+        assert largest_difference(predict(other, bilayer()), predict(model, bilayer())) == 0.0
+
+    def test_input_is_not_mutated(self, model):
+        graph = build_graph(bilayer(), CUTOFFS, dtype=torch.float64)
+        before = copy.deepcopy(graph.to_dict())
+        model(graph)
+        after = graph.to_dict()
+        assert set(after) == set(before)
+        for key, store in before.items():
+            for name, value in store.items() if isinstance(store, dict) else [(None, store)]:
+                found = after[key] if name is None else after[key][name]
+                assert torch.equal(found, value) if torch.is_tensor(value) else found == value
+
+    def test_every_parameter_learns(self):
+        if not self.learns:
+            return
+        model = build_model(self.name).train()
+        graph = build_graph(bilayer(), CUTOFFS, dtype=torch.float64)
+        flat_blocks(model(graph)).square().sum().backward()
+        untouched = [name for name, p in model.named_parameters() if p.numel() and (p.grad is None or not torch.any(p.grad != 0))]
+        assert untouched == [], untouched
+
+
+class NotLocal(ElectronModelContract):
+    """A norm over the whole structure: atoms beyond every receptive field have influence."""
+
+    def test_strictly_local(self, model):
+        assert self.change_far_away(model) > 1e-6
+
+    @pytest.mark.parametrize("relation", fields.RELATIONS)
+    def test_smooth_at_the_cutoff(self, model, relation):
+        """The statistics change with the number of edges."""
+        assert self.jump_at_cutoff(model, relation) > 1e-3
+
+    def test_distant_layers_are_two_monolayers(self, model):
+        with pytest.raises(AssertionError, match="Not equal to tolerance"):
+            super().test_distant_layers_are_two_monolayers(model)
+
+
+class TestDeepHE3(ElectronModelContract):
+    name = "deeph_e3"
+
+
+class TestDeepHE36Layer(ElectronModelContract):
+    name = "deeph_e3_6layer"
+
+
+class TestHedgeNetLate(ElectronModelContract):
+    name = "hedgenet_late"
+
+
+class TestHedgeNetPerLayer(ElectronModelContract):
+    name = "hedgenet_per_layer"
+
+
+class TestNoNorm(ElectronModelContract):
+    name = "no_norm"
+
+
+class TestNoBaseline(ElectronModelContract):
+    name = "no_baseline"
+
+
+class TestSelfLoops(ElectronModelContract):
+    name = "hedgenet_self_loops"
+
+
+class TestBaselineAlone(ElectronModelContract):
+    name = "baseline_alone"
+    learns = False
+
+
+class TestStructureNorm(NotLocal):
+    name = "structure_norm"
+
+
+class TestDeepHE3Exact(NotLocal):
+    name = "deeph_e3_exact"
+
+
+@pytest.mark.parametrize("shells", [(0, 1), (0, 0, 1, 1)], ids=["s1p1", "s2p2"])
+def test_one_element(shells):
+    """The material of the paper: one element, blocks without padding."""
+    basis = OrbitalBasis({6: shells}, {6: 2.1}, {6: "C"})
+    model = build_model("hedgenet_late", basis=basis, channels="[4,3,2]", pseudo="[0,2]")
+    atoms = bilayer()
+    atoms.numbers[:] = 6
+    matrix = Rotation.from_rotvec([1.3, 0.2, -0.4]).as_matrix()
+    turned = atoms.copy()
+    turned.set_cell(atoms.cell.array @ matrix.T)
+    turned.positions = atoms.positions @ matrix.T
+    rotation = orbital_rotation(6, matrix, basis)
+    assert_same(predict(model, turned), {key: rotation @ block @ rotation.T for key, block in predict(model, atoms).items()})
+
+
+def test_homogeneous_model_ignores_the_layer_and_hedgenet_does_not():
+    cutoffs = {"intra": 3.0, "inter": 3.0}
+    atoms = bilayer()
+    atoms.positions[2:, 2] -= 0.6
+    one_layer = atoms.copy()
+    one_layer.arrays["layer"] = np.zeros(4, dtype=int)
+
+    def change(name):
+        config = build_config(name)
+        config["baseline"] = "none"  # its tables belong to relations
+        config["cutoffs"] = config["network"]["backbone"]["cutoffs"] = cutoffs
+        torch.manual_seed(1)
+        model = instantiate(config, _convert_="all").double()
+        graphs = [build_graph(a, cutoffs, dtype=torch.float64) for a in (atoms, one_layer)]
+        with torch.no_grad():
+            first, second = (dict(zip(edge_keys(g), flat_blocks(model(g)).numpy(), strict=True)) for g in graphs)
+        return largest_difference(first, second)
+
+    assert change("deeph_e3") < 1e-10
+    assert change("hedgenet_late") > 1e-3
+
+
+def test_self_loops_off_adds_no_parameters():
+    config = build_config("hedgenet_late")
+    names = set(instantiate(config, _convert_="all").state_dict())
+    del config["network"]["backbone"]["self_loops"]
+    assert set(instantiate(config, _convert_="all").state_dict()) == names

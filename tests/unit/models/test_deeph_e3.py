@@ -1,0 +1,75 @@
+"""The published DeepH-E3 network in SO(2) form against the same network path by path."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from electron_models import CUTOFFS, bilayer, build_config, build_model, predict
+from hydra.utils import instantiate
+from path_network import PathNetwork
+
+from mlepi.errors import ConfigError
+from mlepi.models.deeph_e3 import smooth_step_envelope
+
+
+def directed_edges(atoms):
+    """All (j → i, R) within the cutoff by brute force, self-loops included: source, target, shift, vector."""
+    layer, cell = atoms.arrays["layer"], atoms.cell.array
+    rows = []
+    for i, j, *shift in itertools.product(range(len(atoms)), range(len(atoms)), range(-3, 4), range(-3, 4), [0]):
+        vector = atoms.positions[j] + shift @ cell - atoms.positions[i]
+        if np.linalg.norm(vector) < CUTOFFS["intra" if layer[i] == layer[j] else "inter"]:
+            rows.append((j, i, shift, vector))
+    return [np.array(column) for column in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_network_equals_the_path_by_path_network(seed):
+    model, atoms = build_model("deeph_e3_exact", seed=seed), bilayer(seed)
+    source, target, shift, vectors = directed_edges(atoms)
+    reference = PathNetwork(model.state_dict(), build_config("deeph_e3_exact"))
+    with torch.no_grad():
+        species = torch.tensor([model.network.elements.index(z) for z in atoms.numbers])
+        blocks = reference(species, torch.tensor(source), torch.tensor(target), torch.tensor(vectors)).numpy()
+    keys = [(int(i), int(j), *map(int, r)) for i, j, r in zip(target, source, shift, strict=True)]
+    raw = dict(zip(keys, blocks, strict=True))
+    ours = predict(model, atoms)
+    assert set(ours) == set(raw)
+    for (i, j, *r), block in ours.items():
+        expected = 0.5 * (raw[i, j, *r] + raw[j, i, *(-np.array(r)).tolist()].T)
+        np.testing.assert_allclose(block, expected, rtol=0, atol=1e-10)
+    assert max(np.abs(block).max() for block in ours.values()) > 0.1
+
+
+def test_envelope_falls_from_one_to_zero_with_two_derivatives():
+    lengths = torch.tensor([1.0, 2.0, 2.5, 3.0, 3.5], dtype=torch.float64, requires_grad=True)
+    envelope = smooth_step_envelope(lengths, torch.full((5,), 3.0, dtype=torch.float64), 1.0)
+    torch.testing.assert_close(
+        envelope.detach(), torch.tensor([1.0, 1.0, 0.5, 0.0, 0.0], dtype=torch.float64), rtol=0, atol=1e-15
+    )
+    (slope,) = torch.autograd.grad(envelope.sum(), lengths, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), lengths)
+    assert float(slope.detach()[2]) == pytest.approx(-1.875)
+    assert not slope.detach()[[0, 1, 3, 4]].any()
+    assert not curvature[[0, 1, 3, 4]].any()
+    assert torch.equal(smooth_step_envelope(lengths, lengths, None), torch.ones_like(lengths))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"num_layers": 0}, "num_layers 0"),
+        ({"channels": [4]}, r"channels \[4\]"),
+        ({"pseudo_channels": [0] * 6}, "pseudo_channels"),
+        ({"norm": "batch"}, "model.norm: got 'batch'"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, text):
+    config = build_config("deeph_e3")
+    config["network"]["backbone"].update(changes)
+    with pytest.raises(Exception, match=text) as error:
+        instantiate(config, _convert_="all")
+    assert isinstance(error.value.__cause__ or error.value, ConfigError)
