@@ -72,6 +72,7 @@ ELECTRON = {
             "num_radial": 8,
             "radial_hidden": [8],
             "envelope_width": 1.0,
+            "message_decay": None,
             "norm": "local",
         },
     },

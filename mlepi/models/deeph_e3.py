@@ -260,6 +260,7 @@ class DeepHE3(Backbone):
         num_radial: Gaussians over [0, cutoff] (published 128).
         radial_hidden: hidden widths of the radial networks (published 64, 64).
         envelope_width: Å over which messages and blocks fade out before the cutoff; None switches it off.
+        message_decay: Å over which messages fall by 1/e, on top of the envelope; None for no decay (published).
         mean_neighbours: relation → average number of its edges per atom in the training set; a sub-network that sees all
             relations takes their sum.
         norm: "local", "structure" (published) or "none".

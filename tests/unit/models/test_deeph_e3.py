@@ -73,3 +73,29 @@ def test_impossible_settings_are_refused(changes, text):
     with pytest.raises(Exception, match=text) as error:
         instantiate(config, _convert_="all")
     assert isinstance(error.value.__cause__ or error.value, ConfigError)
+
+
+def test_a_training_set_without_interlayer_edges_is_no_obstacle():
+    """Nothing divides by the mean number of neighbours of a relation that has none."""
+    config = build_config("hedgenet_late")
+    config["network"]["backbone"]["mean_neighbours"] = {"intra": 3.0, "inter": 0.0}
+    blocks = predict(instantiate(config, _convert_="all").double(), bilayer()[:2])
+    assert all(np.isfinite(block).all() for block in blocks.values())
+
+
+def test_messages_decay_with_distance():
+    """With a very short decay no message arrives, so an on-site block no longer sees its neighbours."""
+    models = {}
+    for decay in (None, 1e-3):
+        config = build_config("hedgenet_late")
+        config["baseline"], config["network"]["backbone"]["message_decay"] = "none", decay
+        torch.manual_seed(1)
+        models[decay] = instantiate(config, _convert_="all").double()
+    moved = bilayer()
+    moved.positions[1] += 0.3
+    change = {
+        decay: np.abs(predict(model, moved)[0, 0, 0, 0, 0] - predict(model, bilayer())[0, 0, 0, 0, 0]).max()
+        for decay, model in models.items()
+    }
+    assert change[None] > 1e-3
+    assert change[1e-3] < 1e-12
