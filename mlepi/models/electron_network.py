@@ -178,14 +178,18 @@ class ElectronNetwork(nn.Module):
 
     @torch.no_grad()
     def prepare(self, graphs: Sequence[Any], gauge_iterations: int = 3) -> None:
-        """Fit the baseline and set the output scales from the training set (called once, before training).
+        """Fit the baseline, set the output scales and zero the read-outs, so that training starts from the baseline.
 
-        H is defined up to a multiple of S per structure; the multiple is refitted against the baseline in turn with it.
+        Called once, on the training set. H is defined up to a multiple of S per structure; the multiple is refitted
+        against the baseline in turn with it.
 
         Args:
             graphs: labelled training graphs, one structure each.
             gauge_iterations: rounds of baseline fit and alignment.
         """
+        for name, weight in self.named_parameters():
+            if name.startswith("on_site") or (name.startswith("readouts") and ".update." not in name):
+                nn.init.zeros_(weight)
         samples = [self._sample(graph, fields.HAMILTONIAN_BLOCKS) for graph in graphs]
         overlaps = [self._sample(graph, fields.OVERLAP_BLOCKS) for graph in graphs]
         shifts = [0.0] * len(samples)

@@ -22,7 +22,7 @@ SILU_FACTOR = 1.6791767923989418
 SIGMOID_FACTOR = 1.8467055342154763
 """1/√⟨sigmoid(z)²⟩ for z ~ N(0, 1)."""
 
-NormKind = Literal["frozen", "local", "structure", "none"]
+NormKind = Literal["local", "structure", "none"]
 
 
 class DegreeLinear(nn.Module):
@@ -134,9 +134,7 @@ class Gate(nn.Module):
 class EquivariantNorm(nn.Module):
     """Normalisation that commutes with rotations.
 
-    "frozen" shifts and scales every scalar channel, and scales every l > 0 channel, with constants measured once on
-    training structures before training (``calibrate``): in a crystal all environments are alike, and what matters is
-    how they differ; strictly local and linear. "local" uses the features of one node or edge alone (strictly local and
+    "local" uses the features of one node or edge alone (strictly local and
     size-extensive): scalars are centred and divided by their standard deviation over channels; l > 0 by one root mean
     square over all l, m and channels, every l with equal weight. "structure" is the published DeepH-E3 norm: statistics
     over all nodes (or edges) and channels of a structure; every l is centred, only l = 0 is divided by its root mean
@@ -147,19 +145,12 @@ class EquivariantNorm(nn.Module):
         kind: see above.
     """
 
-    mean: Tensor  # (channels[0],), of scalars, "frozen"
-    inverse: Tensor  # (Σ channels,), "frozen"
-
     def __init__(self, channels: Sequence[int], kind: NormKind) -> None:
         super().__init__()
-        if kind not in ("frozen", "local", "structure", "none"):
-            raise ConfigError(message("model.norm", repr(kind), "'frozen', 'local', 'structure' or 'none'", "Edit the config."))
+        if kind not in ("local", "structure", "none"):
+            raise ConfigError(message("model.norm", repr(kind), "'local', 'structure' or 'none'", "Edit the config."))
         self.channels, self.kind = tuple(channels), kind
-        self.calibrating = False
-        if kind == "frozen":
-            self.register_buffer("mean", torch.zeros(channels[0]))
-            self.register_buffer("inverse", torch.ones(sum(channels)))
-        elif kind != "none":
+        if kind != "none":
             self.weights = nn.ParameterList(nn.Parameter(torch.ones(count)) for count in channels)
             self.bias = nn.Parameter(torch.zeros(channels[0]))
 
@@ -168,13 +159,7 @@ class EquivariantNorm(nn.Module):
         if self.kind == "none":
             return features
         parts = split_degrees(features, self.channels)
-        if self.kind == "frozen":
-            if self.calibrating:
-                self._calibrate(parts)
-            first, *rest = self.inverse.split(list(self.channels))
-            parts = [(parts[0] - self.mean) * first, *(part * scale for part, scale in zip(parts[1:], rest, strict=True))]
-        else:
-            parts = self._structure(parts, batch) if self.kind == "structure" else self._local(parts)
+        parts = self._structure(parts, batch) if self.kind == "structure" else self._local(parts)
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
     def edges(self, orders: EdgeFeatures, matrices: Sequence[Tensor], batch: Tensor | None = None) -> EdgeFeatures:
@@ -185,11 +170,6 @@ class EquivariantNorm(nn.Module):
             parts = rotate_to_global(to_degrees(orders, self.channels), matrices)
             return to_orders(rotate_to_edges(self._structure(parts, batch), matrices))
         scalars = self.channels[0]
-        if self.kind == "frozen":
-            if self.calibrating:
-                self._calibrate(to_degrees(orders, self.channels))
-            first = torch.cat([orders[0][:, :scalars] - self.mean, orders[0][:, scalars:]], dim=1) * self.inverse
-            return [first, *(x * self.inverse[self.inverse.shape[0] - x.shape[2] :] for x in orders[1:])]
         power = self._power(orders)
         inverse = torch.rsqrt(power + EPSILON).unsqueeze(1)
         weight = torch.cat(list(self.weights[1:])) if len(self.channels) > 1 else self.bias[:0]
@@ -198,14 +178,6 @@ class EquivariantNorm(nn.Module):
             tail = weight[weight.shape[0] - orders[m].shape[2] :]
             results.append(orders[m] * (inverse * tail).unsqueeze(1))
         return results
-
-    @torch.no_grad()
-    def _calibrate(self, parts: Sequence[Tensor]) -> None:
-        scalars = parts[0][:, 0]
-        self.mean.copy_(scalars.mean(0))
-        powers = [scalars.var(0), *((part**2).mean(dim=(0, 1)) for part in parts[1:])]
-        floor = EPSILON * torch.cat([(scalars**2).mean(0), *powers[1:]]).mean()
-        self.inverse.copy_(torch.rsqrt(torch.cat(powers) + floor))
 
     def _scalars(self, x: Tensor) -> Tensor:
         return torch.nn.functional.layer_norm(x, (self.channels[0],), self.weights[0], self.bias, EPSILON)
@@ -249,22 +221,6 @@ class EquivariantNorm(nn.Module):
             else:
                 results.append(centred * self.weights[l])
         return results
-
-
-@torch.no_grad()
-def calibrate(network: nn.Module, graph: object) -> None:
-    """Measure the constants of all "frozen" norms of a network by one forward pass, each behind the ones before it.
-
-    Args:
-        network: takes the graph.
-        graph: batch of training structures.
-    """
-    norms = [module for module in network.modules() if isinstance(module, EquivariantNorm)]
-    for norm in norms:
-        norm.calibrating = True
-    network(graph)
-    for norm in norms:
-        norm.calibrating = False
 
 
 EPSILON = 1e-5

@@ -29,7 +29,6 @@ class ElectronTask(Task):
     """
 
     kind: ClassVar[str] = "electron"
-    num_loss_terms: ClassVar[int] = 1
     quantities: ClassVar[tuple[str, ...]] = tuple(
         part + gauge for part in ("", "_onsite", "_intra", "_inter") for gauge in GAUGES
     )

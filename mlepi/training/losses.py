@@ -86,6 +86,7 @@ class PhononLoss:
     ) -> None:
         self.energy_weight = energy_weight
         self.forces_weight = forces_weight
+        self.num_terms = 2
         self.energy_unit = energy_unit
         self.forces_unit = forces_unit
         self.elementwise = elementwise_loss(kind)
@@ -187,17 +188,26 @@ class ElectronLoss:
         gauge_free: subtract, per structure, the energy shift μS that fits best in the least-squares sense, because H is
             defined only up to it.
         unit: difference that counts as 1, eV.
+        balanced: average each block type (on-site, intra, inter) by itself and add up the three means, because the on-site
+            blocks are few but shift whole bands; otherwise one mean over all elements (published).
     """
 
-    def __init__(self, *, kind: str, gauge_free: bool, unit: float) -> None:
+    def __init__(self, *, kind: str, gauge_free: bool, unit: float, balanced: bool) -> None:
         self.elementwise = elementwise_loss(kind)
         self.gauge_free = gauge_free
+        self.balanced = balanced
+        self.num_terms = 1 + len(fields.RELATIONS) if balanced else 1
         self.unit = unit
 
     def __call__(self, errors: BlockErrors) -> dict[str, Term]:
-        """Return the single term of one batch."""
+        """Return the terms of one batch: one per block type when balanced, else a single one."""
         if self.gauge_free:
             errors = errors.shifted(least_squares_shift(errors))
+        if self.balanced:
+            return {
+                name: Term(self.elementwise(value / self.unit).sum(), errors.mask[name].sum(), 1.0)
+                for name, value in errors.difference.items()
+            }
         total = torch.stack([self.elementwise(value / self.unit).sum() for value in errors.difference.values()]).sum()
         count = torch.stack([mask.sum() for mask in errors.mask.values()]).sum()
         return {"hamiltonian": Term(total, count, 1.0)}

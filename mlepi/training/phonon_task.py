@@ -19,7 +19,6 @@ class PhononTask(Task):
     """
 
     kind: ClassVar[str] = "phonon"
-    num_loss_terms: ClassVar[int] = 2
     quantities: ClassVar[tuple[str, ...]] = ("energy", "forces")
 
     def build_loss(self, config: dict[str, Any]) -> PhononLoss:

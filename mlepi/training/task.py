@@ -69,7 +69,6 @@ class Task(LightningModule):
     """
 
     kind: ClassVar[str]
-    num_loss_terms: ClassVar[int]
     quantities: ClassVar[tuple[str, ...]]
 
     def __init__(
@@ -89,7 +88,7 @@ class Task(LightningModule):
         with default_dtype(parse_dtype(dtype)):
             self.model: nn.Module = build_part("model", model)
         self.loss = self.build_loss(loss)
-        self.loss_sums = nn.ModuleDict({subset: LossSums(self.num_loss_terms) for subset in EVALUATED})
+        self.loss_sums = nn.ModuleDict({subset: LossSums(self.loss.num_terms) for subset in EVALUATED})
         self.error_sums = nn.ModuleDict({f"{subset}_{name}": ErrorSums() for subset in EVALUATED for name in self.quantities})
         self.schedule: Schedule | None = None
         self._schedule_state: dict[str, Any] | None = None

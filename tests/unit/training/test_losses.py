@@ -42,16 +42,24 @@ def test_phonon_loss_is_the_weighted_sum_of_means():
 
 def test_gauge_free_loss_ignores_an_energy_shift_of_each_structure():
     errors = random_errors()
-    loss = ElectronLoss(kind="mse", gauge_free=True, unit=1.0)
+    loss = ElectronLoss(kind="mse", gauge_free=True, unit=1.0, balanced=False)
     shifted = errors.shifted(torch.tensor([0.7, -2.3], dtype=torch.float64))
     assert global_loss(loss(shifted)).item() == pytest.approx(global_loss(loss(errors)).item(), rel=1e-12)
-    plain = ElectronLoss(kind="mse", gauge_free=False, unit=1.0)
+    plain = ElectronLoss(kind="mse", gauge_free=False, unit=1.0, balanced=False)
     assert global_loss(plain(shifted)).item() > global_loss(plain(errors)).item()
+
+
+def test_balanced_loss_is_the_sum_of_the_means_of_the_block_types():
+    errors = random_errors()
+    loss = ElectronLoss(kind="mse", gauge_free=False, unit=1.0, balanced=True)
+    expected = sum(value.square().sum().item() / errors.mask[name].sum().item() for name, value in errors.difference.items())
+    assert loss.num_terms == len(loss(errors)) == 3
+    assert global_loss(loss(errors)).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_electron_loss_counts_only_orbitals_that_exist():
     errors = random_errors()
-    term = ElectronLoss(kind="mae", gauge_free=False, unit=0.5)(errors)["hamiltonian"]
+    term = ElectronLoss(kind="mae", gauge_free=False, unit=0.5, balanced=False)(errors)["hamiltonian"]
     assert term.count.item() == 20 * 4
     assert term.total.item() == pytest.approx(sum(value.abs().sum().item() for value in errors.difference.values()) / 0.5)
 
