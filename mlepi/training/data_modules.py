@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from torch_geometric.loader import DataLoader
 from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph, build_graph
-from mlepi.physics.overlaps import OverlapTable, read_overlap_table
+from mlepi.physics.overlaps import OverlapSample, OverlapTable, fit_overlap_table, read_overlap_table
 from mlepi.predictors.electron import check_overlap_table
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.basis import OrbitalBasis
@@ -228,7 +228,8 @@ class HamiltonianDataModule(GraphDataModule):
 
     Args:
         energy_zero: "as_computed", or "fermi" to subtract E_F·S of every structure from its Hamiltonian on load.
-        overlap_table: HDF5 file with the radial overlap functions of the basis, which checkpoints will carry; None for none.
+        overlap_table: HDF5 file with the radial overlap functions of the basis, which checkpoints will carry; "fit" finds them
+            from the overlaps of the training subset (refused later at distances that it does not cover); None for none.
         **arguments: of ``GraphDataModule``.
     """
 
@@ -240,7 +241,8 @@ class HamiltonianDataModule(GraphDataModule):
             raise ConfigError(message("data.energy_zero", repr(energy_zero), "'as_computed' or 'fermi'", "Edit the config."))
         self.energy_zero = energy_zero
         self.overlap_table: OverlapTable | None = None
-        if overlap_table is not None:
+        self.fit_overlaps = overlap_table == FIT
+        if overlap_table is not None and not self.fit_overlaps:
             self.overlap_table = read_overlap_table(find_file("data.overlap_table", overlap_table))
         self.basis: OrbitalBasis | None = None
 
@@ -269,6 +271,8 @@ class HamiltonianDataModule(GraphDataModule):
 
     def stamp_parts(self) -> dict[str, Any]:
         """Return basis and overlap table, and refuse a table of another basis."""
+        if self.fit_overlaps and self.basis is not None:
+            self.overlap_table = fit_overlaps(self.structures["train"], self.basis)
         if self.basis is not None and self.overlap_table is not None:
             check_overlap_table(self.basis, self.overlap_table)
         return {"basis": self.basis, "overlap_table": self.overlap_table}
@@ -286,3 +290,26 @@ class HamiltonianDataModule(GraphDataModule):
             )
         for store in (graph[fields.ATOM], *(graph[fields.edge_type(relation)] for relation in fields.RELATIONS)):
             store[fields.HAMILTONIAN_BLOCKS] -= structure.fermi_energy * store[fields.OVERLAP_BLOCKS]
+
+
+def fit_overlaps(structures: Iterable[LabelledStructure], basis: OrbitalBasis) -> OverlapTable:
+    """Fit the radial overlap functions of a basis to the overlap blocks of structures.
+
+    Raises:
+        DataError: a structure has no overlaps, or a pair of elements never occurs.
+    """
+    samples = []
+    for structure in structures:
+        if structure.edge_index is None or structure.edge_cell_shift is None or structure.overlap_blocks is None:
+            raise DataError(
+                message(f"structure {structure.name!r}", "no overlaps", "overlap blocks to fit", "Name a table file instead.")
+            )
+        source, target = structure.edge_index
+        atoms = structure.atoms
+        vectors = atoms.positions[source] + structure.edge_cell_shift @ atoms.cell.array - atoms.positions[target]
+        samples.append(OverlapSample(atoms.numbers, structure.edge_index, vectors, structure.overlap_blocks))
+    return fit_overlap_table(samples, basis.shells, basis.radii, basis.names)
+
+
+FIT = "fit"
+"""Value of ``overlap_table`` that asks for a fit instead of a file."""

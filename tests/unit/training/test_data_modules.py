@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -6,7 +7,9 @@ import torch
 
 from mlepi.errors import ConfigError, DataError
 from mlepi.graphs import fields
-from mlepi.training.data_modules import ForcesDataModule, GlobalBatches, HamiltonianDataModule, find_file
+from mlepi.physics.overlaps import compute_overlap_blocks
+from mlepi.structures.dataset import HamiltonianDataset
+from mlepi.training.data_modules import ForcesDataModule, GlobalBatches, HamiltonianDataModule, find_file, fit_overlaps
 
 FORCES = {"path": "data/blg_openmx/forces.extxyz", "split": "data/blg_openmx/splits/forces_81_09_10.json"}
 HAMILTONIANS = {"path": "data/blg_openmx/hamiltonians.h5", "split": "data/blg_openmx/splits/hamiltonian_622.json"}
@@ -115,3 +118,24 @@ def test_fermi_energy_becomes_zero_on_request():
         expected = store[fields.HAMILTONIAN_BLOCKS] - structure.fermi_energy * store[fields.OVERLAP_BLOCKS]
         torch.testing.assert_close(shifted[fields.HAMILTONIAN_BLOCKS], expected)
     assert np.isclose(plain.cutoffs["intra"], 2.0 * plain.basis.max_radius)
+
+
+def test_overlap_table_can_be_fitted_to_the_training_subset():
+    """The fit gives the overlaps of a structure that it has seen."""
+    parts = {"cutoffs": {"intra": None, "inter": None}, "overlap_table": "fit", **SETTINGS, "n_train": 2}
+    data = HamiltonianDataModule(**HAMILTONIANS, energy_zero="as_computed", **parts)
+    data.prepare()
+    table = data.stamp_parts()["overlap_table"]
+    structure = data.structures["train"][0]
+    source, target = structure.edge_index
+    atoms = structure.atoms
+    vectors = atoms.positions[source] + structure.edge_cell_shift @ atoms.cell.array - atoms.positions[target]
+    blocks = compute_overlap_blocks(table, atoms.numbers, structure.edge_index, vectors, 8)
+    np.testing.assert_allclose(blocks, structure.overlap_blocks, atol=1e-5)
+
+
+def test_overlaps_are_needed_for_a_fit():
+    data = HamiltonianDataset(HAMILTONIANS["path"])
+    bare = dataclasses.replace(data[0], overlap_blocks=None)
+    with pytest.raises(DataError, match="no overlaps; expected overlap blocks to fit"):
+        fit_overlaps([bare], data.basis)
