@@ -1,0 +1,283 @@
+"""Phonons of AB bilayer graphene from a phonon checkpoint: ``python benchmarks/phonons.py CHECKPOINT``.
+
+Two structures: "relaxed" (positions and in-plane cell, with the network) and "fixed" (a = 2.46 Å, spacing 3.35 Å, as in experiment
+and in the DFT reference; its Hessian is that of a structure under stress). Writes ``phonons.json``, ``phonons.md`` and a figure.
+Frequencies in cm⁻¹, imaginary ones negative.
+
+The modes at Γ are told apart by their eigenvectors: translations, shear and breathing (rigid layers against each other, in plane
+and out of plane), ZO (sublattices against each other, out of plane), G (the same in plane). At K the twelve modes
+fall, by energy, into groups of 4, 2, 4 and 2: ZA and ZO, TA, LA and LO, TO of two weakly coupled layers.
+
+The exponent of ZA is d ln ω / d ln q of the lowest branch by least squares for |q| between 0.1 and 0.3 of Γ–M and Γ–K. Closer to Γ the
+Fourier interpolation between commensurate q decides: without rotational invariance of the force constants ω² keeps a
+small term in q², which "lowest_interpolated" shows where it is negative.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from mlepi.checkpoint import load_model
+from mlepi.errors import MlepiError
+from mlepi.physics.phonons import ForceConstants, PhononBands, compute_force_constants, compute_frequencies, compute_phonon_bands
+from mlepi.physics.sampling import compute_modes
+from mlepi.pipeline.structure import measure_spacings, relax_structure
+from mlepi.plots.style import BLUE, COLUMN, RED, house_style, label_path, new_figure, save_figure
+from mlepi.predictors import PhononPredictor
+from mlepi.structures import build_graphene
+from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
+
+LATTICE_CONSTANT, SPACING = 2.46, 3.35
+"""Å, of the fixed structure and of the DFT reference."""
+
+EXPONENT_WINDOW = (0.1, 0.3)
+"""Fractions of Γ–M and Γ–K between which the exponent of ZA is fitted."""
+
+ZERO_TOLERANCE = 1.0
+"""Largest |frequency| of a zero mode at Γ, cm⁻¹."""
+
+GAMMA_MODES = {"translation": 3, "shear": 2, "breathing": 1, "ZO": 2, "G": 4}
+K_MODES = {"ZA, ZO": 4, "TA": 2, "LA, LO": 4, "TO": 2}
+
+REFERENCES: dict[str, dict[str, tuple[str, str]]] = {
+    "Γ": {
+        "shear": ("34", "31 exp. [2]"),
+        "breathing": ("37", "81 exp. [3]"),
+        "ZO": ("902", "881 PBE, monolayer [1]"),
+        "G": ("1617", "1554 PBE, monolayer [1]"),
+    },
+    "K": {
+        "ZA, ZO": ("534", "535 PBE, monolayer [1]"),
+        "TA": ("1043", "997 PBE, monolayer [1]"),
+        "LA, LO": ("1250, 1254", "1213 PBE, monolayer [1]"),
+        "TO": ("1359", "1288 PBE, monolayer [1]"),
+    },
+}
+"""Point → mode → DFT of the training level (OpenMX, small basis, AB, a = 2.46 Å, d = 3.35 Å, finite differences of 0.01 Å in the 3×3
+cell; see the data card) and literature, cm⁻¹."""
+
+SOURCES = """DFT: the level of the training data (data card), AB at a = 2.46 Å and d = 3.35 Å, to compare with "fixed".
+[1] Mounet and Marzari, PRB 71, 205214 (2005), doi:10.1103/PhysRevB.71.205214. [2] Tan et al., Nature Materials 11, 294 (2012),
+doi:10.1038/nmat3245, arXiv:1106.1146. [3] arXiv:1405.6735 (Raman of free-standing bilayers)."""
+
+
+def classify_gamma_modes(force_constants: ForceConstants) -> dict[str, list[float]]:
+    """Sort the modes at Γ of AB bilayer graphene by their eigenvectors.
+
+    Args:
+        force_constants: eV/Å², four atoms of one element, two per layer, layer by layer.
+
+    Returns:
+        Name of ``GAMMA_MODES`` → frequencies, cm⁻¹, ascending.
+    """
+    n = len(force_constants.atoms)
+    masses = force_constants.atoms.get_masses()
+    hessian = force_constants.values.reshape(n, -1, n, 3, 3).sum(axis=1).transpose(0, 2, 1, 3).reshape(3 * n, 3 * n)
+    values, vectors = np.linalg.eigh(hessian / np.sqrt(np.outer(np.repeat(masses, 3), np.repeat(masses, 3))))
+    frequencies = np.sign(values) * np.sqrt(np.abs(values)) * FORCE_CONSTANT_TO_THZ * THZ_TO_INVERSE_CM
+    layers = np.where(force_constants.atoms.arrays["layer"] == 0, 1.0, -1.0)
+    sublattices = np.array([1.0, -1.0, 1.0, -1.0])
+    in_plane, out_of_plane = np.eye(3)[:2], np.eye(3)[2:]
+    patterns = {
+        "translation": [(np.ones(4), np.eye(3))],
+        "shear": [(layers, in_plane)],
+        "breathing": [(layers, out_of_plane)],
+        "ZO": [(sublattices, out_of_plane), (layers * sublattices, out_of_plane)],
+        "G": [(sublattices, in_plane), (layers * sublattices, in_plane)],
+    }
+    weights = {
+        name: sum(
+            np.square(np.kron(signs / 2.0, direction) @ vectors) for signs, along in parts for direction in along
+        )
+        for name, parts in patterns.items()
+    }
+    return {name: sorted(frequencies[np.argsort(-weights[name])[:count]].tolist()) for name, count in GAMMA_MODES.items()}
+
+
+def group_k_modes(frequencies: NDArray[np.float64]) -> dict[str, list[float]]:
+    """Divide the twelve ascending frequencies at K into the groups of ``K_MODES``, cm⁻¹."""
+    parts = np.split(frequencies, np.cumsum(list(K_MODES.values()))[:-1])
+    return {name: part.tolist() for name, part in zip(K_MODES, parts, strict=True)}
+
+
+def fit_exponent(force_constants: ForceConstants, target: NDArray[np.float64]) -> float:
+    """Fit ω ∝ qⁿ to the lowest branch from Γ towards a point of the zone boundary; NaN where a frequency is not positive."""
+    fractions = np.linspace(*EXPONENT_WINDOW, 21)
+    lowest = compute_frequencies(force_constants, fractions[:, None] * target)[:, 0]
+    return float(np.polyfit(np.log(fractions), np.log(lowest), 1)[0]) if lowest.min() > 0 else float("nan")
+
+
+def special_points(atoms: Atoms) -> dict[str, NDArray[np.float64]]:
+    """Return Γ, K and M of a hexagonal layer, fractional (3,)."""
+    points = atoms.cell.get_bravais_lattice(pbc=(True, True, False)).get_special_points()
+    path = atoms.cell.bandpath("GKM", npoints=3, pbc=(True, True, False)).special_points
+    return {"Γ": path["G"], "K": path["K"], "M": path["M"]} if points else {}
+
+
+def measure_structure(atoms: Atoms, predictor: PhononPredictor, repeats: int) -> tuple[dict[str, Any], PhononBands]:
+    """Compute the phonons of one structure.
+
+    Args:
+        atoms: AB bilayer graphene.
+        predictor: forces.
+        repeats: cells of the supercell along both in-plane vectors.
+
+    Returns:
+        Plain Python data, cm⁻¹ and Å, and the bands.
+    """
+    calculator = predictor.calculator()
+    force_constants = compute_force_constants(atoms, calculator, (repeats, repeats, 1))
+    bands = compute_phonon_bands(force_constants, "GMKG", n_points=181)
+    modes = compute_modes(force_constants)
+    points = special_points(atoms)
+    frequencies = {
+        name: (compute_frequencies(force_constants, q[None])[0] * THZ_TO_INVERSE_CM).tolist() for name, q in points.items()
+    }
+    atoms = atoms.copy()
+    atoms.calc = calculator
+    lowest = np.sort(modes.frequencies[~modes.translations].ravel()) * THZ_TO_INVERSE_CM
+    found = {
+        "lattice_constant": float(np.linalg.norm(atoms.cell[0])),
+        "spacing": float(measure_spacings(atoms)[0]),
+        "energy": float(atoms.get_potential_energy()),
+        "max_force": float(np.linalg.norm(atoms.get_forces(), axis=1).max()),
+        "supercell": [repeats, repeats, 1],
+        "raw_sum_rule_residual": force_constants.raw_sum_rule_residual,
+        "frequencies": frequencies,
+        "gamma_modes": classify_gamma_modes(force_constants),
+        "k_modes": group_k_modes(np.array(frequencies["K"])),
+        "lowest_commensurate": lowest[:4].tolist(),
+        "n_imaginary_commensurate": int((lowest < 0).sum()),
+        "lowest_interpolated": float(bands.frequencies.min() * THZ_TO_INVERSE_CM),
+        "za_exponents": {name: fit_exponent(force_constants, points[name]) for name in ("M", "K")},
+    }
+    return found, bands
+
+
+def judge(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Compare one structure with what is required: "requirement", "value", "limit", "met"."""
+    gamma, exponents = found["gamma_modes"], found["za_exponents"].values()
+    zero, g = np.abs(gamma["translation"]).max(), gamma["G"]
+    lowest = found["lowest_commensurate"][0]
+    rigid = {name: min(gamma[name]) for name in ("breathing", "shear")}
+    rows = [
+        ("no imaginary mode of the supercell", f"lowest {lowest:.1f} cm⁻¹", "> 0", lowest > 0),
+        ("three zero modes at Γ", f"|ω| ≤ {zero:.1e} cm⁻¹", f"≤ {ZERO_TOLERANCE:g}", zero <= ZERO_TOLERANCE),
+        ("G mode", f"{min(g):.0f}–{max(g):.0f} cm⁻¹", "1500–1620", min(g) >= 1500 and max(g) <= 1620),
+        (
+            "ZA quadratic: exponent towards M, K",
+            ", ".join(f"{value:.2f}" for value in exponents),
+            "1.7–2.3",
+            all(1.7 <= value <= 2.3 for value in exponents),
+        ),
+        *((f"{name} mode real", f"{value:.1f} cm⁻¹", "> 0", value > 0) for name, value in rigid.items()),
+    ]
+    return [{"requirement": r, "value": v, "limit": limit, "met": bool(met)} for r, v, limit, met in rows]
+
+
+def measure(checkpoint: str | Path, repeats: int = 6) -> tuple[dict[str, Any], dict[str, PhononBands]]:
+    """Compute the phonons of the relaxed and of the fixed structure.
+
+    Returns:
+        "relaxed" and "fixed" → data of ``measure_structure`` with "verdicts"; and their bands.
+    """
+    predictor = load_model(checkpoint, kind="phonon")
+    if not isinstance(predictor, PhononPredictor):
+        raise TypeError(type(predictor).__name__)
+    relaxed, fixed = build_graphene("AB", LATTICE_CONSTANT, SPACING), build_graphene("AB", LATTICE_CONSTANT, SPACING)
+    relax_structure(relaxed, predictor.calculator(), in_plane_cell=True, max_force=2e-4, max_steps=500)
+    relaxed.calc = None
+    results: dict[str, Any] = {}
+    bands = {}
+    for name, atoms in (("relaxed", relaxed), ("fixed", fixed)):
+        results[name], bands[name] = measure_structure(atoms, predictor, repeats)
+        results[name]["verdicts"] = judge(results[name])
+    return results, bands
+
+
+def format_modes(values: list[float]) -> str:
+    """Write the smallest and the largest frequency, or one number when they agree."""
+    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+    return low if low == high else f"{low}–{high}"
+
+
+def format_tables(results: Mapping[str, Any]) -> str:
+    """Return structures, verdicts and frequencies as Markdown."""
+    relaxed, fixed = results["relaxed"], results["fixed"]
+    lines = ["| | relaxed | fixed | experiment |", "|---|---|---|---|"]
+    lines += [
+        f"| lattice constant (Å) | {relaxed['lattice_constant']:.4f} | {fixed['lattice_constant']:.4f} | 2.46 |",
+        f"| spacing (Å) | {relaxed['spacing']:.3f} | {fixed['spacing']:.3f} | 3.35 |",
+        f"| largest force (eV/Å) | {relaxed['max_force']:.1e} | {fixed['max_force']:.1e} | |",
+        f"| lowest interpolated frequency on Γ–M–K–Γ (cm⁻¹) | {relaxed['lowest_interpolated']:.1f} "
+        f"| {fixed['lowest_interpolated']:.1f} | |",
+        "",
+        "| requirement | limit | relaxed | met | fixed | met |",
+        "|---|---|---|---|---|---|",
+    ]
+    for first, second in zip(relaxed["verdicts"], fixed["verdicts"], strict=True):
+        yes = ["yes" if row["met"] else "**no**" for row in (first, second)]
+        lines.append(f"| {first['requirement']} | {first['limit']} | {first['value']} | {yes[0]} | {second['value']} | {yes[1]} |")
+    lines += ["", "| frequencies (cm⁻¹) | relaxed | fixed | DFT | literature |", "|---|---|---|---|---|"]
+    for point, key in (("Γ", "gamma_modes"), ("K", "k_modes")):
+        for mode, (dft, literature) in REFERENCES[point].items():
+            values = [format_modes(result[key][mode]) for result in (relaxed, fixed)]
+            lines.append(f"| {point} {mode} | {values[0]} | {values[1]} | {dft} | {literature} |")
+    shown = [", ".join(f"{value:.0f}" for value in result["frequencies"]["M"]) for result in (relaxed, fixed)]
+    lines += [f"| M | {shown[0]} | {shown[1]} | | |", "", SOURCES]
+    return "\n".join(lines) + "\n"
+
+
+def plot_bands(bands: Mapping[str, PhononBands], folder: Path, name: str) -> Path:
+    """Draw the bands of both structures with the DFT frequencies at Γ and K; write PNG and PDF."""
+    with house_style():
+        figure = new_figure(1.5 * COLUMN, 0.95 * COLUMN)
+        axes = figure.subplots()
+        for colour, (structure, values) in zip((BLUE, RED), bands.items(), strict=True):
+            scale = values.label_distances[-1]  # lattice constants differ a little
+            lines = axes.plot(values.distances / scale, values.frequencies * THZ_TO_INVERSE_CM, color=colour)
+            lines[0].set_label(structure)
+        labels, places = values.labels, values.label_distances / scale
+        for point, letter in (("Γ", "G"), ("K", "K")):
+            numbers = [float(n) for dft, _ in REFERENCES[point].values() for n in dft.split(",")]
+            for place, label in zip(places, labels, strict=True):
+                if label == letter:
+                    axes.plot([place] * len(numbers), numbers, "o", color="black", markerfacecolor="none", clip_on=False)
+        axes.plot([], [], "o", color="black", markerfacecolor="none", label="DFT, fixed")
+        axes.axhline(0.0, color="0.5", linewidth=0.6, zorder=0)
+        label_path(axes, places, labels)
+        axes.set_ylabel("frequency (cm⁻¹)")
+        axes.legend(loc="lower center")
+    return save_figure(figure, folder, name)
+
+
+def main() -> None:
+    """Read the command line, compute and write."""
+    parser = argparse.ArgumentParser(description="Phonons of AB bilayer graphene from a phonon checkpoint.")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--repeats", type=int, default=6, help="cells of the supercell along a and b; multiples of 3 contain K")
+    parser.add_argument("--output", type=Path, default=Path("outputs/phonons"), help="folder for phonons.{json,md,png,pdf}")
+    chosen = parser.parse_args()
+    try:
+        results, bands = measure(chosen.checkpoint, chosen.repeats)
+    except MlepiError as error:
+        sys.exit(f"error: {error}")
+    tables = format_tables(results)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    (chosen.output / "phonons.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (chosen.output / "phonons.md").write_text(tables, encoding="utf-8")
+    plot_bands(bands, chosen.output, "phonons")
+    print(tables)
+
+
+if __name__ == "__main__":
+    main()
