@@ -190,33 +190,24 @@ class ElectronLoss:
         unit: difference that counts as 1, eV.
         balanced: average each block type (on-site, intra, inter) by itself and add up the three means, because the on-site
             blocks are few but shift whole bands; otherwise one mean over all elements (published).
-        energy_zero_weight: weight of the mean loss of that energy shift μ over structures, when gauge-free: a common energy
-            zero of all samples is what their spectra are averaged at; 0 leaves it to chance.
     """
 
-    def __init__(self, *, kind: str, gauge_free: bool, unit: float, balanced: bool, energy_zero_weight: float) -> None:
+    def __init__(self, *, kind: str, gauge_free: bool, unit: float, balanced: bool) -> None:
         self.elementwise = elementwise_loss(kind)
         self.gauge_free = gauge_free
         self.balanced = balanced
-        self.energy_zero_weight = energy_zero_weight if gauge_free else 0.0
-        self.num_terms = (1 + len(fields.RELATIONS) if balanced else 1) + (self.energy_zero_weight > 0.0)
+        self.num_terms = 1 + len(fields.RELATIONS) if balanced else 1
         self.unit = unit
 
     def __call__(self, errors: BlockErrors) -> dict[str, Term]:
-        """Return the terms of one batch: one per block type when balanced, else a single one, and that of the energy zero."""
-        terms: dict[str, Term] = {}
+        """Return the terms of one batch: one per block type when balanced, else a single one."""
         if self.gauge_free:
-            shift = least_squares_shift(errors)
-            errors = errors.shifted(shift)
-            if self.energy_zero_weight > 0.0:
-                count = torch.tensor(shift.numel(), device=shift.device)
-                terms["energy_zero"] = Term(self.elementwise(shift / self.unit).sum(), count, self.energy_zero_weight)
-        parts = {
-            name: Term(self.elementwise(value / self.unit).sum(), errors.mask[name].sum(), 1.0)
-            for name, value in errors.difference.items()
-        }
+            errors = errors.shifted(least_squares_shift(errors))
         if self.balanced:
-            return parts | terms
-        total = torch.stack([term.total for term in parts.values()]).sum()
-        count = torch.stack([term.count for term in parts.values()]).sum()
-        return {"hamiltonian": Term(total, count, 1.0)} | terms
+            return {
+                name: Term(self.elementwise(value / self.unit).sum(), errors.mask[name].sum(), 1.0)
+                for name, value in errors.difference.items()
+            }
+        total = torch.stack([self.elementwise(value / self.unit).sum() for value in errors.difference.values()]).sum()
+        count = torch.stack([mask.sum() for mask in errors.mask.values()]).sum()
+        return {"hamiltonian": Term(total, count, 1.0)}

@@ -42,36 +42,24 @@ def test_phonon_loss_is_the_weighted_sum_of_means():
 
 def test_gauge_free_loss_ignores_an_energy_shift_of_each_structure():
     errors = random_errors()
-    loss = ElectronLoss(kind="mse", gauge_free=True, unit=1.0, balanced=False, energy_zero_weight=0.0)
+    loss = ElectronLoss(kind="mse", gauge_free=True, unit=1.0, balanced=False)
     shifted = errors.shifted(torch.tensor([0.7, -2.3], dtype=torch.float64))
     assert global_loss(loss(shifted)).item() == pytest.approx(global_loss(loss(errors)).item(), rel=1e-12)
-    plain = ElectronLoss(kind="mse", gauge_free=False, unit=1.0, balanced=False, energy_zero_weight=0.0)
+    plain = ElectronLoss(kind="mse", gauge_free=False, unit=1.0, balanced=False)
     assert global_loss(plain(shifted)).item() > global_loss(plain(errors)).item()
 
 
 def test_balanced_loss_is_the_sum_of_the_means_of_the_block_types():
     errors = random_errors()
-    loss = ElectronLoss(kind="mse", gauge_free=False, unit=1.0, balanced=True, energy_zero_weight=0.0)
+    loss = ElectronLoss(kind="mse", gauge_free=False, unit=1.0, balanced=True)
     expected = sum(value.square().sum().item() / errors.mask[name].sum().item() for name, value in errors.difference.items())
     assert loss.num_terms == len(loss(errors)) == 3
     assert global_loss(loss(errors)).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_energy_zero_has_a_loss_of_its_own():
-    """Errors that are nothing but a shift of each structure cost only what the shifts weigh."""
-    errors = random_errors()
-    mu = torch.tensor([0.4, -1.5], dtype=torch.float64)
-    zero = {name: torch.zeros_like(value) for name, value in errors.difference.items()}
-    only_shift = BlockErrors(zero, errors.overlap, errors.mask, errors.graph, 2).shifted(-mu)
-    for balanced in (True, False):
-        loss = ElectronLoss(kind="mae", gauge_free=True, unit=0.1, balanced=balanced, energy_zero_weight=0.3)
-        assert len(loss(only_shift)) == loss.num_terms
-        assert global_loss(loss(only_shift)).item() == pytest.approx(0.3 * (4.0 + 15.0) / 2.0)
-
-
 def test_electron_loss_counts_only_orbitals_that_exist():
     errors = random_errors()
-    term = ElectronLoss(kind="mae", gauge_free=False, unit=0.5, balanced=False, energy_zero_weight=0.0)(errors)["hamiltonian"]
+    term = ElectronLoss(kind="mae", gauge_free=False, unit=0.5, balanced=False)(errors)["hamiltonian"]
     assert term.count.item() == 20 * 4
     assert term.total.item() == pytest.approx(sum(value.abs().sum().item() for value in errors.difference.values()) / 0.5)
 
