@@ -177,29 +177,22 @@ class ElectronNetwork(nn.Module):
         return blocks if self.baseline is None else blocks + self.baseline.on_site[species]
 
     @torch.no_grad()
-    def prepare(self, graphs: Sequence[Any], gauge_iterations: int = 3) -> None:
+    def prepare(self, graphs: Sequence[Any]) -> None:
         """Fit the baseline, set the output scales and zero the read-outs, so that training starts from the baseline.
 
-        Called once, on the training set. H is defined up to a multiple of S per structure; the multiple is refitted
-        against the baseline in turn with it.
+        Called once, on the training set. Labels are taken at their own energy zero: aligning every structure to the baseline
+        first would hide the potential of each atom, which neighbours determine, behind a common shift.
 
         Args:
             graphs: labelled training graphs, one structure each.
-            gauge_iterations: rounds of baseline fit and alignment.
         """
         for name, weight in self.named_parameters():
             if name.startswith("on_site") or (name.startswith("readouts") and ".update." not in name):
                 nn.init.zeros_(weight)
-        samples = [self._sample(graph, fields.HAMILTONIAN_BLOCKS) for graph in graphs]
-        overlaps = [self._sample(graph, fields.OVERLAP_BLOCKS) for graph in graphs]
-        shifts = [0.0] * len(samples)
-        for _ in range(gauge_iterations):
-            aligned = [_shifted(h, s, mu) for h, s, mu in zip(samples, overlaps, shifts, strict=True)]
-            if self.baseline is not None:
-                self.baseline.fit(aligned)
-            residuals = [self._residual(sample) for sample in samples]
-            shifts = [_gauge(r, s) for r, s in zip(residuals, overlaps, strict=True)]
-        residuals = [self._residual(_shifted(h, s, mu)) for h, s, mu in zip(samples, overlaps, shifts, strict=True)]
+        samples = [self._sample(graph) for graph in graphs]
+        if self.baseline is not None:
+            self.baseline.fit(samples)
+        residuals = [self._residual(sample) for sample in samples]
         on_site = torch.cat([r.on_site for r in residuals])
         self.on_site_scale.copy_(self._shell_rms(on_site))
         for k in range(len(fields.RELATIONS)):
@@ -224,16 +217,16 @@ class ElectronNetwork(nn.Module):
                 result[a, b] = (blocks[:, a, b] ** 2).mean().sqrt().clamp(min=1e-6)
         return result
 
-    def _sample(self, graph: Any, labels: str) -> BlockSample:
+    def _sample(self, graph: Any) -> BlockSample:
         atoms = graph[fields.ATOM]
         species = self.network.species_of_number[atoms[fields.NUMBERS]]
         edges = HeteroNetwork.collect_edges(graph, fields.RELATIONS, atoms[fields.POSITIONS].double())
         matrices = wigner_matrices(edge_frames(edges.vectors), max(self.targets.slots))
         rotation = self.targets.rotation(matrices)
-        blocks = torch.cat([graph[fields.edge_type(r)][labels].double() for r in fields.RELATIONS])
+        blocks = torch.cat([graph[fields.edge_type(r)][fields.HAMILTONIAN_BLOCKS].double() for r in fields.RELATIONS])
         slots = self.targets.from_padded(blocks, species[edges.target], species[edges.source])
         return BlockSample(
-            on_site=self.targets.from_padded(atoms[labels].double(), species, species),
+            on_site=self.targets.from_padded(atoms[fields.HAMILTONIAN_BLOCKS].double(), species, species),
             edges=rotation.transpose(1, 2) @ slots @ rotation,
             rotation=rotation,
             lengths=edges.lengths,
@@ -258,14 +251,3 @@ def _replaced(sample: BlockSample, on_site: Tensor, edges: Tensor) -> BlockSampl
     return BlockSample(
         on_site, edges, sample.rotation, sample.lengths, sample.relation, sample.pair, sample.target, sample.species
     )
-
-
-def _shifted(hamiltonian: BlockSample, overlap: BlockSample, mu: float) -> BlockSample:
-    return _replaced(hamiltonian, hamiltonian.on_site - mu * overlap.on_site, hamiltonian.edges - mu * overlap.edges)
-
-
-def _gauge(residual: BlockSample, overlap: BlockSample) -> float:
-    """Return the μ that minimises |residual − μS|², eV."""
-    moment = (residual.on_site * overlap.on_site).sum() + (residual.edges * overlap.edges).sum()
-    norm = (overlap.on_site**2).sum() + (overlap.edges**2).sum()
-    return float(moment / norm)
