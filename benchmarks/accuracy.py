@@ -3,9 +3,9 @@
 Writes ``accuracy.json`` (all numbers, also by structure) and ``accuracy.md`` (a table) into the output folder. Nothing is random.
 
 Electron networks. H: differences of the existing elements of all blocks, raw and gauge-free (per structure, the shift μ that
-minimises Σ|ΔH − μS|). Bands: predicted H with the S of the checkpoint's overlap table against H and S of the data, states that DFT has
-within ±2 eV of its Fermi energy, paired by band index at every k; "unaligned" compares energies as they are, "aligned" subtracts one
-constant per structure, the mean difference over these states. K' is not listed because E(−k) = E(k).
+minimises Σ|ΔH − μS|). Bands: predicted H with the S of the checkpoint's overlap table against H and S of the data, states that
+DFT has within ±2 eV of its Fermi energy, paired by band index at every k; "unaligned" compares energies as they are, "aligned"
+subtracts one constant per structure, the mean difference over these states. K' is not listed because E(−k) = E(k).
 
 Phonon networks. Energy per atom and force components, as they are, in float64.
 """
@@ -136,8 +136,8 @@ def measure_bands(predictor: ElectronPredictor, structure: LabelledStructure, fr
         from_fermi: the network counts energies from the Fermi energy of the labels.
 
     Returns:
-        "states" → (n_states,) differences in eV, likewise "states_from_table" with the labelled H; "overlap" of ``measure_overlap``;
-        smallest eigenvalues of both overlaps.
+        "states" → (n_states,) differences in eV, likewise "states_from_table" with the labelled H; "overlap" of
+        ``measure_overlap``; smallest eigenvalues of both overlaps.
     """
     atoms = structure.atoms
     if structure.fermi_energy is None:
@@ -207,10 +207,11 @@ def measure_electron(predictor: ElectronPredictor, data: HamiltonianDataModule, 
         "bands_from_table_rms_mev": MILLI * root_mean_square(np.concatenate([result["states_from_table"] for result in found])),
         "bands_n_states": float(len(aligned)),
     }
-    for part, values in {"": [value for part in PARTS for value in parts[part]], **parts}.items():
-        name = f"overlap_{part}" if part else "overlap"
-        metrics[f"{name}_max"] = max(value["max"] for value in values)
-        metrics[f"{name}_mean"] = sum(value["sum"] for value in values) / max(1, sum(value["count"] for value in values))
+    sums = {f"overlap_{part}": values for part, values in parts.items()}
+    sums["overlap"] = [value for values in parts.values() for value in values]
+    for name, pieces in sums.items():
+        metrics[f"{name}_max"] = max(piece["max"] for piece in pieces)
+        metrics[f"{name}_mean"] = sum(piece["sum"] for piece in pieces) / max(1, sum(piece["count"] for piece in pieces))
     metrics["overlap_smallest_eigenvalue"] = min(result["smallest_eigenvalue"] for result in found)
     metrics["overlap_smallest_eigenvalue_dft"] = min(result["smallest_eigenvalue_dft"] for result in found)
     names = [structure.name for structure in data.structures[subset]]
@@ -224,6 +225,8 @@ def measure_phonon(predictor: PhononPredictor, data: GraphDataModule, subset: st
     energy_sums, force_sums = ErrorSums(), ErrorSums()
     by_structure = {}
     for structure, energy, force in zip(structures, energies, forces, strict=True):
+        if structure.energy is None or structure.forces is None:
+            raise DataError(message(f"structure {structure.name!r}", "no energy or no forces", "both", "Label the structure."))
         energy_error = torch.as_tensor((energy - structure.energy) / len(structure.atoms))
         force_error = torch.as_tensor(force - structure.forces)
         energy_sums.update(energy_error)
