@@ -200,11 +200,13 @@ class ObservablesStage:
 
     def summarize(self, record: ObservablesRecord) -> str:
         """Say in a few words what was found."""
-        spectral, averaged, last = record.spectral, record.sorted_average, f"{record.temperatures[-1]:g} K"
+        spectral, last = record.spectral, f"{record.temperatures[-1]:g} K"
+        averaged = 1e-5 * record.sorted_average.velocities[-1]
+        sorted_average = f"{averaged:.2f}" if np.isfinite(averaged) else "not available"
         return (
             f"v_F {1e-5 * spectral.equilibrium_velocity:.2f} → {1e-5 * spectral.velocities[-1]:.2f}"
             f"±{1e-5 * spectral.velocity_errors[-1]:.2f} ×10⁵ m/s at {last} "
-            f"(spectral peak; sorted average {1e-5 * averaged.velocities[-1]:.2f}), "
+            f"(spectral peak; sorted average {sorted_average}), "
             f"slope ratio {spectral.slope_ratios[-1]:.3f}±{spectral.slope_ratio_errors[-1]:.3f}"
         )
 
@@ -264,7 +266,8 @@ class _Samples:
         middle_band = cone.states.shape[2] // 2
         if row == len(self.spectra):
             self.spectra.append(np.zeros((*shape, len(self.bands), len(stage.energies)), dtype=np.float32))
-            self.sorted_levels.append(np.zeros((*shape, 2)))
+            # stays NaN where ghost states push the low levels, found by counting, out of the energy window
+            self.sorted_levels.append(np.full((*shape, 2), np.nan))
         for point in range(len(cone.kpoints)):
             number = int(cone.index[point])
             levels = arrays["levels"][number]
@@ -285,5 +288,6 @@ class _Samples:
             middle, cones = cone.n_occupied * cone.atom_map.n_cells, cone.n_cones
             first = int(arrays["first"][number])
             self.miscounted[column] += first + np.count_nonzero(levels < 0.0) != middle
-            pair = sorted_levels(levels, first, range(middle - cones, middle + cones))
-            self.sorted_levels[row][column, position[0]] = pair[:cones].mean(), pair[cones:].mean()
+            if first <= middle - cones and middle + cones <= first + len(levels):
+                pair = sorted_levels(levels, first, range(middle - cones, middle + cones))
+                self.sorted_levels[row][column, position[0]] = pair[:cones].mean(), pair[cones:].mean()

@@ -39,8 +39,10 @@ class VelocityFit:
             energies: (n_points, 2) low valence and conduction band, eV, or (n_points, 4) between the split-off ones.
 
         Returns:
-            (3,): v in m/s, γ₁ in eV, mean slope of the low bands in m/s.
+            (3,): v in m/s, γ₁ in eV, mean slope of the low bands in m/s; NaN where an energy is not known.
         """
+        if not np.all(np.isfinite(energies)):
+            return np.full(3, np.nan)
         middle = energies.shape[1] // 2
         valence, conduction = energies[:, middle - 1], energies[:, middle]
         split_off = (energies[:, 0], energies[:, 3]) if energies.shape[1] == 4 else None
@@ -68,10 +70,10 @@ def sorted_energies(levels: NDArray[np.float64]) -> Callable[[NDArray[np.float64
     """Return the estimator by averages of sorted eigenvalues.
 
     Args:
-        levels: (n_samples, n_temperatures, n_points, 2), eV.
+        levels: (n_samples, n_temperatures, n_points, 2), eV; NaN where a sample does not tell.
 
     Returns:
-        Function (n_samples,) → (n_temperatures, n_points, 2), eV.
+        Function (n_samples,) → (n_temperatures, n_points, 2), eV; NaN where any sample does not tell.
     """
     return lambda weights: np.tensordot(weights, levels, axes=1)
 

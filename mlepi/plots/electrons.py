@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, label_path, new_figure, temperature_colours
 from mlepi.results import ObservablesRecord, VelocityRecord
@@ -25,7 +26,7 @@ def plot_bands(record: ObservablesRecord) -> Figure:
         dos.fill_betweenx(record.dos_energies, record.dos, color=BLUE, alpha=0.25, linewidth=0)
         dos.plot(record.dos, record.dos_energies, color=BLUE)
         dos.set_xlim(left=0.0)
-        dos.set_xlabel("DOS (1/eV, spin)")
+        dos.set_xlabel("DOS (1/eV per spin)")
         for axes in (bands, dos):
             axes.axhline(0.0, color="0.5", linewidth=0.6, zorder=0)
     return figure
@@ -55,7 +56,7 @@ def plot_spectral_functions(record: ObservablesRecord) -> Figure:
             _draw_cone(axes, record, energies)
         for axes in grid[:, 0]:
             axes.set_ylabel("E − E$_D$ (eV)")
-        figure.colorbar(image, ax=grid, label="A (1/eV, spin)", shrink=0.8)
+        figure.colorbar(image, ax=grid, label="A (1/eV per spin)", shrink=0.8)
     return figure
 
 
@@ -86,19 +87,23 @@ def plot_fermi_velocity(record: ObservablesRecord) -> Figure:
 
 
 def plot_low_bands(record: ObservablesRecord) -> Figure:
-    """Draw the low bands inside the window at the first and the last temperature by both estimators, with error bars."""
+    """Draw the low bands inside the window at the first and the last temperature by both estimators, with error bars.
+
+    Points towards M have k < K, those towards Γ k > K.
+    """
     with house_style():
         figure = new_figure(1.5 * COLUMN, 0.85 * COLUMN)
         panels = figure.subplots(1, 2, sharey=True)
+        signed = record.map_distances[_fitted(record)]
         for axes, (field, name, _, marker) in zip(panels, ESTIMATORS, strict=True):
             estimate: VelocityRecord = getattr(record, field)
-            axes.plot(estimate.distances, estimate.equilibrium_energies, linestyle="", marker="_", markersize=7, color="0.3")
+            axes.plot(signed, estimate.equilibrium_energies, linestyle="", marker="_", markersize=7, color="0.3")
             axes.plot([], [], linestyle="", marker="_", markersize=7, color="0.3", label="undisplaced")
             last = len(record.temperatures) - 1
             for index, colour in {0: GREEN, last: RED}.items():
                 for band in range(estimate.energies.shape[2]):
                     axes.errorbar(
-                        estimate.distances,
+                        signed,
                         estimate.energies[index, :, band],
                         estimate.energy_errors[index, :, band],
                         color=colour,
@@ -107,7 +112,7 @@ def plot_low_bands(record: ObservablesRecord) -> Figure:
                         label=f"{record.temperatures[index]:g} K" if band == 0 else None,
                     )
             axes.set_title(name)
-            axes.set_xlabel("|k − K| (Å⁻¹)")
+            axes.set_xlabel("M ←  k − K (Å⁻¹)  → Γ")
         panels[0].set_ylabel("E − E$_D$ (eV)")
         panels[1].legend()
     return figure
@@ -133,6 +138,7 @@ def plot_convergence(record: ObservablesRecord) -> Figure:
             axes.axhline(1e-5 * estimate.equilibrium_velocity, color=GREY, linestyle="--")
             axes.set_title(name)
             axes.set_xlabel("samples")
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         panels[0].set_ylabel("v$_F$ (10⁵ m/s)")
         panels[1].legend()
     return figure
@@ -140,9 +146,14 @@ def plot_convergence(record: ObservablesRecord) -> Figure:
 
 def _draw_cone(axes: Axes, record: ObservablesRecord, energies: np.ndarray) -> None:
     """Mark the peaks of both low bands; the fitted points are those of the map inside the window, in its order."""
+    axes.plot(record.map_distances[_fitted(record)], energies, linestyle="", marker="x", markersize=2.5, color=BLUE)
+
+
+def _fitted(record: ObservablesRecord) -> np.ndarray:
+    """Return (n_points,) bool, True where a point of the map takes part in the fits."""
     lower, upper = record.velocity_window
-    inside = (np.abs(record.map_distances) >= lower - 1e-9) & (np.abs(record.map_distances) <= upper + 1e-9)
-    axes.plot(record.map_distances[inside], energies, linestyle="", marker="x", markersize=2.5, color=BLUE)
+    distances = np.abs(record.map_distances)
+    return (distances >= lower - 1e-9) & (distances <= upper + 1e-9)
 
 
 def _cell_edges(centres: np.ndarray) -> np.ndarray:

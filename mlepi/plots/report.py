@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def _with_error(value: float, error: float, sign: str = "") -> str:
+    """Return "value ± error" with three decimals, or a dash where there is no value."""
+    return f"{value:{sign}.3f} ± {error:.3f}" if math.isfinite(value) else "—"
+
+
 def _velocity_section(record: ObservablesRecord) -> list[str]:
     """Tabulate v_F(T) of both estimators with everything that a number needs to be used by somebody else."""
     cell = "×".join(str(n) for n in record.supercell)
@@ -203,12 +209,12 @@ def _velocity_section(record: ObservablesRecord) -> list[str]:
             rows.append(
                 [
                     f"{temperature:g}",
-                    f"{1e-5 * estimate.velocities[i]:.3f} ± {1e-5 * estimate.velocity_errors[i]:.3f}",
-                    f"{estimate.ratios[i]:.3f} ± {estimate.ratio_errors[i]:.3f}",
-                    f"{1e-5 * estimate.changes[i]:+.3f} ± {1e-5 * estimate.change_errors[i]:.3f}",
-                    f"{estimate.gamma_1[i]:.3f} ± {estimate.gamma_1_errors[i]:.3f}",
-                    f"{1e-5 * estimate.slopes[i]:.3f} ± {1e-5 * estimate.slope_errors[i]:.3f}",
-                    f"{estimate.slope_ratios[i]:.3f} ± {estimate.slope_ratio_errors[i]:.3f}",
+                    _with_error(1e-5 * estimate.velocities[i], 1e-5 * estimate.velocity_errors[i]),
+                    _with_error(estimate.ratios[i], estimate.ratio_errors[i]),
+                    _with_error(1e-5 * estimate.changes[i], 1e-5 * estimate.change_errors[i], "+"),
+                    _with_error(estimate.gamma_1[i], estimate.gamma_1_errors[i]),
+                    _with_error(1e-5 * estimate.slopes[i], 1e-5 * estimate.slope_errors[i]),
+                    _with_error(estimate.slope_ratios[i], estimate.slope_ratio_errors[i]),
                 ]
             )
         header = (

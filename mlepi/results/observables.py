@@ -23,7 +23,8 @@ class VelocityRecord:
     The last axis of ``energies`` is (valence, conduction), or (split-off valence, valence, conduction, split-off conduction)
     where the split-off bands of a bilayer take part in the fit.
 
-    Error bars are standard deviations of a bootstrap over the samples, with the same resamples at all temperatures.
+    Error bars are standard deviations of a bootstrap over the samples, with the same resamples at all temperatures. A sorted
+    average is NaN at temperatures where ghost states push the low bands out of the energy window.
 
     Attributes:
         distances: (n_points,), |k − K| of the points.
@@ -152,7 +153,13 @@ class ObservablesRecord:
                 f"only {100 * self.captured_weights.min():.0f} % of a low band lies within {self.energies[-1]:.2f} eV of the "
                 "Dirac energy; widen stage.observables.energy_window."
             )
-        if self.miscounted_shares.max() > MISCOUNTED_SHARE:
+        lost = ~np.isfinite(self.sorted_average.velocities)
+        if np.any(lost):
+            texts.append(
+                f"no sorted average at {', '.join(f'{t:g}' for t in self.temperatures[lost])} K: counted from the bottom of the "
+                "spectrum, the low bands are outside the energy window (ghost states of H and S)."
+            )
+        elif self.miscounted_shares.max() > MISCOUNTED_SHARE:
             texts.append(
                 f"at {100 * self.miscounted_shares.max():.0f} % of the points the states below the Dirac energy are not as many "
                 "as the electron pairs (ghost states of H and S, or rigid shifts); do not trust the sorted average."

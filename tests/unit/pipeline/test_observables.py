@@ -179,6 +179,22 @@ def test_miscounted_states_are_told():
     np.testing.assert_allclose(record.spectral.ratios, 1.0, atol=0.02)
 
 
+def test_ghost_states_cost_the_sorted_average_and_nothing_else():
+    run = ToyRun(amplitude=0.01)
+    stage = ObservablesStage(**{**SETTINGS, "dos_mesh": [2, 2, 1]})
+    stage.begin(run)
+    results = {key: stage.evaluate(key, *matrices(run.displaced(key))) for key in run.sample_keys()}
+    sound = stage.finish(run, iter(results.items()))
+    ghost = SampleKey(1, 300.0)
+    results[ghost] = {**results[ghost], "first": results[ghost]["first"] + 30}  # as if 30 states had sunk to the bottom
+    record = stage.finish(run, iter(results.items()))
+    assert np.isfinite(record.sorted_average.velocities).tolist() == [True, False]
+    assert np.isfinite(record.sorted_average.velocity_errors).tolist() == [True, False]
+    np.testing.assert_array_equal(record.spectral.velocities, sound.spectral.velocities)
+    assert any("no sorted average at 300 K" in text for text in run.warnings)
+    assert "sorted average not available" in stage.summarize(record)
+
+
 def test_estimators_recover_a_known_distribution():
     rng = np.random.default_rng(0)
     distances = np.array([0.04, 0.06, 0.08, 0.10])

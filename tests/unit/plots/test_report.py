@@ -187,6 +187,20 @@ def test_every_doubt_is_told():
         assert expected in texts
 
 
+def test_a_missing_sorted_average_is_a_dash(tmp_path):
+    records = all_records()
+    lost = np.array([1.0, 1.0, np.nan])
+    averaged = records["observables"].sorted_average
+    fields = ("velocities", "velocity_errors", "ratios", "ratio_errors", "changes", "change_errors", "gamma_1", "slopes")
+    averaged = replace(averaged, **{name: getattr(averaged, name) * lost for name in (*fields, "slope_ratios")})
+    records["observables"] = replace(records["observables"], sorted_average=averaged)
+    write_all(tmp_path, records)
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", text))
+    assert "<td>—</td>" in text
+    assert "no sorted average at 300 K" in text
+
+
 def test_a_missing_store_is_one_error(tmp_path):
     for action in (plot_run, write_report):
         with pytest.raises(DataError, match="got no records; expected the folder of a run"):
