@@ -5,7 +5,6 @@ The traceback goes to ``traceback.txt`` in the run folder.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -21,6 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
 
 
@@ -66,7 +66,7 @@ def explain_config_error(error: Exception, config_folder: Path, config_name: str
         return _unknown_key(unknown[1].split("@")[0].replace("/", "."), config_folder, config_name)
     if group := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         options = sorted(path.stem for path in (config_folder / group[1]).glob("[!_]*.yaml"))
-        return ConfigError(message(group[1], repr(group[2]), f"one of {options}", _closest(group[2], options)))
+        return ConfigError(message(group[1], repr(group[2]), f"one of {options}", suggest(group[2], options)))
     detail = text if error.__cause__ is None else f"{text} {error.__cause__}"
     return ConfigError(message("command line", " ".join(detail.split()), "a valid configuration", "Correct the override."))
 
@@ -85,12 +85,7 @@ def _unknown_key(key: str, config_folder: Path, config_name: str) -> ConfigError
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
     known = sorted(str(k) for k in node) if isinstance(node, DictConfig) else sorted(str(k) for k in config)
-    return ConfigError(message(key, "an unknown key", f"a key of {parent or config_name + '.yaml'}", _closest(name, known)))
-
-
-def _closest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+    return ConfigError(message(key, "an unknown key", f"a key of {parent or config_name + '.yaml'}", suggest(name, known)))
 
 
 def _fail(error: Exception) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from mlepi.config_check import check_target, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.sources import Source
@@ -70,26 +69,23 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: one text, a line per mistake.
     """
-    problems = [
-        message(key, "no value (???)", "a value", f"Give it, for example {key}=… on the command line.")
-        for key in sorted(OmegaConf.missing_keys(config))
-    ]
+    problems = list_missing_values(config)
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=not problems)  # type: ignore[assignment]
-    problems += _unknown("", plain, (*_CHECKS, "stage", "trainer", "folder"))
+    problems += list_unknown_keys("", plain, (*_CHECKS, "stage", "trainer", "folder"), "conf/infer.yaml")
     for key, (check, expected) in _CHECKS.items():
         if key in plain and plain[key] != "???" and not check(plain[key]):
             problems.append(message(key, repr(plain[key]), expected, "Correct the value."))
     trainer, stage = plain.get("trainer", {}), plain.get("stage", {})
-    problems += _unknown("trainer", trainer, ("devices", "num_nodes"))
+    problems += list_unknown_keys("trainer", trainer, ("devices", "num_nodes"))
     problems += [
         message(f"trainer.{key}", repr(value), "a positive integer", "Correct the value.")
         for key, value in trainer.items()
         if key in ("devices", "num_nodes") and not _is_integer(value, 1)
     ]
-    problems += _unknown("stage", stage, ("run", "folder", *STAGES))
+    problems += list_unknown_keys("stage", stage, ("run", "folder", *STAGES))
     problems += _check_stage_names(stage.get("run"))
     for name in STAGES:
-        problems += _check_target(f"stage.{name}", stage.get(name), required=True)
+        problems += _check_node(f"stage.{name}", stage.get(name))
     for name in ("structure", "phonon", "electron"):
         problems += _check_source(name, plain.get(name), needed=name in needed_sources(stage))
     if problems:
@@ -134,18 +130,6 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 """Key at the top of the config → whether a value is acceptable, and what is."""
 
 
-def _unknown(where: str, found: Mapping[str, Any], known: Iterable[str]) -> list[str]:
-    known = sorted(known)
-    problems = []
-    for key in found:
-        if str(key) not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
-            path = f"{where}.{key}" if where else str(key)
-            problems.append(message(path, "an unknown key", f"a key of {where or 'conf/infer.yaml'}", hint))
-    return problems
-
-
 def _check_stage_names(names: Any) -> list[str]:
     if isinstance(names, list) and names and all(name in STAGES for name in names):
         return []
@@ -177,29 +161,14 @@ def _check_source(name: str, value: Any, needed: bool) -> list[str]:
         return [message(name, "nothing", "a path or {_target_: …}", "This stage needs it.")]
     if isinstance(value, str):
         return [] if Path(value).is_file() else [message(name, repr(value), "an existing file", "Correct the path.")]
-    return _check_target(name, value, required=True)
+    return _check_node(name, value)
 
 
-def _check_target(where: str, node: Any, required: bool) -> list[str]:
-    """Compare the keys of a node with the arguments of the class or function that it names."""
+def _check_node(where: str, node: Any) -> list[str]:
+    """Look for mistakes in a node that must name a class or function and all that it needs."""
     if not isinstance(node, Mapping) or "_target_" not in node:
-        return [message(where, repr(node), "{_target_: …}", "Name a class.")] if required else []
-    try:
-        target = get_object(str(node["_target_"]))
-    except Exception as error:  # whatever the import of that module raises
-        reason = " ".join(str(error).split())
-        return [message(f"{where}._target_", f"{node['_target_']!r} ({reason})", "an importable name", "Correct it.")]
-    parameters = inspect.signature(target).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return []
-    given = {key: value for key, value in node.items() if not str(key).startswith("_")}
-    problems = _unknown(where, given, [p.name for p in parameters])
-    problems += [
-        message(f"{where}.{p.name}", "nothing", "a value", "Give it.")
-        for p in parameters
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in given
-    ]
-    return problems
+        return [message(where, repr(node), "{_target_: …}", "Name a class.")]
+    return check_target(where, node, complete=True)
 
 
 def _build_stages(config: DictConfig) -> dict[str, Any]:

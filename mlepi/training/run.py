@@ -8,7 +8,7 @@ import math
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from mlepi.checkpoint import stamp
+from mlepi.config_check import check_target, find_targets, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, message
 from mlepi.training.callbacks import BestAndLast, EpochLines, TimeLimit, parse_duration
-from mlepi.training.config_check import check_config
 from mlepi.training.data_modules import PROJECT_FOLDER, GraphDataModule, find_file
 from mlepi.training.facts import complete_model
 from mlepi.training.loggers import build_loggers, finish, log_results
@@ -83,6 +83,22 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
         data = build_data(plain)
         task = build_task(plain, data)
         return run_trainer(plain, data, task, folder, resume)
+
+
+def check_config(config: DictConfig, known: Iterable[str], supplied: Mapping[str, set[str]]) -> None:
+    """Raise one ``ConfigError`` that lists every unknown key, every missing value and every class that does not exist.
+
+    Args:
+        config: composed configuration.
+        known: keys of the top level.
+        supplied: dotted path of a node → arguments of its class that the program supplies itself.
+    """
+    problems = list_unknown_keys("", config, known, "conf/train.yaml") + list_missing_values(config)
+    if not problems:
+        for path, node in find_targets(OmegaConf.to_container(config, resolve=True)):
+            problems += check_target(path, node, supplied=supplied.get(path, ()))
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def build_data(plain: Mapping[str, Any]) -> GraphDataModule:

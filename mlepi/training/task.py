@@ -13,8 +13,8 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
-from mlepi.training.config_check import suggest
 from mlepi.training.ema import EMA, TRAINING_WEIGHTS
 from mlepi.training.losses import Term, global_loss
 from mlepi.training.metrics import ErrorSums, LossSums

@@ -15,10 +15,9 @@ from omegaconf import OmegaConf
 import mlepi
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
-from mlepi.training.config_check import check_config
 from mlepi.training.data_modules import PROJECT_FOLDER
 from mlepi.training.facts import fill_facts
-from mlepi.training.run import KNOWN_KEYS, SUPPLIED, train
+from mlepi.training.run import KNOWN_KEYS, SUPPLIED, check_config, train
 
 CONFIG_FOLDER = PROJECT_FOLDER / "conf"
 PHONON_MODELS = ["mace", "mace_4layer", "hedgenet_phonon"]

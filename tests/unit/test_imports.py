@@ -23,6 +23,7 @@ TEXT_FILES = [
 ROOM_ORDER = {
     "units": 0,
     "errors": 0,
+    "config_check": 1,
     "structures": 1,
     "physics": 1,
     "graphs": 2,
@@ -97,7 +98,7 @@ def test_frameworks_stay_in_their_rooms(path):
     tops = {module.split(".")[0] for module, _ in imported_modules(path)}
     if room not in {"training", "pipeline"}:
         assert not tops & {"lightning", "pytorch_lightning", "torchmetrics", "wandb"}
-    if room not in {"training", "pipeline", "checkpoint", "command_line"}:
+    if room not in {"training", "pipeline", "checkpoint", "config_check", "command_line"}:
         assert not tops & {"hydra", "omegaconf"}
     if room == "models":
         assert not tops & {"pathlib", "io", "h5py", "json", "ase"}, "networks read no files"

@@ -3,7 +3,7 @@ from omegaconf import OmegaConf
 from small_run import TINY_PHONON, run_training
 
 from mlepi.errors import ConfigError
-from mlepi.training.config_check import check_config
+from mlepi.training.run import check_config
 
 
 @pytest.mark.parametrize(
