@@ -207,7 +207,9 @@ class ObservablesStage:
             f"v_F {1e-5 * spectral.equilibrium_velocity:.2f} → {1e-5 * spectral.velocities[-1]:.2f}"
             f"±{1e-5 * spectral.velocity_errors[-1]:.2f} ×10⁵ m/s at {last} "
             f"(spectral peak; sorted average {sorted_average}), "
-            f"slope ratio {spectral.slope_ratios[-1]:.3f}±{spectral.slope_ratio_errors[-1]:.3f}"
+            f"slope ratio {spectral.slope_ratios[-1]:.3f}±{spectral.slope_ratio_errors[-1]:.3f}; "
+            f"{record.n_samples} samples of {'×'.join(str(n) for n in record.supercell)} cells, "
+            f"{record.dispersion} at |k−K| {record.velocity_window[0]:g}–{record.velocity_window[1]:g} Å⁻¹"
         )
 
     def _require_cone(self) -> Cone:
