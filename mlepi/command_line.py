@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -34,23 +34,27 @@ def run_script(action: Callable[[DictConfig, Path], Any], *, config_folder: Path
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
 
+    def explain(error: Exception) -> Exception:
+        if isinstance(error, (HydraException, OmegaConfBaseException)):
+            return explain_config_error(error, config_folder, config_name)
+        return error
+
     def job(config: DictConfig) -> Any:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             return action(config, folder)
         except Exception as error:
             (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-            error.add_note(f"The traceback is in {folder / 'traceback.txt'}.")
-            raise
+            explained = explain(error)
+            explained.add_note(f"The traceback is in {folder / 'traceback.txt'}.")
+            _fail(explained)  # here, since Hydra adds a line of its own to an error that passes through it
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder.resolve()), config_name=config_name)(job)()
-    except (HydraException, OmegaConfBaseException) as error:
-        _fail(explain_config_error(error, config_folder, config_name))
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        _fail(error)
+        _fail(explain(error))
 
 
 def explain_config_error(error: Exception, config_folder: Path, config_name: str) -> ConfigError:
@@ -88,7 +92,7 @@ def _unknown_key(key: str, config_folder: Path, config_name: str) -> ConfigError
     return ConfigError(message(key, "an unknown key", f"a key of {parent or config_name + '.yaml'}", suggest(name, known)))
 
 
-def _fail(error: Exception) -> None:
+def _fail(error: Exception) -> NoReturn:
     kind = "error" if isinstance(error, MlepiError) else f"unexpected error, please report it: {type(error).__name__}"
     print("\n".join([f"{kind}: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
     sys.exit(1)

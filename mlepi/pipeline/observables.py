@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.physics import lattice, unfolding
 from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
-from mlepi.physics.spectra import compute_dos, compute_spectral_function, sorted_levels
+from mlepi.physics.spectra import SHAPES, compute_dos, compute_spectral_function, sorted_levels
+from mlepi.physics.velocities import DISPERSIONS
 from mlepi.pipeline.cone import Cone, bloch_patterns, build_cone, solve_point, unfold_sample
 from mlepi.pipeline.stage import SampleKey
 from mlepi.pipeline.velocity_estimates import VelocityFit, estimate_velocities, sorted_energies, spectral_energies
@@ -86,6 +87,11 @@ class ObservablesStage:
                     "Correct them.",
                 )
             )
+        for key, choice, known in (("dispersion", dispersion, DISPERSIONS), ("line_shape", line_shape, SHAPES)):
+            if choice not in known:
+                raise ConfigError(
+                    message(f"stage.observables.{key}", repr(choice), f"one of {list(known)}", "Choose one of them.")
+                )
         if min(distances) < 0 or len(set(distances)) != len(distances):
             raise ConfigError(
                 message("stage.observables.distances", f"{list(distances)}", "different numbers ≥ 0, in 1/Å", "Correct the list.")

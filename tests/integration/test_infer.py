@@ -84,6 +84,7 @@ def test_mistakes_end_with_one_text_and_status_1(tmp_path, overrides, expected):
     run = infer(tmp_path / "run", *MODELS, *overrides, *(["phonon=missing.ckpt"] if "n_samples=0" in overrides else []))
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
+    assert run.stderr.startswith("error: ")
     for text in expected:
         assert text in run.stderr
     if "The traceback is in" in expected:

@@ -219,6 +219,9 @@ def test_estimators_recover_a_known_distribution():
 def test_bad_settings_and_samples_are_refused():
     with pytest.raises(ConfigError, match="a step of at most half of either width"):
         ObservablesStage(**{**SETTINGS, "energy_step": 0.1})
+    for key in ("dispersion", "line_shape"):
+        with pytest.raises(ConfigError, match=rf"stage\.observables\.{key}: got 'quadratic'; expected one of"):
+            ObservablesStage(**{**SETTINGS, key: "quadratic"})
     with pytest.raises(ConfigError, match=r"stage\.observables\.distances"):
         ObservablesStage(**{**SETTINGS, "distances": [0.1, 0.1]})
     run = ToyRun(amplitude=0.0)
