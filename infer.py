@@ -16,8 +16,9 @@ def run(config: DictConfig, folder: Path) -> None:
     from mlepi.pipeline import infer
 
     if infer(config, folder) is not None and config.report:
-        from mlepi.plots import write_report
+        from mlepi.plots import print_velocities, write_report
 
+        print_velocities(folder)
         print(f"report       {write_report(folder)}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,13 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     problems = list_missing_values(config)
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=not problems)  # type: ignore[assignment]
     problems += list_unknown_keys("", plain, (*_CHECKS, "stage", "trainer", "folder"), "conf/infer.yaml")
+    problems += _list_absent_keys("", plain, (*_CHECKS, "stage", "trainer"))
     for key, (check, expected) in _CHECKS.items():
         if key in plain and plain[key] != "???" and not check(plain[key]):
             problems.append(message(key, repr(plain[key]), expected, "Correct the value."))
     trainer, stage = plain.get("trainer", {}), plain.get("stage", {})
     problems += list_unknown_keys("trainer", trainer, ("devices", "num_nodes"))
+    problems += _list_absent_keys("trainer.", trainer, ("devices", "num_nodes"))
     problems += [
         message(f"trainer.{key}", repr(value), "a positive integer", "Correct the value.")
         for key, value in trainer.items()
@@ -91,6 +93,12 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     if problems:
         raise ConfigError("\n".join(problems))
     return plain
+
+
+def _list_absent_keys(where: str, node: Mapping[str, Any], needed: Iterable[str]) -> list[str]:
+    return [
+        message(where + key, "no such key", "a value", "Take it over from conf/infer.yaml.") for key in needed if key not in node
+    ]
 
 
 def _is_integer(value: Any, smallest: int) -> bool:

@@ -6,11 +6,15 @@ import base64
 import html
 import json
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
 
 from mlepi.errors import DataError, message
 from mlepi.plots.electrons import (
@@ -30,6 +34,7 @@ from mlepi.results import (
     ResultsStore,
     SamplingRecord,
     StructureRecord,
+    VelocityRecord,
 )
 from mlepi.units import THZ_TO_INVERSE_CM
 
@@ -73,6 +78,22 @@ h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em;border-bottom:1px solid #cb
 td,th{padding:.25em .8em;border-bottom:1px solid #e2e8f0;text-align:right}th:first-child,td:first-child{text-align:left}
 figure{margin:1.5em 0}img{max-width:100%}figcaption{color:#4a5568;font-size:.9em}.warning{background:#fffaf0;border-left:4px solid
 #dd6b20;padding:.5em 1em;margin:.5em 0}pre{overflow-x:auto;font-size:.8em;background:#f7fafc;padding:1em}"""
+
+
+VELOCITY_HEADER = (
+    "T (K)",
+    "v_F (10⁵ m/s)",
+    "v_F / undisplaced",
+    "change from first T (10⁵ m/s)",
+    "γ₁ (eV)",
+    "mean slope (10⁵ m/s)",
+    "slope / undisplaced",
+)
+TERMINAL_COLUMNS = (0, 1, 2, 5, 6)
+"""Columns of ``VELOCITY_HEADER`` that fit on a screen."""
+
+TABLE_WIDTH = 110
+"""Characters, when the output is not a terminal."""
 
 
 def plot_run(folder: str | Path) -> dict[str, Path]:
@@ -189,6 +210,47 @@ def _with_error(value: float, error: float, sign: str = "") -> str:
     return f"{value:{sign}.3f} ± {error:.3f}" if math.isfinite(value) else "—"
 
 
+def _velocity_rows(record: ObservablesRecord, estimate: VelocityRecord) -> list[list[str]]:
+    """Write one estimator's v_F(T) as rows of ``VELOCITY_HEADER``, the undisplaced structure first."""
+    rows = [["undisplaced", f"{1e-5 * estimate.equilibrium_velocity:.3f}", "1", "", f"{estimate.equilibrium_gamma_1:.3f}"]]
+    rows[0] += [f"{1e-5 * estimate.equilibrium_slope:.3f}", "1"]
+    for i, temperature in enumerate(record.temperatures):
+        rows.append(
+            [
+                f"{temperature:g}",
+                _with_error(1e-5 * estimate.velocities[i], 1e-5 * estimate.velocity_errors[i]),
+                _with_error(estimate.ratios[i], estimate.ratio_errors[i]),
+                _with_error(1e-5 * estimate.changes[i], 1e-5 * estimate.change_errors[i], "+"),
+                _with_error(estimate.gamma_1[i], estimate.gamma_1_errors[i]),
+                _with_error(1e-5 * estimate.slopes[i], 1e-5 * estimate.slope_errors[i]),
+                _with_error(estimate.slope_ratios[i], estimate.slope_ratio_errors[i]),
+            ]
+        )
+    return rows
+
+
+def print_velocities(folder: str | Path) -> None:
+    """Print v_F(T) of both estimators as tables, with cell, window and number of samples.
+
+    Args:
+        folder: run folder; without observables nothing is printed.
+    """
+    record = _read_records(ResultsStore(folder)).get("observables")
+    if record is None:
+        return
+    cell = "×".join(str(n) for n in record.supercell)
+    low, high = record.velocity_window
+    where = f"{record.n_samples} samples of {cell} cells, {record.dispersion} at |k−K| = {low:g}–{high:g} Å⁻¹"
+    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    for field, name, _, _ in ESTIMATORS:
+        table = Table(title=f"Fermi velocity, {name}: {where}", title_justify="left", box=SIMPLE)
+        for column in TERMINAL_COLUMNS:
+            table.add_column(VELOCITY_HEADER[column], justify="right")
+        for row in _velocity_rows(record, getattr(record, field)):
+            table.add_row(*(row[column] for column in TERMINAL_COLUMNS))
+        console.print(table)
+
+
 def _velocity_section(record: ObservablesRecord) -> list[str]:
     """Tabulate v_F(T) of both estimators with everything that a number needs to be used by somebody else."""
     cell = "×".join(str(n) for n in record.supercell)
@@ -202,31 +264,8 @@ def _velocity_section(record: ObservablesRecord) -> list[str]:
         f"of {record.n_resamples} bootstrap resamples of the samples.</p>",
     ]
     for field, name, _, _ in ESTIMATORS:
-        estimate = getattr(record, field)
-        rows = [["undisplaced", f"{1e-5 * estimate.equilibrium_velocity:.3f}", "1", "", f"{estimate.equilibrium_gamma_1:.3f}"]]
-        rows[0] += [f"{1e-5 * estimate.equilibrium_slope:.3f}", "1"]
-        for i, temperature in enumerate(record.temperatures):
-            rows.append(
-                [
-                    f"{temperature:g}",
-                    _with_error(1e-5 * estimate.velocities[i], 1e-5 * estimate.velocity_errors[i]),
-                    _with_error(estimate.ratios[i], estimate.ratio_errors[i]),
-                    _with_error(1e-5 * estimate.changes[i], 1e-5 * estimate.change_errors[i], "+"),
-                    _with_error(estimate.gamma_1[i], estimate.gamma_1_errors[i]),
-                    _with_error(1e-5 * estimate.slopes[i], 1e-5 * estimate.slope_errors[i]),
-                    _with_error(estimate.slope_ratios[i], estimate.slope_ratio_errors[i]),
-                ]
-            )
-        header = (
-            "T (K)",
-            "v_F (10⁵ m/s)",
-            "v_F / undisplaced",
-            "change from first T (10⁵ m/s)",
-            "γ₁ (eV)",
-            "mean slope (10⁵ m/s)",
-            "slope / undisplaced",
-        )
-        parts += [f"<h3>{html.escape(name.capitalize())}</h3>", _table(header, rows)]
+        rows = _velocity_rows(record, getattr(record, field))
+        parts += [f"<h3>{html.escape(name.capitalize())}</h3>", _table(VELOCITY_HEADER, rows)]
     parts.append(
         "<p>The spectral peak is the estimate to use. The sorted average, what a supercell band plot shows, is given for "
         f"comparison: in a {cell} cell folded states at one k-point repel each other, which rounds the cone and depends on the "

@@ -11,7 +11,7 @@ import pytest
 from toys import honeycomb
 
 from mlepi.errors import DataError
-from mlepi.plots import plot_run, write_report
+from mlepi.plots import plot_run, print_velocities, write_report
 from mlepi.plots.report import FIGURES, list_warnings
 from mlepi.results import (
     HamiltonianRecord,
@@ -154,13 +154,31 @@ def test_report_is_complete_and_self_contained(tmp_path):
     assert 'class="warning"' not in text
 
 
-def test_a_partial_run_gives_what_there_is(tmp_path):
+def test_velocities_are_printed_with_everything_that_they_depend_on(tmp_path, capsys):
+    write_all(tmp_path, all_records())
+    print_velocities(tmp_path)
+    text = capsys.readouterr().out
+    for statement in (
+        "spectral peak",
+        "sorted average",
+        "6×6×1 cells",
+        "hyperbola",
+        "0.04–0.1 Å⁻¹",
+        "8.200 ± 0.020",
+        "undisplaced",
+    ):
+        assert statement in text, statement
+
+
+def test_a_partial_run_gives_what_there_is(tmp_path, capsys):
     records = all_records()
     write_all(tmp_path, {name: records[name] for name in ("structure", "phonon")})
     assert set(plot_run(tmp_path)) == {"phonons"}
     text = write_report(tmp_path).read_text(encoding="utf-8")
     assert text.count("data:image/png;base64,") == 1
     assert "Fermi velocity" not in text
+    print_velocities(tmp_path)
+    assert capsys.readouterr().out == ""
 
 
 def test_every_doubt_is_told():
