@@ -51,6 +51,7 @@ def build_run(config: DictConfig, folder: Path, local_rank: int = 0) -> Run:
         structure=Source("structure", plain["structure"]),
         phonon=Source("phonon", plain["phonon"]),
         electron=Source("electron", plain["electron"]),
+        overlap=tuple(Path(file) for file in _overlap_files(plain["overlap"])),
         dtype=plain["dtype"],
         device=device,
         config=plain,
@@ -122,6 +123,14 @@ def _is_source(value: Any) -> bool:
     return value is None or (isinstance(value, str) and bool(value)) or (isinstance(value, dict) and "_target_" in value)
 
 
+def _overlap_files(value: Any) -> list[Any]:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _are_files(value: Any) -> bool:
+    return all(isinstance(file, str) and Path(file).is_file() for file in _overlap_files(value))
+
+
 _SOURCE = (_is_source, "a path or {_target_: …}")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "temperature": (_are_temperatures, "a number of kelvin ≥ 0, or a list of different ones"),
@@ -131,6 +140,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "structure": _SOURCE,
     "phonon": _SOURCE,
     "electron": _SOURCE,
+    "overlap": (_are_files, "null, an existing table, or existing .pao files"),
     "dtype": (lambda value: value in ("float32", "float64"), "float32 or float64"),
     "report": (lambda value: isinstance(value, bool), "true or false"),
     "device": (lambda value: isinstance(value, str) and value.split(":")[0] in ("cpu", "cuda"), "cpu, cuda or cuda:N"),

@@ -14,7 +14,7 @@ from mlepi.errors import PhysicsError, message
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.physics.bloch import smallest_overlap_eigenvalue
 from mlepi.pipeline.stage import SampleKey
-from mlepi.results import HamiltonianRecord, StructureRecord, collect_provenance, write_hamiltonian
+from mlepi.results import HamiltonianRecord, StructureRecord, collect_provenance, hash_file, write_hamiltonian
 from mlepi.structures import LabelledStructure, write_deeph
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class HamiltonianStage:
 
     def network(self, run: Run) -> Mapping[str, Any]:
         """Return what decides H and S of a given structure."""
-        return {"electron": run.electron.fingerprint(), "dtype": run.dtype}
+        overlap = {"overlap": [hash_file(file) for file in run.overlap]} if run.overlap else {}
+        return {"electron": run.electron.fingerprint(), "dtype": run.dtype, **overlap}
 
     def compute(self, run: Run) -> HamiltonianRecord:
         """Write H and S of the structure and return what characterises them.

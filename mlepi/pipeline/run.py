@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlepi.physics.sampling import HarmonicEnsemble, compute_modes, draw_normals
@@ -33,6 +34,7 @@ class Run:
         structure: file or builder.
         phonon: checkpoint or calculator.
         electron: checkpoint or model.
+        overlap: files with the overlaps of the orbitals, instead of the checkpoint's own table.
         dtype: arithmetic of the electron network; forces are always computed in float64.
         device: of the networks in this process.
         config: the resolved config, for provenance.
@@ -48,6 +50,7 @@ class Run:
     structure: Source
     phonon: Source
     electron: Source
+    overlap: tuple[Path, ...] = ()
     dtype: str = "float32"
     device: str = "cpu"
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -107,4 +110,4 @@ class Run:
     @cached_property
     def electron_model(self) -> ElectronModel:
         """The electron network."""
-        return load_electron(self.electron)
+        return load_electron(self.electron, self.overlap)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ase.data import atomic_numbers
 from hydra.utils import instantiate
 
-from mlepi.errors import ConfigError, StructureError, message
+from mlepi.errors import ConfigError, DataError, StructureError, message
 from mlepi.results import hash_data, hash_file
 from mlepi.structures import get_layers, read_structure
+from mlepi.structures.basis import SHELL_LETTERS
 
 if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
     from mlepi.graphs.block_matrix import BlockMatrix
+    from mlepi.physics.overlaps import OverlapTable
+    from mlepi.structures.basis import OrbitalBasis
 
 
 class ElectronModel(Protocol):
@@ -90,13 +95,56 @@ def load_calculator(source: Source, device: str) -> Calculator:
     return load_model(source.path, kind="phonon").calculator(device=device, dtype="float64")  # type: ignore[union-attr]
 
 
-def load_electron(source: Source) -> ElectronModel:
-    """Return the electron network of a checkpoint, or the model of a target."""
+def load_electron(source: Source, overlap: Sequence[Path] = ()) -> ElectronModel:
+    """Return the electron network of a checkpoint, or the model of a target.
+
+    Args:
+        source: of the Hamiltonian.
+        overlap: a table of radial overlap functions (HDF5), or one ``.pao`` file per element, instead of the checkpoint's own.
+
+    Raises:
+        DataError: the overlap files do not hold the orbitals of the Hamiltonian.
+    """
     if source.path is None:
         return source.build()
     from mlepi.checkpoint import load_model
+    from mlepi.predictors.electron import check_overlap_table
 
-    return load_model(source.path, kind="electron")  # type: ignore[return-value]
+    model: Any = load_model(source.path, kind="electron")
+    if overlap:
+        table = load_overlap_table(overlap, model.basis)
+        check_overlap_table(model.basis, table)
+        model.overlap_table = table
+    return model
+
+
+def load_overlap_table(files: Sequence[Path], basis: OrbitalBasis) -> OverlapTable:
+    """Read a table of radial overlap functions, or tabulate it from numerical orbitals.
+
+    Args:
+        files: one HDF5 table, or OpenMX ``.pao`` files named after their element, such as C6.0.pao.
+        basis: orbitals of the Hamiltonian; says which shells to take from a ``.pao`` file.
+
+    Raises:
+        DataError: a file cannot be read, or is of no element of the basis.
+    """
+    from mlepi.physics.overlaps import read_overlap_table, read_pao, tabulate_overlaps
+
+    if len(files) == 1 and files[0].suffix != ".pao":
+        return read_overlap_table(files[0])
+    orbitals = []
+    for file in files:
+        symbol = re.match(r"[A-Z][a-z]?", file.name)
+        number = atomic_numbers.get(symbol.group() if symbol else "", 0)
+        if number not in basis.elements or file.suffix != ".pao":
+            raise DataError(
+                message(
+                    "overlap", f"the file {file.name}", "a .pao file named after an element of the basis", "Correct the path."
+                )
+            )
+        degrees = basis.shells[number]
+        orbitals.append(read_pao(file, "".join(f"{SHELL_LETTERS[l]}{degrees.count(l)}" for l in sorted(set(degrees)))))
+    return tabulate_overlaps(orbitals)
 
 
 def load_structure(source: Source) -> Atoms:

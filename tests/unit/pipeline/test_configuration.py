@@ -92,6 +92,9 @@ def test_every_mistake_is_reported_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
+        (["overlap=[none.pao]"], "overlap: got ['none.pao']; expected null, an existing table, or existing .pao files"),
+        (["~seed"], "seed: got no such key; expected a value. Take it over from conf/infer.yaml."),
+        (["~trainer.devices"], "trainer.devices: got no such key; expected a value."),
         (["structure=nowhere.vasp"], "structure: got 'nowhere.vasp'; expected an existing file. Correct the path."),
         (
             ["+structure.stackin=AA"],
