@@ -92,6 +92,9 @@ VELOCITY_HEADER = (
 TERMINAL_COLUMNS = (0, 1, 2, 5, 6)
 """Columns of ``VELOCITY_HEADER`` that fit on a screen."""
 
+INTERPOLATION_NOISE = 2.0
+"""Imaginary part of an interpolated band, cm⁻¹, that is not worth a warning."""
+
 TABLE_WIDTH = 110
 """Characters, when the output is not a terminal."""
 
@@ -165,6 +168,13 @@ def list_warnings(records: dict[str, Any]) -> list[str]:
     if phonon is not None and phonon.lowest_frequency < 0:
         texts.append(
             f"The structure is unstable: lowest frequency {phonon.lowest_frequency * THZ_TO_INVERSE_CM:.1f} cm⁻¹ (imaginary)."
+        )
+    elif phonon is not None and phonon.band_frequencies.min() * THZ_TO_INVERSE_CM < -INTERPOLATION_NOISE:
+        cell = "×".join(str(n) for n in phonon.supercell)
+        texts.append(
+            f"Interpolated between the q-points of the {cell} supercell, the phonon bands dip to "
+            f"{phonon.band_frequencies.min() * THZ_TO_INVERSE_CM:.1f} cm⁻¹ (imaginary). Samples of this cell do not contain such "
+            "waves; a larger cell would: relax the lattice first, or expect an error there."
         )
     if sampling is not None and sampling.n_soft_modes > 0:
         texts.append(

@@ -205,6 +205,15 @@ def test_every_doubt_is_told():
         assert expected in texts
 
 
+def test_waves_that_only_a_larger_cell_contains_are_told():
+    records = all_records()
+    bands = records["phonon"].band_frequencies.copy()
+    bands[1, 0] = -0.3
+    records["phonon"] = replace(records["phonon"], band_frequencies=bands)
+    (text,) = list_warnings(records)
+    assert "of the 2×2×1 supercell, the phonon bands dip to -10.0 cm⁻¹" in text
+
+
 def test_a_missing_sorted_average_is_a_dash(tmp_path):
     records = all_records()
     lost = np.array([1.0, 1.0, np.nan])
