@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, cast
@@ -56,7 +57,7 @@ def build_part(where: str, config: Mapping[str, Any], *args: Any, **kwargs: Any)
         raise ConfigError(message(where, text, "a config that its class accepts", "Correct the keys and values.")) from error
 
 
-class Task(LightningModule):
+class Task(LightningModule, ABC):
     """Train one network; subclasses say what is predicted, what the loss is and what is measured.
 
     Args:
@@ -97,17 +98,17 @@ class Task(LightningModule):
         """Return the error sums of one quantity in one subset."""
         return cast(ErrorSums, self.error_sums[f"{subset}_{quantity}"])
 
+    @abstractmethod
     def build_loss(self, config: dict[str, Any]) -> Any:
         """Return the loss of this task."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compute_terms(self, graph: Any, subset: str | None = None) -> dict[str, Term]:
         """Return the loss terms of a batch and, for a named subset, add its errors to the metrics."""
-        raise NotImplementedError
 
+    @abstractmethod
     def collect_metrics(self, subset: str) -> dict[str, Tensor]:
         """Return the metrics of a subset over all processes."""
-        raise NotImplementedError
 
     def training_step(self, graph: Any, batch_index: int) -> Tensor:
         """Return the loss of a batch, a mean over the global batch."""
@@ -182,6 +183,6 @@ class Task(LightningModule):
             )
         self._schedule_state = checkpoint.get("schedule")
 
+    @abstractmethod
     def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:
         """Return "quantity (unit)" → label and prediction of one batch, both (n,)."""
-        raise NotImplementedError
