@@ -23,6 +23,8 @@ TEXT_FILES = [
 ROOM_ORDER = {
     "units": 0,
     "errors": 0,
+    "arithmetic": 0,
+    "memory": 0,
     "config_check": 1,
     "structures": 1,
     "physics": 1,
