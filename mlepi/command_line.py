@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
+from mlepi.memory import keep_freed_memory
 
 
 def run_script(action: Callable[[DictConfig, Path], Any], *, config_folder: Path, config_name: str) -> None:
@@ -33,6 +34,7 @@ def run_script(action: Callable[[DictConfig, Path], Any], *, config_folder: Path
         config_name: primary config, without extension.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
+    keep_freed_memory()
 
     def explain(error: Exception) -> Exception:
         if isinstance(error, (HydraException, OmegaConfBaseException)):
