@@ -50,9 +50,7 @@ class BlochPattern:
 
     def phases(self, kpoint: ArrayLike) -> NDArray[Any]:
         """Return e^{2πi k·R} of every cell shift: (n_shifts,); real dtype at time-reversal invariant k."""
-        turns = self.shifts @ np.asarray(kpoint, dtype=np.float64)
-        phases = np.exp(2j * np.pi * turns)
-        return np.round(phases.real) if np.all(np.abs(2.0 * turns - np.round(2.0 * turns)) < 1e-12) else phases
+        return bloch_phases(self.shifts, kpoint)
 
     def dense(self, blocks: NDArray[np.floating], kpoint: ArrayLike) -> NDArray[np.complex128]:
         """Sum the blocks to a dense matrix.
@@ -87,6 +85,13 @@ class BlochPattern:
                 )
             )
         return np.asarray(blocks, dtype=np.float64).reshape(-1)[self.elements]
+
+
+def bloch_phases(shifts: NDArray[np.integer], kpoint: ArrayLike) -> NDArray[Any]:
+    """Return e^{2πi k·R} of cell shifts (n, 3): (n,), of real dtype where k is time-reversal invariant."""
+    turns = shifts @ np.asarray(kpoint, dtype=np.float64)
+    phases = np.exp(2j * np.pi * turns)
+    return np.round(phases.real) if np.all(np.abs(2.0 * turns - np.round(2.0 * turns)) < 1e-12) else phases
 
 
 def build_bloch_pattern(

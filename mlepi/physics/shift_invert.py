@@ -102,6 +102,16 @@ def count_states_below(hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], ene
     name = "hetrf" if np.iscomplexobj(matrix) else "sytrf"
     factorise, size = scipy.linalg.get_lapack_funcs((name, name + "_lwork"), (matrix,))
     factors, pivots, _ = factorise(matrix, lwork=int(np.real(size(len(matrix), lower=1)[0])), lower=1, overwrite_a=1)
+    return count_negative(factors, pivots)
+
+
+def count_negative(factors: NDArray[Any], pivots: NDArray[np.integer]) -> int:
+    """Count the negative eigenvalues of D in LAPACK's factorisation L D L†.
+
+    Args:
+        factors: (n, n), as ``sytrf`` and ``hetrf`` return it for the lower triangle.
+        pivots: (n,) int.
+    """
     diagonal = np.real(np.diagonal(factors))
     pairs = np.flatnonzero(pivots < 0)[::2]  # LAPACK marks both rows of a 2×2 pivot, which holds one state of each sign
     single = pivots > 0

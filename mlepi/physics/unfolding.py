@@ -23,6 +23,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
 from mlepi.errors import PhysicsError, StructureError, message
+from mlepi.physics.dense_bloch import unique_rows
 
 FOLD_TOLERANCE = 1e-6
 """Two fractional k-points closer than this are the same."""
@@ -195,10 +196,61 @@ def unfold_states(
     """
     sign = -1.0 if reverse else 1.0
     basis = atom_map.bloch_basis(sign * np.asarray(kpoint, dtype=np.float64), primitive_counts)
-    projected = basis.conj().T @ overlap_k
-    _, inverse_root = loewdin_root(projected @ basis)
-    components = inverse_root @ (projected @ eigenvectors)
+    bloch_overlap = (basis.conj().T @ overlap_k) @ basis
+    return unfold_mapped(overlap_k @ eigenvectors, bloch_overlap, atom_map, primitive_counts, kpoint, reverse=reverse)
+
+
+def unfold_mapped(
+    mapped: NDArray[Any],
+    bloch_overlap: NDArray[Any],
+    atom_map: AtomMap,
+    primitive_counts: NDArray[np.integer],
+    kpoint: ArrayLike,
+    *,
+    reverse: bool = False,
+) -> NDArray[np.complex128]:
+    """Project as ``unfold_states`` does, with S applied to the states already and without the matrix S.
+
+    Args:
+        mapped: (n, n_states), S times the eigenvectors.
+        bloch_overlap: (n_primitive_orbitals, n_primitive_orbitals), B†SB at k (with ``reverse``: −k), the Bloch sum of
+            ``average_cells``.
+        atom_map: atoms of the supercell.
+        primitive_counts: (n_primitive_atoms,) orbitals of every primitive atom.
+        kpoint: (3,) fractional, primitive.
+        reverse: as in ``unfold_states``.
+    """
+    sign = -1.0 if reverse else 1.0
+    basis = atom_map.bloch_basis(sign * np.asarray(kpoint, dtype=np.float64), primitive_counts)
+    _, inverse_root = loewdin_root(bloch_overlap)
+    components: NDArray[np.complex128] = inverse_root @ (basis.conj().T @ mapped)
     return components.conj() if reverse else components
+
+
+def average_cells(
+    atom_map: AtomMap, edge_index: NDArray[np.integer], edge_cell_shift: NDArray[np.integer], blocks: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Average a real-space matrix of a supercell over its primitive cells; its Bloch sum at k is B_k† M B_k.
+
+    Args:
+        atom_map: atoms of the supercell.
+        edge_index: (2, n_edges) int, of the supercell.
+        edge_cell_shift: (n_edges, 3) int, in supercell lattice vectors.
+        blocks: (n_edges, p, p).
+
+    Returns:
+        ``edge_index`` (2, n_pairs) and ``edge_cell_shift`` (n_pairs, 3) of the primitive cell, and blocks (n_pairs, p, p).
+    """
+    cells = atom_map.cells
+    shift = cells[edge_index[0]] + np.asarray(edge_cell_shift) * np.array(atom_map.supercell) - cells[edge_index[1]]
+    rows = np.concatenate([atom_map.primitive_atoms[edge_index].T, shift], axis=1)
+    pairs, pair_of_edge = unique_rows(rows)
+    order = np.argsort(pair_of_edge, kind="stable")
+    starts = np.searchsorted(pair_of_edge[order], np.arange(len(pairs) + 1))
+    share = np.full(len(order), 1.0 / atom_map.n_cells)
+    average = scipy.sparse.csr_array((share, order, starts), shape=(len(pairs), len(order)))
+    averaged = (average @ np.asarray(blocks, dtype=np.float64).reshape(len(order), -1)).reshape(-1, *blocks.shape[1:])
+    return np.ascontiguousarray(pairs[:, :2].T), pairs[:, 2:], averaged
 
 
 def total_weights(components: NDArray[np.complex128]) -> NDArray[np.float64]:
@@ -219,5 +271,11 @@ def band_weights(
     Returns:
         W_bn: (n_bands, n_states); over all states each row sums to one, over all bands each column to the total weight.
     """
+    return np.abs(loewdin_references(primitive_vectors, primitive_overlap) @ components) ** 2
+
+
+def loewdin_references(primitive_vectors: NDArray[Any], primitive_overlap: NDArray[Any]) -> NDArray[np.complex128]:
+    """Return Löwdin-orthonormalised states as rows (n_bands, n_primitive_orbitals); arguments as ``band_weights``."""
     root, _ = loewdin_root(primitive_overlap)
-    return np.abs((root @ primitive_vectors).conj().T @ components) ** 2
+    references: NDArray[np.complex128] = (root @ primitive_vectors).conj().T
+    return references

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, StructureError, message
 from mlepi.physics import lattice, unfolding
-from mlepi.physics.bloch import BlochPattern, build_bloch_pattern, count_valence_electrons, solve_bands
+from mlepi.physics.bloch import count_valence_electrons, solve_bands
+from mlepi.physics.dense_bloch import DenseBlocks, lay_out_blocks
+from mlepi.physics.followed_states import GUARD, FollowedStates, choose_shift, follow_states, single_precision, turn_states
 from mlepi.physics.shift_invert import count_states_below, solve_states_within
 
 if TYPE_CHECKING:
@@ -25,6 +27,18 @@ if TYPE_CHECKING:
 
 EDGE = 0.01
 """eV, the strip around the energy window in which its exact end may lie, so that no level sits on it."""
+
+FOLLOWED_ORBITALS = 192
+"""Cells with fewer orbitals are diagonalised at every k-point; in larger ones states are followed from point to point."""
+
+NEIGHBOURS = 3
+"""Solved k-points whose states start the solution of the next one; three make it converge with one solve."""
+
+PROOF_DISTANCE = 0.05
+"""Å⁻¹; over it no band of a solid moves by more than ``GUARD``."""
+
+SHIFT_REACH = 0.5
+"""Share of the energy window in which the shift of a followed solution may lie."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,8 @@ class Cone:
         reversed_: (n_points,) bool, True where it serves −k.
         states: (n_points, n_orbitals, n_bands), equilibrium states of the bands followed: the low pair, and the next pair on
             either side where there is one.
-        overlaps: (n_points, n_orbitals, n_orbitals), equilibrium overlap.
+        references: (n_points, n_bands, n_orbitals), the same Löwdin-orthonormalised, as rows.
+        sites: (n_supercell_orbitals, 3), fractional coordinates of the orbitals' equilibrium sites in the supercell.
         eigenvalues: (n_points, n_bands) eV, equilibrium.
     """
 
@@ -61,7 +76,8 @@ class Cone:
     index: NDArray[np.int64]
     reversed_: NDArray[np.bool_]
     states: NDArray[np.complex128]
-    overlaps: NDArray[np.complex128]
+    references: NDArray[np.complex128]
+    sites: NDArray[np.float64]
     eigenvalues: NDArray[np.float64]
 
 
@@ -92,15 +108,17 @@ def build_cone(
     atom_map = unfolding.cell_major_map(len(atoms), supercell)
     solved, index, reversed_ = unfolding.match_folded(atom_map, kpoints)
     corner = 2.0 * atom_map.fold(points["K"])
-    patterns = bloch_patterns(hamiltonian, overlap)
-    overlaps = np.array([patterns[1].dense(overlap.blocks, k) for k in kpoints])
-    matrices = np.array([patterns[0].dense(hamiltonian.blocks, k) for k in kpoints])
-    eigenvalues, vectors = solve_bands(matrices, overlaps, vectors=True)
+    layouts = lay_out(hamiltonian), lay_out(overlap)
+    overlaps = np.array([layouts[1].at(k) for k in kpoints])
+    eigenvalues, vectors = solve_bands(np.array([layouts[0].at(k) for k in kpoints]), overlaps, vectors=True)
     n_pairs = min(2, n_occupied, eigenvalues.shape[1] - n_occupied)
-    at_corner = solve_point(patterns, hamiltonian, overlap, points["K"])
+    states = vectors[:, :, n_occupied - n_pairs : n_occupied + n_pairs]
+    at_corner = solve_bands(*(layout.at(points["K"]) for layout in layouts))
+    sites = np.linalg.solve(cell.T, atoms.positions.T).T[atom_map.primitive_atoms] + atom_map.cells
+    counts = np.diff(hamiltonian.offsets)
     return Cone(
         atom_map=atom_map,
-        counts=np.diff(hamiltonian.offsets),
+        counts=counts,
         numbers=np.asarray(hamiltonian.numbers),
         n_occupied=n_occupied,
         n_cones=2 if np.max(np.abs(corner - np.round(corner))) < unfolding.FOLD_TOLERANCE else 1,
@@ -110,8 +128,9 @@ def build_cone(
         solved=solved,
         index=index,
         reversed_=reversed_,
-        states=vectors[:, :, n_occupied - n_pairs : n_occupied + n_pairs],
-        overlaps=overlaps,
+        states=states,
+        references=np.array([unfolding.loewdin_references(u, s) for u, s in zip(states, overlaps, strict=True)]),
+        sites=np.repeat(sites / np.array(atom_map.supercell), counts[atom_map.primitive_atoms], axis=0),
         eigenvalues=eigenvalues,
     )
 
@@ -143,63 +162,121 @@ def unfold_sample(cone: Cone, hamiltonian: BlockMatrix, overlap: BlockMatrix, wi
                 "Do not reorder the atoms.",
             )
         )
-    patterns = bloch_patterns(hamiltonian, overlap)
-    solutions, start = [], None
+    layouts = lay_out(hamiltonian), lay_out(overlap)
+    averaged = unfolding.average_cells(cone.atom_map, overlap.edge_index, overlap.edge_cell_shift, overlap.blocks)
+    bloch_overlap = lay_out_blocks(averaged[2], averaged[0], averaged[1], np.append(0, np.cumsum(cone.counts)))
     weights: list[NDArray[np.float64]] = [np.empty(0)] * len(cone.kpoints)
-    for number in sorted(range(len(cone.solved)), key=lambda n: np.abs(cone.distances[cone.index == n]).min()):
-        h, s = (
-            pattern.dense(matrix.blocks, cone.solved[number])
-            for pattern, matrix in zip(patterns, (hamiltonian, overlap), strict=True)
-        )
-        first, values, vectors = _solve_window(h, s, cone.dirac_energy, window, start, prove=start is None)
-        start = vectors
-        solutions.append((number, first, values - cone.dirac_energy))
+    solutions = _solve_points(cone, layouts, window)
+    for number, solution in enumerate(solutions):
         for point in np.flatnonzero(cone.index == number):
-            components = unfolding.unfold_states(
-                vectors, s, cone.atom_map, cone.counts, cone.kpoints[point], reverse=bool(cone.reversed_[point])
-            )
-            by_band = unfolding.band_weights(components, cone.states[point], cone.overlaps[point])
+            reverse, kpoint = bool(cone.reversed_[point]), cone.kpoints[point]
+            at_point = bloch_overlap.at(-kpoint if reverse else kpoint)
+            components = unfolding.unfold_mapped(solution.mapped, at_point, cone.atom_map, cone.counts, kpoint, reverse=reverse)
+            by_band = np.abs(cone.references[point] @ components) ** 2
             weights[point] = np.concatenate([by_band, unfolding.total_weights(components)[None]])
-    n_states = max(int(values.size) for _, _, values in solutions)
-    levels, firsts = np.full((len(cone.solved), n_states), np.nan), np.empty(len(cone.solved), dtype=np.int64)
-    for number, first_index, values in solutions:
-        levels[number, : len(values)] = values
-        firsts[number] = first_index
+    n_states = max(solution.values.size for solution in solutions)
+    levels = np.full((len(cone.solved), n_states), np.nan)
+    for number, solution in enumerate(solutions):
+        levels[number, : len(solution.values)] = solution.values - cone.dirac_energy
     padded = np.zeros((len(cone.kpoints), cone.states.shape[2] + 1, n_states))
     for row, shares in enumerate(weights):
         padded[row, :, : shares.shape[1]] = shares
-    return {"levels": levels, "first": firsts, "weights": padded}
+    return {"levels": levels, "first": np.array([solution.first for solution in solutions]), "weights": padded}
 
 
-def _solve_window(
-    hamiltonian_k: NDArray[np.complex128],
-    overlap_k: NDArray[np.complex128],
-    centre: float,
-    window: float,
-    start: NDArray[np.complex128] | None,
-    prove: bool,
-) -> tuple[int, NDArray[np.float64], NDArray[np.complex128]]:
-    """Find all states of the window and the position of the first in the spectrum.
+@dataclass(frozen=True)
+class _Window:
+    """All states of the energy window at one supercell k-point.
 
-    The position is the inertia at the lower end; with ``prove`` the inertia at the upper end proves that no state is missing.
-    That costs as much as a quarter of the solution, so it is done at one k-point per sample, the one nearest to K.
+    Attributes:
+        first: position of the first one in the complete spectrum.
+        values: (n_states,) eV, ascending.
+        mapped: (n_orbitals, n_states), S times the states.
     """
-    values, vectors = solve_states_within(hamiltonian_k, overlap_k, centre, window + EDGE, start=start)
+
+    first: int
+    values: NDArray[np.float64]
+    mapped: NDArray[Any]
+
+
+def _solve_points(cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window: float) -> list[_Window]:
+    """Solve all k-points of one sample, the one nearest to K first and the others from their neighbours.
+
+    The inertia at both ends of the window proves that no state is missing at the first and at the last point, and wherever
+    k is further than ``PROOF_DISTANCE`` from all points with a proof: between them no state passes the followed ones unseen.
+    """
+    signed = [float(min(cone.distances[cone.index == n], key=abs)) for n in range(len(cone.solved))]
+    order = sorted(range(len(cone.solved)), key=lambda n: abs(signed[n]))
+    proven: list[float] = []
+    buffers = [np.empty((len(cone.sites),) * 2, dtype=np.complex128) for _ in layouts]
+    solved: dict[int, _Window] = {}
+    known: dict[int, tuple[NDArray[Any], NDArray[np.float64]]] = {}
+    for number in order:
+        h, s = (layout.at(cone.solved[number], out) for layout, out in zip(layouts, buffers, strict=True))
+        distance = signed[number]
+        prove = number == order[-1] or all(abs(distance - other) > PROOF_DISTANCE for other in proven)
+        proven += [distance] if prove else []
+        states, found = None, None
+        if known and len(cone.sites) >= FOLLOWED_ORBITALS:
+            start, levels = _gather_neighbours(cone, known, number)
+            shift = choose_shift(levels, cone.dirac_energy, SHIFT_REACH * window)
+            states = follow_states(h, s, cone.dirac_energy, window + EDGE, start, shift)
+        if states is not None:
+            found = _close_window(h, s, states, cone.dirac_energy, window, prove)
+        if states is None or found is None:
+            states = _solve_afresh(h, s, cone.dirac_energy, window)
+            found = _close_window(h, s, states, cone.dirac_energy, window, prove)
+        if found is None:
+            raise PhysicsError(
+                message(
+                    "observables stage",
+                    f"{states.values.size} states within {window} eV of {cone.dirac_energy:.3f} eV",
+                    "as many as the inertia of H − ES counts",
+                    "The solver missed a state: this is a defect of the program, please report it with the structure.",
+                )
+            )
+        solved[number], known[number] = found, (states.vectors, states.values)
+    return [solved[number] for number in range(len(cone.solved))]
+
+
+def _gather_neighbours(
+    cone: Cone, known: Mapping[int, tuple[NDArray[Any], NDArray[np.float64]]], number: int
+) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
+    """Carry the states of the nearest solved k-points to another one; return them, and the levels of the nearest."""
+    steps = {}
+    for other in known:
+        step = cone.solved[number] - cone.solved[other]
+        steps[other] = step - np.round(step)
+    nearest = sorted(steps, key=lambda other: float(np.linalg.norm(steps[other])))[:NEIGHBOURS]
+    turned = [turn_states(known[other][0], cone.sites, steps[other]) for other in nearest]
+    return np.concatenate(turned, axis=1), known[nearest[0]][1]
+
+
+def _solve_afresh(hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], centre: float, window: float) -> FollowedStates:
+    """Find all states of the window, and those a little further out that neighbouring k-points may need."""
+    values, vectors = solve_states_within(hamiltonian_k, overlap_k, centre, window + EDGE + GUARD)
+    return FollowedStates(values, vectors, overlap_k @ vectors, centre, -1)
+
+
+def _close_window(
+    hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], states: FollowedStates, centre: float, window: float, prove: bool
+) -> _Window | None:
+    """Choose the exact ends of the window and count the states below; None when the counts contradict the states found."""
+    values = states.values
     low = _free_energy(values, centre - window - EDGE, centre - window)
     high = _free_energy(values, centre + window, centre + window + EDGE)
     inside = (values > low) & (values < high)
-    first = count_states_below(hamiltonian_k, overlap_k, low)
-    behind = count_states_below(hamiltonian_k, overlap_k, high) if prove else first + np.count_nonzero(inside)
-    if behind - first != np.count_nonzero(inside):
-        raise PhysicsError(
-            message(
-                "observables stage",
-                f"{np.count_nonzero(inside)} states between {low:.3f} and {high:.3f} eV",
-                f"{behind - first} by the inertia of H − ES",
-                "The solver missed a state: this is a defect of the program, please report it with the structure.",
-            )
-        )
-    return first, values[inside], vectors[:, inside]
+    if states.n_below < 0:
+        first = count_states_below(hamiltonian_k, overlap_k, low)
+    else:
+        first = states.n_below - int(np.count_nonzero(inside & (values < states.shift)))
+    if prove:
+        matrices = (hamiltonian_k, overlap_k)
+        if states.n_below >= 0:  # counted in single precision already; a wrong count costs a solution afresh
+            matrices = (single_precision(hamiltonian_k), single_precision(overlap_k))
+        if count_states_below(*matrices, high) - first != np.count_nonzero(inside):
+            return None
+    return _Window(first, values[inside], states.mapped[:, inside])
 
 
 def _free_energy(values: NDArray[np.float64], low: float, high: float) -> float:
@@ -209,20 +286,6 @@ def _free_energy(values: NDArray[np.float64], low: float, high: float) -> float:
     return float(0.5 * (levels[widest] + levels[widest + 1]))
 
 
-def bloch_patterns(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> tuple[BlochPattern, BlochPattern]:
-    """Return the Bloch patterns of both matrices, built once where they share their edges."""
-    first = build_bloch_pattern(
-        hamiltonian.edge_index, hamiltonian.edge_cell_shift, hamiltonian.offsets, hamiltonian.blocks.shape[-1]
-    )
-    if np.array_equal(hamiltonian.edge_index, overlap.edge_index) and np.array_equal(
-        hamiltonian.edge_cell_shift, overlap.edge_cell_shift
-    ):
-        return first, first
-    return first, build_bloch_pattern(overlap.edge_index, overlap.edge_cell_shift, overlap.offsets, overlap.blocks.shape[-1])
-
-
-def solve_point(
-    patterns: tuple[BlochPattern, BlochPattern], hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoint: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return all eigenvalues at one k-point, eV."""
-    return solve_bands(patterns[0].dense(hamiltonian.blocks, kpoint), patterns[1].dense(overlap.blocks, kpoint))
+def lay_out(matrix: BlockMatrix) -> DenseBlocks:
+    """Lay out a matrix once, for all its k-points."""
+    return lay_out_blocks(matrix.blocks, matrix.edge_index, matrix.edge_cell_shift, matrix.offsets)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.physics import lattice, unfolding
-from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
+from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues, solve_bands
 from mlepi.physics.spectra import SHAPES, compute_dos, compute_spectral_function, sorted_levels
 from mlepi.physics.velocities import DISPERSIONS
-from mlepi.pipeline.cone import Cone, bloch_patterns, build_cone, solve_point, unfold_sample
+from mlepi.pipeline.cone import Cone, build_cone, lay_out, unfold_sample
 from mlepi.pipeline.stage import SampleKey
 from mlepi.pipeline.velocity_estimates import VelocityFit, estimate_velocities, sorted_energies, spectral_energies
 from mlepi.results.observables import ObservablesRecord
@@ -231,8 +231,10 @@ class ObservablesStage:
         n_electrons = count_valence_electrons(hamiltonian.numbers, self.valence_electrons)
         path = lattice.build_k_path(lattice.hexagonal_points(atoms.cell.array), "ΓKMΓ", atoms.cell.array, self.band_spacing)
         mesh, weights = lattice.build_k_mesh(self.dos_mesh)
-        patterns = bloch_patterns(hamiltonian, overlap)
-        on_mesh = np.array([solve_point(patterns, hamiltonian, overlap, k) for k in mesh])
+        layouts = lay_out(hamiltonian), lay_out(overlap)
+        on_mesh, on_path = (
+            np.array([solve_bands(*(layout.at(k) for layout in layouts)) for k in kpoints]) for kpoints in (mesh, path.kpoints)
+        )
         fermi_energy = fermi_energy_from_eigenvalues(on_mesh, weights, n_electrons, self.electronic_temperature)
         dos_energies = np.arange(self.dos_window[0], self.dos_window[1] + 0.1 * self.dos_width, 0.4 * self.dos_width)
         return {
@@ -243,7 +245,7 @@ class ObservablesStage:
             "band_distances": path.distances,
             "band_labels": path.labels,
             "band_label_distances": path.ticks,
-            "bands": np.array([solve_point(patterns, hamiltonian, overlap, k) for k in path.kpoints]),
+            "bands": on_path,
             "dos_mesh": self.dos_mesh,
             "dos_energies": dos_energies,
             "dos": compute_dos(dos_energies, on_mesh - fermi_energy, weights, self.dos_width),

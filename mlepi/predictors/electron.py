@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from ase import Atoms
 from numpy.typing import NDArray
 from torch import nn
+from torch_geometric.data import Batch
 
 from mlepi.errors import DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.block_matrix import BlockMatrix
-from mlepi.graphs.build import build_graph
+from mlepi.graphs.build import AtomGraph, build_graph
 from mlepi.graphs.neighbours import find_edges
 from mlepi.physics.overlaps import OverlapTable, compute_overlap_blocks
 from mlepi.predictors.predictor import DTYPES, Predictor
@@ -69,24 +70,53 @@ class ElectronPredictor(Predictor):
         Raises:
             StructureError: an unknown element or atoms that are too close.
         """
+        return self.hamiltonians([atoms], device=device, dtype=dtype)[0]
+
+    def hamiltonians(
+        self, structures: Sequence[Atoms], *, device: str | torch.device = "cpu", dtype: str = "float32"
+    ) -> list[BlockMatrix]:
+        """Predict the Hamiltonians of several structures in one evaluation; each is what it would be alone, but for rounding.
+
+        Args:
+            structures: not modified.
+            device: where the network runs.
+            dtype: precision of the network; the blocks are returned in float64.
+
+        Returns:
+            One matrix per structure, as ``hamiltonian`` gives it.
+
+        Raises:
+            StructureError: an unknown element or atoms that are too close.
+        """
         network = self.network(device, dtype)
-        self.check_elements(atoms.numbers)
-        graph = build_graph(atoms, self.cutoffs, dtype=DTYPES[dtype]).to(device)
+        for atoms in structures:
+            self.check_elements(atoms.numbers)
+        graphs = [build_graph(atoms, self.cutoffs, dtype=DTYPES[dtype]) for atoms in structures]
+        batch = graphs[0] if len(graphs) == 1 else Batch.from_data_list(graphs)
         with torch.no_grad():
-            predicted = network(graph)
+            predicted = network(batch.to(device))
+        onsite = np.split(_to_numpy(predicted["onsite_blocks"]), np.cumsum([len(atoms) for atoms in structures])[:-1])
+        parts = {
+            relation: np.split(_to_numpy(values), np.cumsum([_edges(graph, relation).num_edges for graph in graphs])[:-1])
+            for relation, values in predicted["edge_blocks"].items()
+        }
+        return [
+            self._collect(atoms, graph, onsite[n], {relation: split[n] for relation, split in parts.items()})
+            for n, (atoms, graph) in enumerate(zip(structures, graphs, strict=True))
+        ]
+
+    def _collect(
+        self, atoms: Atoms, graph: AtomGraph, onsite: NDArray[np.float64], edge_blocks: Mapping[str, NDArray[np.float64]]
+    ) -> BlockMatrix:
+        """Put the blocks of one structure together: on-site ones, then every relation."""
+        stores = [_edges(graph, relation) for relation in edge_blocks]
         edge_index, shift = _onsite_edges(len(atoms))
-        indices, shifts, blocks = [edge_index], [shift], [_to_numpy(predicted["onsite_blocks"])]
-        for relation, values in predicted["edge_blocks"].items():
-            store = graph[fields.edge_type(relation)]
-            indices.append(store[fields.EDGE_INDEX].cpu().numpy())
-            shifts.append(store[fields.EDGE_CELL_SHIFT].cpu().numpy())
-            blocks.append(_to_numpy(values))
         return BlockMatrix(
             numbers=np.asarray(atoms.numbers, dtype=np.int64),
             basis=self.basis,
-            edge_index=np.concatenate(indices, axis=1),
-            edge_cell_shift=np.concatenate(shifts),
-            blocks=np.concatenate(blocks),
+            edge_index=np.concatenate([edge_index, *(store[fields.EDGE_INDEX].cpu().numpy() for store in stores)], axis=1),
+            edge_cell_shift=np.concatenate([shift, *(store[fields.EDGE_CELL_SHIFT].cpu().numpy() for store in stores)]),
+            blocks=np.concatenate([onsite, *edge_blocks.values()]),
         )
 
     def overlap(self, atoms: Atoms, table: OverlapTable | None = None) -> BlockMatrix:
@@ -101,6 +131,29 @@ class ElectronPredictor(Predictor):
             StructureError: an unknown element or atoms that are too close.
             PhysicsError: a fitted table has not seen one of the distances.
         """
+        return self.overlaps([atoms], table)[0]
+
+    def overlaps(self, structures: Sequence[Atoms], table: OverlapTable | None = None) -> list[BlockMatrix]:
+        """Compute the overlap matrices of several structures; arguments and errors as ``overlap``."""
+        used = self._require_table(table)
+        for atoms in structures:
+            self.basis.check_elements(atoms.numbers)
+        pairs = [_find_overlapping_pairs(atoms, used) for atoms in structures]
+        first = np.append(0, np.cumsum([len(atoms) for atoms in structures]))
+        blocks = compute_overlap_blocks(
+            used,
+            np.concatenate([np.asarray(atoms.numbers, dtype=np.int64) for atoms in structures]),
+            np.concatenate([pair.edge_index + start for pair, start in zip(pairs, first[:-1], strict=True)], axis=1),
+            np.concatenate([pair.vectors for pair in pairs]),
+            self.basis.max_orbitals,
+        )
+        splits = np.split(blocks, np.cumsum([len(pair.vectors) for pair in pairs])[:-1])
+        return [
+            BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), self.basis, pair.edge_index, pair.edge_cell_shift, part)
+            for atoms, pair, part in zip(structures, pairs, splits, strict=True)
+        ]
+
+    def _require_table(self, table: OverlapTable | None) -> OverlapTable:
         if table is not None:
             check_overlap_table(self.basis, table)
         used = self.overlap_table if table is None else table
@@ -113,22 +166,28 @@ class ElectronPredictor(Predictor):
                     "Read one with mlepi.physics.overlaps.read_overlap_table, or export the checkpoint with it.",
                 )
             )
-        self.basis.check_elements(atoms.numbers)
-        numbers = np.asarray(atoms.numbers, dtype=np.int64)
-        edge_index, shift = find_edges(atoms, max(used.cutoff(a, b) for a, b in used.values))
-        vectors = atoms.positions[edge_index[0]] + shift @ atoms.cell.array - atoms.positions[edge_index[1]]
-        radii = np.array([used.radii[int(z)] for z in numbers])
-        close = np.linalg.norm(vectors, axis=1) < radii[edge_index[0]] + radii[edge_index[1]]
-        onsite_index, onsite_shift = _onsite_edges(len(atoms))
-        edge_index = np.concatenate([onsite_index, edge_index[:, close]], axis=1)
-        vectors = np.concatenate([np.zeros((len(atoms), 3)), vectors[close]])
-        return BlockMatrix(
-            numbers=numbers,
-            basis=self.basis,
-            edge_index=edge_index,
-            edge_cell_shift=np.concatenate([onsite_shift, shift[close]]),
-            blocks=compute_overlap_blocks(used, numbers, edge_index, vectors, self.basis.max_orbitals),
-        )
+        return used
+
+
+class _Pairs(NamedTuple):
+    """On-site pairs and pairs of overlapping orbitals: (2, n), (n, 3) int and (n, 3) Å from target to source."""
+
+    edge_index: NDArray[np.int64]
+    edge_cell_shift: NDArray[np.int64]
+    vectors: NDArray[np.float64]
+
+
+def _find_overlapping_pairs(atoms: Atoms, table: OverlapTable) -> _Pairs:
+    edge_index, shift = find_edges(atoms, max(table.cutoff(a, b) for a, b in table.values))
+    vectors = atoms.positions[edge_index[0]] + shift @ atoms.cell.array - atoms.positions[edge_index[1]]
+    radii = np.array([table.radii[int(z)] for z in atoms.numbers])
+    close = np.linalg.norm(vectors, axis=1) < radii[edge_index[0]] + radii[edge_index[1]]
+    onsite_index, onsite_shift = _onsite_edges(len(atoms))
+    return _Pairs(
+        np.concatenate([onsite_index, edge_index[:, close]], axis=1),
+        np.concatenate([onsite_shift, shift[close]]),
+        np.concatenate([np.zeros((len(atoms), 3)), vectors[close]]),
+    )
 
 
 def check_overlap_table(basis: OrbitalBasis, table: OverlapTable) -> None:
@@ -144,6 +203,11 @@ def check_overlap_table(basis: OrbitalBasis, table: OverlapTable) -> None:
                     "Use the table of this basis.",
                 )
             )
+
+
+def _edges(graph: AtomGraph, relation: str) -> Any:
+    """Return the part of a graph that holds the edges of a relation."""
+    return graph[fields.edge_type(relation)]
 
 
 def _onsite_edges(n_atoms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

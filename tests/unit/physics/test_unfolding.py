@@ -129,3 +129,18 @@ def test_atom_map_is_verified():
 def test_indefinite_metric_is_refused():
     with pytest.raises(PhysicsError, match=r"eigenvalue -1\.000e\+00"):
         unfolding.loewdin_root(np.diag([-1.0, 2.0]))
+
+
+def test_average_over_cells_gives_the_overlap_of_the_bloch_sums():
+    primitive, repeats = honeycomb(bilayer=True), (2, 3, 1)
+    atom_map = unfolding.cell_major_map(len(primitive), repeats)
+    atoms = primitive.repeat(repeats)
+    atoms.positions += 0.03 * np.random.default_rng(3).normal(size=(len(atoms), 3))
+    edge_index, shifts, _, s, _ = tight_binding(atoms, overlap=OVERLAP)
+    pairs, pair_shifts, blocks = unfolding.average_cells(atom_map, edge_index, shifts, s)
+    counts = np.ones(len(primitive), dtype=int)
+    for kpoint in K_POINTS:
+        *_, sk = solve_at(atoms, atom_map.fold(kpoint))
+        basis = atom_map.bloch_basis(kpoint, counts).toarray()
+        averaged = bloch_sum(blocks, pairs, pair_shifts, np.arange(len(primitive) + 1), [kpoint])[0]
+        np.testing.assert_allclose(averaged, basis.conj().T @ sk @ basis, atol=1e-12)

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from tiny_networks import BASIS, CUTOFFS, build_network, corrugated_bilayer, gaussian_overlap_table
 
-from mlepi.errors import DataError, PhysicsError, StructureError
+from mlepi.errors import ConfigError, DataError, PhysicsError, StructureError
 from mlepi.graphs.block_matrix import compute_bands
 from mlepi.physics.overlaps import OverlapSample, fit_overlap_table
 from mlepi.predictors import ElectronPredictor
@@ -104,3 +105,32 @@ def test_structures_that_cannot_be_used_are_refused(predictor):
             predict(boron)
         with pytest.raises(StructureError, match=r"0\.200 Å apart"):
             predict(Atoms("C2", positions=[[0, 0, 0], [0, 0, 0.2]], cell=[5, 5, 5], pbc=True))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-12)])
+def test_a_structure_does_not_feel_the_others_of_its_batch(predictor, dtype, tolerance):
+    structures = [corrugated_bilayer(), corrugated_bilayer().repeat((2, 1, 1)), corrugated_bilayer()]
+    structures[2].positions[0, 2] += 0.1
+    together = predictor.hamiltonians(structures, dtype=dtype)
+    for atoms, batched in zip(structures, together, strict=True):
+        alone = predictor.hamiltonian(atoms, dtype=dtype)
+        np.testing.assert_array_equal(batched.edge_index, alone.edge_index)
+        np.testing.assert_array_equal(batched.edge_cell_shift, alone.edge_cell_shift)
+        np.testing.assert_allclose(batched.blocks, alone.blocks, rtol=0, atol=tolerance * np.abs(alone.blocks).max())
+    for atoms, batched in zip(structures, predictor.overlaps(structures), strict=True):
+        np.testing.assert_array_equal(batched.blocks, predictor.overlap(atoms).blocks)
+
+
+def test_kernels_are_compiled_when_asked_for(table):
+    network = build_network("electron").double()
+    compiled = []
+    network.compile_kernels = lambda: compiled.append(True)
+    predictor = ElectronPredictor(network, basis=BASIS, cutoffs=CUTOFFS, overlap_table=table)
+    before = predictor.hamiltonian(corrugated_bilayer()).blocks
+    assert not compiled
+    predictor.compile_kernels()
+    np.testing.assert_array_equal(predictor.hamiltonian(corrugated_bilayer()).blocks, before)
+    assert compiled == [True]
+    plain = ElectronPredictor(torch.nn.Linear(1, 1), basis=BASIS, cutoffs=CUTOFFS)
+    with pytest.raises(ConfigError, match="compile: got true for Linear; expected a network with compiled kernels"):
+        plain.compile_kernels()
