@@ -114,11 +114,20 @@ class BestAndLast(ModelCheckpoint):
             filename="best",
             monitor=monitor,
             save_top_k=1,
-            save_last=True,
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
         self.previous = previous
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the best checkpoint if this epoch is it, and the last one in any case."""
+        super().on_train_epoch_end(trainer, pl_module)
+        folder = Path(str(self.dirpath))
+        if self._last_global_step_saved != trainer.global_step:
+            trainer.save_checkpoint(folder / "last.ckpt")
+        elif trainer.is_global_zero:  # the content of this moment has been written already
+            shutil.copyfile(self.best_model_path, folder / "last.ckpt.part")
+            (folder / "last.ckpt.part").replace(folder / "last.ckpt")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best checkpoint of the resumed training, wherever its folder is now."""

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mlepi.errors import ConfigError, message
 
@@ -32,6 +33,7 @@ class EMA(Callback):
         self.n_updates = 0
         self._step = -1
         self._average: dict[str, Tensor] = {}
+        self._parameters: list[Tensor] = []  # in the order of the average
         self._training: dict[str, Tensor] | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -40,6 +42,7 @@ class EMA(Callback):
         if not self._average:
             self._average = {name: value.detach().clone() for name, value in parameters.items()}
         self._average = {name: value.to(parameters[name].device) for name, value in self._average.items()}
+        self._parameters = [parameters[name] for name in self._average]
         self._step = trainer.global_step
 
     @torch.no_grad()
@@ -50,8 +53,7 @@ class EMA(Callback):
         self._step = trainer.global_step
         decay = min(self.decay, (1.0 + self.n_updates) / (10.0 + self.n_updates))
         self.n_updates += 1
-        for name, value in pl_module.named_parameters():
-            self._average[name].lerp_(value.detach(), 1.0 - decay)
+        get_ema_multi_avg_fn(decay)(list(self._average.values()), self._parameters, self.n_updates)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average in place."""

@@ -160,8 +160,7 @@ class Task(LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         """Build optimizer and schedule; the schedule is advanced and stored here, see ``on_train_epoch_end``."""
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = build_part("optimizer.optimizer", self.optimizer_config["optimizer"])(parameters)
+        optimizer = build_part("optimizer.optimizer", self.optimizer_config["optimizer"])(list(self.model.parameters()))
         total_steps = self.trainer.estimated_stepping_batches
         self.schedule = build_part("optimizer.schedule", self.optimizer_config["schedule"])(optimizer, total_steps)
         if self._schedule_state is not None:

@@ -50,6 +50,22 @@ def test_resumed_training_equals_uninterrupted(tmp_path, schedule):
         assert_equal(whole["callbacks"][key], resumed["callbacks"][key])
 
 
+def test_last_checkpoint_is_of_the_last_epoch_also_when_an_earlier_one_was_best(tmp_path):
+    overrides = ["trainer.max_epochs=3", "test=false", "optimizer.optimizer.lr=0.0"]  # no epoch is better than the first
+    run_training(tmp_path, [*TINY_PHONON, *overrides])
+    best, last = (load(tmp_path / f"checkpoints/{name}.ckpt") for name in ("best", "last"))
+    assert (best["epoch"], last["epoch"]) == (0, 2)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_optimizer_state_is_that_of_every_parameter(tmp_path):
+    """Whether a parameter is used does not change the list that a checkpoint numbers."""
+    run_training(tmp_path, [*TINY_PHONON, "trainer.max_epochs=1", "test=false"])
+    content = load(tmp_path / "checkpoints/last.ckpt")
+    numbered = content["optimizer_states"][0]["param_groups"][0]["params"]
+    assert len(numbered) == len(content["training_weights"])
+
+
 def test_time_limit_must_be_a_duration(tmp_path):
     with pytest.raises(ConfigError, match=r"trainer\.max_time: got '90 min'; expected 'HH:MM:SS'"):
         run_training(tmp_path, [*TINY_PHONON, "trainer.max_time='90 min'"])
