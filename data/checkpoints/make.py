@@ -27,10 +27,10 @@ from mlepi.checkpoint import export_checkpoint, load_checkpoint, load_model
 from mlepi.errors import CheckpointError, DataError, MlepiError, message
 from mlepi.physics.overlaps import read_overlap_table
 from mlepi.pipeline.structure import measure_spacings
+from mlepi.project_files import find_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.splits import read_split
-from mlepi.training.data_modules import find_file
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]

@@ -76,15 +76,15 @@ def lay_out_blocks(
         edge_cell_shift: (n_edges, 3) int.
         offsets: (n_atoms + 1,) int, first matrix row of every atom, matrix size last.
     """
-    counts: NDArray[np.int64] = np.diff(np.asarray(offsets, dtype=np.int64))
+    first = np.asarray(offsets, dtype=np.int64)
+    counts = first[1:] - first[:-1]
     n_atoms, size = len(counts), blocks.shape[-1]
     source, target = np.asarray(edge_index, dtype=np.int64)
     pair = target * n_atoms + source
     order = np.argsort(pair, kind="stable")
     ordered = pair[order]
-    first = np.searchsorted(ordered, ordered)
     layer = np.empty_like(pair)
-    layer[order] = np.arange(len(pair)) - first
+    layer[order] = np.arange(len(pair)) - np.searchsorted(ordered, ordered)
     shifts, shift_of_edge = unique_rows(np.asarray(edge_cell_shift, dtype=np.int64).reshape(-1, 3))
     n_layers = int(layer.max()) + 1 if len(pair) else 0
     padded = np.zeros((n_layers, n_atoms, size, n_atoms, size))

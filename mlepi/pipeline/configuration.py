@@ -14,6 +14,7 @@ from mlepi.config_check import check_target, list_missing_values, list_unknown_k
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.sources import Source
+from mlepi.project_files import locate_file
 from mlepi.results import ResultsStore
 
 STAGES = ("structure", "phonon", "sampling", "hamiltonian", "observables")
@@ -51,9 +52,13 @@ def build_run(config: DictConfig, folder: Path, local_rank: int = 0) -> Run:
         structure=Source("structure", plain["structure"]),
         phonon=Source("phonon", plain["phonon"]),
         electron=Source("electron", plain["electron"]),
-        overlap=tuple(Path(file) for file in _overlap_files(plain["overlap"])),
+        overlap=tuple(locate_file(file) or Path(file) for file in _overlap_files(plain["overlap"])),
         dtype=plain["dtype"],
         device=device,
+        batch_size=plain["batch_size"],
+        prefetch=plain["prefetch"],
+        compiled=plain["compile"],
+        tf32=plain["tf32"],
         config=plain,
     )
 
@@ -128,9 +133,10 @@ def _overlap_files(value: Any) -> list[Any]:
 
 
 def _are_files(value: Any) -> bool:
-    return all(isinstance(file, str) and Path(file).is_file() for file in _overlap_files(value))
+    return all(isinstance(file, str) and locate_file(file) is not None for file in _overlap_files(value))
 
 
+_SWITCH = (lambda value: isinstance(value, bool), "true or false")
 _SOURCE = (_is_source, "a path or {_target_: …}")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "temperature": (_are_temperatures, "a number of kelvin ≥ 0, or a list of different ones"),
@@ -142,7 +148,11 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "electron": _SOURCE,
     "overlap": (_are_files, "null, an existing table, or existing .pao files"),
     "dtype": (lambda value: value in ("float32", "float64"), "float32 or float64"),
-    "report": (lambda value: isinstance(value, bool), "true or false"),
+    "report": _SWITCH,
+    "batch_size": (lambda value: value is None or _is_integer(value, 1), "null or a positive integer"),
+    "prefetch": (lambda value: value is None or isinstance(value, bool), "null, true or false"),
+    "compile": _SWITCH,
+    "tf32": _SWITCH,
     "device": (lambda value: isinstance(value, str) and value.split(":")[0] in ("cpu", "cuda"), "cpu, cuda or cuda:N"),
 }
 """Key at the top of the config → whether a value is acceptable, and what is."""
@@ -178,7 +188,7 @@ def _check_source(name: str, value: Any, needed: bool) -> list[str]:
     if value is None:
         return [message(name, "nothing", "a path or {_target_: …}", "This stage needs it.")]
     if isinstance(value, str):
-        return [] if Path(value).is_file() else [message(name, repr(value), "an existing file", "Correct the path.")]
+        return [] if locate_file(value) else [message(name, repr(value), "an existing file", "Correct the path.")]
     return _check_node(name, value)
 
 

@@ -1,9 +1,9 @@
-"""Hamiltonian and overlap of the equilibrium structure, and of displaced supercells one at a time."""
+"""Hamiltonian and overlap of the equilibrium structure, and of displaced supercells."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -59,7 +59,8 @@ class HamiltonianStage:
     def network(self, run: Run) -> Mapping[str, Any]:
         """Return what decides H and S of a given structure."""
         overlap = {"overlap": [hash_file(file) for file in run.overlap]} if run.overlap else {}
-        return {"electron": run.electron.fingerprint(), "dtype": run.dtype, **overlap}
+        rounded = {"tf32": True} if run.tf32 and run.on_gpu else {}
+        return {"electron": run.electron.fingerprint(), "dtype": run.dtype, **overlap, **rounded}
 
     def compute(self, run: Run) -> HamiltonianRecord:
         """Write H and S of the structure and return what characterises them.
@@ -96,20 +97,24 @@ class HamiltonianStage:
         smallest = float(record.smallest_overlap_eigenvalues.min())
         return f"{record.n_orbitals} orbitals in {record.file}, smallest eigenvalue of S {smallest:.1e}"
 
-    def predict_sample(self, run: Run, key: SampleKey) -> tuple[BlockMatrix, BlockMatrix]:
-        """Return H and S of one displaced supercell, stored if asked."""
-        atoms = run.displaced(key)
-        hamiltonian, overlap = run.predict(atoms)
+    def predict_samples(self, run: Run, keys: Sequence[SampleKey]) -> list[tuple[BlockMatrix, BlockMatrix]]:
+        """Return H and S of displaced supercells, stored if asked; each is what it would be without the others."""
+        structures = [run.displaced(key) for key in keys]
+        predicted = run.predict_many(structures)
         if self.store:
-            path = run.store.folder / SAMPLES_FOLDER / f"sample_{key.sample:06d}_T{key.temperature:g}.h5"
-            provenance = {
-                "inputs": dict(self.network(run)),
-                "sample": key.sample,
-                "temperature": key.temperature,
-                "seed": run.seed,
-            }
-            write_hamiltonian(path, atoms, hamiltonian, overlap, provenance)
-        return hamiltonian, overlap
+            for key, atoms, matrices in zip(keys, structures, predicted, strict=True):
+                self._store_sample(run, key, atoms, *matrices)
+        return predicted
+
+    def _store_sample(self, run: Run, key: SampleKey, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> None:
+        path = run.store.folder / SAMPLES_FOLDER / f"sample_{key.sample:06d}_T{key.temperature:g}.h5"
+        provenance = {
+            "inputs": dict(self.network(run)),
+            "sample": key.sample,
+            "temperature": key.temperature,
+            "seed": run.seed,
+        }
+        write_hamiltonian(path, atoms, hamiltonian, overlap, provenance)
 
 
 def examine_overlap(overlap: BlockMatrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

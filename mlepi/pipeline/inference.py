@@ -7,12 +7,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from mlepi.arithmetic import float32_precision
 from mlepi.errors import MlepiError
 from mlepi.pipeline.configuration import build_run, check_config, needed_sources
 from mlepi.pipeline.processes import launch_processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.runner import run_stages
+from mlepi.predictors.predictor import check_device
 
 
 def infer(config: DictConfig, folder: Path) -> Run | None:
@@ -34,7 +36,8 @@ def infer(config: DictConfig, folder: Path) -> Run | None:
     try:
         run = build_run(config, folder, processes.local_rank)
         processes.on_first(lambda: _load_networks(run, needed_sources(plain["stage"])))
-        run_stages(run, plain["stage"]["run"], processes, ProgressReport(quiet=not processes.is_first))
+        with float32_precision(run.tf32 and run.on_gpu):
+            run_stages(run, plain["stage"]["run"], processes, ProgressReport(quiet=not processes.is_first))
     except MlepiError:
         if processes.is_first:
             raise
@@ -45,7 +48,9 @@ def infer(config: DictConfig, folder: Path) -> Run | None:
 
 
 def _load_networks(run: Run, needed: set[str]) -> None:
-    """Load what the stages will need, so that an unusable checkpoint stops the run before its first stage."""
+    """Load what the stages will need, so that an unusable device or checkpoint stops the run before its first stage."""
+    if needed & {"phonon", "electron"}:
+        check_device(run.device)
     if "phonon" in needed:
         _ = run.calculator
     if "electron" in needed:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlepi.physics.sampling import HarmonicEnsemble, compute_modes, draw_normals
-from mlepi.pipeline.sources import ElectronModel, Source, load_calculator, load_electron
+from mlepi.pipeline.sources import BatchedElectronModel, ElectronModel, Source, load_calculator, load_electron
 from mlepi.results import HamiltonianRecord, PhononRecord, ResultsStore, SamplingRecord, read_hamiltonian
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ class Run:
         overlap: files with the overlaps of the orbitals, instead of the checkpoint's own table.
         dtype: arithmetic of the electron network; forces are always computed in float64.
         device: of the networks in this process.
+        batch_size: samples that the electron network sees at once; None takes 1 on a processor and more on a GPU.
+        prefetch: predict the next samples in a thread while one is diagonalised; None does so with a GPU only.
+        compiled: run the kernels of the networks compiled.
+        tf32: let a GPU round the factors of float32 products.
         config: the resolved config, for provenance.
         warnings: texts that a stage wants the user to see; the runner shows them when the stage is done.
     """
@@ -53,6 +57,10 @@ class Run:
     overlap: tuple[Path, ...] = ()
     dtype: str = "float32"
     device: str = "cpu"
+    batch_size: int | None = None
+    prefetch: bool | None = None
+    compiled: bool = False
+    tf32: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     _records: dict[str, tuple[str | None, Any]] = field(default_factory=dict, repr=False)
@@ -102,12 +110,25 @@ class Run:
         """Return Hamiltonian (eV) and overlap of a structure from the electron network."""
         return self.electron_model.hamiltonian(atoms, device=self.device, dtype=self.dtype), self.electron_model.overlap(atoms)
 
+    def predict_many(self, structures: Sequence[Atoms]) -> list[tuple[BlockMatrix, BlockMatrix]]:
+        """Return Hamiltonian and overlap of several structures, in one evaluation where the model can."""
+        model = self.electron_model
+        if len(structures) < 2 or not isinstance(model, BatchedElectronModel):
+            return [self.predict(atoms) for atoms in structures]
+        hamiltonians = model.hamiltonians(structures, device=self.device, dtype=self.dtype)
+        return list(zip(hamiltonians, model.overlaps(structures), strict=True))
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the networks run on a GPU."""
+        return self.device.startswith("cuda")
+
     @cached_property
     def calculator(self) -> Calculator:
         """The ASE calculator of the phonon source: eV, eV/Å."""
-        return load_calculator(self.phonon, self.device)
+        return load_calculator(self.phonon, self.device, self.compiled)
 
     @cached_property
     def electron_model(self) -> ElectronModel:
         """The electron network."""
-        return load_electron(self.electron, self.overlap)
+        return load_electron(self.electron, self.overlap, self.compiled)

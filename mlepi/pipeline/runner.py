@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, MlepiError, message
+from mlepi.pipeline.ahead import run_ahead
 from mlepi.pipeline.hamiltonian import HamiltonianStage
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport, StageLine
@@ -17,8 +19,13 @@ from mlepi.pipeline.sampling import SamplingStage
 from mlepi.pipeline.stage import SampledStage, SampleKey, Stage
 from mlepi.results import PartFile, collect_provenance, hash_data
 
+if TYPE_CHECKING:
+    from mlepi.graphs.block_matrix import BlockMatrix
+
 PARTS_FOLDER = "parts"
 STOP_FILE = "stop"
+GPU_BATCH_SIZE = 16
+"""Samples that a GPU sees at once; a processor gains nothing from more than one."""
 
 
 def run_stages(run: Run, names: Sequence[str], processes: Processes, report: ProgressReport) -> None:
@@ -119,19 +126,33 @@ def _evaluate(
 ) -> MlepiError | None:
     """Evaluate the samples of this process; an error here stops the other processes at their next sample."""
     stop = folder / STOP_FILE
-    hamiltonian = cast(HamiltonianStage, run.stages["hamiltonian"])
     try:
         stage.begin(run)
-        for key in keys:
-            if stop.exists():
-                return None
-            part.append(key, stage.evaluate(key, *hamiltonian.predict_sample(run, key)))
-            line.advance()
+        with closing(_predict(run, keys)) as predicted:
+            for key, matrices in predicted:
+                if stop.exists():
+                    return None
+                part.append(key, stage.evaluate(key, *matrices))
+                line.advance()
     except MlepiError as error:
         folder.mkdir(parents=True, exist_ok=True)
         stop.touch()
         return error
     return None
+
+
+def _predict(run: Run, keys: Sequence[SampleKey]) -> Generator[tuple[SampleKey, tuple[BlockMatrix, BlockMatrix]]]:
+    """Yield H and S of the samples in order, predicted in batches and, with a GPU, ahead of their use."""
+    hamiltonian = cast(HamiltonianStage, run.stages["hamiltonian"])
+    size = run.batch_size or (GPU_BATCH_SIZE if run.on_gpu else 1)
+
+    def batches() -> Generator[tuple[SampleKey, tuple[BlockMatrix, BlockMatrix]]]:
+        for start in range(0, len(keys), size):
+            batch = keys[start : start + size]
+            yield from zip(batch, hamiltonian.predict_samples(run, batch), strict=True)
+
+    ahead = run.on_gpu if run.prefetch is None else run.prefetch
+    return run_ahead(batches(), depth=size) if ahead else batches()
 
 
 def _part_files(folder: Path, name: str, inputs: str) -> list[PartFile]:

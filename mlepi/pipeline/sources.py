@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ase.data import atomic_numbers
 from hydra.utils import instantiate
 
 from mlepi.errors import ConfigError, DataError, StructureError, message
+from mlepi.project_files import locate_file
 from mlepi.results import hash_data, hash_file
 from mlepi.structures import get_layers, read_structure
 from mlepi.structures.basis import SHELL_LETTERS
@@ -37,6 +38,19 @@ class ElectronModel(Protocol):
         ...
 
 
+@runtime_checkable
+class BatchedElectronModel(ElectronModel, Protocol):
+    """A model that predicts several structures in one evaluation, each as if it were alone."""
+
+    def hamiltonians(self, structures: Sequence[Atoms], *, device: str = ..., dtype: str = ...) -> list[BlockMatrix]:
+        """Return the Hamiltonians, eV."""
+        ...
+
+    def overlaps(self, structures: Sequence[Atoms]) -> list[BlockMatrix]:
+        """Return the overlaps."""
+        ...
+
+
 @dataclass(frozen=True)
 class Source:
     """A file, or a ``_target_`` with its arguments.
@@ -51,8 +65,8 @@ class Source:
 
     @property
     def path(self) -> Path | None:
-        """The file, if it is one."""
-        return Path(self.value) if isinstance(self.value, str) else None
+        """The file, if it is one; looked for in the working folder and in the project folder."""
+        return (locate_file(self.value) or Path(self.value)) if isinstance(self.value, str) else None
 
     def fingerprint(self) -> str:
         """Digest the content of the file, or the name and the arguments of the target."""
@@ -86,24 +100,39 @@ class Source:
         return self.value
 
 
-def load_calculator(source: Source, device: str) -> Calculator:
-    """Return the ASE calculator of a phonon checkpoint (float64, as finite differences need) or of a target."""
+def load_calculator(source: Source, device: str, compiled: bool = False) -> Calculator:
+    """Return the ASE calculator of a phonon checkpoint (float64, as finite differences need) or of a target.
+
+    Args:
+        source: of energies and forces.
+        device: of the network.
+        compiled: run the network's kernels compiled; a target decides for itself.
+
+    Raises:
+        ConfigError: the network has no compiled kernels, or the device cannot be used.
+    """
     if source.path is None:
         return source.build()
     from mlepi.checkpoint import load_model
 
-    return load_model(source.path, kind="phonon").calculator(device=device, dtype="float64")  # type: ignore[union-attr]
+    model: Any = load_model(source.path, kind="phonon")
+    if compiled:
+        model.compile_kernels()
+    calculator: Calculator = model.calculator(device=device, dtype="float64")
+    return calculator
 
 
-def load_electron(source: Source, overlap: Sequence[Path] = ()) -> ElectronModel:
+def load_electron(source: Source, overlap: Sequence[Path] = (), compiled: bool = False) -> ElectronModel:
     """Return the electron network of a checkpoint, or the model of a target.
 
     Args:
         source: of the Hamiltonian.
+        compiled: run the network's kernels compiled; a target decides for itself.
         overlap: a table of radial overlap functions (HDF5), or one ``.pao`` file per element, instead of the checkpoint's own.
 
     Raises:
         DataError: the overlap files do not hold the orbitals of the Hamiltonian.
+        ConfigError: the network has no compiled kernels.
     """
     if source.path is None:
         return source.build()
@@ -111,6 +140,8 @@ def load_electron(source: Source, overlap: Sequence[Path] = ()) -> ElectronModel
     from mlepi.predictors.electron import check_overlap_table
 
     model: Any = load_model(source.path, kind="electron")
+    if compiled:
+        model.compile_kernels()
     if overlap:
         table = load_overlap_table(overlap, model.basis)
         check_overlap_table(model.basis, table)

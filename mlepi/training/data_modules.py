@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +17,7 @@ from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph, build_graph
 from mlepi.physics.overlaps import OverlapSample, OverlapTable, fit_overlap_table, read_overlap_table
 from mlepi.predictors.electron import check_overlap_table
+from mlepi.project_files import find_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset import HamiltonianDataset
@@ -25,19 +25,7 @@ from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.splits import read_split
 from mlepi.training.task import parse_dtype
 
-PROJECT_FOLDER = Path(__file__).resolve().parents[2]
 SUBSETS = ("train", "val", "test")
-
-
-def find_file(where: str, path: str) -> Path:
-    """Return a file given relative to the working folder or to the project folder; ``DataError`` when it is in neither."""
-    candidates = [Path.cwd() / path, PROJECT_FOLDER / path]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise DataError(
-        message(where, f"{path!r}, which does not exist", "a file", f"Looked in {candidates[0].parent} too; correct the path.")
-    )
 
 
 class GlobalBatches(Sampler[list[int]]):

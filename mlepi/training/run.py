@@ -23,8 +23,9 @@ from omegaconf import DictConfig, OmegaConf
 from mlepi.checkpoint import stamp
 from mlepi.config_check import check_target, find_targets, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, message
+from mlepi.project_files import PROJECT_FOLDER, find_file
 from mlepi.training.callbacks import BestAndLast, EpochLines, TimeLimit, parse_duration
-from mlepi.training.data_modules import PROJECT_FOLDER, GraphDataModule, find_file
+from mlepi.training.data_modules import GraphDataModule
 from mlepi.training.facts import complete_model
 from mlepi.training.loggers import build_loggers, finish, log_results
 from mlepi.training.parity import plot_parity

@@ -13,9 +13,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import mlepi
+from mlepi.project_files import PROJECT_FOLDER
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
-from mlepi.training.data_modules import PROJECT_FOLDER
 from mlepi.training.facts import fill_facts
 from mlepi.training.run import KNOWN_KEYS, SUPPLIED, check_config, train
 

@@ -26,6 +26,7 @@ ROOM_ORDER = {
     "arithmetic": 0,
     "memory": 0,
     "config_check": 1,
+    "project_files": 1,
     "structures": 1,
     "physics": 1,
     "graphs": 2,
@@ -161,3 +162,25 @@ def test_importing_the_package_is_quick_and_quiet():
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
     assert not run.stderr
+
+
+def test_help_imports_no_framework():
+    code = """
+import runpy, sys
+sys.argv = ["infer.py", "--help"]
+try:
+    runpy.run_path("infer.py", run_name="__main__")
+except SystemExit:
+    pass
+heavy = {"torch", "lightning", "e3nn", "torch_geometric", "scipy", "ase", "phonopy", "matplotlib"}
+print("imported:", sorted(heavy & set(sys.modules)))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "temperature" in run.stdout
+    assert run.stdout.splitlines()[-1] == "imported: []"
+
+
+def test_inference_imports_no_training_framework():
+    code = "import sys, mlepi.pipeline, mlepi.checkpoint; print(sorted({'lightning', 'torchmetrics'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

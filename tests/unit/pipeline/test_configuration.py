@@ -1,13 +1,19 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from mlepi.checkpoint import load_model
 from mlepi.errors import ConfigError
+from mlepi.pipeline import inference
 from mlepi.pipeline.configuration import build_run, check_config
+from mlepi.pipeline.inference import infer
+from mlepi.pipeline.sources import Source, load_electron
 
 CONF = Path(__file__).parents[3] / "conf"
+ELECTRON = str(CONF.parent / "data/checkpoints/hedgenet_electron.ckpt")
 TOYS = ["phonon={_target_: toy_models.HoneycombSprings}", "electron={_target_: toy_models.ToyElectron}"]
 
 
@@ -25,6 +31,9 @@ def test_run_is_what_the_config_says(tmp_path):
     assert set(run.stages) == {"structure", "phonon", "sampling", "hamiltonian", "observables"}
     assert run.config["temperature"] == 300
     assert build_run(compose_infer("device=cuda"), tmp_path, local_rank=1).device == "cuda:1"
+    assert (run.batch_size, run.prefetch, run.compiled, run.tf32) == (None, None, False, False)
+    run = build_run(compose_infer("batch_size=3", "prefetch=true", "compile=true", "tf32=true"), tmp_path)
+    assert (run.batch_size, run.prefetch, run.compiled, run.tf32) == (3, True, True, True)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +74,10 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         "+trainer.acelerator=gpu",
         "+stage.observable=1",
         "electron=null",
+        "batch_size=0",
+        "prefetch=2",
+        "compile=1",
+        "tf32=null",
     )
     OmegaConf.update(config, "phonon", "missing.ckpt")
     with pytest.raises(ConfigError) as caught:
@@ -84,9 +97,13 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         "stage.observable: got an unknown key; expected a key of stage. Did you mean 'observables'?",
         "electron: got nothing; expected a path or {_target_: …}. This stage needs it.",
         "phonon: got 'missing.ckpt'; expected an existing file",
+        "batch_size: got 0; expected null or a positive integer",
+        "prefetch: got 2; expected null, true or false",
+        "compile: got 1; expected true or false",
+        "tf32: got None; expected true or false",
     ):
         assert expected in text
-    assert len(text.splitlines()) == 14
+    assert len(text.splitlines()) == 18
 
 
 @pytest.mark.parametrize(
@@ -131,3 +148,43 @@ def test_target_that_fails_says_why(tmp_path):
     run = build_run(compose_infer("structure.stacking=XY"), tmp_path)
     with pytest.raises(ConfigError, match=r"structure: got mlepi.structures.build_graphene\(stacking=XY, .*'XY'"):
         run.structure.build()
+
+
+def test_default_checkpoints_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("infer")
+    run = build_run(config, tmp_path)
+    assert run.phonon.path == CONF.parent / "data/checkpoints/hedgenet_phonon.ckpt"
+    assert run.electron.path.is_file()
+    local = tmp_path / "data/checkpoints/hedgenet_phonon.ckpt"
+    local.parent.mkdir(parents=True)
+    local.write_text("x")
+    assert run.phonon.path == local
+
+
+def test_a_device_that_is_not_there_stops_the_run_before_its_first_stage(tmp_path, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match=r"device: got 'cuda:0' \(.*\); expected a device of this machine"):
+        infer(compose_infer("device=cuda"), tmp_path)
+    assert capsys.readouterr().out == ""
+
+
+def test_compiled_kernels_where_there_are_none(tmp_path, monkeypatch):
+    run = build_run(compose_infer("compile=true"), tmp_path)
+    assert run.calculator is not None  # a target decides for itself
+    monkeypatch.delattr(type(load_model(ELECTRON)._model), "compile_kernels", raising=False)
+    with pytest.raises(ConfigError, match=r"compile: got true for .*; expected a network with compiled kernels"):
+        load_electron(Source("electron", ELECTRON), compiled=True)
+
+
+def test_tf32_holds_during_the_run_only_and_on_a_gpu_only(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(inference, "run_stages", lambda *_: seen.append(torch.get_float32_matmul_precision()))
+    monkeypatch.setattr(inference, "check_device", lambda _: None)
+    before = torch.get_float32_matmul_precision()
+    for overrides in (["tf32=true"], ["tf32=true", "device=cuda"], ["device=cuda"]):
+        infer(compose_infer(*overrides), tmp_path)
+    assert seen == ["highest", "high", "highest"]
+    assert torch.get_float32_matmul_precision() == before

@@ -1,9 +1,10 @@
 import io
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
-from toy_models import HoneycombSprings, LevelsStage, build_honeycomb
+from toy_models import HoneycombSprings, LevelsStage, ToyElectron, build_honeycomb
 
 from mlepi.errors import DataError, PhysicsError
 from mlepi.physics.sampling import sample_displacements
@@ -189,3 +190,61 @@ def test_phonon_source_may_be_any_calculator(tmp_path):
     run = make_run(tmp_path)
     assert isinstance(run.calculator, HoneycombSprings)
     assert replace(run).electron.describe() == "toy_models.ToyElectron()"
+
+
+class BatchedToy(ToyElectron):
+    """Counts how many structures it sees at once."""
+
+    sizes: ClassVar = []
+
+    def hamiltonians(self, structures, *, device="cpu", dtype="float64"):
+        self.sizes.append(len(structures))
+        return [self.hamiltonian(atoms) for atoms in structures]
+
+    def overlaps(self, structures):
+        return [self.overlap(atoms) for atoms in structures]
+
+
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_batches_change_no_result_and_no_order(tmp_path, prefetch):
+    reference = make_run(tmp_path / "reference", n_samples=3)
+    execute(reference)
+    BatchedToy.sizes.clear()
+    run = make_run(tmp_path / "batched", n_samples=3, batch_size=4, prefetch=prefetch)
+    run.__dict__["electron_model"] = BatchedToy()
+    execute(run)
+    assert BatchedToy.sizes == [4, 2]
+    assert run.stages["observables"].evaluated == reference.stages["observables"].evaluated
+    np.testing.assert_array_equal(run.read("observables").mean, reference.read("observables").mean)
+    name = "parts/observables.0.part"
+    assert (tmp_path / "batched" / name).read_bytes() == (tmp_path / "reference" / name).read_bytes()
+
+
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_a_failure_in_a_batch_keeps_the_samples_before_it(tmp_path, prefetch):
+    run = make_run(tmp_path, observables=LevelsStage(fail_at=1), batch_size=4, prefetch=prefetch)
+    with pytest.raises(PhysicsError, match=r"a failure on purpose"):
+        execute(run)
+    again = make_run(tmp_path, prefetch=prefetch)
+    execute(again)
+    assert [key.sample for key in again.stages["observables"].evaluated] == [1, 1, 2, 2]
+
+
+def test_an_error_of_the_network_ahead_of_its_use_is_told(tmp_path):
+    execute(make_run(tmp_path), ["structure", "phonon", "sampling", "hamiltonian"])
+    run = make_run(tmp_path, prefetch=True)
+
+    class Failing(ToyElectron):
+        def hamiltonian(self, atoms, *, device="cpu", dtype="float64"):
+            raise PhysicsError("network: a failure on purpose")
+
+    run.__dict__["electron_model"] = Failing()
+    with pytest.raises(PhysicsError, match="network: a failure on purpose"):
+        execute(run, ["observables"])
+
+
+def test_rounded_products_are_inputs_of_the_record(tmp_path):
+    run = make_run(tmp_path, tf32=True)
+    assert "tf32" not in run.stages["hamiltonian"].network(run)  # a processor does not round
+    gpu = make_run(tmp_path, tf32=True, device="cuda:0")
+    assert gpu.stages["hamiltonian"].network(gpu)["tf32"] is True

@@ -8,8 +8,9 @@ import torch
 from mlepi.errors import ConfigError, DataError
 from mlepi.graphs import fields
 from mlepi.physics.overlaps import compute_overlap_blocks
+from mlepi.project_files import find_file
 from mlepi.structures.dataset import HamiltonianDataset
-from mlepi.training.data_modules import ForcesDataModule, GlobalBatches, HamiltonianDataModule, find_file, fit_overlaps
+from mlepi.training.data_modules import ForcesDataModule, GlobalBatches, HamiltonianDataModule, fit_overlaps
 
 FORCES = {"path": "data/blg_openmx/forces.extxyz", "split": "data/blg_openmx/splits/forces_81_09_10.json"}
 HAMILTONIANS = {"path": "data/blg_openmx/hamiltonians.h5", "split": "data/blg_openmx/splits/hamiltonian_622.json"}
