@@ -60,8 +60,7 @@ class Kernel:
     def __call__(self, *inputs: Tensor) -> Any:
         """Evaluate the function."""
         if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
-            # views, because autograd does not tell whether it wants the derivative of a leaf
-            return _Differentiable.apply(self, *(x.view_as(x) if x.is_leaf and x.requires_grad else x for x in inputs))
+            return _Differentiable.apply(self, *as_branches(*inputs))
         return self.evaluate(inputs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Kernel:
@@ -154,14 +153,26 @@ class _Differentiable(Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
-        # an input can be differentiable without being asked for: parameters, when forces are computed
-        asked = [node is not None and torch._C._will_engine_execute_node(node) for node, _ in ctx.next_functions]
-        wanted = tuple(a and b for a, b in zip(asked, ctx.needs_input_grad[1:], strict=True))
+        wanted = wanted_derivatives(ctx)
         given = tuple(cotangent is not None for cotangent in cotangents)
         if not any(given) or not any(wanted):
             return (None,) * (len(inputs) + 1)
         pulled = iter(ctx.kernel.derivative(given, wanted)(*inputs, *(c for c in cotangents if c is not None)))
         return (None, *(next(pulled) if is_wanted else None for is_wanted in wanted))
+
+
+def as_branches(*inputs: Tensor) -> tuple[Tensor, ...]:
+    """Return views of leaves, because autograd does not tell in a backward pass whether it wants the derivative of a leaf."""
+    return tuple(x.view_as(x) if x.is_leaf and x.requires_grad else x for x in inputs)
+
+
+def wanted_derivatives(ctx: Any) -> Mask:
+    """Tell, in a ``Function``'s backward, which tensor arguments are asked for.
+
+    An argument can be differentiable without being asked for: parameters, while forces are computed. Arguments must not be
+    leaves, see ``as_branches``.
+    """
+    return tuple(node is not None and torch._C._will_engine_execute_node(node) for node, _ in ctx.next_functions)
 
 
 def _own_memory(results: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:

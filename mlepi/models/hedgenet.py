@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
+from mlepi.models.compilation import Backend
 
 Fusion = Literal["late", "per_layer"]
 
@@ -66,6 +67,9 @@ class Backbone(nn.Module, ABC):
     def update_edges(self, layer: int, nodes: Tensor, species: Tensor, state: Any) -> Any:
         """Return the edge state after one layer; backbones without edge features return it unchanged."""
         return state
+
+    def compile_kernels(self, backend: Backend = "inductor") -> None:
+        """Compile inner functions with torch.compile; a backbone without any stays as it is."""
 
     @abstractmethod
     def scalars(self, layer: int, nodes: Tensor) -> Tensor:

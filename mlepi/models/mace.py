@@ -1,16 +1,17 @@
 """MACE as a backbone: equivariant messages, many-body node features by symmetric contraction (arXiv:2206.07697).
 
-Node features are channel-last, (n_atoms, (l_max+1)², num_features), natural parity, axes (y, z, x) as everywhere.
-Neighbours are stored as a padded table, (n_atoms, n_neighbours), so that the product with the harmonics and the sum over
-neighbours are one batched matrix product per path: A_i = Σ_{j,m1} (C·Y)_{i,(j,m1),m3} · R_{ij} h_{j,m1}; the Clebsch–Gordan
-coefficients meet the harmonics once per structure, before any channel is touched.
+Node features are channel-last, (n_atoms, (l_max+1)², num_features), natural parity, axes (y, z, x) as everywhere. Clebsch–
+Gordan coefficients meet the harmonics once per structure, before any channel is touched; what follows is in ``messages``.
+In the first layer a neighbour is known by its element alone, so there harmonics and radial features are summed over the
+neighbours of every element first and meet the channels afterwards.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import cast
 
 import torch
 from e3nn import o3
@@ -18,45 +19,14 @@ from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
-from mlepi.models.channel_linear import ChannelLinear, ElementLinear, degree_slice
+from mlepi.models.channel_linear import ChannelLinear, ElementLinear
+from mlepi.models.compilation import Backend, compile_kernel
 from mlepi.models.hedgenet import Backbone, Edges
+from mlepi.models.messages import message_paths, path_blocks, sum_messages, sum_messages_plainly
+from mlepi.models.neighbourhoods import Neighbourhoods, coupling_table, neighbour_table
 from mlepi.models.radial import BesselBasis, RadialMLP, polynomial_cutoff
 from mlepi.models.symmetric_contraction import SymmetricContraction
-from mlepi.models.wigner import AXES, wigner_3j
-
-Path = tuple[int, int, int]
-"""(l1, l2, l3): neighbour feature ⊗ harmonic → message."""
-
-
-def message_paths(l_max_in: int, l_max: int) -> list[Path]:
-    """List the natural-parity paths l1 ⊗ Y_l2 → l3 with l2, l3 ≤ l_max, ordered by (l3, l1, l2).
-
-    Args:
-        l_max_in: largest l1.
-        l_max: largest l of harmonics and messages.
-    """
-    return [
-        (l1, l2, l3)
-        for l3 in range(l_max + 1)
-        for l1 in range(l_max_in + 1)
-        for l2 in range(abs(l1 - l3), min(l1 + l3, l_max) + 1)
-        if (l1 + l2 + l3) % 2 == 0
-    ]
-
-
-@dataclass(frozen=True)
-class Neighbourhoods:
-    """Edge state: what all layers need to know about the edges, one row of ``n_neighbours`` slots per atom.
-
-    Attributes:
-        source: (n_atoms, n_neighbours) int, sender of each slot; empty slots point to some atom and carry zeros.
-        radial: (n_atoms, n_neighbours, num_bessel), Bessel functions × cutoff envelope, zero in empty slots.
-        couplings: path → (n_atoms, n_neighbours·(2·l1+1), 2·l3+1), Clebsch–Gordan coefficients contracted with Y_l2.
-    """
-
-    source: Tensor
-    radial: Tensor
-    couplings: dict[Path, Tensor]
+from mlepi.models.wigner import AXES
 
 
 class Interaction(nn.Module):
@@ -74,17 +44,23 @@ class Interaction(nn.Module):
         self, *, l_max_in: int, l_max: int, num_features: int, radial_widths: Sequence[int], mean_neighbours: float
     ) -> None:
         super().__init__()
-        self.paths = message_paths(l_max_in, l_max)
+        self.paths = tuple(message_paths(l_max_in, l_max))
         self.l_max, self.num_features = l_max, num_features
         self.mean_neighbours = float(mean_neighbours)
         self.linear_up = ChannelLinear(l_max_in, num_features, num_features)
         self.radial_network = RadialMLP([*radial_widths, len(self.paths) * num_features])
-        counts = [sum(path[2] == l for path in self.paths) for l in range(l_max + 1)]
+        self.counts = [sum(path[2] == l for path in self.paths) for l in range(l_max + 1)]
         # drawn so that messages have unit variance although the sum of random signs is divided by the number of terms
         spread = math.sqrt(self.mean_neighbours)
         self.mixing = nn.ParameterList(
-            [nn.Parameter(spread * torch.randn(count * num_features, num_features)) for count in counts]
+            [nn.Parameter(spread * torch.randn(count * num_features, num_features)) for count in self.counts]
         )
+        self.sum_messages: Callable[..., Tensor] = partial(sum_messages, self.paths)
+
+    def compile_kernels(self, backend: Backend) -> None:
+        """Compile the sum over neighbours."""
+        plain = partial(sum_messages_plainly, path_blocks(self.paths))
+        self.sum_messages = compile_kernel(plain, "sum of messages", backend=backend)
 
     def forward(self, nodes: Tensor, neighbourhoods: Neighbourhoods) -> Tensor:
         """Return the mixed messages.
@@ -96,19 +72,48 @@ class Interaction(nn.Module):
         Returns:
             (n_atoms, (l_max+1)², num_features).
         """
-        n_atoms, n_neighbours = neighbourhoods.source.shape
-        senders = self.linear_up(nodes).index_select(0, neighbourhoods.source.flatten())
-        senders = senders.view(n_atoms, n_neighbours, nodes.shape[1], self.num_features)
-        weights = self.radial_network(neighbourhoods.radial).chunk(len(self.paths), dim=2)
-        messages: list[list[Tensor]] = [[] for _ in range(self.l_max + 1)]
-        for path, weight in zip(self.paths, weights, strict=True):
-            weighted = (weight.unsqueeze(2) * senders[:, :, degree_slice(path[0])]).flatten(1, 2)
-            messages[path[2]].append(neighbourhoods.couplings[path].transpose(1, 2) @ weighted)
+        table = neighbourhoods.table
+        senders, weight = self.linear_up(nodes), self.radial_network.last_weight()
+        hidden = self.radial_network.hidden(neighbourhoods.radial)
+        parts = (table.split(values) for values in (hidden, neighbourhoods.couplings, neighbourhoods.source))
+        sums = [self.sum_messages(senders, z, weight, couplings, source) for z, couplings, source in zip(*parts, strict=True)]
+        sizes = [count * (2 * l + 1) for l, count in enumerate(self.counts)]
+        messages = table.to_atoms(sums, (sum(sizes), self.num_features), nodes).split(sizes, dim=1)
         mixed = [
-            torch.cat(parts, dim=2) @ (mixing / (math.sqrt(mixing.shape[0]) * self.mean_neighbours))
-            for parts, mixing in zip(messages, self.mixing, strict=True)
+            part.unflatten(1, (2 * l + 1, self.counts[l])).flatten(2) @ self.normalised_mixing(l)
+            for l, part in enumerate(messages)
         ]
         return torch.cat(mixed, dim=1)
+
+    def from_elements(self, embedding: Tensor, neighbourhoods: Neighbourhoods) -> Tensor:
+        """Return the mixed messages of neighbours that are known by their element.
+
+        Args:
+            embedding: (n_kinds, 1, num_features), features of the species ``neighbourhoods.kinds``.
+            neighbourhoods: edge state.
+
+        Returns:
+            (n_atoms, (l_max+1)², num_features).
+        """
+        table, n_kinds = neighbourhoods.table, neighbourhoods.kinds.shape[0]
+        hidden = self.radial_network.hidden(neighbourhoods.radial)
+        width = n_kinds * hidden.shape[1]
+        if n_kinds > 1:
+            hidden = (nn.functional.one_hot(neighbourhoods.kind, n_kinds).to(hidden).unsqueeze(2) * hidden.unsqueeze(1)).flatten(
+                1
+            )
+        pairs = zip(table.split(neighbourhoods.harmonics), table.split(hidden), strict=True)
+        sums = [harmonics.transpose(1, 2) @ part for harmonics, part in pairs]
+        sizes = [2 * l + 1 for l in range(self.l_max + 1)]
+        moments = table.to_atoms(sums, (sum(sizes), width), hidden).split(sizes, dim=1)
+        features = self.linear_up(embedding)  # (n_kinds, 1, channels)
+        weights = self.radial_network.last_weight().view(len(self.paths), self.num_features, -1).transpose(1, 2)
+        mixed = [part @ (((weights[l] * features) @ self.normalised_mixing(l)).flatten(0, 1)) for l, part in enumerate(moments)]
+        return torch.cat(mixed, dim=1)
+
+    def normalised_mixing(self, l: int) -> Tensor:
+        """Return the matrix that mixes paths and channels of the messages of one l."""
+        return self.mixing[l] / (math.sqrt(self.mixing[l].shape[0]) * self.mean_neighbours)
 
 
 class MACE(Backbone):
@@ -163,7 +168,7 @@ class MACE(Backbone):
         self.radial_basis = BesselBasis(max(self.cutoffs), num_bessel)
         degrees_in = [0] + [l_max_hidden] * (num_layers - 1)
         degrees_out = [l_max_hidden] * (num_layers - 1) + [0]
-        self.paths = message_paths(max(degrees_in), l_max)
+        self.paths = tuple(message_paths(l_max_hidden, l_max)) if num_layers > 1 else ()
         self.embedding = nn.Parameter(torch.randn(len(elements), num_features))
         self.interactions = nn.ModuleList()
         self.self_connections = nn.ModuleList()
@@ -218,35 +223,50 @@ class MACE(Backbone):
 
     def embed(self, species: Tensor, edges: Edges) -> tuple[Tensor, Neighbourhoods]:
         """Return the elements' embedding, (n_atoms, 1, num_features), and the geometry of the neighbourhoods."""
-        nodes = (self.embedding / math.sqrt(self.embedding.shape[0])).index_select(0, species).unsqueeze(1)
-        edge_of_slot, filled = neighbour_table(edges.target, species.shape[0])
-        shape = edge_of_slot.shape
-        slots = edge_of_slot.flatten()
+        table = neighbour_table(edges.target, species.shape[0])
+        slots = table.edge_of_slot
         lengths = edges.lengths.index_select(0, slots)
         cutoffs = lengths.new_tensor(self.cutoffs)[edges.relation.index_select(0, slots)]
-        envelope = polynomial_cutoff(lengths, cutoffs, self.cutoff_power) * filled.flatten()
-        radial = self.radial_basis(lengths, cutoffs) * envelope.unsqueeze(1)
+        envelope = polynomial_cutoff(lengths, cutoffs, self.cutoff_power) * table.filled
         harmonics = o3.spherical_harmonics(
             list(range(self.l_max + 1)),
             edges.vectors[:, AXES].index_select(0, slots),
             normalize=True,
             normalization="component",
         )
-        couplings = {}
-        for l1, l2, l3 in self.paths:
-            table = (wigner_3j(l1, l2, l3) * math.sqrt(2 * l3 + 1)).transpose(0, 1).reshape(2 * l2 + 1, -1)
-            coupled = harmonics[:, degree_slice(l2)] @ table.to(harmonics)
-            couplings[l1, l2, l3] = coupled.reshape(shape[0], shape[1] * (2 * l1 + 1), 2 * l3 + 1)
-        source = edges.source.index_select(0, slots).view(shape)
-        return nodes, Neighbourhoods(source, radial.view(*shape, radial.shape[1]), couplings)
+        source = edges.source.index_select(0, slots)
+        kinds, kind = torch.unique(species[source], return_inverse=True)
+        state = Neighbourhoods(
+            table=table,
+            source=source,
+            kinds=kinds,
+            kind=kind,
+            radial=self.radial_basis(lengths, cutoffs) * envelope.unsqueeze(1),
+            harmonics=harmonics,
+            couplings=harmonics @ coupling_table(self.paths, self.l_max).to(harmonics) if self.paths else harmonics,
+        )
+        return self.embed_elements(species), state
+
+    def embed_elements(self, species: Tensor) -> Tensor:
+        """Return the embedding of some species, (n, 1, num_features)."""
+        return (self.embedding / math.sqrt(self.embedding.shape[0])).index_select(0, species).unsqueeze(1)
 
     def update_nodes(self, layer: int, nodes: Tensor, species: Tensor, state: Neighbourhoods) -> Tensor:
         """Return the features after one layer: (n_atoms, (l_max_hidden+1)² or 1, num_features)."""
-        messages = self.interactions[layer](nodes, state)
-        if layer == 0 and self.first_self_connection == "message":
-            return self.linears[layer](self.contractions[layer](self.self_connections[layer](messages, species), species))
-        contracted = self.linears[layer](self.contractions[layer](messages, species))
-        return contracted + self.self_connections[layer](nodes, species)
+        interaction = cast(Interaction, self.interactions[layer])
+        contract, linear = self.contractions[layer], self.linears[layer]
+        if layer > 0:
+            messages = interaction(nodes, state)
+        else:
+            messages = interaction.from_elements(self.embed_elements(state.kinds), state)
+            if self.first_self_connection == "message":
+                return cast(Tensor, linear(contract(self.self_connections[layer](messages, species), species)))
+        return cast(Tensor, linear(contract(messages, species)) + self.self_connections[layer](nodes, species))
+
+    def compile_kernels(self, backend: Backend = "inductor") -> None:
+        """Compile the sums over neighbours of all layers but the first, where other work is small; see ``compilation``."""
+        for interaction in list(self.interactions)[1:]:
+            cast(Interaction, interaction).compile_kernels(backend)
 
     def scalars(self, layer: int, nodes: Tensor) -> Tensor:
         """Return the l = 0 channels, (n_atoms, num_features)."""
@@ -255,24 +275,3 @@ class MACE(Backbone):
     def num_scalars(self, layer: int) -> int:
         """Count the l = 0 channels."""
         return self.num_features
-
-
-def neighbour_table(target: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
-    """Sort edges into a table with one row per atom, as wide as the largest number of neighbours.
-
-    Args:
-        target: (n_edges,) int, receiver of every edge.
-        n_atoms: number of rows.
-
-    Returns:
-        ``edge_of_slot`` (n_atoms, n_neighbours) int, where empty slots hold edge 0, and ``filled``, the same shape, bool.
-    """
-    counts = torch.bincount(target, minlength=n_atoms)
-    width = int(counts.max()) if target.shape[0] > 0 else 0
-    order = torch.argsort(target, stable=True)
-    first = torch.cumsum(counts, 0) - counts
-    column = torch.arange(target.shape[0], device=target.device) - first[target[order]]
-    edge_of_slot = target.new_zeros(n_atoms, width)
-    edge_of_slot[target[order], column] = order
-    filled = torch.arange(width, device=target.device).unsqueeze(0) < counts.unsqueeze(1)
-    return edge_of_slot, filled

@@ -17,6 +17,7 @@ from torch_geometric.data import HeteroData
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
+from mlepi.models.compilation import Backend
 from mlepi.models.hedgenet import Backbone, HeteroNetwork
 from mlepi.models.radial import RadialMLP
 
@@ -93,7 +94,9 @@ class PhononNetwork(nn.Module):
                 leaves.append(strain)
                 deformed_graph, deformed = self._strain(graph, positions, cell, strain)
             energy = self.energy(deformed_graph, deformed)
-            gradients = torch.autograd.grad(energy.sum(), leaves, create_graph=self.training)
+            # without edges nothing depends on the leaves, and their derivative is zero
+            total = energy.sum() + 0.0 * torch.stack([leaf.sum() for leaf in leaves]).sum()
+            gradients = torch.autograd.grad(total, leaves, create_graph=self.training)
         results = {"energy": energy if self.training else energy.detach()}
         if compute_forces:
             results["forces"] = -gradients[0]
@@ -112,6 +115,17 @@ class PhononNetwork(nn.Module):
         n_graphs = graph[fields.CELL].reshape(-1, 3, 3).shape[0]
         total = interaction.new_zeros(n_graphs)
         return total.index_add(0, self._graph_of_atom(graph), interaction + reference[species])
+
+    def compile_kernels(self, backend: Backend = "inductor") -> None:
+        """Compile the inner functions of all sub-networks, for energies, forces and training; see ``compilation``.
+
+        Parameters stay as they are; copies of the network share the compiled code.
+
+        Args:
+            backend: compiler of torch.compile.
+        """
+        for sub_network in self.network.sub_networks.values():
+            sub_network.compile_kernels(backend)
 
     def free_atom_readouts(self) -> Tensor:
         """Return the sum of read-outs of an atom without neighbours: (n_elements,), in units of ``energy_scale``."""

@@ -124,17 +124,28 @@ class RadialMLP(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply the network: (…, widths[0]) → (…, widths[-1])."""
-        last = len(self.layers) - 1
-        for position, layer in enumerate(cast("Sequence[nn.Linear]", self.layers)):
-            if self.normalisation == "plain":
-                features = layer(features)
-            else:
-                # SiLU's factor of the layer before is folded into the weights: fewer passes over edge-sized tensors
-                factor = (SILU_SECOND_MOMENT_FACTOR if position > 0 else 1.0) / math.sqrt(self.widths[position])
-                features = nn.functional.linear(features, layer.weight * factor)
-            if position < last:
-                features = nn.functional.silu(features)
+        return self._linear(len(self.layers) - 1, self.hidden(features))
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """Apply all layers but the last: (…, widths[0]) → (…, widths[-2])."""
+        for position in range(len(self.layers) - 1):
+            features = nn.functional.silu(self._linear(position, features))
         return features
+
+    def last_weight(self) -> Tensor:
+        """Return W, (widths[-1], widths[-2]), such that the network is ``hidden(features)`` · Wᵀ (without bias)."""
+        return self._scaled_weight(len(self.layers) - 1)
+
+    def _linear(self, position: int, features: Tensor) -> Tensor:
+        layer = cast("nn.Linear", self.layers[position])
+        return nn.functional.linear(features, self._scaled_weight(position), layer.bias)
+
+    def _scaled_weight(self, position: int) -> Tensor:
+        weight = cast("nn.Linear", self.layers[position]).weight
+        if self.normalisation == "plain":
+            return weight
+        # SiLU's factor of the layer before is folded into the weights: fewer passes over edge-sized tensors
+        return weight * ((SILU_SECOND_MOMENT_FACTOR if position > 0 else 1.0) / math.sqrt(self.widths[position]))
 
 
 def check_basis(name: str, cutoff: float, num_basis: int) -> None:

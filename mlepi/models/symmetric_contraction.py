@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.models.channel_linear import apply_by_element, degree_slice
+from mlepi.models.polynomials import contract
 from mlepi.models.wigner import wigner_3j
 
 INDEPENDENCE_TOLERANCE = 1e-6
@@ -85,11 +86,16 @@ def _symmetrise(tensor: Tensor) -> Tensor:
     return torch.stack([tensor.permute(0, *permutation) for permutation in permutations]).sum(0) / len(permutations)
 
 
+def pair_indices(size: int) -> tuple[Tensor, Tensor]:
+    """Return i and j of the pairs i ≤ j < size, ordered by i, then j: two (size·(size+1)/2,) int."""
+    i, j = torch.triu_indices(size, size)
+    return i, j
+
+
 class SymmetricContraction(nn.Module):
     """Polynomials of node features up to a correlation order, channel by channel, with weights per element.
 
-    Evaluated as B_o = Σ_i A_i (t_{oi} + Σ_j A_j t_{oij} + Σ_{jk} A_j A_k t_{oijk}) with tensors t = Σ_k w_k T^k that are
-    assembled once per call for each element and channel; everything is batched matrix products over channels.
+    Evaluated by ``polynomials.contract`` with tensors t = Σ_k w_k T^k, assembled once per call for each element and channel.
 
     Args:
         l_max_in: largest l of the input.
@@ -116,23 +122,28 @@ class SymmetricContraction(nn.Module):
                 self.weights[f"l{l}_degree{degree}"] = nn.Parameter(weight)
 
     def coupling_table(self, l: int, degree: int, like: Tensor) -> Tensor:
-        """Return T as (n_paths, I^(degree−1)·(2l+1)·I), the last input index last; exact in every dtype."""
+        """Return T as (n_paths, (2l+1)·I·monomials of the other indices), exact in every dtype.
+
+        The monomials are 1, the I features or the pairs i ≤ j, each pair i < j counted twice.
+        """
         key = (f"l{l}_degree{degree}", like.dtype, like.device)
         if key not in self.tables:
             with torch.inference_mode(False):  # a table cached while predicting must serve training as well
                 tensor = symmetric_couplings(self.l_max_in, l, degree)
-                tensor = tensor.movedim(1, degree) if degree > 1 else tensor
+                if degree == 3:
+                    i, j = pair_indices(self.num_inputs)
+                    tensor = tensor[..., i, j] * torch.where(i == j, 1.0, 2.0)
                 self.tables[key] = tensor.reshape(tensor.shape[0], -1).to(dtype=like.dtype, device=like.device)
         return self.tables[key]
 
     def coefficients(self, degree: int, element: int) -> Tensor:
-        """Assemble t for one element: (channels, I^(degree−1), n_out·I)."""
+        """Assemble t for one element: (channels, n_out·I, number of monomials of degree − 1)."""
         parts = []
         for l in range(self.l_max_out + 1):
             weight = self.weights[f"l{l}_degree{degree}"][element]
             tensor = weight.T @ self.coupling_table(l, degree, weight)
-            parts.append(tensor.view(self.num_features, -1, (2 * l + 1) * self.num_inputs))
-        return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+            parts.append(tensor.view(self.num_features, (2 * l + 1) * self.num_inputs, -1))
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def forward(self, features: Tensor, species: Tensor) -> Tensor:
         """Contract: (n_atoms, (l_max_in+1)², channels) → (n_atoms, (l_max_out+1)², channels).
@@ -144,13 +155,5 @@ class SymmetricContraction(nn.Module):
         return apply_by_element(self._contract, features, species, self.num_elements)
 
     def _contract(self, features: Tensor, element: int) -> Tensor:
-        a = features.permute(2, 0, 1).contiguous()  # (channels, n, I)
-        n_channels, n = a.shape[0], a.shape[1]
-        inner = self.coefficients(1, element).expand(-1, n, -1)
-        if self.correlation > 1:
-            inner = torch.baddbmm(inner, a, self.coefficients(2, element))
-        if self.correlation > 2:
-            pairs = (a.unsqueeze(3) * a.unsqueeze(2)).flatten(2)
-            inner = torch.baddbmm(inner, pairs, self.coefficients(3, element))
-        result = (inner.view(n_channels, n, self.num_outputs, self.num_inputs) * a.unsqueeze(2)).sum(3)
-        return result.permute(1, 2, 0)
+        coefficients = [self.coefficients(degree, element) for degree in range(1, self.correlation + 1)]
+        return contract(features.permute(2, 1, 0), *coefficients).permute(2, 1, 0)

@@ -1,7 +1,8 @@
-"""Neighbour tables, message paths, and the refusal of impossible settings."""
+"""The first layer's short cut, normalisation, and the refusal of impossible settings."""
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 
 from mlepi.errors import ConfigError
 from mlepi.models import MACE, HeteroNetwork, PhononNetwork
-from mlepi.models.mace import message_paths, neighbour_table
+from mlepi.models.hedgenet import Edges
+from mlepi.models.messages import path_blocks
+from mlepi.models.neighbourhoods import coupling_table
 
 SETTINGS = {
     "elements": [6],
@@ -26,23 +29,28 @@ SETTINGS = {
 }
 
 
-def test_neighbour_table_holds_every_edge_once():
-    target = torch.tensor([2, 0, 2, 2, 0])
-    edge_of_slot, filled = neighbour_table(target, 4)
-    assert edge_of_slot.shape == (4, 3)
-    assert [sorted(row[mask].tolist()) for row, mask in zip(edge_of_slot, filled, strict=True)] == [[1, 4], [], [0, 2, 3], []]
-
-
-def test_neighbour_table_without_edges():
-    edge_of_slot, filled = neighbour_table(torch.zeros(0, dtype=torch.long), 3)
-    assert edge_of_slot.shape == filled.shape == (3, 0)
-
-
-def test_paths_keep_natural_parity_and_order():
-    paths = message_paths(1, 3)
-    assert len(paths) == 10  # 0⊗l→l four times; 1⊗0→1, 1⊗1→0,2, 1⊗2→1,3, 1⊗3→2
-    assert all((l1 + l2 + l3) % 2 == 0 and abs(l1 - l2) <= l3 <= l1 + l2 for l1, l2, l3 in paths)
-    assert paths == sorted(paths, key=lambda path: (path[2], path[0], path[1]))
+def test_first_layer_by_elements_equals_the_general_sum():
+    """Summing over neighbours of one element before the channels is the same sum in another order."""
+    torch.manual_seed(5)
+    backbone = MACE("all", **{**SETTINGS, "elements": [6, 7, 8], "num_features": 3}).double()
+    species = torch.tensor([0, 2, 2, 0, 0])
+    source, target = torch.randint(5, (2, 17))
+    vectors = torch.randn(17, 3, dtype=torch.float64, requires_grad=True)
+    lengths = torch.linalg.norm(vectors, dim=1)
+    edges = Edges(source, target, vectors, lengths, torch.zeros_like(source), torch.zeros_like(species))
+    nodes, state = backbone.embed(species, edges)
+    interaction = backbone.interactions[0]
+    blocks = path_blocks(interaction.paths)
+    table = coupling_table(interaction.paths, backbone.l_max)
+    general = dataclasses.replace(state, couplings=state.harmonics @ table)
+    assert blocks[-1].coupling.stop == general.couplings.shape[1]
+    results = []
+    for messages in (interaction.from_elements(backbone.embed_elements(state.kinds), state), interaction(nodes, general)):
+        (first,) = torch.autograd.grad(messages.sin().sum(), vectors, create_graph=True)
+        gradients = torch.autograd.grad(first.square().sum(), [backbone.embedding, *interaction.parameters()])
+        results.append([messages, first, *gradients])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * float(expected.detach().abs().max()))
 
 
 def test_normaliser_is_that_of_the_relation_or_of_all():

@@ -1,0 +1,95 @@
+"""The cached product of neighbours, harmonics and radial weights equals its definition, with both derivatives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mlepi.models import messages
+from mlepi.models.messages import message_paths, path_blocks, sum_messages, sum_messages_plainly
+
+
+def draw(paths, n_senders=5, n_atoms=6, n_neighbours=4, channels=3, width=2, dtype=torch.float64):
+    torch.manual_seed(7)
+    l_max_in = max(path[0] for path in paths)
+    size = path_blocks(paths)[-1].coupling.stop
+    shapes = [
+        (n_senders, (l_max_in + 1) ** 2, channels),
+        (n_atoms, n_neighbours, width),
+        (len(paths) * channels, width),
+        (n_atoms, n_neighbours, size),
+    ]
+    factors = [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+    return factors, torch.randint(n_senders, (n_atoms, n_neighbours))
+
+
+def all_derivatives(function, factors, source):
+    """Value, first derivatives, and the derivatives of a loss of both: what training on energies and forces needs."""
+    value = function(*factors, source)
+    weights = torch.linspace(-1.0, 1.0, value.numel(), dtype=value.dtype).view_as(value)
+    first = torch.autograd.grad((weights * value.sin()).sum(), factors, create_graph=True)
+    loss = sum(part.square().sum() for part in first) + value.square().sum()
+    return [value, *first, *torch.autograd.grad(loss, factors)]
+
+
+def test_paths_keep_natural_parity_and_order():
+    paths = message_paths(1, 3)
+    assert len(paths) == 10  # 0⊗l→l four times; 1⊗0→1, 1⊗1→0,2, 1⊗2→1,3, 1⊗3→2
+    assert all((l1 + l2 + l3) % 2 == 0 and abs(l1 - l2) <= l3 <= l1 + l2 for l1, l2, l3 in paths)
+    assert paths == sorted(paths, key=lambda path: (path[2], path[0], path[1]))
+
+
+@pytest.mark.parametrize("l_max_in", [0, 1, 2])
+def test_blocks_cover_couplings_and_messages_once(l_max_in):
+    paths = tuple(message_paths(l_max_in, 3))
+    blocks = path_blocks(paths)
+    columns = [column for block in blocks for column in range(block.coupling.start, block.coupling.stop)]
+    assert columns == list(range(len(columns)))
+    rows = [list(range(block.messages.start, block.messages.stop, block.messages.step)) for block in blocks]
+    assert [len(row) for row in rows] == [2 * l3 + 1 for _, _, l3 in paths]
+    assert sorted(row for of_path in rows for row in of_path) == list(range(sum(2 * path[2] + 1 for path in paths)))
+
+
+@pytest.mark.parametrize("l_max_in", [0, 1, 2])
+def test_definition_term_by_term(l_max_in):
+    paths = tuple(message_paths(l_max_in, 2))
+    (nodes, radial, weight, couplings), source = draw(paths)
+    found = sum_messages_plainly(path_blocks(paths), nodes, radial, weight, couplings, source)
+    weights = (radial @ weight.T).unflatten(2, (len(paths), 3))
+    for position, ((l1, _, l3), block) in enumerate(zip(paths, path_blocks(paths), strict=True)):
+        coupling = couplings[:, :, block.coupling].unflatten(2, (2 * l1 + 1, 2 * l3 + 1))
+        senders = nodes[source][:, :, l1 * l1 : (l1 + 1) ** 2]
+        expected = torch.einsum("ijmo,ijc,ijmc->ioc", coupling, weights[:, :, position], senders)
+        torch.testing.assert_close(found[:, block.messages], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("slots", [5, 8, 1000])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_pieces_equal_the_definition_with_both_derivatives(monkeypatch, slots, dtype, tolerance):
+    monkeypatch.setattr(messages, "CACHED_SLOTS", slots)  # one, two and all atoms at a time
+    paths = tuple(message_paths(1, 3))
+    factors, source = draw(paths, dtype=dtype)
+    found = all_derivatives(lambda *x: sum_messages(paths, *x), factors, source)
+    expected = all_derivatives(lambda *x: sum_messages_plainly(path_blocks(paths), *x), factors, source)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance * float(b.detach().abs().max()))
+
+
+def test_second_derivatives_by_finite_differences():
+    paths = tuple(message_paths(1, 1))
+    factors, source = draw(paths, n_senders=3, n_atoms=2, n_neighbours=2, channels=2)
+
+    def function(*x):
+        return sum_messages(paths, *x, source)
+
+    assert torch.autograd.gradcheck(function, factors)
+    assert torch.autograd.gradgradcheck(function, factors)
+
+
+def test_third_derivative_is_refused():
+    paths = tuple(message_paths(1, 1))
+    factors, source = draw(paths)
+    first = torch.autograd.grad(sum_messages(paths, *factors, source).square().sum(), factors[0], create_graph=True)
+    (second,) = torch.autograd.grad(first[0].square().sum(), factors[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        second.sum().backward()

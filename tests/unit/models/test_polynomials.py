@@ -1,0 +1,86 @@
+"""Polynomials in pieces equal their definition, with both derivatives, for every degree and any cache size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mlepi.models import polynomials
+from mlepi.models.polynomials import contract, monomials
+from mlepi.models.symmetric_contraction import SymmetricContraction, symmetric_couplings
+
+
+def definition(module, names, features, species, *weights):
+    """Σ over l, degree and coupling tensors, as einsum writes it."""
+    total = []
+    for l in range(module.l_max_out + 1):
+        part = 0.0
+        for degree in range(1, module.correlation + 1):
+            axes = "ijl"[:degree]
+            equation = f"ko{axes},nkc,{','.join(f'n{axis}c' for axis in axes)}->noc"
+            weight = weights[names.index(f"l{l}_degree{degree}")][species]
+            couplings = symmetric_couplings(module.l_max_in, l, degree).to(features)
+            part = part + torch.einsum(equation, couplings, weight, *[features] * degree)
+        total.append(part)
+    return torch.cat(total, dim=1)
+
+
+def all_derivatives(function, arguments):
+    """Value, derivative in the features, and the derivatives of a loss of both."""
+    value = function(*arguments)
+    (first,) = torch.autograd.grad(value.sin().sum(), arguments[0], create_graph=True)
+    return [value, first, *torch.autograd.grad(first.square().sum() + value.square().sum(), arguments)]
+
+
+@pytest.mark.parametrize("numbers", [50, 300, 1 << 18])
+@pytest.mark.parametrize("correlation", [1, 2, 3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_contraction_equals_its_definition_with_both_derivatives(monkeypatch, numbers, correlation, dtype, tolerance):
+    monkeypatch.setattr(polynomials, "CACHED_NUMBERS", numbers)
+    torch.manual_seed(3)
+    module = SymmetricContraction(l_max_in=2, l_max_out=1, correlation=correlation, num_features=3, num_elements=2).to(dtype)
+    species = torch.tensor([1, 0, 0, 1, 1])
+    names = list(module.weights)
+    arguments = [torch.randn(5, 9, 3, dtype=dtype, requires_grad=True), *module.weights.values()]
+
+    def fast(features, *weights):
+        parameters = {f"weights.{name}": weight for name, weight in zip(names, weights, strict=True)}
+        return torch.func.functional_call(module, parameters, (features, species))
+
+    found = all_derivatives(fast, arguments)
+    expected = all_derivatives(lambda x, *weights: definition(module, names, x, species, *weights), arguments)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance * float(b.detach().abs().max()))
+
+
+def test_many_atoms_are_done_in_pieces(monkeypatch):
+    monkeypatch.setattr(polynomials, "CACHED_ATOMS", 4)
+    module = SymmetricContraction(l_max_in=1, l_max_out=0, correlation=3, num_features=2, num_elements=1).double()
+    x = torch.randn(11, 4, 2, dtype=torch.float64)
+    species = torch.zeros(11, dtype=torch.long)
+    expected = definition(module, list(module.weights), x, species, *module.weights.values())
+    torch.testing.assert_close(module(x, species), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_second_derivatives_by_finite_differences():
+    module = SymmetricContraction(l_max_in=1, l_max_out=0, correlation=3, num_features=1, num_elements=1).double()
+    coefficients = [module.coefficients(degree, 0).detach() for degree in (1, 2, 3)]
+    features = torch.randn(1, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda a: contract(a, *coefficients), (features,))
+    assert torch.autograd.gradgradcheck(lambda a: contract(a, *coefficients), (features,))
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_change_of_monomials(degree):
+    a, b = torch.randn(2, 1, 3, 2, dtype=torch.float64)
+    found = monomials(a, degree, b)
+    _, expected = torch.func.jvp(lambda x: monomials_plainly(x, degree), (a,), (b,))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(monomials(a, degree), monomials_plainly(a, degree))
+
+
+def monomials_plainly(a, degree):
+    if degree == 0:
+        return 0.0 * a[:, :1] + 1.0
+    i, j = torch.triu_indices(a.shape[1], a.shape[1])
+    return a if degree == 1 else a[:, i] * a[:, j]
