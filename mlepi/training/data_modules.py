@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import Sampler
-from torch_geometric.loader import DataLoader
+from torch.utils.data import DataLoader, Sampler
+from torch_geometric.data import Batch
 
 from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
@@ -76,6 +77,36 @@ class GlobalBatches(Sampler[list[int]]):
         return -(-share // max(1, self.batch_size // self.n_processes))
 
 
+class Collation:
+    """Join chosen graphs of a subset to a batch; the batch of a single graph is made once and shares its memory.
+
+    Args:
+        graphs: of the subset.
+    """
+
+    def __init__(self, graphs: Sequence[AtomGraph]) -> None:
+        self.graphs = graphs
+        self._singles: dict[int, Batch] = {}
+
+    def __call__(self, chosen: Sequence[int]) -> Batch:
+        """Return the batch of the graphs with these numbers."""
+        if len(chosen) != 1:
+            return Batch.from_data_list([self.graphs[i] for i in chosen])
+        [i] = chosen
+        if i not in self._singles:
+            self._singles[i] = self._join_single(self.graphs[i])
+        return copy.copy(self._singles[i])  # moving a batch to a device replaces its tensors in place
+
+    @staticmethod
+    def _join_single(graph: AtomGraph) -> Batch:
+        batch = Batch.from_data_list([graph])
+        for joined, store in zip(batch.stores, graph.stores, strict=True):
+            for name, value in store.items():
+                if isinstance(value, torch.Tensor):
+                    joined[name] = value
+        return batch
+
+
 class GraphDataModule(LightningDataModule):
     """Read a data set once, divide it by a stored split and keep all graphs in memory.
 
@@ -118,6 +149,7 @@ class GraphDataModule(LightningDataModule):
         self.cutoffs: dict[str, float] = {}
         self.structures: dict[str, list[LabelledStructure]] = {}
         self.graphs: dict[str, list[AtomGraph]] = {}
+        self._collations: dict[str, Collation] = {}
 
     @abstractmethod
     def read_structures(self) -> list[LabelledStructure]:
@@ -188,7 +220,9 @@ class GraphDataModule(LightningDataModule):
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         batches = GlobalBatches(n_structures=len(graphs), batch_size=batch_size, seed=seed, rank=rank, n_processes=processes)
         generator = torch.Generator().manual_seed(self.seed)  # else every pass would draw from the global one
-        return DataLoader(graphs, batch_sampler=batches, generator=generator)
+        collation = self._collations.setdefault(subset, Collation(graphs))
+        numbers: Any = range(len(graphs))
+        return DataLoader(numbers, batch_sampler=batches, collate_fn=collation, generator=generator)
 
 
 class ForcesDataModule(GraphDataModule):

@@ -19,7 +19,9 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
+from mlepi.arithmetic import float32_precision
 from mlepi.checkpoint import stamp
 from mlepi.config_check import check_target, find_targets, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, message
@@ -35,7 +37,7 @@ log = logging.getLogger(__name__)
 
 KNOWN_KEYS = (
     "model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger",
-    "seed", "dtype", "ckpt_path", "test", "name",
+    "seed", "dtype", "tf32", "compile", "ckpt_path", "test", "name",
 )  # fmt: skip
 """Keys of the top level of ``conf/train.yaml``."""
 
@@ -73,10 +75,13 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
     check_config(config, KNOWN_KEYS, SUPPLIED)
     if not isinstance(config.seed, int):
         raise ConfigError(message("seed", repr(config.seed), "an integer", "Edit the config."))
+    for key in ("tf32", "compile", "test"):
+        if not isinstance(config[key], bool):
+            raise ConfigError(message(key, repr(config[key]), "true or false", "Edit the config."))
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     folder.mkdir(parents=True, exist_ok=True)
     resume = None if plain["ckpt_path"] is None else str(find_file("ckpt_path", plain["ckpt_path"]))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), float32_precision(plain["tf32"]):
         for text in TOLERATED_WARNINGS:
             warnings.filterwarnings("ignore", message=text)
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -134,7 +139,23 @@ def build_task(plain: Mapping[str, Any], data: GraphDataModule) -> Task:
     prepare = getattr(task.model, "prepare", None)
     if callable(prepare):
         prepare(data.graphs["train"])
+    if plain["compile"]:
+        compile_network(task.model)
     return task
+
+
+def compile_network(network: nn.Module) -> None:
+    """Let a network run its kernels compiled; parameters and their names stay, so that checkpoints know nothing of it.
+
+    Raises:
+        ConfigError: the network has no compiled kernels.
+    """
+    compile_kernels = getattr(network, "compile_kernels", None)
+    if not callable(compile_kernels):
+        raise ConfigError(
+            message("compile", f"true for {type(network).__name__}", "a network with compiled kernels", "Set compile=false.")
+        )
+    compile_kernels()
 
 
 def describe_run(plain: Mapping[str, Any]) -> dict[str, Any]:

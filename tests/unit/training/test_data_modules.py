@@ -4,13 +4,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch_geometric.data import Batch
 
 from mlepi.errors import ConfigError, DataError
 from mlepi.graphs import fields
 from mlepi.physics.overlaps import compute_overlap_blocks
 from mlepi.project_files import find_file
 from mlepi.structures.dataset import HamiltonianDataset
-from mlepi.training.data_modules import ForcesDataModule, GlobalBatches, HamiltonianDataModule, fit_overlaps
+from mlepi.training.data_modules import Collation, ForcesDataModule, GlobalBatches, HamiltonianDataModule, fit_overlaps
 
 FORCES = {"path": "data/blg_openmx/forces.extxyz", "split": "data/blg_openmx/splits/forces_81_09_10.json"}
 HAMILTONIANS = {"path": "data/blg_openmx/hamiltonians.h5", "split": "data/blg_openmx/splits/hamiltonian_622.json"}
@@ -140,3 +141,33 @@ def test_overlaps_are_needed_for_a_fit():
     bare = dataclasses.replace(data[0], overlap_blocks=None)
     with pytest.raises(DataError, match="no overlaps; expected overlap blocks to fit"):
         fit_overlaps([bare], data.basis)
+
+
+def test_batch_of_one_structure_is_made_once_in_the_memory_of_its_graph():
+    data = ForcesDataModule(**FORCES, **SETTINGS, cutoffs=CUTOFFS)
+    data.prepare()
+    graphs = data.graphs["train"]
+    collation = Collation(graphs)
+    first, again = collation([1]), collation([1])
+    expected = Batch.from_data_list([graphs[1]])
+    assert first.num_graphs == expected.num_graphs == 1
+    for store, other, wanted in zip(first.stores, again.stores, expected.stores, strict=True):
+        assert list(store.keys()) == list(wanted.keys())
+        for name, value in wanted.items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(store[name], value)
+                assert store[name] is other[name]
+    assert first[fields.ATOM][fields.POSITIONS] is graphs[1][fields.ATOM][fields.POSITIONS]
+    first.to("meta")
+    assert (
+        again[fields.ATOM][fields.POSITIONS].device == collation([1])[fields.ATOM][fields.POSITIONS].device == torch.device("cpu")
+    )
+
+
+def test_several_structures_are_joined_in_the_order_asked_for():
+    data = ForcesDataModule(**FORCES, **SETTINGS, cutoffs=CUTOFFS)
+    data.prepare()
+    graphs = data.graphs["train"]
+    batch = Collation(graphs)([2, 0])
+    assert batch.num_graphs == 2
+    assert torch.equal(batch[fields.ENERGY], torch.cat([graphs[2][fields.ENERGY], graphs[0][fields.ENERGY]]))
