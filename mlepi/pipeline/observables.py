@@ -112,6 +112,7 @@ class ObservablesStage:
         self.fit = VelocityFit((float(velocity_window[0]), float(velocity_window[1])), dispersion, n_resamples, 0, n_counts)
         self.split_off_bands = split_off_bands and dispersion == "hyperbola"
         self._cone: Cone | None = None
+        self._device = "cpu"
 
     def inputs(self, run: Run) -> dict[str, Any]:
         """Return every setting; the samples are named by the runner."""
@@ -139,6 +140,7 @@ class ObservablesStage:
         """Solve the equilibrium near K and settle which supercell k-points serve which primitive ones."""
         if run.n_samples < 2:
             raise ConfigError(message("n_samples", f"{run.n_samples}", "at least 2, for an error bar", "Ask for more samples."))
+        self._device = run.device
         atoms, hamiltonian, overlap = run.equilibrium()
         self._cone = build_cone(atoms, hamiltonian, overlap, run.supercell, self.distances, self.valence_electrons)
         sample = run.displaced(SampleKey(0, run.temperatures[0]))
@@ -146,7 +148,7 @@ class ObservablesStage:
 
     def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
         """Solve one displaced supercell near the Dirac energy and unfold it; the arrays are those of ``unfold_sample``."""
-        return unfold_sample(self._require_cone(), hamiltonian, overlap, self.energy_window)
+        return unfold_sample(self._require_cone(), hamiltonian, overlap, self.energy_window, self._device)
 
     def finish(self, run: Run, results: Iterator[tuple[SampleKey, dict[str, NDArray]]]) -> ObservablesRecord:
         """Average the samples and fit the velocities."""

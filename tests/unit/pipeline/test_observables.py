@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import h5py
@@ -17,6 +18,7 @@ from mlepi.physics.bloch import solve_bands
 from mlepi.physics.unfolding import cell_major_map
 from mlepi.physics.velocities import cone_energies
 from mlepi.pipeline import cone as pipeline_cone
+from mlepi.pipeline import cone_states
 from mlepi.pipeline.cone import build_cone, unfold_sample
 from mlepi.pipeline.observables import ObservablesStage
 from mlepi.pipeline.stage import SampleKey
@@ -60,7 +62,7 @@ class ToyRun:
     def __init__(self, amplitude, temperatures=(0.0, 300.0), overlap=0.1, n_samples=3):
         self.atoms = honeycomb(bilayer=True)
         self.supercell, self.temperatures, self.n_samples = SUPERCELL, temperatures, n_samples
-        self.amplitude, self.overlap = amplitude, overlap
+        self.amplitude, self.overlap, self.device = amplitude, overlap, "cpu"
         self.warnings: list[str] = []
 
     def equilibrium(self):
@@ -246,7 +248,7 @@ def test_inputs_of_a_sample_do_not_depend_on_the_ensemble():
     assert stage.inputs(few) != wider.inputs(few)
 
 
-def test_real_bilayer_agrees_with_full_diagonalisation():
+def real_bilayer():
     """DFT blocks of tests/data/openmx_slide.npz in a 3×3 cell with perturbed bonds: 288 orbitals, an ill-conditioned overlap."""
     sample = real_sample()
     basis = OrbitalBasis({6: (0, 0, 1, 1)}, {6: 3.2}, {6: "C6.0-s2p2"})
@@ -264,8 +266,13 @@ def test_real_bilayer_agrees_with_full_diagonalisation():
     numbers = np.tile(sample.numbers, 9)
     h = BlockMatrix(numbers, basis, edge_index, edge_shift, np.tile(blocks[0], (9, 1, 1)) * factors).symmetrised()
     s = BlockMatrix(numbers, basis, edge_index, edge_shift, np.tile(blocks[1], (9, 1, 1)))
-    atoms = Atoms(sample.numbers, sample.positions, cell=sample.cell, pbc=True)
-    cone = build_cone(atoms, *primitive, SUPERCELL, (0.0, 0.05), {6: 4})
+    return Atoms(sample.numbers, sample.positions, cell=sample.cell, pbc=True), primitive, h, s
+
+
+@pytest.mark.parametrize("distances", [(0.0, 0.05), (0.0, 0.03, 0.06, 0.09, 0.13)])
+def test_real_bilayer_agrees_with_full_diagonalisation(distances):
+    atoms, primitive, h, s = real_bilayer()
+    cone = build_cone(atoms, *primitive, SUPERCELL, distances, {6: 4})
     assert 7.5e5 < fit_velocity(cone) < 9.5e5
     result = unfold_sample(cone, h, s, 1.2)
     for number, kpoint in enumerate(cone.solved):
@@ -286,10 +293,54 @@ def fit_velocity(cone):
     return np.mean(np.sqrt((outer[k > 0] / 2) ** 2 - (gap / 2) * (outer[k > 0] / 2)) / k[k > 0]) * EV_ANGSTROM_TO_METRE_PER_SECOND
 
 
+def test_every_way_of_solving_gives_the_same(monkeypatch):
+    atoms, primitive, h, s = real_bilayer()
+    cone = build_cone(atoms, *primitive, SUPERCELL, (0.0, 0.03, 0.06, 0.09), {6: 4})
+    followed = unfold_sample(cone, h, s, 1.2)
+    monkeypatch.setattr(pipeline_cone, "solve_points", cone_states.solve_points_together)
+    together = unfold_sample(cone, h, s, 1.2)
+    monkeypatch.undo()
+    monkeypatch.setattr(cone_states, "follow_states", lambda *arguments: None)
+    afresh = unfold_sample(cone, h, s, 1.2)
+    for other in (together, afresh):
+        np.testing.assert_array_equal(other["first"], followed["first"])
+        np.testing.assert_allclose(other["levels"], followed["levels"], atol=5e-5)
+        np.testing.assert_allclose(other["weights"].sum(axis=2), followed["weights"].sum(axis=2), atol=2e-3)
+
+
+def test_a_state_lost_on_the_way_is_found_again(monkeypatch):
+    """The proof at the last point sees that following missed a state, and the point is solved afresh."""
+    atoms, primitive, h, s = real_bilayer()
+    cone = build_cone(atoms, *primitive, SUPERCELL, (0.0, 0.03), {6: 4})
+    expected = unfold_sample(cone, h, s, 1.2)
+    follow = cone_states.follow_states
+    lost = []
+
+    def lose_the_highest(*arguments):
+        states = follow(*arguments)
+        lost.append(states)
+        return replace(states, values=states.values[:-1], vectors=states.vectors[:, :-1], mapped=states.mapped[:, :-1])
+
+    monkeypatch.setattr(cone_states, "follow_states", lose_the_highest)
+    found = unfold_sample(cone, h, s, 1.2)
+    assert lost
+    np.testing.assert_allclose(found["levels"], expected["levels"], atol=5e-5)
+
+
+def test_a_missed_state_is_an_error_on_a_device(monkeypatch):
+    run = ToyRun(amplitude=0.02)
+    cone = build_cone(*run.equilibrium(), SUPERCELL, (0.0,), {6: 1})
+    count = cone_states.count_batch_below
+    monkeypatch.setattr(cone_states, "count_batch_below", lambda *arguments: [2 * n for n in count(*arguments)])
+    layouts = tuple(pipeline_cone.lay_out(matrix) for matrix in matrices(run.displaced(SampleKey(0, 0.0))))
+    with pytest.raises(PhysicsError, match="as many as the inertia of H − ES counts"):
+        cone_states.solve_points_together(cone, layouts, 1.2, "cpu")
+
+
 def test_a_missed_state_is_an_error(monkeypatch):
     run = ToyRun(amplitude=0.02)
     cone = build_cone(*run.equilibrium(), SUPERCELL, (0.0,), {6: 1})
-    solve = pipeline_cone.solve_states_within
-    monkeypatch.setattr(pipeline_cone, "solve_states_within", lambda *a, **k: tuple(part[..., :-1] for part in solve(*a, **k)))
+    solve = cone_states.solve_states_within
+    monkeypatch.setattr(cone_states, "solve_states_within", lambda *a, **k: tuple(part[..., :-1] for part in solve(*a, **k)))
     with pytest.raises(PhysicsError, match="The solver missed a state"):
         unfold_sample(cone, *matrices(run.displaced(SampleKey(0, 0.0))), 1.2)

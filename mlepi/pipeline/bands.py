@@ -1,0 +1,209 @@
+"""The bands stage: the states around the Fermi level of a large cell along a path, by sparse shift-invert at each k-point.
+
+A k-point that is done is kept in a part file, so that an interrupted run continues where it stopped; H is real in space, so a
+k-point and its negative are solved once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.errors import ConfigError, message
+from mlepi.physics import lattice
+from mlepi.physics.bloch import SPIN_DEGENERACY, count_valence_electrons, fermi_energy_from_eigenvalues
+from mlepi.physics.sparse_states import (
+    build_pencil,
+    choose_factorisation,
+    prove_numbers,
+    solve_numbered_states,
+)
+from mlepi.pipeline.moire import compare_with_continuum, measure_stackings
+from mlepi.results import PartFile, hash_data
+from mlepi.results.bands import FLAT_BANDS, BandsRecord
+
+if TYPE_CHECKING:
+    from mlepi.graphs.block_matrix import BlockMatrix
+    from mlepi.pipeline.run import Run
+
+PARTS_FOLDER = "parts"
+PROOFS = ("first", "all", "none")
+
+
+class BandsStage:
+    """States around the Fermi level; see ``conf/stage/settings/bands.yaml``.
+
+    Args:
+        valence_electrons: atomic number → valence electrons of its pseudopotential.
+        route: special points Γ, M, K, K' of a hexagonal cell.
+        spacing: largest distance of two k-points, Å⁻¹.
+        n_states: around neutrality, half of them occupied; even.
+        tolerance: largest error of an energy by the Lanczos bound, eV.
+        backend: "auto", "pardiso" or "superlu".
+        memory_limit: GB that the factors may take; null for all of the machine.
+        proof: k-points at which two further factorisations prove that no state is missing: "first", "all" or "none".
+        guess: eV, near the Fermi energy; null takes that of a Bernal bilayer by the same network.
+        electronic_temperature: K, smearing of the Fermi energy.
+        continuum: compare with the Bistritzer–MacDonald model.
+        continuum_velocity: ħ v_F of a layer, eV·Å; null measures it with the same network.
+        continuum_w_aa: hopping in AA regions, eV; null likewise.
+        continuum_w_ab: hopping in AB regions, eV; null likewise.
+
+    Raises:
+        ConfigError: a setting without meaning.
+    """
+
+    name: ClassVar[str] = "bands"
+    version: ClassVar[int] = 1
+    requires: ClassVar[tuple[str, ...]] = ("structure", "hamiltonian")
+    record: ClassVar[type] = BandsRecord
+
+    def __init__(
+        self,
+        *,
+        valence_electrons: Mapping[int, float],
+        route: Sequence[str] = ("K", "Γ", "M", "K'"),
+        spacing: float = 0.01,
+        n_states: int = 30,
+        tolerance: float = 1e-8,
+        backend: str = "auto",
+        memory_limit: float | None = None,
+        proof: str = "first",
+        guess: float | None = None,
+        electronic_temperature: float = 10.0,
+        continuum: bool = False,
+        continuum_velocity: float | None = None,
+        continuum_w_aa: float | None = None,
+        continuum_w_ab: float | None = None,
+    ) -> None:
+        if n_states < FLAT_BANDS + 2 or n_states % 2 or proof not in PROOFS:
+            raise ConfigError(
+                message(
+                    "stage.bands",
+                    f"n_states {n_states}, proof {proof!r}",
+                    f"an even number from {FLAT_BANDS + 2} on, and one of {list(PROOFS)}",
+                    "Correct them.",
+                )
+            )
+        self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
+        self.route, self.spacing = tuple(route), spacing
+        self.n_states, self.tolerance = n_states, tolerance
+        self.backend, self.memory_limit, self.proof, self.guess = backend, memory_limit, proof, guess
+        self.electronic_temperature = electronic_temperature
+        self.continuum = continuum
+        self.continuum_parameters = (continuum_velocity, continuum_w_aa, continuum_w_ab)
+
+    def inputs(self, run: Run) -> Mapping[str, Any]:
+        """Return the settings that decide the result."""
+        return {
+            **self._point_inputs(),
+            "route": list(self.route),
+            "spacing": self.spacing,
+            "proof": self.proof,
+            "electronic_temperature": self.electronic_temperature,
+            "continuum": [self.continuum, *self.continuum_parameters],
+        }
+
+    def compute(self, run: Run) -> BandsRecord:
+        """Solve every k-point that is not done yet.
+
+        Raises:
+            PhysicsError: no backend for this size, or no convergence.
+        """
+        atoms, hamiltonian, overlap = run.equilibrium()
+        n_electrons = count_valence_electrons(hamiltonian.numbers, self.valence_electrons)
+        path = lattice.build_k_path(lattice.hexagonal_points(atoms.cell.array), self.route, atoms.cell.array, self.spacing)
+        first = int(n_electrons / SPIN_DEGENERACY) - self.n_states // 2
+        found = self._solve_path(run, hamiltonian, overlap, path.kpoints, first)
+        energies = np.array([point["energies"] for point in found])
+        fermi_energy = fermi_energy_from_eigenvalues(
+            energies, np.ones(len(energies)), n_electrons - SPIN_DEGENERACY * first, self.electronic_temperature
+        )
+        smallest = float(run.read("hamiltonian").smallest_overlap_eigenvalues.min())
+        continuum = compare_with_continuum(run, atoms, path, self.continuum_parameters) if self.continuum else None
+        return BandsRecord(
+            kpoints=path.kpoints,
+            distances=path.distances,
+            labels=path.labels,
+            label_distances=path.ticks,
+            energies=energies,
+            first_state=first,
+            n_electrons=n_electrons,
+            fermi_energy=fermi_energy,
+            electronic_temperature=self.electronic_temperature,
+            error_bound=max(float(point["residuals"].max()) for point in found) / math.sqrt(smallest),
+            proven=sum(int(point["proven"]) for point in found),
+            backend=str(choose_factorisation(self.backend).name),
+            cpu_seconds=np.array([float(point["cpu_seconds"]) for point in found]),
+            continuum=continuum,
+        )
+
+    def summarize(self, record: BandsRecord) -> str:
+        """Say in a few words what was found."""
+        below, above = (1e3 * gap for gap in record.gaps())
+        text = (
+            f"{record.energies.shape[1]} states at {len(record.kpoints)} k-points, E_F {record.fermi_energy:.4f} eV, "
+            f"four bands around it {1e3 * record.flat_width():.1f} meV wide, gaps {below:.1f} and {above:.1f} meV"
+        )
+        if record.continuum is not None:
+            text += f"; continuum model at {record.continuum.twist:.3f}°: {1e3 * record.continuum.flat_width():.1f} meV"
+        return text
+
+    def _point_inputs(self) -> dict[str, Any]:
+        """Return what decides the result of one k-point."""
+        return {"valence_electrons": self.valence_electrons, "n_states": self.n_states, "tolerance": self.tolerance}
+
+    def _solve_path(
+        self, run: Run, hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: NDArray[np.float64], first: int
+    ) -> list[dict[str, NDArray[Any]]]:
+        """Return the results at all k-points, from the part file where they are there."""
+        inputs = hash_data({**self._point_inputs(), "version": self.version, "hamiltonian": run.store.content("hamiltonian")})
+        part = PartFile(run.store.folder / PARTS_FOLDER / f"{self.name}.0.part", inputs)
+        keys = [_representative(k) for k in kpoints]
+        done = part.keys()
+        wanted = [key for number, key in enumerate(keys) if key not in keys[:number]]
+        run.line.start(len(wanted), sum(key in done for key in wanted))
+        guess = self.guess
+        for number, key in enumerate(wanted):
+            if key not in done:
+                guess = _start_energy(run) if guess is None else guess
+                prove = self.proof == "all" or (self.proof == "first" and number == 0)
+                result = self._solve_point(hamiltonian, overlap, key, first, guess, prove)
+                part.append(key, result)
+                run.line.advance(f"k = {', '.join(f'{x:.4f}' for x in key)}: {float(result['cpu_seconds']):.0f} CPU-seconds")
+            guess = float(np.mean(part.load(part.places()[key])["energies"][self.n_states // 2 - 1 :][:2]))
+        places = part.places()
+        return [part.load(places[key]) for key in keys]
+
+    def _solve_point(
+        self, hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoint: tuple[float, ...], first: int, guess: float, prove: bool
+    ) -> dict[str, NDArray[Any]]:
+        """Solve one k-point: energies (n_states,), residuals (n_states,), whether it was proven, and the time it took."""
+        started = time.process_time()
+        factorise = choose_factorisation(self.backend, self.memory_limit)
+        pencil = build_pencil(hamiltonian, overlap, kpoint)
+        states = solve_numbered_states(pencil, first, self.n_states, guess, factorise, tolerance=self.tolerance)
+        if prove:
+            prove_numbers(pencil, states, factorise)
+        return {
+            "energies": states.energies,
+            "residuals": states.residuals,
+            "proven": np.array(prove),
+            "cpu_seconds": np.array(time.process_time() - started),
+        }
+
+
+def _representative(kpoint: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return the same k-point modulo the reciprocal lattice and time reversal: that of k and −k that comes first."""
+    folded = [np.round(np.mod(np.round(sign * kpoint, 9), 1.0), 9) % 1.0 for sign in (1.0, -1.0)]
+    return min(tuple(float(x) for x in k) for k in folded)
+
+
+def _start_energy(run: Run) -> float:
+    """Return the Dirac energy of a Bernal bilayer with the lattice and the spacing of the structure, eV."""
+    return measure_stackings(run).neutrality
