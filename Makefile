@@ -1,18 +1,21 @@
-# One command each: make demo · make test · make lint · make format · make clean
+# One command each: make demo · make test · make lint · make format · make bench · make bench-quick · make clean
 PYTHON ?= python3
 VENV ?= .venv
+PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 WORKERS ?= 2
 DEMO_OUTPUT ?= outputs/demo
 
-.PHONY: demo test lint format clean help
+.PHONY: demo test lint format bench bench-quick clean help
 
 help:
 	@echo "make demo    temperature-dependent bands and Fermi velocity of bilayer graphene from the shipped checkpoints"
 	@echo "make test    lint, then the whole test suite on $(WORKERS) processes"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  rewrite the sources in the house style"
-	@echo "make clean   remove caches and build products; the environment $(VENV) and the outputs stay"
+	@echo "make bench   speed and memory beside mace-torch and a path-by-path network, 16 to 1,024 atoms and the magic-angle cell: hours"
+	@echo "make bench-quick  the same at 64 atoms: minutes; results in benchmarks/results"
+	@echo "make clean   remove caches and build products; the environments and the outputs stay"
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mlepi needs Python 3.11 or newer, this is " + sys.version)'
@@ -44,6 +47,18 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The peers pin an older e3nn, so they live in an environment of their own.
+$(PEERS)/installed: benchmarks/constraints-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< torch mace-torch
+	@touch $@
+
+bench: $(VENV)/installed-run $(PEERS)/installed
+	$(BIN)/python benchmarks/speed.py --peers $(PEERS)/bin/python $(BENCH_OPTIONS)
+
+bench-quick: $(VENV)/installed-run $(PEERS)/installed
+	$(BIN)/python benchmarks/speed.py --quick --peers $(PEERS)/bin/python $(BENCH_OPTIONS)
+
 clean:
 	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	find . -path ./$(VENV) -prune -o -path ./$(PEERS) -prune -o -name __pycache__ -type d -exec rm -rf {} +
