@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mlepi.models.wigner import wigner_3j
+from mlepi.models.wigner import order_rows, wigner_3j
 
 
 class BlockTargets(nn.Module):
@@ -29,6 +29,7 @@ class BlockTargets(nn.Module):
 
     slot_of_orbital: Tensor  # (n_elements, max_orbitals) int, ``size`` where there is no orbital
     matrix: Tensor  # (n_targets, size²)
+    edge_rows: Tensor  # (n_targets,) int, place in ``matrix`` of every irrep component in the edge frame
 
     def __init__(self, elements: Sequence[int], shells: Mapping[str, Sequence[int]] | Mapping[int, Sequence[int]]) -> None:
         super().__init__()
@@ -42,6 +43,7 @@ class BlockTargets(nn.Module):
         self.register_buffer("slot_of_orbital", self._slot_table([by_number[int(z)] for z in elements]), persistent=False)
         self.natural, self.pseudo, matrix = self._couple()
         self.register_buffer("matrix", matrix, persistent=False)
+        self.register_buffer("edge_rows", self._edge_rows(), persistent=False)
 
     def _slot_table(self, shells: list[list[int]]) -> Tensor:
         table = torch.full((len(shells), self.max_orbitals), self.size)
@@ -76,15 +78,27 @@ class BlockTargets(nn.Module):
             pseudo = pseudo[:-1]
         return natural, pseudo, torch.stack(rows)
 
+    def _edge_rows(self) -> Tensor:
+        rows: list[int] = []
+        for counts in (self.natural, self.pseudo):
+            for L, count in enumerate(counts):
+                start = len(rows)
+                rows += [start + row * count + k for row in order_rows(L) for k in range(count)]
+        return torch.tensor(rows)
+
     def blocks(self, targets: Tensor) -> Tensor:
         """Turn flat irreps, natural then unnatural parity, into blocks: (n, n_targets) → (n, size, size)."""
         return (targets @ self.matrix.to(targets)).reshape(-1, self.size, self.size)
 
-    def rotation(self, matrices: Sequence[Tensor]) -> Tensor:
-        """Assemble the rotation of all slots from Wigner matrices: (n, size, size)."""
-        result = matrices[0].new_zeros(matrices[0].shape[0], self.size, self.size)
+    def edge_blocks(self, targets: Tensor) -> Tensor:
+        """The same in the edge frame, where the rows of every L are sorted by |m| (``wigner.order_rows``)."""
+        return (targets @ self.matrix[self.edge_rows].to(targets)).reshape(-1, self.size, self.size)
+
+    def rotation(self, rotations: Sequence[Tensor]) -> Tensor:
+        """Assemble the rotation of all slots from ``wigner.edge_rotations``: (n, size, size), columns as rows."""
+        result = rotations[0].new_zeros(rotations[0].shape[0], self.size, self.size)
         for l, part in zip(self.slots, self.slices, strict=True):
-            result[:, part, part] = matrices[l]
+            result[:, part, [part.start + row for row in order_rows(l)]] = rotations[l]
         return result
 
     def to_padded(self, blocks: Tensor, row_species: Tensor, column_species: Tensor) -> Tensor:

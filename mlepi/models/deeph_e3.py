@@ -9,70 +9,26 @@ Departures from the published network, each with its published setting: a local 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypedDict, Unpack
+from dataclasses import replace
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
-from mlepi.models.equivariant_layers import DegreeLinear, EquivariantNorm, Gate, NormKind
+from mlepi.models.edge_convolution import ConvolutionSizes, EdgeConvolution, EdgeState, self_loops, split_edges
+from mlepi.models.equivariant_layers import DegreeLinear, EquivariantNorm, NormKind
 from mlepi.models.hedgenet import Backbone, Edges
-from mlepi.models.radial import GaussianBasis, RadialMLP
-from mlepi.models.so2 import (
-    EdgeFeatures,
-    SO2Product,
-    flat_size,
-    join_degrees,
-    rotate_to_edges,
-    rotate_to_global,
-    split_degrees,
-    to_degrees,
-    to_orders,
-)
-from mlepi.models.wigner import edge_frames, wigner_matrices
+from mlepi.models.radial import GaussianBasis
+from mlepi.models.so2 import EdgeFeatures, flat_size, join_degrees, split_degrees
+from mlepi.models.wigner import columns_by_order, edge_rotations
 
 GAUSSIAN_POWER = math.sqrt(math.pi)
 """Σ_k exp(−(r − μ_k)²/Δ²) of Gaussians as wide as their spacing: the squared norm of the expansion."""
-
-
-@dataclass(frozen=True)
-class EdgeState:
-    """What one sub-network keeps per edge; with self-loops these are the last rows, one per atom, in the global frame.
-
-    Attributes:
-        edges: the edges.
-        matrices: Wigner matrices from the edge frame to the global frame, one (n_edges, 2l+1, 2l+1) per l.
-        radial: (n_edges, num_radial), expansion of the length.
-        weight: (n_edges,), of messages: decays with the length and is smoothly 0 at the cutoff.
-        pair: (n_edges,) int, element pair, target·n_elements + source.
-        features: edge features in the edge frame.
-        num_loops: number of self-loops.
-    """
-
-    edges: Edges
-    matrices: list[Tensor]
-    radial: Tensor
-    weight: Tensor
-    pair: Tensor
-    features: EdgeFeatures
-    num_loops: int = 0
-
-
-def append_self_loops(edges: Edges, n_atoms: int) -> Edges:
-    """Return the edges followed by an edge of zero length from every atom to itself, counted to the first relation."""
-    atoms = torch.arange(n_atoms, device=edges.source.device)
-    return Edges(
-        source=torch.cat([edges.source, atoms]),
-        target=torch.cat([edges.target, atoms]),
-        vectors=torch.cat([edges.vectors, edges.vectors.new_zeros(n_atoms, 3)]),
-        lengths=torch.cat([edges.lengths, edges.lengths.new_zeros(n_atoms)]),
-        relation=torch.cat([edges.relation, torch.zeros_like(atoms)]),
-        structure=edges.structure,
-    )
 
 
 def smooth_step_envelope(lengths: Tensor, cutoffs: Tensor, width: float | None) -> Tensor:
@@ -87,62 +43,6 @@ def smooth_step_envelope(lengths: Tensor, cutoffs: Tensor, width: float | None) 
         return torch.ones_like(lengths)
     x = ((cutoffs - lengths) / width).clamp(0.0, 1.0)
     return x**3 * (10.0 - 15.0 * x + 6.0 * x**2)
-
-
-class ConvolutionSizes(TypedDict):
-    """Sizes that all convolutions of a sub-network share: see ``EdgeConvolution``."""
-
-    l_max: int
-    num_radial: int
-    radial_hidden: Sequence[int]
-
-
-class EdgeConvolution(nn.Module):
-    """concat(node_i, node_j, edge_ij) ⊗ Y(edge), gate, one radial factor per channel; result in the edge frame.
-
-    Args:
-        node_channels: channels of every l of the nodes.
-        edge_channels: of the edges.
-        outputs: natural-parity output channels.
-        pseudo_outputs: unnatural-parity output channels.
-        l_max: largest degree of the harmonics.
-        num_radial: size of the length expansion.
-        radial_hidden: hidden widths of the radial network.
-    """
-
-    def __init__(
-        self,
-        *,
-        node_channels: Sequence[int],
-        edge_channels: Sequence[int],
-        outputs: Sequence[int],
-        pseudo_outputs: Sequence[int] = (),
-        l_max: int,
-        num_radial: int,
-        radial_hidden: Sequence[int],
-    ) -> None:
-        super().__init__()
-        self.gate = Gate(outputs, pseudo_outputs)
-        pair_channels = [2 * count for count in node_channels]
-        wanted, unnatural = self.gate.inputs, tuple(pseudo_outputs)
-        self.node_product = SO2Product(inputs=pair_channels, outputs=wanted, pseudo_outputs=unnatural, l_max=l_max)
-        self.edge_product = SO2Product(inputs=edge_channels, outputs=wanted, pseudo_outputs=unnatural, l_max=l_max)
-        self.radial_network = RadialMLP([num_radial, *radial_hidden, sum(outputs) + sum(pseudo_outputs)])
-
-    def forward(self, nodes: Sequence[Tensor], state: EdgeState) -> tuple[EdgeFeatures, EdgeFeatures]:
-        """Return natural and unnatural edge-frame features of every edge.
-
-        Args:
-            nodes: per-l node features (n_atoms, 2l+1, node_channels[l]).
-            state: edges and their features.
-        """
-        edges = state.edges
-        pairs = [torch.cat([part[edges.target], part[edges.source]], dim=2) for part in nodes]
-        node_natural, node_pseudo = self.node_product(to_orders(rotate_to_edges(pairs, state.matrices)), state.num_loops)
-        edge_natural, edge_pseudo = self.edge_product(state.features, state.num_loops)
-        natural = [(a + b) * math.sqrt(0.5) for a, b in zip(node_natural, edge_natural, strict=True)]
-        pseudo = [(a + b) * math.sqrt(0.5) for a, b in zip(node_pseudo, edge_pseudo, strict=True)]
-        return self.gate(natural, pseudo, self.radial_network(state.radial))
 
 
 class NodeUpdate(nn.Module):
@@ -178,23 +78,24 @@ class NodeUpdate(nn.Module):
         same = self.node_channels == self.outputs
         self.skip = None if same else DegreeLinear(inputs=node_channels, outputs=outputs)
 
-    def forward(self, nodes: Tensor, species: Tensor, state: EdgeState) -> Tensor:
+    def forward(self, nodes: Tensor, species: Tensor, state: Sequence[EdgeState]) -> Tensor:
         """Return flat node features: natural parity first, then unnatural."""
         parts = split_degrees(nodes, self.node_channels)
-        natural, pseudo = self.convolution(self.before.nodes(parts), state)
-        messages = rotate_to_global(to_degrees(natural, self.outputs), state.matrices)
-        if pseudo:
-            messages += rotate_to_global(to_degrees(pseudo, self.pseudo_outputs), state.matrices)
-        flat = join_degrees(messages) * (state.weight * self.factor).unsqueeze(1)
-        total = flat.new_zeros(nodes.shape[0], flat.shape[1]).index_add(0, state.edges.target, flat)
-        size = flat_size(self.outputs)
-        gathered = split_degrees(total[:, :size], self.outputs)
+        senders, structure = self.before.nodes(parts), state[0].edges.structure
+        n_atoms, channels = nodes.shape[0], (self.outputs, self.pseudo_outputs)
+        total = [nodes.new_zeros(n_atoms, 2 * l + 1, count) for counts in channels for l, count in enumerate(counts)]
+        for loops, chunks in itertools.groupby(state, key=lambda chunk: chunk.loops):
+            matrices = self.convolution.matrices(zero_vector=loops)
+            for chunk in chunks:
+                messages = self.convolution.messages(senders, chunk, matrices, chunk.weight * self.factor)
+                total = [x.index_add(0, chunk.edges.target, y) for x, y in zip(total, messages, strict=True)]
+        gathered, unnatural = total[: len(self.outputs)], total[len(self.outputs) :]
         updated = [a + b for a, b in zip(self.after.nodes(gathered), self.self_connection.nodes(parts, species), strict=True)]
-        result = self.norm.nodes(join_degrees(updated), state.edges.structure)
+        result = self.norm.nodes(join_degrees(updated), structure)
         result = result + (nodes if self.skip is None else join_degrees(self.skip.nodes(parts)))
         if self.after_pseudo is None:
             return result
-        unnatural = self.after_pseudo.nodes(split_degrees(total[:, size:], self.pseudo_outputs))
+        unnatural = self.after_pseudo.nodes(unnatural)
         return torch.cat([result, join_degrees(unnatural)], dim=1)
 
 
@@ -227,22 +128,40 @@ class EdgeUpdate(nn.Module):
         self.norm = EquivariantNorm(outputs, norm)
         self.skip = None if tuple(edge_channels) == tuple(outputs) else DegreeLinear(inputs=edge_channels, outputs=outputs)
 
-    def forward(self, nodes: Tensor, state: EdgeState) -> tuple[EdgeFeatures, EdgeFeatures]:
-        """Return natural- and unnatural-parity edge features.
+    def forward(self, nodes: Tensor, state: Sequence[EdgeState]) -> list[tuple[EdgeFeatures, EdgeFeatures]]:
+        """Return natural- and unnatural-parity features of the edges of every chunk.
 
         Args:
             nodes: flat node features; unnatural-parity columns beyond ``node_channels`` are ignored.
             state: edges and their features.
         """
         parts = split_degrees(nodes[:, : flat_size(self.node_channels)], self.node_channels)
-        inner = replace(state, features=self.before.edges(state.features))
-        natural, pseudo = self.convolution(parts, inner)
-        updated = [
-            a + b for a, b in zip(self.after.edges(natural), self.self_connection.edges(state.features, state.pair), strict=True)
-        ]
-        result = self.norm.edges(updated, state.matrices, state.edges.structure[state.edges.target])
-        skipped = state.features if self.skip is None else self.skip.edges(state.features)
-        return [a + b for a, b in zip(result, skipped, strict=True)], pseudo
+        after, connection = self.after.matrices(), self.self_connection.matrices()
+        skip = None if self.skip is None else self.skip.matrices()
+        updated, pseudo = [], []
+        for loops, chunks in itertools.groupby(state, key=lambda chunk: chunk.loops):
+            matrices = self.convolution.matrices(self.before, zero_vector=loops)
+            for chunk in chunks:
+                natural, unnatural = self.convolution.features(parts, chunk, matrices)
+                new, old = (
+                    self.after.edges(natural, matrices=after),
+                    self.self_connection.edges(chunk.features, chunk.pair, connection),
+                )
+                updated.append(add_orders(new, old))
+                pseudo.append(unnatural)
+        results = self.norm.edges(
+            updated, [chunk.rotations for chunk in state], [chunk.edges.structure[chunk.edges.target] for chunk in state]
+        )
+        for k, chunk in enumerate(state):
+            skipped = chunk.features if self.skip is None else self.skip.edges(chunk.features, matrices=skip)
+            results[k] = add_orders(results[k], skipped)
+        return list(zip(results, pseudo, strict=True))
+
+
+def add_orders(first: EdgeFeatures, second: EdgeFeatures) -> EdgeFeatures:
+    """Add edge features; orders that one of them lacks are zero there."""
+    longer, shorter = (first, second) if len(first) >= len(second) else (second, first)
+    return [x + shorter[m] if m < len(shorter) else x for m, x in enumerate(longer)]
 
 
 class DeepHE3(Backbone):
@@ -341,28 +260,33 @@ class DeepHE3(Backbone):
                     )
                 )
 
-    def embed(self, species: Tensor, edges: Edges) -> tuple[Tensor, EdgeState]:
-        """Embed elements and lengths, and compute the geometry that all layers share."""
-        matrices = wigner_matrices(edge_frames(edges.vectors), len(self.channels) - 1)
-        num_loops = species.shape[0] if self.self_loops else 0
+    def embed(self, species: Tensor, edges: Edges) -> tuple[Tensor, list[EdgeState]]:
+        """Embed elements and lengths, and compute the geometry that all layers share, in chunks of edges."""
+        state = [self._embed_edges(species, chunk) for chunk in split_edges(edges)]
         if self.self_loops:
-            edges = append_self_loops(edges, num_loops)
-            matrices = [torch.cat([d, torch.eye(d.shape[1]).to(d).expand(num_loops, -1, -1)]) for d in matrices]
-        radial = self.radial_basis(edges.lengths) * self.radial_scale
-        envelope = smooth_step_envelope(edges.lengths, self.cutoffs.to(edges.lengths)[edges.relation], self.envelope_width)
-        pair = species[edges.target] * self.n_elements + species[edges.source]
-        weight = envelope if self.message_decay is None else envelope * torch.exp(-edges.lengths / self.message_decay)
-        state = EdgeState(edges, matrices, radial, weight, pair, [self.edge_embedding(radial)], num_loops)
+            state.append(self._embed_edges(species, self_loops(edges, species.shape[0]), loops=True))
         return self.node_embedding(species), state
 
-    def update_nodes(self, layer: int, nodes: Tensor, species: Tensor, state: EdgeState) -> Tensor:
+    def _embed_edges(self, species: Tensor, edges: Edges, loops: bool = False) -> EdgeState:
+        if loops:
+            unit = columns_by_order([torch.eye(2 * l + 1)[None] for l in range(len(self.channels))])
+            rotations = [matrix.to(edges.vectors).expand(len(species), -1, -1) for matrix in unit]
+        else:
+            rotations = edge_rotations(edges.vectors, len(self.channels) - 1)
+        radial = self.radial_basis(edges.lengths) * self.radial_scale
+        envelope = smooth_step_envelope(edges.lengths, self.cutoffs.to(edges.lengths)[edges.relation], self.envelope_width)
+        weight = envelope if self.message_decay is None else envelope * torch.exp(-edges.lengths / self.message_decay)
+        pair = species[edges.target] * self.n_elements + species[edges.source]
+        return EdgeState(edges, rotations, radial, weight, pair, [self.edge_embedding(radial)], loops)
+
+    def update_nodes(self, layer: int, nodes: Tensor, species: Tensor, state: list[EdgeState]) -> Tensor:
         """Run one node update."""
         return self.node_updates[layer](nodes, species, state)
 
-    def update_edges(self, layer: int, nodes: Tensor, species: Tensor, state: EdgeState) -> EdgeState:
+    def update_edges(self, layer: int, nodes: Tensor, species: Tensor, state: list[EdgeState]) -> list[EdgeState]:
         """Run one edge update."""
-        features, _ = self.edge_updates[layer](nodes, state)
-        return replace(state, features=features)
+        updated = self.edge_updates[layer](nodes, state)
+        return [replace(chunk, features=features) for chunk, (features, _) in zip(state, updated, strict=True)]
 
     def scalars(self, layer: int, nodes: Tensor) -> Tensor:
         """Return the scalar channels."""

@@ -8,7 +8,7 @@ reverse, so H_ij(R) = H_ji(−R)ᵀ holds exactly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
 from mlepi.models.block_targets import BlockTargets
-from mlepi.models.deeph_e3 import DeepHE3, EdgeState, EdgeUpdate, smooth_step_envelope
+from mlepi.models.deeph_e3 import DeepHE3, EdgeUpdate, smooth_step_envelope
+from mlepi.models.edge_convolution import EdgeConvolution, EdgeState
 from mlepi.models.equivariant_layers import DegreeLinear
 from mlepi.models.hedgenet import HeteroNetwork
 from mlepi.models.so2 import flat_size, join_degrees, split_degrees, to_degrees
 from mlepi.models.two_center import BlockSample, TwoCenterBaseline
-from mlepi.models.wigner import edge_frames, wigner_matrices
+from mlepi.models.wigner import edge_rotations
 
 Baseline = Literal["two_center", "none"]
 
@@ -52,13 +53,14 @@ class EdgeBlockReadout(nn.Module):
         self.natural = DegreeLinear(inputs=backbone.channels, outputs=targets.natural, num_types=pairs, bias=True)
         self.pseudo = DegreeLinear(inputs=backbone.pseudo_channels, outputs=targets.pseudo, num_types=pairs)
 
-    def forward(self, nodes: Tensor, state: EdgeState) -> Tensor:
-        """Return the irreps of every edge's block, and self-loop's if there are any, in the edge frame: (n, n_targets)."""
-        natural, pseudo = self.update(nodes, state)
-        parts = to_degrees(self.natural.edges(natural, state.pair), self.natural.outputs)
-        if self.pseudo.outputs:
-            parts += to_degrees(self.pseudo.edges(pseudo, state.pair), self.pseudo.outputs)
-        return join_degrees(parts)
+    def forward(self, nodes: Tensor, state: Sequence[EdgeState]) -> Iterator[tuple[EdgeState, Tensor]]:
+        """Yield every chunk of edges with the irreps of its blocks in the edge frame: (n_edges, n_targets)."""
+        matrices, pseudo_matrices = self.natural.matrices(), self.pseudo.matrices()
+        for chunk, (natural, pseudo) in zip(state, self.update(nodes, state), strict=True):
+            parts = to_degrees(self.natural.edges(natural, chunk.pair, matrices), self.natural.outputs)
+            if self.pseudo.outputs:
+                parts += to_degrees(self.pseudo.edges(pseudo, chunk.pair, pseudo_matrices), self.pseudo.outputs)
+            yield chunk, join_degrees(parts)
 
 
 class ElectronNetwork(nn.Module):
@@ -142,28 +144,33 @@ class ElectronNetwork(nn.Module):
         on_site = self._on_site_blocks(fused, species)
         edge_blocks: dict[str, Tensor] = {}
         for name, readout in self.readouts.items():
-            state: EdgeState = features.states[name]
-            edges = features.edges[name]  # without self-loops
-            n_edges = edges.target.shape[0]
-            irreps, pair = readout(fused, state), state.pair[:n_edges]
-            rotation = self.targets.rotation([matrix[:n_edges] for matrix in state.matrices])
-            if self.self_loops:
-                on_site = on_site + self.targets.blocks(irreps[n_edges:]) * self.on_site_scale
-            envelope = smooth_step_envelope(edges.lengths, self.cutoffs.to(edges.lengths)[edges.relation], self.envelope_width)
-            local = self.targets.blocks(irreps[:n_edges]) * self.edge_scale[edges.relation] * envelope[:, None, None]
-            if self.baseline is not None:
-                local = local + self.baseline.edge_blocks(edges.lengths, edges.relation, pair)
-                field = self.baseline.field_blocks(edges.lengths, edges.relation, pair)
-                on_site = on_site.index_add(0, edges.target, rotation @ field @ rotation.transpose(1, 2))
-            blocks = rotation @ local @ rotation.transpose(1, 2)
-            padded = self.targets.to_padded(blocks, species[edges.target], species[edges.source])
+            blocks = []
+            for chunk, irreps in readout(fused, features.states[name]):
+                if chunk.loops:
+                    on_site = on_site + self.targets.edge_blocks(irreps) * self.on_site_scale
+                    continue
+                edge, field = self._edge_blocks(chunk, irreps)
+                on_site = on_site if field is None else on_site.index_add(0, chunk.edges.target, field)
+                blocks.append(self.targets.to_padded(edge, species[chunk.edges.target], species[chunk.edges.source]))
             seen = self.network.relations[name]
             sizes = [graph[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1] for relation in seen]
-            for relation, part in zip(seen, padded.split(sizes), strict=True):
+            for relation, part in zip(seen, torch.cat(blocks).split(sizes), strict=True):
                 reverse = graph[fields.edge_type(relation)][fields.REVERSE_EDGE]
                 edge_blocks[relation] = 0.5 * (part + part[reverse].transpose(1, 2))
         on_site = 0.5 * (on_site + on_site.transpose(1, 2))
         return {"onsite_blocks": self.targets.to_padded(on_site, species, species), "edge_blocks": edge_blocks}
+
+    def _edge_blocks(self, chunk: EdgeState, irreps: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the blocks of edges in the global frame, and what each adds to the on-site block of its target."""
+        lengths, relation = chunk.edges.lengths, chunk.edges.relation
+        rotation = self.targets.rotation(chunk.rotations)
+        envelope = smooth_step_envelope(lengths, self.cutoffs.to(lengths)[relation], self.envelope_width)
+        local = self.targets.edge_blocks(irreps) * self.edge_scale[relation] * envelope[:, None, None]
+        if self.baseline is None:
+            return rotation @ local @ rotation.transpose(1, 2), None
+        local = local + self.baseline.edge_blocks(lengths, relation, chunk.pair)
+        field = self.baseline.field_blocks(lengths, relation, chunk.pair)
+        return rotation @ local @ rotation.transpose(1, 2), rotation @ field @ rotation.transpose(1, 2)
 
     def _on_site_blocks(self, fused: Tensor, species: Tensor) -> Tensor:
         """Return what the nodes say; with self-loops that is the constant of the baseline alone."""
@@ -175,6 +182,12 @@ class ElectronNetwork(nn.Module):
             parts += self.on_site_pseudo.nodes(split_degrees(fused[:, self.node_size :], self.pseudo_channels), species)
         blocks = self.targets.blocks(join_degrees(parts)) * self.on_site_scale
         return blocks if self.baseline is None else blocks + self.baseline.on_site[species]
+
+    def compile_kernels(self) -> None:
+        """Run the convolutions as compiled code from now on; parameters and checkpoints do not change."""
+        for module in self.modules():
+            if isinstance(module, EdgeConvolution):
+                module.compile_kernels()
 
     @torch.no_grad()
     def prepare(self, graphs: Sequence[Any]) -> None:
@@ -221,8 +234,7 @@ class ElectronNetwork(nn.Module):
         atoms = graph[fields.ATOM]
         species = self.network.species_of_number[atoms[fields.NUMBERS]]
         edges = HeteroNetwork.collect_edges(graph, fields.RELATIONS, atoms[fields.POSITIONS].double())
-        matrices = wigner_matrices(edge_frames(edges.vectors), max(self.targets.slots))
-        rotation = self.targets.rotation(matrices)
+        rotation = self.targets.rotation(edge_rotations(edges.vectors, max(self.targets.slots)))
         blocks = torch.cat([graph[fields.edge_type(r)][fields.HAMILTONIAN_BLOCKS].double() for r in fields.RELATIONS])
         slots = self.targets.from_padded(blocks, species[edges.target], species[edges.source])
         return BlockSample(

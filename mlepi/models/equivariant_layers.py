@@ -56,21 +56,30 @@ class DegreeLinear(nn.Module):
             results[0] = results[0] + (self.bias if types is None or self.num_types == 1 else self.bias[types]).unsqueeze(1)
         return results
 
-    def edges(self, orders: EdgeFeatures, types: Tensor | None = None) -> EdgeFeatures:
-        """Map edge-frame features, one block-diagonal matrix per |m|."""
+    def matrices(self) -> list[Tensor]:
+        """Assemble the block-diagonal matrix of every |m|: (num_types, Σ_{l ≥ m} inputs[l], Σ_{l ≥ m} outputs[l])."""
         scaled = [weight / math.sqrt(max(weight.shape[1], 1)) for weight in self.weights]
-        results: EdgeFeatures = []
-        for m in range(len(self.outputs)):
-            if m >= len(self.inputs):
-                results.append(orders[0].new_zeros(orders[0].shape[0], 2, sum(self.outputs[m:])))
-                continue
-            matrix = torch.stack([torch.block_diag(*(weight[t] for weight in scaled[m:])) for t in range(self.num_types)])
-            missing = sum(self.inputs[m:]) - matrix.shape[1]
-            x = orders[m] if missing == 0 else orders[m][..., : matrix.shape[1]]
-            results.append(self._mix(x, matrix, types))
+        unused = self.inputs[len(scaled) :]
+        results = []
+        for m in range(min(len(self.inputs), len(self.outputs))):
+            blocks = [torch.block_diag(*(weight[t] for weight in scaled[m:])) for t in range(self.num_types)]
+            results.append(nn.functional.pad(torch.stack(blocks), (0, 0, 0, sum(unused))))
+        return results
+
+    def edges(self, orders: EdgeFeatures, types: Tensor | None = None, matrices: Sequence[Tensor] | None = None) -> EdgeFeatures:
+        """Map edge-frame features.
+
+        Args:
+            orders: edge features.
+            types: (n_edges,) int, the set of weights of each edge.
+            matrices: those of ``matrices()``, when the caller has them already.
+        """
+        results = [
+            self._mix(x, w, types) for x, w in zip(orders, self.matrices() if matrices is None else matrices, strict=False)
+        ]
         if self.bias is not None:
             shift = self.bias if types is None or self.num_types == 1 else self.bias[types]
-            results[0] = torch.cat([results[0][:, : self.outputs[0]] + shift, results[0][:, self.outputs[0] :]], dim=1)
+            results[0] = results[0] + nn.functional.pad(shift, (0, results[0].shape[1] - shift.shape[1]))
         return results
 
     def _mix(self, x: Tensor, weight: Tensor, types: Tensor | None) -> Tensor:
@@ -85,50 +94,37 @@ class DegreeLinear(nn.Module):
         return result
 
 
-class Gate(nn.Module):
+def count_gates(channels: Sequence[int], pseudo_channels: Sequence[int]) -> int:
+    """Count the scalars that ``gate`` consumes as gates."""
+    return sum(channels[1:]) + sum(pseudo_channels)
+
+
+def gate(
+    natural: EdgeFeatures, pseudo: EdgeFeatures, scale: Tensor, channels: Sequence[int], pseudo_channels: Sequence[int]
+) -> tuple[EdgeFeatures, EdgeFeatures]:
     """Pass scalars through SiLU and scale everything else by a sigmoid of further scalars, in the edge frame.
 
-    The first input scalars are the passed ones, the rest are the gates, in the order of the channels they act on: natural
-    l > 0, then unnatural. Both activations keep a unit second moment.
+    The first input scalars are the passed ones, the next ``count_gates`` the gates, in the order of the channels they act
+    on: natural l > 0, then unnatural. Both activations keep a unit second moment. A factor per channel comes on top.
 
     Args:
-        channels: natural-parity channels of every l.
+        natural: edge features with ``count_gates`` scalars more than ``channels``.
+        pseudo: edge features with ``pseudo_channels``.
+        scale: (n_edges, Σ channels + Σ pseudo_channels).
+        channels: natural-parity output channels of every l.
         pseudo_channels: unnatural-parity channels of every l.
     """
-
-    def __init__(self, channels: Sequence[int], pseudo_channels: Sequence[int] = ()) -> None:
-        super().__init__()
-        self.channels, self.pseudo_channels = tuple(channels), tuple(pseudo_channels)
-        self.num_gates = sum(self.channels[1:]) + sum(self.pseudo_channels)
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """Natural-parity channels that the gate consumes: its gates are extra scalars."""
-        return (self.channels[0] + self.num_gates, *self.channels[1:])
-
-    def forward(self, natural: EdgeFeatures, pseudo: EdgeFeatures, scale: Tensor) -> tuple[EdgeFeatures, EdgeFeatures]:
-        """Apply the gate and a factor per channel.
-
-        Args:
-            natural: edge features with ``inputs`` channels.
-            pseudo: edge features with ``pseudo_channels``.
-            scale: (n_edges, Σ channels + Σ pseudo_channels).
-        """
-        scalars = self.channels[0]
-        first, gates, rest = natural[0].split([scalars, self.num_gates, sum(self.channels[1:])], dim=1)
-        factor = torch.sigmoid(gates) * (SIGMOID_FACTOR * scale[:, scalars:])
-        passed = torch.nn.functional.silu(first) * (SILU_FACTOR * scale[:, :scalars])
-        n_vector = sum(self.channels[1:])
-        vector, unnatural = factor[:, :n_vector], factor[:, n_vector:]
-        results = [torch.cat([passed, rest * vector], dim=1)]
-        for m in range(1, len(self.channels)):
-            results.append(natural[m] * vector[:, n_vector - sum(self.channels[m:]) :].unsqueeze(1))
-        pseudo_results: EdgeFeatures = []
-        total = sum(self.pseudo_channels)
-        for m, x in enumerate(pseudo):
-            part = unnatural[:, total - sum(self.pseudo_channels[m:]) :]
-            pseudo_results.append(x * (part if m == 0 else part.unsqueeze(1)))
-        return results, pseudo_results
+    scalars, vectors = channels[0], sum(channels[1:])
+    first, gates, rest = natural[0].split([scalars, count_gates(channels, pseudo_channels), vectors], dim=1)
+    factor = torch.sigmoid(gates) * (SIGMOID_FACTOR * scale[:, scalars:])
+    passed = nn.functional.silu(first) * (SILU_FACTOR * scale[:, :scalars])
+    vector, unnatural = factor[:, :vectors], factor[:, vectors:]
+    results = [torch.cat([passed, rest * vector], dim=1)]
+    for m in range(1, len(natural)):
+        results.append(natural[m] * vector[:, vectors - sum(channels[m:]) :].unsqueeze(1))
+    total = sum(pseudo_channels)
+    parts = [unnatural[:, total - sum(pseudo_channels[m:]) :] for m in range(len(pseudo))]
+    return results, [x * (part if m == 0 else part.unsqueeze(1)) for m, (x, part) in enumerate(zip(pseudo, parts, strict=True))]
 
 
 class EquivariantNorm(nn.Module):
@@ -162,13 +158,27 @@ class EquivariantNorm(nn.Module):
         parts = self._structure(parts, batch) if self.kind == "structure" else self._local(parts)
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
-    def edges(self, orders: EdgeFeatures, matrices: Sequence[Tensor], batch: Tensor | None = None) -> EdgeFeatures:
-        """Normalise edge features; the centring of "structure" is done in the global frame."""
+    def edges(
+        self, chunks: list[EdgeFeatures], rotations: Sequence[Sequence[Tensor]], rows: Sequence[Tensor]
+    ) -> list[EdgeFeatures]:
+        """Normalise the edge features of all chunks.
+
+        Args:
+            chunks: edge features.
+            rotations: of every chunk, Wigner matrices; the centring of "structure" is done in the global frame.
+            rows: of every chunk, (n_edges,) int, the structure of each edge.
+        """
         if self.kind == "none":
-            return orders
-        if self.kind == "structure":
-            parts = rotate_to_global(to_degrees(orders, self.channels), matrices)
-            return to_orders(rotate_to_edges(self._structure(parts, batch), matrices))
+            return chunks
+        if self.kind == "local":
+            return [self._local_edges(orders) for orders in chunks]
+        turned = [rotate_to_global(to_degrees(orders, self.channels), d) for orders, d in zip(chunks, rotations, strict=True)]
+        sizes = [len(row) for row in rows]
+        parts = self._structure([torch.cat(part) for part in zip(*turned, strict=True)], torch.cat(list(rows)))
+        pieces = zip(*(part.split(sizes) for part in parts), strict=True)
+        return [to_orders(rotate_to_edges(piece, d)) for piece, d in zip(pieces, rotations, strict=True)]
+
+    def _local_edges(self, orders: EdgeFeatures) -> EdgeFeatures:
         scalars = self.channels[0]
         power = self._power(orders)
         inverse = torch.rsqrt(power + EPSILON).unsqueeze(1)

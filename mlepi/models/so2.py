@@ -8,12 +8,13 @@ assembled from them, so both forms give the same numbers.
 Features are natural-parity irreps (p = (−1)^l) with ``channels[l]`` copies of l:
 
 * nodes, global frame, flat: (n, Σ_l (2l+1)·channels[l]), l slowest, channel fastest;
-* edges, edge frame, by |m|: a list with (n_edges, C_0) for m = 0 and (n_edges, 2, C_m) = (+m, −m) for m > 0, where C_m
-  counts the channels with l ≥ m, ordered by l.
+* edges, edge frame, by |m|: a list with (n_edges, C_0) for m = 0 and (n_edges, 2, C_m) = (−m, +m) for m > 0, where C_m
+  counts the channels with l ≥ m, ordered by l. Orders beyond the end of the list are zero.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -42,35 +43,82 @@ def join_degrees(parts: Sequence[Tensor]) -> Tensor:
 
 
 def to_orders(parts: Sequence[Tensor]) -> EdgeFeatures:
-    """Sort per-l features (n, 2l+1, channels[l]) by |m|."""
-    orders: EdgeFeatures = [torch.cat([part[:, l] for l, part in enumerate(parts)], dim=1)]
-    for m in range(1, len(parts)):
-        plus = torch.cat([parts[l][:, l + m] for l in range(m, len(parts))], dim=1)
-        minus = torch.cat([parts[l][:, l - m] for l in range(m, len(parts))], dim=1)
-        orders.append(torch.stack([plus, minus], dim=1))
-    return orders
+    """Sort per-l edge-frame features (n, 2l+1, channels[l]), rows as ``wigner.order_rows``, by |m|."""
+    return join_orders([[part] for part in parts], [])
+
+
+def join_orders(parts: Sequence[Sequence[Tensor]], orders: EdgeFeatures) -> EdgeFeatures:
+    """Sort per-l edge-frame features by |m| and append features that are sorted already, in one pass.
+
+    Args:
+        parts: for every l, tensors (n, 2l+1, channels) whose channels follow each other.
+        orders: edge features; their channels come last.
+    """
+    rows: list[list[Tensor]] = [[] for _ in range(max(len(parts), len(orders)))]
+    for l, group in enumerate(parts):
+        for part in group:
+            first, *others = part.split([1] + [2] * l, dim=1)
+            rows[0].append(first.squeeze(1))
+            for m, pair in enumerate(others, 1):
+                rows[m].append(pair)
+    for m, order in enumerate(orders):
+        rows[m].append(order)
+    return [torch.cat(columns, dim=-1) for columns in rows]
 
 
 def to_degrees(orders: EdgeFeatures, channels: Sequence[int]) -> list[Tensor]:
-    """Undo ``to_orders``."""
-    columns: list[list[Tensor]] = [[] for _ in channels]
-    zero = orders[0].split(list(channels), dim=1)
-    higher = [orders[m].split(list(channels[m:]), dim=2) for m in range(1, len(channels))]
-    for l in range(len(channels)):
-        minus = [higher[m - 1][l - m][:, 1] for m in range(l, 0, -1)]
-        plus = [higher[m - 1][l - m][:, 0] for m in range(1, l + 1)]
-        columns[l] = [*minus, zero[l], *plus]
-    return [torch.stack(column, dim=1) for column in columns]
+    """Undo ``to_orders``; where orders are missing, an l has the rows of those that are there."""
+    columns = [order.split(list(channels[m:]), dim=-1) for m, order in enumerate(orders)]
+    return [
+        torch.cat([columns[0][l].unsqueeze(1), *(columns[m][l - m] for m in range(1, min(l, len(orders) - 1) + 1))], dim=1)
+        for l in range(len(channels))
+    ]
 
 
-def rotate_to_edges(parts: Sequence[Tensor], matrices: Sequence[Tensor]) -> list[Tensor]:
-    """Turn per-l features from the global frame into the edge frames: (D^l)ᵀ x."""
-    return [part if l == 0 else torch.bmm(matrices[l].transpose(1, 2), part) for l, part in enumerate(parts)]
+def rotate_to_edges(parts: Sequence[Tensor], rotations: Sequence[Tensor]) -> list[Tensor]:
+    """Turn per-l features from the global frame into the edge frames: (D^l)ᵀ x, see ``wigner.edge_rotations``."""
+    return [part if l == 0 else _rotate(rotations[l].transpose(1, 2), part) for l, part in enumerate(parts)]
 
 
-def rotate_to_global(parts: Sequence[Tensor], matrices: Sequence[Tensor]) -> list[Tensor]:
-    """Turn per-l features from the edge frames into the global frame: D^l x."""
-    return [part if l == 0 else torch.bmm(matrices[l], part) for l, part in enumerate(parts)]
+def rotate_to_global(parts: Sequence[Tensor], rotations: Sequence[Tensor]) -> list[Tensor]:
+    """Turn per-l features from the edge frames into the global frame: D^l x; x may lack its last rows."""
+    return [part if l == 0 else _rotate(rotations[l][:, :, : part.shape[1]], part) for l, part in enumerate(parts)]
+
+
+def _rotate(matrices: Tensor, part: Tensor) -> Tensor:
+    """Multiply (n, rows, k) by (n, k, channels); written out where a compiler can fuse it with what is around it."""
+    if not torch.compiler.is_compiling():
+        return torch.bmm(matrices, part)
+    terms = [matrices[:, :, k, None] * part[:, k, None, :] for k in range(part.shape[1])]
+    return functools.reduce(torch.add, terms)
+
+
+def multiply_orders(
+    features: EdgeFeatures, matrices: Sequence[Tensor], channels: Sequence[int], bias: Tensor | None = None
+) -> tuple[EdgeFeatures, EdgeFeatures]:
+    """Apply the matrices of a tensor product in the edge frame.
+
+    Args:
+        features: edge features.
+        matrices: one per |m|, (inputs, natural outputs then unnatural ones).
+        channels: natural-parity outputs of every l.
+        bias: (natural and unnatural outputs of m = 0,), added there.
+
+    Returns:
+        Natural- and unnatural-parity outputs. The latter couple +m to −m: y_{−m} = x_{+m}·W, y_{+m} = −x_{−m}·W.
+    """
+    natural: EdgeFeatures = []
+    unnatural: EdgeFeatures = []
+    for m, (x, matrix) in enumerate(zip(features, matrices, strict=False)):
+        result = x @ matrix if m > 0 or bias is None else torch.addmm(bias, x, matrix)
+        count = sum(channels[m:])
+        if count == matrix.shape[1]:
+            natural.append(result)
+            continue
+        first, rest = result.split([count, matrix.shape[1] - count], dim=-1)
+        natural.append(first)
+        unnatural.append(rest if m == 0 else torch.stack([rest[:, 1], -rest[:, 0]], dim=1))
+    return natural, unnatural
 
 
 class SO2Product(nn.Module):
@@ -114,60 +162,52 @@ class SO2Product(nn.Module):
                         table[m, k] = coupling[l1 + m, L, l3 + sign * m] * math.sqrt(2 * L + 1) * scale
                 self.register_buffer(f"coupling_{kind}_{l1}_{l3}", table, persistent=False)
 
-    def matrices(self, kind: str, scalar_only: bool = False) -> list[Tensor]:
-        """Assemble the matrix of every |m|: (Σ_{l ≥ m} inputs[l], Σ_{l ≥ m} outputs[l]).
+    @property
+    def num_orders(self) -> int:
+        """Count the |m| that have outputs."""
+        return max(len(self.outputs), len(self.pseudo_outputs))
+
+    def matrices(self, zero_vector: bool = False) -> list[Tensor]:
+        """Assemble the matrix of every |m|: (Σ_{l ≥ m} inputs[l], Σ_{l ≥ m} outputs[l] + pseudo_outputs[l]).
 
         Args:
-            kind: "natural" or "pseudo".
-            scalar_only: keep only the natural paths with L = 0, the one harmonic that a zero vector has.
+            zero_vector: keep only the paths with L = 0, the one harmonic that a self-loop has, in whatever frame.
         """
-        outputs = self.outputs if kind == "natural" else self.pseudo_outputs
-        blocks: dict[tuple[int, int], Tensor] = {}
+        blocks: dict[tuple[str, int, int], Tensor] = {}
         for key, weight in self.weights.items():
-            name, first, last = key.rsplit("_", 2)
-            if name != kind or (scalar_only and first != last):
+            kind, first, last = key.rsplit("_", 2)
+            if zero_vector and (kind == "pseudo" or first != last):
                 continue
-            paths = slice(0, 1) if scalar_only else slice(None)  # L = 0 comes first
+            paths = slice(0, 1) if zero_vector else slice(None)  # L = 0 comes first
             coupling = self.get_buffer(f"coupling_{key}").to(weight.dtype)
-            blocks[int(first), int(last)] = torch.tensordot(coupling[:, paths], weight[paths], dims=1)
+            blocks[kind, int(first), int(last)] = torch.tensordot(coupling[:, paths], weight[paths], dims=1)
         reference = next(iter(self.weights.values()))
+        columns = [("natural", l, count) for l, count in enumerate(self.outputs)]
+        columns += [("pseudo", l, count) for l, count in enumerate(self.pseudo_outputs)]
         matrices: list[Tensor] = []
-        for m in range(min(len(self.inputs), len(outputs))):
-            rows = []
-            for l1 in range(m, len(self.inputs)):
-                row = [
-                    blocks[l1, l3][m] if (l1, l3) in blocks else reference.new_zeros(self.inputs[l1], outputs[l3])
-                    for l3 in range(m, len(outputs))
-                ]
-                rows.append(torch.cat(row, dim=1))
+        for m in range(min(len(self.inputs), self.num_orders)):
+            rows = [
+                torch.cat(
+                    [
+                        blocks[kind, l1, l3][m] if (kind, l1, l3) in blocks else reference.new_zeros(self.inputs[l1], count)
+                        for kind, l3, count in columns
+                        if l3 >= m
+                    ],
+                    dim=1,
+                )
+                for l1 in range(m, len(self.inputs))
+            ]
             matrices.append(torch.cat(rows, dim=0))
         return matrices
 
-    def forward(self, features: EdgeFeatures, num_loops: int = 0) -> tuple[EdgeFeatures, EdgeFeatures]:
+    def forward(self, features: EdgeFeatures, zero_vector: bool = False) -> tuple[EdgeFeatures, EdgeFeatures]:
         """Apply the product.
 
         Args:
             features: edge-frame features with ``inputs`` channels.
-            num_loops: the last rows that are self-loops: zero vectors, in any frame.
+            zero_vector: the edges are self-loops.
 
         Returns:
-            Natural- and unnatural-parity outputs, both sorted by |m| (the latter empty without ``pseudo_outputs``); orders
-            that no path reaches are zero.
+            Natural- and unnatural-parity outputs, both sorted by |m|.
         """
-        if num_loops:
-            natural, pseudo = self.forward([x[:-num_loops] for x in features])
-            loops = self._multiply([x[-num_loops:] for x in features], self.matrices("natural", scalar_only=True), self.outputs)
-            natural = [torch.cat(rows) for rows in zip(natural, loops, strict=True)]
-            return natural, [torch.cat([x, x.new_zeros(num_loops, *x.shape[1:])]) for x in pseudo]
-        natural = self._multiply(features, self.matrices("natural"), self.outputs)
-        if not self.pseudo_outputs:
-            return natural, []
-        swapped = [features[0], *(torch.stack([-x[:, 1], x[:, 0]], dim=1) for x in features[1:])]
-        return natural, self._multiply(swapped, self.matrices("pseudo"), self.pseudo_outputs)
-
-    @staticmethod
-    def _multiply(features: EdgeFeatures, matrices: list[Tensor], outputs: tuple[int, ...]) -> EdgeFeatures:
-        results = [x @ matrix for x, matrix in zip(features, matrices, strict=False)]
-        for m in range(len(results), len(outputs)):
-            results.append(features[0].new_zeros(features[0].shape[0], 2, sum(outputs[m:])))
-        return results
+        return multiply_orders(features, self.matrices(zero_vector), self.outputs)

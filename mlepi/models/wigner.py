@@ -7,6 +7,7 @@ harmonics of the edge vector vanish for every m ≠ 0 (Passaro & Zitnick 2023, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -60,3 +61,26 @@ def wigner_matrices(rotations: Tensor, l_max: int) -> list[Tensor]:
         half = torch.einsum("ebd,eadn->eabn", matrices[-1], half)
         matrices.append((2 * l + 1) * torch.einsum("abm,eabn->emn", coupling, half))
     return matrices
+
+
+def order_rows(l: int) -> list[int]:
+    """Return the positions of m = 0, −1, +1, −2, +2, … among m = −l … l: the rows of edge-frame features."""
+    return [l, *(l + sign * m for m in range(1, l + 1) for sign in (-1, 1))]
+
+
+def columns_by_order(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Sort the columns of Wigner matrices, one (n, 2l+1, 2l+1) per l, by |m| as ``order_rows`` does."""
+    return [matrix[:, :, order_rows(l)] for l, matrix in enumerate(matrices)]
+
+
+def edge_rotations(vectors: Tensor, l_max: int) -> list[Tensor]:
+    """Return the matrices that turn edge-frame features to the global frame: D^l of ``edge_frames``, columns by |m|.
+
+    Args:
+        vectors: (n_edges, 3), non-zero, Å.
+        l_max: largest l.
+
+    Returns:
+        For l = 0 … l_max, (n_edges, 2l+1, 2l+1): rows m = −l … l of the global frame, columns as ``order_rows``.
+    """
+    return columns_by_order(wigner_matrices(edge_frames(vectors), l_max))

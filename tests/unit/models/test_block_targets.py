@@ -9,6 +9,7 @@ from e3nn_oracle import wigner_d
 from scipy.spatial.transform import Rotation
 
 from mlepi.models.block_targets import BlockTargets
+from mlepi.models.wigner import columns_by_order
 from mlepi.structures.basis import OrbitalBasis
 
 SHELLS = {6: (1, 0, 2, 0), 1: (0, 1, 1), 8: (2,)}
@@ -52,7 +53,7 @@ def test_irreps_turn_into_turned_blocks(matrix):
             part = t[:, start : start + (2 * L + 1) * count].reshape(2, 2 * L + 1, count)
             turned = sign * torch.einsum("ab,nbc->nac", torch.tensor(wigner_d(L, matrix)), part)
             expected.append(turned.reshape(2, -1))
-    rotation = targets.rotation([torch.tensor(wigner_d(l, matrix))[None] for l in range(3)])
+    rotation = targets.rotation(columns_by_order([torch.tensor(wigner_d(l, matrix))[None] for l in range(3)]))
     blocks = rotation @ targets.blocks(t) @ rotation.transpose(1, 2)
     torch.testing.assert_close(targets.blocks(torch.cat(expected, dim=1)), blocks, rtol=0, atol=1e-10)
 
@@ -88,3 +89,15 @@ def test_from_padded_undoes_to_padded():
     assert slots.shape == (4, targets.size, targets.size)
     assert torch.equal(targets.to_padded(slots, rows, columns), blocks)
     torch.testing.assert_close(slots.square().sum(), blocks.square().sum())
+
+
+def test_rows_sorted_by_order_make_the_same_blocks():
+    targets = targets_of()
+    t = torch.randn(3, targets.matrix.shape[0], dtype=torch.float64)
+    pieces, start = [], 0
+    for counts in (targets.natural, targets.pseudo):
+        for L, count in enumerate(counts):
+            part = t[:, start : start + (2 * L + 1) * count].reshape(3, 2 * L + 1, count)
+            start += part.shape[1] * count
+            pieces.append(part[:, [L, *(L + s * m for m in range(1, L + 1) for s in (-1, 1))]].flatten(1))
+    torch.testing.assert_close(targets.edge_blocks(torch.cat(pieces, dim=1)), targets.blocks(t), rtol=0, atol=1e-13)

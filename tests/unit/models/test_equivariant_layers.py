@@ -10,9 +10,9 @@ from e3nn import nn as e3nn_nn
 from e3nn_oracle import double_precision, natural_irreps, to_e3nn, unnatural_irreps
 
 from mlepi.errors import ConfigError
-from mlepi.models.equivariant_layers import SIGMOID_FACTOR, SILU_FACTOR, DegreeLinear, EquivariantNorm, Gate
+from mlepi.models.equivariant_layers import SIGMOID_FACTOR, SILU_FACTOR, DegreeLinear, EquivariantNorm, count_gates, gate
 from mlepi.models.so2 import flat_size, join_degrees, rotate_to_edges, rotate_to_global, split_degrees, to_degrees, to_orders
-from mlepi.models.wigner import edge_frames, wigner_matrices
+from mlepi.models.wigner import edge_frames, edge_rotations, wigner_matrices
 
 CHANNELS = (4, 3, 0, 2)
 N = 9
@@ -42,7 +42,9 @@ def test_linear_is_the_same_in_both_layouts(num_types, outputs):
     torch.nn.init.normal_(linear.bias)
     parts, types = random_parts(), torch.arange(N) % num_types
     orders = linear.edges(to_orders(parts), types)
-    assert_parts(to_degrees(orders, outputs), linear.nodes(parts, types))
+    assert_parts(to_degrees(orders, outputs)[: len(CHANNELS)], linear.nodes(parts, types)[: len(CHANNELS)])
+    assert len(orders) == min(len(CHANNELS), len(outputs))  # orders that no input reaches are left out
+    assert not any(part.any() for part in linear.nodes(parts, types)[len(CHANNELS) :])
 
 
 def test_linear_by_hand():
@@ -70,11 +72,10 @@ def test_factors_restore_the_second_moment():
 
 def test_gate_is_that_of_e3nn():
     channels, pseudo_channels = (4, 3, 2), (0, 2)
-    gate = Gate(channels, pseudo_channels)
-    assert gate.inputs == (4 + 7, 3, 2)
-    natural, pseudo = random_parts(gate.inputs), random_parts(pseudo_channels)
+    assert count_gates(channels, pseudo_channels) == 7
+    natural, pseudo = random_parts((4 + 7, 3, 2)), random_parts(pseudo_channels)
     scale = torch.ones(N, sum(channels) + sum(pseudo_channels), dtype=torch.float64)
-    results, unnatural = gate(to_orders(natural), to_orders(pseudo), scale)
+    results, unnatural = gate(to_orders(natural), to_orders(pseudo), scale, channels, pseudo_channels)
     with double_precision():
         gated = natural_irreps(channels)[1:] + unnatural_irreps(pseudo_channels[1:2] and (0, 2))[1:]
         oracle = e3nn_nn.Gate("4x0e", [torch.nn.functional.silu], "7x0e", [torch.sigmoid], gated)
@@ -86,11 +87,10 @@ def test_gate_is_that_of_e3nn():
 
 def test_gate_scales_every_channel():
     channels, pseudo_channels = (2, 1), (0, 1)
-    gate = Gate(channels, pseudo_channels)
-    natural, pseudo = to_orders(random_parts(gate.inputs)), to_orders(random_parts(pseudo_channels))
+    natural, pseudo = to_orders(random_parts((2 + 2, 1))), to_orders(random_parts(pseudo_channels))
     ones = torch.ones(N, 4, dtype=torch.float64)
     factor = torch.tensor([2.0, 3.0, 5.0, 7.0], dtype=torch.float64)
-    plain, scaled = gate(natural, pseudo, ones), gate(natural, pseudo, ones * factor)
+    plain, scaled = (gate(natural, pseudo, scale, channels, pseudo_channels) for scale in (ones, ones * factor))
     torch.testing.assert_close(scaled[0][0], plain[0][0] * factor[:3])
     torch.testing.assert_close(scaled[0][1], plain[0][1] * 5.0)
     torch.testing.assert_close(scaled[1][1], plain[1][1] * 7.0)
@@ -110,9 +110,13 @@ def test_norm_commutes_with_rotations_and_is_the_same_in_both_layouts(kind):
     rotation = one_rotation()
     turned = norm.nodes(join_degrees(rotate_to_global(parts, rotation)), batch)
     assert_parts(split_degrees(turned, CHANNELS), rotate_to_global(result, rotation))
-    frames = random_rotations()
-    orders = norm.edges(to_orders(rotate_to_edges(parts, frames)), frames, batch)
-    assert_parts(rotate_to_global(to_degrees(orders, CHANNELS), frames), result)
+    frames = edge_rotations(torch.randn(N, 3, dtype=torch.float64), 3)
+    chunks = [slice(0, 2), slice(2, 3), slice(3, N)]
+    cut = [[frame[rows] for frame in frames] for rows in chunks]
+    orders = [to_orders(rotate_to_edges([part[rows] for part in parts], d)) for rows, d in zip(chunks, cut, strict=True)]
+    orders = norm.edges(orders, cut, [batch[rows] for rows in chunks])
+    turned_back = [rotate_to_global(to_degrees(x, CHANNELS), d) for x, d in zip(orders, cut, strict=True)]
+    assert_parts([torch.cat(part) for part in zip(*turned_back, strict=True)], result)
 
 
 def test_local_norm_gives_unit_size_to_every_row():
@@ -141,7 +145,7 @@ def test_norm_of_scalars_alone():
     for kind in ("local", "structure"):
         norm = build_norm(kind, (5,))
         result = norm.nodes(join_degrees(parts), torch.zeros(N, dtype=torch.long))
-        torch.testing.assert_close(norm.edges(to_orders(parts), [], torch.zeros(N, dtype=torch.long))[0], result)
+        torch.testing.assert_close(norm.edges([to_orders(parts)], [[parts[0]]], [torch.zeros(N, dtype=torch.long)])[0][0], result)
 
 
 def test_unknown_norm_is_refused():

@@ -9,7 +9,7 @@ from scipy.interpolate import BSpline
 
 from mlepi.models.block_targets import BlockTargets
 from mlepi.models.two_center import BlockSample, TwoCenterBaseline
-from mlepi.models.wigner import edge_frames, wigner_matrices
+from mlepi.models.wigner import columns_by_order, edge_rotations, wigner_matrices
 
 CUTOFFS = {"intra": 4.0, "inter": 5.0}
 START, KNOTS = 1.0, 12
@@ -31,7 +31,7 @@ def random_sample(baseline: TwoCenterBaseline, n_atoms=12, n_edges=400, seed=0) 
     relation = torch.randint(2, (n_edges,), generator=generator)
     lengths = 1.0 + 3.9 * torch.rand(n_edges, generator=generator, dtype=torch.float64)
     vectors = torch.randn(n_edges, 3, generator=generator, dtype=torch.float64)
-    rotation = targets.rotation(wigner_matrices(edge_frames(vectors), 1))
+    rotation = targets.rotation(edge_rotations(vectors, 1))
     pair = species[target] * 2 + species[source]
     field = rotation @ baseline.field_blocks(lengths, relation, pair) @ rotation.transpose(1, 2)
     return BlockSample(
@@ -87,7 +87,7 @@ def test_edge_blocks_are_diagonal_in_m():
     blocks = baseline.edge_blocks(torch.full((4,), 2.0, dtype=torch.float64), torch.zeros(4, dtype=torch.long), torch.arange(4))
     with double_precision():
         turn = torch.tensor([[0.6, 0.0, -0.8], [0.0, 1.0, 0.0], [0.8, 0.0, 0.6]])[None]
-    rotation = BlockTargets([6, 7], SHELLS).rotation(wigner_matrices(turn, 1))
+    rotation = BlockTargets([6, 7], SHELLS).rotation(columns_by_order(wigner_matrices(turn, 1)))
     torch.testing.assert_close(rotation @ blocks @ rotation.transpose(1, 2), blocks, rtol=0, atol=1e-12)
     assert (blocks[0] - blocks[1]).abs().max() > 1e-2
 

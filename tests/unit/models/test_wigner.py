@@ -9,7 +9,7 @@ from e3nn import o3
 from e3nn_oracle import wigner_d
 from scipy.spatial.transform import Rotation
 
-from mlepi.models.wigner import AXES, edge_frames, wigner_3j, wigner_matrices
+from mlepi.models.wigner import AXES, edge_frames, edge_rotations, order_rows, wigner_3j, wigner_matrices
 
 
 def random_rotations(count: int, seed: int = 0) -> np.ndarray:
@@ -85,3 +85,11 @@ def test_derivatives_along_the_axes():
 
 def test_coupling_is_normalised():
     assert float((wigner_3j(2, 3, 4) ** 2).sum()) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_columns_of_edge_rotations_are_sorted_by_order():
+    assert [order_rows(l) for l in range(3)] == [[0], [1, 0, 2], [2, 1, 3, 0, 4]]
+    vectors = special_and_random_vectors()
+    for l, (matrix, plain) in enumerate(zip(edge_rotations(vectors, 3), wigner_matrices(edge_frames(vectors), 3), strict=True)):
+        for column, m in enumerate([0, *(sign * k for k in range(1, l + 1) for sign in (-1, 1))]):
+            assert torch.equal(matrix[:, :, column], plain[:, :, l + m])
