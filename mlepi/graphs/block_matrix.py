@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.physics.bloch import bloch_sum, bloch_sum_sparse, solve_bands
+from mlepi.physics.dense_bloch import lay_out_blocks
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
 
@@ -141,5 +142,5 @@ def compute_bands(hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: Array
             )
         )
     points = np.atleast_2d(np.asarray(kpoints, dtype=float))
-    bands = [np.asarray(solve_bands(hamiltonian.dense(k), overlap.dense(k))) for k in points]
-    return np.stack(bands)
+    layouts = [lay_out_blocks(m.blocks, m.edge_index, m.edge_cell_shift, m.offsets) for m in (hamiltonian, overlap)]
+    return np.stack([np.asarray(solve_bands(*(layout.at(k) for layout in layouts))) for k in points])

@@ -50,6 +50,19 @@ class DenseBlocks:
             total = term if total is None else np.add(total, term, out=total)
         return np.zeros(self.elements.shape[1:], dtype=phases.dtype) if total is None else total
 
+    def at_many(self, kpoints: ArrayLike) -> NDArray[np.complex128]:
+        """Return the Bloch sums at many k-points of a small cell, by one matrix product: (n_k, n_orbitals, n_orbitals)."""
+        points = np.asarray(kpoints, dtype=np.float64).reshape(-1, 3)
+        n_orbitals = self.elements.shape[1]
+        of_shift = np.zeros((len(self.shifts), n_orbitals, n_orbitals))
+        rows, columns = np.ogrid[:n_orbitals, :n_orbitals]
+        for elements, shift_of_pair in zip(self.elements, self.shift_of_pair, strict=True):
+            shift = np.repeat(np.repeat(shift_of_pair, self.counts, axis=0), self.counts, axis=1)
+            of_shift[shift, rows, columns] += elements
+        phases = np.exp(2j * np.pi * (points @ self.shifts.T))
+        sums: NDArray[np.complex128] = (phases @ of_shift.reshape(len(self.shifts), -1)).reshape(-1, n_orbitals, n_orbitals)
+        return sums
+
     def _multiply(self, elements: NDArray[np.float64], phases: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
         """Multiply every block by the phase of its pair; ``phases`` is (n_atoms, n_atoms)."""
         result = np.empty(elements.shape, dtype=phases.dtype) if out is None else out

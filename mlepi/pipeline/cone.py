@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from mlepi.graphs.block_matrix import BlockMatrix
 
 
+MANY_ELEMENTS = 1 << 20
+"""Elements of H(k), over all k, that are summed at once."""
+
+
 @dataclass(frozen=True)
 class Cone:
     """What all samples share: the k-points near K and the equilibrium states there.
@@ -93,8 +97,8 @@ def build_cone(
     solved, index, reversed_ = unfolding.match_folded(atom_map, kpoints)
     corner = 2.0 * atom_map.fold(points["K"])
     layouts = lay_out(hamiltonian), lay_out(overlap)
-    overlaps = np.array([layouts[1].at(k) for k in kpoints])
-    eigenvalues, vectors = solve_bands(np.array([layouts[0].at(k) for k in kpoints]), overlaps, vectors=True)
+    overlaps = layouts[1].at_many(kpoints)
+    eigenvalues, vectors = solve_bands(layouts[0].at_many(kpoints), overlaps, vectors=True)
     n_pairs = min(2, n_occupied, eigenvalues.shape[1] - n_occupied)
     states = vectors[:, :, n_occupied - n_pairs : n_occupied + n_pairs]
     at_corner = solve_bands(*(layout.at(points["K"]) for layout in layouts))
@@ -152,13 +156,15 @@ def unfold_sample(
     layouts = lay_out(hamiltonian), lay_out(overlap)
     averaged = unfolding.average_cells(cone.atom_map, overlap.edge_index, overlap.edge_cell_shift, overlap.blocks)
     bloch_overlap = lay_out_blocks(averaged[2], averaged[0], averaged[1], np.append(0, np.cumsum(cone.counts)))
+    bloch_overlaps = bloch_overlap.at_many(np.where(cone.reversed_[:, None], -cone.kpoints, cone.kpoints))
     weights: list[NDArray[np.float64]] = [np.empty(0)] * len(cone.kpoints)
     solutions = solve_points(cone, layouts, window, device)
     for number, solution in enumerate(solutions):
         for point in np.flatnonzero(cone.index == number):
             reverse, kpoint = bool(cone.reversed_[point]), cone.kpoints[point]
-            at_point = bloch_overlap.at(-kpoint if reverse else kpoint)
-            components = unfolding.unfold_mapped(solution.mapped, at_point, cone.atom_map, cone.counts, kpoint, reverse=reverse)
+            components = unfolding.unfold_mapped(
+                solution.mapped, bloch_overlaps[point], cone.atom_map, cone.counts, kpoint, reverse=reverse
+            )
             by_band = np.abs(cone.references[point] @ components) ** 2
             weights[point] = np.concatenate([by_band, unfolding.total_weights(components)[None]])
     n_states = max(solution.values.size for solution in solutions)
@@ -174,3 +180,10 @@ def unfold_sample(
 def lay_out(matrix: BlockMatrix) -> DenseBlocks:
     """Lay out a matrix once, for all its k-points."""
     return lay_out_blocks(matrix.blocks, matrix.edge_index, matrix.edge_cell_shift, matrix.offsets)
+
+
+def solve_many(hamiltonian: DenseBlocks, overlap: DenseBlocks, kpoints: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return all eigenvalues of a primitive cell at many k-points: (n_k, n_orbitals), eV."""
+    chunk = max(1, MANY_ELEMENTS // hamiltonian.elements.shape[1] ** 2)
+    parts = [kpoints[start : start + chunk] for start in range(0, len(kpoints), chunk)]
+    return np.concatenate([solve_bands(hamiltonian.at_many(part), overlap.at_many(part)) for part in parts])

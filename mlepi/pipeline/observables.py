@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.physics import lattice, unfolding
-from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues, solve_bands
+from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
 from mlepi.physics.spectra import SHAPES, compute_dos, compute_spectral_function, sorted_levels
 from mlepi.physics.velocities import DISPERSIONS
-from mlepi.pipeline.cone import Cone, build_cone, lay_out, unfold_sample
+from mlepi.pipeline.cone import Cone, build_cone, lay_out, solve_many, unfold_sample
 from mlepi.pipeline.stage import SampleKey
 from mlepi.pipeline.velocity_estimates import VelocityFit, estimate_velocities, sorted_energies, spectral_energies
 from mlepi.results.observables import ObservablesRecord
@@ -234,9 +234,7 @@ class ObservablesStage:
         path = lattice.build_k_path(lattice.hexagonal_points(atoms.cell.array), "ΓKMΓ", atoms.cell.array, self.band_spacing)
         mesh, weights = lattice.build_k_mesh(self.dos_mesh)
         layouts = lay_out(hamiltonian), lay_out(overlap)
-        on_mesh, on_path = (
-            np.array([solve_bands(*(layout.at(k) for layout in layouts)) for k in kpoints]) for kpoints in (mesh, path.kpoints)
-        )
+        on_mesh, on_path = (solve_many(*layouts, kpoints) for kpoints in (mesh, path.kpoints))
         fermi_energy = fermi_energy_from_eigenvalues(on_mesh, weights, n_electrons, self.electronic_temperature)
         dos_energies = np.arange(self.dos_window[0], self.dos_window[1] + 0.1 * self.dos_width, 0.4 * self.dos_width)
         return {

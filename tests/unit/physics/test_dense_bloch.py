@@ -26,6 +26,8 @@ def test_layout_equals_the_bloch_sum(repeats, kpoint):
     real = np.allclose(2 * np.array(kpoint), np.round(2 * np.array(kpoint)))
     assert np.isrealobj(result) == real
     assert (result is out) != real
+    many = layout.at_many([kpoint, [0.1, 0.2, 0.0]])
+    np.testing.assert_allclose(many, bloch_sum(h, edge_index, shifts, offsets, [kpoint, [0.1, 0.2, 0.0]]), atol=1e-13)
 
 
 def test_atoms_with_different_numbers_of_orbitals():
