@@ -183,7 +183,7 @@ def measure_floors(requests: Mapping[str, Mapping[str, Any]], structure: Path, n
                     calls[name].append(seconds)
 
     def measured(name: str, call: int) -> float | None:
-        found = [seconds[call] for seconds in calls[name] if len(seconds) > call]
+        found = [seconds[call] for seconds in calls[name] if -len(seconds) <= call < len(seconds)]
         return float(np.median(found)) if found else None
 
     phonon, electron = requests["energy_forces"]["size"], requests["hamiltonian"]["size"]
@@ -192,9 +192,9 @@ def measure_floors(requests: Mapping[str, Mapping[str, Any]], structure: Path, n
     floors = {
         "DeepH-E3, second node update": (nodes, measured("NodeUpdate", 1)),
         "DeepH-E3, second edge update": (updates, measured("EdgeUpdate", 1)),
-        "MACE, messages of the second layer": (
+        "MACE, messages of the last layer": (
             count_mace_interaction(n_atoms, n_phonon, phonon, hidden),
-            measured("Interaction", 1),
+            measured("Interaction", -1),
         ),
         "MACE, symmetric contraction of the first layer": (
             count_contraction(n_atoms, phonon, hidden),

@@ -48,6 +48,13 @@ def collect_seconds(folder: Path) -> dict[str, Any]:
     }
 
 
+def format_lines(found: dict[str, Any]) -> str:
+    """Return JSON with one structure per line."""
+    head = json.dumps({key: value for key, value in found.items() if key != "structures"}, indent=1).removesuffix("\n}")
+    lines = ",\n  ".join(json.dumps(entry) for entry in found["structures"])
+    return f'{head},\n "structures": [\n  {lines}\n ]\n}}\n'
+
+
 def main() -> None:
     """Read the command line and write the file."""
     parser = argparse.ArgumentParser(description="Collect the times of the DFT labels.")
@@ -57,7 +64,7 @@ def main() -> None:
         found = collect_seconds(chosen.folder)
     except MlepiError as error:
         sys.exit(f"error: {error}")
-    write_atomically(OUTPUT, json.dumps(found, indent=1) + "\n")
+    write_atomically(OUTPUT, format_lines(found))
     print(f"{len(found['structures'])} structures → {OUTPUT.name}")
 
 

@@ -179,8 +179,9 @@ class Benchmark:
         row |= {"sides": measured, "ratios": ratios, "agreement": compare_results(prepared)}
         self.details["rows"].append(row)
         write_results(self.details, self.settings.folder)
-        times = ", ".join(f"{name} {number(found['seconds'])} s" for name, found in measured.items())
-        self.console.print(f"{describe(key)}: {times}; " + ", ".join(f"{k} ×{number(v)}" for k, v in ratios.items()))
+        parts = [f"{name} {number(found['seconds'])} s" for name, found in measured.items()]
+        parts += [f"{name} ×{number(ratio)}" for name, ratio in ratios.items()]
+        self.console.print(f"{describe(key)}: {', '.join(parts)}", highlight=False, soft_wrap=True)
 
     def _prepare(
         self, key: Row, sides: dict[str, Side], workers: dict[str, Worker]
@@ -232,7 +233,7 @@ class Benchmark:
 
     def _note(self, text: str) -> None:
         self.details["notes"].append(text)
-        self.console.print(text, style="yellow", highlight=False)
+        self.console.print(text, style="yellow", highlight=False, soft_wrap=True)
 
 
 def describe(key: Row) -> str:
@@ -266,7 +267,7 @@ def compare_results(workers: Mapping[str, Worker]) -> dict[str, dict[str, float]
 def main() -> None:
     """Measure, print the table and draw the figures."""
     settings, resume = parse()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
     command = shlex.join(["python", "benchmarks/speed.py", *sys.argv[1:]])
     try:
         earlier = read_details(settings.folder / "details.json") if resume else None
@@ -277,7 +278,8 @@ def main() -> None:
         plot_growth(details["rows"], quantity, settings.folder)
     plot_labels(details["rows"], BENCHMARKS / "label_seconds.json", settings.folder)
     header, cells = main_table(details["rows"])
-    shown = Table(*header, title=f"Median of interleaved rounds; commit {details['commit'][:12]}")
+    shown = Table(*header, title=f"Medians of interleaved rounds; commit {details['commit'][:12]}")
+    shown.columns[0].no_wrap = True
     for line in cells:
         shown.add_row(*line)
     console.print(shown)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 from speed_results import LABELS, Row
 
 from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_figure, save_figure
@@ -38,6 +40,21 @@ def draw(axes: Axes, points: Sequence[tuple[float, float]], **style: Any) -> Non
         axes.loglog(*zip(*points, strict=True), **style)
 
 
+def mark_sizes(axes: Axes) -> None:
+    """Put a tick at every size that was measured, as far as their labels have room."""
+    sizes = sorted({float(n) for line in axes.lines for n in np.atleast_1d(np.asarray(line.get_xdata(), dtype=np.float64))})
+    if not sizes:
+        return
+    axes.set_xlim(0.7 * sizes[0], 1.4 * sizes[-1])
+    apart = 0.08 * np.log(2.0 * sizes[-1] / sizes[0])
+    shown = [sizes[0]]
+    for size in sizes[1:]:
+        if np.log(size / shown[-1]) > apart:
+            shown.append(size)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(shown, [f"{size:.0f}" for size in shown])
+
+
 def plot_growth(rows: Sequence[Row], quantity: str, folder: Path) -> Path:
     """Draw time or peak memory of the four works against the number of atoms."""
     threads = min((row["threads"] for row in rows), default=1)
@@ -58,6 +75,7 @@ def plot_growth(rows: Sequence[Row], quantity: str, folder: Path) -> Path:
             axes.set_title(label)
             axes.set_xlabel("atoms")
             axes.set_ylabel(AXES[quantity])
+            mark_sizes(axes)
             if axes.lines:
                 axes.legend()
     return save_figure(figure, folder, f"speed_{quantity.split('_')[0]}")
@@ -85,5 +103,6 @@ def plot_labels(rows: Sequence[Row], labels: Path, folder: Path) -> Path:
                 draw(axes, chosen, color=colour, marker="o", markerfacecolor=fill, label=name)
         axes.set_xlabel("atoms")
         axes.set_ylabel("time (s)")
+        mark_sizes(axes)
         axes.legend()
     return save_figure(figure, folder, "speed_labels")

@@ -217,7 +217,7 @@ def format_tables(details: Row) -> str:
             for fit in details["growth"]
         ],
     ) or ["Not measured: it takes three sizes."]
-    lines += ["", "Floors of the main kernels, 64 atoms, one core: see `kernel_floors.py`.", ""]
+    lines += ["", "Floors of the main kernels, forward pass, 64 atoms, one core: see `kernel_floors.py`.", ""]
     lines += table(
         ["kernel", "GFLOP", "MB", "floor (ms)", "measured (ms)", "fraction reached"],
         [

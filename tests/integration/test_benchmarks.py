@@ -157,6 +157,7 @@ def settings(tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_both_sides_run_in_turn_and_write_what_was_promised(settings, tmp_path):
     chosen = settings()
     details = speed.Benchmark(chosen, "python speed.py").run()
@@ -348,7 +349,9 @@ def test_figures_are_drawn(tmp_path):
 
 def test_label_seconds_come_from_the_labels(tmp_path):
     np.savez(tmp_path / "one.npz", numbers=[6, 6], kgrid=[3, 3, 1], scf_steps=12, seconds=17.128)
-    (entry,) = label_seconds.collect_seconds(tmp_path)["structures"]
+    found = label_seconds.collect_seconds(tmp_path)
+    assert json.loads(label_seconds.format_lines(found)) == found
+    (entry,) = found["structures"]
     assert entry == {"name": "one", "n_atoms": 2, "kgrid": [3, 3, 1], "scf_steps": 12, "seconds": 17.13}
 
 
