@@ -147,21 +147,27 @@ def _solve_afresh(hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], centre: 
 def _close_window(
     hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], states: FollowedStates, centre: float, window: float, prove: bool
 ) -> WindowStates | None:
-    """Choose the exact ends of the window and count the states below; None when the counts contradict the states found."""
+    """Choose the exact ends of the window and count the states below; None when the counts contradict the states found.
+
+    States solved afresh are always proven complete, followed ones where ``prove`` asks for it.
+    """
     values = states.values
     low, high = _find_ends(values, centre, window)
     inside = (values > low) & (values < high)
-    if states.n_below < 0:
-        first = count_states_below(hamiltonian_k, overlap_k, low)
-    else:
+    n_inside = int(np.count_nonzero(inside))
+    proven = prove or states.n_below < 0
+    matrices = (hamiltonian_k, overlap_k)
+    rounded = (single_precision(hamiltonian_k), single_precision(overlap_k)) if proven else matrices  # safe between levels
+    if states.n_below >= 0:
         first = states.n_below - int(np.count_nonzero(inside & (values < states.shift)))
-    if prove:
-        matrices = (hamiltonian_k, overlap_k)
-        if states.n_below >= 0:  # counted in single precision already; a wrong count costs a solution afresh
-            matrices = (single_precision(hamiltonian_k), single_precision(overlap_k))
-        if count_states_below(*matrices, high) - first != np.count_nonzero(inside):
-            return None
-    return WindowStates(first, values[inside], states.mapped[:, inside])
+        complete = not prove or count_states_below(*rounded, high) - first == n_inside
+    else:
+        first = count_states_below(*rounded, low)
+        complete = count_states_below(*rounded, high) - first == n_inside
+        if not complete:
+            first = count_states_below(*matrices, low)
+            complete = count_states_below(*matrices, high) - first == n_inside
+    return WindowStates(first, values[inside], states.mapped[:, inside]) if complete else None
 
 
 def _missed(n_found: int, window: float, centre: float) -> PhysicsError:
