@@ -30,7 +30,7 @@ from mlepi.models.so2 import (
     to_degrees,
 )
 
-EDGES_PER_CHUNK = {"cpu": 4096, "cuda": 262144}
+EDGES_PER_CHUNK = {"cpu": 8192, "cuda": 262144}
 """Edges that are handled at once; at the published size each takes about 15 kB (float32) while it is."""
 
 

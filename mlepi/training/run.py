@@ -56,7 +56,6 @@ TOLERATED_WARNINGS = (
     ".*number of training batches .* is smaller than the logging interval.*",
     ".*GPU available but not used.*",
     ".*Grad strides do not match bucket view strides.*",  # column vectors in DistributedDataParallel
-    ".*find_unused_parameters=True was specified.*",  # needed by some networks, see conf/trainer/ddp.yaml
     ".*Experiment logs directory .* exists and is not empty.*",  # the user chose the folder of an earlier run
     ".*Checkpoint directory .* exists and is not empty.*",
 )
