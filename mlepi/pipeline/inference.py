@@ -14,7 +14,6 @@ from mlepi.pipeline.processes import launch_processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.runner import run_stages
-from mlepi.predictors.predictor import check_device
 
 
 def infer(config: DictConfig, folder: Path) -> Run | None:
@@ -50,6 +49,8 @@ def infer(config: DictConfig, folder: Path) -> Run | None:
 def _load_networks(run: Run, needed: set[str]) -> None:
     """Load what the stages will need, so that an unusable device or checkpoint stops the run before its first stage."""
     if needed & {"phonon", "electron"}:
+        from mlepi.predictors.predictor import check_device
+
         check_device(run.device)
     if "phonon" in needed:
         _ = run.calculator

@@ -182,7 +182,7 @@ def test_compiled_kernels_where_there_are_none(tmp_path, monkeypatch):
 def test_tf32_holds_during_the_run_only_and_on_a_gpu_only(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(inference, "run_stages", lambda *_: seen.append(torch.get_float32_matmul_precision()))
-    monkeypatch.setattr(inference, "check_device", lambda _: None)
+    monkeypatch.setattr("mlepi.predictors.predictor.check_device", lambda _: None)
     before = torch.get_float32_matmul_precision()
     for overrides in (["tf32=true"], ["tf32=true", "device=cuda"], ["device=cuda"]):
         infer(compose_infer(*overrides), tmp_path)

@@ -1,0 +1,122 @@
+"""Processor seconds of the inference pipeline per sample and stage, on the supercell of ``experiment=demo``.
+
+    OMP_NUM_THREADS=1 python benchmarks/pipeline.py
+
+One core, medians over samples at the highest temperature. ``observables, every k afresh`` solves each k-point without help
+from its neighbours. Writes ``benchmarks/results/pipeline.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from mlepi.pipeline import Run, SampleKey, cone_states
+from mlepi.pipeline.configuration import build_run
+from mlepi.pipeline.processes import Processes
+from mlepi.pipeline.progress import ProgressReport
+from mlepi.pipeline.runner import run_stages
+
+PROJECT = Path(__file__).resolve().parents[1]
+RESULT = PROJECT / "benchmarks" / "results" / "pipeline.json"
+PREPARATION = ("structure", "phonon", "sampling", "hamiltonian")
+
+
+def measure_processor_seconds(action: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the processor seconds of this process during a call, and its result."""
+    start = time.process_time()
+    result = action()
+    return time.process_time() - start, result
+
+
+def measure_command(*arguments: str) -> float:
+    """Return the processor seconds of ``python infer.py …``."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, str(PROJECT / "infer.py"), *arguments], check=True, capture_output=True)  # noqa: S603
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def prepare(folder: Path, n_samples: int) -> Run:
+    """Run the stages before the samples, and the equilibrium part of the last one."""
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        config = compose("infer", overrides=["experiment=demo", f"n_samples={n_samples}"])
+    run = build_run(config, folder)
+    run_stages(run, PREPARATION, Processes(), ProgressReport(quiet=True))
+    run.stages["observables"].begin(run)  # type: ignore[union-attr]
+    return run
+
+
+def measure_samples(run: Run) -> dict[str, float]:
+    """Measure every step of a sample; the first sample warms up."""
+    seconds: dict[str, list[float]] = {}
+    stage: Any = run.stages["observables"]
+    followed = cone_states.follow_states
+    for sample in range(run.n_samples):
+        key = SampleKey(sample, max(run.temperatures))
+        steps = {}
+        steps["displacements"], atoms = measure_processor_seconds(partial(run.displaced, key))
+        predict = partial(run.electron_model.hamiltonian, atoms, device="cpu", dtype=run.dtype)
+        steps["H"], h = measure_processor_seconds(predict)
+        steps["S"], s = measure_processor_seconds(partial(run.electron_model.overlap, atoms))
+        evaluate = partial(stage.evaluate, key, h, s)
+        steps["observables"], _ = measure_processor_seconds(evaluate)
+        cone_states.follow_states = lambda *_, **__: None
+        try:
+            steps["observables, every k afresh"], _ = measure_processor_seconds(evaluate)
+        finally:
+            cone_states.follow_states = followed
+        for name, value in steps.items():
+            seconds.setdefault(name, []).append(value)
+    return {name: median(values[1:]) for name, values in seconds.items()}
+
+
+def measure_batches(run: Run, sizes: tuple[int, ...] = (1, 4)) -> dict[str, float]:
+    """Measure the network per sample in batches of several sizes."""
+    structures = [run.displaced(SampleKey(sample % run.n_samples, max(run.temperatures))) for sample in range(max(sizes))]
+    model: Any = run.electron_model
+    seconds = {}
+    for size in sizes:
+        predict = partial(model.hamiltonians, structures[:size], dtype=run.dtype)
+        seconds[f"H in batches of {size}"] = median(measure_processor_seconds(predict)[0] / size for _ in range(3))
+    return seconds
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description="Processor seconds of the inference pipeline per sample and stage.")
+    parser.add_argument("--samples", type=int, default=6, help="samples, one of them to warm up")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = (f"folder={folder}/start", "report=false")
+        commands = {
+            "start, --help": measure_command("--help"),
+            "start, to the end of stage=structure": measure_command("stage=structure", *quiet),
+        }
+        run = prepare(Path(folder) / "run", arguments.samples)
+        seconds = commands | measure_samples(run) | measure_batches(run)
+        n_atoms = len(run.displaced(SampleKey(0, 0.0)))
+    result = {"n_atoms": n_atoms, "dtype": run.dtype, "threads": os.environ.get("OMP_NUM_THREADS"), "processor_seconds": seconds}
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    for name, value in seconds.items():
+        print(f"{name:<40} {value:8.3f} s")
+
+
+if __name__ == "__main__":
+    main()
