@@ -9,8 +9,7 @@ neighbours of every element first and meet the channels afterwards.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -22,7 +21,7 @@ from mlepi.graphs import fields
 from mlepi.models.channel_linear import ChannelLinear, ElementLinear
 from mlepi.models.compilation import Backend, compile_kernel
 from mlepi.models.hedgenet import Backbone, Edges
-from mlepi.models.messages import message_paths, path_blocks, sum_messages, sum_messages_plainly
+from mlepi.models.messages import PieceFunctions, build_piece_functions, message_paths, sum_messages
 from mlepi.models.neighbourhoods import Neighbourhoods, coupling_table, neighbour_table
 from mlepi.models.radial import BesselBasis, RadialMLP, polynomial_cutoff
 from mlepi.models.symmetric_contraction import SymmetricContraction
@@ -55,12 +54,16 @@ class Interaction(nn.Module):
         self.mixing = nn.ParameterList(
             [nn.Parameter(spread * torch.randn(count * num_features, num_features)) for count in self.counts]
         )
-        self.sum_messages: Callable[..., Tensor] = partial(sum_messages, self.paths)
+        self.functions = build_piece_functions(self.paths)
 
     def compile_kernels(self, backend: Backend) -> None:
         """Compile the sum over neighbours."""
-        plain = partial(sum_messages_plainly, path_blocks(self.paths))
-        self.sum_messages = compile_kernel(plain, "sum of messages", backend=backend)
+        plain = build_piece_functions(self.paths)
+        self.functions = PieceFunctions(
+            value=compile_kernel(plain.value, "messages", backend=backend),
+            gradients=compile_kernel(plain.gradients, "first derivatives of messages", backend=backend),
+            second=compile_kernel(plain.second, "second derivatives of messages", backend=backend),
+        )
 
     def forward(self, nodes: Tensor, neighbourhoods: Neighbourhoods) -> Tensor:
         """Return the mixed messages.
@@ -76,7 +79,10 @@ class Interaction(nn.Module):
         senders, weight = self.linear_up(nodes), self.radial_network.last_weight()
         hidden = self.radial_network.hidden(neighbourhoods.radial)
         parts = (table.split(values) for values in (hidden, neighbourhoods.couplings, neighbourhoods.source))
-        sums = [self.sum_messages(senders, z, weight, couplings, source) for z, couplings, source in zip(*parts, strict=True)]
+        sums = [
+            sum_messages(self.functions, senders, z, weight, couplings, source)
+            for z, couplings, source in zip(*parts, strict=True)
+        ]
         sizes = [count * (2 * l + 1) for l, count in enumerate(self.counts)]
         messages = table.to_atoms(sums, (sum(sizes), self.num_features), nodes).split(sizes, dim=1)
         mixed = [

@@ -9,9 +9,9 @@ the first ones with one factor replaced by its tangent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -81,13 +81,34 @@ def path_blocks(paths: tuple[Path, ...]) -> list[PathBlock]:
     return blocks
 
 
+@dataclass(frozen=True)
+class PieceFunctions:
+    """The three inner functions of ``sum_messages``, each for a few atoms; compiled ones can take their place.
+
+    Attributes:
+        value: see ``piece_value``.
+        gradients: see ``piece_gradients``.
+        second: see ``piece_second``.
+    """
+
+    value: Callable[..., Any]
+    gradients: Callable[..., Any]
+    second: Callable[..., Any]
+
+
+def build_piece_functions(paths: tuple[Path, ...]) -> PieceFunctions:
+    """Return the plain inner functions for some paths, as from ``message_paths``."""
+    blocks = path_blocks(paths)
+    return PieceFunctions(partial(piece_value, blocks), partial(piece_gradients, blocks), partial(piece_second, blocks))
+
+
 def sum_messages(
-    paths: tuple[Path, ...], nodes: Tensor, radial: Tensor, weight: Tensor, couplings: Tensor, source: Tensor
+    functions: PieceFunctions, nodes: Tensor, radial: Tensor, weight: Tensor, couplings: Tensor, source: Tensor
 ) -> Tensor:
     """Sum the weighted products over neighbours; differentiable twice.
 
     Args:
-        paths: as from ``message_paths``.
+        functions: inner functions for the paths.
         nodes: h, (n_senders, (l_max_in+1)², channels).
         radial: z, (n_atoms, n_neighbours, width), zero in empty slots.
         weight: W, (n_paths·channels, width), path by path.
@@ -97,14 +118,14 @@ def sum_messages(
     Returns:
         A, (n_atoms, Σ_p (2·l3+1), channels), laid out as in ``path_blocks``.
     """
-    messages: Tensor = _Messages.apply(*as_branches(nodes, radial, weight, couplings), source, paths)
+    messages: Tensor = _Messages.apply(*as_branches(nodes, radial, weight, couplings), source, functions)
     return messages
 
 
 def sum_messages_plainly(
     blocks: Sequence[PathBlock], nodes: Tensor, radial: Tensor, weight: Tensor, couplings: Tensor, source: Tensor
 ) -> Tensor:
-    """Evaluate the definition of ``sum_messages`` term by term: slow as it stands, fused into one loop when compiled.
+    """Evaluate the definition of ``sum_messages`` term by term: slow, and the standard of the tests.
 
     Arguments are those of ``sum_messages``, with the paths as ``path_blocks``.
     """
@@ -120,30 +141,114 @@ def sum_messages_plainly(
     return torch.stack([rows[row] for row in sorted(rows)], dim=1)
 
 
+def piece_value(blocks: Sequence[PathBlock], senders: Tensor, radial: Tensor, weight: Tensor, couplings: Tensor) -> Tensor:
+    """Return A of some atoms.
+
+    Args:
+        blocks: layout of the paths.
+        senders: h of the neighbours, (n_atoms, n_neighbours, (l_max_in+1)², channels).
+        radial: z, as in ``sum_messages``, and likewise ``weight`` and ``couplings``.
+        weight: W.
+        couplings: T.
+    """
+    weights = _weights(radial, weight, len(blocks))
+    messages = senders.new_empty(senders.shape[0], sum(block.size_out for block in blocks), senders.shape[3])
+    for position, block in enumerate(blocks):
+        weighted = (weights[:, :, position].unsqueeze(2) * senders[:, :, block.senders]).flatten(1, 2)
+        messages[:, block.messages] = _coupling(couplings, block).transpose(1, 2) @ weighted
+    return messages
+
+
+def piece_gradients(
+    blocks: Sequence[PathBlock], cotangent: Tensor, senders: Tensor, radial: Tensor, weight: Tensor, couplings: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the derivatives of ⟨B, A⟩ of some atoms with respect to the senders' h, z, R (slots, paths·channels) and T.
+
+    Args:
+        blocks: layout of the paths.
+        cotangent: B, like A.
+        senders: as in ``piece_value``, and likewise ``radial``, ``weight`` and ``couplings``.
+        radial: z.
+        weight: W.
+        couplings: T.
+    """
+    weights = _weights(radial, weight, len(blocks))
+    of_senders, of_weights, of_couplings = torch.zeros_like(senders), torch.zeros_like(weights), torch.empty_like(couplings)
+    for position, block in enumerate(blocks):
+        part, w, b = senders[:, :, block.senders], weights[:, :, position].unsqueeze(2), cotangent[:, block.messages]
+        spread = (_coupling(couplings, block) @ b).view(part.shape)
+        _add_dot(of_weights[:, :, position], spread, part)
+        of_senders[:, :, block.senders].addcmul_(spread, w)
+        outer = (w * part).flatten(1, 2) @ b.transpose(1, 2)
+        of_couplings[:, :, block.coupling] = outer.view(*couplings.shape[:2], -1)
+    flat = of_weights.flatten(0, 1).flatten(1)
+    return of_senders, (flat @ weight).view(radial.shape), flat, of_couplings
+
+
+def piece_second(
+    blocks: Sequence[PathBlock],
+    cotangent: Tensor,
+    senders: Tensor,
+    radial: Tensor,
+    weight: Tensor,
+    couplings: Tensor,
+    senders_moved: Tensor,
+    radial_moved: Tensor,
+    weight_moved: Tensor,
+    couplings_moved: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the derivatives of ⟨B, dA⟩, dA the change of A along tangents of h, z, W and T.
+
+    With R' = z'·Wᵀ + z·W'ᵀ, dA is A with one of h, R, T replaced by its tangent, summed.
+
+    Returns:
+        Derivatives with respect to B, the senders' h, z, T, and to R and R' (slots, paths·channels).
+    """
+    weights = _weights(radial, weight, len(blocks))
+    weights_moved = _weights(radial_moved, weight, len(blocks)) + _weights(radial, weight_moved, len(blocks))
+    of_cotangent, of_senders, of_couplings = torch.empty_like(cotangent), torch.zeros_like(senders), torch.empty_like(couplings)
+    of_weights, of_weights_moved = torch.zeros_like(weights), torch.zeros_like(weights)
+    for position, block in enumerate(blocks):
+        part, part_moved = senders[:, :, block.senders], senders_moved[:, :, block.senders]
+        w, w_moved = weights[:, :, position].unsqueeze(2), weights_moved[:, :, position].unsqueeze(2)
+        b = cotangent[:, block.messages]
+        coupling, coupling_moved = _coupling(couplings, block), _coupling(couplings_moved, block)
+        weighted = (w * part).flatten(1, 2)
+        weighted_moved = torch.addcmul(w * part_moved, w_moved, part).flatten(1, 2)
+        of_cotangent[:, block.messages] = torch.baddbmm(
+            coupling.transpose(1, 2) @ weighted_moved, coupling_moved.transpose(1, 2), weighted
+        )
+        of_couplings[:, :, block.coupling] = (weighted_moved @ b.transpose(1, 2)).view(*couplings.shape[:2], -1)
+        spread, spread_moved = (coupling @ b).view(part.shape), (coupling_moved @ b).view(part.shape)
+        of_senders[:, :, block.senders].addcmul_(spread, w_moved).addcmul_(spread_moved, w)
+        _add_dot(of_weights_moved[:, :, position], spread, part)
+        _add_dot(of_weights[:, :, position], spread, part_moved)
+        _add_dot(of_weights[:, :, position], spread_moved, part)
+    flat, flat_moved = of_weights.flatten(0, 1).flatten(1), of_weights_moved.flatten(0, 1).flatten(1)
+    of_radial = (flat @ weight + flat_moved @ weight_moved).view(radial.shape)
+    return of_cotangent, of_senders, of_radial, of_couplings, flat, flat_moved
+
+
 class _Messages(Function):
     """``sum_messages`` in pieces that fit the cache."""
 
     @staticmethod
     def forward(
-        ctx: Any, nodes: Tensor, radial: Tensor, weight: Tensor, couplings: Tensor, source: Tensor, paths: tuple[Path, ...]
+        ctx: Any, nodes: Tensor, radial: Tensor, weight: Tensor, couplings: Tensor, source: Tensor, functions: PieceFunctions
     ) -> Tensor:
         ctx.save_for_backward(nodes, radial, weight, couplings, source)
-        ctx.paths = paths
-        blocks = path_blocks(paths)
-        messages = nodes.new_zeros(source.shape[0], sum(block.size_out for block in blocks), nodes.shape[2])
-        for rows in _pieces(source):
-            weights, senders = _weights(radial[rows], weight, len(paths)), _gather(nodes, source[rows])
-            for position, block in enumerate(blocks):
-                weighted = (weights[:, :, position].unsqueeze(2) * senders[:, :, block.senders]).flatten(1, 2)
-                messages[rows, block.messages] = _coupling(couplings[rows], block).transpose(1, 2) @ weighted
-        return messages
+        ctx.functions = functions
+        pieces = [
+            functions.value(_gather(nodes, source[rows]), radial[rows], weight, couplings[rows]) for rows in _pieces(source)
+        ]
+        return torch.cat(pieces)
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         wanted = wanted_derivatives(ctx)
-        if cotangent is None or not any(wanted):
+        if not any(wanted):
             return (None,) * 6
-        gradients = _MessageGradients.apply(*as_branches(cotangent), *ctx.saved_tensors, ctx.paths, wanted)
+        gradients = _MessageGradients.apply(*as_branches(cotangent), *ctx.saved_tensors, ctx.functions, wanted)
         return (*gradients, None, None)
 
 
@@ -159,83 +264,42 @@ class _MessageGradients(Function):
         weight: Tensor,
         couplings: Tensor,
         source: Tensor,
-        paths: tuple[Path, ...],
+        functions: PieceFunctions,
         wanted: tuple[bool, ...],
     ) -> tuple[Tensor | None, ...]:
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(cotangent, nodes, radial, weight, couplings, source)
-        ctx.paths = paths
-        for_nodes, for_radial, for_weight, for_couplings = wanted[:4]
-        node_gradient = torch.zeros_like(nodes) if for_nodes else None
-        radial_gradient = torch.zeros_like(radial) if for_radial else None
-        weight_gradient = torch.zeros_like(weight) if for_weight else None
-        coupling_gradient = torch.zeros_like(couplings) if for_couplings else None
+        ctx.functions = functions
+        results = [torch.zeros_like(x) for x in (nodes, radial, weight, couplings)]
+        of_nodes, of_radial, of_weight, of_couplings = results
         for rows in _pieces(source):
-            weights, senders = _weights(radial[rows], weight, len(paths)), _gather(nodes, source[rows])
-            of_senders = torch.zeros_like(senders)
-            of_weights = torch.empty_like(weights)
-            for position, block in enumerate(path_blocks(paths)):
-                part, w, b = senders[:, :, block.senders], weights[:, :, position].unsqueeze(2), cotangent[rows, block.messages]
-                spread = (_coupling(couplings[rows], block) @ b).view(part.shape)
-                _dot([(spread, part)], of_weights[:, :, position])
-                if node_gradient is not None:
-                    of_senders[:, :, block.senders].addcmul_(spread, w)
-                if coupling_gradient is not None:
-                    outer = (w * part).flatten(1, 2) @ b.transpose(1, 2)
-                    coupling_gradient[rows, :, block.coupling] = outer.view(*source[rows].shape, -1)
-            flat = of_weights.flatten(0, 1).flatten(1)
-            if node_gradient is not None:
-                _scatter(node_gradient, source[rows], of_senders)
-            if radial_gradient is not None:
-                radial_gradient[rows] = (flat @ weight).view(radial[rows].shape)
-            if weight_gradient is not None:
-                weight_gradient.addmm_(flat.T, radial[rows].flatten(0, 1))
-        return node_gradient, radial_gradient, weight_gradient, coupling_gradient
+            senders = _gather(nodes, source[rows])
+            of_senders, of_radial[rows], of_weights, of_couplings[rows] = functions.gradients(
+                cotangent[rows], senders, radial[rows], weight, couplings[rows]
+            )
+            _scatter(of_nodes, source[rows], of_senders)
+            if wanted[2]:
+                of_weight.addmm_(of_weights.T, radial[rows].flatten(0, 1))
+        return tuple(result if is_wanted else None for result, is_wanted in zip(results, wanted[:4], strict=True))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Differentiate ⟨∂h, h'⟩ + ⟨∂z, z'⟩ + ⟨∂W, W'⟩ + ⟨∂T, T'⟩ for tangents h', z', W', T'.
-
-        With R' = z'·Wᵀ + z·W'ᵀ this is ⟨B, dA⟩, dA the change of A along the tangents: A with one factor replaced, summed.
-        """
+        """Differentiate ⟨∂h, h'⟩ + ⟨∂z, z'⟩ + ⟨∂W, W'⟩ + ⟨∂T, T'⟩ for tangents h', z', W', T'; see ``piece_second``."""
         cotangent, nodes, radial, weight, couplings, source = ctx.saved_tensors
-        paths = ctx.paths
-        node_tangent, radial_tangent, weight_tangent, coupling_tangent = (
+        nodes_moved, radial_moved, weight_moved, couplings_moved = (
             torch.zeros_like(x) if tangent is None else tangent
             for x, tangent in zip((nodes, radial, weight, couplings), tangents, strict=True)
         )
-        moves_weight = tangents[2] is not None
         results = [torch.zeros_like(x) for x in (cotangent, nodes, radial, weight, couplings)]
         of_cotangent, of_nodes, of_radial, of_weight, of_couplings = results
         for rows in _pieces(source):
-            weights, senders = _weights(radial[rows], weight, len(paths)), _gather(nodes, source[rows])
-            weights_moved, senders_moved = _weights(radial_tangent[rows], weight, len(paths)), _gather(node_tangent, source[rows])
-            if moves_weight:
-                weights_moved += _weights(radial[rows], weight_tangent, len(paths))
-            of_senders = torch.zeros_like(senders)
-            of_weights, of_weights_moved = torch.empty_like(weights), torch.empty_like(weights)
-            for position, block in enumerate(path_blocks(paths)):
-                part, part_moved = senders[:, :, block.senders], senders_moved[:, :, block.senders]
-                w, w_moved = weights[:, :, position].unsqueeze(2), weights_moved[:, :, position].unsqueeze(2)
-                b = cotangent[rows, block.messages]
-                coupling, coupling_moved = _coupling(couplings[rows], block), _coupling(coupling_tangent[rows], block)
-                weighted = (w * part).flatten(1, 2)
-                weighted_moved = torch.addcmul(w * part_moved, w_moved, part).flatten(1, 2)
-                change = coupling.transpose(1, 2) @ weighted_moved
-                of_cotangent[rows, block.messages] = change.baddbmm_(coupling_moved.transpose(1, 2), weighted)
-                outer = weighted_moved @ b.transpose(1, 2)
-                of_couplings[rows, :, block.coupling] = outer.view(*source[rows].shape, -1)
-                spread, spread_moved = (coupling @ b).view(part.shape), (coupling_moved @ b).view(part.shape)
-                of_senders[:, :, block.senders].addcmul_(spread, w_moved).addcmul_(spread_moved, w)
-                _dot([(spread, part)], of_weights_moved[:, :, position])
-                _dot([(spread, part_moved), (spread_moved, part)], of_weights[:, :, position])
+            of_cotangent[rows], of_senders, of_radial[rows], of_couplings[rows], of_weights, of_moved = ctx.functions.second(
+                *(cotangent[rows], _gather(nodes, source[rows]), radial[rows], weight, couplings[rows]),
+                *(_gather(nodes_moved, source[rows]), radial_moved[rows], weight_moved, couplings_moved[rows]),
+            )
             _scatter(of_nodes, source[rows], of_senders)
-            flat, flat_moved = of_weights.flatten(0, 1).flatten(1), of_weights_moved.flatten(0, 1).flatten(1)
-            of_radial[rows] = (flat @ weight).view(radial[rows].shape)
-            of_weight.addmm_(flat.T, radial[rows].flatten(0, 1)).addmm_(flat_moved.T, radial_tangent[rows].flatten(0, 1))
-            if moves_weight:
-                of_radial[rows] += (flat_moved @ weight_tangent).view(radial[rows].shape)
+            of_weight.addmm_(of_weights.T, radial[rows].flatten(0, 1)).addmm_(of_moved.T, radial_moved[rows].flatten(0, 1))
         return (*results, None, None, None)
 
 
@@ -261,12 +325,10 @@ def _scatter(total: Tensor, source: Tensor, values: Tensor) -> None:
     total.flatten(1).index_add_(0, source.flatten(), values.flatten(0, 1).flatten(1))
 
 
-def _dot(pairs: Sequence[tuple[Tensor, Tensor]], out: Tensor) -> None:
-    """Write Σ a·b over pairs and over the components m1, the third of four axes, in place."""
-    terms = [term for a, b in pairs for term in zip(a.unbind(2), b.unbind(2), strict=True)]
-    torch.mul(*terms[0], out=out)
-    for a, b in terms[1:]:
-        out.addcmul_(a, b)
+def _add_dot(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """Add Σ a·b over the components m1, the third of four axes, in place."""
+    for component in range(a.shape[2]):
+        out.addcmul_(a[:, :, component], b[:, :, component])
 
 
 def _coupling(couplings: Tensor, block: PathBlock) -> Tensor:

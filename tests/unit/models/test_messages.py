@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mlepi.models import messages
-from mlepi.models.messages import message_paths, path_blocks, sum_messages, sum_messages_plainly
+from mlepi.models.messages import build_piece_functions, message_paths, path_blocks, sum_messages, sum_messages_plainly
 
 
 def draw(paths, n_senders=5, n_atoms=6, n_neighbours=4, channels=3, width=2, dtype=torch.float64):
@@ -69,7 +69,7 @@ def test_pieces_equal_the_definition_with_both_derivatives(monkeypatch, slots, d
     monkeypatch.setattr(messages, "CACHED_SLOTS", slots)  # one, two and all atoms at a time
     paths = tuple(message_paths(1, 3))
     factors, source = draw(paths, dtype=dtype)
-    found = all_derivatives(lambda *x: sum_messages(paths, *x), factors, source)
+    found = all_derivatives(lambda *x: sum_messages(build_piece_functions(paths), *x), factors, source)
     expected = all_derivatives(lambda *x: sum_messages_plainly(path_blocks(paths), *x), factors, source)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance * float(b.detach().abs().max()))
@@ -80,7 +80,7 @@ def test_second_derivatives_by_finite_differences():
     factors, source = draw(paths, n_senders=3, n_atoms=2, n_neighbours=2, channels=2)
 
     def function(*x):
-        return sum_messages(paths, *x, source)
+        return sum_messages(build_piece_functions(paths), *x, source)
 
     assert torch.autograd.gradcheck(function, factors)
     assert torch.autograd.gradgradcheck(function, factors)
@@ -89,7 +89,9 @@ def test_second_derivatives_by_finite_differences():
 def test_third_derivative_is_refused():
     paths = tuple(message_paths(1, 1))
     factors, source = draw(paths)
-    first = torch.autograd.grad(sum_messages(paths, *factors, source).square().sum(), factors[0], create_graph=True)
+    first = torch.autograd.grad(
+        sum_messages(build_piece_functions(paths), *factors, source).square().sum(), factors[0], create_graph=True
+    )
     (second,) = torch.autograd.grad(first[0].square().sum(), factors[0], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         second.sum().backward()
