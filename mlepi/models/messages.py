@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -152,11 +152,11 @@ def piece_value(blocks: Sequence[PathBlock], senders: Tensor, radial: Tensor, we
         couplings: T.
     """
     weights = _weights(radial, weight, len(blocks))
-    messages = senders.new_empty(senders.shape[0], sum(block.size_out for block in blocks), senders.shape[3])
+    messages = []
     for position, block in enumerate(blocks):
         weighted = (weights[:, :, position].unsqueeze(2) * senders[:, :, block.senders]).flatten(1, 2)
-        messages[:, block.messages] = _coupling(couplings, block).transpose(1, 2) @ weighted
-    return messages
+        messages.append(_coupling(couplings, block).transpose(1, 2) @ weighted)
+    return _join_messages(blocks, messages)
 
 
 def piece_gradients(
@@ -173,16 +173,18 @@ def piece_gradients(
         couplings: T.
     """
     weights = _weights(radial, weight, len(blocks))
-    of_senders, of_weights, of_couplings = torch.zeros_like(senders), torch.zeros_like(weights), torch.empty_like(couplings)
+    of_senders: dict[int, Tensor] = {}
+    of_weights, of_couplings = [], []
     for position, block in enumerate(blocks):
         part, w, b = senders[:, :, block.senders], weights[:, :, position].unsqueeze(2), cotangent[:, block.messages]
         spread = (_coupling(couplings, block) @ b).view(part.shape)
-        _add_dot(of_weights[:, :, position], spread, part)
-        of_senders[:, :, block.senders].addcmul_(spread, w)
+        of_weights.append(_dot(spread, part))
+        of_senders[block.size_in] = _add_product(of_senders.get(block.size_in), spread, w)
         outer = (w * part).flatten(1, 2) @ b.transpose(1, 2)
-        of_couplings[:, :, block.coupling] = outer.view(*couplings.shape[:2], -1)
-    flat = of_weights.flatten(0, 1).flatten(1)
-    return of_senders, (flat @ weight).view(radial.shape), flat, of_couplings
+        of_couplings.append(outer.view(*couplings.shape[:2], -1))
+    flat = torch.cat(of_weights, dim=2).flatten(0, 1)
+    of_all_senders = torch.cat([of_senders[size] for size in sorted(of_senders)], dim=2)
+    return of_all_senders, (flat @ weight).view(radial.shape), flat, torch.cat(of_couplings, dim=2)
 
 
 def piece_second(
@@ -206,8 +208,8 @@ def piece_second(
     """
     weights = _weights(radial, weight, len(blocks))
     weights_moved = _weights(radial_moved, weight, len(blocks)) + _weights(radial, weight_moved, len(blocks))
-    of_cotangent, of_senders, of_couplings = torch.empty_like(cotangent), torch.zeros_like(senders), torch.empty_like(couplings)
-    of_weights, of_weights_moved = torch.zeros_like(weights), torch.zeros_like(weights)
+    of_senders: dict[int, Tensor] = {}
+    of_cotangent, of_weights, of_weights_moved, of_couplings = [], [], [], []
     for position, block in enumerate(blocks):
         part, part_moved = senders[:, :, block.senders], senders_moved[:, :, block.senders]
         w, w_moved = weights[:, :, position].unsqueeze(2), weights_moved[:, :, position].unsqueeze(2)
@@ -215,18 +217,19 @@ def piece_second(
         coupling, coupling_moved = _coupling(couplings, block), _coupling(couplings_moved, block)
         weighted = (w * part).flatten(1, 2)
         weighted_moved = torch.addcmul(w * part_moved, w_moved, part).flatten(1, 2)
-        of_cotangent[:, block.messages] = torch.baddbmm(
-            coupling.transpose(1, 2) @ weighted_moved, coupling_moved.transpose(1, 2), weighted
-        )
-        of_couplings[:, :, block.coupling] = (weighted_moved @ b.transpose(1, 2)).view(*couplings.shape[:2], -1)
+        change = coupling.transpose(1, 2) @ weighted_moved
+        of_cotangent.append(torch.baddbmm(change, coupling_moved.transpose(1, 2), weighted))
+        of_couplings.append((weighted_moved @ b.transpose(1, 2)).view(*couplings.shape[:2], -1))
         spread, spread_moved = (coupling @ b).view(part.shape), (coupling_moved @ b).view(part.shape)
-        of_senders[:, :, block.senders].addcmul_(spread, w_moved).addcmul_(spread_moved, w)
-        _add_dot(of_weights_moved[:, :, position], spread, part)
-        _add_dot(of_weights[:, :, position], spread, part_moved)
-        _add_dot(of_weights[:, :, position], spread_moved, part)
-    flat, flat_moved = of_weights.flatten(0, 1).flatten(1), of_weights_moved.flatten(0, 1).flatten(1)
+        total = _add_product(of_senders.get(block.size_in), spread, w_moved)
+        of_senders[block.size_in] = _add_product(total, spread_moved, w)
+        of_weights_moved.append(_dot(spread, part))
+        of_weights.append(_dot(spread, part_moved, _dot(spread_moved, part)))
+    flat, flat_moved = torch.cat(of_weights, dim=2).flatten(0, 1), torch.cat(of_weights_moved, dim=2).flatten(0, 1)
     of_radial = (flat @ weight + flat_moved @ weight_moved).view(radial.shape)
-    return of_cotangent, of_senders, of_radial, of_couplings, flat, flat_moved
+    of_all_senders = torch.cat([of_senders[size] for size in sorted(of_senders)], dim=2)
+    joined = _join_messages(blocks, of_cotangent)
+    return joined, of_all_senders, of_radial, torch.cat(of_couplings, dim=2), flat, flat_moved
 
 
 class _Messages(Function):
@@ -325,10 +328,24 @@ def _scatter(total: Tensor, source: Tensor, values: Tensor) -> None:
     total.flatten(1).index_add_(0, source.flatten(), values.flatten(0, 1).flatten(1))
 
 
-def _add_dot(out: Tensor, a: Tensor, b: Tensor) -> None:
-    """Add Σ a·b over the components m1, the third of four axes, in place."""
+def _dot(a: Tensor, b: Tensor, total: Tensor | None = None) -> Tensor:
+    """Return Σ a·b over the components m1, the third of four axes, plus a total: (n_atoms, n_neighbours, channels)."""
     for component in range(a.shape[2]):
-        out.addcmul_(a[:, :, component], b[:, :, component])
+        total = _add_product(total, a[:, :, component], b[:, :, component])
+    return cast(Tensor, total)
+
+
+def _add_product(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    return a * b if total is None else total.addcmul_(a, b)
+
+
+def _join_messages(blocks: Sequence[PathBlock], parts: Sequence[Tensor]) -> Tensor:
+    """Join (n_atoms, 2·l3+1, channels) of every path in the order of ``path_blocks``."""
+    joined = []
+    for size in sorted({block.size_out for block in blocks}):
+        of_size = [part for part, block in zip(parts, blocks, strict=True) if block.size_out == size]
+        joined.append(torch.stack(of_size, dim=2).flatten(1, 2))
+    return torch.cat(joined, dim=1)
 
 
 def _coupling(couplings: Tensor, block: PathBlock) -> Tensor:
