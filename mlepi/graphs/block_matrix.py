@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlepi.errors import DataError, message
-from mlepi.physics.bloch import bloch_sum, bloch_sum_sparse, solve_bands
+from mlepi.physics.bloch import bloch_sum, solve_bands
 from mlepi.physics.dense_bloch import lay_out_blocks
+from mlepi.physics.sparse_states import bloch_sum_sparse
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,9 @@ class BlockMatrix:
         points = np.atleast_2d(np.asarray(kpoints, dtype=float))
         return bloch_sum(self.blocks, self.edge_index, self.edge_cell_shift, self.offsets, points)
 
-    def sparse(self, kpoint: ArrayLike) -> csr_matrix:
+    def sparse(self, kpoint: ArrayLike) -> csr_array:
         """Return the Bloch sum at one k-point as a sparse matrix (n_orbitals, n_orbitals), internal orbital order."""
-        point = np.asarray(kpoint, dtype=float)
-        return bloch_sum_sparse(self.blocks, self.edge_index, self.edge_cell_shift, self.offsets, point)
+        return bloch_sum_sparse(self, kpoint)
 
     def symmetrised(self) -> BlockMatrix:
         """Return the average with the transposed reverse blocks, so that H_ij(R) = H_ji(−R)ᵀ exactly."""

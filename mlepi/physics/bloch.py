@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import scipy.optimize
-import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
@@ -48,10 +47,6 @@ class BlochPattern:
     shifts: NDArray[np.int64]
     n_edges: int
 
-    def phases(self, kpoint: ArrayLike) -> NDArray[Any]:
-        """Return e^{2πi k·R} of every cell shift: (n_shifts,); real dtype at time-reversal invariant k."""
-        return bloch_phases(self.shifts, kpoint)
-
     def dense(self, blocks: NDArray[np.floating], kpoint: ArrayLike) -> NDArray[np.complex128]:
         """Sum the blocks to a dense matrix.
 
@@ -66,15 +61,8 @@ class BlochPattern:
         matrix[self.places] = self._sums(blocks, kpoint)
         return matrix.reshape(self.n_orbitals, self.n_orbitals)
 
-    def sparse(self, blocks: NDArray[np.floating], kpoint: ArrayLike) -> Any:
-        """Sum the blocks to a ``scipy.sparse.csr_array`` (n_orbitals, n_orbitals) complex; arguments as ``dense``."""
-        rows, columns = np.divmod(self.places, self.n_orbitals)
-        begins = np.searchsorted(rows, np.arange(self.n_orbitals + 1))
-        sums = self._sums(blocks, kpoint).astype(np.complex128)
-        return scipy.sparse.csr_array((sums, columns, begins), shape=(self.n_orbitals, self.n_orbitals))
-
     def _sums(self, blocks: NDArray[np.floating], kpoint: ArrayLike) -> NDArray[Any]:
-        phased = self._values(blocks) * self.phases(kpoint)[self.shift_of_element]
+        phased = self._values(blocks) * bloch_phases(self.shifts, kpoint)[self.shift_of_element]
         return phased if len(self.places) == len(phased) else np.add.reduceat(phased, self.starts)
 
     def _values(self, blocks: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -168,17 +156,6 @@ def bloch_sum(
     pattern = build_bloch_pattern(edge_index, edge_cell_shift, offsets, blocks.shape[-1])
     points = np.asarray(kpoints, dtype=np.float64).reshape(-1, 3)
     return np.array([pattern.dense(blocks, k) for k in points]).reshape(len(points), pattern.n_orbitals, pattern.n_orbitals)
-
-
-def bloch_sum_sparse(
-    blocks: NDArray[np.floating],
-    edge_index: NDArray[np.integer],
-    edge_cell_shift: NDArray[np.integer],
-    offsets: NDArray[np.integer],
-    kpoint: ArrayLike,
-) -> Any:
-    """Sum real-space blocks to one ``scipy.sparse.csr_array``; arguments as ``bloch_sum``, one k-point (3,)."""
-    return build_bloch_pattern(edge_index, edge_cell_shift, offsets, blocks.shape[-1]).sparse(blocks, kpoint)
 
 
 def solve_bands(

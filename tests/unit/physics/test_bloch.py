@@ -9,7 +9,6 @@ import scipy.linalg
 from mlepi.errors import PhysicsError, StructureError
 from mlepi.physics.bloch import (
     bloch_sum,
-    bloch_sum_sparse,
     build_bloch_pattern,
     count_valence_electrons,
     fermi_energy_from_eigenvalues,
@@ -69,12 +68,6 @@ def test_periodic_in_k_and_conjugate_at_minus_k():
     first, shifted, minus = bloch_sum(*data, [k, k + np.array([1, -2, 3]), -k])
     np.testing.assert_allclose(first, shifted, atol=1e-12)
     np.testing.assert_allclose(first, minus.conj(), atol=1e-13)
-
-
-def test_sparse_equals_dense():
-    data = random_blocks(seed=2)
-    k = [0.13, 0.29, -0.4]
-    np.testing.assert_allclose(bloch_sum_sparse(*data, k).toarray(), bloch_sum(*data, [k])[0], atol=1e-14)
 
 
 def test_pattern_refuses_what_does_not_fit():
