@@ -1,5 +1,6 @@
 """The pipeline from a structure to observables: stages that each write one record, and their runner."""
 
+from mlepi.pipeline.bands import BandsStage
 from mlepi.pipeline.hamiltonian import HamiltonianStage
 from mlepi.pipeline.inference import infer
 from mlepi.pipeline.observables import ObservablesStage
@@ -10,6 +11,7 @@ from mlepi.pipeline.stage import SampledStage, SampleKey, Stage
 from mlepi.pipeline.structure import StructureStage
 
 __all__ = [
+    "BandsStage",
     "HamiltonianStage",
     "ObservablesStage",
     "PhononStage",

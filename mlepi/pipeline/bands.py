@@ -19,15 +19,18 @@ from mlepi.physics import lattice
 from mlepi.physics.bloch import SPIN_DEGENERACY, count_valence_electrons, fermi_energy_from_eigenvalues
 from mlepi.physics.sparse_states import (
     build_pencil,
+    choose_backend,
     choose_factorisation,
     prove_numbers,
     solve_numbered_states,
 )
 from mlepi.pipeline.moire import compare_with_continuum, measure_stackings
 from mlepi.results import PartFile, hash_data
-from mlepi.results.bands import FLAT_BANDS, BandsRecord
+from mlepi.results.bands import FLAT_BANDS, BandsRecord, ContinuumRecord
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from mlepi.graphs.block_matrix import BlockMatrix
     from mlepi.pipeline.run import Run
 
@@ -117,7 +120,9 @@ class BandsStage:
         """
         atoms, hamiltonian, overlap = run.equilibrium()
         n_electrons = count_valence_electrons(hamiltonian.numbers, self.valence_electrons)
-        path = lattice.build_k_path(lattice.hexagonal_points(atoms.cell.array), self.route, atoms.cell.array, self.spacing)
+        points = lattice.hexagonal_points(atoms.cell.array)
+        points["K'"] = 2.0 * points["M"] - points["K"]  # the equivalent corner on the edge of K and M
+        path = lattice.build_k_path(points, self.route, atoms.cell.array, self.spacing)
         first = int(n_electrons / SPIN_DEGENERACY) - self.n_states // 2
         found = self._solve_path(run, hamiltonian, overlap, path.kpoints, first)
         energies = np.array([point["energies"] for point in found])
@@ -125,7 +130,7 @@ class BandsStage:
             energies, np.ones(len(energies)), n_electrons - SPIN_DEGENERACY * first, self.electronic_temperature
         )
         smallest = float(run.read("hamiltonian").smallest_overlap_eigenvalues.min())
-        continuum = compare_with_continuum(run, atoms, path, self.continuum_parameters) if self.continuum else None
+        continuum = self._compare(run, atoms, path) if self.continuum else None
         return BandsRecord(
             kpoints=path.kpoints,
             distances=path.distances,
@@ -138,7 +143,7 @@ class BandsStage:
             electronic_temperature=self.electronic_temperature,
             error_bound=max(float(point["residuals"].max()) for point in found) / math.sqrt(smallest),
             proven=sum(int(point["proven"]) for point in found),
-            backend=str(choose_factorisation(self.backend).name),
+            backend=choose_backend(self.backend),
             cpu_seconds=np.array([float(point["cpu_seconds"]) for point in found]),
             continuum=continuum,
         )
@@ -154,6 +159,9 @@ class BandsStage:
             text += f"; continuum model at {record.continuum.twist:.3f}°: {1e3 * record.continuum.flat_width():.1f} meV"
         return text
 
+    def _compare(self, run: Run, atoms: Atoms, path: lattice.KPath) -> ContinuumRecord:
+        return compare_with_continuum(run, atoms, path, self.valence_electrons, self.continuum_parameters)
+
     def _point_inputs(self) -> dict[str, Any]:
         """Return what decides the result of one k-point."""
         return {"valence_electrons": self.valence_electrons, "n_states": self.n_states, "tolerance": self.tolerance}
@@ -166,13 +174,17 @@ class BandsStage:
         part = PartFile(run.store.folder / PARTS_FOLDER / f"{self.name}.0.part", inputs)
         keys = [_representative(k) for k in kpoints]
         done = part.keys()
-        wanted = [key for number, key in enumerate(keys) if key not in keys[:number]]
+        # time-reversal invariant points first: their matrices are real, a proof costs least there
+        wanted = sorted(set(keys), key=lambda key: (any((2.0 * x) % 1.0 for x in key), key))
+        proven = set(wanted if self.proof == "all" else wanted[: self.proof == "first"])
+        places = part.places()
+        done = {key for key in done if key not in proven or part.load(places[key])["proven"]}
         run.line.start(len(wanted), sum(key in done for key in wanted))
         guess = self.guess
-        for number, key in enumerate(wanted):
+        for key in wanted:
             if key not in done:
-                guess = _start_energy(run) if guess is None else guess
-                prove = self.proof == "all" or (self.proof == "first" and number == 0)
+                guess = measure_stackings(run, self.valence_electrons).neutrality if guess is None else guess
+                prove = key in proven
                 result = self._solve_point(hamiltonian, overlap, key, first, guess, prove)
                 part.append(key, result)
                 run.line.advance(f"k = {', '.join(f'{x:.4f}' for x in key)}: {float(result['cpu_seconds']):.0f} CPU-seconds")
@@ -202,8 +214,3 @@ def _representative(kpoint: NDArray[np.float64]) -> tuple[float, ...]:
     """Return the same k-point modulo the reciprocal lattice and time reversal: that of k and −k that comes first."""
     folded = [np.round(np.mod(np.round(sign * kpoint, 9), 1.0), 9) % 1.0 for sign in (1.0, -1.0)]
     return min(tuple(float(x) for x in k) for k in folded)
-
-
-def _start_energy(run: Run) -> float:
-    """Return the Dirac energy of a Bernal bilayer with the lattice and the spacing of the structure, eV."""
-    return measure_stackings(run).neutrality

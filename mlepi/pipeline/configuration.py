@@ -17,10 +17,10 @@ from mlepi.pipeline.sources import Source
 from mlepi.project_files import locate_file
 from mlepi.results import ResultsStore
 
-STAGES = ("structure", "phonon", "sampling", "hamiltonian", "observables")
+STAGES = ("structure", "phonon", "sampling", "hamiltonian", "observables", "bands")
 """In the order of the data flow."""
 
-NETWORK_OF_STAGE = {"phonon": "phonon", "hamiltonian": "electron", "observables": "electron"}
+NETWORK_OF_STAGE = {"phonon": "phonon", "hamiltonian": "electron", "observables": "electron", "bands": "electron"}
 """Stage → network that it cannot do without."""
 
 

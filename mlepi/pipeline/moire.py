@@ -1,8 +1,9 @@
-"""The continuum model of a twisted bilayer of this run, with parameters from the network: AA and AB cells give v_F and hoppings."""
+"""The continuum model of a twisted bilayer with parameters from the network of the run: AA and AB cells give v_F and hoppings."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from mlepi.errors import PhysicsError, StructureError, message
 from mlepi.graphs.block_matrix import compute_bands
 from mlepi.physics import lattice
+from mlepi.physics.bloch import SPIN_DEGENERACY, count_valence_electrons
 from mlepi.physics.continuum import ContinuumModel, find_magic_angle
 from mlepi.results.bands import FLAT_BANDS, ContinuumRecord
 from mlepi.structures import build_graphene
@@ -25,13 +27,10 @@ SLOPE_DISTANCE = 0.01
 """Å⁻¹ from K, where the slope of the cones of an AA bilayer is taken, on both sides along K–Γ."""
 
 N_CONTINUUM_POINTS = 60
-"""Momenta per Å⁻¹ are chosen so that the path has about this many points."""
+"""Momenta along the path, special points apart."""
 
 N_BANDS = 6
 """Bands of the continuum model per valley."""
-
-ELECTRONS_PER_ATOM = 4
-"""Of carbon; half as many bands are occupied."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ class Stackings:
     w_ab: float
 
 
-def measure_stackings(run: Run) -> Stackings:
-    """Predict the AA and AB bilayers with the lattice constant and the spacing of the structure and read off their Dirac cones."""
+def measure_stackings(run: Run, valence_electrons: Mapping[int, float]) -> Stackings:
+    """Predict the AA and AB bilayers with lattice constant and spacing of the structure and read off their Dirac cones."""
     structure = run.read("structure")
     a = measure_lattice(structure.atoms)[0]
     levels = {}
@@ -60,7 +59,7 @@ def measure_stackings(run: Run) -> Stackings:
         atoms = build_graphene(stacking, lattice_constant=a, spacing=float(structure.spacings[0]))
         corner = lattice.hexagonal_points(atoms.cell.array)["K"]
         step = corner / np.linalg.norm(lattice.to_cartesian(corner, atoms.cell.array)) * SLOPE_DISTANCE
-        middle = ELECTRONS_PER_ATOM * len(atoms) // 2
+        middle = int(count_valence_electrons(atoms.numbers, valence_electrons) / SPIN_DEGENERACY)
         bands = compute_bands(*run.predict(atoms), [corner, corner - step, corner + step])
         levels[stacking] = bands[:, middle - 2 : middle + 2]
     aa, ab = levels["AA"], levels["AB"]
@@ -96,7 +95,11 @@ def measure_lattice(atoms: Atoms) -> tuple[float, float]:
 
 
 def compare_with_continuum(
-    run: Run, atoms: Atoms, path: lattice.KPath, parameters: tuple[float | None, float | None, float | None]
+    run: Run,
+    atoms: Atoms,
+    path: lattice.KPath,
+    valence_electrons: Mapping[int, float],
+    parameters: tuple[float | None, float | None, float | None],
 ) -> ContinuumRecord:
     """Compute the continuum model along the path of the atomistic bands.
 
@@ -104,6 +107,7 @@ def compare_with_continuum(
         run: gives the network.
         atoms: twisted bilayer, Å; the longer lattice period of (m, r) with r > 1 is not a moiré period and is refused.
         path: of the atomistic bands.
+        valence_electrons: atomic number → valence electrons of its pseudopotential.
         parameters: ħ v_F (eV·Å), w_AA and w_AB (eV); None measures one with the network.
 
     Raises:
@@ -122,7 +126,7 @@ def compare_with_continuum(
             )
         )
     given = [value for value in parameters if value is not None]
-    measured = measure_stackings(run) if len(given) < 3 else None
+    measured = measure_stackings(run, valence_electrons) if len(given) < 3 else None
     velocity, w_aa, w_ab = (
         getattr(measured, name) if value is None else value
         for name, value in zip(("velocity", "w_aa", "w_ab"), parameters, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -19,20 +19,28 @@ class StageLine:
         note: what the stage found, in a few words; shown when it is done.
     """
 
-    def __init__(self, bar: Progress | None, name: str) -> None:
+    def __init__(self, bar: Progress | None, name: str, say: Callable[[str], None] | None = None) -> None:
         self.note = ""
+        self._name, self._say = name, say
         self._bar = bar
         self._task = bar.add_task(name, total=None) if bar else None
+        self._total, self._before, self._done, self._begin = 0, 0, 0, time.monotonic()
 
     def start(self, total: int, done: int = 0) -> None:
         """Tell how many samples there are, and how many were done earlier."""
+        self._total, self._before, self._done, self._begin = total, done, done, time.monotonic()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, total=total, completed=done)
 
-    def advance(self) -> None:
-        """Count one more sample."""
+    def advance(self, note: str = "") -> None:
+        """Count one more sample; ``note`` is shown with an estimate of what is left, for samples that take minutes."""
+        self._done += 1
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task)
+        if note and self._say is not None:
+            each = (time.monotonic() - self._begin) / (self._done - self._before) / 60.0
+            left = f"about {each * (self._total - self._done):.1f} min left"
+            self._say(f"{self._name:<12} {self._done}/{self._total}  {note}, {left}")
 
 
 class ProgressReport:
@@ -58,11 +66,11 @@ class ProgressReport:
             columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             left = (TextColumn("left"), TimeRemainingColumn())
             with Progress(*columns, *left, console=self._console, transient=True) as bar:
-                line = StageLine(bar, name)
+                line = StageLine(bar, name, bar.console.print)
                 yield line
             self.say(f"{name:<12} {time.monotonic() - start:8.1f} s  {line.note}")
         else:
-            line = StageLine(None, name)
+            line = StageLine(None, name, self.say)
             yield line
             self.say(f"{name:<12} {time.monotonic() - start:8.1f} s  {line.note}")
 

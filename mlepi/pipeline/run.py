@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlepi.physics.sampling import HarmonicEnsemble, compute_modes, draw_normals
+from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.sources import BatchedElectronModel, ElectronModel, Source, load_calculator, load_electron
 from mlepi.results import HamiltonianRecord, PhononRecord, ResultsStore, SamplingRecord, read_hamiltonian
 
@@ -43,6 +44,7 @@ class Run:
         tf32: let a GPU round the factors of float32 products.
         config: the resolved config, for provenance.
         warnings: texts that a stage wants the user to see; the runner shows them when the stage is done.
+        line: where a stage tells its progress.
     """
 
     store: ResultsStore
@@ -63,6 +65,7 @@ class Run:
     tf32: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    line: StageLine = field(default_factory=lambda: StageLine(None, ""), repr=False)
     _records: dict[str, tuple[str | None, Any]] = field(default_factory=dict, repr=False)
     _ensembles: dict[tuple[str | None, str | None], HarmonicEnsemble] = field(default_factory=dict, repr=False)
 

@@ -77,6 +77,7 @@ def _run_stage(run: Run, stage: Stage | SampledStage, processes: Processes, repo
         if isinstance(stage, SampledStage):
             _run_samples(run, stage, digest, processes, line)
         else:
+            run.line = line
             processes.on_first(lambda: _finish(run, stage, stage.compute(run), digest, line))
     while run.warnings:
         report.say(f"WARNING: {run.warnings.pop(0)}")

@@ -25,9 +25,11 @@ from mlepi.plots.electrons import (
     plot_low_bands,
     plot_spectral_functions,
 )
+from mlepi.plots.moire import list_band_facts, plot_moire_bands
 from mlepi.plots.phonons import plot_phonons
 from mlepi.plots.style import save_figure
 from mlepi.results import (
+    BandsRecord,
     HamiltonianRecord,
     ObservablesRecord,
     PhononRecord,
@@ -44,6 +46,7 @@ RECORDS: dict[str, type] = {
     "sampling": SamplingRecord,
     "hamiltonian": HamiltonianRecord,
     "observables": ObservablesRecord,
+    "bands": BandsRecord,
 }
 """Stages that the report knows, in its order, and their records."""
 
@@ -63,6 +66,7 @@ FIGURES: tuple[tuple[str, str, Callable[[Any], Figure], str], ...] = (
         "Fermi velocity against temperature; bars: bootstrap standard deviation.",
     ),
     ("observables", "low_bands", plot_low_bands, "Low bands in the fitted window by both estimators."),
+    ("bands", "moire_bands", plot_moire_bands, "States around the Fermi level of the large cell; lines: the continuum model."),
     ("observables", "convergence", plot_convergence, "Fermi velocity from the first n samples."),
 )
 """Stage, file name, function and caption of every figure."""
@@ -301,6 +305,8 @@ def _facts_section(records: dict[str, Any]) -> list[str]:
             ["statistics", f"{sampling.statistics}, seed {sampling.seed}"],
             ["largest displacement of an atom", f"{sampling.max_displacements.max():.3f} Å"],
         ]
+    if (bands := records.get("bands")) is not None:
+        rows += list_band_facts(bands)
     if (hamiltonian := records.get("hamiltonian")) is not None:
         rows.append(["smallest eigenvalue of S", f"{hamiltonian.smallest_overlap_eigenvalues.min():.2e}"])
     if (observables := records.get("observables")) is not None:

@@ -1,5 +1,6 @@
 """Results: frozen records with units, the store of a run, and the part files of unfinished ensembles."""
 
+from mlepi.results.bands import BandsRecord, ContinuumRecord
 from mlepi.results.hamiltonian_file import read_hamiltonian, write_hamiltonian
 from mlepi.results.hdf5 import unit
 from mlepi.results.observables import ObservablesRecord, VelocityRecord
@@ -9,6 +10,8 @@ from mlepi.results.records import HamiltonianRecord, PhononRecord, SamplingRecor
 from mlepi.results.store import ResultsStore
 
 __all__ = [
+    "BandsRecord",
+    "ContinuumRecord",
     "HamiltonianRecord",
     "ObservablesRecord",
     "PartFile",

@@ -1,0 +1,79 @@
+"""States of a twisted bilayer around its Fermi level beside the continuum model."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mlepi.plots.style import BLUE, COLUMN, GREY, house_style, label_path, new_figure
+from mlepi.results import BandsRecord
+
+MARGIN = 1.15
+"""Energy range of the figure relative to that of the states."""
+
+
+def plot_moire_bands(record: BandsRecord) -> Figure:
+    """Draw the states at the k-points that were solved, energies from the Fermi energy in meV, and the continuum bands behind.
+
+    The continuum model is aligned to the mean of the four states around neutrality where both have their Dirac points, at the
+    first K of the path.
+
+    Args:
+        record: of the bands stage.
+
+    Returns:
+        The figure.
+    """
+    with house_style():
+        figure = new_figure(1.3 * COLUMN, 1.1 * COLUMN)
+        axes = figure.subplots()
+        energies = 1e3 * (record.energies - record.fermi_energy)
+        if record.continuum is not None:
+            offset = _dirac_offset(record, energies)
+            lines = axes.plot(record.continuum.distances, 1e3 * record.continuum.energies + offset, color=GREY, linewidth=0.8)
+            lines[0].set_label(f"continuum model, {record.continuum.twist:.2f}°")
+        axes.plot(record.distances, energies, color=BLUE, linewidth=0.4, alpha=0.5)
+        points = axes.plot(record.distances, energies, color=BLUE, linestyle="none", marker="o", markersize=2.5)
+        points[0].set_label("network")
+        axes.axhline(0.0, color="0.5", linewidth=0.6, zorder=0)
+        label_path(axes, record.label_distances, record.labels)
+        reach = MARGIN * min(float(energies[:, -1].min()), -float(energies[:, 0].max()))
+        axes.set_ylim(-reach, reach)
+        axes.set_ylabel("E − E$_F$ (meV)")
+        axes.legend(loc="upper right")
+    return figure
+
+
+def list_band_facts(record: BandsRecord) -> list[list[str]]:
+    """Return the rows that a report shows of the states of a large cell: quantity, value."""
+    below, above = (1e3 * gap for gap in record.gaps())
+    rows = [
+        ["Fermi energy of the large cell", f"{record.fermi_energy:.4f} eV with {record.n_electrons:g} electrons"],
+        ["width of the four bands around neutrality", f"{1e3 * record.flat_width():.2f} meV"],
+        ["gaps below and above them", f"{below:.2f} and {above:.2f} meV"],
+        ["bound of the errors of these energies", f"{record.error_bound:.1e} eV ({record.backend})"],
+        ["CPU time per k-point", ", ".join(f"{seconds:.0f}" for seconds in record.cpu_seconds) + " s"],
+    ]
+    if (continuum := record.continuum) is not None:
+        magic = f"{continuum.magic_angle:.3f}°" if math.isfinite(continuum.magic_angle) else "none"
+        rows += [
+            [
+                "continuum model",
+                f"{continuum.twist:.3f}°, ħv {continuum.velocity:.3f} eV·Å, w_AA {1e3 * continuum.w_aa:.1f} meV, "
+                f"w_AB {1e3 * continuum.w_ab:.1f} meV ({continuum.source})",
+            ],
+            ["its flat bands and magic angle", f"{1e3 * continuum.flat_width():.2f} meV wide, {magic}"],
+        ]
+    return rows
+
+
+def _dirac_offset(record: BandsRecord, energies: np.ndarray) -> float:
+    """Return the mean of the four states around neutrality at the first K, or over the path when K is not on it."""
+    middle = energies.shape[1] // 2
+    flat = energies[:, middle - 2 : middle + 2]
+    if "K" not in record.labels:
+        return float(flat.mean())
+    place = record.label_distances[record.labels.index("K")]
+    return float(flat[int(np.argmin(np.abs(record.distances - place)))].mean())
