@@ -128,7 +128,7 @@ def examine_overlap(overlap: BlockMatrix) -> tuple[NDArray[np.float64], NDArray[
     """
     if overlap.n_orbitals > DENSE_LIMIT:
         gamma = overlap.sparse(np.zeros(3)).real
-        value = scipy.sparse.linalg.eigsh(gamma, k=1, which="SA", tol=1e-3, ncv=64, return_eigenvectors=False)
+        value = scipy.sparse.linalg.eigsh(gamma, k=1, which="SA", tol=0.03, ncv=64, return_eigenvectors=False)
         return np.zeros((1, 3)), np.asarray(value, dtype=np.float64)
     n = 6 if overlap.n_orbitals <= MESH_LIMIT else 1
     grid = np.stack(np.meshgrid(np.arange(n) / n, np.arange(n) / n, [0.0], indexing="ij"), axis=-1)
