@@ -107,12 +107,6 @@ class MaceJob(Job):
             loss.backward()
             self.optimizer.step()
 
-    def release(self) -> None:
-        """Drop results and gradients."""
-        self.result = None
-        if self.optimizer is not None:
-            self.optimizer.zero_grad(set_to_none=True)
-
     def check(self) -> dict[str, Any]:
         """Return energy per atom (eV) and forces (eV/Å) of the last prediction."""
         if self.work != "energy_forces":

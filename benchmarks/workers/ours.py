@@ -131,12 +131,6 @@ class OurJob(Job):
         )
         return total / sum(mask.sum() for mask in self.masks)
 
-    def release(self) -> None:
-        """Drop results and gradients."""
-        self.result = None
-        if self.optimizer is not None:
-            self.optimizer.zero_grad(set_to_none=True)
-
     def check(self) -> dict[str, Any]:
         """Return energy per atom (eV) and forces (eV/Å) of the last prediction."""
         if self.work != "energy_forces":

@@ -88,12 +88,6 @@ class PathJob(Job):
         loss.backward()
         self.optimizer.step()
 
-    def release(self) -> None:
-        """Drop results and gradients."""
-        self.result = None
-        if self.optimizer is not None:
-            self.optimizer.zero_grad(set_to_none=True)
-
 
 if __name__ == "__main__":
     serve(PathJob)

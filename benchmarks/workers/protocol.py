@@ -30,9 +30,13 @@ class Job(ABC):
 
     Attributes:
         device: "cpu" or "cuda".
+        result: of the last prediction.
+        optimizer: of a training, a ``torch.optim.Optimizer``.
     """
 
     device: str = "cpu"
+    result: Any = None
+    optimizer: Any = None
 
     @abstractmethod
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -42,8 +46,11 @@ class Job(ABC):
     def run(self) -> None:
         """Do the work once."""
 
-    def release(self) -> None:  # noqa: B027 - most inference has nothing to release
-        """Forget gradients and results of the last run."""
+    def release(self) -> None:
+        """Drop results and gradients."""
+        self.result = None
+        if self.optimizer is not None:
+            self.optimizer.zero_grad(set_to_none=True)
 
     def check(self) -> dict[str, Any]:
         """Return numbers that both sides must agree on."""

@@ -15,10 +15,10 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 
-from mlepi.errors import message
+from mlepi.errors import ConfigError, message
 
 Backend = str | Callable[..., Any]
 Mask = tuple[bool, ...]
@@ -42,6 +42,20 @@ def compile_kernel(function: Callable[..., Any], name: str, *, backend: Backend 
         ``function`` can, and then compiles again.
     """
     return Kernel(function, name, backend=backend)
+
+
+def compile_method(network: nn.Module) -> Callable[[], None]:
+    """Return what lets a network run its kernels compiled; parameters and their names stay, checkpoints know nothing of it.
+
+    Raises:
+        ConfigError: the network has no compiled kernels.
+    """
+    method: Callable[[], None] | None = getattr(network, "compile_kernels", None)
+    if method is None:
+        raise ConfigError(
+            message("compile", f"true for {type(network).__name__}", "a network with compiled kernels", "Set compile=false.")
+        )
+    return method
 
 
 class Kernel:

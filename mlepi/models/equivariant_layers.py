@@ -40,9 +40,7 @@ class DegreeLinear(nn.Module):
         self.inputs, self.outputs, self.num_types = tuple(inputs), tuple(outputs), num_types
         shapes = [(num_types, self.inputs[l] if l < len(inputs) else 0, count) for l, count in enumerate(outputs)]
         # empty weights are marked as constant: they never get a gradient, which distributed training would wait for
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(shape), requires_grad=math.prod(shape) > 0) for shape in shapes
-        )
+        self.weights = nn.ParameterList(nn.Parameter(torch.randn(shape), requires_grad=math.prod(shape) > 0) for shape in shapes)
         self.bias = nn.Parameter(torch.zeros(num_types, outputs[0])) if bias else None
 
     def nodes(self, parts: Sequence[Tensor], types: Tensor | None = None) -> list[Tensor]:

@@ -52,7 +52,7 @@ class ObservablesStage:
     """
 
     name: ClassVar[str] = "observables"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
     record: ClassVar[type] = ObservablesRecord
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mlepi.errors import ConfigError, StructureError, message
+from mlepi.models.compilation import compile_method
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 """Precisions in which a network can be evaluated."""
@@ -49,12 +50,7 @@ class Predictor:
         Raises:
             ConfigError: the network has no compiled kernels.
         """
-        if not callable(getattr(self._model, "compile_kernels", None)):
-            raise ConfigError(
-                message(
-                    "compile", f"true for {type(self._model).__name__}", "a network with compiled kernels", "Set compile=false."
-                )
-            )
+        compile_method(self._model)
         self._compiled = True
         self._networks.clear()
 
@@ -71,7 +67,7 @@ class Predictor:
             check_device(device)
             network = copy.deepcopy(self._model).to(device=device, dtype=DTYPES[dtype])
             if self._compiled:
-                network.compile_kernels()  # type: ignore[operator]
+                compile_method(network)()
             self._networks[key] = network
         return self._networks[key]
 

@@ -19,12 +19,12 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from mlepi.arithmetic import float32_precision
 from mlepi.checkpoint import stamp
 from mlepi.config_check import check_target, find_targets, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, message
+from mlepi.models.compilation import compile_method
 from mlepi.project_files import PROJECT_FOLDER, find_file
 from mlepi.training.callbacks import BestAndLast, EpochLines, TimeLimit, parse_duration
 from mlepi.training.data_modules import GraphDataModule
@@ -139,22 +139,8 @@ def build_task(plain: Mapping[str, Any], data: GraphDataModule) -> Task:
     if callable(prepare):
         prepare(data.graphs["train"])
     if plain["compile"]:
-        compile_network(task.model)
+        compile_method(task.model)()
     return task
-
-
-def compile_network(network: nn.Module) -> None:
-    """Let a network run its kernels compiled; parameters and their names stay, so that checkpoints know nothing of it.
-
-    Raises:
-        ConfigError: the network has no compiled kernels.
-    """
-    compile_kernels = getattr(network, "compile_kernels", None)
-    if not callable(compile_kernels):
-        raise ConfigError(
-            message("compile", f"true for {type(network).__name__}", "a network with compiled kernels", "Set compile=false.")
-        )
-    compile_kernels()
 
 
 def describe_run(plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import warnings
 import pytest
 import torch
 
-from mlepi.models.compilation import Kernel, compile_kernel
+from mlepi.errors import ConfigError
+from mlepi.models.compilation import Kernel, compile_kernel, compile_method
 
 
 def messages(power, nodes, weights, source, target):
@@ -117,3 +118,8 @@ def test_wrong_inputs_raise_what_the_plain_function_raises():
     nodes, weights, source, target = draw(4, 9)
     with pytest.raises(RuntimeError, match="size of tensor"):
         kernel(nodes, weights[:, :2], source, target)
+
+
+def test_network_without_compiled_kernels():
+    with pytest.raises(ConfigError, match=r"compile: got true for Linear; expected a network with compiled kernels"):
+        compile_method(torch.nn.Linear(1, 1))

@@ -6,7 +6,7 @@ from small_run import TINY_PHONON, run_training
 from mlepi.errors import ConfigError
 from mlepi.models import PhononNetwork
 from mlepi.training import run
-from mlepi.training.run import check_config, compile_network
+from mlepi.training.run import check_config
 
 
 @pytest.mark.parametrize(
@@ -48,11 +48,6 @@ def test_metric_that_does_not_exist(tmp_path):
 def test_training_without_an_epoch(tmp_path):
     with pytest.raises(ConfigError, match="trainer: got no validated epoch; expected at least one"):
         run_training(tmp_path, [*TINY_PHONON, "trainer.max_epochs=1", "trainer.limit_val_batches=0"])
-
-
-def test_network_without_compiled_kernels():
-    with pytest.raises(ConfigError, match=r"compile: got true for Linear; expected a network with compiled kernels"):
-        compile_network(torch.nn.Linear(1, 1))
 
 
 @pytest.mark.parametrize(("tf32", "inside"), [("true", "high"), ("false", "highest")])
