@@ -109,11 +109,11 @@ def block_lanczos(
     block = solve(multiply_overlap(first))
     mapped = multiply_overlap(block)
     block, mapped = _orthonormalise(block, mapped, _norms(block, mapped))
-    basis, dual = block, mapped
+    basis, dual = [block], [mapped]  # block by block: joining them would copy what large problems hardly hold once
     projected = np.zeros((0, 0), dtype=block.dtype)
     for _ in range(max_blocks):
         image = solve(mapped)
-        projected = _border(projected, dual.conj().T @ image)
+        projected = _border(projected, np.concatenate([part.conj().T @ image for part in dual]))
         ritz, weights = np.linalg.eigh(projected)
         if np.max(np.abs(ritz)) > 1.0 / CLOSEST:
             return None
@@ -123,13 +123,14 @@ def block_lanczos(
         residuals = np.sqrt(np.abs(np.einsum("an,ab,bn->n", last.conj(), block.conj().T @ mapped, last)))
         wanted, settled = select(ritz, residuals)
         if settled and not np.all(wanted) and np.all(residuals[wanted] < tolerance * ritz[wanted] ** 2):
-            return ritz[wanted], basis @ weights[:, wanted]
+            return ritz[wanted], _combine(basis, weights[:, wanted])
         block, mapped = _orthonormalise(block, mapped, _norms(image, mapped_image))
         block, mapped = _project_out(block, mapped, basis, dual)
         block, mapped = _orthonormalise(block, mapped, _norms(block, mapped))
         if block.shape[1] == 0:
             return None
-        basis, dual = np.concatenate([basis, block], axis=1), np.concatenate([dual, mapped], axis=1)
+        basis.append(block)
+        dual.append(mapped)
     return None
 
 
@@ -145,11 +146,20 @@ def _border(projected: NDArray[Any], columns: NDArray[Any]) -> NDArray[Any]:
 
 
 def _project_out(
-    block: NDArray[Any], mapped: NDArray[Any], basis: NDArray[Any], dual: NDArray[Any]
+    block: NDArray[Any], mapped: NDArray[Any], basis: list[NDArray[Any]], dual: list[NDArray[Any]]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Remove from a block (and from S times it) its components in the space, in the S inner product."""
-    inside = dual.conj().T @ block
-    return block - basis @ inside, mapped - dual @ inside
+    inside = np.concatenate([part.conj().T @ block for part in dual])
+    return block - _combine(basis, inside), mapped - _combine(dual, inside)
+
+
+def _combine(parts: list[NDArray[Any]], weights: NDArray[Any]) -> NDArray[Any]:
+    """Multiply the blocks of a basis, side by side, by weights (n_basis, m): (n, m)."""
+    ends = np.cumsum([part.shape[1] for part in parts])
+    total = parts[0] @ weights[: ends[0]]
+    for part, begin, end in zip(parts[1:], ends[:-1], ends[1:], strict=True):
+        total += part @ weights[begin:end]
+    return total
 
 
 def _norms(block: NDArray[Any], mapped: NDArray[Any]) -> NDArray[np.float64]:
