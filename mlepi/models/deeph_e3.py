@@ -269,8 +269,10 @@ class DeepHE3(Backbone):
 
     def _embed_edges(self, species: Tensor, edges: Edges, loops: bool = False) -> EdgeState:
         if loops:
-            unit = columns_by_order([torch.eye(2 * l + 1)[None] for l in range(len(self.channels))])
-            rotations = [matrix.to(edges.vectors).expand(len(species), -1, -1) for matrix in unit]
+            unit = [
+                torch.eye(2 * l + 1, dtype=edges.vectors.dtype, device=edges.vectors.device) for l in range(len(self.channels))
+            ]
+            rotations = columns_by_order([matrix.expand(len(species), -1, -1) for matrix in unit])
         else:
             rotations = edge_rotations(edges.vectors, len(self.channels) - 1)
         radial = self.radial_basis(edges.lengths) * self.radial_scale
