@@ -77,7 +77,7 @@ class Benchmark:
     Args:
         settings: what to measure.
         command: shown with the results.
-        details: of an earlier run to be continued; its rows of the same commit are kept.
+        details: of an earlier run to be continued; its rows of the same commit and of all other works are kept.
         console: for the progress.
     """
 
@@ -91,7 +91,8 @@ class Benchmark:
             raise ConfigError(message("--peers", f"no interpreter {settings.peers_python}", "the environment of mace-torch", fix))
         self.scratch = Path()  # structures and shared weights, while it runs
         commit = find_commit(ROOT / "mlepi")
-        kept = [row for row in (details or {}).get("rows", []) if row["commit"] == commit]
+        earlier = (details or {}).get("rows", [])
+        kept = [row for row in earlier if row["commit"] == commit or row["work"] not in settings.works]
         self.details: Row = {
             "command": command,
             "commit": commit,

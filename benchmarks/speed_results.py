@@ -191,8 +191,11 @@ def main_table(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
 def format_tables(details: Row) -> str:
     """Return everything as Markdown."""
     machine = details["machine"]
-    lines = [f"`{details['command']}`, commit {details['commit']}, {machine['processor']}, {machine['cores']} cores.", ""]
-    lines += table(*main_table(details["rows"]))
+    lines = [f"`{details['command']}`, commit {details['commit']}, {machine['processor']}, {machine['cores']} cores."]
+    for commit in sorted({row["commit"] for row in details["rows"]} - {details["commit"]}):
+        works = sorted({LABELS[row["work"]] for row in details["rows"] if row["commit"] == commit})
+        lines.append(f"Measured at commit {commit}: {', '.join(works)}.")
+    lines += ["", *table(*main_table(details["rows"]))]
     hedgenet = [row for row in details["rows"] if row["comparison"] == "hedgenet" and row["ratios"]]
     lines += ["", "HedgeNet against its own backbone, equal widths and edges: its time in units of the backbone's.", ""]
     lines += table(

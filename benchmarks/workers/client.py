@@ -39,7 +39,9 @@ def worker_environment(threads: int) -> dict[str, str]:
         **ALLOCATOR,
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
-        "PYTHONPATH": str(BENCHMARKS),
+        "PYTHONPATH": os.pathsep.join(
+            [str(BENCHMARKS), str(BENCHMARKS.parent)]
+        ),  # the package beside this file, installed or not
         "PYTHONWARNINGS": "ignore",
     }
 
