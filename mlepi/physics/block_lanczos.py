@@ -108,7 +108,7 @@ def block_lanczos(
     """
     block = solve(multiply_overlap(first))
     mapped = multiply_overlap(block)
-    block, mapped = _orthonormalise(block, mapped, _norms(block, mapped))
+    block, mapped = _orthonormalise(block, mapped, overlap_norms(block, mapped))
     basis, dual = [block], [mapped]  # block by block: joining them would copy what large problems hardly hold once
     projected = np.zeros((0, 0), dtype=block.dtype)
     for _ in range(max_blocks):
@@ -118,15 +118,15 @@ def block_lanczos(
         if np.max(np.abs(ritz)) > 1.0 / CLOSEST:
             return None
         mapped_image = multiply_overlap(image)
-        block, mapped = _project_out(image, mapped_image, basis, dual)
+        block, mapped = project_out(image, mapped_image, basis, dual)
         last = weights[-image.shape[1] :]
         residuals = np.sqrt(np.abs(np.einsum("an,ab,bn->n", last.conj(), block.conj().T @ mapped, last)))
         wanted, settled = select(ritz, residuals)
         if settled and not np.all(wanted) and np.all(residuals[wanted] < tolerance * ritz[wanted] ** 2):
             return ritz[wanted], _combine(basis, weights[:, wanted])
-        block, mapped = _orthonormalise(block, mapped, _norms(image, mapped_image))
-        block, mapped = _project_out(block, mapped, basis, dual)
-        block, mapped = _orthonormalise(block, mapped, _norms(block, mapped))
+        block, mapped = _orthonormalise(block, mapped, overlap_norms(image, mapped_image))
+        block, mapped = project_out(block, mapped, basis, dual)
+        block, mapped = _orthonormalise(block, mapped, overlap_norms(block, mapped))
         if block.shape[1] == 0:
             return None
         basis.append(block)
@@ -145,10 +145,17 @@ def _border(projected: NDArray[Any], columns: NDArray[Any]) -> NDArray[Any]:
     return bordered
 
 
-def _project_out(
+def project_out(
     block: NDArray[Any], mapped: NDArray[Any], basis: list[NDArray[Any]], dual: list[NDArray[Any]]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Remove from a block (and from S times it) its components in the space, in the S inner product."""
+    """Remove from a block (and from S times it) its components in a space, in the S inner product.
+
+    Args:
+        block: (n, m).
+        mapped: (n, m), S times the block.
+        basis: S-orthonormal vectors of the space, (n, …) each.
+        dual: S times the basis.
+    """
     inside = np.concatenate([part.conj().T @ block for part in dual])
     return block - _combine(basis, inside), mapped - _combine(dual, inside)
 
@@ -162,7 +169,7 @@ def _combine(parts: list[NDArray[Any]], weights: NDArray[Any]) -> NDArray[Any]:
     return total
 
 
-def _norms(block: NDArray[Any], mapped: NDArray[Any]) -> NDArray[np.float64]:
+def overlap_norms(block: NDArray[Any], mapped: NDArray[Any]) -> NDArray[np.float64]:
     """Return the S norms of the columns: (m,); ``mapped`` is S times the block."""
     return np.sqrt(np.abs(np.einsum("na,na->a", block.conj(), mapped)))
 

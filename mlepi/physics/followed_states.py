@@ -18,6 +18,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
+from mlepi.physics.block_lanczos import overlap_norms, project_out
 from mlepi.physics.shift_invert import count_negative
 
 GUARD = 0.3
@@ -125,16 +126,16 @@ def follow_states(
         states = _rayleigh_ritz(hamiltonian_k, overlap_k, images @ weights[:, wanted])
         values, vectors, residuals, vectors_mapped = states
         error = solve(residuals)
-        bounds = np.abs(values - shift) * _norms(error, overlap_k @ error)
+        bounds = np.abs(values - shift) * overlap_norms(error, overlap_k @ error)
         inside = np.abs(values - energy) <= window
         if np.all(bounds[inside] <= np.sqrt(tolerance * GUARD)):
             clear = np.min(np.abs(values - shift)) >= CLEARANCE
             return FollowedStates(values, vectors, vectors_mapped, shift, n_below) if clear else None
         image_mapped = overlap_k @ image
-        scale = _norms(image, image_mapped)
-        block, mapped = _project_out(image / scale, image_mapped / scale, basis, dual)
+        scale = overlap_norms(image, image_mapped)
+        block, mapped = project_out(image / scale, image_mapped / scale, [basis], [dual])
         block, mapped = _orthonormalise(block, mapped, relative=False)
-        block, mapped = _orthonormalise(*_project_out(block, mapped, basis, dual))
+        block, mapped = _orthonormalise(*project_out(block, mapped, [basis], [dual]))
         if block.shape[1] == 0:
             return None
         basis, dual = np.concatenate([basis, block], axis=1), np.concatenate([dual, mapped], axis=1)
@@ -177,22 +178,9 @@ def _rayleigh_ritz(
     return values, vectors @ change, images @ change - values * mapped, mapped
 
 
-def _project_out(
-    block: NDArray[Any], mapped: NDArray[Any], basis: NDArray[Any], dual: NDArray[Any]
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Remove from a block (and from S times it) its components in the space, in the S inner product."""
-    inside = dual.conj().T @ block
-    return block - basis @ inside, mapped - dual @ inside
-
-
-def _norms(block: NDArray[Any], mapped: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the S norms of the columns: (m,); ``mapped`` is S times the block."""
-    return np.sqrt(np.abs(np.einsum("na,na->a", block.conj(), mapped)))
-
-
 def _orthonormalise(block: NDArray[Any], mapped: NDArray[Any], relative: bool = True) -> tuple[NDArray[Any], NDArray[Any]]:
     """Make the columns S-orthonormal, dropping dependent ones: against their own norm, or against one."""
-    scale = _norms(block, mapped) if relative else np.ones(block.shape[1])
+    scale = overlap_norms(block, mapped) if relative else np.ones(block.shape[1])
     gram = block.conj().T @ mapped / (scale[:, None] * scale)
     squares, columns = np.linalg.eigh(0.5 * (gram + gram.conj().T))
     keep = squares > RANK_TOLERANCE
