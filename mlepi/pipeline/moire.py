@@ -29,7 +29,7 @@ SLOPE_DISTANCE = 0.01
 N_CONTINUUM_POINTS = 60
 """Momenta along the path, special points apart."""
 
-N_BANDS = 6
+N_BANDS = 12
 """Bands of the continuum model per valley."""
 
 

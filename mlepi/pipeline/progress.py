@@ -37,10 +37,15 @@ class StageLine:
         self._done += 1
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task)
-        if note and self._say is not None:
+        if note:
             each = (time.monotonic() - self._begin) / (self._done - self._before) / 60.0
             left = f"about {each * (self._total - self._done):.1f} min left"
-            self._say(f"{self._name:<12} {self._done}/{self._total}  {note}, {left}")
+            self.tell(f"{self._done}/{self._total}  {note}, {left}")
+
+    def tell(self, text: str) -> None:
+        """Write one line about work that cannot be counted."""
+        if self._say is not None:
+            self._say(f"{self._name:<12} {text}")
 
 
 class ProgressReport:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from ase.filters import FrechetCellFilter
-from ase.optimize import BFGS
+from ase.optimize import BFGS, LBFGS
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 RELAXATIONS = ("none", "positions", "positions_and_cell")
 IN_PLANE = (1, 1, 0, 0, 0, 1)
 """Strains xx, yy, zz, yz, xz, xy that a layered cell with vacuum along z may follow."""
+
+LARGE = 300
+"""Atoms from which on a relaxation keeps no Hessian matrix, which would be too large to diagonalise at every step."""
+TOLD_EVERY = 30.0
+"""s between two lines about a relaxation."""
 
 
 class StructureStage:
@@ -72,16 +78,24 @@ class StructureStage:
         source = run.structure.describe()
         if self.relax == "none":
             return StructureRecord(atoms, source, spacings=measure_spacings(atoms), note=self.note)
+        told = time.monotonic()
+
+        def tell(step: int, force: float) -> None:
+            nonlocal told
+            if time.monotonic() - told > TOLD_EVERY:
+                told = time.monotonic()
+                run.line.tell(f"step {step} of at most {self.max_steps}, largest force {force:.1e} of {self.max_force:.0e} eV/Å")
+
         n_steps = relax_structure(
             atoms,
             run.calculator,
             in_plane_cell=self.relax == "positions_and_cell",
             max_force=self.max_force,
             max_steps=self.max_steps,
+            watch=tell,
         )
-        energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
+        energy, max_force = float(atoms.get_potential_energy()), _largest_force(atoms)
         atoms.calc = None
-        max_force = float(np.linalg.norm(forces, axis=1).max())
         return StructureRecord(
             atoms, source, self.relax, n_steps, energy, max_force, spacings=measure_spacings(atoms), note=self.note
         )
@@ -118,15 +132,24 @@ def measure_spacings(atoms: Atoms) -> NDArray[np.float64]:
     return np.mod(np.diff(planes), period)
 
 
-def relax_structure(atoms: Atoms, calculator: Calculator, *, in_plane_cell: bool, max_force: float, max_steps: int) -> int:
-    """Relax a structure in place.
+def relax_structure(
+    atoms: Atoms,
+    calculator: Calculator,
+    *,
+    in_plane_cell: bool,
+    max_force: float,
+    max_steps: int,
+    watch: Callable[[int, float], None] | None = None,
+) -> int:
+    """Relax a structure in place, by BFGS, or by LBFGS where there are many atoms.
 
     Args:
         atoms: Å; gets the calculator.
         calculator: energies, forces and, for the cell, stress.
         in_plane_cell: let the cell follow in-plane strains.
         max_force: eV/Å.
-        max_steps: of BFGS.
+        max_steps: of the optimiser.
+        watch: called at every step with its number and the largest force, eV/Å.
 
     Returns:
         Number of steps taken.
@@ -136,15 +159,21 @@ def relax_structure(atoms: Atoms, calculator: Calculator, *, in_plane_cell: bool
     """
     atoms.calc = calculator
     target: Any = FrechetCellFilter(atoms, mask=IN_PLANE) if in_plane_cell else atoms
-    optimizer = BFGS(target, logfile=None)
+    optimizer: Any = (LBFGS if len(atoms) >= LARGE else BFGS)(target, logfile=None)
+    if watch is not None:
+        optimizer.attach(lambda: watch(optimizer.nsteps, _largest_force(atoms)))
     if not optimizer.run(fmax=max_force, steps=max_steps):
-        force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
         raise PhysicsError(
             message(
                 "relaxation",
-                f"{force:.1e} eV/Å after {max_steps} steps",
+                f"{_largest_force(atoms):.1e} eV/Å after {max_steps} steps",
                 f"at most {max_force:.1e} eV/Å",
                 "Raise stage.structure.max_steps or max_force, or start from a better structure.",
             )
         )
     return int(optimizer.nsteps)
+
+
+def _largest_force(atoms: Atoms) -> float:
+    """Return the largest force on an atom by the atoms' calculator, eV/Å."""
+    return float(np.linalg.norm(atoms.get_forces(), axis=1).max())

@@ -34,7 +34,6 @@ def plot_moire_bands(record: BandsRecord) -> Figure:
             offset = _dirac_offset(record, energies)
             lines = axes.plot(record.continuum.distances, 1e3 * record.continuum.energies + offset, color=GREY, linewidth=0.8)
             lines[0].set_label(f"continuum model, {record.continuum.twist:.2f}°")
-        axes.plot(record.distances, energies, color=BLUE, linewidth=0.4, alpha=0.5)
         points = axes.plot(record.distances, energies, color=BLUE, linestyle="none", marker="o", markersize=2.5)
         points[0].set_label("network")
         axes.axhline(0.0, color="0.5", linewidth=0.6, zorder=0)

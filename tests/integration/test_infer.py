@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.linalg
 from ase.io import write
 
-from mlepi.results import ObservablesRecord, ResultsStore, read_hamiltonian
+from mlepi.results import BandsRecord, ObservablesRecord, ResultsStore, read_hamiltonian
 
 ROOT = Path(__file__).parents[2]
 TOYS = ROOT / "tests" / "unit" / "pipeline"
@@ -140,6 +141,23 @@ def test_real_observables_and_report(tmp_path):
 
 
 @pytest.mark.slow
+def test_states_of_a_twisted_cell_by_the_shipped_network(tmp_path):
+    """The magic-angle experiment on a cell that can be diagonalised: the states next to neutrality, with their numbers."""
+    run = infer(tmp_path / "run", "experiment=tbg_magic", "structure.m=2", "stage.bands.spacing=0.5")
+    assert run.returncode == 0, run.stderr
+    record = ResultsStore(tmp_path / "run").read("bands", BandsRecord)
+    _, hamiltonian, overlap = read_hamiltonian(tmp_path / "run" / "hamiltonian.h5")
+    wanted = slice(record.first_state, record.first_state + record.energies.shape[1])
+    for kpoint, energies in zip(record.kpoints, record.energies, strict=True):
+        expected = scipy.linalg.eigh(hamiltonian.dense(kpoint), overlap.dense(kpoint), eigvals_only=True)
+        np.testing.assert_allclose(energies, expected[wanted], rtol=0, atol=1e-8)
+    assert record.n_electrons == 4 * 76
+    assert record.first_state + record.energies.shape[1] // 2 == record.n_electrons / 2
+    assert record.proven == 1
+    assert record.continuum.twist == pytest.approx(13.17, abs=0.01)
+    assert (tmp_path / "run" / "figures" / "moire_bands.png").is_file()
+
+
 def test_two_processes_give_the_numbers_of_one(tmp_path):
     assert infer(tmp_path / "one", *TOY_RUN).returncode == 0
     run = infer(tmp_path / "two", *TOY_RUN, "trainer.devices=2")

@@ -1,4 +1,5 @@
 import io
+import re
 from dataclasses import replace
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ from toy_models import HoneycombSprings, LevelsStage, ToyElectron, build_honeyco
 from mlepi.errors import DataError, PhysicsError
 from mlepi.physics.sampling import sample_displacements
 from mlepi.pipeline import HamiltonianStage, PhononStage, Run, SampleKey, SamplingStage, StructureStage
+from mlepi.pipeline import structure as structure_stage
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.runner import run_stages
@@ -128,6 +130,20 @@ def test_relaxation_finds_the_rest_length_and_is_recorded(tmp_path):
     unrelaxed = make_run(tmp_path, structure_settings={"relax": "positions"}, structure=run.structure)
     execute(unrelaxed, ["structure"])
     np.testing.assert_allclose(unrelaxed.read("structure").atoms.cell.array, build_honeycomb(2.52).cell.array)
+
+
+def test_large_relaxation_keeps_no_hessian_and_tells_its_progress(tmp_path, monkeypatch):
+    settings = {"relax": "positions_and_cell", "max_force": 1e-4}
+    source = Source("structure", {"_target_": "toy_models.build_honeycomb", "a": 2.52})
+    lengths = []
+    for large in (1000, 1):
+        monkeypatch.setattr(structure_stage, "LARGE", large)
+        monkeypatch.setattr(structure_stage, "TOLD_EVERY", -1.0)
+        run = make_run(tmp_path / str(large), structure=source, structure_settings=settings)
+        told = execute(run, ["structure"])
+        lengths.append(np.linalg.norm(run.read("structure").atoms.cell.array[:2], axis=1))
+        assert re.search(r"structure    step 1 of at most \d+, largest force \S+ of 1e-04 eV/Å", told)
+    np.testing.assert_allclose(lengths[0], lengths[1], atol=1e-4)
 
 
 def test_relaxation_that_does_not_converge(tmp_path):

@@ -14,6 +14,8 @@ from mlepi.errors import DataError
 from mlepi.plots import plot_run, print_velocities, write_report
 from mlepi.plots.report import FIGURES, list_warnings
 from mlepi.results import (
+    BandsRecord,
+    ContinuumRecord,
     HamiltonianRecord,
     ObservablesRecord,
     PhononRecord,
@@ -114,7 +116,28 @@ def all_records():
             spectral=velocity_record(8.2e5),
             sorted_average=velocity_record(6.1e5),
         ),
+        "bands": bands_record(),
     }
+
+
+def bands_record():
+    distances, flat = np.array([0.0, 0.04, 0.06]), np.array([-0.2, -0.05, -0.001, 0.0, 0.001, 0.003, 0.06, 0.2])
+    return BandsRecord(
+        kpoints=np.array([[1 / 3, 1 / 3, 0], [0, 0, 0], [0.5, 0, 0]]),
+        distances=distances,
+        labels=("K", "Γ", "M"),
+        label_distances=distances,
+        energies=-4.0 + flat * np.array([[1.0], [1.2], [1.5]]),
+        first_state=44652,
+        n_electrons=44656.0,
+        fermi_energy=-4.0,
+        electronic_temperature=10.0,
+        error_bound=3e-7,
+        proven=1,
+        backend="pardiso",
+        cpu_seconds=np.array([290.0, 100.0, 99.0]),
+        continuum=ContinuumRecord(1.08, 5.7, 0.114, 0.113, "network", 1.097, distances, np.tile(1.1 * flat, (3, 1))),
+    )
 
 
 def write_all(folder, records):
@@ -148,6 +171,10 @@ def test_report_is_complete_and_self_contained(tmp_path):
         "-0.020 ± 0.001",
         "0123abc",
         "2.00e-03",
+        "44656 electrons",
+        "6.00 meV",
+        "4.40 meV wide, 1.097°",
+        "290, 100, 99 s",
         "&lt;builder&gt; &amp; co",
     ):
         assert statement in text, statement
