@@ -84,12 +84,12 @@ class Interaction(nn.Module):
             for z, couplings, source in zip(*parts, strict=True)
         ]
         sizes = [count * (2 * l + 1) for l, count in enumerate(self.counts)]
-        messages = table.to_atoms(sums, (sum(sizes), self.num_features), nodes).split(sizes, dim=1)
+        messages = table.to_rows(sums, (sum(sizes), self.num_features), nodes).split(sizes, dim=1)
         mixed = [
             part.unflatten(1, (2 * l + 1, self.counts[l])).flatten(2) @ self.normalised_mixing(l)
             for l, part in enumerate(messages)
         ]
-        return torch.cat(mixed, dim=1)
+        return table.to_atoms(torch.cat(mixed, dim=1))
 
     def from_elements(self, embedding: Tensor, neighbourhoods: Neighbourhoods) -> Tensor:
         """Return the mixed messages of neighbours that are known by their element.
@@ -111,7 +111,7 @@ class Interaction(nn.Module):
         pairs = zip(table.split(neighbourhoods.harmonics), table.split(hidden), strict=True)
         sums = [harmonics.transpose(1, 2) @ part for harmonics, part in pairs]
         sizes = [2 * l + 1 for l in range(self.l_max + 1)]
-        moments = table.to_atoms(sums, (sum(sizes), width), hidden).split(sizes, dim=1)
+        moments = table.to_atoms(table.to_rows(sums, (sum(sizes), width), hidden)).split(sizes, dim=1)
         features = self.linear_up(embedding)  # (n_kinds, 1, channels)
         weights = self.radial_network.last_weight().view(len(self.paths), self.num_features, -1).transpose(1, 2)
         mixed = [part @ (((weights[l] * features) @ self.normalised_mixing(l)).flatten(0, 1)) for l, part in enumerate(moments)]

@@ -41,8 +41,8 @@ class NeighbourTable:
         sizes = [rows * width for rows, width in self.groups]
         return [part.unflatten(0, group) for part, group in zip(values.split(sizes), self.groups, strict=True)]
 
-    def to_atoms(self, sums: list[Tensor], shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Join the sums over neighbours of all groups, (rows, *shape) each, in the order of the atoms: (n_atoms, *shape).
+    def to_rows(self, sums: list[Tensor], shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Join the sums over neighbours of all groups, (rows, *shape) each, in the order of the table: (n_atoms, *shape).
 
         Args:
             sums: one tensor per group.
@@ -50,8 +50,11 @@ class NeighbourTable:
             like: a tensor of the wanted type and device.
         """
         isolated = self.order.shape[0] - sum(rows for rows, _ in self.groups)
-        joined = torch.cat([*sums, like.new_zeros(isolated, *shape)])
-        return joined.index_select(0, torch.argsort(self.order))
+        return torch.cat([*sums, like.new_zeros(isolated, *shape)])
+
+    def to_atoms(self, rows: Tensor) -> Tensor:
+        """Bring rows, (n_atoms, …), from the order of the table into that of the atoms."""
+        return rows.index_select(0, torch.argsort(self.order))
 
 
 def neighbour_table(target: Tensor, n_atoms: int) -> NeighbourTable:

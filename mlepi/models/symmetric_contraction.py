@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.models.channel_linear import apply_by_element, degree_slice
+from mlepi.models.parity_terms import ParityTerms, parity_terms
 from mlepi.models.polynomials import contract
 from mlepi.models.wigner import wigner_3j
 
@@ -86,12 +87,6 @@ def _symmetrise(tensor: Tensor) -> Tensor:
     return torch.stack([tensor.permute(0, *permutation) for permutation in permutations]).sum(0) / len(permutations)
 
 
-def pair_indices(size: int) -> tuple[Tensor, Tensor]:
-    """Return i and j of the pairs i ≤ j < size, ordered by i, then j: two (size·(size+1)/2,) int."""
-    i, j = torch.triu_indices(size, size)
-    return i, j
-
-
 class SymmetricContraction(nn.Module):
     """Polynomials of node features up to a correlation order, channel by channel, with weights per element.
 
@@ -114,36 +109,49 @@ class SymmetricContraction(nn.Module):
         self.l_max_in, self.l_max_out, self.correlation = l_max_in, l_max_out, correlation
         self.num_features, self.num_elements = num_features, num_elements
         self.weights = nn.ParameterDict()
-        self.tables: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
-        for l in range(l_max_out + 1):
-            for degree in range(1, correlation + 1):
-                n_paths = symmetric_couplings(l_max_in, l, degree).shape[0]
-                weight = torch.randn(num_elements, n_paths, num_features)
-                self.weights[f"l{l}_degree{degree}"] = nn.Parameter(weight)
+        self.tables: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self.blocks = [(l, degree) for l in range(l_max_out + 1) for degree in range(1, correlation + 1)]
+        for l, degree in self.blocks:
+            n_paths = symmetric_couplings(l_max_in, l, degree).shape[0]
+            self.weights[f"l{l}_degree{degree}"] = nn.Parameter(torch.randn(num_elements, n_paths, num_features))
 
-    def coupling_table(self, l: int, degree: int, like: Tensor) -> Tensor:
-        """Return T as (n_paths, (2l+1)·I·monomials of the other indices), exact in every dtype.
+    def coupling_table(self, like: Tensor) -> Tensor:
+        """Return T of all l and degrees in the order of the weights, (n_paths, n_coefficients), exact in every dtype.
 
-        The monomials are 1, the I features or the pairs i ≤ j, each pair i < j counted twice.
+        Coefficients are those of ∂B_o/∂A_i and of the remainders, in the order of ``parity_terms``.
         """
-        key = (f"l{l}_degree{degree}", like.dtype, like.device)
+        key = (like.dtype, like.device)
         if key not in self.tables:
             with torch.inference_mode(False):  # a table cached while predicting must serve training as well
-                tensor = symmetric_couplings(self.l_max_in, l, degree)
-                if degree == 3:
-                    i, j = pair_indices(self.num_inputs)
-                    tensor = tensor[..., i, j] * torch.where(i == j, 1.0, 2.0)
-                self.tables[key] = tensor.reshape(tensor.shape[0], -1).to(dtype=like.dtype, device=like.device)
+                place = self.terms(like).place.cpu()
+                parts = [self._dense_couplings(l, degree).flatten(1)[:, place] for l, degree in self.blocks]
+                self.tables[key] = torch.cat(parts).to(dtype=like.dtype, device=like.device)
         return self.tables[key]
 
-    def coefficients(self, degree: int, element: int) -> Tensor:
-        """Assemble t for one element: (channels, n_out·I, number of monomials of degree − 1)."""
-        parts = []
-        for l in range(self.l_max_out + 1):
-            weight = self.weights[f"l{l}_degree{degree}"][element]
-            tensor = weight.T @ self.coupling_table(l, degree, weight)
-            parts.append(tensor.view(self.num_features, (2 * l + 1) * self.num_inputs, -1))
-        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+    def terms(self, like: Tensor) -> ParityTerms:
+        """Return the terms of the polynomials, on a tensor's device."""
+        return parity_terms(self.l_max_in, self.l_max_out, self.correlation, like.device)
+
+    def _dense_couplings(self, l: int, degree: int) -> Tensor:
+        """Return the contribution of one l and degree to derivatives and remainders: (n_paths, n_out·(I + 1), 1 + I + I²)."""
+        size = self.num_inputs
+        tensor = symmetric_couplings(self.l_max_in, l, degree)
+        n_paths = tensor.shape[0]
+        first = [0, 1, 1 + size, 1 + size + size * size]  # of the monomials of degree 0, 1, 2
+        derivatives = tensor.new_zeros(n_paths, self.num_outputs, size, first[-1])
+        rests = tensor.new_zeros(n_paths, self.num_outputs, first[-1])
+        pairs = 2.0 - torch.eye(size, dtype=tensor.dtype)  # A_j A_k, j < k, stands for two terms
+        last = tensor * pairs if degree == 3 else tensor
+        derivatives[:, degree_slice(l), :, first[degree - 1] : first[degree]] = degree * last.reshape(*tensor.shape[:3], -1)
+        if degree < self.correlation:
+            last = tensor * pairs if degree == 2 else tensor
+            rests[:, degree_slice(l), first[degree] : first[degree + 1]] = (self.correlation - degree) * last.flatten(2)
+        return torch.cat([derivatives.flatten(1, 2), rests], dim=1)
+
+    def coefficients(self, element: int) -> Tensor:
+        """Assemble the polynomials of one element: (channels, n_coefficients)."""
+        weights = torch.cat([weight[element] for weight in self.weights.values()])
+        return weights.T @ self.coupling_table(weights)
 
     def forward(self, features: Tensor, species: Tensor) -> Tensor:
         """Contract: (n_atoms, (l_max_in+1)², channels) → (n_atoms, (l_max_out+1)², channels).
@@ -155,5 +163,5 @@ class SymmetricContraction(nn.Module):
         return apply_by_element(self._contract, features, species, self.num_elements)
 
     def _contract(self, features: Tensor, element: int) -> Tensor:
-        coefficients = [self.coefficients(degree, element) for degree in range(1, self.correlation + 1)]
-        return contract(features.permute(2, 1, 0), *coefficients).permute(2, 1, 0)
+        coefficients = self.coefficients(element)
+        return contract(features.permute(2, 1, 0), coefficients, self.terms(features), self.correlation).permute(2, 1, 0)

@@ -31,14 +31,14 @@ def test_uneven_numbers_of_neighbours(n_atoms):
         (edge * filled).sum(1) for edge, filled in zip(table.split(table.edge_of_slot), table.split(table.filled), strict=True)
     ]
     expected = torch.zeros(n_atoms, dtype=torch.long).index_add(0, target, torch.arange(len(target)))
-    assert torch.equal(table.to_atoms(sums, (), target), expected)
+    assert torch.equal(table.to_atoms(table.to_rows(sums, (), target)), expected)
 
 
 def test_table_without_edges():
     table = neighbour_table(torch.zeros(0, dtype=torch.long), 3)
     assert table.groups == []
     assert table.edge_of_slot.shape == table.filled.shape == (0,)
-    assert table.to_atoms([], (2,), torch.ones(1)).tolist() == [[0.0, 0.0]] * 3
+    assert table.to_atoms(table.to_rows([], (2,), torch.ones(1))).tolist() == [[0.0, 0.0]] * 3
 
 
 def test_couplings_are_clebsch_gordan_coefficients_times_harmonics():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mlepi.models import polynomials
+from mlepi.models.parity_terms import parity_terms
 from mlepi.models.polynomials import contract, monomials
 from mlepi.models.symmetric_contraction import SymmetricContraction, symmetric_couplings
 
@@ -53,34 +54,27 @@ def test_contraction_equals_its_definition_with_both_derivatives(monkeypatch, nu
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance * float(b.detach().abs().max()))
 
 
-def test_many_atoms_are_done_in_pieces(monkeypatch):
-    monkeypatch.setattr(polynomials, "CACHED_ATOMS", 4)
-    module = SymmetricContraction(l_max_in=1, l_max_out=0, correlation=3, num_features=2, num_elements=1).double()
-    x = torch.randn(11, 4, 2, dtype=torch.float64)
-    species = torch.zeros(11, dtype=torch.long)
-    expected = definition(module, list(module.weights), x, species, *module.weights.values())
-    torch.testing.assert_close(module(x, species), expected, rtol=1e-12, atol=1e-12)
-
-
 def test_second_derivatives_by_finite_differences():
     module = SymmetricContraction(l_max_in=1, l_max_out=0, correlation=3, num_features=1, num_elements=1).double()
-    coefficients = [module.coefficients(degree, 0).detach() for degree in (1, 2, 3)]
     features = torch.randn(1, 4, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda a: contract(a, *coefficients), (features,))
-    assert torch.autograd.gradgradcheck(lambda a: contract(a, *coefficients), (features,))
+    coefficients, terms = module.coefficients(0).detach(), module.terms(features)
+    assert torch.autograd.gradcheck(lambda a: contract(a, coefficients, terms, 3), (features,))
+    assert torch.autograd.gradgradcheck(lambda a: contract(a, coefficients, terms, 3), (features,))
 
 
-@pytest.mark.parametrize("degree", [0, 1, 2])
-def test_change_of_monomials(degree):
-    a, b = torch.randn(2, 1, 3, 2, dtype=torch.float64)
-    found = monomials(a, degree, b)
-    _, expected = torch.func.jvp(lambda x: monomials_plainly(x, degree), (a,), (b,))
+def test_monomials_and_their_change():
+    terms = parity_terms(2, 1, 3, torch.device("cpu"))
+    a, b = torch.randn(2, 9, 3, 2, dtype=torch.float64)
+    found = torch.cat([monomials(a[terms.components], group) for group in terms.groups], dim=1)
+    change = torch.cat([monomials(a[terms.components], group, b[terms.components]) for group in terms.groups], dim=1)
+    expected, expected_change = torch.func.jvp(lambda x: monomials_plainly(x, terms), (a,), (b,))
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(monomials(a, degree), monomials_plainly(a, degree))
+    torch.testing.assert_close(change, expected_change)
 
 
-def monomials_plainly(a, degree):
-    if degree == 0:
-        return 0.0 * a[:, :1] + 1.0
-    i, j = torch.triu_indices(a.shape[1], a.shape[1])
-    return a if degree == 1 else a[:, i] * a[:, j]
+def monomials_plainly(a, terms):
+    """1, A_j and A_j A_k of the first row of every group, as their places tell."""
+    size = a.shape[0]
+    every = torch.cat([torch.ones_like(a[:1]), a, (a.unsqueeze(1) * a).flatten(0, 1)])
+    firsts = [terms.place[group.coefficients][: group.shape[1]] % (1 + size + size * size) for group in terms.groups]
+    return every[torch.cat(firsts)].transpose(0, 1)
