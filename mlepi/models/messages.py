@@ -9,6 +9,7 @@ the first ones with one factor replaced by its tangent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -307,9 +308,9 @@ class _MessageGradients(Function):
 
 
 def _pieces(source: Tensor) -> list[slice]:
-    """Split atoms so that a piece has about the number of slots that suits the device."""
+    """Split atoms into equal pieces of about the number of slots that suits the device."""
     slots = CACHED_SLOTS if source.device.type == "cpu" else DEVICE_SLOTS
-    step = max(1, slots // max(1, source.shape[1]))
+    step = max(1, math.ceil(source.shape[0] / max(1, round(source.numel() / slots))))
     return [slice(start, min(start + step, source.shape[0])) for start in range(0, source.shape[0], step)]
 
 

@@ -17,7 +17,9 @@ from mlepi.models.messages import Path, path_blocks
 from mlepi.models.wigner import wigner_3j
 
 LEAST_FILLING = 0.8
-"""A group ends where an atom has fewer neighbours than this part of its width."""
+"""A group ends where an atom has fewer neighbours than this part of its width …"""
+SPARE_SLOTS = 64
+"""… unless the group has room for the rest of the atoms at the price of so many empty slots: a group has costs of its own."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,19 @@ def neighbour_table(target: Tensor, n_atoms: int) -> NeighbourTable:
     order = torch.argsort(counts, descending=True, stable=True)
     groups: list[tuple[int, int]] = []
     widths: list[int] = []
-    for count in counts[order].tolist():
-        if count == 0:
-            break
-        if not groups or count < LEAST_FILLING * groups[-1][1]:
+    descending = [count for count in counts[order].tolist() if count > 0]
+    edges_left = sum(descending)
+    for position, count in enumerate(descending):
+        width = groups[-1][1] if groups else 0
+        empty = width * (len(descending) - position) - edges_left
+        if not groups or (count < LEAST_FILLING * width and empty > SPARE_SLOTS):
             groups.append((0, count))
+        edges_left -= count
         groups[-1] = (groups[-1][0] + 1, groups[-1][1])
         widths.append(groups[-1][1])
-    width = torch.tensor(widths, dtype=torch.long, device=target.device)
+    row_width = torch.tensor(widths, dtype=torch.long, device=target.device)
     first_slot = torch.zeros(n_atoms, dtype=torch.long, device=target.device)
-    first_slot[order[: len(widths)]] = torch.cumsum(width, 0) - width
+    first_slot[order[: len(widths)]] = torch.cumsum(row_width, 0) - row_width
     by_target = torch.argsort(target, stable=True)
     sorted_target = target[by_target]
     place = torch.arange(target.shape[0], device=target.device) - (torch.cumsum(counts, 0) - counts)[sorted_target]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mlepi.models.messages import message_paths, path_blocks
-from mlepi.models.neighbourhoods import LEAST_FILLING, coupling_table, neighbour_table
+from mlepi.models.neighbourhoods import LEAST_FILLING, SPARE_SLOTS, coupling_table, neighbour_table
 from mlepi.models.wigner import wigner_3j
 
 
@@ -14,9 +14,9 @@ def test_every_edge_is_in_the_row_of_its_target():
     target = torch.tensor([2, 0, 2, 2, 0])
     table = neighbour_table(target, 4)
     assert table.order.tolist() == [2, 0, 1, 3]
-    assert table.groups == [(1, 3), (1, 2)]
-    assert [rows.tolist() for rows in table.split(table.edge_of_slot)] == [[[0, 2, 3]], [[1, 4]]]
-    assert table.filled.all()
+    assert table.groups == [(2, 3)]
+    assert [rows.tolist() for rows in table.split(table.edge_of_slot)] == [[[0, 2, 3], [1, 4, 0]]]
+    assert table.filled.tolist() == [True] * 5 + [False]
 
 
 @pytest.mark.parametrize("n_atoms", [1, 7, 200])
@@ -26,7 +26,7 @@ def test_uneven_numbers_of_neighbours(n_atoms):
     target = torch.repeat_interleave(torch.arange(n_atoms), counts)[torch.randperm(int(counts.sum()))]
     table = neighbour_table(target, n_atoms)
     assert sorted(table.edge_of_slot[table.filled].tolist()) == list(range(len(target)))
-    assert int(table.filled.sum()) >= LEAST_FILLING * len(table.filled)
+    assert int(table.filled.sum()) >= LEAST_FILLING * (len(table.filled) - SPARE_SLOTS)
     sums = [
         (edge * filled).sum(1) for edge, filled in zip(table.split(table.edge_of_slot), table.split(table.filled), strict=True)
     ]
@@ -48,3 +48,10 @@ def test_couplings_are_clebsch_gordan_coefficients_times_harmonics():
     for (l1, l2, l3), block in zip(paths, path_blocks(paths), strict=True):
         expected = torch.einsum("abc,eb->eac", wigner_3j(l1, l2, l3), harmonics[:, l2 * l2 : (l2 + 1) ** 2]) * (2 * l3 + 1) ** 0.5
         torch.testing.assert_close(couplings[:, block.coupling].view(expected.shape), expected, rtol=0, atol=1e-13)
+
+
+def test_a_few_atoms_with_fewer_neighbours_join_a_wide_group():
+    target = torch.repeat_interleave(torch.arange(20), torch.tensor([30] * 17 + [20] * 3))
+    assert neighbour_table(target, 20).groups == [(20, 30)]
+    target = torch.repeat_interleave(torch.arange(40), torch.tensor([30] * 20 + [20] * 20))
+    assert neighbour_table(target, 40).groups == [(20, 30), (20, 20)]
