@@ -77,7 +77,7 @@ class Benchmark:
     Args:
         settings: what to measure.
         command: shown with the results.
-        details: of an earlier run to be continued; its rows of the same commit and of all other works are kept.
+        details: of an earlier run to be continued; its rows of the same commit and those not covered now are kept.
         console: for the progress.
     """
 
@@ -92,7 +92,7 @@ class Benchmark:
         self.scratch = Path()  # structures and shared weights, while it runs
         commit = find_commit(ROOT / "mlepi")
         earlier = (details or {}).get("rows", [])
-        kept = [row for row in earlier if row["commit"] == commit or row["work"] not in settings.works]
+        kept = [row for row in earlier if row["commit"] == commit or not settings.covers(row)]
         self.details: Row = {
             "command": command,
             "commit": commit,

@@ -74,6 +74,11 @@ class Settings:
     large: bool = False
     floors: bool = False
 
+    def covers(self, row: Row) -> bool:
+        """Tell whether a row is among those that are to be measured."""
+        sizes = (*self.atoms, LARGE) if self.large else self.atoms
+        return row["work"] in self.works and row["threads"] in self.threads and row["n_atoms"] in sizes
+
 
 def kind_of(work: str) -> str:
     """Return "phonon" or "electron"."""
@@ -142,7 +147,9 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Settings, bool]:
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--only-peers", action="store_true", help="no compiled rows, HedgeNet, large cell or floors")
-    parser.add_argument("--resume", action="store_true", help="keep what the output has of the same commit, and of other works")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what the output has of the same commit, and all that is not measured now"
+    )
     parser.add_argument("--peers", type=Path, default=ROOT / ".venv-peers" / "bin" / "python", help="python with mace-torch")
     parser.add_argument("--output", type=Path, default=BENCHMARKS / "results", help="folder of the results")
     chosen = parser.parse_args(arguments)

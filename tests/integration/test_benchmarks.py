@@ -256,6 +256,16 @@ def test_command_line_knows_the_quick_run():
     assert quick.sizes["published"]["electron"]["channels"] == [64, 32, 16, 8, 8]
 
 
+def test_rows_that_are_not_measured_again_stay():
+    quick, _ = speed_settings.parse(["--quick", "--works", "hamiltonian"])
+    row = {"work": "hamiltonian", "threads": 1, "n_atoms": 64}
+    assert quick.covers(row)
+    for change in ({"work": "energy_forces"}, {"threads": 2}, {"n_atoms": 11164}):
+        assert not quick.covers({**row, **change})
+    full, _ = speed_settings.parse([])
+    assert full.covers({**row, "n_atoms": 11164})
+
+
 @pytest.mark.parametrize("n_atoms", [16, 64, 28, 11164])
 def test_structures_have_the_size_asked_for(n_atoms):
     atoms = speed_settings.build_structure(n_atoms)
