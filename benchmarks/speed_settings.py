@@ -147,9 +147,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Settings, bool]:
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--only-peers", action="store_true", help="no compiled rows, HedgeNet, large cell or floors")
-    parser.add_argument(
-        "--resume", action="store_true", help="keep rows of the same commit, and those not measured now"
-    )
+    parser.add_argument("--resume", action="store_true", help="keep rows of the same commit, and those not measured now")
     parser.add_argument("--peers", type=Path, default=ROOT / ".venv-peers" / "bin" / "python", help="python with mace-torch")
     parser.add_argument("--output", type=Path, default=BENCHMARKS / "results", help="folder of the results")
     chosen = parser.parse_args(arguments)
