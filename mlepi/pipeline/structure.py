@@ -159,7 +159,8 @@ def relax_structure(
     """
     atoms.calc = calculator
     target: Any = FrechetCellFilter(atoms, mask=IN_PLANE) if in_plane_cell else atoms
-    optimizer: Any = (LBFGS if len(atoms) >= LARGE else BFGS)(target, logfile=None)
+    method: Any = LBFGS if len(atoms) >= LARGE else BFGS
+    optimizer = method(target, logfile=None)
     if watch is not None:
         optimizer.attach(lambda: watch(optimizer.nsteps, _largest_force(atoms)))
     if not optimizer.run(fmax=max_force, steps=max_steps):
