@@ -26,7 +26,8 @@ def blocks_and_gradients(model, dtype=torch.float64):
     results = model(graph)
     blocks = [results["onsite_blocks"], *results["edge_blocks"].values()]
     loss = torch.stack([block.square().sum() for block in blocks]).sum()
-    gradients = torch.autograd.grad(loss, [positions, *model.parameters()], allow_unused=True)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss, [positions, *parameters], allow_unused=True)
     return [*blocks, *(x for x in gradients if x is not None)]
 
 
