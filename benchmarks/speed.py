@@ -32,6 +32,7 @@ from speed_settings import (
     BENCHMARKS,
     CUTOFFS,
     LARGE,
+    MEAN_NEIGHBOURS,
     MODELS,
     PEERS,
     ROOT,
@@ -131,7 +132,8 @@ class Benchmark:
     def _side(self, worker: str, work: str, size: str = "published", model: str | None = None, **more: Any) -> Side:
         kind, chosen = kind_of(work), self.settings
         request = {"work": work, "kind": kind, "model": model or MODELS[kind][0], "size": chosen.sizes[size][kind]}
-        request |= {"cutoff": CUTOFFS[kind], "basis": BASIS, "dtype": chosen.dtype, "device": chosen.device}
+        request |= {"cutoff": CUTOFFS[kind], "mean_neighbours": MEAN_NEIGHBOURS[kind]}
+        request |= {"basis": BASIS, "dtype": chosen.dtype, "device": chosen.device}
         return Side(worker, {**request, "compile": False, "last": "blocks", **more})
 
     def _compare_peer(self, work: str, threads: int) -> None:

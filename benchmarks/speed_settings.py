@@ -24,6 +24,9 @@ SEED, RATTLE, SPACING = 1, 0.05, 3.35
 CUTOFFS = {"phonon": 5.0, "electron": 6.35}
 """Å; electrons: twice the range of C6.0."""
 
+MEAN_NEIGHBOURS = {"phonon": {"intra": 29.5, "inter": 14.7}, "electron": {"intra": 45.1, "inter": 36.5}}
+"""Relation → edges per atom by which all sides divide, whichever structure they see first; those of 64 atoms."""
+
 BASIS = {"shells": {"6": [0, 0, 1, 1]}, "radii": {"6": 3.175}, "names": {"6": "C6.0-s2p2"}}
 MODELS = {"phonon": ("mace", "hedgenet_phonon"), "electron": ("deeph_e3", "hedgenet_electron")}
 """Kind → backbone alone, HedgeNet."""

@@ -25,13 +25,12 @@ from workers.protocol import Job, serve
 LEARNING_RATE = 1e-3
 
 
-def build_network(request: dict[str, Any], numbers: list[int], mean_neighbours: float) -> torch.nn.Module:
+def build_network(request: dict[str, Any], numbers: list[int]) -> torch.nn.Module:
     """Build the network with the widths of the request.
 
     Args:
-        request: "size" (as in conf/size, phonon) and "cutoff" (Å).
+        request: "size" (as in conf/size, phonon), "cutoff" (Å) and "mean_neighbours" (relation → edges per atom).
         numbers: atomic numbers.
-        mean_neighbours: edges per atom.
     """
     size = request["size"]
     hidden = "+".join(f"{size['num_features']}x{l}{'eo'[l % 2]}" for l in range(size["l_max_hidden"] + 1))
@@ -48,7 +47,7 @@ def build_network(request: dict[str, Any], numbers: list[int], mean_neighbours: 
         hidden_irreps=o3.Irreps(hidden),
         MLP_irreps=o3.Irreps("16x0e"),
         atomic_energies=np.zeros(len(numbers)),
-        avg_num_neighbors=mean_neighbours,
+        avg_num_neighbors=sum(request["mean_neighbours"].values()),
         atomic_numbers=numbers,
         correlation=3,
         gate=torch.nn.functional.silu,
@@ -84,7 +83,7 @@ class MaceJob(Job):
             start = time.perf_counter()
             torch.manual_seed(0)
             training = self.work.endswith("train_step")
-            network = build_network(request, numbers, batch.edge_index.shape[1] / len(atoms)).to(self.device)
+            network = build_network(request, numbers).to(self.device)
             self.network = network.train(training).requires_grad_(training)
             self.optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE) if training else None
             facts["build_seconds"] = time.perf_counter() - start

@@ -33,14 +33,13 @@ def read_structure(path: str) -> Atoms:
     return atoms
 
 
-def build_network(request: dict[str, Any], elements: list[int], mean_neighbours: dict[str, float]) -> torch.nn.Module:
+def build_network(request: dict[str, Any], elements: list[int]) -> torch.nn.Module:
     """Build a network from its YAML.
 
     Args:
         request: "model" (name of a YAML in conf/model), "kind" ("phonon" or "electron"), "size" (widths of that kind, as in
-            conf/size), "cutoff" (Å) and, for electrons, "basis".
+            conf/size), "cutoff" (Å), "mean_neighbours" (relation → edges per atom) and, for electrons, "basis".
         elements: atomic numbers.
-        mean_neighbours: relation → edges per atom.
     """
     kind = request["kind"]
     overrides = [f"+model={request['model']}", "+size=published"]
@@ -52,7 +51,7 @@ def build_network(request: dict[str, Any], elements: list[int], mean_neighbours:
     backbone, cutoffs = model["network"]["backbone"], dict.fromkeys(fields.RELATIONS, request["cutoff"])
     model["network"]["elements"] = backbone["elements"] = elements
     backbone["cutoffs"] = cutoffs
-    backbone["mean_neighbours"] = mean_neighbours
+    backbone["mean_neighbours"] = request["mean_neighbours"]
     if kind == "electron":
         model["basis"], model["cutoffs"] = request["basis"], cutoffs
     else:
@@ -78,16 +77,15 @@ class OurJob(Job):
         facts["n_edges"] = sum(counts.values())
         if self.network is None:
             start = time.perf_counter()
-            neighbours = {relation: count / len(atoms) for relation, count in counts.items()}
-            self._make(request, sorted(set(atoms.numbers.tolist())), neighbours, dtype)
+            self._make(request, sorted(set(atoms.numbers.tolist())), dtype)
             facts["build_seconds"] = time.perf_counter() - start
         self._label(graph, request, dtype)
         self.graph = graph.to(self.device)
         return facts
 
-    def _make(self, request: dict[str, Any], elements: list[int], neighbours: dict[str, float], dtype: torch.dtype) -> None:
+    def _make(self, request: dict[str, Any], elements: list[int], dtype: torch.dtype) -> None:
         torch.manual_seed(0)
-        network = build_network(request, elements, neighbours)
+        network = build_network(request, elements)
         if request.get("weights"):
             with np.load(request["weights"]) as arrays:
                 weights = {name: torch.as_tensor(arrays[name]) for name in arrays.files}
