@@ -123,25 +123,6 @@ def sum_messages(
     return messages
 
 
-def sum_messages_plainly(
-    blocks: Sequence[PathBlock], nodes: Tensor, radial: Tensor, weight: Tensor, couplings: Tensor, source: Tensor
-) -> Tensor:
-    """Evaluate the definition of ``sum_messages`` term by term: slow, and the standard of the tests.
-
-    Arguments are those of ``sum_messages``, with the paths as ``path_blocks``.
-    """
-    senders = nodes[source]
-    weights = (radial @ weight.T).unflatten(2, (len(blocks), nodes.shape[2]))
-    rows: dict[int, Tensor] = {}
-    for position, block in enumerate(blocks):
-        weighted = (weights[:, :, position].unsqueeze(2) * senders[:, :, block.senders]).unbind(2)
-        coupling = couplings[:, :, block.coupling, None].unflatten(2, (block.size_in, block.size_out))
-        for m3, row in enumerate(range(block.messages.start, block.messages.stop, block.messages.step)):
-            terms = [coupling[:, :, m1, m3] * component for m1, component in enumerate(weighted)]
-            rows[row] = sum(terms[1:], terms[0]).sum(1)
-    return torch.stack([rows[row] for row in sorted(rows)], dim=1)
-
-
 def piece_value(blocks: Sequence[PathBlock], senders: Tensor, radial: Tensor, weight: Tensor, couplings: Tensor) -> Tensor:
     """Return A of some atoms.
 

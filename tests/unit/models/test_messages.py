@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mlepi.models import messages
-from mlepi.models.messages import build_piece_functions, message_paths, path_blocks, sum_messages, sum_messages_plainly
+from mlepi.models.messages import build_piece_functions, message_paths, path_blocks, sum_messages
 
 
 def draw(paths, n_senders=5, n_atoms=6, n_neighbours=4, channels=3, width=2, dtype=torch.float64):
@@ -21,6 +21,19 @@ def draw(paths, n_senders=5, n_atoms=6, n_neighbours=4, channels=3, width=2, dty
     ]
     factors = [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
     return factors, torch.randint(n_senders, (n_atoms, n_neighbours))
+
+
+def sum_messages_plainly(blocks, nodes, radial, weight, couplings, source):
+    """The definition of ``sum_messages``, term by term."""
+    senders = nodes[source]
+    weights = (radial @ weight.T).unflatten(2, (len(blocks), nodes.shape[2]))
+    rows = {}
+    for position, block in enumerate(blocks):
+        weighted = (weights[:, :, position].unsqueeze(2) * senders[:, :, block.senders]).unbind(2)
+        coupling = couplings[:, :, block.coupling, None].unflatten(2, (block.size_in, block.size_out))
+        for m3, row in enumerate(range(block.messages.start, block.messages.stop, block.messages.step)):
+            rows[row] = sum(coupling[:, :, m1, m3] * component for m1, component in enumerate(weighted)).sum(1)
+    return torch.stack([rows[row] for row in sorted(rows)], dim=1)
 
 
 def all_derivatives(function, factors, source):
