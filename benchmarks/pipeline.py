@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from mlepi.pipeline import Run, SampleKey, cone_states
+from mlepi.observables import cone_states
+from mlepi.pipeline import Run, SampleKey
 from mlepi.pipeline.configuration import build_run
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport

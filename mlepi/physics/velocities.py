@@ -1,4 +1,4 @@
-"""Fermi velocity of Dirac cones from band energies near K, with error bars from the samples.
+"""Fermi velocity of Dirac cones from band energies near K.
 
 The low bands of a monolayer are E = E₀ ± ħv k. Those of AB-stacked bilayer graphene are hyperbolic,
 E = E₀ ± ½[√(γ₁² + 4ħ²v²k²) − γ₁], with k = |k − K|; v and γ₁ are fitted together. Fitting points on K→Γ and K→M together cancels
@@ -10,14 +10,13 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.optimize
 from numpy.typing import NDArray
 
-from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.errors import ConfigError, message
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
 DISPERSIONS = ("hyperbola", "linear")
@@ -146,27 +145,3 @@ def window_slope(
     as ``fit_cone`` with the linear dispersion.
     """
     return fit_cone(distances, valence, conduction, window, "linear").fermi_velocity
-
-
-def bootstrap(
-    estimator: Callable[[NDArray[np.float64]], NDArray[np.float64]], n_samples: int, n_resamples: int, seed: int
-) -> NDArray[np.float64]:
-    """Resample the samples with replacement and repeat the whole estimate each time (Efron 1979, doi:10.1214/aos/1176344552).
-
-    Args:
-        estimator: maps sample weights (n_samples,), which sum to one, to estimates (n_estimates,).
-        n_samples: number of samples.
-        n_resamples: number of repetitions.
-        seed: of the generator.
-
-    Returns:
-        (n_resamples, n_estimates); the standard deviation over the first axis is the error bar.
-
-    Raises:
-        PhysicsError: fewer than two samples, which carry no error bar.
-    """
-    if n_samples < 2:
-        raise PhysicsError(message("bootstrap", f"{n_samples} sample", "at least two samples", "Ask for more samples."))
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(n_samples, np.full(n_samples, 1.0 / n_samples), size=n_resamples)
-    return np.array([estimator(count / n_samples) for count in counts])

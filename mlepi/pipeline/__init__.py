@@ -1,9 +1,7 @@
 """The pipeline from a structure to observables: stages that each write one record, and their runner."""
 
-from mlepi.pipeline.bands import BandsStage
 from mlepi.pipeline.hamiltonian import HamiltonianStage
 from mlepi.pipeline.inference import infer
-from mlepi.pipeline.observables import ObservablesStage
 from mlepi.pipeline.phonon import PhononStage
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.sampling import SamplingStage
@@ -11,9 +9,7 @@ from mlepi.pipeline.stage import SampledStage, SampleKey, Stage
 from mlepi.pipeline.structure import StructureStage
 
 __all__ = [
-    "BandsStage",
     "HamiltonianStage",
-    "ObservablesStage",
     "PhononStage",
     "Run",
     "SampleKey",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlepi.physics.sampling import HarmonicEnsemble, compute_modes, draw_normals
+from mlepi.physics.statistics import SampleDesign
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.sources import BatchedElectronModel, ElectronModel, Source, load_calculator, load_electron
 from mlepi.results import HamiltonianRecord, PhononRecord, ResultsStore, SamplingRecord, read_hamiltonian
@@ -108,6 +109,11 @@ class Run:
         normals = draw_normals(self.seed, [key.sample], len(atoms))
         atoms.positions += ensemble.displacements(normals)[ensemble.temperatures.index(key.temperature), 0]
         return atoms
+
+    @property
+    def design(self) -> SampleDesign:
+        """How the samples belong together, for averages and error bars."""
+        return SampleDesign.independent(self.n_samples)
 
     def predict(self, atoms: Atoms) -> tuple[BlockMatrix, BlockMatrix]:
         """Return Hamiltonian (eV) and overlap of a structure from the electron network."""

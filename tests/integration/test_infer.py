@@ -13,7 +13,7 @@ from ase.io import write
 from mlepi.results import BandsRecord, ObservablesRecord, ResultsStore, read_hamiltonian
 
 ROOT = Path(__file__).parents[2]
-TOYS = ROOT / "tests" / "unit" / "pipeline"
+TOYS = Path(__file__).parents[1]
 MODELS = ["phonon={_target_:toy_models.HoneycombSprings}", "electron={_target_:toy_models.ToyElectron}"]
 TOY_RUN = [
     *MODELS,

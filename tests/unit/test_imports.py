@@ -36,9 +36,10 @@ ROOM_ORDER = {
     "checkpoint": 5,
     "training": 6,
     "pipeline": 6,
-    "plots": 7,
-    "command_line": 8,  # how the scripts start
-    "__init__": 8,  # the public API, a door to all rooms
+    "observables": 7,
+    "plots": 8,
+    "command_line": 9,  # how the scripts start
+    "__init__": 9,  # the public API, a door to all rooms
 }
 
 # Import name → distribution name, where they differ.

@@ -1,4 +1,4 @@
-"""Fermi velocities of tight-binding graphene and AB bilayer graphene, and error bars of a known distribution."""
+"""Fermi velocities of tight-binding graphene and AB bilayer graphene."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from toys import GAMMA_1, VELOCITY, honeycomb, tight_binding
 
-from mlepi.errors import ConfigError, PhysicsError
+from mlepi.errors import ConfigError
 from mlepi.physics import lattice, velocities
 from mlepi.physics.bloch import bloch_sum, solve_bands
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
@@ -71,20 +71,9 @@ def test_split_off_bands_pin_the_coupling():
     assert exact.gamma_1 == pytest.approx(0.37, rel=1e-8)
 
 
-def test_bootstrap_gives_the_standard_error_of_a_mean():
-    data = np.random.default_rng(0).normal(2.0, 0.3, size=(400, 2))
-    resampled = velocities.bootstrap(lambda weights: weights @ data, 400, 2000, seed=1)
-    assert resampled.shape == (2000, 2)
-    np.testing.assert_allclose(resampled.std(axis=0), data.std(axis=0) / 20.0, rtol=0.06)
-    np.testing.assert_allclose(resampled.mean(axis=0), data.mean(axis=0), atol=2e-3)
-    np.testing.assert_array_equal(resampled, velocities.bootstrap(lambda weights: weights @ data, 400, 2000, seed=1))
-
-
 def test_bad_input_is_refused():
     k = np.linspace(0.0, 0.1, 5)
     with pytest.raises(ConfigError, match="velocity window"):
         velocities.fit_cone(k, -k, k, (0.06, 0.10))
     with pytest.raises(ConfigError, match="dispersion: got 'cubic'"):
         velocities.fit_cone(k, -k, k, (0.0, 0.1), "cubic")
-    with pytest.raises(PhysicsError, match="at least two samples"):
-        velocities.bootstrap(lambda w: w, 1, 10, 0)

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, StructureError, message
+from mlepi.observables.cone_states import solve_points
 from mlepi.physics import lattice, unfolding
 from mlepi.physics.bloch import count_valence_electrons, solve_bands
 from mlepi.physics.dense_bloch import DenseBlocks, lay_out_blocks
-from mlepi.pipeline.cone_states import solve_points
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -20,7 +20,7 @@ from mlepi.physics.followed_states import GUARD, FollowedStates, choose_shift, f
 from mlepi.physics.shift_invert import count_states_below, solve_states_within
 
 if TYPE_CHECKING:
-    from mlepi.pipeline.cone import Cone
+    from mlepi.observables.cone import Cone
 
 EDGE = 0.01
 """eV, the strip around the energy window in which its exact end may lie, so that no level sits on it."""

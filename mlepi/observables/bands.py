@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
+from mlepi.observables.moire import compare_with_continuum, measure_stackings
 from mlepi.physics import lattice
 from mlepi.physics.bloch import SPIN_DEGENERACY, count_valence_electrons, fermi_energy_from_eigenvalues
 from mlepi.physics.sparse_states import (
@@ -24,7 +25,6 @@ from mlepi.physics.sparse_states import (
     prove_numbers,
     solve_numbered_states,
 )
-from mlepi.pipeline.moire import compare_with_continuum, measure_stackings
 from mlepi.results import PartFile, hash_data
 from mlepi.results.bands import FLAT_BANDS, BandsRecord, ContinuumRecord
 

@@ -14,15 +14,16 @@ from toys import GAMMA_1, VELOCITY, honeycomb, tight_binding
 
 from mlepi.errors import ConfigError, PhysicsError, StructureError
 from mlepi.graphs.block_matrix import BlockMatrix
+from mlepi.observables import cone as pipeline_cone
+from mlepi.observables import cone_states
+from mlepi.observables.cone import build_cone, unfold_sample
+from mlepi.observables.fermi_velocity import FermiVelocityStage
+from mlepi.observables.velocity_estimates import VelocityFit, estimate_velocities, sorted_energies, spectral_energies
 from mlepi.physics.bloch import solve_bands
+from mlepi.physics.statistics import SampleDesign
 from mlepi.physics.unfolding import cell_major_map
 from mlepi.physics.velocities import cone_energies
-from mlepi.pipeline import cone as pipeline_cone
-from mlepi.pipeline import cone_states
-from mlepi.pipeline.cone import build_cone, unfold_sample
-from mlepi.pipeline.observables import ObservablesStage
 from mlepi.pipeline.stage import SampleKey
-from mlepi.pipeline.velocity_estimates import VelocityFit, estimate_velocities, sorted_energies, spectral_energies
 from mlepi.results.hdf5 import read_record, write_record
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
@@ -63,6 +64,7 @@ class ToyRun:
         self.atoms = honeycomb(bilayer=True)
         self.supercell, self.temperatures, self.n_samples = SUPERCELL, temperatures, n_samples
         self.amplitude, self.overlap, self.device = amplitude, overlap, "cpu"
+        self.design = SampleDesign.independent(n_samples)
         self.warnings: list[str] = []
 
     def equilibrium(self):
@@ -79,7 +81,7 @@ class ToyRun:
 
 
 def compute(run, **settings):
-    stage = ObservablesStage(**{**SETTINGS, **settings})
+    stage = FermiVelocityStage(**{**SETTINGS, **settings})
     stage.begin(run)
     results = [(key, stage.evaluate(key, *matrices(run.displaced(key), run.overlap))) for key in run.sample_keys()]
     return stage.finish(run, iter(results))
@@ -105,7 +107,7 @@ def test_undisplaced_samples_return_the_equilibrium(tmp_path):
     assert record.band_labels == ("Γ", "K", "M", "Γ")
     np.testing.assert_array_equal(record.miscounted_shares, 0.0)
     assert run.warnings == []
-    assert "at 300 K (spectral peak; sorted average" in ObservablesStage(**SETTINGS).summarize(record)
+    assert "at 300 K (spectral peak; sorted average" in FermiVelocityStage(**SETTINGS).summarize(record)
     with h5py.File(tmp_path / "record.h5", "w") as file:
         write_record(file.create_group("record"), record)
         again = read_record(file["record"], type(record))
@@ -151,10 +153,10 @@ def test_displaced_samples_agree_with_full_diagonalisation():
 
 def test_finishing_in_another_process_gives_the_same():
     run = ToyRun(amplitude=0.02)
-    stage = ObservablesStage(**SETTINGS)
+    stage = FermiVelocityStage(**SETTINGS)
     stage.begin(run)
     results = [(key, stage.evaluate(key, *matrices(run.displaced(key)))) for key in run.sample_keys()]
-    fresh = ObservablesStage(**SETTINGS)
+    fresh = FermiVelocityStage(**SETTINGS)
     np.testing.assert_array_equal(
         fresh.finish(run, iter(results)).spectral.velocities, stage.finish(run, iter(results)).spectral.velocities
     )
@@ -168,8 +170,8 @@ def test_lost_weight_is_told():
 
 
 def test_miscounted_states_are_told():
-    run = ToyRun(amplitude=0.0, temperatures=(0.0,))
-    stage = ObservablesStage(**{**SETTINGS, "dos_mesh": [2, 2, 1]})
+    run = ToyRun(amplitude=0.0, temperatures=(0.0,), n_samples=2)
+    stage = FermiVelocityStage(**{**SETTINGS, "dos_mesh": [2, 2, 1]})
     stage.begin(run)
     h, s = matrices(run.displaced(SampleKey(0, 0.0)))
     shifted = BlockMatrix(h.numbers, BASIS, h.edge_index, h.edge_cell_shift, h.blocks + 0.3 * s.blocks)
@@ -183,7 +185,7 @@ def test_miscounted_states_are_told():
 
 def test_ghost_states_cost_the_sorted_average_and_nothing_else():
     run = ToyRun(amplitude=0.01)
-    stage = ObservablesStage(**{**SETTINGS, "dos_mesh": [2, 2, 1]})
+    stage = FermiVelocityStage(**{**SETTINGS, "dos_mesh": [2, 2, 1]})
     stage.begin(run)
     results = {key: stage.evaluate(key, *matrices(run.displaced(key))) for key in run.sample_keys()}
     sound = stage.finish(run, iter(results.items()))
@@ -208,7 +210,7 @@ def test_estimators_recover_a_known_distribution():
     at_rest = np.stack(cone_energies(distances, 5.5, 0.4), axis=-1)
     standard_error = 0.2 / np.sqrt(60) * EV_ANGSTROM_TO_METRE_PER_SECOND
     for estimator in (spectral_energies(spectra, grid), sorted_energies(levels)):
-        record = estimate_velocities(estimator, 60, distances, at_rest, fit)
+        record = estimate_velocities(estimator, SampleDesign.independent(60), distances, at_rest, fit)
         assert record.velocities[0] == pytest.approx(
             velocities.mean() * EV_ANGSTROM_TO_METRE_PER_SECOND, abs=0.5 * standard_error
         )
@@ -220,30 +222,30 @@ def test_estimators_recover_a_known_distribution():
 
 def test_bad_settings_and_samples_are_refused():
     with pytest.raises(ConfigError, match="a step of at most half of either width"):
-        ObservablesStage(**{**SETTINGS, "energy_step": 0.1})
+        FermiVelocityStage(**{**SETTINGS, "energy_step": 0.1})
     for key in ("dispersion", "line_shape"):
         with pytest.raises(ConfigError, match=rf"stage\.observables\.{key}: got 'quadratic'; expected one of"):
-            ObservablesStage(**{**SETTINGS, key: "quadratic"})
+            FermiVelocityStage(**{**SETTINGS, key: "quadratic"})
     with pytest.raises(ConfigError, match=r"stage\.observables\.distances"):
-        ObservablesStage(**{**SETTINGS, "distances": [0.1, 0.1]})
+        FermiVelocityStage(**{**SETTINGS, "distances": [0.1, 0.1]})
     run = ToyRun(amplitude=0.0)
-    stage = ObservablesStage(**SETTINGS)
+    stage = FermiVelocityStage(**SETTINGS)
     with pytest.raises(PhysicsError, match=r"a sample before begin\(\)"):
         stage.evaluate(SampleKey(0, 0.0), *matrices(run.atoms))
     stage.begin(run)
     with pytest.raises(StructureError, match=r"in the order of Atoms\.repeat"):
         stage.evaluate(SampleKey(0, 0.0), *matrices(run.atoms))
     with pytest.raises(ConfigError, match="n_samples: got 1; expected at least 2"):
-        ObservablesStage(**SETTINGS).begin(ToyRun(amplitude=0.0, n_samples=1))
+        FermiVelocityStage(**SETTINGS).begin(ToyRun(amplitude=0.0, n_samples=1))
     with pytest.raises(PhysicsError, match="an even number"):
         build_cone(*run.equilibrium(), SUPERCELL, (0.0, 0.1), {6: 0.25})
 
 
 def test_inputs_of_a_sample_do_not_depend_on_the_ensemble():
-    stage = ObservablesStage(**SETTINGS)
+    stage = FermiVelocityStage(**SETTINGS)
     few, many = SimpleNamespace(supercell=SUPERCELL, n_samples=2), SimpleNamespace(supercell=SUPERCELL, n_samples=9)
     assert stage.sample_inputs(few) == stage.sample_inputs(many)
-    wider = ObservablesStage(**{**SETTINGS, "line_width": 0.08})
+    wider = FermiVelocityStage(**{**SETTINGS, "line_width": 0.08})
     assert stage.sample_inputs(few) == wider.sample_inputs(few)
     assert stage.inputs(few) != wider.inputs(few)
 

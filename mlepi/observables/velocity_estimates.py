@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.physics.spectra import find_peaks
-from mlepi.physics.velocities import bootstrap, fit_cone, window_slope
+from mlepi.physics.statistics import SampleDesign, bootstrap
+from mlepi.physics.velocities import fit_cone, window_slope
 from mlepi.results.observables import VelocityRecord
 
 
@@ -80,7 +81,7 @@ def sorted_energies(levels: NDArray[np.float64]) -> Callable[[NDArray[np.float64
 
 def estimate_velocities(
     estimator: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    n_samples: int,
+    design: SampleDesign,
     distances: NDArray[np.float64],
     equilibrium: NDArray[np.float64],
     fit: VelocityFit,
@@ -89,7 +90,7 @@ def estimate_velocities(
 
     Args:
         estimator: sample weights (n_samples,) → energies (n_temperatures, n_points, n_bands), eV, two or four bands.
-        n_samples: number of samples, at least two.
+        design: of the samples, at least two groups.
         distances: (n_points,) |k − K|, Å⁻¹.
         equilibrium: (n_points, n_bands), eV, undisplaced energies of the same points.
         fit: window and dispersion.
@@ -103,23 +104,27 @@ def estimate_velocities(
 
     def resample(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Bootstrap over the first samples: energies and parameters of every resample."""
-        padding = np.zeros(n_samples - count)
-        shape = estimator(np.full(n_samples, 1.0 / n_samples)).shape
+        padding = np.zeros(design.n_samples - count)
+        shape = energies.shape
         flat = bootstrap(
-            lambda weights: estimator(np.concatenate([weights, padding])).ravel(), count, fit.n_resamples, fit.seed + count
+            lambda weights: estimator(np.concatenate([weights, padding])).ravel(),
+            design.first(count),
+            fit.n_resamples,
+            fit.seed + count,
         )
-        energies = flat.reshape(-1, *shape)
-        return energies, np.array([fitted(one) for one in energies])
+        resampled = flat.reshape(-1, *shape)
+        return resampled, np.array([fitted(one) for one in resampled])
 
     def first(count: int) -> NDArray[np.float64]:
-        return np.where(np.arange(n_samples) < count, 1.0 / count, 0.0)
+        return np.concatenate([design.first(count).weights, np.zeros(design.n_samples - count)])
 
-    energies = estimator(first(n_samples))
+    energies = estimator(design.weights)
     values = fitted(energies)
     at_rest = fit.parameters(distances, equilibrium)
-    resampled_energies, resampled = resample(n_samples)
+    resampled_energies, resampled = resample(design.n_samples)
     errors = resampled.std(axis=0)
-    counts = np.unique(np.round(np.geomspace(2, n_samples, fit.n_counts)).astype(np.int64))
+    fewest = next(n for n in range(2, design.n_samples + 1) if design.first(n).n_groups > 1)
+    counts = np.unique(np.round(np.geomspace(fewest, design.n_samples, fit.n_counts)).astype(np.int64))
     return VelocityRecord(
         distances=distances,
         equilibrium_energies=equilibrium,

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.observables.cone import Cone, build_cone, lay_out, solve_many, unfold_sample
+from mlepi.observables.velocity_estimates import VelocityFit, estimate_velocities, sorted_energies, spectral_energies
 from mlepi.physics import lattice, unfolding
 from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
 from mlepi.physics.spectra import SHAPES, compute_dos, compute_spectral_function, sorted_levels
 from mlepi.physics.velocities import DISPERSIONS
-from mlepi.pipeline.cone import Cone, build_cone, lay_out, solve_many, unfold_sample
 from mlepi.pipeline.stage import SampleKey
-from mlepi.pipeline.velocity_estimates import VelocityFit, estimate_velocities, sorted_energies, spectral_energies
 from mlepi.results.observables import ObservablesRecord
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlepi.pipeline.run import Run
 
 
-class ObservablesStage:
+class FermiVelocityStage:
     """Bands, density of states, spectral functions and Fermi velocity; see ``conf/stage/settings/observables.yaml``.
 
     Args:
@@ -167,13 +167,13 @@ class ObservablesStage:
         n_samples = len(collected.spectra)
         spectral = estimate_velocities(
             spectral_energies(np.stack(collected.spectra), self.energies),
-            n_samples,
+            run.design,
             distances[fitted],
             cone.eigenvalues[fitted][:, cone.n_occupied + collected.bands] - cone.dirac_energy,
             self.fit,
         )
         averaged = estimate_velocities(
-            sorted_energies(np.stack(collected.sorted_levels)), n_samples, distances[fitted], folded[fitted], self.fit
+            sorted_energies(np.stack(collected.sorted_levels)), run.design, distances[fitted], folded[fitted], self.fit
         )
         at_rest = np.stack(
             [
@@ -255,7 +255,7 @@ class ObservablesStage:
 class _Samples:
     """Accumulate the samples: spectra and sorted levels of the fitted points, totals of all."""
 
-    def __init__(self, stage: ObservablesStage, cone: Cone, temperatures: Sequence[float]) -> None:
+    def __init__(self, stage: FermiVelocityStage, cone: Cone, temperatures: Sequence[float]) -> None:
         distances = np.abs(cone.distances)
         self.fitted = np.flatnonzero((distances >= stage.fit.window[0] - 1e-9) & (distances <= stage.fit.window[1] + 1e-9))
         n_pairs = cone.states.shape[2] // 2 if stage.split_off_bands else 1

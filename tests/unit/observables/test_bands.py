@@ -12,9 +12,10 @@ from toy_models import BASIS, ToyElectron
 
 from mlepi.errors import ConfigError, StructureError
 from mlepi.graphs.block_matrix import BlockMatrix
+from mlepi.observables import BandsStage, bands
+from mlepi.observables.moire import compare_with_continuum, measure_lattice, measure_stackings
 from mlepi.physics import lattice
-from mlepi.pipeline import BandsStage, HamiltonianStage, Run, StructureStage, bands
-from mlepi.pipeline.moire import compare_with_continuum, measure_lattice, measure_stackings
+from mlepi.pipeline import HamiltonianStage, Run, StructureStage
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.runner import run_stages
