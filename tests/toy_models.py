@@ -116,6 +116,21 @@ class LevelsStage:
         return f"{record.n_results} results"
 
 
+class OtherLevelsStage(LevelsStage):
+    """The same under another name, with an error bar."""
+
+    name: ClassVar = "gap"
+    targets: ClassVar = ("level",)
+
+    def finish(self, run, results):
+        self.passes = [[arrays["levels"][self.level] for key, arrays in results if key.temperature == 300.0] for _ in range(2)]
+        return super().finish(run, results)
+
+    def error_bars(self, record):
+        values = self.passes[0]
+        return {"level": np.array([np.std(values) / np.sqrt(len(values))])}
+
+
 def levels(hamiltonian, overlap):
     import scipy.linalg
 

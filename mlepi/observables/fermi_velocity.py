@@ -7,7 +7,7 @@ primitive cell as a reference (``mlepi.physics.unfolding.band_weights``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -55,6 +55,7 @@ class FermiVelocityStage:
     version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
     record: ClassVar[type] = ObservablesRecord
+    targets: ClassVar[tuple[str, ...]] = ("fermi_velocity", "fermi_velocity_change")
 
     def __init__(
         self,
@@ -150,7 +151,7 @@ class FermiVelocityStage:
         """Solve one displaced supercell near the Dirac energy and unfold it; the arrays are those of ``unfold_sample``."""
         return unfold_sample(self._require_cone(), hamiltonian, overlap, self.energy_window, self._device)
 
-    def finish(self, run: Run, results: Iterator[tuple[SampleKey, dict[str, NDArray]]]) -> ObservablesRecord:
+    def finish(self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]) -> ObservablesRecord:
         """Average the samples and fit the velocities."""
         if self._cone is None:
             self.begin(run)
@@ -219,6 +220,10 @@ class FermiVelocityStage:
             f"{record.n_samples} samples of {'×'.join(str(n) for n in record.supercell)} cells, "
             f"{record.dispersion} at |k−K| {record.velocity_window[0]:g}–{record.velocity_window[1]:g} Å⁻¹"
         )
+
+    def error_bars(self, record: ObservablesRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the error bars of v_F from spectral peaks and of its change from the first temperature, m/s."""
+        return {"fermi_velocity": record.spectral.velocity_errors, "fermi_velocity_change": record.spectral.change_errors}
 
     def _require_cone(self) -> Cone:
         if self._cone is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlepi.errors import DataError, message
 from mlepi.physics.sampling import HarmonicEnsemble, compute_modes, draw_normals
 from mlepi.physics.statistics import SampleDesign
 from mlepi.pipeline.progress import StageLine
@@ -80,6 +82,30 @@ class Run:
         if stage not in self._records or self._records[stage][0] != content:
             self._records[stage] = (content, self.store.read(stage, self.stages[stage].record))
         return self._records[stage][1]
+
+    def content(self, stage: str) -> str:
+        """Return the digest of the record of an earlier stage.
+
+        Raises:
+            DataError: it has not run in this folder.
+        """
+        content = self.store.content(stage)
+        if content is None:
+            raise DataError(
+                message(
+                    str(self.store.path), f"no record {stage!r}", "the record of an earlier stage", f"Run stage={stage} first."
+                )
+            )
+        return content
+
+    @contextmanager
+    def limited_to(self, n_samples: int) -> Generator[None]:
+        """Make the run look as if it had only its first samples."""
+        whole, self.n_samples = self.n_samples, n_samples
+        try:
+            yield
+        finally:
+            self.n_samples = whole
 
     def equilibrium(self) -> tuple[Atoms, BlockMatrix, BlockMatrix]:
         """Return the undisplaced primitive cell with its Hamiltonian (eV) and overlap."""

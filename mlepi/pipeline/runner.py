@@ -1,31 +1,34 @@
-"""Runs the stages in order: skips what is unchanged, shares samples over processes, resumes, and closes with one record each."""
+"""Runs the stages in order: skips what is unchanged, shares samples over processes, resumes, and closes with one record each.
+
+Stages that look at samples and follow each other share one pass over them. With a target for the error bar of an observable the
+ensemble grows until the target is reached, instead of having its size from the start.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-from numpy.typing import NDArray
+import numpy as np
 
-from mlepi.errors import DataError, MlepiError, message
-from mlepi.pipeline.ahead import run_ahead
-from mlepi.pipeline.hamiltonian import HamiltonianStage
+from mlepi.errors import ConfigError, message
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport, StageLine
 from mlepi.pipeline.run import Run
+from mlepi.pipeline.samples import evaluate_samples, find_results
 from mlepi.pipeline.sampling import SamplingStage
-from mlepi.pipeline.stage import SampledStage, SampleKey, Stage
-from mlepi.results import PartFile, collect_provenance, hash_data
+from mlepi.pipeline.stage import SampledStage, Stage, TargetStage
+from mlepi.results import collect_provenance, hash_data
 
-if TYPE_CHECKING:
-    from mlepi.graphs.block_matrix import BlockMatrix
+FIRST_SAMPLES = 16
+"""Samples after which the error bar is looked at for the first time; the error bar of fewer says little."""
 
-PARTS_FOLDER = "parts"
-STOP_FILE = "stop"
-GPU_BATCH_SIZE = 16
-"""Samples that a GPU sees at once; a processor gains nothing from more than one."""
+GROWTH = 2.0
+"""Factor by which an ensemble grows at most before its error bar is looked at again."""
+
+SAFETY = 1.1
+"""Factor on the number of samples that the error bar asks for, since it is uncertain itself."""
 
 
 def run_stages(run: Run, names: Sequence[str], processes: Processes, report: ProgressReport) -> None:
@@ -40,56 +43,77 @@ def run_stages(run: Run, names: Sequence[str], processes: Processes, report: Pro
     Raises:
         MlepiError: the first thing that went wrong; records and samples that were finished stay.
     """
-    for name in names:
-        _run_stage(run, run.stages[name], processes, report)
+    _check_target(run, names)
+    for group in _group_stages([run.stages[name] for name in names]):
+        if isinstance(group[0], SampledStage):
+            _run_sampled(run, cast(list[SampledStage], group), processes, report)
+        else:
+            _run_plain(run, group[0], processes, report)
+        while run.warnings:
+            report.say(f"WARNING: {run.warnings.pop(0)}")
 
 
 def describe_inputs(run: Run, stage: Stage | SampledStage) -> dict[str, Any]:
     """Return everything that decides the record of a stage: settings, networks, and the digests of the records it reads."""
+    stopping = dict(_sampling(run).stopping()) if isinstance(stage, SampledStage) else {}
     return {
         "stage": stage.name,
         "version": stage.version,
         "settings": dict(stage.inputs(run)),
-        "records": {name: _content(run, name) for name in stage.requires},
+        "records": {name: run.content(name) for name in stage.requires},
+        **({"stopping": stopping} if stopping else {}),
     }
 
 
-def describe_sample_inputs(run: Run, stage: SampledStage) -> dict[str, Any]:
-    """Return everything that decides the result of one sample: not how many there are, nor at which temperatures."""
-    sampling, hamiltonian = cast(SamplingStage, run.stages["sampling"]), cast(HamiltonianStage, run.stages["hamiltonian"])
-    return {
-        "stage": stage.name,
-        "version": stage.version,
-        "settings": dict(stage.sample_inputs(run)),
-        "distribution": dict(sampling.distribution(run)),
-        "network": dict(hamiltonian.network(run)),
-        "store": hamiltonian.store,
-        "records": {name: _content(run, name) for name in stage.requires if name != "sampling"},
-    }
+def _group_stages(stages: Sequence[Stage | SampledStage]) -> list[list[Stage | SampledStage]]:
+    """Put sampled stages that follow each other together, unless one reads the record of another."""
+    groups: list[list[Stage | SampledStage]] = []
+    for stage in stages:
+        together = groups and isinstance(stage, SampledStage) and isinstance(groups[-1][0], SampledStage)
+        if together and not {other.name for other in groups[-1]} & set(stage.requires):
+            groups[-1].append(stage)
+        else:
+            groups.append([stage])
+    return groups
 
 
-def _run_stage(run: Run, stage: Stage | SampledStage, processes: Processes, report: ProgressReport) -> None:
+def _run_plain(run: Run, stage: Stage, processes: Processes, report: ProgressReport) -> None:
     digest = processes.on_first(lambda: hash_data(describe_inputs(run, stage)))
     if processes.on_first(lambda: run.store.inputs(stage.name)) == digest:
         report.say(f"{stage.name:<12} unchanged")
         return
     with report.stage(stage.name) as line:
-        if isinstance(stage, SampledStage):
-            _run_samples(run, stage, digest, processes, line)
-        else:
-            run.line = line
-            processes.on_first(lambda: _finish(run, stage, stage.compute(run), digest, line))
-    while run.warnings:
-        report.say(f"WARNING: {run.warnings.pop(0)}")
+        run.line = line
+        processes.on_first(lambda: _finish(run, stage, stage.compute(run), digest, line))
 
 
-def _content(run: Run, name: str) -> str:
-    content = run.store.content(name)
-    if content is None:
-        raise DataError(
-            message(str(run.store.path), f"no record {name!r}", "the record of an earlier stage", f"Run stage={name} first.")
-        )
-    return content
+def _run_sampled(run: Run, stages: Sequence[SampledStage], processes: Processes, report: ProgressReport) -> None:
+    """Run stages that look at samples, in one pass over those that any of them has not seen."""
+    digests = processes.on_first(lambda: {stage.name: hash_data(describe_inputs(run, stage)) for stage in stages})
+    stored = processes.on_first(lambda: {stage.name: run.store.inputs(stage.name) for stage in stages})
+    pending = [stage for stage in stages if stored[stage.name] != digests[stage.name]]
+    for stage in stages:
+        if stage not in pending:
+            report.say(f"{stage.name:<12} unchanged")
+    if not pending:
+        return
+    if len(pending) == 1:
+        stage = pending[0]
+        with report.stage(stage.name) as line:
+            n_samples = _grow_ensemble(run, pending, processes, line)
+            _finish_sampled(run, stage, n_samples, digests[stage.name], processes, line)
+        return
+    with report.stage("samples") as line:
+        n_samples = _grow_ensemble(run, pending, processes, line)
+        line.note = f"{n_samples} for {', '.join(stage.name for stage in pending)}"
+    for stage in pending:
+        with report.stage(stage.name) as line:
+            _finish_sampled(run, stage, n_samples, digests[stage.name], processes, line)
+
+
+def _finish_sampled(run: Run, stage: SampledStage, n_samples: int, digest: str, processes: Processes, line: StageLine) -> None:
+    with run.limited_to(n_samples):
+        processes.on_first(lambda: _finish(run, stage, stage.finish(run, find_results(run, stage)), digest, line))
 
 
 def _finish(run: Run, stage: Stage | SampledStage, record: Any, digest: str, line: StageLine) -> None:
@@ -107,71 +131,72 @@ def _dependents(stages: Mapping[str, Stage | SampledStage], name: str) -> set[st
     return found
 
 
-def _run_samples(run: Run, stage: SampledStage, digest: str, processes: Processes, line: StageLine) -> None:
-    folder = run.store.folder / PARTS_FOLDER
-    inputs = processes.on_first(lambda: hash_data(describe_sample_inputs(run, stage)))
-    keys = [SampleKey(sample, temperature) for sample in range(run.n_samples) for temperature in run.temperatures]
-    done = processes.on_first(lambda: _find_done(folder, stage.name, inputs))
-    missing = [key for key in keys if key not in done]
-    mine = missing[processes.rank :: processes.n_processes]
-    line.start(len(mine) + len(keys) - len(missing), len(keys) - len(missing))
-    failure = _evaluate(run, stage, mine, PartFile(folder / f"{stage.name}.{processes.rank}.part", inputs), folder, line)
-    failures = [error for error in processes.gather(failure) if error is not None]
-    if failures:
-        raise failures[0]
-    processes.on_first(lambda: _finish(run, stage, stage.finish(run, _ordered(folder, stage.name, inputs, keys)), digest, line))
+def _grow_ensemble(run: Run, stages: Sequence[SampledStage], processes: Processes, line: StageLine) -> int:
+    """Evaluate samples until the error bar asked for is reached, or all of them; return how many it took."""
+    sampling = _sampling(run)
+    judge = next((stage for stage in stages if _can_judge(stage, sampling.target)), None)
+    if sampling.target_error is None or judge is None:
+        evaluate_samples(run, stages, processes, line)
+        return run.n_samples
+    n_samples = min(FIRST_SAMPLES, run.n_samples)
+    while True:
+        with run.limited_to(n_samples):
+            evaluate_samples(run, stages, processes, line)
+            error = processes.on_first(lambda: _largest_error(run, judge, sampling.target))
+        text = f"{n_samples} samples: error bar of {sampling.target} {error:.3g} (target {sampling.target_error:.3g})"
+        if error <= sampling.target_error:
+            line.tell(text)
+            return n_samples
+        if n_samples == run.n_samples:
+            run.warnings.append(f"{judge.name}: {text} and no more than n_samples={run.n_samples} allowed.")
+            return n_samples
+        n_samples = next_size(n_samples, error, sampling.target_error, run.n_samples)
+        line.tell(f"{text}, going on to {n_samples}")
 
 
-def _evaluate(
-    run: Run, stage: SampledStage, keys: Sequence[SampleKey], part: PartFile, folder: Path, line: StageLine
-) -> MlepiError | None:
-    """Evaluate the samples of this process; an error here stops the other processes at their next sample."""
-    stop = folder / STOP_FILE
-    try:
-        stage.begin(run)
-        with closing(_predict(run, keys)) as predicted:
-            for key, matrices in predicted:
-                if stop.exists():
-                    return None
-                part.append(key, stage.evaluate(key, *matrices))
-                line.advance()
-    except MlepiError as error:
-        folder.mkdir(parents=True, exist_ok=True)
-        stop.touch()
-        return error
-    return None
+def next_size(n_samples: int, error: float, target: float, largest: int) -> int:
+    """Return the size to which an ensemble grows, error bars falling as one over the square root of the number of samples.
+
+    Args:
+        n_samples: of the ensemble so far.
+        error: its error bar.
+        target: the one that is wanted, in the same unit.
+        largest: size that must not be exceeded.
+    """
+    wanted = n_samples * (error / target) ** 2 * SAFETY
+    return min(largest, max(n_samples + 1, math.ceil(min(wanted, GROWTH * n_samples))))
 
 
-def _predict(run: Run, keys: Sequence[SampleKey]) -> Generator[tuple[SampleKey, tuple[BlockMatrix, BlockMatrix]]]:
-    """Yield H and S of the samples in order, predicted in batches and, with a GPU, ahead of their use."""
-    hamiltonian = cast(HamiltonianStage, run.stages["hamiltonian"])
-    size = run.batch_size or (GPU_BATCH_SIZE if run.on_gpu else 1)
-
-    def batches() -> Generator[tuple[SampleKey, tuple[BlockMatrix, BlockMatrix]]]:
-        for start in range(0, len(keys), size):
-            batch = keys[start : start + size]
-            yield from zip(batch, hamiltonian.predict_samples(run, batch), strict=True)
-
-    ahead = run.on_gpu if run.prefetch is None else run.prefetch
-    return run_ahead(batches(), depth=size) if ahead else batches()
+def _largest_error(run: Run, judge: SampledStage, target: str) -> float:
+    warnings = list(run.warnings)
+    record = judge.finish(run, find_results(run, judge))
+    run.warnings[:] = warnings  # those of an unfinished ensemble are not worth a word
+    errors = np.asarray(cast(TargetStage, judge).error_bars(record)[target], dtype=np.float64)
+    return float(np.max(np.where(np.isfinite(errors), errors, np.inf)))
 
 
-def _part_files(folder: Path, name: str, inputs: str) -> list[PartFile]:
-    return [PartFile(path, inputs) for path in sorted(folder.glob(f"{name}.*.part"))]
+def _can_judge(stage: Any, target: str) -> bool:
+    return isinstance(stage, TargetStage) and target in stage.targets
 
 
-def _find_done(folder: Path, name: str, inputs: str) -> set[SampleKey]:
-    """Return the samples that are done, in whichever number of processes; forget those of other inputs."""
-    (folder / STOP_FILE).unlink(missing_ok=True)
-    return {SampleKey(*key) for part in _part_files(folder, name, inputs) for key in part.keys()}  # noqa: SIM118
+def _check_target(run: Run, names: Sequence[str]) -> None:
+    """Refuse a target that no stage of this run can judge."""
+    if "sampling" not in run.stages or _sampling(run).target_error is None:
+        return
+    stages = [run.stages[name] for name in names]
+    if any(isinstance(stage, SampledStage) for stage in stages) and not any(
+        _can_judge(stage, _sampling(run).target) for stage in stages
+    ):
+        known = sorted({target for stage in run.stages.values() if isinstance(stage, TargetStage) for target in stage.targets})
+        raise ConfigError(
+            message(
+                "stage.sampling.target",
+                repr(_sampling(run).target),
+                f"an observable of a stage of this run, among {known}",
+                "Choose one of them, or add its stage.",
+            )
+        )
 
 
-def _ordered(
-    folder: Path, name: str, inputs: str, keys: Sequence[SampleKey]
-) -> Iterator[tuple[SampleKey, dict[str, NDArray[Any]]]]:
-    """Yield the results of all samples in the order of ``keys``, whichever process made them."""
-    parts = _part_files(folder, name, inputs)
-    places = {SampleKey(*key): (part, place) for part in parts for key, place in part.places().items()}
-    for key in keys:
-        part, place = places[key]
-        yield key, part.load(place)
+def _sampling(run: Run) -> SamplingStage:
+    return cast(SamplingStage, run.stages["sampling"])

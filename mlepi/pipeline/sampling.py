@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from ase.io import write
 
+from mlepi.errors import ConfigError, message
 from mlepi.physics.sampling import SOFTEST_FREQUENCY, HarmonicEnsemble, ImaginaryModes, Statistics, compute_modes, draw_normals
 from mlepi.results import PhononRecord, SamplingRecord
 
@@ -25,6 +26,9 @@ class SamplingStage:
         imaginary: modes without a positive frequency: "error", "freeze" or "floor".
         floor_frequency: THz, for "floor".
         export: write the displaced supercells as extxyz files, one per temperature.
+        target: observable whose error bar decides when there are enough samples.
+        target_error: error bar at which the ensemble stops growing, at every temperature, in the unit of the observable; None
+            takes all ``n_samples``.
     """
 
     name: ClassVar[str] = "sampling"
@@ -39,11 +43,24 @@ class SamplingStage:
         imaginary: ImaginaryModes = "error",
         floor_frequency: float = 0.5,
         export: bool = False,
+        target: str = "fermi_velocity",
+        target_error: float | None = None,
     ) -> None:
+        if target_error is not None and not target_error > 0:
+            raise ConfigError(
+                message(
+                    "stage.sampling.target_error",
+                    f"{target_error}",
+                    "null or a positive error bar",
+                    "Give it in the target's unit.",
+                )
+            )
         self.statistics = statistics
         self.imaginary = imaginary
         self.floor_frequency = floor_frequency
         self.export = export
+        self.target = target
+        self.target_error = target_error
 
     def inputs(self, run: Run) -> Mapping[str, Any]:
         """Return all settings with temperatures, number of samples and seed."""
@@ -57,6 +74,10 @@ class SamplingStage:
             "floor_frequency": self.floor_frequency,
             "seed": run.seed,
         }
+
+    def stopping(self) -> Mapping[str, Any]:
+        """Return what decides how many samples the stages after this one look at, beside ``n_samples``."""
+        return {} if self.target_error is None else {"target": self.target, "target_error": self.target_error}
 
     def compute(self, run: Run) -> SamplingRecord:
         """Draw every snapshot once, one at a time, and return what characterises them."""

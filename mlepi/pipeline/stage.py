@@ -7,7 +7,7 @@ keys of ``conf/stage/settings/<name>.yaml``, its record is a frozen dataclass wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -90,10 +90,25 @@ class SampledStage(Protocol):
         """Return small named arrays for one displaced supercell; they are stored at once."""
         ...
 
-    def finish(self, run: Run, results: Iterator[tuple[SampleKey, dict[str, NDArray]]]) -> Record:
-        """Combine the results of all samples into the record."""
+    def finish(self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]) -> Record:
+        """Combine the results of all samples into the record; averages and error bars take ``run.design``."""
         ...
 
     def summarize(self, record: Record) -> str:
         """Say in a few words what was found; shown when the stage is done."""
+        ...
+
+
+@runtime_checkable
+class TargetStage(Protocol):
+    """A sampled stage whose error bars can decide when an ensemble is large enough.
+
+    Attributes:
+        targets: names of the observables it knows, as in ``stage.sampling.target``.
+    """
+
+    targets: ClassVar[tuple[str, ...]]
+
+    def error_bars(self, record: Record) -> Mapping[str, NDArray]:
+        """Return the standard error of every target at each temperature, (n_temperatures,), in its unit."""
         ...
