@@ -10,8 +10,16 @@ because z is the same at every temperature, differences between temperatures hav
 C is block-diagonal in the wave vectors commensurate with the supercell, and is applied by fast Fourier transforms. The three
 translations, t_α ∝ √m, are projected out exactly, whatever their spurious frequencies.
 
-Atoms of the supercell are in the order of ``atoms.repeat`` (see ``phonons``). A sampler is anything that makes normals z;
-``draw_normals`` is plain Monte Carlo with one seed per snapshot, so that an ensemble grows without changing.
+The out-of-plane acoustic branch of a layered crystal can be measured and left out. It is defined without following any branch, by
+projection: at every in-plane wave vector q, Γ excepted, the rigid out-of-plane wave of the whole stack of layers is
+
+    t_z(q) = √(m_κ/M) e^{2πi q·τ_κ} n̂,   n̂ normal to the first two lattice vectors, τ_κ fractional positions,
+
+its share of ⟨u²⟩ is Σ_q t_z†C t_z / Σ_q tr C, and "project_out: ZA" leaves u = M^{-1/2} (1 − Σ_q t_z t_z†) C^{1/2} z: the same samples
+without that component.
+
+Atoms of the supercell are in the order of ``atoms.repeat`` (see ``phonons``). A sampler is anything that makes normals z (see
+``samplers``); ``draw_normals`` is plain Monte Carlo with one seed per snapshot, so that an ensemble grows without changing.
 """
 
 from __future__ import annotations
@@ -22,7 +30,10 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+import torch
+from ase import Atoms
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.physics.phonons import ForceConstants
@@ -30,6 +41,7 @@ from mlepi.units import BOLTZMANN, FORCE_CONSTANT_TO_THZ, HBAR2_PER_AMU, PLANCK,
 
 Statistics = Literal["quantum", "classical"]
 ImaginaryModes = Literal["error", "freeze", "floor"]
+ProjectedOut = Literal["none", "ZA"]
 
 SOFTEST_FREQUENCY = 1e-3
 """THz; a mode below this that is not a translation has no finite harmonic amplitude and counts as imaginary."""
@@ -40,20 +52,25 @@ class NormalModes:
     """Normal modes of a supercell by wave vector, the translations apart.
 
     Attributes:
+        atoms: one cell, Å, amu.
         supercell: number of cells along each lattice vector.
-        masses: (n_atoms,), amu, of one cell.
         qpoints: (n_qpoints, 3), fractional, all wave vectors commensurate with the supercell; the first is Γ.
         frequencies: (n_qpoints, 3 n_atoms), THz, imaginary shown negative; exactly 0 for the three translations.
         eigenvectors: (n_qpoints, 3 n_atoms, 3 n_atoms) complex, columns are modes, orthonormal, phase e^{2πi q·R}.
         translations: (n_qpoints, 3 n_atoms) bool; the first three modes of Γ.
     """
 
+    atoms: Atoms
     supercell: tuple[int, int, int]
-    masses: NDArray[np.float64]
     qpoints: NDArray[np.float64]
     frequencies: NDArray[np.float64]
     eigenvectors: NDArray[np.complex128]
     translations: NDArray[np.bool_]
+
+    @property
+    def masses(self) -> NDArray[np.float64]:
+        """Masses of the atoms of one cell: (n_atoms,), amu."""
+        return np.array(self.atoms.get_masses(), dtype=np.float64)
 
     @property
     def n_supercell(self) -> int:
@@ -89,7 +106,26 @@ def compute_modes(force_constants: ForceConstants) -> NormalModes:
     translations[0, :3] = True
     frequencies = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * FORCE_CONSTANT_TO_THZ
     axes = np.meshgrid(*(np.arange(m) / m for m in repeats), indexing="ij")
-    return NormalModes(repeats, masses, np.stack(axes, axis=-1).reshape(-1, 3), frequencies, eigenvectors, translations)
+    qpoints = np.stack(axes, axis=-1).reshape(-1, 3)
+    return NormalModes(force_constants.atoms, repeats, qpoints, frequencies, eigenvectors, translations)
+
+
+def flexural_waves(atoms: Atoms, qpoints: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """Return the rigid out-of-plane wave t_z(q) of the whole stack of layers, see the head of this file.
+
+    Args:
+        atoms: one cell; the layers lie along its first two lattice vectors.
+        qpoints: (n_qpoints, 3), fractional.
+
+    Returns:
+        (n_qpoints, 3 n_atoms), mass-scaled, of length one; zero at Γ, where it is a translation, and where q_z ≠ 0.
+    """
+    masses = np.array(atoms.get_masses(), dtype=np.float64)
+    normal = np.cross(atoms.cell[0], atoms.cell[1])
+    phases = np.exp(2j * np.pi * np.asarray(qpoints) @ atoms.cell.scaled_positions(atoms.positions).T)
+    waves = (phases * np.sqrt(masses / masses.sum()))[:, :, None] * (normal / np.linalg.norm(normal))
+    in_plane = np.any(qpoints != 0, axis=1) & (qpoints[:, 2] == 0)
+    return np.asarray(waves.reshape(len(qpoints), -1) * in_plane[:, None])
 
 
 def mode_variance(
@@ -134,6 +170,8 @@ class HarmonicEnsemble:
         imaginary: what to do with modes that have no positive frequency: "error" raises, "freeze" leaves them at rest, "floor"
             gives every mode below ``floor_frequency`` that frequency.
         floor_frequency: THz; used by "floor" only.
+        project_out: "none", or "ZA" to leave out the rigid out-of-plane waves of the stack of layers.
+        device: where displacements are computed.
     """
 
     modes: NormalModes
@@ -141,24 +179,51 @@ class HarmonicEnsemble:
     statistics: Statistics = "quantum"
     imaginary: ImaginaryModes = "error"
     floor_frequency: float = 0.5
+    project_out: ProjectedOut = "none"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Evaluate the amplitudes, so that a bad choice or an imaginary mode stops at once."""
         object.__setattr__(self, "temperatures", tuple(float(t) for t in self.temperatures))
+        if self.project_out not in ("none", "ZA"):
+            raise ConfigError(
+                message("stage.sampling.project_out", repr(self.project_out), "'none' or 'ZA'", "Choose one of the two.")
+            )
         self._amplitudes  # noqa: B018
+
+    @cached_property
+    def frequencies(self) -> NDArray[np.float64]:
+        """Frequencies that the amplitudes rest on, THz: (n_qpoints, 3 n_atoms); infinite for modes at rest."""
+        frequencies, moving = _effective_frequencies(self.modes, self.imaginary, self.floor_frequency)
+        return np.where(moving, frequencies, np.inf)
 
     @cached_property
     def _amplitudes(self) -> NDArray[np.float64]:
         """σ of every mode: (n_temperatures, n_qpoints, 3 n_atoms), √amu·Å."""
-        frequencies, moving = _effective_frequencies(self.modes, self.imaginary, self.floor_frequency)
-        variances = [mode_variance(frequencies, t, self.statistics) for t in self.temperatures]
-        return np.sqrt(variances) * moving
+        moving = np.isfinite(self.frequencies)
+        frequencies = np.where(moving, self.frequencies, 1.0)
+        return np.sqrt([mode_variance(frequencies, t, self.statistics) for t in self.temperatures]) * moving
+
+    @cached_property
+    def _symmetric_roots(self) -> NDArray[np.complex128]:
+        """C(q)^{1/2}: (n_temperatures, n_qpoints, 3 n_atoms, 3 n_atoms), √amu·Å."""
+        vectors = self.modes.eigenvectors
+        return np.asarray((vectors * self._amplitudes[:, :, None, :]) @ vectors.conj().swapaxes(1, 2))
 
     @cached_property
     def _roots(self) -> NDArray[np.complex128]:
-        """C(q)^{1/2}: (n_temperatures, n_qpoints, 3 n_atoms, 3 n_atoms), √amu·Å."""
-        vectors = self.modes.eigenvectors
-        return (vectors * self._amplitudes[:, :, None, :]) @ vectors.conj().swapaxes(1, 2)
+        """What turns waves of normals into mass-scaled displacements: C(q)^{1/2}, less what is projected out of its result."""
+        roots = self._symmetric_roots
+        if self.project_out == "none":
+            return roots
+        waves = flexural_waves(self.modes.atoms, self.modes.qpoints)
+        return roots - waves[:, :, None] * np.einsum("qi,tqij->tqj", waves.conj(), roots)[:, :, None, :]
+
+    @cached_property
+    def _tensors(self) -> tuple[Tensor, Tensor]:
+        """The roots and, (n_supercell,), the masses in amu, on the device."""
+        masses = np.tile(self.modes.masses, int(np.prod(self.modes.supercell)))
+        return torch.as_tensor(self._roots, device=self.device), torch.as_tensor(masses, device=self.device)
 
     def displacements(self, normals: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn standard normals into displacements, the same normals at every temperature.
@@ -172,7 +237,15 @@ class HarmonicEnsemble:
         Raises:
             PhysicsError: the normals have the wrong shape.
         """
-        modes, n = self.modes, len(self.modes.masses)
+        return np.stack([self.displacements_at(t, normals) for t in self.temperatures])
+
+    def displacements_at(self, temperature: float, normals: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn standard normals into displacements at one of the temperatures: (n_samples, n_supercell, 3), Å.
+
+        Raises:
+            PhysicsError: the normals have the wrong shape.
+        """
+        modes = self.modes
         normals = np.asarray(normals, dtype=np.float64)
         if normals.ndim != 3 or normals.shape[1:] != (modes.n_supercell, 3):
             raise PhysicsError(
@@ -180,16 +253,16 @@ class HarmonicEnsemble:
                     "normals", f"shape {normals.shape}", f"(n_samples, {modes.n_supercell}, 3)", "Draw one number per coordinate."
                 )
             )
-        grid = normals.reshape(len(normals), *modes.supercell, 3 * n)
-        waves = np.fft.fftn(grid, axes=(1, 2, 3)).reshape(len(normals), -1, 3 * n)
-        moved = np.einsum("tqij,sqj->tsqi", self._roots, waves, optimize=True)
-        shape = (len(self.temperatures), len(normals), *modes.supercell, 3 * n)
-        scaled = np.fft.ifftn(moved.reshape(shape), axes=(2, 3, 4)).real
-        scaled = scaled.reshape(*shape[:2], modes.n_supercell, 3)
-        masses = np.tile(modes.masses, modes.n_supercell // n)
-        result = scaled / np.sqrt(masses)[:, None]
+        roots, masses = self._tensors
+        root = roots[self.temperatures.index(float(temperature))]
+        grid = torch.as_tensor(normals, device=self.device).reshape(len(normals), *modes.supercell, -1)
+        waves = torch.fft.fftn(grid, dim=(1, 2, 3)).reshape(len(normals), len(root), -1)
+        moved = (root @ waves.permute(1, 2, 0)).permute(2, 0, 1).reshape(grid.shape)
+        scaled = torch.fft.ifftn(moved, dim=(1, 2, 3)).real.reshape(len(normals), -1, 3)
+        result = scaled / masses.sqrt()[:, None]
         # the roots hold no translation; this removes the round-off of the transforms as well
-        return result - np.einsum("a,tsax->tsx", masses / masses.sum(), result)[:, :, None]
+        result = result - torch.einsum("a,sax->sx", masses / masses.sum(), result)[:, None]
+        return np.asarray(result.cpu().numpy())
 
     def covariance(self) -> NDArray[np.float64]:
         """Return ⟨u uᵀ⟩ of the supercell: (n_temperatures, 3 n_supercell, 3 n_supercell), Å²; for small cells."""
@@ -199,10 +272,15 @@ class HarmonicEnsemble:
 
     def mean_square_displacements(self) -> NDArray[np.float64]:
         """Return the exact ⟨u_x²⟩, ⟨u_y²⟩, ⟨u_z²⟩ of the atoms of one cell: (n_temperatures, n_atoms, 3), Å²."""
-        weights = np.abs(self.modes.eigenvectors) ** 2
-        n_cells = int(np.prod(self.modes.supercell))
-        squares = np.einsum("qim,tqm->ti", weights, self._amplitudes**2) / n_cells
-        return squares.reshape(len(self.temperatures), -1, 3) / self.modes.masses[:, None]
+        squares = np.sum(np.abs(self._roots) ** 2, axis=(1, 3)) / int(np.prod(self.modes.supercell))
+        return np.asarray(squares.reshape(len(self.temperatures), -1, 3) / self.modes.masses[:, None])
+
+    def za_shares(self) -> NDArray[np.float64]:
+        """Return the share of rigid out-of-plane waves in the mass-weighted ⟨u²⟩ before projection: (n_temperatures,)."""
+        waves = flexural_waves(self.modes.atoms, self.modes.qpoints)
+        along = np.einsum("qi,tqij->tqj", waves.conj(), self._symmetric_roots)
+        whole = np.sum(self._amplitudes**2, axis=(1, 2))
+        return np.asarray(np.sum(np.abs(along) ** 2, axis=(1, 2)) / np.where(whole > 0, whole, 1.0))
 
 
 def draw_normals(seed: int, indices: Sequence[int] | NDArray[np.integer], n_atoms: int) -> NDArray[np.float64]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -55,8 +57,9 @@ def test_einstein_solid_is_isotropic_and_uncorrelated():
     vectors = np.broadcast_to(np.eye(3, dtype=complex), (n_cells, 3, 3)).copy()
     translations = np.zeros((n_cells, 3), bool)
     translations[0] = True
+    atoms = Atoms("C", masses=[mass], cell=[2.0, 2.0, 9.0], pbc=True)
     modes = NormalModes(
-        (3, 3, 1), np.array([mass]), np.zeros((n_cells, 3)), np.where(translations, 0.0, frequency), vectors, translations
+        atoms, (3, 3, 1), np.zeros((n_cells, 3)), np.where(translations, 0.0, frequency), vectors, translations
     )
     ensemble = HarmonicEnsemble(modes, (300.0,))
     variance = float(mode_variance(np.array(frequency), 300.0)) / mass
@@ -146,7 +149,7 @@ def test_result_is_independent_of_degenerate_vectors(record):
         for group in np.split(np.arange(6), np.nonzero(np.diff(frequencies) > 1e-6)[0] + 1):
             random = rng.standard_normal((len(group), len(group))) + 1j * rng.standard_normal((len(group), len(group)))
             vectors[q][:, group] = vectors[q][:, group] @ np.linalg.qr(random)[0]
-    rotated = NormalModes(modes.supercell, modes.masses, modes.qpoints, modes.frequencies, vectors, modes.translations)
+    rotated = replace(modes, eigenvectors=vectors)
     normals = draw_normals(0, range(3), modes.n_supercell)
     a = HarmonicEnsemble(modes, TEMPERATURES).displacements(normals)
     b = HarmonicEnsemble(rotated, TEMPERATURES).displacements(normals)
