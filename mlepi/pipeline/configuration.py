@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from mlepi.config_check import check_target, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.pipeline.run import Run
-from mlepi.pipeline.sources import Source
+from mlepi.pipeline.sources import TOY, TOYS, Source
 from mlepi.project_files import locate_file
 from mlepi.results import ResultsStore
 
@@ -138,14 +138,15 @@ def _are_files(value: Any) -> bool:
 
 _SWITCH = (lambda value: isinstance(value, bool), "true or false")
 _SOURCE = (_is_source, "a path or {_target_: …}")
+_MODEL = (_is_source, "a path, toy, or {_target_: …}")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "temperature": (_are_temperatures, "a number of kelvin ≥ 0, or a list of different ones"),
     "n_samples": (lambda value: _is_integer(value, 1), "a positive integer"),
     "seed": (lambda value: _is_integer(value, 0), "an integer ≥ 0"),
     "supercell": (_is_supercell, "three positive integers such as [6,6,1]"),
     "structure": _SOURCE,
-    "phonon": _SOURCE,
-    "electron": _SOURCE,
+    "phonon": _MODEL,
+    "electron": _MODEL,
     "overlap": (_are_files, "null, an existing table, or existing .pao files"),
     "dtype": (lambda value: value in ("float32", "float64"), "float32 or float64"),
     "report": _SWITCH,
@@ -186,9 +187,12 @@ def _check_source(name: str, value: Any, needed: bool) -> list[str]:
     if not needed or not _is_source(value):
         return []
     if value is None:
-        return [message(name, "nothing", "a path or {_target_: …}", "This stage needs it.")]
+        return [message(name, "nothing", _CHECKS[name][1], "This stage needs it.")]
     if isinstance(value, str):
-        return [] if locate_file(value) else [message(name, repr(value), "an existing file", "Correct the path.")]
+        has_toy = name in TOYS
+        if locate_file(value) or (has_toy and value == TOY):
+            return []
+        return [message(name, repr(value), "an existing file or toy" if has_toy else "an existing file", "Correct the path.")]
     return _check_node(name, value)
 
 

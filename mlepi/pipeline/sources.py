@@ -51,17 +51,31 @@ class BatchedElectronModel(ElectronModel, Protocol):
         ...
 
 
+TOY = "toy"
+"""Value of ``phonon`` or ``electron`` that stands for a reference system with known answers."""
+TOYS: Mapping[str, Mapping[str, Any]] = {
+    "phonon": {"_target_": "mlepi.reference_systems.HoneycombSprings"},
+    "electron": {"_target_": "mlepi.reference_systems.TightBinding"},
+}
+"""Config key → the reference system that "toy" names there."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A file, or a ``_target_`` with its arguments.
 
     Attributes:
         key: config key that holds it, for messages.
-        value: path, or mapping with ``_target_``; None when the run needs none.
+        value: path, or mapping with ``_target_``; None when the run needs none. "toy" becomes the target in ``TOYS``.
     """
 
     key: str
     value: str | Mapping[str, Any] | None
+
+    def __post_init__(self) -> None:
+        """Put the reference system in the place of its name."""
+        if self.value == TOY and self.key in TOYS:
+            object.__setattr__(self, "value", TOYS[self.key])
 
     @property
     def path(self) -> Path | None:

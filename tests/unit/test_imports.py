@@ -33,11 +33,13 @@ ROOM_ORDER = {
     "models": 3,
     "predictors": 4,
     "results": 4,
+    "reference_systems": 4,
     "checkpoint": 5,
     "training": 6,
     "pipeline": 6,
     "observables": 7,
     "plots": 8,
+    "verification": 9,
     "command_line": 9,  # how the scripts start
     "__init__": 9,  # the public API, a door to all rooms
 }

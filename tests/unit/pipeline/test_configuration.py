@@ -95,7 +95,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         "trainer.devices: got 0; expected a positive integer",
         "trainer.acelerator: got an unknown key; expected a key of trainer. Known: devices, num_nodes.",
         "stage.observable: got an unknown key; expected a key of stage. Did you mean 'observables'?",
-        "electron: got nothing; expected a path or {_target_: …}. This stage needs it.",
+        "electron: got nothing; expected a path, toy, or {_target_: …}. This stage needs it.",
         "phonon: got 'missing.ckpt'; expected an existing file",
         "batch_size: got 0; expected null or a positive integer",
         "prefetch: got 2; expected null, true or false",
@@ -127,7 +127,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         ),
         (["stage.run=[phonons]"], "stage.run: got ['phonons']; expected a list of names among structure, phonon"),
         (["stage.phonon=null"], "stage.phonon: got None; expected {_target_: …}. Name a class."),
-        (["phonon=3"], "phonon: got 3; expected a path or {_target_: …}"),
+        (["phonon=3"], "phonon: got 3; expected a path, toy, or {_target_: …}"),
     ],
 )
 def test_mistakes(tmp_path, overrides, expected):
