@@ -7,7 +7,8 @@ primitive cell as a reference (``mlepi.physics.unfolding.band_weights``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.cone import Cone, build_cone, lay_out, solve_many, unfold_sample
-from mlepi.observables.velocity_estimates import VelocityFit, estimate_velocities, sorted_energies, spectral_energies
+from mlepi.observables.velocity_estimates import ResamplingPlan, VelocityFit, estimate_velocities
 from mlepi.physics import lattice, unfolding
 from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
-from mlepi.physics.spectra import SHAPES, compute_dos, compute_spectral_function, sorted_levels
+from mlepi.physics.spectra import SHAPES, compute_dos, compute_spectral_function, find_peaks, sorted_levels
+from mlepi.physics.statistics import MeanAccumulator, leave_one_out
 from mlepi.physics.velocities import DISPERSIONS
 from mlepi.pipeline.stage import SampleKey
-from mlepi.results.observables import ObservablesRecord
+from mlepi.results.observables import ObservablesRecord, VelocityRecord
 
 if TYPE_CHECKING:
     from mlepi.graphs.block_matrix import BlockMatrix
@@ -52,7 +54,7 @@ class FermiVelocityStage:
     """
 
     name: ClassVar[str] = "observables"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
     record: ClassVar[type] = ObservablesRecord
     targets: ClassVar[tuple[str, ...]] = ("fermi_velocity", "fermi_velocity_change")
@@ -155,27 +157,11 @@ class FermiVelocityStage:
         """Average the samples and fit the velocities."""
         if self._cone is None:
             self.begin(run)
-        cone = self._require_cone()
-        collected = _Samples(self, cone, run.temperatures)
+        cone, plan = self._require_cone(), self._plan(run)
+        collected = _Samples(self, cone, run.temperatures, plan)
         for key, arrays in results:
             collected.add(key, arrays)
-        rest = cone.eigenvalues[:, cone.n_occupied + np.array([-1, 0])] - cone.dirac_energy
-        # sorting cannot tell cones that fold onto one k-point apart: neither may its reference
-        shared = cone.index[:, None] == cone.index[None, :] if cone.n_cones > 1 else np.eye(len(rest), dtype=bool)
-        folded = (shared @ rest) / shared.sum(axis=1)[:, None]
-        distances = np.abs(cone.distances)
-        fitted = collected.fitted
-        n_samples = len(collected.spectra)
-        spectral = estimate_velocities(
-            spectral_energies(np.stack(collected.spectra), self.energies),
-            run.design,
-            distances[fitted],
-            cone.eigenvalues[fitted][:, cone.n_occupied + collected.bands] - cone.dirac_energy,
-            self.fit,
-        )
-        averaged = estimate_velocities(
-            sorted_energies(np.stack(collected.sorted_levels)), run.design, distances[fitted], folded[fitted], self.fit
-        )
+        spectral, averaged = self._estimate(results, collected)
         at_rest = np.stack(
             [
                 compute_spectral_function(self.energies, levels, np.ones(len(levels)), self.line_width, self.line_shape)
@@ -186,7 +172,7 @@ class FermiVelocityStage:
             **self._equilibrium(run),
             dirac_energy=cone.dirac_energy,
             temperatures=np.array(run.temperatures),
-            n_samples=n_samples,
+            n_samples=run.n_samples,
             supercell=cone.atom_map.supercell,
             line_shape=self.line_shape,
             line_width=self.line_width,
@@ -194,9 +180,9 @@ class FermiVelocityStage:
             energies=self.energies,
             map_distances=cone.distances,
             equilibrium_spectral_function=at_rest,
-            spectral_functions=collected.total / n_samples,
+            spectral_functions=collected.total,
             captured_weights=collected.captured,
-            miscounted_shares=collected.miscounted / (n_samples * len(fitted)),
+            miscounted_shares=collected.miscounted / (run.n_samples * len(collected.fitted)),
             velocity_window=self.fit.window,
             dispersion=self.fit.dispersion,
             split_off_bands=self.split_off_bands,
@@ -206,6 +192,30 @@ class FermiVelocityStage:
         )
         run.warnings += [f"{self.name}: {text}" for text in record.doubts()]
         return record
+
+    def _plan(self, run: Run) -> ResamplingPlan:
+        return ResamplingPlan(run.design, self.fit.n_resamples, self.fit.n_counts, self.fit.seed)
+
+    def _estimate(
+        self, results: Iterable[tuple[SampleKey, dict[str, NDArray]]], collected: _Samples
+    ) -> tuple[VelocityRecord, VelocityRecord]:
+        """Fit the velocities of both estimators; goes through the samples once more for each, leaving groups out."""
+        cone, plan, fitted = collected.cone, collected.plan, collected.fitted
+        rest = cone.eigenvalues[:, cone.n_occupied + np.array([-1, 0])] - cone.dirac_energy
+        # sorting cannot tell cones that fold onto one k-point apart: neither may its reference
+        shared = cone.index[:, None] == cone.index[None, :] if cone.n_cones > 1 else np.eye(len(rest), dtype=bool)
+        folded = (shared @ rest) / shared.sum(axis=1)[:, None]
+        distances = np.abs(cone.distances)[fitted]
+        at_rest = cone.eigenvalues[fitted][:, cone.n_occupied + collected.bands] - cone.dirac_energy
+        spectra, levels = collected.spectra.means(), collected.levels.means()
+        left_out = leave_one_out(plan.design, collected.by_sample(results, collected.spectra_of), spectra[plan.last])
+        peaks = np.array([find_peaks(self.energies, mean.astype(np.float64)) for _, mean in sorted(left_out, key=itemgetter(0))])
+        spectral = estimate_velocities(
+            find_peaks(self.energies, spectra.astype(np.float64)), peaks, plan, distances, at_rest, self.fit
+        )
+        left_out = leave_one_out(plan.design, collected.by_sample(results, collected.levels_of), levels[plan.last])
+        without = np.array([mean for _, mean in sorted(left_out, key=itemgetter(0))])
+        return spectral, estimate_velocities(levels.astype(np.float64), without, plan, distances, folded[fitted], self.fit)
 
     def summarize(self, record: ObservablesRecord) -> str:
         """Say in a few words what was found."""
@@ -258,51 +268,92 @@ class FermiVelocityStage:
 
 
 class _Samples:
-    """Accumulate the samples: spectra and sorted levels of the fitted points, totals of all."""
+    """Accumulate the samples: averages of spectra and sorted levels at the fitted points, totals of all; keeps no sample."""
 
-    def __init__(self, stage: FermiVelocityStage, cone: Cone, temperatures: Sequence[float]) -> None:
+    def __init__(self, stage: FermiVelocityStage, cone: Cone, temperatures: Sequence[float], plan: ResamplingPlan) -> None:
         distances = np.abs(cone.distances)
         self.fitted = np.flatnonzero((distances >= stage.fit.window[0] - 1e-9) & (distances <= stage.fit.window[1] + 1e-9))
         n_pairs = cone.states.shape[2] // 2 if stage.split_off_bands else 1
         self.bands = np.arange(-n_pairs, n_pairs)
-        self.stage, self.cone, self.temperatures = stage, cone, list(temperatures)
+        self.stage, self.cone, self.plan, self.temperatures = stage, cone, plan, list(temperatures)
         self.total = np.zeros((len(temperatures), len(distances), len(stage.energies)))
         self.captured = np.ones(len(temperatures))
         self.miscounted = np.zeros(len(temperatures))
-        self.spectra: list[NDArray[np.float32]] = []
-        self.sorted_levels: list[NDArray[np.float64]] = []
-        self._counts: dict[int, int] = {}
+        self.spectra, self.levels = MeanAccumulator(plan.weights), MeanAccumulator(plan.weights)
+        self._unfinished: dict[int, dict[float, tuple[NDArray, NDArray]]] = {}
 
     def add(self, key: SampleKey, arrays: Mapping[str, NDArray]) -> None:
-        """Take in one sample; snapshots may come in any order."""
-        stage, cone = self.stage, self.cone
-        row, column = self._counts.setdefault(key.sample, len(self._counts)), self.temperatures.index(key.temperature)
-        shape = (len(self.temperatures), len(self.fitted))
-        middle_band = cone.states.shape[2] // 2
-        if row == len(self.spectra):
-            self.spectra.append(np.zeros((*shape, len(self.bands), len(stage.energies)), dtype=np.float32))
-            # stays NaN where ghost states push the low levels, found by counting, out of the energy window
-            self.sorted_levels.append(np.full((*shape, 2), np.nan))
-        for point in range(len(cone.kpoints)):
-            number = int(cone.index[point])
-            levels = arrays["levels"][number]
-            levels = levels[np.isfinite(levels)]
-            weights = arrays["weights"][point, :, : len(levels)]
-            self.total[column, point] += compute_spectral_function(
-                stage.energies, levels, weights[-1], stage.line_width, stage.line_shape
+        """Take in one sample at one temperature, in any order."""
+        column = self.temperatures.index(key.temperature)
+        self._add_total(column, self.plan.design.weights[key.sample], arrays)
+        self._examine(column, arrays)
+        parts = self._unfinished.setdefault(key.sample, {})
+        parts[key.temperature] = self.spectra_of(arrays), self.levels_of(arrays)
+        if len(parts) == len(self.temperatures):
+            for accumulator, which in ((self.spectra, 0), (self.levels, 1)):
+                accumulator.add(key.sample, np.stack([parts[t][which] for t in self.temperatures]))
+            del self._unfinished[key.sample]
+
+    def by_sample(
+        self, results: Iterable[tuple[SampleKey, dict[str, NDArray]]], feature: Callable[[Mapping[str, NDArray]], NDArray]
+    ) -> Iterator[tuple[int, NDArray]]:
+        """Yield the number of every sample and a feature of it at all temperatures, (n_temperatures, …)."""
+        unfinished: dict[int, dict[float, NDArray]] = {}
+        for key, arrays in results:
+            parts = unfinished.setdefault(key.sample, {})
+            parts[key.temperature] = feature(arrays)
+            if len(parts) == len(self.temperatures):
+                yield key.sample, np.stack([unfinished[key.sample][t] for t in self.temperatures])
+                del unfinished[key.sample]
+
+    def spectra_of(self, arrays: Mapping[str, NDArray]) -> NDArray[np.float32]:
+        """Return A(E) of the bands that are fitted: (n_fitted, n_bands, n_energies), 1/eV."""
+        stage, middle = self.stage, self.cone.states.shape[2] // 2
+        spectra = []
+        for point in self.fitted:
+            levels, weights = self._at(point, arrays)
+            lines = compute_spectral_function(
+                stage.energies, levels, weights[middle + self.bands], stage.peak_width, stage.line_shape
             )
-            position = np.flatnonzero(self.fitted == point)
-            if len(position) == 0:
-                continue
-            self.captured[column] = min(
-                self.captured[column], float(weights[middle_band - 1 : middle_band + 1].sum(axis=1).min())
-            )
-            self.spectra[row][column, position[0]] = compute_spectral_function(
-                stage.energies, levels, weights[middle_band + self.bands], stage.peak_width, stage.line_shape
-            )
-            middle, cones = cone.n_occupied * cone.atom_map.n_cells, cone.n_cones
-            first = int(arrays["first"][number])
-            self.miscounted[column] += first + np.count_nonzero(levels < 0.0) != middle
+            spectra.append(lines.astype(np.float32))
+        return np.array(spectra)
+
+    def levels_of(self, arrays: Mapping[str, NDArray]) -> NDArray[np.float64]:
+        """Return the mean low levels by position in the sorted spectrum: (n_fitted, 2), eV.
+
+        They are NaN where ghost states push the low levels, found by counting, out of the energy window.
+        """
+        cone = self.cone
+        middle, cones = cone.n_occupied * cone.atom_map.n_cells, cone.n_cones
+        pairs = np.full((len(self.fitted), 2), np.nan)
+        for row, point in enumerate(self.fitted):
+            levels, _ = self._at(point, arrays)
+            first = int(arrays["first"][cone.index[point]])
             if first <= middle - cones and middle + cones <= first + len(levels):
                 pair = sorted_levels(levels, first, range(middle - cones, middle + cones))
-                self.sorted_levels[row][column, position[0]] = pair[:cones].mean(), pair[cones:].mean()
+                pairs[row] = pair[:cones].mean(), pair[cones:].mean()
+        return pairs
+
+    def _at(self, point: np.integer | int, arrays: Mapping[str, NDArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the levels that serve a k-point, (n_states,), and their weights, (n_bands + 1, n_states), not padded."""
+        levels = arrays["levels"][int(self.cone.index[point])]
+        levels = levels[np.isfinite(levels)]
+        return levels, arrays["weights"][point, :, : len(levels)]
+
+    def _add_total(self, column: int, weight: float, arrays: Mapping[str, NDArray]) -> None:
+        stage = self.stage
+        for point in range(len(self.cone.kpoints)):
+            levels, weights = self._at(point, arrays)
+            self.total[column, point] += weight * compute_spectral_function(
+                stage.energies, levels, weights[-1], stage.line_width, stage.line_shape
+            )
+
+    def _examine(self, column: int, arrays: Mapping[str, NDArray]) -> None:
+        """Look for weight outside the energy window and for states in excess below the Dirac energy."""
+        cone = self.cone
+        middle = cone.states.shape[2] // 2
+        for point in self.fitted:
+            levels, weights = self._at(point, arrays)
+            self.captured[column] = min(self.captured[column], float(weights[middle - 1 : middle + 1].sum(axis=1).min()))
+            n_below = int(arrays["first"][cone.index[point]]) + np.count_nonzero(levels < 0.0)
+            self.miscounted[column] += n_below != cone.n_occupied * cone.atom_map.n_cells

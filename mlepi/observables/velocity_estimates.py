@@ -1,17 +1,19 @@
-"""From the samples' levels and weights to v_F(T) with error bars: the two estimators and their bootstrap."""
+"""From band energies under many sets of sample weights to v_F(T) with error bars, pseudo-values and convergence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.physics.spectra import find_peaks
-from mlepi.physics.statistics import SampleDesign, bootstrap
+from mlepi.physics.statistics import SampleDesign, bootstrap_weights
 from mlepi.physics.velocities import fit_cone, window_slope
 from mlepi.results.observables import VelocityRecord
+
+CONVERGENCE_RESAMPLES = 50
+"""Bootstrap resamples for error bars of the first n samples: 10 % accurate, enough to see them shrink."""
 
 
 @dataclass(frozen=True)
@@ -51,46 +53,69 @@ class VelocityFit:
         return np.array([fit.fermi_velocity, fit.gamma_1, window_slope(distances, valence, conduction, self.window)])
 
 
-def spectral_energies(
-    spectra: NDArray[np.floating], energies: NDArray[np.float64]
-) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Return the estimator by peaks: sample weights → positions of the maxima of the averaged spectra of single bands.
+@dataclass(frozen=True)
+class ResamplingPlan:
+    """All sets of sample weights under which averages are needed: known before the first sample, so that one pass serves them.
 
-    Args:
-        spectra: (n_samples, n_temperatures, n_points, n_bands, n_energies), 1/eV.
-        energies: (n_energies,), eV.
-
-    Returns:
-        Function (n_samples,) → (n_temperatures, n_points, n_bands), eV.
+    Attributes:
+        design: of the samples.
+        n_resamples: of the bootstrap.
+        n_counts: number of sample sizes in the convergence study.
+        seed: of the bootstrap.
     """
-    flat = spectra.reshape(len(spectra), -1)
-    return lambda weights: find_peaks(energies, (weights.astype(flat.dtype) @ flat).reshape(spectra.shape[1:]).astype(np.float64))
 
+    design: SampleDesign
+    n_resamples: int
+    n_counts: int
+    seed: int
 
-def sorted_energies(levels: NDArray[np.float64]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Return the estimator by averages of sorted eigenvalues.
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Sample sizes of the convergence study, (n_counts,), the last one all samples."""
+        n_samples = self.design.n_samples
+        fewest = next((n for n in range(2, n_samples + 1) if self.design.first(n).n_groups > 1), n_samples)
+        return np.unique(np.round(np.geomspace(fewest, n_samples, self.n_counts)).astype(np.int64))
 
-    Args:
-        levels: (n_samples, n_temperatures, n_points, 2), eV; NaN where a sample does not tell.
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Number of resamples of every sample size; fewer for the smaller ones, whose error bars are only looked at."""
+        return [min(self.n_resamples, CONVERGENCE_RESAMPLES)] * (len(self.counts) - 1) + [self.n_resamples]
 
-    Returns:
-        Function (n_samples,) → (n_temperatures, n_points, 2), eV; NaN where any sample does not tell.
-    """
-    return lambda weights: np.tensordot(weights, levels, axes=1)
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """(n_sets, n_samples): for every sample size the first samples as they are, then their resamples."""
+        rows = []
+        for count, size in zip(self.counts, self.sizes, strict=True):
+            first = self.design.first(int(count))
+            some = np.concatenate([first.weights[None], bootstrap_weights(first, size, self.seed + int(count))])
+            rows.append(np.pad(some, ((0, 0), (0, self.design.n_samples - int(count)))))
+        return np.concatenate(rows)
+
+    @property
+    def last(self) -> int:
+        """Row of ``weights`` with all samples as they are."""
+        return len(self.weights) - 1 - self.n_resamples
+
+    def split(self, estimates: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Give back, for every sample size, the estimate and those of its resamples: (…) and (n_resamples, …)."""
+        parts = np.split(estimates, np.cumsum([1 + size for size in self.sizes])[:-1])
+        return [(part[0], part[1:]) for part in parts]
 
 
 def estimate_velocities(
-    estimator: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    design: SampleDesign,
+    energies: NDArray[np.float64],
+    left_out: NDArray[np.float64],
+    plan: ResamplingPlan,
     distances: NDArray[np.float64],
     equilibrium: NDArray[np.float64],
     fit: VelocityFit,
 ) -> VelocityRecord:
-    """Fit v_F at every temperature, with bootstrap errors and the convergence with the number of samples.
+    """Fit v_F at every temperature, with bootstrap errors, pseudo-values and the convergence with the number of samples.
 
     Args:
-        estimator: sample weights (n_samples,) → energies (n_temperatures, n_points, n_bands), eV, two or four bands.
-        design: of the samples, at least two groups.
+        energies: (n_sets, n_temperatures, n_points, n_bands), eV, from the averages under ``plan.weights``; two or four bands.
+        left_out: (n_groups, n_temperatures, n_points, n_bands), eV, from the averages without one group of samples at a time.
+        plan: of the resampling.
         distances: (n_points,) |k − K|, Å⁻¹.
         equilibrium: (n_points, n_bands), eV, undisplaced energies of the same points.
         fit: window and dispersion.
@@ -99,36 +124,19 @@ def estimate_velocities(
         The record.
     """
 
-    def fitted(energies: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array([fit.parameters(distances, at_temperature) for at_temperature in energies])
+    def fitted(many: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([[fit.parameters(distances, one) for one in at_temperatures] for at_temperatures in many])
 
-    def resample(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bootstrap over the first samples: energies and parameters of every resample."""
-        padding = np.zeros(design.n_samples - count)
-        shape = energies.shape
-        flat = bootstrap(
-            lambda weights: estimator(np.concatenate([weights, padding])).ravel(),
-            design.first(count),
-            fit.n_resamples,
-            fit.seed + count,
-        )
-        resampled = flat.reshape(-1, *shape)
-        return resampled, np.array([fitted(one) for one in resampled])
-
-    def first(count: int) -> NDArray[np.float64]:
-        return np.concatenate([design.first(count).weights, np.zeros(design.n_samples - count)])
-
-    energies = estimator(design.weights)
-    values = fitted(energies)
+    by_count = plan.split(fitted(energies))
+    values, resampled = by_count[-1]
     at_rest = fit.parameters(distances, equilibrium)
-    resampled_energies, resampled = resample(design.n_samples)
     errors = resampled.std(axis=0)
-    fewest = next(n for n in range(2, design.n_samples + 1) if design.first(n).n_groups > 1)
-    counts = np.unique(np.round(np.geomspace(fewest, design.n_samples, fit.n_counts)).astype(np.int64))
+    all_energies, resampled_energies = plan.split(energies)[-1]
+    n_groups = len(left_out)
     return VelocityRecord(
         distances=distances,
         equilibrium_energies=equilibrium,
-        energies=energies,
+        energies=all_energies,
         energy_errors=resampled_energies.std(axis=0),
         equilibrium_velocity=float(at_rest[0]),
         velocities=values[:, 0],
@@ -145,7 +153,8 @@ def estimate_velocities(
         slope_errors=errors[:, 2],
         slope_ratios=values[:, 2] / at_rest[2],
         slope_ratio_errors=errors[:, 2] / at_rest[2],
-        convergence_counts=counts,
-        convergence_velocities=np.array([fitted(estimator(first(count)))[:, 0] for count in counts]),
-        convergence_errors=np.array([resample(count)[1][:, :, 0].std(axis=0) for count in counts[:-1]] + [errors[:, 0]]),
+        convergence_counts=plan.counts,
+        convergence_velocities=np.array([value[:, 0] for value, _ in by_count]),
+        convergence_errors=np.array([some[:, :, 0].std(axis=0) for _, some in by_count]),
+        pseudo_velocities=(n_groups * values - (n_groups - 1) * fitted(left_out))[:, :, [0, 2]],
     )

@@ -49,6 +49,8 @@ class VelocityRecord:
         convergence_counts: (n_counts,), numbers of samples of the convergence study.
         convergence_velocities: (n_counts, n_temperatures), v_F from the first samples.
         convergence_errors: (n_counts, n_temperatures).
+        pseudo_velocities: (n_groups, n_temperatures, 2), jackknife pseudo-values of v_F and of the mean slope, one per
+            independent group of samples.
     """
 
     distances: NDArray[np.float64] = field(metadata=unit("1/Å"))
@@ -73,6 +75,7 @@ class VelocityRecord:
     convergence_counts: NDArray[np.int64] = field(metadata=unit("1"))
     convergence_velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
     convergence_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    pseudo_velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
 
 
 @dataclass(frozen=True)

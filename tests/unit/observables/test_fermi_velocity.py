@@ -18,9 +18,10 @@ from mlepi.observables import cone as pipeline_cone
 from mlepi.observables import cone_states
 from mlepi.observables.cone import build_cone, unfold_sample
 from mlepi.observables.fermi_velocity import FermiVelocityStage
-from mlepi.observables.velocity_estimates import VelocityFit, estimate_velocities, sorted_energies, spectral_energies
+from mlepi.observables.velocity_estimates import ResamplingPlan, VelocityFit, estimate_velocities
 from mlepi.physics.bloch import solve_bands
-from mlepi.physics.statistics import SampleDesign
+from mlepi.physics.spectra import find_peaks
+from mlepi.physics.statistics import SampleDesign, leave_one_out, standard_errors
 from mlepi.physics.unfolding import cell_major_map
 from mlepi.physics.velocities import cone_energies
 from mlepi.pipeline.stage import SampleKey
@@ -84,7 +85,7 @@ def compute(run, **settings):
     stage = FermiVelocityStage(**{**SETTINGS, **settings})
     stage.begin(run)
     results = [(key, stage.evaluate(key, *matrices(run.displaced(key), run.overlap))) for key in run.sample_keys()]
-    return stage.finish(run, iter(results))
+    return stage.finish(run, results)
 
 
 def test_undisplaced_samples_return_the_equilibrium(tmp_path):
@@ -157,9 +158,7 @@ def test_finishing_in_another_process_gives_the_same():
     stage.begin(run)
     results = [(key, stage.evaluate(key, *matrices(run.displaced(key)))) for key in run.sample_keys()]
     fresh = FermiVelocityStage(**SETTINGS)
-    np.testing.assert_array_equal(
-        fresh.finish(run, iter(results)).spectral.velocities, stage.finish(run, iter(results)).spectral.velocities
-    )
+    np.testing.assert_array_equal(fresh.finish(run, results).spectral.velocities, stage.finish(run, results).spectral.velocities)
 
 
 def test_lost_weight_is_told():
@@ -176,7 +175,7 @@ def test_miscounted_states_are_told():
     h, s = matrices(run.displaced(SampleKey(0, 0.0)))
     shifted = BlockMatrix(h.numbers, BASIS, h.edge_index, h.edge_cell_shift, h.blocks + 0.3 * s.blocks)
     arrays = stage.evaluate(SampleKey(0, 0.0), shifted, s)
-    record = stage.finish(run, iter([(SampleKey(n, 0.0), arrays) for n in range(2)]))
+    record = stage.finish(run, [(SampleKey(n, 0.0), arrays) for n in range(2)])
     assert record.miscounted_shares[0] > 0.3
     assert any("do not trust the sorted average" in text for text in run.warnings)
     # a rigid shift of H moves every peak and no velocity
@@ -188,10 +187,10 @@ def test_ghost_states_cost_the_sorted_average_and_nothing_else():
     stage = FermiVelocityStage(**{**SETTINGS, "dos_mesh": [2, 2, 1]})
     stage.begin(run)
     results = {key: stage.evaluate(key, *matrices(run.displaced(key))) for key in run.sample_keys()}
-    sound = stage.finish(run, iter(results.items()))
+    sound = stage.finish(run, results.items())
     ghost = SampleKey(1, 300.0)
     results[ghost] = {**results[ghost], "first": results[ghost]["first"] + 30}  # as if 30 states had sunk to the bottom
-    record = stage.finish(run, iter(results.items()))
+    record = stage.finish(run, results.items())
     assert np.isfinite(record.sorted_average.velocities).tolist() == [True, False]
     assert np.isfinite(record.sorted_average.velocity_errors).tolist() == [True, False]
     np.testing.assert_array_equal(record.spectral.velocities, sound.spectral.velocities)
@@ -209,8 +208,11 @@ def test_estimators_recover_a_known_distribution():
     fit = VelocityFit((0.04, 0.10), "hyperbola", 200, 0, 3)
     at_rest = np.stack(cone_energies(distances, 5.5, 0.4), axis=-1)
     standard_error = 0.2 / np.sqrt(60) * EV_ANGSTROM_TO_METRE_PER_SECOND
-    for estimator in (spectral_energies(spectra, grid), sorted_energies(levels)):
-        record = estimate_velocities(estimator, SampleDesign.independent(60), distances, at_rest, fit)
+    plan = ResamplingPlan(SampleDesign.independent(60), fit.n_resamples, fit.n_counts, fit.seed)
+    for features, energies in ((spectra, lambda mean: find_peaks(grid, mean)), (levels, lambda mean: mean)):
+        means = np.tensordot(plan.weights, features.astype(np.float64), axes=1)
+        without = [mean for _, mean in leave_one_out(plan.design, enumerate(features.astype(np.float64)), means[plan.last])]
+        record = estimate_velocities(energies(means), energies(np.array(without)), plan, distances, at_rest, fit)
         assert record.velocities[0] == pytest.approx(
             velocities.mean() * EV_ANGSTROM_TO_METRE_PER_SECOND, abs=0.5 * standard_error
         )
@@ -218,6 +220,8 @@ def test_estimators_recover_a_known_distribution():
         assert record.ratios[0] == pytest.approx(record.velocities[0] / record.equilibrium_velocity)
         np.testing.assert_array_equal(record.convergence_counts, [2, 11, 60])
         assert record.convergence_velocities[-1, 0] == record.velocities[0]
+        assert record.pseudo_velocities.shape == (60, 1, 2)
+        assert standard_errors(record.pseudo_velocities)[0, 0] == pytest.approx(standard_error, rel=0.25)
 
 
 def test_bad_settings_and_samples_are_refused():

@@ -58,9 +58,7 @@ def test_einstein_solid_is_isotropic_and_uncorrelated():
     translations = np.zeros((n_cells, 3), bool)
     translations[0] = True
     atoms = Atoms("C", masses=[mass], cell=[2.0, 2.0, 9.0], pbc=True)
-    modes = NormalModes(
-        atoms, (3, 3, 1), np.zeros((n_cells, 3)), np.where(translations, 0.0, frequency), vectors, translations
-    )
+    modes = NormalModes(atoms, (3, 3, 1), np.zeros((n_cells, 3)), np.where(translations, 0.0, frequency), vectors, translations)
     ensemble = HarmonicEnsemble(modes, (300.0,))
     variance = float(mode_variance(np.array(frequency), 300.0)) / mass
     expected = variance * np.kron(np.eye(9) - 1 / 9, np.eye(3))

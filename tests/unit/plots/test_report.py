@@ -55,6 +55,7 @@ def velocity_record(v):
         convergence_counts=np.array([2, 30]),
         convergence_velocities=np.full((2, 3), v),
         convergence_errors=np.full((2, 3), 0.03e5),
+        pseudo_velocities=np.full((30, 3, 2), v),
     )
 
 
