@@ -41,3 +41,9 @@ FORCE_CONSTANT_TO_THZ = math.sqrt(1.0 / AMU_ANGSTROM2_THZ2) / (2.0 * math.pi)
 
 EV_ANGSTROM_TO_METRE_PER_SECOND = 1.0e2 / HBAR
 """dE/dk in eV·Å times this factor is a velocity in m/s (1 Å/ps = 100 m/s)."""
+
+CONDUCTANCE_QUANTUM = 7.748091729e-5
+"""2e²/h in S."""
+
+UNIVERSAL_CONDUCTIVITY = math.pi / 4.0 * CONDUCTANCE_QUANTUM
+"""e²/4ħ in S (6.0853e-5), the sheet conductivity of undoped graphene with massless electrons."""

@@ -27,6 +27,8 @@ AMU = constants.atomic_mass  # kg
         (units.HBAR2_PER_AMU, constants.hbar**2 / AMU / ANGSTROM**2 / ELECTRONVOLT),
         (units.FORCE_CONSTANT_TO_THZ, math.sqrt(ELECTRONVOLT / ANGSTROM**2 / AMU) / (2.0 * math.pi) / TERAHERTZ),
         (units.EV_ANGSTROM_TO_METRE_PER_SECOND, ELECTRONVOLT * ANGSTROM / constants.hbar),
+        (units.CONDUCTANCE_QUANTUM, 2.0 * constants.e**2 / constants.h),
+        (units.UNIVERSAL_CONDUCTIVITY, constants.e**2 / (4.0 * constants.hbar)),
     ],
 )
 def test_unit_agrees_with_the_si_constants(value, reference):
