@@ -2,7 +2,7 @@
 
 Every two-centre integral is V(d) = V₀ exp[−β(d/d₀ − 1)] times a smooth cutoff, with d₀ the bond inside a layer and the spacing
 between layers. Inside a layer only first neighbours are in range, between layers those within 4.15 Å, so that the textbook
-results hold exactly for flat layers. Blocks of s and p orbitals follow Slater and Koster, with e the unit vector from atom i to atom j:
+results hold exactly for flat layers. Blocks of s and p orbitals follow Slater and Koster, with e the unit vector from i to j:
 
     ⟨s|H|s⟩ = V_ssσ,   ⟨s|H|p_b⟩ = e_b V_spσ = −⟨p_b|H|s⟩,   ⟨p_a|H|p_b⟩ = e_a e_b (V_ppσ − V_ppπ) + δ_ab V_ppπ.
 
@@ -180,7 +180,7 @@ class TightBinding:
         directions = vectors / lengths[:, None]
         within, between = self._radial(self.intralayer, lengths), self._radial(self.interlayer, lengths, inter=True)
         radial = torch.where(interlayer[:, None], between, within)
-        onsite = torch.tensor([self.onsite["s"], *[self.onsite.get("p", 0.0)] * 3]).to(vectors)[: self.basis.max_orbitals]
+        onsite = vectors.new_tensor([self.onsite["s"], *[self.onsite.get("p", 0.0)] * 3])[: self.basis.max_orbitals]
         atom = own[:, None, None]
         hamiltonian = torch.where(atom, torch.diag(onsite), _slater_koster(radial, directions))
         shared = torch.where(interlayer[:, None], 0.0, self._radial(self.overlaps, lengths))
@@ -227,12 +227,12 @@ class TightBinding:
         positions, cell = (torch.tensor(a, dtype=torch.float64, device=device) for a in (atoms.positions, atoms.cell.array))
         vectors = self.edge_vectors(positions, cell, edges)
         values = self.blocks(vectors, torch.as_tensor(edges.interlayer, device=device))[which].cpu().numpy()
-        return BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), self.basis, edges.index, edges.shift, values)
+        return BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), self.basis, edges.index, edges.shift, values).symmetrised()
 
     def _radial(self, integrals: Integrals, lengths: torch.Tensor, inter: bool = False) -> torch.Tensor:
         """Evaluate V(d) of every integral: (n_edges, n_integrals)."""
         rest, cutoff = (self.spacing, INTERLAYER_CUTOFF) if inter else (self.bond, INTRALAYER_CUTOFF)
-        strengths, decays = torch.tensor([integrals[name] for name in NAMES[self.orbitals]]).to(lengths).T
+        strengths, decays = lengths.new_tensor([integrals[name] for name in NAMES[self.orbitals]]).T
         return strengths * torch.exp(-decays * (lengths[:, None] / rest - 1.0)) * smooth_cutoff(lengths, *cutoff)[:, None]
 
     def _complete(self, key: str, integrals: Integrals) -> dict[str, tuple[float, float]]:
