@@ -193,6 +193,27 @@ def compute_frequencies(force_constants: ForceConstants, qpoints: NDArray[np.flo
     return np.array(phonon.run_qpoints(np.asarray(qpoints, dtype=float)).frequencies)
 
 
+def compute_eigenvectors(
+    force_constants: ForceConstants, qpoints: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
+    """Solve the dynamical matrix at any q as ``compute_frequencies`` does, with its eigenvectors.
+
+    Args:
+        force_constants: eV/Å².
+        qpoints: (n_qpoints, 3), fractional.
+
+    Returns:
+        Frequencies as ``compute_frequencies``, and (n_qpoints, 3 n_atoms, 3 n_atoms) complex: columns are modes, orthonormal,
+        with the phase e^{2πi q·R} of lattice vectors R alone (phonopy's own is that of the positions of the atoms).
+    """
+    phonon, _ = _load_phonopy(force_constants)
+    points = np.asarray(qpoints, dtype=float)
+    solved = phonon.run_qpoints(points, with_eigenvectors=True)
+    sites = force_constants.atoms.cell.scaled_positions(force_constants.atoms.positions)
+    phases = np.repeat(np.exp(2j * np.pi * (points @ sites.T)), 3, axis=1)
+    return np.array(solved.frequencies), np.array(solved.eigenvectors, dtype=np.complex128) * phases[:, :, None]
+
+
 def compute_phonon_bands(
     force_constants: ForceConstants, path: str | None = None, n_points: int = 151, in_plane: bool = True
 ) -> PhononBands:
