@@ -15,8 +15,8 @@ projection: at every in-plane wave vector q, Γ excepted, the rigid out-of-plane
 
     t_z(q) = √(m_κ/M) e^{2πi q·τ_κ} n̂,   n̂ normal to the first two lattice vectors, τ_κ fractional positions,
 
-its share of ⟨u²⟩ is Σ_q t_z†C t_z / Σ_q tr C, and "project_out: ZA" leaves u = M^{-1/2} (1 − Σ_q t_z t_z†) C^{1/2} z: the same samples
-without that component.
+its share of ⟨u²⟩ is Σ_q t_z†C t_z / Σ_q tr C, and "project_out: ZA" leaves u = M^{-1/2} (1 − Σ_q t_z t_z†) C^{1/2} z: the same
+samples without that component.
 
 Atoms of the supercell are in the order of ``atoms.repeat`` (see ``phonons``). A sampler is anything that makes normals z (see
 ``samplers``); ``draw_normals`` is plain Monte Carlo with one seed per snapshot, so that an ensemble grows without changing.
@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.physics.mode_coordinates import ModeCoordinates, build_mode_coordinates
 from mlepi.physics.phonons import ForceConstants
 from mlepi.units import BOLTZMANN, FORCE_CONSTANT_TO_THZ, HBAR2_PER_AMU, PLANCK, THZ_TO_INVERSE_CM
 
@@ -196,6 +197,11 @@ class HarmonicEnsemble:
         """Frequencies that the amplitudes rest on, THz: (n_qpoints, 3 n_atoms); infinite for modes at rest."""
         frequencies, moving = _effective_frequencies(self.modes, self.imaginary, self.floor_frequency)
         return np.where(moving, frequencies, np.inf)
+
+    @cached_property
+    def coordinates(self) -> ModeCoordinates:
+        """Real coordinates of the modes that move, those of the largest amplitude first."""
+        return build_mode_coordinates(self.modes.supercell, self.frequencies, self.modes.eigenvectors)
 
     @cached_property
     def _amplitudes(self) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlepi.config_check import check_target, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, MlepiError, message
+from mlepi.physics.samplers import Sampler
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.sources import TOY, TOYS, Source
 from mlepi.project_files import locate_file
@@ -39,12 +40,14 @@ def build_run(config: DictConfig, folder: Path, local_rank: int = 0) -> Run:
         ConfigError: one text with every mistake.
     """
     plain = check_config(config)
-    stages = _build_stages(config)
+    stages, sampler = _build_stages(config)
     temperatures = plain["temperature"] if isinstance(plain["temperature"], list) else [plain["temperature"]]
+    sampler.files(tuple(float(t) for t in temperatures))  # says now which file is missing
     device = f"cuda:{local_rank}" if plain["device"] == "cuda" else plain["device"]
     return Run(
         store=ResultsStore(folder),
         stages=stages,
+        sampler=sampler,
         temperatures=tuple(float(t) for t in temperatures),
         n_samples=plain["n_samples"],
         seed=plain["seed"],
@@ -77,8 +80,8 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     """
     problems = list_missing_values(config)
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=not problems)  # type: ignore[assignment]
-    problems += list_unknown_keys("", plain, (*_CHECKS, "stage", "trainer", "folder"), "conf/infer.yaml")
-    problems += _list_absent_keys("", plain, (*_CHECKS, "stage", "trainer"))
+    problems += list_unknown_keys("", plain, (*_CHECKS, "stage", "sampler", "trainer", "folder"), "conf/infer.yaml")
+    problems += _list_absent_keys("", plain, (*_CHECKS, "stage", "sampler", "trainer"))
     for key, (check, expected) in _CHECKS.items():
         if key in plain and plain[key] != "???" and not check(plain[key]):
             problems.append(message(key, repr(plain[key]), expected, "Correct the value."))
@@ -94,6 +97,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     problems += _check_stage_names(stage.get("run"))
     for name in STAGES:
         problems += _check_node(f"stage.{name}", stage.get(name))
+    problems += _check_node("sampler", plain["sampler"]) if "sampler" in plain else []
     for name in ("structure", "phonon", "electron"):
         problems += _check_source(name, plain.get(name), needed=name in needed_sources(stage))
     if problems:
@@ -203,16 +207,16 @@ def _check_node(where: str, node: Any) -> list[str]:
     return check_target(where, node, complete=True)
 
 
-def _build_stages(config: DictConfig) -> dict[str, Any]:
-    stages, problems = {}, []
-    for name in STAGES:
+def _build_stages(config: DictConfig) -> tuple[dict[str, Any], Sampler]:
+    built, problems = {}, []
+    for name in ("sampler", *(f"stage.{stage}" for stage in STAGES)):
         try:
-            stages[name] = instantiate(config.stage[name], _convert_="all")
+            built[name] = instantiate(OmegaConf.select(config, name), _convert_="all")
         except Exception as error:
             cause = error.__cause__ or error
             problems.append(
-                str(cause) if isinstance(cause, MlepiError) else message(f"stage.{name}", str(cause), "settings", "Correct them.")
+                str(cause) if isinstance(cause, MlepiError) else message(name, str(cause), "settings", "Correct them.")
             )
     if problems:
         raise ConfigError("\n".join(problems))
-    return stages
+    return {name: built[f"stage.{name}"] for name in STAGES}, built["sampler"]

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlepi.errors import DataError, message
-from mlepi.physics.sampling import HarmonicEnsemble, compute_modes, draw_normals
+from mlepi.physics.samplers import MonteCarlo, Sampler
+from mlepi.physics.sampling import HarmonicEnsemble, compute_modes
 from mlepi.physics.statistics import SampleDesign
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.sources import BatchedElectronModel, ElectronModel, Source, load_calculator, load_electron
 from mlepi.results import HamiltonianRecord, PhononRecord, ResultsStore, SamplingRecord, read_hamiltonian
 
 if TYPE_CHECKING:
+    import numpy as np
     from ase import Atoms
     from ase.calculators.calculator import Calculator
+    from numpy.typing import NDArray
 
     from mlepi.graphs.block_matrix import BlockMatrix
     from mlepi.pipeline.stage import SampledStage, SampleKey, Stage
@@ -35,6 +38,7 @@ class Run:
         n_samples: snapshots per temperature.
         seed: of the ensemble.
         supercell: cells along each lattice vector.
+        sampler: how snapshots are chosen.
         structure: file or builder.
         phonon: checkpoint or calculator.
         electron: checkpoint or model.
@@ -59,6 +63,7 @@ class Run:
     structure: Source
     phonon: Source
     electron: Source
+    sampler: Sampler = field(default_factory=MonteCarlo)
     overlap: tuple[Path, ...] = ()
     dtype: str = "float32"
     device: str = "cpu"
@@ -124,22 +129,27 @@ class Run:
                 sampling.statistics,  # type: ignore[arg-type]
                 sampling.imaginary,  # type: ignore[arg-type]
                 sampling.floor_frequency,
+                sampling.project_out,  # type: ignore[arg-type]
+                self.device,
             )
         return self._ensembles[key]
 
     def displaced(self, key: SampleKey) -> Atoms:
         """Return one displaced supercell, atoms in the order of ``atoms.repeat(supercell)``."""
-        ensemble = self.ensemble()
         phonon: PhononRecord = self.read("phonon")
         atoms = phonon.atoms.repeat(phonon.supercell)
-        normals = draw_normals(self.seed, [key.sample], len(atoms))
-        atoms.positions += ensemble.displacements(normals)[ensemble.temperatures.index(key.temperature), 0]
+        # one at a time: the last digits must not depend on the others
+        atoms.positions += self.displacements(key.temperature, [key.sample])[0]
         return atoms
+
+    def displacements(self, temperature: float, indices: Sequence[int]) -> NDArray[np.float64]:
+        """Return the displacements of any snapshots, also beyond ``n_samples``: (n_samples, n_supercell, 3), Å."""
+        return self.sampler.displacements(self.ensemble(), temperature, indices, self.seed)
 
     @property
     def design(self) -> SampleDesign:
         """How the samples belong together, for averages and error bars."""
-        return SampleDesign.independent(self.n_samples)
+        return self.sampler.design(self.ensemble(), self.n_samples)
 
     def predict(self, atoms: Atoms) -> tuple[BlockMatrix, BlockMatrix]:
         """Return Hamiltonian (eV) and overlap of a structure from the electron network."""

@@ -9,13 +9,30 @@ import numpy as np
 from ase.io import write
 
 from mlepi.errors import ConfigError, message
-from mlepi.physics.sampling import SOFTEST_FREQUENCY, HarmonicEnsemble, ImaginaryModes, Statistics, compute_modes, draw_normals
-from mlepi.results import PhononRecord, SamplingRecord
+from mlepi.physics.samplers import HarmonicSampler, MonteCarlo
+from mlepi.physics.sampling import (
+    SOFTEST_FREQUENCY,
+    HarmonicEnsemble,
+    ImaginaryModes,
+    NormalModes,
+    ProjectedOut,
+    Statistics,
+    compute_modes,
+)
+from mlepi.physics.statistics import effective_sample_size
+from mlepi.results import PhononRecord, SamplingRecord, hash_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ase import Atoms
+    from numpy.typing import NDArray
+
     from mlepi.pipeline.run import Run
 
 EXPORT_FOLDER = "samples"
+BATCH_SIZE = 16
+"""Snapshots that are looked at together."""
 
 
 class SamplingStage:
@@ -25,6 +42,7 @@ class SamplingStage:
         statistics: "quantum" (with zero point) or "classical".
         imaginary: modes without a positive frequency: "error", "freeze" or "floor".
         floor_frequency: THz, for "floor".
+        project_out: "none", or "ZA" to leave out the rigid out-of-plane waves of the whole stack of layers.
         export: write the displaced supercells as extxyz files, one per temperature.
         target: observable whose error bar decides when there are enough samples.
         target_error: error bar at which the ensemble stops growing, at every temperature, in the unit of the observable; None
@@ -32,7 +50,7 @@ class SamplingStage:
     """
 
     name: ClassVar[str] = "sampling"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("phonon",)
     record: ClassVar[type] = SamplingRecord
 
@@ -42,6 +60,7 @@ class SamplingStage:
         statistics: Statistics = "quantum",
         imaginary: ImaginaryModes = "error",
         floor_frequency: float = 0.5,
+        project_out: ProjectedOut = "none",
         export: bool = False,
         target: str = "fermi_velocity",
         target_error: float | None = None,
@@ -58,6 +77,7 @@ class SamplingStage:
         self.statistics = statistics
         self.imaginary = imaginary
         self.floor_frequency = floor_frequency
+        self.project_out = project_out
         self.export = export
         self.target = target
         self.target_error = target_error
@@ -67,59 +87,82 @@ class SamplingStage:
         return {**self.distribution(run), "temperature": run.temperatures, "n_samples": run.n_samples, "export": self.export}
 
     def distribution(self, run: Run) -> Mapping[str, Any]:
-        """Return what decides a single snapshot at a given temperature."""
+        """Return what decides a single snapshot at a given temperature; choices that change nothing are not named."""
+        sampler = run.sampler
+        files = {str(path): hash_file(path) for path in sampler.files(run.temperatures)}
         return {
             "statistics": self.statistics,
             "imaginary": self.imaginary,
             "floor_frequency": self.floor_frequency,
             "seed": run.seed,
+            **({} if self.project_out == "none" else {"project_out": self.project_out}),
+            **({} if type(sampler) is MonteCarlo else {**sampler.settings(), "files": files}),
         }
+
+    def ensemble(self, run: Run, modes: NormalModes) -> HarmonicEnsemble:
+        """Return the harmonic distribution; a sampler that does not draw from it is only compared with its stable modes."""
+        imaginary = self.imaginary if isinstance(run.sampler, HarmonicSampler) else "freeze"
+        return HarmonicEnsemble(
+            modes, run.temperatures, self.statistics, imaginary, self.floor_frequency, self.project_out, run.device
+        )
 
     def stopping(self) -> Mapping[str, Any]:
         """Return what decides how many samples the stages after this one look at, beside ``n_samples``."""
         return {} if self.target_error is None else {"target": self.target, "target_error": self.target_error}
 
     def compute(self, run: Run) -> SamplingRecord:
-        """Draw every snapshot once, one at a time, and return what characterises them."""
+        """Look at every snapshot once, a few at a time, and return what characterises them."""
         phonon: PhononRecord = run.read("phonon")
         modes = compute_modes(phonon.build_force_constants())
-        ensemble = HarmonicEnsemble(modes, run.temperatures, self.statistics, self.imaginary, self.floor_frequency)
-        supercell, n_atoms = phonon.atoms.repeat(phonon.supercell), len(phonon.atoms)
-        squares = np.zeros((len(run.temperatures), n_atoms, 3))
-        largest = np.zeros(len(run.temperatures))
+        ensemble = self.ensemble(run, modes)
+        run.warnings += [f"sampling: {text}" for text in run.sampler.advice(run.n_samples, run.temperatures)]
         if self.export:
             for path in (run.store.folder / EXPORT_FOLDER).glob("*.extxyz"):
                 path.unlink()
-        for sample in range(run.n_samples):
-            displacements = ensemble.displacements(draw_normals(run.seed, [sample], modes.n_supercell))[:, 0]
-            squares += (displacements**2).reshape(len(squares), -1, n_atoms, 3).mean(axis=1)
-            largest = np.maximum(largest, np.linalg.norm(displacements, axis=2).max(axis=1))
-            if self.export:
-                self._export(run, supercell, displacements)
-        threshold = self.floor_frequency if self.imaginary == "floor" else SOFTEST_FREQUENCY
+        design = run.sampler.design(ensemble, run.n_samples)
+        squares = np.zeros((len(run.temperatures), len(phonon.atoms), 3))
+        largest = np.zeros(len(run.temperatures))
+        supercell = phonon.atoms.repeat(phonon.supercell)
+        for i, temperature in enumerate(run.temperatures):
+            for start in range(0, run.n_samples, BATCH_SIZE):
+                batch = range(start, min(start + BATCH_SIZE, run.n_samples))
+                displacements = run.sampler.displacements(ensemble, temperature, batch, run.seed)
+                per_cell = (displacements**2).reshape(len(batch), -1, *squares.shape[1:]).mean(axis=1)
+                squares[i] += np.tensordot(design.weights[batch.start : batch.stop], per_cell, axes=1)
+                largest[i] = max(largest[i], float(np.linalg.norm(displacements, axis=2).max()))
+                if self.export:
+                    _export(run.store.folder / EXPORT_FOLDER / f"T{temperature:g}.extxyz", supercell, displacements)
+        threshold = self.floor_frequency if ensemble.imaginary == "floor" else SOFTEST_FREQUENCY
         return SamplingRecord(
             temperatures=np.array(run.temperatures),
             n_samples=run.n_samples,
             seed=run.seed,
             statistics=self.statistics,
-            imaginary=self.imaginary,
+            imaginary=ensemble.imaginary,
             floor_frequency=self.floor_frequency,
             n_soft_modes=int(np.sum(~modes.translations & (modes.frequencies < threshold))),
             mean_square_displacements=ensemble.mean_square_displacements(),
-            sampled_mean_square_displacements=squares / run.n_samples,
+            sampled_mean_square_displacements=squares,
             max_displacements=largest,
+            sampler=type(run.sampler).__name__,
+            n_groups=design.n_groups,
+            effective_sample_size=effective_sample_size(design.weights),
+            project_out=self.project_out,
+            za_shares=ensemble.za_shares(),
         )
 
     def summarize(self, record: SamplingRecord) -> str:
         """Say in a few words what was found."""
         span = f"{record.temperatures.min():g} to {record.temperatures.max():g} K"
         soft = f", {record.n_soft_modes} soft modes: {record.imaginary}" if record.n_soft_modes else ""
-        return f"{record.n_samples} snapshots at {span}, largest displacement {record.max_displacements.max():.2f} Å{soft}"
+        flexural = f"ZA share of ⟨u²⟩ {100 * record.za_shares.max():.0f} %{', left out' if record.project_out == 'ZA' else ''}"
+        largest = f"largest displacement {record.max_displacements.max():.2f} Å"
+        return f"{record.n_samples} snapshots ({record.sampler}) at {span}, {largest}, {flexural}{soft}"
 
-    def _export(self, run: Run, supercell: Any, displacements: Any) -> None:
-        folder = run.store.folder / EXPORT_FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        for temperature, displacement in zip(run.temperatures, displacements, strict=True):
-            atoms = supercell.copy()
-            atoms.positions += displacement
-            write(folder / f"T{temperature:g}.extxyz", atoms, append=True)
+
+def _export(path: Path, supercell: Atoms, displacements: NDArray[np.float64]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for displacement in displacements:
+        atoms = supercell.copy()
+        atoms.positions += displacement
+        write(path, atoms, append=True)

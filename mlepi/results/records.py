@@ -91,6 +91,11 @@ class SamplingRecord:
         mean_square_displacements: (n_temperatures, n_atoms, 3), exact ⟨u²⟩ of the Gaussian.
         sampled_mean_square_displacements: (n_temperatures, n_atoms, 3), of the snapshots of this run.
         max_displacements: (n_temperatures,), largest displacement of any atom in any snapshot.
+        sampler: class of the sampler.
+        n_groups: groups of samples that are independent of each other; error bars count these.
+        effective_sample_size: number of equally weighted samples that would be as precise; ``n_samples`` without weights.
+        project_out: "none", or "ZA" when rigid out-of-plane waves were left out.
+        za_shares: (n_temperatures,), share of these waves in the harmonic mass-weighted ⟨u²⟩, before they were left out.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -103,6 +108,11 @@ class SamplingRecord:
     mean_square_displacements: NDArray[np.float64] = field(metadata=unit("Å²"))
     sampled_mean_square_displacements: NDArray[np.float64] = field(metadata=unit("Å²"))
     max_displacements: NDArray[np.float64] = field(metadata=unit("Å"))
+    sampler: str = "MonteCarlo"
+    n_groups: int = field(default=0, metadata=unit("1"))
+    effective_sample_size: float = field(default=0.0, metadata=unit("1"))
+    project_out: str = "none"
+    za_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), metadata=unit("1"))
 
 
 @dataclass(frozen=True)

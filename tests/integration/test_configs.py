@@ -22,6 +22,7 @@ CONF = ROOT / "conf"
 PRIMARY = {
     **dict.fromkeys(["model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger"], "train"),
     "stage": "infer",
+    "sampler": "infer",
     "plots": "infer",
 }
 """Config group → script that composes it; ``experiment`` and ``hydra`` belong to either."""
