@@ -2,5 +2,6 @@
 
 from mlepi.observables.bands import BandsStage
 from mlepi.observables.fermi_velocity import FermiVelocityStage
+from mlepi.observables.self_energy import SelfEnergyStage
 
-__all__ = ["BandsStage", "FermiVelocityStage"]
+__all__ = ["BandsStage", "FermiVelocityStage", "SelfEnergyStage"]

@@ -144,19 +144,9 @@ def unfold_sample(
         StructureError: the atoms are not those of the repeated primitive cell.
         PhysicsError: the solver missed a state of the window, or did not converge.
     """
-    if not np.array_equal(hamiltonian.numbers, cone.numbers[cone.atom_map.primitive_atoms]):
-        raise StructureError(
-            message(
-                "sample",
-                f"{len(hamiltonian.numbers)} atoms whose elements differ from the repeated cell",
-                f"{len(cone.atom_map.primitive_atoms)} atoms in the order of Atoms.repeat",
-                "Do not reorder the atoms.",
-            )
-        )
+    check_elements(cone, hamiltonian)
     layouts = lay_out(hamiltonian), lay_out(overlap)
-    averaged = unfolding.average_cells(cone.atom_map, overlap.edge_index, overlap.edge_cell_shift, overlap.blocks)
-    bloch_overlap = lay_out_blocks(averaged[2], averaged[0], averaged[1], np.append(0, np.cumsum(cone.counts)))
-    bloch_overlaps = bloch_overlap.at_many(np.where(cone.reversed_[:, None], -cone.kpoints, cone.kpoints))
+    bloch_overlaps = average_overlaps(cone, overlap)
     weights: list[NDArray[np.float64]] = [np.empty(0)] * len(cone.kpoints)
     solutions = solve_points(cone, layouts, window, device)
     for number, solution in enumerate(solutions):
@@ -175,6 +165,30 @@ def unfold_sample(
     for row, shares in enumerate(weights):
         padded[row, :, : shares.shape[1]] = shares
     return {"levels": levels, "first": np.array([solution.first for solution in solutions]), "weights": padded}
+
+
+def check_elements(cone: Cone, hamiltonian: BlockMatrix) -> None:
+    """Refuse a sample whose atoms are not those of the repeated primitive cell, in its order.
+
+    Raises:
+        StructureError: they are not.
+    """
+    if not np.array_equal(hamiltonian.numbers, cone.numbers[cone.atom_map.primitive_atoms]):
+        raise StructureError(
+            message(
+                "sample",
+                f"{len(hamiltonian.numbers)} atoms whose elements differ from the repeated cell",
+                f"{len(cone.atom_map.primitive_atoms)} atoms in the order of Atoms.repeat",
+                "Do not reorder the atoms.",
+            )
+        )
+
+
+def average_overlaps(cone: Cone, overlap: BlockMatrix) -> NDArray[np.complex128]:
+    """Return B†SB of one sample at all k-points (at −k for the reversed ones): (n_points, n_orbitals, n_orbitals)."""
+    averaged = unfolding.average_cells(cone.atom_map, overlap.edge_index, overlap.edge_cell_shift, overlap.blocks)
+    bloch_overlap = lay_out_blocks(averaged[2], averaged[0], averaged[1], np.append(0, np.cumsum(cone.counts)))
+    return bloch_overlap.at_many(np.where(cone.reversed_[:, None], -cone.kpoints, cone.kpoints))
 
 
 def lay_out(matrix: BlockMatrix) -> DenseBlocks:

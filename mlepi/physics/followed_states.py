@@ -109,11 +109,11 @@ def follow_states(
         The states, or None where the start does not lead to them: solve without a start then. A state that no vector of the
         start resembles can be missed; count with ``count_states_below`` where completeness matters.
     """
-    factors = _factorise(hamiltonian_k, overlap_k, shift)
+    factors = factorise(hamiltonian_k, overlap_k, shift)
     if factors is None:
         return None
     solve, n_below = factors
-    block, mapped = _orthonormalise(start, overlap_k @ start)
+    block, mapped = orthonormalise(start, overlap_k @ start)
     basis, dual, images = block, mapped, block[:, :0]
     for _ in range(MAX_ROUNDS):
         image = solve(mapped)
@@ -134,18 +134,27 @@ def follow_states(
         image_mapped = overlap_k @ image
         scale = overlap_norms(image, image_mapped)
         block, mapped = project_out(image / scale, image_mapped / scale, [basis], [dual])
-        block, mapped = _orthonormalise(block, mapped, relative=False)
-        block, mapped = _orthonormalise(*project_out(block, mapped, [basis], [dual]))
+        block, mapped = orthonormalise(block, mapped, relative=False)
+        block, mapped = orthonormalise(*project_out(block, mapped, [basis], [dual]))
         if block.shape[1] == 0:
             return None
         basis, dual = np.concatenate([basis, block], axis=1), np.concatenate([dual, mapped], axis=1)
     return None
 
 
-def _factorise(
+def factorise(
     hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], shift: float
 ) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], int] | None:
-    """Return x ↦ (H − σS)⁻¹ x from single-precision factors, and the number of states below σ; None when they break down."""
+    """Factorise H − σS in single precision.
+
+    Args:
+        hamiltonian_k: (n, n) Hermitian, row-major, eV.
+        overlap_k: (n, n) Hermitian, row-major.
+        shift: σ, eV.
+
+    Returns:
+        The function x ↦ (H − σS)⁻¹ x of (n, m) columns, and the number of states below σ; None when the factors break down.
+    """
     precision = np.dtype(np.complex64 if np.iscomplexobj(hamiltonian_k) else np.float32)
     matrix = np.empty(hamiltonian_k.shape, dtype=precision)
     np.multiply(overlap_k, -shift, out=matrix, casting="same_kind")
@@ -153,8 +162,8 @@ def _factorise(
     matrix = matrix.T  # column-major without a copy: the conjugate, whose solutions are the conjugates
     kind = "he" if np.iscomplexobj(matrix) else "sy"
     names = (f"{kind}trf", f"{kind}trf_lwork", f"{kind}trs")
-    factorise, size, substitute = scipy.linalg.get_lapack_funcs(names, (matrix,))
-    factors, pivots, status = factorise(matrix, lwork=int(np.real(size(len(matrix), lower=1)[0])), lower=1, overwrite_a=1)
+    decompose, size, substitute = scipy.linalg.get_lapack_funcs(names, (matrix,))
+    factors, pivots, status = decompose(matrix, lwork=int(np.real(size(len(matrix), lower=1)[0])), lower=1, overwrite_a=1)
     if status != 0:
         return None
 
@@ -170,7 +179,7 @@ def _rayleigh_ritz(
     hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], vectors: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Diagonalise H in the space of some vectors: values, S-normalised vectors, residuals H c − θ S c, and S c."""
-    vectors, mapped = _orthonormalise(vectors, overlap_k @ vectors)
+    vectors, mapped = orthonormalise(vectors, overlap_k @ vectors)
     images = hamiltonian_k @ vectors
     projected = vectors.conj().T @ images
     values, change = np.linalg.eigh(0.5 * (projected + projected.conj().T))
@@ -178,7 +187,7 @@ def _rayleigh_ritz(
     return values, vectors @ change, images @ change - values * mapped, mapped
 
 
-def _orthonormalise(block: NDArray[Any], mapped: NDArray[Any], relative: bool = True) -> tuple[NDArray[Any], NDArray[Any]]:
+def orthonormalise(block: NDArray[Any], mapped: NDArray[Any], relative: bool = True) -> tuple[NDArray[Any], NDArray[Any]]:
     """Make the columns S-orthonormal, dropping dependent ones: against their own norm, or against one."""
     scale = overlap_norms(block, mapped) if relative else np.ones(block.shape[1])
     gram = block.conj().T @ mapped / (scale[:, None] * scale)

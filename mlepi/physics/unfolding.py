@@ -227,6 +227,37 @@ def unfold_mapped(
     return components.conj() if reverse else components
 
 
+def bloch_columns(
+    references: NDArray[Any],
+    bloch_overlap: NDArray[Any],
+    atom_map: AtomMap,
+    primitive_counts: NDArray[np.integer],
+    kpoint: ArrayLike,
+    *,
+    reverse: bool = False,
+) -> NDArray[np.complex128]:
+    """Write Löwdin-orthonormalised Bloch states of one primitive k-point in the orbitals of the supercell, B (B†SB)^{-1/2} r†.
+
+    Args:
+        references: (n_bands, n_primitive_orbitals), of ``loewdin_references``.
+        bloch_overlap: (n_primitive_orbitals, n_primitive_orbitals), B†SB at k (with ``reverse``: −k).
+        atom_map: atoms of the supercell.
+        primitive_counts: (n_primitive_atoms,) orbitals of every primitive atom.
+        kpoint: (3,) fractional, primitive.
+        reverse: return the complex conjugates, which are Bloch states of −k.
+
+    Returns:
+        x: (n, n_bands), x†Sx = 1. For an eigenstate c of the supercell x†Sc is, but for the conjugation of ``reverse``, its
+        component on the reference.
+    """
+    sign = -1.0 if reverse else 1.0
+    basis = atom_map.bloch_basis(sign * np.asarray(kpoint, dtype=np.float64), primitive_counts)
+    _, inverse_root = loewdin_root(bloch_overlap)
+    states = references.T if reverse else references.conj().T
+    columns: NDArray[np.complex128] = basis @ (inverse_root @ states)
+    return columns
+
+
 def average_cells(
     atom_map: AtomMap, edge_index: NDArray[np.integer], edge_cell_shift: NDArray[np.integer], blocks: NDArray[np.floating]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:

@@ -18,10 +18,16 @@ from mlepi.pipeline.sources import TOY, TOYS, Source
 from mlepi.project_files import locate_file
 from mlepi.results import ResultsStore
 
-STAGES = ("structure", "phonon", "sampling", "hamiltonian", "observables", "bands")
+STAGES = ("structure", "phonon", "sampling", "hamiltonian", "observables", "self_energy", "bands")
 """In the order of the data flow."""
 
-NETWORK_OF_STAGE = {"phonon": "phonon", "hamiltonian": "electron", "observables": "electron", "bands": "electron"}
+NETWORK_OF_STAGE = {
+    "phonon": "phonon",
+    "hamiltonian": "electron",
+    "observables": "electron",
+    "self_energy": "electron",
+    "bands": "electron",
+}
 """Stage → network that it cannot do without."""
 
 

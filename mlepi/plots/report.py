@@ -27,6 +27,7 @@ from mlepi.plots.electrons import (
 )
 from mlepi.plots.moire import list_band_facts, plot_moire_bands
 from mlepi.plots.phonons import plot_phonons
+from mlepi.plots.self_energy import plot_quasiparticles, plot_self_energies
 from mlepi.plots.style import save_figure
 from mlepi.results import (
     BandsRecord,
@@ -35,6 +36,7 @@ from mlepi.results import (
     PhononRecord,
     ResultsStore,
     SamplingRecord,
+    SelfEnergyRecord,
     StructureRecord,
     VelocityRecord,
 )
@@ -46,6 +48,7 @@ RECORDS: dict[str, type] = {
     "sampling": SamplingRecord,
     "hamiltonian": HamiltonianRecord,
     "observables": ObservablesRecord,
+    "self_energy": SelfEnergyRecord,
     "bands": BandsRecord,
 }
 """Stages that the report knows, in its order, and their records."""
@@ -66,6 +69,18 @@ FIGURES: tuple[tuple[str, str, Callable[[Any], Figure], str], ...] = (
         "Fermi velocity against temperature; bars: bootstrap standard deviation.",
     ),
     ("observables", "low_bands", plot_low_bands, "Low bands in the fitted window by both estimators."),
+    (
+        "self_energy",
+        "self_energies",
+        plot_self_energies,
+        "Averaged spectral functions and self-energies of the bands near K; quasiparticles where Re Σ meets ω − ε.",
+    ),
+    (
+        "self_energy",
+        "quasiparticles",
+        plot_quasiparticles,
+        "Quasiparticle shifts, weights and widths near K; bars: bootstrap standard deviation.",
+    ),
     ("bands", "moire_bands", plot_moire_bands, "States around the Fermi level of the large cell; lines: the continuum model."),
     ("observables", "convergence", plot_convergence, "Fermi velocity from the first n samples."),
 )

@@ -7,6 +7,7 @@ from mlepi.results.observables import ObservablesRecord, VelocityRecord
 from mlepi.results.parts import PartFile
 from mlepi.results.provenance import collect_provenance, hash_data, hash_file
 from mlepi.results.records import HamiltonianRecord, PhononRecord, SamplingRecord, StructureRecord
+from mlepi.results.self_energy import SelfEnergyRecord
 from mlepi.results.store import ResultsStore
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "PhononRecord",
     "ResultsStore",
     "SamplingRecord",
+    "SelfEnergyRecord",
     "StructureRecord",
     "VelocityRecord",
     "collect_provenance",

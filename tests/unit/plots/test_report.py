@@ -8,6 +8,7 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 import pytest
+from observable_records import self_energy_record
 from toys import honeycomb
 
 from mlepi.errors import DataError
@@ -117,6 +118,7 @@ def all_records():
             spectral=velocity_record(8.2e5),
             sorted_average=velocity_record(6.1e5),
         ),
+        "self_energy": self_energy_record(velocity_record(8.1e5)),
         "bands": bands_record(),
     }
 

@@ -1,0 +1,140 @@
+"""The self_energy stage on tight-binding supercells whose answers are known."""
+
+import h5py
+import numpy as np
+import pytest
+from toy_runs import ToyRun
+from toys import GAMMA_1, VELOCITY
+
+from mlepi.errors import ConfigError, PhysicsError, StructureError
+from mlepi.observables import SelfEnergyStage
+from mlepi.observables.block_averages import BlockAverages
+from mlepi.observables.cone import build_cone
+from mlepi.physics import unfolding
+from mlepi.physics.bloch import solve_bands
+from mlepi.physics.statistics import SampleDesign
+from mlepi.pipeline.stage import SampleKey
+from mlepi.results.hdf5 import read_record, write_record
+from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
+
+SETTINGS = {
+    "valence_electrons": {6: 1},
+    "distances": [0.05, 0.075, 0.1],
+    "energy_window": 1.2,
+    "energy_step": 0.01,
+    "broadening": 0.05,
+    "tolerance": 1e-5,
+    "velocity_window": [0.04, 0.1],
+    "dispersion": "hyperbola",
+    "split_off_bands": False,
+    "n_resamples": 20,
+    "n_counts": 2,
+}
+
+
+def test_undisplaced_samples_have_no_self_energy(tmp_path):
+    run = ToyRun(amplitude=0.0, overlap=0.0)
+    record = run.compute(SelfEnergyStage(**SETTINGS))
+    np.testing.assert_allclose(record.self_energies, 0.0, atol=2e-5)  # averages are kept in single precision
+    np.testing.assert_allclose(record.quasiparticle_energies, np.stack([record.bare_energies] * 2), atol=1e-5)
+    np.testing.assert_allclose(record.weights, 1.0, atol=1e-4)
+    np.testing.assert_allclose(record.widths, 0.0, atol=1e-4)
+    for shifts in (record.first_order_shifts, record.second_moments):
+        np.testing.assert_allclose(shifts, 0.0, atol=1e-9)
+    assert record.velocity.equilibrium_velocity == pytest.approx(VELOCITY * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=0.01)
+    np.testing.assert_allclose(record.velocity.ratios, 1.0, atol=1e-4)
+    assert run.warnings == []
+    assert "(quasiparticles), Z 1.00–1.00" in SelfEnergyStage(**SETTINGS).summarize(record)
+    with h5py.File(tmp_path / "record.h5", "w") as file:
+        write_record(file.create_group("record"), record)
+        again = read_record(file["record"], type(record))
+        assert file["record/self_energies"].attrs["unit"] == "eV"
+    np.testing.assert_array_equal(again.self_energies, record.self_energies)
+
+
+def test_displaced_samples_agree_with_full_diagonalisation():
+    """The Ritz levels of a sample give the Green's functions and moments of all its states, also at −k."""
+    run = ToyRun(amplitude=0.03, supercell=(6, 6, 1))
+    stage = SelfEnergyStage(**{**SETTINGS, "split_off_bands": True})
+    stage.begin(run)
+    key = SampleKey(0, 300.0)
+    h, s = run.matrices(run.displaced(key))
+    found = stage.evaluate(key, h, s)
+    cone = build_cone(*run.equilibrium(), run.supercell, stage.distances, {6: 1})
+    assert cone.reversed_.any()
+    z = stage.energies + 1j * stage.broadening
+    for point, kpoint in enumerate(cone.kpoints):
+        solved = cone.atom_map.fold(kpoint)
+        values, vectors = solve_bands(h.dense(solved), s.dense(solved), vectors=True)
+        components = unfolding.unfold_states(vectors, s.dense(solved), cone.atom_map, cone.counts, kpoint)
+        weights = np.abs(cone.references[point] @ components) ** 2
+        expected = weights @ (1.0 / (z - (values - cone.dirac_energy)[:, None]))
+        levels = np.nan_to_num(found["levels"][cone.index[point]])
+        mine = found["weights"][point]
+        np.testing.assert_allclose(1.0 / (mine @ (1.0 / (z - levels[:, None]))), 1.0 / expected, atol=3e-5)
+        np.testing.assert_allclose(mine @ levels, weights @ (values - cone.dirac_energy), atol=1e-8)
+        np.testing.assert_allclose(mine @ levels**2, weights @ (values - cone.dirac_energy) ** 2, atol=1e-6)
+
+
+def test_scattering_shifts_broadens_and_weakens():
+    run = ToyRun(amplitude=0.02, n_samples=6, temperatures=(0.0, 900.0))
+    record = run.compute(SelfEnergyStage(**{**SETTINGS, "split_off_bands": True}))
+    assert record.self_energies.shape == (2, 6, 4, 241)
+    assert record.velocity.energies.shape == (2, 6, 4)
+    assert np.all(record.self_energies.imag <= 1e-6)  # causality
+    step = record.energies[1] - record.energies[0]
+    assert np.all(record.spectral_functions.sum(axis=-1) * step <= 1.0)
+    assert np.all(record.second_moments[1] > record.second_moments[0])
+    assert np.all(record.quasiparticle_errors > 0)
+    assert np.all(record.widths > 0)
+    assert record.velocity.convergence_counts.tolist() == [2, 6]
+    np.testing.assert_allclose(record.velocity.gamma_1[0], GAMMA_1, rtol=0.15)
+    assert set(SelfEnergyStage(**SETTINGS).error_bars(record)) == set(SelfEnergyStage.targets)
+
+
+def test_weak_quasiparticles_are_told():
+    run = ToyRun(amplitude=0.06, n_samples=2, temperatures=(300.0,))
+    record = run.compute(SelfEnergyStage(**SETTINGS))
+    assert record.weights.min() < 0.5
+    assert any("has several peaks" in text for text in run.warnings)
+
+
+def test_blocks_give_the_mean_and_the_error_of_the_samples():
+    rng = np.random.default_rng(0)
+    design = SampleDesign(np.arange(200) // 2, rng.uniform(0.5, 1.5, size=200))
+    values = rng.normal(size=(200, 3))
+    blocks = BlockAverages(design, [0.0], (3,), max_blocks=50)
+    for sample in rng.permutation(200):
+        blocks.add(SampleKey(int(sample), 0.0), values[sample])
+    assert blocks.means.shape == (50, 1, 3)
+    np.testing.assert_allclose(blocks.average()[0], design.weights @ values, atol=1e-12)
+    left_out = np.array([blocks.average(weights) for weights in blocks.left_out])
+    error = blocks.standard_errors(blocks.average(), left_out)[0]
+    np.testing.assert_allclose(error, 1.0 / np.sqrt(200), rtol=0.5)
+    assert blocks.n_samples[-1] == 200
+
+
+def test_bad_settings_and_samples_are_refused():
+    with pytest.raises(ConfigError, match="a step of at most half the broadening"):
+        SelfEnergyStage(**{**SETTINGS, "energy_step": 0.04})
+    with pytest.raises(ConfigError, match=r"stage\.self_energy\.dispersion: got 'cubic'; expected one of"):
+        SelfEnergyStage(**{**SETTINGS, "dispersion": "cubic"})
+    with pytest.raises(ConfigError, match=r"stage\.self_energy\.distances"):
+        SelfEnergyStage(**{**SETTINGS, "distances": [-0.1, 0.1]})
+    run = ToyRun(amplitude=0.0)
+    stage = SelfEnergyStage(**SETTINGS)
+    with pytest.raises(PhysicsError, match=r"self_energy stage: got a sample before begin\(\)"):
+        stage.evaluate(SampleKey(0, 0.0), *run.matrices(run.atoms))
+    stage.begin(run)
+    with pytest.raises(StructureError, match=r"in the order of Atoms\.repeat"):
+        stage.evaluate(SampleKey(0, 0.0), *run.matrices(run.atoms))
+    with pytest.raises(ConfigError, match="n_samples: got 1; expected at least 2"):
+        stage.begin(ToyRun(amplitude=0.0, n_samples=1))
+
+
+def test_inputs_of_a_sample_do_not_depend_on_the_ensemble():
+    stage, run = SelfEnergyStage(**SETTINGS), ToyRun(amplitude=0.0)
+    assert stage.sample_inputs(run) == stage.sample_inputs(ToyRun(amplitude=0.0, n_samples=9))
+    finer = SelfEnergyStage(**{**SETTINGS, "energy_step": 0.005})
+    assert stage.sample_inputs(run) == finer.sample_inputs(run)
+    assert stage.inputs(run) != finer.inputs(run)
