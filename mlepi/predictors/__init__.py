@@ -1,6 +1,22 @@
 """Trained networks with all that is needed to use them: graph building, elements, basis and overlap table."""
 
+from mlepi.predictors.derivatives import (
+    BlockDerivatives,
+    DifferentiableModel,
+    MatrixDerivatives,
+    compute_derivatives,
+    compute_second_derivatives,
+)
 from mlepi.predictors.electron import ElectronPredictor
 from mlepi.predictors.phonon import PhononCalculator, PhononPredictor
 
-__all__ = ["ElectronPredictor", "PhononCalculator", "PhononPredictor"]
+__all__ = [
+    "BlockDerivatives",
+    "DifferentiableModel",
+    "ElectronPredictor",
+    "MatrixDerivatives",
+    "PhononCalculator",
+    "PhononPredictor",
+    "compute_derivatives",
+    "compute_second_derivatives",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,6 +19,13 @@ from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.graphs.build import AtomGraph, build_graph
 from mlepi.graphs.neighbours import find_edges
 from mlepi.physics.overlaps import OverlapTable, compute_overlap_blocks
+from mlepi.predictors.derivatives import (
+    FORWARD_MODE,
+    BlockDerivatives,
+    MatrixDerivatives,
+    differentiate_network,
+    differentiate_overlaps,
+)
 from mlepi.predictors.predictor import DTYPES, Predictor
 from mlepi.structures.basis import OrbitalBasis
 
@@ -109,15 +117,9 @@ class ElectronPredictor(Predictor):
         self, atoms: Atoms, graph: AtomGraph, onsite: NDArray[np.float64], edge_blocks: Mapping[str, NDArray[np.float64]]
     ) -> BlockMatrix:
         """Put the blocks of one structure together: on-site ones, then every relation."""
-        stores = [_edges(graph, relation) for relation in edge_blocks]
-        edge_index, shift = _onsite_edges(len(atoms))
-        return BlockMatrix(
-            numbers=np.asarray(atoms.numbers, dtype=np.int64),
-            basis=self.basis,
-            edge_index=np.concatenate([edge_index, *(store[fields.EDGE_INDEX].cpu().numpy() for store in stores)], axis=1),
-            edge_cell_shift=np.concatenate([shift, *(store[fields.EDGE_CELL_SHIFT].cpu().numpy() for store in stores)]),
-            blocks=np.concatenate([onsite, *edge_blocks.values()]),
-        )
+        edge_index, shift = _block_edges(len(atoms), graph, list(edge_blocks))
+        blocks = np.concatenate([onsite, *edge_blocks.values()])
+        return BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), self.basis, edge_index, shift, blocks)
 
     def overlap(self, atoms: Atoms, table: OverlapTable | None = None) -> BlockMatrix:
         """Compute the overlap matrix of a structure: all pairs closer than the sum of their orbital radii.
@@ -152,6 +154,55 @@ class ElectronPredictor(Predictor):
             BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), self.basis, pair.edge_index, pair.edge_cell_shift, part)
             for atoms, pair, part in zip(structures, pairs, splits, strict=True)
         ]
+
+    def derivatives(
+        self, atoms: Atoms, directions: NDArray[np.float64], *, device: str | torch.device = "cpu"
+    ) -> MatrixDerivatives:
+        """Differentiate H and S along directions, exactly and in double precision; see ``mlepi.predictors.derivatives``.
+
+        Args:
+            atoms: structure at rest; not modified.
+            directions: (n_directions, n_atoms, 3).
+            device: where the network runs.
+
+        Raises:
+            DataError: there is no overlap table.
+            StructureError: an unknown element or atoms that are too close.
+        """
+        return self._differentiate(atoms, device, directions, None)
+
+    def second_derivatives(
+        self, atoms: Atoms, first: NDArray[np.float64], second: NDArray[np.float64], *, device: str | torch.device = "cpu"
+    ) -> MatrixDerivatives:
+        """Return ∂²/∂first∂second of H and S for pairs of directions, (n_directions, n_atoms, 3) each; otherwise as above."""
+        return self._differentiate(atoms, device, first, second)
+
+    def _differentiate(
+        self, atoms: Atoms, device: str | torch.device, first: NDArray[np.float64], second: NDArray[np.float64] | None
+    ) -> MatrixDerivatives:
+        table = self._require_table(None)
+        self.check_elements(atoms.numbers)
+        # compiled kernels know no forward mode
+        network = copy.deepcopy(self._model).to(device=device, dtype=torch.float64)
+        graph = build_graph(atoms, self.cutoffs, dtype=torch.float64)
+        values = differentiate_network(network, graph.to(device), first, second)
+        edges = _block_edges(len(atoms), graph, fields.RELATIONS)
+        pairs = _find_overlapping_pairs(atoms, table)
+        source, target = pairs.edge_index
+
+        def overlaps(one: NDArray[np.float64], other: NDArray[np.float64] | None = None) -> BlockDerivatives:
+            blocks = differentiate_overlaps(
+                table, atoms.numbers, pairs.edge_index, pairs.vectors, self.basis.max_orbitals, one, other
+            )
+            return BlockDerivatives(pairs.edge_index, pairs.edge_cell_shift, blocks)
+
+        changes = [None if d is None else d[:, source] - d[:, target] for d in (first, second)]
+        return MatrixDerivatives(
+            BlockDerivatives(*edges, values),
+            overlaps(first[:, source] - first[:, target], changes[1]),
+            overlaps(first[:, source]) if second is None else None,
+            FORWARD_MODE,
+        )
 
     def _require_table(self, table: OverlapTable | None) -> OverlapTable:
         if table is not None:
@@ -208,6 +259,16 @@ def check_overlap_table(basis: OrbitalBasis, table: OverlapTable) -> None:
 def _edges(graph: AtomGraph, relation: str) -> Any:
     """Return the part of a graph that holds the edges of a relation."""
     return graph[fields.edge_type(relation)]
+
+
+def _block_edges(n_atoms: int, graph: AtomGraph, relations: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return ``edge_index`` and ``edge_cell_shift`` of the on-site blocks, then of the edges of some relations."""
+    stores = [_edges(graph, relation) for relation in relations]
+    edge_index, shift = _onsite_edges(n_atoms)
+    return (
+        np.concatenate([edge_index, *(store[fields.EDGE_INDEX].cpu().numpy() for store in stores)], axis=1),
+        np.concatenate([shift, *(store[fields.EDGE_CELL_SHIFT].cpu().numpy() for store in stores)]),
+    )
 
 
 def _onsite_edges(n_atoms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,0 +1,190 @@
+"""Derivatives of H and S: forward mode against finite differences, sum rule, covariance, and the fallback for other models."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from electron_models import BASIS as MODEL_BASIS
+from electron_models import CUTOFFS as MODEL_CUTOFFS
+from electron_models import bilayer, build_model, orbital_rotation
+from scipy.spatial.transform import Rotation
+from tiny_networks import gaussian_overlap_table
+from toy_models import ToyElectron, build_honeycomb
+
+from mlepi.errors import DataError, PhysicsError
+from mlepi.predictors import (
+    DifferentiableModel,
+    ElectronPredictor,
+    compute_derivatives,
+    compute_second_derivatives,
+)
+
+# two networks of different kinds, and one whose blocks are read from self-loops with the norm of the whole structure
+MODELS = ("hedgenet_late", "deeph_e3_exact", "structure_norm")
+
+
+@functools.cache
+def overlap_table():
+    return gaussian_overlap_table(MODEL_BASIS)
+
+
+@functools.cache
+def build_predictor(name="hedgenet_late"):
+    """Smooth cutoffs, as derivatives demand, whatever the published network does."""
+    model = build_model(name)
+    model.envelope_width = 0.5
+    for backbone in model.network.sub_networks.values():
+        backbone.envelope_width = 0.5
+    return ElectronPredictor(model, basis=MODEL_BASIS, cutoffs=MODEL_CUTOFFS, overlap_table=overlap_table())
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return build_predictor()
+
+
+class Numerical:
+    """The same matrices without their derivatives."""
+
+    def __init__(self, predictor):
+        self.hamiltonian, self.overlap = predictor.hamiltonian, predictor.overlap
+
+
+def directions(count, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, 4, 3))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_first_derivatives_are_limits_of_differences(name):
+    predictor = build_predictor(name)
+    atoms, moves = bilayer(), directions(2)
+    exact = predictor.derivatives(atoms, moves)
+    # Richardson: the error of central differences is even in the step
+    coarse, fine = (compute_derivatives(Numerical(predictor), atoms, moves, step=step) for step in (2e-4, 1e-4))
+    for part in ("hamiltonian", "overlap"):
+        found, rough, better = (getattr(result, part) for result in (exact, coarse, fine))
+        expected = (4.0 * better.values - rough.values) / 3.0
+        np.testing.assert_array_equal(found.edge_index, better.edge_index)
+        np.testing.assert_array_equal(found.edge_cell_shift, better.edge_cell_shift)
+        np.testing.assert_allclose(found.values, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    assert exact.method == "forward-mode differentiation"
+    assert fine.method == "central differences of 0.0001 Å"
+
+
+@pytest.mark.parametrize("name", MODELS[:2])
+def test_second_derivatives_are_differences_of_first_ones(name):
+    predictor = build_predictor(name)
+    atoms, first, second = bilayer(), directions(1), directions(1, seed=1)
+    exact = predictor.second_derivatives(atoms, first, second)
+    assert exact.ket_overlap is None
+    results = {}
+    for n in (-2, -1, 1, 2):
+        moved = atoms.copy()
+        moved.positions += n * 2e-4 * second[0]
+        results[n] = predictor.derivatives(moved, first)
+    for part in ("hamiltonian", "overlap"):
+        values = {n: getattr(result, part).values for n, result in results.items()}
+        expected = (8.0 * (values[1] - values[-1]) - values[2] + values[-2]) / (12 * 2e-4)
+        # splines have third derivatives that jump
+        np.testing.assert_allclose(getattr(exact, part).values, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    swapped = predictor.second_derivatives(atoms, second, first)
+    np.testing.assert_allclose(swapped.hamiltonian.values, exact.hamiltonian.values, rtol=0, atol=1e-9)
+
+
+def test_a_rigid_shift_changes_no_block(predictor):
+    rigid = np.tile(np.eye(3)[:, None], (1, 4, 1))
+    shift = predictor.derivatives(bilayer(), rigid)
+    for part in (shift.hamiltonian, shift.overlap):
+        assert np.abs(part.values).max() < 1e-9
+    assert np.abs(predictor.derivatives(bilayer(), rigid[:, :1] * np.eye(4)[0][None, :, None]).hamiltonian.values).max() > 1e-2
+    # the orbital on the right alone does move
+    assert np.abs(shift.ket_overlap.values).max() > 1e-2
+
+
+def test_ket_and_bra_share_the_derivative_of_the_overlap(predictor):
+    """⟨∂φ_i|φ_j⟩ = ⟨φ_j|∂φ_i⟩ᵀ, on-site blocks included, where the two cancel."""
+    moves = directions(1)
+    result = predictor.derivatives(bilayer(), moves)
+    keys = {
+        (int(j), int(i), *map(int, r)): n
+        for n, (j, i, r) in enumerate(zip(*result.overlap.edge_index, result.overlap.edge_cell_shift, strict=True))
+    }
+    reverse = [keys[i, j, -a, -b, -c] for j, i, a, b, c in keys]
+    ket = result.ket_overlap.values[0]
+    np.testing.assert_allclose(ket + ket[reverse].swapaxes(1, 2), result.overlap.values[0], atol=1e-12)
+    assert np.abs(ket[:4]).max() > 0.05
+
+
+def test_derivatives_turn_with_the_structure(predictor):
+    """D(R)ᵀ ∂H(Rx; Ru) D(R) = ∂H(x; u)."""
+    rotation = Rotation.from_rotvec([0.3, -0.5, 0.2]).as_matrix()
+    atoms, moves = bilayer(), directions(1)
+    turned = atoms.copy()
+    turned.set_cell(atoms.cell.array @ rotation.T)
+    turned.positions = atoms.positions @ rotation.T
+    first = predictor.derivatives(atoms, moves).hamiltonian
+    second = predictor.derivatives(turned, moves @ rotation.T).hamiltonian
+    np.testing.assert_array_equal(first.edge_index, second.edge_index)
+    matrices = {int(z): orbital_rotation(int(z), rotation) for z in set(atoms.numbers)}
+    left = np.array([matrices[int(atoms.numbers[i])] for i in first.edge_index[1]])
+    right = np.array([matrices[int(atoms.numbers[j])] for j in first.edge_index[0]])
+    expected = left @ first.values[0] @ right.swapaxes(1, 2)
+    np.testing.assert_allclose(second.values[0], expected, rtol=0, atol=1e-8 * np.abs(expected).max())
+
+
+def test_compiled_kernels_are_left_alone(predictor):
+    model, table = build_model("hedgenet_late"), predictor.overlap_table
+    other = ElectronPredictor(model, basis=MODEL_BASIS, cutoffs=MODEL_CUTOFFS, overlap_table=table)
+    before = other.derivatives(bilayer(), directions(1)).hamiltonian.values
+    other.compile_kernels()
+    np.testing.assert_array_equal(other.derivatives(bilayer(), directions(1)).hamiltonian.values, before)
+    assert not any(parameter.requires_grad for parameter in other.network("cpu", "float64").parameters())
+    assert torch.is_grad_enabled()
+
+
+def test_an_overlap_table_is_needed():
+    bare = ElectronPredictor(build_model("hedgenet_late"), basis=MODEL_BASIS, cutoffs=MODEL_CUTOFFS)
+    with pytest.raises(DataError, match="electron checkpoint: got no overlap table"):
+        bare.derivatives(bilayer(), directions(1))
+
+
+def test_other_models_are_differentiated_by_differences():
+    """H = −2.7 exp(1.42 − d): derivatives known by hand."""
+    atoms = build_honeycomb().repeat((3, 3, 1))
+    model = ToyElectron()
+    assert not isinstance(model, DifferentiableModel)
+    moves = np.zeros((1, len(atoms), 3))
+    moves[0, 0, 0] = 1.0
+    result = compute_derivatives(model, atoms, moves, step=1e-3)
+    source, target = result.hamiltonian.edge_index
+    vectors = atoms.positions[source] + result.hamiltonian.edge_cell_shift @ atoms.cell.array - atoms.positions[target]
+    lengths = np.linalg.norm(vectors, axis=1)
+    bonded = lengths > 0
+    stretch = np.zeros(len(lengths))
+    stretch[bonded] = vectors[bonded, 0] / lengths[bonded] * (1.0 * (source == 0) - 1.0 * (target == 0))[bonded]
+    expected = 2.7 * np.exp(1.42 - lengths) * stretch
+    np.testing.assert_allclose(result.hamiltonian.values[0, :, 0, 0], expected, atol=2e-6)
+    np.testing.assert_allclose(result.overlap.values[0, :, 0, 0], -expected / 27.0, atol=2e-7)
+    ket = np.where((source == 0) & (target != 0), -expected / 27.0, 0.0)
+    np.testing.assert_allclose(result.ket_overlap.values[0, :, 0, 0], ket, atol=2e-7)
+    # along one bond direction twice: d'' of the exponential, and the change of its direction
+    second = compute_second_derivatives(model, atoms, moves, moves, step=2e-3)
+    cosine = np.divide(vectors[:, 0], lengths, out=np.zeros_like(lengths), where=bonded)
+    touched = bonded & ((source == 0) | (target == 0))
+    curvature = -2.7 * np.exp(1.42 - lengths) * (cosine**2 - (1 - cosine**2) / np.where(bonded, lengths, 1.0))
+    np.testing.assert_allclose(second.hamiltonian.values[0, :, 0, 0], np.where(touched, curvature, 0.0), atol=5e-5)
+    assert second.method == "central differences of 0.002 Å"
+    both = np.zeros((1, len(atoms), 3))
+    both[0, :2, 0] = 1.0
+    assert compute_derivatives(model, atoms, both).ket_overlap is None
+
+
+def test_blocks_that_appear_at_once_are_refused():
+    atoms = build_honeycomb(a=3.46)  # neighbours at 1.998 Å, just inside the hard cutoff of 2 Å
+    atoms = atoms.repeat((2, 2, 1))
+    atoms.positions[0, 0] += 0.05
+    moves = np.zeros((1, len(atoms), 3))
+    moves[0, 0, 0] = 1.0
+    with pytest.raises(PhysicsError, match=r"derivatives by differences: got a block of .* Use a smaller step"):
+        compute_derivatives(ToyElectron(), atoms, moves, step=0.2)
