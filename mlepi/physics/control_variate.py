@@ -91,7 +91,7 @@ def apply_control(
     for fold in range(folds.max() + 1):
         inside = folds == fold
         coefficients[inside] = _fit_coefficient(pseudo_values[~inside], control_pseudo_values[~inside])
-        residuals[inside] = pseudo_values[inside] - coefficients[inside] * control_pseudo_values[inside]
+        residuals[inside] = pseudo_values[inside] - coefficients[inside] * (control_pseudo_values[inside] - reference)
     coefficient = coefficients.mean(axis=0)
     plain = pseudo_values.var(axis=0, ddof=1) / n_groups
     residual = residuals.var(axis=0, ddof=1) / n_groups

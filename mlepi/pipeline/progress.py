@@ -54,16 +54,23 @@ class ProgressReport:
     Args:
         quiet: say nothing, as all processes but the first do.
         stream: where to.
+        prefix: of the names of stages.
     """
 
-    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None, prefix: str = "") -> None:
         self._quiet = quiet
+        self._prefix = prefix
         self._stream = sys.stdout if stream is None else stream
         self._console = Console(file=self._stream, highlight=False)
+
+    def within(self, name: str) -> ProgressReport:
+        """Return a report for the stages of a run that belongs to one stage of this run."""
+        return ProgressReport(self._quiet, self._stream, f"{self._prefix}{name}/")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageLine]:
         """Show one stage while it runs."""
+        name = self._prefix + name
         start = time.monotonic()
         if self._quiet:
             yield StageLine(None, name)
@@ -78,6 +85,10 @@ class ProgressReport:
             line = StageLine(None, name, self.say)
             yield line
             self.say(f"{name:<12} {time.monotonic() - start:8.1f} s  {line.note}")
+
+    def skip(self, name: str) -> None:
+        """Tell that a stage has nothing to do."""
+        self.say(f"{self._prefix + name:<12} unchanged")
 
     def say(self, text: str) -> None:
         """Write one line."""

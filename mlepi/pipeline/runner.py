@@ -18,7 +18,7 @@ from mlepi.pipeline.progress import ProgressReport, StageLine
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.samples import evaluate_samples, find_results
 from mlepi.pipeline.sampling import SamplingStage
-from mlepi.pipeline.stage import SampledStage, Stage, TargetStage
+from mlepi.pipeline.stage import NestedStage, SampledStage, Stage, TargetStage
 from mlepi.results import collect_provenance, hash_data
 
 FIRST_SAMPLES = 16
@@ -80,11 +80,24 @@ def _group_stages(stages: Sequence[Stage | SampledStage]) -> list[list[Stage | S
 def _run_plain(run: Run, stage: Stage, processes: Processes, report: ProgressReport) -> None:
     digest = processes.on_first(lambda: hash_data(describe_inputs(run, stage)))
     if processes.on_first(lambda: run.store.inputs(stage.name)) == digest:
-        report.say(f"{stage.name:<12} unchanged")
+        report.skip(stage.name)
         return
+    if isinstance(stage, NestedStage):
+        for nested, names in stage.nested_runs(run):
+            processes.on_first(lambda nested=nested: _hand_down(run, nested, stage))  # type: ignore[misc]
+            run_stages(nested, names, processes, report.within(stage.name))
     with report.stage(stage.name) as line:
         run.line = line
         processes.on_first(lambda: _finish(run, stage, stage.compute(run), digest, line))
+
+
+def _hand_down(run: Run, nested: Run, stage: Stage) -> None:
+    """Copy the records that a nested run does not make itself."""
+    for name in stage.requires:
+        if nested.stages[name] is run.stages[name] and nested.store.content(name) != run.store.content(name):
+            digest = run.store.inputs(name) or ""
+            drop = _dependents(run.stages, name)
+            nested.store.write(name, run.read(name), digest, run.store.provenance(name), drop=drop)
 
 
 def _run_sampled(run: Run, stages: Sequence[SampledStage], processes: Processes, report: ProgressReport) -> None:
@@ -94,7 +107,7 @@ def _run_sampled(run: Run, stages: Sequence[SampledStage], processes: Processes,
     pending = [stage for stage in stages if stored[stage.name] != digests[stage.name]]
     for stage in stages:
         if stage not in pending:
-            report.say(f"{stage.name:<12} unchanged")
+            report.skip(stage.name)
     if not pending:
         return
     if len(pending) == 1:

@@ -7,7 +7,7 @@ keys of ``conf/stage/settings/<name>.yaml``, its record is a frozen dataclass wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -111,4 +111,13 @@ class TargetStage(Protocol):
 
     def error_bars(self, record: Record) -> Mapping[str, NDArray]:
         """Return the standard error of every target at each temperature, (n_temperatures,), in its unit."""
+        ...
+
+
+@runtime_checkable
+class NestedStage(Protocol):
+    """A plain stage that rests on other runs, which the runner makes first, in folders below that of its own run."""
+
+    def nested_runs(self, run: Run) -> Sequence[tuple[Run, Sequence[str]]]:
+        """Return the runs and the stages of each; called in every process, after the required records are there."""
         ...

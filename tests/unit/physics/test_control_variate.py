@@ -10,8 +10,8 @@ from mlepi.physics.statistics import jackknife, standard_errors
 
 def experiment(rng, n, n_reference, correlation, scale=3.0):
     """A cheap quantity x and an expensive one y = 5 + scale·(ρ x + √(1−ρ²) ε), both from the same samples."""
-    x = rng.standard_normal(n_reference)
-    y = 5.0 + scale * (correlation * x[:n] + np.sqrt(1.0 - correlation**2) * rng.standard_normal(n))
+    x = 40.0 + rng.standard_normal(n_reference)  # means that are large beside the noise, as velocities are
+    y = 5.0 + scale * (correlation * (x[:n] - 40.0) + np.sqrt(1.0 - correlation**2) * rng.standard_normal(n))
     one = np.array([1.0])
     return apply_control(y.mean() * one, y[:, None], x[:n].mean() * one, x[:n, None], x.mean() * one, x[:, None]), y
 
