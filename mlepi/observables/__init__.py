@@ -1,7 +1,10 @@
 """What is measured on the samples: one stage per file, with its config, record, figure and units."""
 
 from mlepi.observables.bands import BandsStage
+from mlepi.observables.conductivity import ConductivityStage
+from mlepi.observables.control import ControlStage
 from mlepi.observables.fermi_velocity import FermiVelocityStage
 from mlepi.observables.self_energy import SelfEnergyStage
+from mlepi.observables.tight_binding import TightBindingStage
 
-__all__ = ["BandsStage", "FermiVelocityStage", "SelfEnergyStage"]
+__all__ = ["BandsStage", "ConductivityStage", "ControlStage", "FermiVelocityStage", "SelfEnergyStage", "TightBindingStage"]

@@ -18,7 +18,18 @@ from mlepi.pipeline.sources import TOY, TOYS, Source
 from mlepi.project_files import locate_file
 from mlepi.results import ResultsStore
 
-STAGES = ("structure", "phonon", "sampling", "hamiltonian", "observables", "self_energy", "bands")
+STAGES = (
+    "structure",
+    "phonon",
+    "sampling",
+    "hamiltonian",
+    "observables",
+    "self_energy",
+    "conductivity",
+    "tight_binding",
+    "control",
+    "bands",
+)
 """In the order of the data flow."""
 
 NETWORK_OF_STAGE = {
@@ -26,6 +37,9 @@ NETWORK_OF_STAGE = {
     "hamiltonian": "electron",
     "observables": "electron",
     "self_energy": "electron",
+    "conductivity": "electron",
+    "tight_binding": "electron",
+    "control": "electron",
     "bands": "electron",
 }
 """Stage → network that it cannot do without."""

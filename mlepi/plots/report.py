@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mlepi.errors import DataError, message
+from mlepi.plots.conductivity import list_conductivity_facts, plot_conductivity, plot_conductivity_convergence
+from mlepi.plots.control import list_control_facts, plot_control, plot_tight_binding
 from mlepi.plots.electrons import (
     ESTIMATORS,
     plot_bands,
@@ -31,6 +33,7 @@ from mlepi.plots.self_energy import plot_quasiparticles, plot_self_energies
 from mlepi.plots.style import save_figure
 from mlepi.results import (
     BandsRecord,
+    ConductivityRecord,
     HamiltonianRecord,
     ObservablesRecord,
     PhononRecord,
@@ -40,6 +43,7 @@ from mlepi.results import (
     StructureRecord,
     VelocityRecord,
 )
+from mlepi.results.control import ControlRecord, TightBindingRecord
 from mlepi.units import THZ_TO_INVERSE_CM
 
 RECORDS: dict[str, type] = {
@@ -49,6 +53,9 @@ RECORDS: dict[str, type] = {
     "hamiltonian": HamiltonianRecord,
     "observables": ObservablesRecord,
     "self_energy": SelfEnergyRecord,
+    "conductivity": ConductivityRecord,
+    "tight_binding": TightBindingRecord,
+    "control": ControlRecord,
     "bands": BandsRecord,
 }
 """Stages that the report knows, in its order, and their records."""
@@ -81,7 +88,26 @@ FIGURES: tuple[tuple[str, str, Callable[[Any], Figure], str], ...] = (
         plot_quasiparticles,
         "Quasiparticle shifts, weights and widths near K; bars: bootstrap standard deviation.",
     ),
+    (
+        "conductivity",
+        "conductivity",
+        plot_conductivity,
+        "Optical conductivity and joint density of vertical transitions per layer; bands: bootstrap standard deviation.",
+    ),
+    ("conductivity", "conductivity_convergence", plot_conductivity_convergence, "Mean conductivity from the first n samples."),
     ("bands", "moire_bands", plot_moire_bands, "States around the Fermi level of the large cell; lines: the continuum model."),
+    (
+        "tight_binding",
+        "tight_binding",
+        plot_tight_binding,
+        "Levels of displaced supercells around the Dirac energy: fitted tight binding against the network.",
+    ),
+    (
+        "control",
+        "control",
+        plot_control,
+        "Fermi velocity from spectral peaks with the noise taken off that the tight binding shares; bars: jackknife.",
+    ),
     ("observables", "convergence", plot_convergence, "Fermi velocity from the first n samples."),
 )
 """Stage, file name, function and caption of every figure."""
@@ -206,6 +232,8 @@ def list_warnings(records: dict[str, Any]) -> list[str]:
         if observables.n_samples < FEW_SAMPLES:
             texts.append(f"Only {observables.n_samples} samples per temperature: the error bars are themselves uncertain.")
         texts += [f"Observables: {text}" for text in observables.doubts()]
+    for stage in records.keys() & {"conductivity"}:
+        texts += [f"{stage.capitalize()}: {text}" for text in records[stage].doubts()]
     return texts
 
 
@@ -322,6 +350,10 @@ def _facts_section(records: dict[str, Any]) -> list[str]:
         ]
     if (bands := records.get("bands")) is not None:
         rows += list_band_facts(bands)
+    if (control := records.get("control")) is not None:
+        rows += list_control_facts(control)
+    if (conductivity := records.get("conductivity")) is not None:
+        rows += list_conductivity_facts(conductivity)
     if (hamiltonian := records.get("hamiltonian")) is not None:
         rows.append(["smallest eigenvalue of S", f"{hamiltonian.smallest_overlap_eigenvalues.min():.2e}"])
     if (observables := records.get("observables")) is not None:
