@@ -10,10 +10,11 @@ invariant under rotations and translations:
 
 with h = |n·r| and ρ² = r² − h² of a pair, and w a smooth cutoff of ρ and r. Between AB layers ρ is 0 or d₀, so that forces and
 stress vanish at the lattice constant and the spacing of the constructor; AB is the most stable stacking. The bending modes are
-quadratic in q by rotation invariance. At Γ, with m the mass of an atom,
+quadratic in q by rotation invariance. With m the mass of an atom,
 
-    m ω² = 3 k_b + 27 k_a/(2 d₀²)   in-plane optical mode of a layer,      36 k_n       out-of-plane one,
-    m ω² = 16 k_s d₀²               shear of an AB bilayer,                10 k_h       breathing.
+    m ω² = k_n (3 ∓ |1 + e^{iq·a₁} + e^{iq·a₂}|)²   out-of-plane modes of a layer,
+    m ω² = 3 k_b + 27 k_a/(2 d₀²)                   its in-plane optical mode at Γ,
+    m ω² = 16 k_s d₀²   and   10 k_h                shear and breathing of an AB bilayer at Γ.
 """
 
 from __future__ import annotations

@@ -127,6 +127,8 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         ),
         (["stage.run=[phonons]"], "stage.run: got ['phonons']; expected a list of names among structure, phonon"),
         (["stage.phonon=null"], "stage.phonon: got None; expected {_target_: …}. Name a class."),
+        (["structure=toy"], "structure: got 'toy'; expected an existing file. Correct the path."),
+        (["electron=tooy"], "electron: got 'tooy'; expected an existing file or toy. Correct the path."),
         (["phonon=3"], "phonon: got 3; expected a path, toy, or {_target_: …}"),
     ],
 )

@@ -7,7 +7,8 @@ import pytest
 
 from mlepi.errors import DataError
 from mlepi.physics.overlaps import read_overlap_table, write_overlap_table
-from mlepi.pipeline.sources import Source, load_electron, load_overlap_table
+from mlepi.pipeline.sources import Source, load_calculator, load_electron, load_overlap_table
+from mlepi.reference_systems import HoneycombSprings, TightBinding
 from mlepi.structures import OrbitalBasis, build_graphene
 
 ROOT = Path(__file__).parents[3]
@@ -50,3 +51,13 @@ def test_files_of_other_elements_or_orbitals_are_refused(tmp_path):
     write_overlap_table(tmp_path / "other.h5", other, {})
     with pytest.raises(DataError, match=r"within 2\.000 Å; expected .* within 3\.175 Å"):
         load_electron(ELECTRON, [tmp_path / "other.h5"])
+
+
+def test_toy_names_the_reference_systems():
+    phonon, electron = Source("phonon", "toy"), Source("electron", "toy")
+    assert isinstance(load_calculator(phonon, "cpu"), HoneycombSprings)
+    assert isinstance(load_electron(electron), TightBinding)
+    assert electron.describe() == "mlepi.reference_systems.TightBinding()"
+    written_out = Source("electron", {"_target_": "mlepi.reference_systems.TightBinding"})
+    assert electron.fingerprint() == written_out.fingerprint() != phonon.fingerprint()
+    assert Source("structure", "toy").path == Path("toy")
