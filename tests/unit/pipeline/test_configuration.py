@@ -28,7 +28,7 @@ def test_run_is_what_the_config_says(tmp_path):
     assert run.temperatures == (300.0,)
     assert run.supercell == (3, 3, 1)
     assert run.stages["sampling"].imaginary == "freeze"
-    assert set(run.stages) == {"structure", "phonon", "sampling", "hamiltonian", "observables", "bands"}
+    assert {"structure", "phonon", "sampling", "hamiltonian", "observables", "bands"} <= set(run.stages)
     assert run.config["temperature"] == 300
     assert build_run(compose_infer("device=cuda"), tmp_path, local_rank=1).device == "cuda:1"
     assert (run.batch_size, run.prefetch, run.compiled, run.tf32) == (None, None, False, False)
