@@ -19,10 +19,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 DEGENERATE = 1e-4
 """THz; modes closer than this share a basis and a place in the order."""
+
+BOND_TOLERANCE = 1.2
+"""Pairs of atoms up to this factor beyond the nearest neighbour count as bonded."""
 
 PIVOT_TOLERANCE = 1e-6
 """Columns of a projector whose norms differ by less count as equal, and the first is taken."""
@@ -121,6 +126,46 @@ def build_mode_coordinates(
         np.array(vectors).reshape(-1, eigenvectors.shape[1])[order],
         np.array(values)[order],
     )
+
+
+def measure_bond_stretch(coordinates: ModeCoordinates, atoms: Atoms, amplitudes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measure how much each mode changes the lengths of the bonds: Σ ⟨(ê·Δu)²⟩ over the bonds of one cell.
+
+    Args:
+        coordinates: of the modes.
+        atoms: one cell, Å, amu.
+        amplitudes: (n_coordinates,), σ of each mode, √amu·Å.
+
+    Returns:
+        (n_coordinates,), Å² divided by the number of cells. Bonds are the pairs within ``BOND_TOLERANCE`` of the distance of an
+        atom to its nearest neighbour.
+    """
+    lengths = _nearest_distances(atoms)
+    first, second, shifts, vectors = neighbor_list("ijSD", atoms, BOND_TOLERANCE * lengths.max())
+    distances = np.linalg.norm(vectors, axis=1)
+    bonded = distances < BOND_TOLERANCE * np.maximum(lengths[first], lengths[second])
+    first, second, shifts = first[bonded], second[bonded], shifts[bonded]
+    directions = vectors[bonded] / distances[bonded][:, None]
+    grid = np.array(coordinates.supercell)
+    cells = np.stack(np.unravel_index(coordinates.qpoint, coordinates.supercell), axis=1) / grid
+    moved = coordinates.vectors.reshape(coordinates.n_coordinates, -1, 3) / np.sqrt(atoms.get_masses())[:, None]
+    stretch = np.zeros(coordinates.n_coordinates)
+    for i, j, shift, direction in zip(first, second, shifts, directions, strict=True):
+        relative = moved[:, j] * np.exp(2j * np.pi * (cells @ shift))[:, None] - moved[:, i]
+        stretch += np.abs(relative @ direction) ** 2
+    return amplitudes**2 * stretch
+
+
+def _nearest_distances(atoms: Atoms) -> NDArray[np.float64]:
+    """Return the distance of every atom to its nearest neighbour, Å."""
+    cutoff = 3.0
+    while True:
+        first, distances = neighbor_list("id", atoms, cutoff)
+        if len(np.unique(first)) == len(atoms):
+            nearest = np.full(len(atoms), np.inf)
+            np.minimum.at(nearest, first, distances)
+            return nearest
+        cutoff *= 1.5
 
 
 def _number_levels(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -16,22 +16,30 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from mlepi.errors import ConfigError, message
+from mlepi.physics.mode_coordinates import measure_bond_stretch
 from mlepi.physics.samplers.sampler import HarmonicSampler, generator
-from mlepi.physics.sampling import HarmonicEnsemble
+from mlepi.physics.sampling import HarmonicEnsemble, mode_variance
 
 FEWEST_REPLICATES = 2
 """Replicates without which there is no error bar."""
+
+EQUAL_DIGITS = 6
+"""Modes whose share of bond stretching agrees to so many digits are equal."""
 
 BITS = 30
 """Binary digits of a point; a point stands for the middle of its cell, so that it is never 0 or 1."""
 
 
 class Sobol(HarmonicSampler):
-    """Quasi-random samples that fill the space of the largest amplitudes evenly.
+    """Quasi-random samples that fill the space of the modes that matter most evenly.
 
     Snapshot i is point i // n_replicates of replicate i % n_replicates, so that an ensemble grows without changing. A replicate
     is a sequence with its own random scrambling; the scatter of the replicates is the error bar. Best with n_replicates times a
     power of two samples.
+
+    The leading coordinates of the sequence, which are the best distributed, go to the modes that stretch bonds most, ⟨(ê·Δu)²⟩
+    summed over bonds: hopping depends on bond lengths. Largest amplitudes would be a poor choice in a layered crystal, since the
+    bending modes that have them hardly move a band.
 
     Args:
         n_replicates: independent sequences, at least two; the error bar is uncertain by 1/√(2 n_replicates − 2).
@@ -41,13 +49,28 @@ class Sobol(HarmonicSampler):
         if n_replicates < FEWEST_REPLICATES:
             raise ConfigError(message("sampler.n_replicates", f"{n_replicates}", f"{FEWEST_REPLICATES} or more", "Use 8."))
         self.n_replicates = n_replicates
+        self._order: tuple[HarmonicEnsemble, NDArray[np.int64]] | None = None
 
     def normals(self, ensemble: HarmonicEnsemble, indices: Sequence[int], seed: int) -> NDArray[np.float64]:
         """Return the normals of given snapshots."""
         coordinates = ensemble.coordinates
         n = self.n_replicates
         points = [sobol_point(seed, int(i) % n, int(i) // n, coordinates.n_coordinates) for i in indices]
-        return coordinates.normals(ndtri(np.array(points).reshape(len(points), coordinates.n_coordinates)))
+        values = np.empty((len(points), coordinates.n_coordinates))
+        values[:, self._order_modes(ensemble)] = ndtri(np.array(points).reshape(values.shape))
+        return coordinates.normals(values)
+
+    def _order_modes(self, ensemble: HarmonicEnsemble) -> NDArray[np.int64]:
+        """Sort the modes by how much they stretch bonds at zero point (classical: at any temperature), most first."""
+        if self._order is None or self._order[0] is not ensemble:
+            coordinates = ensemble.coordinates
+            temperature = 0.0 if ensemble.statistics == "quantum" else 300.0
+            amplitudes = np.sqrt(mode_variance(coordinates.frequencies, temperature, ensemble.statistics))
+            stretch = measure_bond_stretch(coordinates, ensemble.modes.atoms, amplitudes)
+            # equal ones, of equivalent wave vectors, keep their order on every machine
+            ranks = np.round(stretch / stretch.max(), EQUAL_DIGITS)
+            self._order = (ensemble, np.argsort(-ranks, kind="stable"))
+        return self._order[1]
 
     def groups(self, n_samples: int) -> NDArray[np.int64]:
         """A replicate is a group."""
