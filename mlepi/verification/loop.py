@@ -1,0 +1,139 @@
+"""The whole way: data of the reference system → small networks → inference, against inference with the reference system itself.
+
+Both inferences use the same normals, so the noise of the samples nearly cancels in their difference, which is the error of the
+networks. It is compared with the standard errors of the reference run alone: the bootstrap over its snapshots, which holds
+sampling noise and nothing of the networks. Everything goes through ``train.py`` and ``infer.py``, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.errors import PhysicsError, message
+from mlepi.project_files import PROJECT_FOLDER
+from mlepi.reference_systems.generate import FORCES, HAMILTONIANS, OVERLAP, SPLIT, DataSettings, generate
+from mlepi.results import ObservablesRecord, ResultsStore
+from mlepi.verification.check import Check, at_most, statistical
+
+TEMPERATURES = (0.0, 300.0)
+N_SAMPLES = 256
+EPOCHS = {"phonon": 150, "electron": 40}
+TWO_STANDARD_ERRORS = 2.0
+
+
+def check_full_loop() -> list[Check]:
+    """Train on data of the toy monolayer and find the toy's own v_F(T) and band shifts."""
+    with TemporaryDirectory(prefix="mlepi-verification-") as folder:
+        toy, networks = run_loop(Path(folder), DataSettings(stacking="monolayer"), "toy_monolayer")
+    return compare_runs(toy, networks)
+
+
+def run_loop(folder: Path, settings: DataSettings, experiment: str) -> tuple[ObservablesRecord, ObservablesRecord]:
+    """Generate, train and infer.
+
+    Args:
+        folder: for data, checkpoints and records.
+        settings: of the training data.
+        experiment: configuration of the inference.
+
+    Returns:
+        The observables by the reference system and by the trained networks.
+    """
+    data = folder / "data"
+    generate(data, settings)
+    shared = [f"data.split={data / SPLIT}", "trainer.accelerator=cpu"]
+    _run_all(
+        [
+            ["train.py", "experiment=toy_train_phonon", f"data.path={data / FORCES}", f"hydra.run.dir={folder / 'phonon'}"]
+            + [f"optimizer.max_epochs={EPOCHS['phonon']}", *shared],
+            ["train.py", "experiment=toy_train_electron", f"data.path={data / HAMILTONIANS}"]
+            + [f"data.overlap_table={data / OVERLAP}", f"hydra.run.dir={folder / 'electron'}"]
+            + [f"optimizer.max_epochs={EPOCHS['electron']}", *shared],
+        ]
+    )
+    model = f"{{_target_:mlepi.reference_systems.TightBinding,orbitals:{settings.orbitals},orthogonal:{settings.orthogonal}}}"
+    best = {kind: folder / kind / "checkpoints" / "best.ckpt" for kind in ("phonon", "electron")}
+    models = {
+        "toy": ["phonon=toy", f"electron={model}"],
+        "networks": ["~electron", f"phonon={best['phonon']}", f"+electron={best['electron']}"],
+    }
+    sampling = [f"n_samples={N_SAMPLES}", f"temperature=[{','.join(f'{t:g}' for t in TEMPERATURES)}]", "report=false"]
+    _run_all(
+        [
+            ["infer.py", f"experiment={experiment}", f"folder={folder / name}", *sampling, *chosen]
+            for name, chosen in models.items()
+        ]
+    )
+    toy, networks = (ResultsStore(folder / name).read("observables", ObservablesRecord) for name in models)
+    return toy, networks
+
+
+def compare_runs(toy: ObservablesRecord, networks: ObservablesRecord) -> list[Check]:
+    """Compare v_F(T) and the band shifts of two runs, in standard errors of the first."""
+    checks = []
+    shifts = [_band_shifts(record) for record in (toy, networks)]
+    for t, temperature in enumerate(toy.temperatures):
+        own, got = toy.spectral, networks.spectral
+        at = f"loop, {temperature:g} K"
+        checks += [
+            statistical(
+                f"{at}: v_F of the trained networks against the toy's",
+                own.velocities[t],
+                got.velocities[t],
+                own.velocity_errors[t],
+                "m/s",
+                TWO_STANDARD_ERRORS,
+            ),
+            statistical(
+                f"{at}: ratio of the mean slope to that at rest",
+                own.slope_ratios[t],
+                got.slope_ratios[t],
+                own.slope_ratio_errors[t],
+                "",
+                TWO_STANDARD_ERRORS,
+            ),
+            at_most(
+                f"{at}: largest deviation of {shifts[0][t].size} band shifts, standard errors of the toy's",
+                TWO_STANDARD_ERRORS,
+                float(np.max(np.abs(shifts[1][t] - shifts[0][t]) / own.energy_errors[t])),
+                "σ",
+            ),
+        ]
+    return checks
+
+
+def _band_shifts(record: ObservablesRecord) -> NDArray[np.float64]:
+    """Return the shifts of the low bands from those at rest: (n_temperatures, n_points, 2), eV."""
+    return record.spectral.energies - record.spectral.equilibrium_energies
+
+
+def _run_all(commands: Sequence[Sequence[str]]) -> None:
+    """Run scripts of the project side by side, one thread each.
+
+    Raises:
+        PhysicsError: one failed; the message holds the end of what it said.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(  # noqa: S603
+            [sys.executable, str(PROJECT_FOLDER / script), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+        for script, *arguments in commands
+    ]
+    outputs = [process.communicate()[0] for process in started]
+    for process, (script, *_), output in zip(started, commands, outputs, strict=True):
+        if process.returncode:
+            last = " ".join(output.splitlines()[-3:])
+            raise PhysicsError(message(f"full loop, {script}", f"exit status {process.returncode}: {last}", "0", "See above."))
