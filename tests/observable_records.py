@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlepi.results import SelfEnergyRecord, VelocityRecord
+from mlepi.results import ConductivityRecord, SelfEnergyRecord, VelocityRecord
 
 TEMPERATURES = np.array([0.0, 150.0, 300.0])
 MAP = np.array([-0.1, -0.05, 0.0, 0.05, 0.1])
@@ -42,4 +42,36 @@ def self_energy_record(velocity: VelocityRecord) -> SelfEnergyRecord:
         split_off_bands=False,
         n_resamples=200,
         velocity=velocity,
+    )
+
+
+def conductivity_record() -> ConductivityRecord:
+    energies = np.linspace(0, 2, 21)
+    sigma = np.ones((3, 21)) * (1.0 - 1e-4 * TEMPERATURES[:, None])
+    return ConductivityRecord(
+        temperatures=TEMPERATURES,
+        n_samples=30,
+        supercell=(6, 6, 1),
+        n_layers=2,
+        mesh=(2, 2, 1),
+        equilibrium_mesh=(120, 120, 1),
+        electronic_temperature=300.0,
+        line_width=0.1,
+        universal_conductivity=6.0853e-5,
+        energies=energies,
+        equilibrium_conductivity=np.ones(21),
+        conductivities=sigma,
+        conductivity_errors=np.full((3, 21), 0.02),
+        equilibrium_joint_density=5e-3 * energies,
+        joint_densities=sigma * 5e-3 * energies,
+        joint_density_errors=np.full((3, 21), 1e-4),
+        fermi_shifts=np.array([-0.03, -0.03, -0.04]),
+        ghosts=np.zeros(3),
+        window=(0.5, 1.5),
+        equilibrium_mean=1.0,
+        means=sigma.mean(axis=1),
+        mean_errors=np.full(3, 0.01),
+        convergence_counts=np.array([2, 30]),
+        convergence_means=np.ones((2, 3)),
+        convergence_errors=np.full((2, 3), 0.02),
     )

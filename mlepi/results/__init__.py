@@ -1,6 +1,7 @@
 """Results: frozen records with units, the store of a run, and the part files of unfinished ensembles."""
 
 from mlepi.results.bands import BandsRecord, ContinuumRecord
+from mlepi.results.conductivity import ConductivityRecord
 from mlepi.results.hamiltonian_file import read_hamiltonian, write_hamiltonian
 from mlepi.results.hdf5 import unit
 from mlepi.results.observables import ObservablesRecord, VelocityRecord
@@ -12,6 +13,7 @@ from mlepi.results.store import ResultsStore
 
 __all__ = [
     "BandsRecord",
+    "ConductivityRecord",
     "ContinuumRecord",
     "HamiltonianRecord",
     "ObservablesRecord",

@@ -51,8 +51,9 @@ def test_graphene_has_the_universal_conductivity():
     """σ = σ₀ (1 + ω²/9t²) tanh(ω/4k_BT) to second order in ω/t.
 
     At E = xt = ω/2 the density of states is ∝ x(1 + x²/3), and with |∇φ|² = d²t²(9 − x²)/2 and Gauss's theorem the mean square of
-    the interband velocity is ∝ 1 + x²/9. The next order, from contours of constant energy, is 0.28 x⁴ = 1.4e-4 at 0.8 eV; Gaussian
-    lines turn ω² into ω² + width²; the mesh errs by less than 12 exp(−2π² (width/2ħvΔk)²) = 6e-4 times a Bessel function < 0.3.
+    the interband velocity is ∝ 1 + x²/9. The next order, from contours of constant energy, is 0.28 x⁴ = 1.4e-4 at 0.8 eV;
+    Gaussian lines turn ω² into ω² + width²; the mesh errs by less than 12 exp(−2π² (width/2ħvΔk)²) = 6e-4 times a Bessel
+    function < 0.3.
     """
     energies, width, temperature, n = np.array([0.6, 0.8]), 0.12, 100.0, 200
     sheet = Sheet(n, largest=energies.max() + 6 * width)
@@ -79,7 +80,7 @@ def test_temperature_and_doping_of_the_electrons_block_transitions():
 def test_f_sum_rule_of_tight_binding():
     """∫₀^∞ (σ_xx + σ_yy) dω = −2π g_s d² E_hop/A in e²/4ħ·eV, the Drude peak included, for hopping over bonds of length d alone.
 
-    Σ_n (f_m − f_n)/(E_n − E_m)|v_mn|² sums to ⟨∂²H/∂k²⟩ of the occupied states, and two derivatives of e^{ik·δ} are −d². At 5000 K
+    Σ_n (f_m − f_n)/(E_n − E_m)|v_mn|² sums to ⟨∂²H/∂k²⟩ of the occupied states; two derivatives of e^{ik·δ} are −d². At 5000 K
     occupations are smooth over πk_BT = 1.4 eV, and a mesh of 30×30 errs by exp(−πk_BT·30a/ħv) = 3e-8.
     """
     energies, temperature = np.linspace(0.0, 20.0, 801), 5000.0

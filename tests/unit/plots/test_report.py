@@ -8,7 +8,7 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 import pytest
-from observable_records import self_energy_record
+from observable_records import conductivity_record, self_energy_record
 from toys import honeycomb
 
 from mlepi.errors import DataError
@@ -119,6 +119,7 @@ def all_records():
             sorted_average=velocity_record(6.1e5),
         ),
         "self_energy": self_energy_record(velocity_record(8.1e5)),
+        "conductivity": conductivity_record(),
         "bands": bands_record(),
     }
 
