@@ -15,6 +15,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from ase import Atoms
@@ -160,6 +161,50 @@ def compute_force_constants(
         return replace(plain, raw_sum_rule_residual=residual)
     phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False, fc_calculator="symfc")
     return replace(plain, values=_from_phonopy(phonon, columns), raw_sum_rule_residual=residual)
+
+
+@runtime_checkable
+class TwiceDifferentiable(Protocol):
+    """A calculator that gives second derivatives of its energy, such as ``mlepi.predictors.phonon.PhononCalculator``."""
+
+    def hessian_rows(self, atoms: Atoms, indices: Sequence[int]) -> NDArray[np.float64]:
+        """Return (n_indices, 3, n_atoms, 3), eV/Å²; [a, α, b, β] = ∂²E/∂r_{aα}∂r_{bβ}."""
+        ...
+
+
+def differentiate_force_constants(
+    atoms: Atoms, calculator: Calculator, supercell: Sequence[int], *, symmetrize: bool = True, symprec: float = 1e-5
+) -> ForceConstants:
+    """Take the force constants from second derivatives of the energy, without any displacement.
+
+    Args:
+        atoms: unit cell, periodic, Å.
+        calculator: a network's; use float64.
+        supercell: number of cells along each lattice vector.
+        symmetrize: project on the space group, Φ_ab = Φ_baᵀ and the acoustic sum rule.
+        symprec: distance within which atoms count as symmetric, Å.
+
+    Returns:
+        Force constants of the atoms of one cell; the residual of the sum rule before its imposition is kept.
+
+    Raises:
+        ConfigError: the calculator gives no second derivatives.
+        PhysicsError: they are not finite.
+    """
+    repeats = _check_supercell(supercell)
+    if not isinstance(calculator, TwiceDifferentiable):
+        raise ConfigError(
+            message(
+                "stage.phonon.method",
+                f"derivatives of {type(calculator).__name__}, which gives none",
+                "a network that is differentiated twice",
+                "Use stage.phonon.method=displacements.",
+            )
+        )
+    rows = calculator.hessian_rows(atoms.repeat(repeats), range(len(atoms)))
+    plain = ForceConstants(atoms.copy(), repeats, np.asarray(rows, dtype=np.float64).transpose(0, 2, 1, 3).copy())
+    plain = replace(plain, raw_sum_rule_residual=plain.sum_rule_residual)
+    return apply_sum_rule(plain, symprec) if symmetrize else plain
 
 
 def apply_sum_rule(force_constants: ForceConstants, symprec: float = 1e-5) -> ForceConstants:

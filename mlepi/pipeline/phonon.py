@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from mlepi.physics.phonons import compute_force_constants, compute_phonon_bands, compute_phonon_dos
+import numpy as np
+
+from mlepi.errors import ConfigError, message
+from mlepi.physics.phonons import (
+    ForceConstants,
+    compute_force_constants,
+    compute_phonon_bands,
+    compute_phonon_dos,
+    differentiate_force_constants,
+)
 from mlepi.physics.sampling import compute_modes
+from mlepi.physics.sum_rules import SumRules, impose_sum_rules, measure_sum_rules
 from mlepi.results import PhononRecord, StructureRecord
 from mlepi.units import THZ_TO_INVERSE_CM
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from mlepi.pipeline.run import Run
+
+Method = Literal["displacements", "derivatives"]
+
+AT_REST = 5e-3
+"""eV/Å; with larger forces the rotational rules do not hold, and imposing them is warned of."""
 
 
 class PhononStage:
     """Differentiate the forces of the phonon source in the supercell.
 
     Args:
-        displacement: Å.
-        symmetrize: impose the space group and the acoustic sum rule.
+        method: "displacements" for finite differences of the forces, "derivatives" for those of the network itself.
+        displacement: Å, of the finite differences.
+        symmetrize: impose the space group, Φ_ab = Φ_baᵀ and the translational sum rule together.
+        sum_rules: imposed after that by the smallest symmetric correction: "none", "translational", or "rotational" for the
+            translational, rotational and Huang rules.
         path: special points of the bands; None takes "GMKG" for a hexagonal layer and the lattice's standard path otherwise.
         n_points: q-points of the bands.
         in_plane: keep q_z = 0.
@@ -28,23 +48,31 @@ class PhononStage:
     """
 
     name: ClassVar[str] = "phonon"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     requires: ClassVar[tuple[str, ...]] = ("structure",)
     record: ClassVar[type] = PhononRecord
 
     def __init__(
         self,
         *,
+        method: Method = "displacements",
         displacement: float = 0.01,
         symmetrize: bool = True,
+        sum_rules: SumRules = "translational",
         path: str | None = None,
         n_points: int = 151,
         in_plane: bool = True,
         dos_mesh: Sequence[int] = (48, 48, 1),
         dos_broadening: float = 0.15,
     ) -> None:
+        if method not in ("displacements", "derivatives"):
+            raise ConfigError(
+                message("stage.phonon.method", repr(method), "'displacements' or 'derivatives'", "Choose one of the two.")
+            )
+        self.method = method
         self.displacement = displacement
         self.symmetrize = symmetrize
+        self.sum_rules = sum_rules
         self.path = path
         self.n_points = n_points
         self.in_plane = in_plane
@@ -58,9 +86,11 @@ class PhononStage:
     def compute(self, run: Run) -> PhononRecord:
         """Return force constants, bands and density of states."""
         structure: StructureRecord = run.read("structure")
-        force_constants = compute_force_constants(
-            structure.atoms, run.calculator, run.supercell, displacement=self.displacement, symmetrize=self.symmetrize
-        )
+        before = self._differentiate(structure.atoms, run)
+        force_constants = impose_sum_rules(before, self.sum_rules)
+        missed, left = measure_sum_rules(before), measure_sum_rules(force_constants)
+        if self.sum_rules == "rotational":
+            self._warn_of_forces(structure.atoms, run)
         bands = compute_phonon_bands(force_constants, self.path, self.n_points, self.in_plane)
         dos = compute_phonon_dos(force_constants, self.dos_mesh, self.dos_broadening)
         modes = compute_modes(force_constants)
@@ -69,7 +99,7 @@ class PhononStage:
             supercell=force_constants.supercell,
             force_constants=force_constants.values,
             raw_sum_rule_residual=force_constants.raw_sum_rule_residual,
-            sum_rule_residual=force_constants.sum_rule_residual,
+            sum_rule_residual=left.translational,
             band_qpoints=bands.qpoints,
             band_distances=bands.distances,
             band_frequencies=bands.frequencies,
@@ -78,6 +108,12 @@ class PhononStage:
             dos_frequencies=dos.frequencies,
             dos=dos.dos,
             lowest_frequency=float(modes.frequencies[~modes.translations].min()),
+            method=self.method,
+            sum_rules=self.sum_rules,
+            raw_rotational_residual=missed.rotational,
+            rotational_residual=left.rotational,
+            raw_huang_residual=missed.huang,
+            huang_residual=left.huang,
         )
 
     def summarize(self, record: PhononRecord) -> str:
@@ -85,4 +121,23 @@ class PhononStage:
         low, high = record.lowest_frequency * THZ_TO_INVERSE_CM, record.band_frequencies.max() * THZ_TO_INVERSE_CM
         imaginary = ", IMAGINARY MODES" if record.lowest_frequency < 0 else ""
         residual = f"sum rule {record.raw_sum_rule_residual:.0e} → {record.sum_rule_residual:.0e} eV/Å²"
-        return f"{low:.0f} to {high:.0f} cm⁻¹{imaginary}, {residual}"
+        rotational = f"rotational {record.raw_rotational_residual:.0e} → {record.rotational_residual:.0e} eV/Å"
+        return f"{low:.0f} to {high:.0f} cm⁻¹{imaginary}, {residual}, {rotational}"
+
+    def _differentiate(self, atoms: Atoms, run: Run) -> ForceConstants:
+        if self.method == "derivatives":
+            return differentiate_force_constants(atoms, run.calculator, run.supercell, symmetrize=self.symmetrize)
+        return compute_force_constants(
+            atoms, run.calculator, run.supercell, displacement=self.displacement, symmetrize=self.symmetrize
+        )
+
+    def _warn_of_forces(self, atoms: Atoms, run: Run) -> None:
+        atoms = atoms.copy()
+        atoms.calc = run.calculator
+        force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
+        if force > AT_REST:
+            run.warnings.append(
+                f"phonon: sum_rules=rotational on a structure with forces of {force:.3f} eV/Å; the rules hold at rest only, and "
+                "imposing them shifts the modes between layers. Relax with stage.structure.relax=positions_and_cell, or use "
+                "sum_rules=translational."
+            )

@@ -341,12 +341,24 @@ def _facts_section(records: dict[str, Any]) -> list[str]:
         rows += [
             ["lowest frequency, translations apart", f"{phonon.lowest_frequency * THZ_TO_INVERSE_CM:.1f} cm⁻¹"],
             ["highest frequency of the bands", f"{phonon.band_frequencies.max() * THZ_TO_INVERSE_CM:.1f} cm⁻¹"],
+            ["force constants", f"{phonon.method}; rules imposed: {phonon.sum_rules}"],
             ["sum-rule residual, before → after", f"{phonon.raw_sum_rule_residual:.1e} → {phonon.sum_rule_residual:.1e} eV/Å²"],
+            ["… rotational (Born–Huang)", f"{phonon.raw_rotational_residual:.1e} → {phonon.rotational_residual:.1e} eV/Å"],
+            ["… Huang, per cell", f"{phonon.raw_huang_residual:.1e} → {phonon.huang_residual:.1e} eV"],
         ]
     if (sampling := records.get("sampling")) is not None:
         rows += [
             ["statistics", f"{sampling.statistics}, seed {sampling.seed}"],
+            [
+                "samples",
+                f"{sampling.sampler}, {sampling.n_samples} in {sampling.n_groups} independent groups, "
+                f"effective sample size {sampling.effective_sample_size:.1f}",
+            ],
             ["largest displacement of an atom", f"{sampling.max_displacements.max():.3f} Å"],
+            [
+                "ZA share of ⟨u²⟩" + (" (left out)" if sampling.project_out == "ZA" else ""),
+                ", ".join(f"{100 * s:.0f} % at {t:g} K" for t, s in zip(sampling.temperatures, sampling.za_shares, strict=False)),
+            ],
         ]
     if (bands := records.get("bands")) is not None:
         rows += list_band_facts(bands)

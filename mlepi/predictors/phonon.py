@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Batch
 
 from mlepi.errors import StructureError, message
+from mlepi.graphs import fields
 from mlepi.graphs.build import build_graph
 from mlepi.predictors.predictor import DTYPES, Predictor
 
@@ -49,6 +50,50 @@ class PhononPredictor(Predictor):
             forces += np.split(results["forces"], np.cumsum([len(atoms) for atoms in part])[:-1])
         return np.concatenate(energies) if energies else np.empty(0), forces
 
+    def hessian_rows(
+        self,
+        atoms: Atoms,
+        indices: Sequence[int],
+        *,
+        batch_size: int = 1,
+        device: str | torch.device = "cpu",
+        dtype: str = "float64",
+    ) -> NDArray[np.float64]:
+        """Differentiate the energy twice by automatic differentiation: one vector-Jacobian product of the forces per row.
+
+        Args:
+            atoms: structure; not modified.
+            indices: atoms whose rows are wanted.
+            batch_size: rows per product; so many copies of the structure are differentiated together, which pays on a GPU.
+            device: where to compute.
+            dtype: "float32" or "float64".
+
+        Returns:
+            (n_indices, 3, n_atoms, 3), eV/Å²; [a, α, b, β] = ∂²E/∂r_{aα}∂r_{bβ}.
+
+        Raises:
+            StructureError: an unknown element or atoms that are too close.
+        """
+        network: Any = self.network(device, dtype)
+        self.check_elements(atoms.numbers)
+        wanted = [(int(atom), axis) for atom in indices for axis in range(3)]
+        n_copies = max(1, min(batch_size, len(wanted)))
+        graph = build_graph(atoms, self.cutoffs, dtype=DTYPES[dtype])
+        batch = Batch.from_data_list([graph] * n_copies).to(device)
+        with torch.enable_grad():
+            positions = batch[fields.ATOM][fields.POSITIONS].detach().clone().requires_grad_(True)
+            energy = network.energy(batch, positions).sum()
+            # a structure without edges has an energy that depends on nothing
+            (gradient,) = torch.autograd.grad(energy + 0.0 * (positions**2).sum(), positions, create_graph=True)
+        gradient = gradient.reshape(n_copies, len(atoms), 3)
+        rows = []
+        for start in range(0, len(wanted), n_copies):
+            chunk = wanted[start : start + n_copies]
+            chosen = torch.stack([gradient[copy, atom, axis] for copy, (atom, axis) in enumerate(chunk)]).sum()
+            (products,) = torch.autograd.grad(chosen, positions, retain_graph=True)
+            rows.append(products.detach().reshape(n_copies, len(atoms), 3)[: len(chunk)].cpu().double().numpy())
+        return np.concatenate(rows).reshape(len(indices), 3, len(atoms), 3)
+
     def calculator(self, device: str | torch.device = "cpu", dtype: str = "float64") -> PhononCalculator:
         """Return an ASE calculator: eV, eV/Å, eV/Å³; float64 by default, as finite differences of forces need."""
         self.network(device, dtype)
@@ -81,6 +126,11 @@ class PhononCalculator(Calculator):
         self.predictor = predictor
         self.device = device
         self.dtype = dtype
+
+    def hessian_rows(self, atoms: Atoms, indices: Sequence[int]) -> NDArray[np.float64]:
+        """Return second derivatives of the energy, (n_indices, 3, n_atoms, 3), eV/Å²; see ``PhononPredictor.hessian_rows``."""
+        batch_size = 1 if torch.device(self.device).type == "cpu" else 3 * len(indices)
+        return self.predictor.hessian_rows(atoms, indices, batch_size=batch_size, device=self.device, dtype=self.dtype)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what changed since the last calculation, the layer of the atoms included."""

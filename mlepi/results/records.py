@@ -45,7 +45,7 @@ class PhononRecord:
         atoms: one cell.
         supercell: number of cells along each lattice vector.
         force_constants: (n_atoms, n_supercell, 3, 3), columns in the order of ``atoms.repeat(supercell)``.
-        raw_sum_rule_residual: largest |Σ_b Φ_ab| of the plain finite differences.
+        raw_sum_rule_residual: largest |Σ_b Φ_ab| of the plain derivatives.
         sum_rule_residual: the same of the stored force constants.
         band_qpoints: (n_qpoints, 3), fractional.
         band_distances: (n_qpoints,), along the path.
@@ -55,6 +55,12 @@ class PhononRecord:
         dos_frequencies: (n_points,).
         dos: (n_points,), integrates to 3 n_atoms.
         lowest_frequency: of the modes of the supercell, translations apart; negative when imaginary.
+        method: "displacements" or "derivatives".
+        sum_rules: "none", "translational" or "rotational", imposed after the symmetry.
+        raw_rotational_residual: largest violation of the rotational rule, before the rules were imposed.
+        rotational_residual: the same of the stored force constants.
+        raw_huang_residual: largest |[αβ, γδ] − [γδ, αβ]| of a cell, before the rules were imposed.
+        huang_residual: the same of the stored force constants.
     """
 
     atoms: Atoms
@@ -70,6 +76,12 @@ class PhononRecord:
     dos_frequencies: NDArray[np.float64] = field(metadata=unit("THz"))
     dos: NDArray[np.float64] = field(metadata=unit("1/THz"))
     lowest_frequency: float = field(metadata=unit("THz"))
+    method: str = "displacements"
+    sum_rules: str = "none"
+    raw_rotational_residual: float = field(default=float("nan"), metadata=unit("eV/Å"))
+    rotational_residual: float = field(default=float("nan"), metadata=unit("eV/Å"))
+    raw_huang_residual: float = field(default=float("nan"), metadata=unit("eV"))
+    huang_residual: float = field(default=float("nan"), metadata=unit("eV"))
 
     def build_force_constants(self) -> ForceConstants:
         """Return the force constants in the form that ``mlepi.physics`` takes."""
