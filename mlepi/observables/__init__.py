@@ -4,7 +4,16 @@ from mlepi.observables.bands import BandsStage
 from mlepi.observables.conductivity import ConductivityStage
 from mlepi.observables.control import ControlStage
 from mlepi.observables.fermi_velocity import FermiVelocityStage
+from mlepi.observables.linear_response import LinearResponseStage
 from mlepi.observables.self_energy import SelfEnergyStage
 from mlepi.observables.tight_binding import TightBindingStage
 
-__all__ = ["BandsStage", "ConductivityStage", "ControlStage", "FermiVelocityStage", "SelfEnergyStage", "TightBindingStage"]
+__all__ = [
+    "BandsStage",
+    "ConductivityStage",
+    "ControlStage",
+    "FermiVelocityStage",
+    "LinearResponseStage",
+    "SelfEnergyStage",
+    "TightBindingStage",
+]

@@ -109,9 +109,11 @@ class CellResponse:
         """Return max |Σ_κP ∂⟨i, 0|·|j, R⟩/∂u_{κα, P}|: zero when a rigid shift of the crystal changes no block."""
         return float(np.abs(self.values.sum(axis=(0, 2))).max())
 
-    def range_of_values(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return by moved atom, pair and cell the largest |derivative|, and how many images share it: for tests of the range."""
-        return np.abs(self.values).max(axis=(3, 4, 5)), 1.0 / self.shares.max(axis=3)
+    def border_share(self) -> float:
+        """Return Σ|derivative|² of the pairs that are as near to several images of the moved atom, over that of all pairs."""
+        squares = np.sum(self.values**2, axis=(3, 4, 5))
+        shared = self.shares.max(axis=3) < 1.0 - 1e-9
+        return float(squares[shared].sum() / squares.sum())
 
 
 def collect_response(

@@ -61,7 +61,7 @@ class MatrixDerivatives:
     Attributes:
         hamiltonian: eV/Å or eV/Å².
         overlap: 1/Å or 1/Å².
-        ket_overlap: of the overlap where only the orbital on the right moves, 1/Å; None with second derivatives, and where unknown.
+        ket_overlap: of S where only the orbital on the right moves, 1/Å; None with second derivatives, and where unknown.
         method: how they were made, in words.
     """
 

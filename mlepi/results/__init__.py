@@ -4,7 +4,8 @@ from mlepi.results.bands import BandsRecord, ContinuumRecord
 from mlepi.results.conductivity import ConductivityRecord
 from mlepi.results.hamiltonian_file import read_hamiltonian, write_hamiltonian
 from mlepi.results.hdf5 import unit
-from mlepi.results.observables import ObservablesRecord, VelocityRecord
+from mlepi.results.linear_response import LinearResponseRecord, SecondOrderRecord
+from mlepi.results.observables import ObservablesRecord, VelocityRecord, WindowRecord
 from mlepi.results.parts import PartFile
 from mlepi.results.provenance import collect_provenance, hash_data, hash_file
 from mlepi.results.records import HamiltonianRecord, PhononRecord, SamplingRecord, StructureRecord
@@ -16,11 +17,13 @@ __all__ = [
     "ConductivityRecord",
     "ContinuumRecord",
     "HamiltonianRecord",
+    "LinearResponseRecord",
     "ObservablesRecord",
     "PartFile",
     "PhononRecord",
     "ResultsStore",
     "SamplingRecord",
+    "SecondOrderRecord",
     "SelfEnergyRecord",
     "StructureRecord",
     "VelocityRecord",

@@ -83,6 +83,12 @@ def test_commensurate_waves_need_no_images(responses):
     assert not response.is_commensurate(close)
 
 
+def test_short_ranged_derivatives_leave_the_border_of_a_large_cell():
+    """First neighbours reach the border of 2×2 cells, where two images are as near, and not that of 5×5."""
+    assert Toy(repeats=(2, 2, 1)).responses().hamiltonian.border_share() > 0.1
+    assert Toy(repeats=(5, 5, 1)).responses().hamiltonian.border_share() < 1e-12
+
+
 def test_atoms_with_different_numbers_of_orbitals(toy):
     """Padding goes away, the rest stays in place."""
     edges, shift, _ = toy.blocks(toy.supercell)

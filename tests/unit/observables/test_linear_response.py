@@ -1,0 +1,184 @@
+"""The linear_response stage on tight binding and springs: against Monte Carlo, finite differences, and its own parts."""
+
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+from toy_models import HoneycombSprings
+from toys import honeycomb, tight_binding
+
+from mlepi.errors import ConfigError, PhysicsError
+from mlepi.graphs.block_matrix import BlockMatrix
+from mlepi.observables import LinearResponseStage
+from mlepi.observables.cone import build_cone, lay_out
+from mlepi.observables.second_order import RANK_TOLERANCE, Crystal, build_responses, choose_bands, sum_debye_waller, sum_fan
+from mlepi.physics.phonons import compute_force_constants
+from mlepi.physics.sampling import HarmonicEnsemble, compute_modes
+from mlepi.physics.unfolding import cell_major_map
+from mlepi.pipeline.progress import StageLine
+from mlepi.predictors import MatrixDerivatives
+from mlepi.results.hdf5 import read_record, write_record
+from mlepi.structures.basis import OrbitalBasis
+
+BASIS = OrbitalBasis({6: (0,)}, {6: 2.0}, {6: "toy"})
+TEMPERATURES = (0.0, 300.0)
+SETTINGS = {
+    "valence_electrons": {6: 1},
+    "distances": [0.05, 0.075, 0.1],
+    "velocity_window": [0.04, 0.1],
+    "dispersion": "linear",
+    "split_off_bands": False,
+    "broadening": 0.05,
+    "chemical_potential": 0.0,
+    "mesh": None,
+    "step": 2e-3,
+}
+
+
+class ToyElectron:
+    """Blocks of ``toys.tight_binding``."""
+
+    def hamiltonian(self, atoms, *, device="cpu", dtype="float64"):
+        return self.matrix(atoms, 0)
+
+    def overlap(self, atoms):
+        return self.matrix(atoms, 1)
+
+    def matrix(self, atoms, which):
+        edge_index, shifts, *blocks, _ = tight_binding(atoms, overlap=0.1, onsite=0.2)
+        return BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), BASIS, edge_index, shifts, blocks[which])
+
+
+class ToyRun:
+    """A monolayer with springs, whose phonons all have positive frequencies."""
+
+    def __init__(self, supercell=(3, 3, 1), temperatures=TEMPERATURES):
+        self.atoms = honeycomb()
+        self.atoms.positions[:, 2] += 6.0
+        self.supercell, self.temperatures, self.device = supercell, temperatures, "cpu"
+        self.electron_model = ToyElectron()
+        self.force_constants = compute_force_constants(self.atoms, HoneycombSprings(), supercell)
+        self.line, self.warnings = StageLine(None, ""), []
+
+    def equilibrium(self):
+        return self.atoms, self.electron_model.hamiltonian(self.atoms), self.electron_model.overlap(self.atoms)
+
+    def ensemble(self):
+        return HarmonicEnsemble(compute_modes(self.force_constants), self.temperatures)
+
+    def read(self, stage):
+        assert stage == "phonon"
+        return SimpleNamespace(build_force_constants=lambda: self.force_constants)
+
+
+@pytest.fixture(scope="module")
+def run():
+    return ToyRun()
+
+
+@pytest.fixture(scope="module")
+def record(run):
+    return LinearResponseStage(**{**SETTINGS, "mesh": [6, 6, 1]}).compute(run)
+
+
+def test_the_record_adds_up(record, tmp_path):
+    for sums in (record.in_supercell, record.interpolated):
+        np.testing.assert_allclose(sums.static, sums.fan + sums.debye_waller)
+        np.testing.assert_allclose(
+            sums.static_slopes, record.equilibrium_slope + sums.fan_slopes + sums.debye_waller_slopes, rtol=1e-9
+        )
+        np.testing.assert_allclose(sums.dynamic_slopes, sums.static_slopes + sums.nonadiabatic_slopes, rtol=1e-9)
+        assert sums.n_resting_modes == 0
+    assert record.derivatives == "central differences of 0.002 Å"
+    assert record.translation_residual < 1e-4  # error of the differences
+    assert record.border_share < 1e-9
+    assert record.map_distances.tolist() == pytest.approx([-0.1, -0.075, -0.05, 0.05, 0.075, 0.1])
+    assert record.doubts() == []
+    with h5py.File(tmp_path / "record.h5", "w") as file:
+        write_record(file.create_group("record"), record)
+        again = read_record(file["record"], type(record))
+        assert file["record/in_supercell/fan"].attrs["unit"] == "eV"
+    np.testing.assert_array_equal(again.interpolated.fan, record.interpolated.fan)
+    text = LinearResponseStage(**SETTINGS).summarize(record)
+    assert "3×3×1 wave vectors: static" in text
+    assert "6×6×1 wave vectors: static" in text
+
+
+def test_a_denser_mesh_is_that_of_a_larger_supercell(record):
+    """Hopping and springs fit into 3×3 cells: interpolation to 6×6 wave vectors is exact."""
+    larger = LinearResponseStage(**SETTINGS).compute(ToyRun(supercell=(6, 6, 1)))
+    assert larger.interpolated is None
+    for term, tolerance in (("fan", 1e-4), ("debye_waller", RANK_TOLERANCE), ("nonadiabatic", 1e-4)):
+        expected = getattr(larger.in_supercell, term)
+        found = getattr(record.interpolated, term)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max(), err_msg=term)
+    assert np.abs(record.interpolated.fan - record.in_supercell.fan).max() > 1e-3
+
+
+def test_shifts_are_the_limit_of_small_amplitudes(run):
+    """Second-order shifts = curvature of A(k, E) moments: here of the exact second-order energies of one supercell wave."""
+    atoms, hamiltonian, overlap = run.equilibrium()
+    cone = build_cone(atoms, hamiltonian, overlap, run.supercell, (0.06,), {6: 1})
+    points, bands = np.array([1]), np.array([0])
+    crystal = Crystal(run.electron_model, atoms, cone.atom_map, lay_out(hamiltonian), lay_out(overlap), "cpu", 1e-3)
+    chosen = choose_bands(cone, points, bands)
+    responses, _ = build_responses(crystal, lambda: None)
+    ensemble = run.ensemble()
+    fan, _ = sum_fan(crystal, responses, chosen, ensemble, cone.dirac_energy, 1e-9, lambda: None)
+    counts = []
+    [debye_waller] = sum_debye_waller(crystal, chosen, [ensemble], counts.append, lambda: None)
+    assert counts[0] <= 2 * 6
+    covariance = ensemble.covariance()
+    supercell, kpoint = crystal.supercell, cone.atom_map.fold(cone.kpoints[1])
+    rest = levels(run.electron_model, supercell, kpoint)
+    level = int(np.argmin(np.abs(rest - chosen.energies[0, 0])))
+    assert np.diff(rest)[level - 1 : level + 1].min() > 1e-3
+    for t in range(len(TEMPERATURES)):
+        values, vectors = np.linalg.eigh(covariance[t])
+        total, step = 0.0, 2e-4
+        for value, vector in zip(values, vectors.T, strict=True):
+            if value < 1e-12:
+                continue
+            moved = [supercell.copy() for _ in range(2)]
+            for sign, structure in zip((1, -1), moved, strict=True):
+                structure.positions += sign * step * vector.reshape(-1, 3)
+            ends = [levels(run.electron_model, structure, kpoint)[level] for structure in moved]
+            total += 0.5 * value * (ends[0] + ends[1] - 2.0 * rest[level]) / step**2
+        np.testing.assert_allclose(fan[t, 0, 0] + debye_waller[t, 0, 0], total, rtol=2e-3)
+
+
+def levels(model, atoms, kpoint):
+    import scipy.linalg
+
+    return scipy.linalg.eigh(model.hamiltonian(atoms).dense(kpoint), model.overlap(atoms).dense(kpoint), eigvals_only=True)
+
+
+def test_models_that_say_too_little_are_refused(run):
+    """Without the part of ∂S where the right orbital moves there is no matrix element of the potential."""
+
+    class Partial(ToyElectron):
+        def derivatives(self, atoms, directions, *, device="cpu"):
+            return MatrixDerivatives(None, None, None, "by hand")
+
+        def second_derivatives(self, atoms, first, second, *, device="cpu"):
+            raise AssertionError
+
+    atoms, hamiltonian, overlap = run.equilibrium()
+    crystal = Crystal(Partial(), atoms, cell_major_map(2, run.supercell), lay_out(hamiltonian), lay_out(overlap), "cpu", 0.01)
+    with pytest.raises(PhysicsError, match=r"electron model: got derivatives without ket_overlap"):
+        build_responses(crystal, lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"broadening": 0.0}, r"stage\.linear_response: got broadening 0\.0 eV"),
+        ({"step": -1.0}, r"stage\.linear_response: got broadening 0\.05 eV, step -1\.0 Å; expected both positive"),
+        ({"dispersion": "cubic"}, r"stage\.linear_response\.dispersion: got 'cubic'; expected one of"),
+        ({"mesh": [0, 1, 1]}, r"stage\.linear_response\.mesh: got \[0, 1, 1\]; expected null or three positive integers"),
+    ],
+)
+def test_settings_without_meaning_are_refused(change, text):
+    with pytest.raises(ConfigError, match=text):
+        LinearResponseStage(**{**SETTINGS, **change})
