@@ -19,7 +19,7 @@ from mlepi.physics.sampling import (
     Statistics,
     compute_modes,
 )
-from mlepi.physics.statistics import effective_sample_size
+from mlepi.physics.statistics import SampleDesign, effective_sample_size, jackknife, standard_errors
 from mlepi.results import PhononRecord, SamplingRecord, hash_file
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 EXPORT_FOLDER = "samples"
 BATCH_SIZE = 16
 """Snapshots that are looked at together."""
+N_COUNTS = 10
+"""Sample sizes in the study of the convergence."""
 
 
 class SamplingStage:
@@ -120,18 +122,18 @@ class SamplingStage:
             for path in (run.store.folder / EXPORT_FOLDER).glob("*.extxyz"):
                 path.unlink()
         design = run.sampler.design(ensemble, run.n_samples)
-        squares = np.zeros((len(run.temperatures), len(phonon.atoms), 3))
+        squares = np.zeros((len(run.temperatures), run.n_samples, len(phonon.atoms), 3))
         largest = np.zeros(len(run.temperatures))
         supercell = phonon.atoms.repeat(phonon.supercell)
         for i, temperature in enumerate(run.temperatures):
             for start in range(0, run.n_samples, BATCH_SIZE):
                 batch = range(start, min(start + BATCH_SIZE, run.n_samples))
                 displacements = run.sampler.displacements(ensemble, temperature, batch, run.seed)
-                per_cell = (displacements**2).reshape(len(batch), -1, *squares.shape[1:]).mean(axis=1)
-                squares[i] += np.tensordot(design.weights[batch.start : batch.stop], per_cell, axes=1)
+                squares[i, start : batch.stop] = (displacements**2).reshape(len(batch), -1, *squares.shape[2:]).mean(axis=1)
                 largest[i] = max(largest[i], float(np.linalg.norm(displacements, axis=2).max()))
                 if self.export:
                     _export(run.store.folder / EXPORT_FOLDER / f"T{temperature:g}.extxyz", supercell, displacements)
+        counts, means, errors = study_convergence(squares.mean(axis=2), design)
         threshold = self.floor_frequency if ensemble.imaginary == "floor" else SOFTEST_FREQUENCY
         return SamplingRecord(
             temperatures=np.array(run.temperatures),
@@ -142,13 +144,16 @@ class SamplingStage:
             floor_frequency=self.floor_frequency,
             n_soft_modes=int(np.sum(~modes.translations & (modes.frequencies < threshold))),
             mean_square_displacements=ensemble.mean_square_displacements(),
-            sampled_mean_square_displacements=squares,
+            sampled_mean_square_displacements=np.einsum("s,tsax->tax", design.weights, squares),
             max_displacements=largest,
             sampler=type(run.sampler).__name__,
             n_groups=design.n_groups,
             effective_sample_size=effective_sample_size(design.weights),
             project_out=self.project_out,
             za_shares=ensemble.za_shares(),
+            convergence_counts=counts,
+            convergence=means,
+            convergence_errors=errors,
         )
 
     def summarize(self, record: SamplingRecord) -> str:
@@ -158,6 +163,35 @@ class SamplingStage:
         flexural = f"ZA share of ⟨u²⟩ {100 * record.za_shares.max():.0f} %{', left out' if record.project_out == 'ZA' else ''}"
         largest = f"largest displacement {record.max_displacements.max():.2f} Å"
         return f"{record.n_samples} snapshots ({record.sampler}) at {span}, {largest}, {flexural}{soft}"
+
+
+def study_convergence(
+    squares: NDArray[np.float64], design: SampleDesign
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Follow ⟨u²⟩ with the number of samples.
+
+    Args:
+        squares: (n_temperatures, n_samples, 3), Å², mean over the atoms of every sample; z is the direction out of plane.
+        design: of the samples.
+
+    Returns:
+        Sample sizes (n_counts,); means and standard errors (n_counts, n_temperatures, 2), Å², in plane and out of plane; errors
+        are NaN for fewer than two independent groups.
+    """
+    parts = np.stack([squares[..., 0] + squares[..., 1], squares[..., 2]], axis=-1)
+    counts = np.unique(np.round(np.geomspace(1, design.n_samples, N_COUNTS)).astype(np.int64))
+    means = np.zeros((len(counts), len(squares), 2))
+    errors = np.full_like(means, np.nan)
+    for row, count in enumerate(counts):
+        first = design.first(int(count))
+
+        def estimate(weights: NDArray[np.float64], count: int = int(count)) -> NDArray[np.float64]:
+            return np.einsum("s,tsx->tx", weights, parts[:, :count]).ravel()
+
+        means[row] = estimate(first.weights).reshape(-1, 2)
+        if first.n_groups > 1:
+            errors[row] = standard_errors(jackknife(estimate, first)).reshape(-1, 2)
+    return counts, means, errors
 
 
 def _export(path: Path, supercell: Atoms, displacements: NDArray[np.float64]) -> None:

@@ -1,11 +1,12 @@
-"""Phonon bands and density of states."""
+"""Phonon bands and density of states, and how well the samples reproduce the distribution that they stand for."""
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from mlepi.plots.style import BLUE, COLUMN, house_style, label_path, new_figure
-from mlepi.results import PhononRecord
+from mlepi.plots.style import BLUE, COLUMN, GREY, house_style, label_path, new_figure, temperature_colours
+from mlepi.results import PhononRecord, SamplingRecord
 from mlepi.units import THZ_TO_INVERSE_CM
 
 
@@ -29,4 +30,40 @@ def plot_phonons(record: PhononRecord) -> Figure:
         dos.plot(record.dos, record.dos_frequencies * THZ_TO_INVERSE_CM, color=BLUE)
         dos.set_xlim(left=0.0)
         dos.set_xlabel("DOS (1/THz)")
+    return figure
+
+
+def plot_sampling(record: SamplingRecord) -> Figure:
+    """Draw ⟨u²⟩ of the first n samples over that of the harmonic distribution, in plane and out of plane.
+
+    Args:
+        record: of the sampling stage.
+
+    Returns:
+        The figure; bars are standard errors by groups of independent samples. Without motion (classical, 0 K) nothing is drawn.
+    """
+    exact = record.mean_square_displacements.mean(axis=1)
+    parts = np.stack([exact[:, 0] + exact[:, 1], exact[:, 2]], axis=1)
+    colours = temperature_colours(record.temperatures)
+    with house_style():
+        figure = new_figure(1.5 * COLUMN, 0.85 * COLUMN)
+        panels = figure.subplots(1, 2, sharey=True)
+        for direction, (axes, name) in enumerate(zip(panels, ("in plane", "out of plane"), strict=True)):
+            axes.axhline(1.0, color=GREY, linestyle="--")
+            for i, temperature in enumerate(record.temperatures):
+                if parts[i, direction] > 0:
+                    axes.errorbar(
+                        record.convergence_counts,
+                        record.convergence[:, i, direction] / parts[i, direction],
+                        record.convergence_errors[:, i, direction] / parts[i, direction],
+                        color=colours[i],
+                        marker="o",
+                        label=f"{temperature:g} K",
+                    )
+            axes.set_xscale("log")
+            axes.set_xlabel("samples")
+            axes.set_title(name)
+        panels[0].set_ylabel("⟨u²⟩ / harmonic ⟨u²⟩")
+        if np.any(parts > 0):
+            panels[1].legend()
     return figure

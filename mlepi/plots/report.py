@@ -28,7 +28,7 @@ from mlepi.plots.electrons import (
     plot_spectral_functions,
 )
 from mlepi.plots.moire import list_band_facts, plot_moire_bands
-from mlepi.plots.phonons import plot_phonons
+from mlepi.plots.phonons import plot_phonons, plot_sampling
 from mlepi.plots.self_energy import plot_quasiparticles, plot_self_energies
 from mlepi.plots.style import save_figure
 from mlepi.results import (
@@ -62,6 +62,7 @@ RECORDS: dict[str, type] = {
 
 FIGURES: tuple[tuple[str, str, Callable[[Any], Figure], str], ...] = (
     ("phonon", "phonons", plot_phonons, "Phonon bands and density of states; imaginary frequencies below zero."),
+    ("sampling", "sampling", plot_sampling, "⟨u²⟩ of the first n samples over that of the harmonic distribution."),
     ("observables", "bands", plot_bands, "Electron bands and density of states of the undisplaced structure."),
     (
         "observables",

@@ -108,6 +108,9 @@ class SamplingRecord:
         effective_sample_size: number of equally weighted samples that would be as precise; ``n_samples`` without weights.
         project_out: "none", or "ZA" when rigid out-of-plane waves were left out.
         za_shares: (n_temperatures,), share of these waves in the harmonic mass-weighted ⟨u²⟩, before they were left out.
+        convergence_counts: (n_counts,), sample sizes.
+        convergence: (n_counts, n_temperatures, 2), ⟨u²⟩ of the first so many samples, in plane and out of plane, mean over atoms.
+        convergence_errors: (n_counts, n_temperatures, 2), standard errors by the groups; NaN with fewer than two.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -125,6 +128,9 @@ class SamplingRecord:
     effective_sample_size: float = field(default=0.0, metadata=unit("1"))
     project_out: str = "none"
     za_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), metadata=unit("1"))
+    convergence_counts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64), metadata=unit("1"))
+    convergence: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0, 2)), metadata=unit("Å²"))
+    convergence_errors: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0, 2)), metadata=unit("Å²"))
 
 
 @dataclass(frozen=True)
