@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlepi.results import ConductivityRecord, SelfEnergyRecord, VelocityRecord
+from mlepi.results import ConductivityRecord, SelfEnergyRecord, VelocityRecord, WindowRecord
 
 TEMPERATURES = np.array([0.0, 150.0, 300.0])
 MAP = np.array([-0.1, -0.05, 0.0, 0.05, 0.1])
+
+
+def window_record() -> WindowRecord:
+    known = np.array([[1.0], [np.nan]])  # the second window holds too few distances
+    values, errors = 8.0e5 * known * np.ones(3), 0.03e5 * known * np.ones(3)
+    return WindowRecord(
+        np.array([[0.05, 0.1], [0.09, 0.1]]), 8.7e5 * known[:, 0], values, errors, 8.1e5 * known[:, 0], values, errors
+    )
 
 
 def self_energy_record(velocity: VelocityRecord) -> SelfEnergyRecord:
@@ -42,6 +50,7 @@ def self_energy_record(velocity: VelocityRecord) -> SelfEnergyRecord:
         split_off_bands=False,
         n_resamples=200,
         velocity=velocity,
+        windows=window_record(),
     )
 
 

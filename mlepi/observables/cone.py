@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, StructureError, message
 from mlepi.observables.cone_states import solve_points
+from mlepi.observables.state_slopes import lay_out_slopes, share_slopes, state_velocity_matrix
 from mlepi.physics import lattice, unfolding
 from mlepi.physics.bloch import count_valence_electrons, solve_bands
 from mlepi.physics.dense_bloch import DenseBlocks, lay_out_blocks
+from mlepi.physics.velocity_matrices import band_velocities, derivatives_at_many
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -50,6 +52,9 @@ class Cone:
         references: (n_points, n_bands, n_orbitals), the same Löwdin-orthonormalised, as rows.
         sites: (n_supercell_orbitals, 3), fractional coordinates of the orbitals' equilibrium sites in the supercell.
         eigenvalues: (n_points, n_bands) eV, equilibrium.
+        slopes: (n_points, n_bands) eV·Å, of the bands followed along the line, equilibrium; positive where E grows towards Γ.
+        cell: (3, 3) rows, Å, of the supercell.
+        direction: (3,) unit vector from M through K towards Γ, Cartesian.
     """
 
     atom_map: unfolding.AtomMap
@@ -67,6 +72,9 @@ class Cone:
     references: NDArray[np.complex128]
     sites: NDArray[np.float64]
     eigenvalues: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    direction: NDArray[np.float64]
 
 
 def build_cone(
@@ -102,6 +110,12 @@ def build_cone(
     n_pairs = min(2, n_occupied, eigenvalues.shape[1] - n_occupied)
     states = vectors[:, :, n_occupied - n_pairs : n_occupied + n_pairs]
     at_corner = solve_bands(*(layout.at(points["K"]) for layout in layouts))
+    followed = eigenvalues[:, n_occupied - n_pairs : n_occupied + n_pairs]
+    direction = lattice.to_cartesian(points["Γ"] - points["K"], cell)
+    direction /= np.linalg.norm(direction)
+    derivatives = lay_out_slopes(hamiltonian, cell, direction), lay_out_slopes(overlap, cell, direction)
+    dh, ds = (derivatives_at_many(layout, kpoints)[0] for layout in derivatives)
+    slopes = [band_velocities(*each[:2], *(d[None] for d in each[2:]))[0] for each in zip(followed, states, dh, ds, strict=True)]
     sites = np.linalg.solve(cell.T, atoms.positions.T).T[atom_map.primitive_atoms] + atom_map.cells
     counts = np.diff(hamiltonian.offsets)
     return Cone(
@@ -120,11 +134,19 @@ def build_cone(
         references=np.array([unfolding.loewdin_references(u, s) for u, s in zip(states, overlaps, strict=True)]),
         sites=np.repeat(sites / np.array(atom_map.supercell), counts[atom_map.primitive_atoms], axis=0),
         eigenvalues=eigenvalues,
+        slopes=np.array(slopes),
+        cell=np.array(atom_map.supercell)[:, None] * cell,
+        direction=direction,
     )
 
 
 def unfold_sample(
-    cone: Cone, hamiltonian: BlockMatrix, overlap: BlockMatrix, window: float, device: str = "cpu"
+    cone: Cone,
+    hamiltonian: BlockMatrix,
+    overlap: BlockMatrix,
+    window: float,
+    device: str = "cpu",
+    moving: Sequence[int] | NDArray[np.int64] = (),
 ) -> dict[str, NDArray]:
     """Solve and unfold one displaced supercell; returns small arrays for the store.
 
@@ -134,6 +156,7 @@ def unfold_sample(
         overlap: of the sample.
         window: eV, half width around the Dirac energy.
         device: where the states are computed.
+        moving: numbers of the points at which slopes are wanted.
 
     Returns:
         ``levels`` (n_solved, n_states) eV relative to the Dirac energy, padded with NaN; ``first`` (n_solved,) position of the
@@ -148,14 +171,27 @@ def unfold_sample(
     layouts = lay_out(hamiltonian), lay_out(overlap)
     bloch_overlaps = average_overlaps(cone, overlap)
     weights: list[NDArray[np.float64]] = [np.empty(0)] * len(cone.kpoints)
+    slopes: dict[int, NDArray[np.float64]] = {}
+    derivatives = (
+        (lay_out_slopes(hamiltonian, cone.cell, cone.direction), lay_out_slopes(overlap, cone.cell, cone.direction))
+        if len(moving)
+        else None
+    )
     solutions = solve_points(cone, layouts, window, device)
     for number, solution in enumerate(solutions):
-        for point in np.flatnonzero(cone.index == number):
+        points = np.flatnonzero(cone.index == number)
+        matrix = None
+        if derivatives is not None and np.any(np.isin(points, moving)):
+            matrix = state_velocity_matrix(solution.values, solution.vectors, cone.solved[number], derivatives)
+        for point in points:
             reverse, kpoint = bool(cone.reversed_[point]), cone.kpoints[point]
             components = unfolding.unfold_mapped(
                 solution.mapped, bloch_overlaps[point], cone.atom_map, cone.counts, kpoint, reverse=reverse
             )
-            by_band = np.abs(cone.references[point] @ components) ** 2
+            amplitudes = cone.references[point] @ components
+            by_band = np.abs(amplitudes) ** 2
+            if matrix is not None:  # a state of −k has the conjugate amplitudes, and the slope −∂E/∂k of that at k
+                slopes[int(point)] = -share_slopes(matrix, amplitudes.conj()) if reverse else share_slopes(matrix, amplitudes)
             weights[point] = np.concatenate([by_band, unfolding.total_weights(components)[None]])
     n_states = max(solution.values.size for solution in solutions)
     levels = np.full((len(cone.solved), n_states), np.nan)
@@ -164,7 +200,11 @@ def unfold_sample(
     padded = np.zeros((len(cone.kpoints), cone.states.shape[2] + 1, n_states))
     for row, shares in enumerate(weights):
         padded[row, :, : shares.shape[1]] = shares
-    return {"levels": levels, "first": np.array([solution.first for solution in solutions]), "weights": padded}
+    moved = np.zeros((len(moving), cone.states.shape[2], n_states))
+    for row, point in enumerate(moving):
+        moved[row, :, : slopes[int(point)].shape[1]] = slopes[int(point)]
+    first = np.array([solution.first for solution in solutions])
+    return {"levels": levels, "first": first, "weights": padded, "slopes": moved}
 
 
 def check_elements(cone: Cone, hamiltonian: BlockMatrix) -> None:

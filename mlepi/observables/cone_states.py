@@ -46,11 +46,13 @@ class WindowStates:
         first: position of the first one in the complete spectrum.
         values: (n_states,) eV, ascending.
         mapped: (n_orbitals, n_states), S times the states.
+        vectors: (n_orbitals, n_states), c†Sc = 1.
     """
 
     first: int
     values: NDArray[np.float64]
     mapped: NDArray[Any]
+    vectors: NDArray[Any]
 
 
 def solve_points(cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window: float, device: str = "cpu") -> list[WindowStates]:
@@ -80,15 +82,16 @@ def solve_points_together(cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], 
     )
     solved = solve_batch_within(h, s, cone.dirac_energy, window + EDGE)
     mapped = [(overlap @ states.vectors).cpu().numpy() for overlap, states in zip(s, solved, strict=True)]
+    vectors = [states.vectors.cpu().numpy() for states in solved]
     levels = [states.values.cpu().numpy() for states in solved]
     ends = np.array([_find_ends(values, cone.dirac_energy, window) for values in levels])
     below = [np.array(count_batch_below(h, s, torch.from_numpy(ends[:, side]).to(device))) for side in range(2)]
     results = []
-    for values, columns, (low, high), first, behind in zip(levels, mapped, ends, *below, strict=True):
+    for values, columns, states, (low, high), first, behind in zip(levels, mapped, vectors, ends, *below, strict=True):
         inside = (values > low) & (values < high)
         if behind - first != np.count_nonzero(inside):
             raise _missed(int(np.count_nonzero(inside)), window, cone.dirac_energy)
-        results.append(WindowStates(int(first), values[inside], columns[:, inside]))
+        results.append(WindowStates(int(first), values[inside], columns[:, inside], states[:, inside]))
     return results
 
 
@@ -167,7 +170,8 @@ def _close_window(
         if not complete:
             first = count_states_below(*matrices, low)
             complete = count_states_below(*matrices, high) - first == n_inside
-    return WindowStates(first, values[inside], states.mapped[:, inside]) if complete else None
+    found = WindowStates(first, values[inside], states.mapped[:, inside], states.vectors[:, inside])
+    return found if complete else None
 
 
 def _missed(n_found: int, window: float, centre: float) -> PhysicsError:

@@ -7,7 +7,8 @@ primitive cell as a reference (``mlepi.physics.unfolding.band_weights``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,14 +17,21 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.cone import Cone, build_cone, lay_out, solve_many, unfold_sample
-from mlepi.observables.velocity_estimates import ResamplingPlan, VelocityFit, estimate_velocities
+from mlepi.observables.cone_samples import ConeSamples
+from mlepi.observables.velocity_estimates import (
+    ResamplingPlan,
+    SlopeFit,
+    VelocityFit,
+    estimate_velocities,
+    estimate_windows,
+)
 from mlepi.physics import lattice, unfolding
 from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
-from mlepi.physics.spectra import SHAPES, compute_dos, compute_spectral_function, find_peaks, sorted_levels
-from mlepi.physics.statistics import MeanAccumulator, leave_one_out
-from mlepi.physics.velocities import DISPERSIONS
+from mlepi.physics.spectra import SHAPES, compute_dos, compute_spectral_function, find_peaks
+from mlepi.physics.statistics import leave_one_out
+from mlepi.physics.velocities import DISPERSIONS, points_inside
 from mlepi.pipeline.stage import SampleKey
-from mlepi.results.observables import ObservablesRecord, VelocityRecord
+from mlepi.results.observables import ObservablesRecord
 
 if TYPE_CHECKING:
     from mlepi.graphs.block_matrix import BlockMatrix
@@ -47,8 +55,9 @@ class FermiVelocityStage:
         line_width: eV, of the maps of A(k, E).
         peak_width: eV, of the spectra whose maxima give the velocity: wider lines make the maximum of few samples less noisy.
         velocity_window: Å⁻¹.
+        windows: Å⁻¹, further windows in which all fits are repeated.
         dispersion: "hyperbola" or "linear".
-        split_off_bands: fit the split-off bands of a bilayer together with the low ones (spectral estimator, hyperbola).
+        split_off_bands: fit the split-off bands of a bilayer together with the low ones (hyperbola).
         n_resamples: of the bootstrap.
         n_counts: of the convergence study.
     """
@@ -75,6 +84,7 @@ class FermiVelocityStage:
         line_width: float,
         peak_width: float,
         velocity_window: Sequence[float],
+        windows: Sequence[Sequence[float]],
         dispersion: str,
         split_off_bands: bool,
         n_resamples: int,
@@ -113,6 +123,7 @@ class FermiVelocityStage:
         n_steps = round(energy_window / energy_step)
         self.energies = (np.arange(-n_steps, n_steps + 1) * energy_step).astype(np.float64)
         self.fit = VelocityFit((float(velocity_window[0]), float(velocity_window[1])), dispersion, n_resamples, 0, n_counts)
+        self.windows = tuple((float(low), float(high)) for low, high in windows)
         self.split_off_bands = split_off_bands and dispersion == "hyperbola"
         self._cone: Cone | None = None
         self._device = "cpu"
@@ -135,6 +146,7 @@ class FermiVelocityStage:
         return {
             "distances": list(self.distances),
             "window": self.energy_window,
+            "velocity_windows": [list(window) for window in sorted({self.fit.window, *self.windows})],
             "valence_electrons": {str(z): n for z, n in self.valence_electrons.items()},
             "supercell": list(run.supercell),
         }
@@ -151,17 +163,18 @@ class FermiVelocityStage:
 
     def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
         """Solve one displaced supercell near the Dirac energy and unfold it; the arrays are those of ``unfold_sample``."""
-        return unfold_sample(self._require_cone(), hamiltonian, overlap, self.energy_window, self._device)
+        cone = self._require_cone()
+        return unfold_sample(cone, hamiltonian, overlap, self.energy_window, self._device, self.fitted_points(cone))
 
     def finish(self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]) -> ObservablesRecord:
         """Average the samples and fit the velocities."""
         if self._cone is None:
             self.begin(run)
         cone, plan = self._require_cone(), self._plan(run)
-        collected = _Samples(self, cone, run.temperatures, plan)
+        collected = ConeSamples(self, cone, run.temperatures, plan)
         for key, arrays in results:
             collected.add(key, arrays)
-        spectral, averaged = self._estimate(results, collected)
+        estimates = self._estimate(results, collected)
         at_rest = np.stack(
             [
                 compute_spectral_function(self.energies, levels, np.ones(len(levels)), self.line_width, self.line_shape)
@@ -182,40 +195,82 @@ class FermiVelocityStage:
             equilibrium_spectral_function=at_rest,
             spectral_functions=collected.total,
             captured_weights=collected.captured,
-            miscounted_shares=collected.miscounted / (run.n_samples * len(collected.fitted)),
+            miscounted_shares=collected.miscounted / (run.n_samples * np.count_nonzero(collected.inner)),
             velocity_window=self.fit.window,
             dispersion=self.fit.dispersion,
             split_off_bands=self.split_off_bands,
             n_resamples=self.fit.n_resamples,
-            spectral=spectral,
-            sorted_average=averaged,
+            **estimates,
         )
         run.warnings += [f"{self.name}: {text}" for text in record.doubts()]
         return record
 
+    def fitted_points(self, cone: Cone) -> NDArray[np.int64]:
+        """Return the numbers of the points inside any of the windows: (n_fitted,)."""
+        distances = np.abs(cone.distances)
+        return np.flatnonzero(np.any([points_inside(distances, window) for window in (self.fit.window, *self.windows)], axis=0))
+
     def _plan(self, run: Run) -> ResamplingPlan:
         return ResamplingPlan(run.design, self.fit.n_resamples, self.fit.n_counts, self.fit.seed)
 
-    def _estimate(
-        self, results: Iterable[tuple[SampleKey, dict[str, NDArray]]], collected: _Samples
-    ) -> tuple[VelocityRecord, VelocityRecord]:
-        """Fit the velocities of both estimators; goes through the samples once more for each, leaving groups out."""
+    def _estimate(self, results: Iterable[tuple[SampleKey, dict[str, NDArray]]], collected: ConeSamples) -> dict[str, Any]:
+        """Fit the velocities of all estimators; goes through the samples once more for two of them, leaving groups out."""
         cone, plan, fitted = collected.cone, collected.plan, collected.fitted
-        rest = cone.eigenvalues[:, cone.n_occupied + np.array([-1, 0])] - cone.dirac_energy
+        rest = cone.eigenvalues[:, cone.n_occupied + collected.bands] - cone.dirac_energy
         # sorting cannot tell cones that fold onto one k-point apart: neither may its reference
         shared = cone.index[:, None] == cone.index[None, :] if cone.n_cones > 1 else np.eye(len(rest), dtype=bool)
         folded = (shared @ rest) / shared.sum(axis=1)[:, None]
-        distances = np.abs(cone.distances)[fitted]
-        at_rest = cone.eigenvalues[fitted][:, cone.n_occupied + collected.bands] - cone.dirac_energy
         spectra, levels = collected.spectra.means(), collected.levels.means()
         left_out = leave_one_out(plan.design, collected.by_sample(results, collected.spectra_of), spectra[plan.last])
-        peaks = np.array([find_peaks(self.energies, mean.astype(np.float64)) for _, mean in sorted(left_out, key=itemgetter(0))])
-        spectral = estimate_velocities(
-            find_peaks(self.energies, spectra.astype(np.float64)), peaks, plan, distances, at_rest, self.fit
-        )
+        outwards = np.sign(cone.distances[fitted])[:, None]
+        of_spectra = [self._peaks_and_slopes(mean, outwards) for mean in spectra]
+        without = [self._peaks_and_slopes(mean, outwards) for _, mean in sorted(left_out, key=itemgetter(0))]
         left_out = leave_one_out(plan.design, collected.by_sample(results, collected.levels_of), levels[plan.last])
-        without = np.array([mean for _, mean in sorted(left_out, key=itemgetter(0))])
-        return spectral, estimate_velocities(levels.astype(np.float64), without, plan, distances, folded[fitted], self.fit)
+        levels_without = np.array([mean for _, mean in sorted(left_out, key=itemgetter(0))])
+        peaks, slopes = (np.array([each[n] for each in of_spectra]) for n in range(2))
+        peaks_without, slopes_without = (np.array([each[n] for each in without]) for n in range(2))
+        found: dict[str, Any] = {}
+        slope_fit = SlopeFit(**vars(self.fit))
+        for name, some, some_without, at_rest, fit in (
+            ("spectral", peaks, peaks_without, rest[fitted], self.fit),
+            ("sorted", levels.astype(np.float64), levels_without, folded[fitted], self.fit),
+            ("operator", slopes, slopes_without, outwards * cone.slopes[fitted][:, collected.followed], slope_fit),
+        ):
+            distances = np.abs(cone.distances)[fitted]
+            found[f"{name}_windows"] = estimate_windows(some, plan, distances, at_rest, fit, self.windows)
+            all_inner, without_inner = (part[..., collected.inner, :] for part in (some, some_without))
+            found[name] = estimate_velocities(
+                all_inner, without_inner, plan, distances[collected.inner], at_rest[collected.inner], fit
+            )
+        spectral, operator = found["spectral"], found.pop("operator")
+        found["sorted_average"] = found.pop("sorted")
+        energies = {name: getattr(spectral, name) for name in ("energies", "energy_errors", "equilibrium_energies")}
+        found |= {"band_slopes": operator.energies, "equilibrium_band_slopes": operator.equilibrium_energies}
+        return {**found, "velocity_operator": replace(operator, **energies)}
+
+    def _peaks_and_slopes(
+        self, spectra: NDArray[np.floating], outwards: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Find the maxima of A, eV, and the mean slope of the states there, dE/d|k − K| in eV·Å.
+
+        Args:
+            spectra: (n_temperatures, 2, n_points, n_bands, n_energies), of ``ConeSamples.spectra_of``.
+            outwards: (n_points, 1), 1 towards Γ and −1 towards M.
+
+        Returns:
+            (n_temperatures, n_points, n_bands) each.
+        """
+        plain, moving = np.moveaxis(spectra.astype(np.float64), 1, 0)
+        peaks = find_peaks(self.energies, plain)
+        place = (peaks - self.energies[0]) / (self.energies[1] - self.energies[0])
+        left = np.floor(place).astype(np.int64)
+        share = place - left
+        at_left, at_right = (
+            np.stack([np.take_along_axis(each, (left + side)[..., None], axis=-1)[..., 0] for each in (plain, moving)])
+            for side in (0, 1)
+        )
+        weight, slope = (1.0 - share) * at_left + share * at_right
+        return peaks, outwards * slope / weight
 
     def summarize(self, record: ObservablesRecord) -> str:
         """Say in a few words what was found."""
@@ -265,95 +320,3 @@ class FermiVelocityStage:
             "dos_energies": dos_energies,
             "dos": compute_dos(dos_energies, on_mesh - fermi_energy, weights, self.dos_width),
         }
-
-
-class _Samples:
-    """Accumulate the samples: averages of spectra and sorted levels at the fitted points, totals of all; keeps no sample."""
-
-    def __init__(self, stage: FermiVelocityStage, cone: Cone, temperatures: Sequence[float], plan: ResamplingPlan) -> None:
-        distances = np.abs(cone.distances)
-        self.fitted = np.flatnonzero((distances >= stage.fit.window[0] - 1e-9) & (distances <= stage.fit.window[1] + 1e-9))
-        n_pairs = cone.states.shape[2] // 2 if stage.split_off_bands else 1
-        self.bands = np.arange(-n_pairs, n_pairs)
-        self.stage, self.cone, self.plan, self.temperatures = stage, cone, plan, list(temperatures)
-        self.total = np.zeros((len(temperatures), len(distances), len(stage.energies)))
-        self.captured = np.ones(len(temperatures))
-        self.miscounted = np.zeros(len(temperatures))
-        self.spectra, self.levels = MeanAccumulator(plan.weights), MeanAccumulator(plan.weights)
-        self._unfinished: dict[int, dict[float, tuple[NDArray, NDArray]]] = {}
-
-    def add(self, key: SampleKey, arrays: Mapping[str, NDArray]) -> None:
-        """Take in one sample at one temperature, in any order."""
-        column = self.temperatures.index(key.temperature)
-        self._add_total(column, self.plan.design.weights[key.sample], arrays)
-        self._examine(column, arrays)
-        parts = self._unfinished.setdefault(key.sample, {})
-        parts[key.temperature] = self.spectra_of(arrays), self.levels_of(arrays)
-        if len(parts) == len(self.temperatures):
-            for accumulator, which in ((self.spectra, 0), (self.levels, 1)):
-                accumulator.add(key.sample, np.stack([parts[t][which] for t in self.temperatures]))
-            del self._unfinished[key.sample]
-
-    def by_sample(
-        self, results: Iterable[tuple[SampleKey, dict[str, NDArray]]], feature: Callable[[Mapping[str, NDArray]], NDArray]
-    ) -> Iterator[tuple[int, NDArray]]:
-        """Yield the number of every sample and a feature of it at all temperatures, (n_temperatures, …)."""
-        unfinished: dict[int, dict[float, NDArray]] = {}
-        for key, arrays in results:
-            parts = unfinished.setdefault(key.sample, {})
-            parts[key.temperature] = feature(arrays)
-            if len(parts) == len(self.temperatures):
-                yield key.sample, np.stack([unfinished[key.sample][t] for t in self.temperatures])
-                del unfinished[key.sample]
-
-    def spectra_of(self, arrays: Mapping[str, NDArray]) -> NDArray[np.float32]:
-        """Return A(E) of the bands that are fitted: (n_fitted, n_bands, n_energies), 1/eV."""
-        stage, middle = self.stage, self.cone.states.shape[2] // 2
-        spectra = []
-        for point in self.fitted:
-            levels, weights = self._at(point, arrays)
-            lines = compute_spectral_function(
-                stage.energies, levels, weights[middle + self.bands], stage.peak_width, stage.line_shape
-            )
-            spectra.append(lines.astype(np.float32))
-        return np.array(spectra)
-
-    def levels_of(self, arrays: Mapping[str, NDArray]) -> NDArray[np.float64]:
-        """Return the mean low levels by position in the sorted spectrum: (n_fitted, 2), eV.
-
-        They are NaN where ghost states push the low levels, found by counting, out of the energy window.
-        """
-        cone = self.cone
-        middle, cones = cone.n_occupied * cone.atom_map.n_cells, cone.n_cones
-        pairs = np.full((len(self.fitted), 2), np.nan)
-        for row, point in enumerate(self.fitted):
-            levels, _ = self._at(point, arrays)
-            first = int(arrays["first"][cone.index[point]])
-            if first <= middle - cones and middle + cones <= first + len(levels):
-                pair = sorted_levels(levels, first, range(middle - cones, middle + cones))
-                pairs[row] = pair[:cones].mean(), pair[cones:].mean()
-        return pairs
-
-    def _at(self, point: np.integer | int, arrays: Mapping[str, NDArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the levels that serve a k-point, (n_states,), and their weights, (n_bands + 1, n_states), not padded."""
-        levels = arrays["levels"][int(self.cone.index[point])]
-        levels = levels[np.isfinite(levels)]
-        return levels, arrays["weights"][point, :, : len(levels)]
-
-    def _add_total(self, column: int, weight: float, arrays: Mapping[str, NDArray]) -> None:
-        stage = self.stage
-        for point in range(len(self.cone.kpoints)):
-            levels, weights = self._at(point, arrays)
-            self.total[column, point] += weight * compute_spectral_function(
-                stage.energies, levels, weights[-1], stage.line_width, stage.line_shape
-            )
-
-    def _examine(self, column: int, arrays: Mapping[str, NDArray]) -> None:
-        """Look for weight outside the energy window and for states in excess below the Dirac energy."""
-        cone = self.cone
-        middle = cone.states.shape[2] // 2
-        for point in self.fitted:
-            levels, weights = self._at(point, arrays)
-            self.captured[column] = min(self.captured[column], float(weights[middle - 1 : middle + 1].sum(axis=1).min()))
-            n_below = int(arrays["first"][cone.index[point]]) + np.count_nonzero(levels < 0.0)
-            self.miscounted[column] += n_below != cone.n_occupied * cone.atom_map.n_cells

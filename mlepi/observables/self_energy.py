@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.block_averages import BlockAverages, check_samples
 from mlepi.observables.cone import Cone, average_overlaps, build_cone, check_elements, lay_out
-from mlepi.observables.velocity_estimates import ResamplingPlan, VelocityFit, estimate_velocities
+from mlepi.observables.velocity_estimates import ResamplingPlan, VelocityFit, estimate_velocities, estimate_windows
 from mlepi.physics import unfolding
 from mlepi.physics.green import diagonal_green_function, moments, project_resolvent, quasiparticles
 from mlepi.physics.velocities import DISPERSIONS
@@ -40,6 +40,7 @@ class SelfEnergyStage:
         broadening: η, eV.
         tolerance: eV, of 1/G of every sample.
         velocity_window: Å⁻¹.
+        windows: Å⁻¹, further windows in which the fit is repeated.
         dispersion: "hyperbola" or "linear".
         split_off_bands: fit the split-off bands of a bilayer together with the low ones (hyperbola).
         n_resamples: of the bootstrap.
@@ -65,6 +66,7 @@ class SelfEnergyStage:
         broadening: float,
         tolerance: float,
         velocity_window: Sequence[float],
+        windows: Sequence[Sequence[float]],
         dispersion: str,
         split_off_bands: bool,
         n_resamples: int,
@@ -93,6 +95,7 @@ class SelfEnergyStage:
         n_steps = round(energy_window / energy_step)
         self.energies = (np.arange(-n_steps, n_steps + 1) * energy_step).astype(np.float64)
         self.fit = VelocityFit((float(velocity_window[0]), float(velocity_window[1])), dispersion, n_resamples, 0, n_counts)
+        self.windows = tuple((float(low), float(high)) for low, high in windows)
         self.split_off_bands = split_off_bands and dispersion == "hyperbola"
         self._cone: Cone | None = None
 
@@ -101,6 +104,7 @@ class SelfEnergyStage:
         return {
             **self.sample_inputs(run),
             "energies": [float(self.energies[0]), len(self.energies)],
+            "windows": [list(window) for window in self.windows],
             "fit": [*self.fit.window, self.fit.dispersion, self.fit.n_resamples, self.fit.seed, self.fit.n_counts],
         }
 
@@ -219,6 +223,7 @@ class SelfEnergyStage:
             split_off_bands=self.split_off_bands,
             n_resamples=self.fit.n_resamples,
             velocity=replace(velocity, convergence_counts=counts),
+            windows=estimate_windows(resampled[:, 0], plan, np.abs(cone.distances), bare, self.fit, self.windows),
         )
         run.warnings += [f"{self.name}: {text}" for text in record.doubts()]
         return record

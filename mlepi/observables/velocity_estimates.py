@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.errors import ConfigError
 from mlepi.physics.statistics import SampleDesign, bootstrap_weights
-from mlepi.physics.velocities import fit_cone, window_slope
-from mlepi.results.observables import VelocityRecord
+from mlepi.physics.velocities import fit_cone, fit_slopes, points_inside, window_slope
+from mlepi.results.observables import VelocityRecord, WindowRecord
+from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
 CONVERGENCE_RESAMPLES = 50
 """Bootstrap resamples for error bars of the first n samples: 10 % accurate, enough to see them shrink."""
@@ -51,6 +54,20 @@ class VelocityFit:
         split_off = (energies[:, 0], energies[:, 3]) if energies.shape[1] == 4 else None
         fit = fit_cone(distances, valence, conduction, self.window, self.dispersion, split_off)
         return np.array([fit.fermi_velocity, fit.gamma_1, window_slope(distances, valence, conduction, self.window)])
+
+
+@dataclass(frozen=True)
+class SlopeFit(VelocityFit):
+    """How slopes of bands become a velocity: as ``VelocityFit``, with slopes dE/d|k − K|, eV·Å, in place of energies."""
+
+    def parameters(self, distances: NDArray[np.float64], energies: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Fit the slopes of the bands, (n_points, n_bands), eV·Å; result as ``VelocityFit.parameters``."""
+        slopes = energies
+        n_pairs = slopes.shape[1] // 2
+        halves = 0.5 * (slopes[:, n_pairs:] - slopes[:, n_pairs - 1 :: -1])
+        velocity, gamma_1 = fit_slopes(distances, halves, self.window, self.dispersion)
+        inside = points_inside(distances, self.window)
+        return np.array([velocity, gamma_1, float(halves[inside, 0].mean()) * EV_ANGSTROM_TO_METRE_PER_SECOND])
 
 
 @dataclass(frozen=True)
@@ -157,4 +174,46 @@ def estimate_velocities(
         convergence_velocities=np.array([value[:, 0] for value, _ in by_count]),
         convergence_errors=np.array([some[:, :, 0].std(axis=0) for _, some in by_count]),
         pseudo_velocities=(n_groups * values - (n_groups - 1) * fitted(left_out))[:, :, [0, 2]],
+    )
+
+
+def estimate_windows(
+    energies: NDArray[np.float64],
+    plan: ResamplingPlan,
+    distances: NDArray[np.float64],
+    equilibrium: NDArray[np.float64],
+    fit: VelocityFit,
+    windows: Sequence[tuple[float, float]],
+) -> WindowRecord:
+    """Repeat the fit in other windows, to show how much of a velocity is the choice of its window.
+
+    Args:
+        energies: as in ``estimate_velocities``, at points that cover all windows.
+        plan: of the resampling.
+        distances: (n_points,) |k − K|, Å⁻¹.
+        equilibrium: (n_points, n_bands), eV.
+        fit: dispersion.
+        windows: smallest and largest |k − K|, Å⁻¹.
+
+    Returns:
+        Velocities and slopes; NaN where a window holds too few distances for a fit.
+    """
+    whole, resampled = plan.split(energies)[-1]
+    many = [equilibrium[None], whole, *resampled[:CONVERGENCE_RESAMPLES]]
+    found = np.full((len(windows), 3, 2, len(whole)), np.nan)
+    for row, window in enumerate(windows):
+        other = replace(fit, window=window)
+        try:
+            at_rest, values, *some = [np.array([other.parameters(distances, one) for one in each])[:, [0, 2]] for each in many]
+        except ConfigError:  # too few distances inside
+            continue
+        found[row] = np.broadcast_to(at_rest.T, values.T.shape), values.T, np.std(some, axis=0).T
+    return WindowRecord(
+        windows=np.array(windows, dtype=np.float64).reshape(-1, 2),
+        equilibrium_velocities=found[:, 0, 0, 0],
+        velocities=found[:, 1, 0],
+        velocity_errors=found[:, 2, 0],
+        equilibrium_slopes=found[:, 0, 1, 0],
+        slopes=found[:, 1, 1],
+        slope_errors=found[:, 2, 1],
     )

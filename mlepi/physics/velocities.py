@@ -83,19 +83,8 @@ def fit_cone(
     Raises:
         ConfigError: the dispersion is unknown or the window holds fewer than two different distances.
     """
-    if dispersion not in DISPERSIONS:
-        raise ConfigError(message("dispersion", repr(dispersion), f"one of {list(DISPERSIONS)}", "Correct the stage config."))
-    inside = (distances >= window[0] - 1e-9) & (distances <= window[1] + 1e-9)
+    inside = _select(distances, window, dispersion, needed=3 if dispersion == "hyperbola" else 2)
     k = distances[inside]
-    if len(np.unique(np.round(k, 9))) < (3 if dispersion == "hyperbola" else 2):
-        raise ConfigError(
-            message(
-                "velocity window",
-                f"{sorted(set(np.round(k, 4).tolist()))} Å⁻¹ inside {window[0]} … {window[1]}",
-                "at least three different distances for a hyperbola, two for a line",
-                "Add distances to the observables stage or widen its window.",
-            )
-        )
     dirac_energy = float(np.mean(0.5 * (conduction[inside] + valence[inside])))
     half_gap = 0.5 * (conduction[inside] - valence[inside])
     if dispersion == "linear":
@@ -109,6 +98,30 @@ def fit_cone(
     hbar_velocity, gamma_1, residual = _fit_hyperbola(k, half_gap, outer)
     rms = float(np.sqrt(np.mean(residual**2)))
     return ConeFit(hbar_velocity * EV_ANGSTROM_TO_METRE_PER_SECOND, gamma_1, dirac_energy, rms)
+
+
+def _select(distances: NDArray[np.float64], window: tuple[float, float], dispersion: str, needed: int) -> NDArray[np.bool_]:
+    """Find the points inside a window and refuse too few of them, or an unknown dispersion: (n_k,) bool."""
+    if dispersion not in DISPERSIONS:
+        raise ConfigError(message("dispersion", repr(dispersion), f"one of {list(DISPERSIONS)}", "Correct the stage config."))
+    inside = points_inside(distances, window)
+    different = np.unique(np.round(distances[inside], 9))
+    if len(different) < needed:
+        raise ConfigError(
+            message(
+                "velocity window",
+                f"{np.round(different, 4).tolist()} Å⁻¹ inside {window[0]} … {window[1]}",
+                "at least three different distances for a hyperbola, two for a line",
+                "Add distances to the observables stage or widen its window.",
+            )
+        )
+    return inside
+
+
+def points_inside(distances: NDArray[np.float64], window: tuple[float, float]) -> NDArray[np.bool_]:
+    """Return which distances |k − K| lie inside a window, its ends included: (n_k,) bool."""
+    inside: NDArray[np.bool_] = (distances >= window[0] - 1e-9) & (distances <= window[1] + 1e-9)
+    return inside
 
 
 def _fit_hyperbola(
@@ -134,6 +147,47 @@ def _fit_hyperbola(
     solution = scipy.optimize.leastsq(residuals, guess, ftol=1e-12, xtol=1e-12, full_output=True)[0]
     hbar_velocity, gamma_1 = np.abs(solution)
     return float(hbar_velocity), float(gamma_1), residuals(solution)
+
+
+def fit_slopes(
+    distances: NDArray[np.float64],
+    slopes: NDArray[np.float64],
+    window: tuple[float, float],
+    dispersion: str = "hyperbola",
+) -> tuple[float, float]:
+    """Fit v and γ₁ to group velocities dE/dk instead of energies, all bands of the cone together.
+
+    On a hyperbola the low and the split-off bands have one slope, ±2ħ²v²k/√(γ₁² + 4ħ²v²k²); on a line it is ±ħv.
+
+    Args:
+        distances: (n_k,) |k − K|, Å⁻¹.
+        slopes: (n_k, n_pairs), half the difference of the slopes of a conduction band and its valence band, eV·Å.
+        window: smallest and largest |k − K| used, Å⁻¹.
+        dispersion: "hyperbola" (bilayer) or "linear" (monolayer).
+
+    Returns:
+        v, m/s, and γ₁, eV; 0 for the line.
+
+    Raises:
+        ConfigError: the dispersion is unknown or the window holds fewer than two different distances.
+    """
+    inside = _select(distances, window, dispersion, needed=2)
+    k, values = np.repeat(distances[inside], slopes.shape[1]), slopes[inside].ravel()
+    if dispersion == "linear":
+        return float(values.mean()) * EV_ANGSTROM_TO_METRE_PER_SECOND, 0.0
+
+    def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        hbar_velocity, gamma_1 = np.abs(parameters)
+        turned = 2.0 * hbar_velocity * k
+        return hbar_velocity * turned / np.hypot(gamma_1, turned) - values
+
+    # 1/slope² = 1/ħ²v² + γ₁²/(4ħ⁴v⁴k²) is linear
+    constant, strength = np.linalg.lstsq(np.stack([np.ones_like(k), k**-2.0], axis=1), np.maximum(np.abs(values), 0.1) ** -2.0)[0]
+    squared = 1.0 / max(constant, 1e-3)
+    guess = [np.sqrt(squared), 2.0 * squared * np.sqrt(max(strength, 1e-6))]
+    # full_output keeps MINPACK quiet where the points are no hyperbola, as in the fit of energies
+    solution = scipy.optimize.leastsq(residuals, guess, ftol=1e-12, xtol=1e-12, full_output=True)[0]
+    return abs(float(solution[0])) * EV_ANGSTROM_TO_METRE_PER_SECOND, abs(float(solution[1]))
 
 
 def window_slope(

@@ -10,8 +10,15 @@ from matplotlib.ticker import MaxNLocator
 from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, label_path, new_figure, temperature_colours
 from mlepi.results import ObservablesRecord, VelocityRecord
 
-ESTIMATORS = (("spectral", "spectral peak", BLUE, "o"), ("sorted_average", "sorted average", RED, "s"))
+ESTIMATORS = (
+    ("spectral", "spectral peak", BLUE, "o"),
+    ("sorted_average", "sorted average", RED, "s"),
+    ("velocity_operator", "velocity operator", GREEN, "^"),
+)
 """Field of the record, name, colour and marker of each estimator."""
+
+ENERGY_ESTIMATORS = ESTIMATORS[:2]
+"""Those whose velocities come from energies of their own."""
 
 
 def plot_bands(record: ObservablesRecord) -> Figure:
@@ -61,7 +68,7 @@ def plot_spectral_functions(record: ObservablesRecord) -> Figure:
 
 
 def plot_fermi_velocity(record: ObservablesRecord) -> Figure:
-    """Draw v_F against temperature by both estimators with their error bars, and the value of the undisplaced structure."""
+    """Draw v_F against temperature by every estimator with their error bars, and the value of the undisplaced structure."""
     with house_style():
         figure = new_figure(COLUMN, 0.85 * COLUMN)
         axes = figure.subplots()
@@ -95,7 +102,7 @@ def plot_low_bands(record: ObservablesRecord) -> Figure:
         figure = new_figure(1.5 * COLUMN, 0.85 * COLUMN)
         panels = figure.subplots(1, 2, sharey=True)
         signed = record.map_distances[_fitted(record)]
-        for axes, (field, name, _, marker) in zip(panels, ESTIMATORS, strict=True):
+        for axes, (field, name, _, marker) in zip(panels, ENERGY_ESTIMATORS, strict=True):
             estimate: VelocityRecord = getattr(record, field)
             axes.plot(signed, estimate.equilibrium_energies, linestyle="", marker="_", markersize=7, color="0.3")
             axes.plot([], [], linestyle="", marker="_", markersize=7, color="0.3", label="undisplaced")
@@ -119,10 +126,10 @@ def plot_low_bands(record: ObservablesRecord) -> Figure:
 
 
 def plot_convergence(record: ObservablesRecord) -> Figure:
-    """Draw v_F from the first n samples against n, one line per temperature, for both estimators."""
+    """Draw v_F from the first n samples against n, one line per temperature, for every estimator."""
     with house_style():
-        figure = new_figure(1.5 * COLUMN, 0.85 * COLUMN)
-        panels = figure.subplots(1, 2, sharey=True)
+        figure = new_figure(2.1 * COLUMN, 0.85 * COLUMN)
+        panels = figure.subplots(1, len(ESTIMATORS), sharey=True)
         colours = temperature_colours(record.temperatures)
         for axes, (field, name, _, marker) in zip(panels, ESTIMATORS, strict=True):
             estimate: VelocityRecord = getattr(record, field)

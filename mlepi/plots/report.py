@@ -5,22 +5,16 @@ from __future__ import annotations
 import base64
 import html
 import json
-import math
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
 from mlepi.errors import DataError, message
 from mlepi.plots.conductivity import list_conductivity_facts, plot_conductivity, plot_conductivity_convergence
 from mlepi.plots.control import list_control_facts, plot_control, plot_tight_binding
 from mlepi.plots.electrons import (
-    ESTIMATORS,
     plot_bands,
     plot_convergence,
     plot_fermi_velocity,
@@ -31,6 +25,7 @@ from mlepi.plots.moire import list_band_facts, plot_moire_bands
 from mlepi.plots.phonons import plot_phonons, plot_sampling
 from mlepi.plots.self_energy import plot_quasiparticles, plot_self_energies
 from mlepi.plots.style import save_figure
+from mlepi.plots.velocities import html_table, print_estimates, velocity_section
 from mlepi.results import (
     BandsRecord,
     ConductivityRecord,
@@ -41,7 +36,6 @@ from mlepi.results import (
     SamplingRecord,
     SelfEnergyRecord,
     StructureRecord,
-    VelocityRecord,
 )
 from mlepi.results.control import ControlRecord, TightBindingRecord
 from mlepi.units import THZ_TO_INVERSE_CM
@@ -126,23 +120,8 @@ figure{margin:1.5em 0}img{max-width:100%}figcaption{color:#4a5568;font-size:.9em
 #dd6b20;padding:.5em 1em;margin:.5em 0}pre{overflow-x:auto;font-size:.8em;background:#f7fafc;padding:1em}"""
 
 
-VELOCITY_HEADER = (
-    "T (K)",
-    "v_F (10⁵ m/s)",
-    "v_F / undisplaced",
-    "change from first T (10⁵ m/s)",
-    "γ₁ (eV)",
-    "mean slope (10⁵ m/s)",
-    "slope / undisplaced",
-)
-TERMINAL_COLUMNS = (0, 1, 2, 5, 6)
-"""Columns of ``VELOCITY_HEADER`` that fit on a screen."""
-
 INTERPOLATION_NOISE = 2.0
 """Imaginary part of an interpolated band, cm⁻¹, that is not worth a warning."""
-
-TABLE_WIDTH = 110
-"""Characters, when the output is not a terminal."""
 
 
 def plot_run(folder: str | Path) -> dict[str, Path]:
@@ -183,8 +162,7 @@ def write_report(folder: str | Path) -> Path:
     images = plot_run(folder)
     parts = ["<h1>Electron-phonon report</h1>", f"<p>{html.escape(_subject(records))}</p>"]
     parts += [f'<div class="warning">{html.escape(text)}</div>' for text in list_warnings(records)]
-    if "observables" in records:
-        parts += _velocity_section(records["observables"])
+    parts += velocity_section(records)
     for stage, name, _, caption in FIGURES:
         if name in images:
             data = base64.b64encode(images[name].read_bytes()).decode()
@@ -233,6 +211,8 @@ def list_warnings(records: dict[str, Any]) -> list[str]:
         if observables.n_samples < FEW_SAMPLES:
             texts.append(f"Only {observables.n_samples} samples per temperature: the error bars are themselves uncertain.")
         texts += [f"Observables: {text}" for text in observables.doubts()]
+    if "self_energy" in records:
+        texts += [f"Self-energy: {text}" for text in records["self_energy"].doubts()]
     for stage in records.keys() & {"conductivity"}:
         texts += [f"{stage.capitalize()}: {text}" for text in records[stage].doubts()]
     return texts
@@ -257,81 +237,13 @@ def _subject(records: dict[str, Any]) -> str:
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _with_error(value: float, error: float, sign: str = "") -> str:
-    """Return "value ± error" with three decimals, or a dash where there is no value."""
-    return f"{value:{sign}.3f} ± {error:.3f}" if math.isfinite(value) else "—"
-
-
-def _velocity_rows(record: ObservablesRecord, estimate: VelocityRecord) -> list[list[str]]:
-    """Write one estimator's v_F(T) as rows of ``VELOCITY_HEADER``, the undisplaced structure first."""
-    rows = [["undisplaced", f"{1e-5 * estimate.equilibrium_velocity:.3f}", "1", "", f"{estimate.equilibrium_gamma_1:.3f}"]]
-    rows[0] += [f"{1e-5 * estimate.equilibrium_slope:.3f}", "1"]
-    for i, temperature in enumerate(record.temperatures):
-        rows.append(
-            [
-                f"{temperature:g}",
-                _with_error(1e-5 * estimate.velocities[i], 1e-5 * estimate.velocity_errors[i]),
-                _with_error(estimate.ratios[i], estimate.ratio_errors[i]),
-                _with_error(1e-5 * estimate.changes[i], 1e-5 * estimate.change_errors[i], "+"),
-                _with_error(estimate.gamma_1[i], estimate.gamma_1_errors[i]),
-                _with_error(1e-5 * estimate.slopes[i], 1e-5 * estimate.slope_errors[i]),
-                _with_error(estimate.slope_ratios[i], estimate.slope_ratio_errors[i]),
-            ]
-        )
-    return rows
-
-
 def print_velocities(folder: str | Path) -> None:
-    """Print v_F(T) of both estimators as tables, with cell, window and number of samples.
+    """Print v_F(T) of every estimator of a run as tables, with cell, window and number of samples.
 
     Args:
         folder: run folder; without observables nothing is printed.
     """
-    record = _read_records(ResultsStore(folder)).get("observables")
-    if record is None:
-        return
-    cell = "×".join(str(n) for n in record.supercell)
-    low, high = record.velocity_window
-    where = f"{record.n_samples} samples of {cell} cells, {record.dispersion} at |k−K| = {low:g}–{high:g} Å⁻¹"
-    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
-    for field, name, _, _ in ESTIMATORS:
-        table = Table(title=f"Fermi velocity, {name}: {where}", title_justify="left", box=SIMPLE)
-        for column in TERMINAL_COLUMNS:
-            table.add_column(VELOCITY_HEADER[column], justify="right")
-        for row in _velocity_rows(record, getattr(record, field)):
-            table.add_row(*(row[column] for column in TERMINAL_COLUMNS))
-        console.print(table)
-
-
-def _velocity_section(record: ObservablesRecord) -> list[str]:
-    """Tabulate v_F(T) of both estimators with everything that a number needs to be used by somebody else."""
-    cell = "×".join(str(n) for n in record.supercell)
-    parts = [
-        "<h2>Fermi velocity</h2>",
-        f"<p>{record.n_samples} supercells of {cell} cells per temperature, the same random numbers at every temperature. "
-        f"Window |k − K| = {record.velocity_window[0]:g} … {record.velocity_window[1]:g} Å⁻¹ on K→Γ and K→M together, "
-        f"{record.dispersion} fit of the low bands{' and the split-off bands' if record.split_off_bands else ''}. "
-        f"Maps of A(k, E) have {record.line_shape} lines of {1e3 * record.line_width:.0f} meV, "
-        f"the spectra whose maxima are fitted {1e3 * record.peak_width:.0f} meV. Error bars: standard deviation "
-        f"of {record.n_resamples} bootstrap resamples of the samples.</p>",
-    ]
-    for field, name, _, _ in ESTIMATORS:
-        rows = _velocity_rows(record, getattr(record, field))
-        parts += [f"<h3>{html.escape(name.capitalize())}</h3>", _table(VELOCITY_HEADER, rows)]
-    parts.append(
-        "<p>The spectral peak is the estimate to use. The sorted average, what a supercell band plot shows, is given for "
-        f"comparison: in a {cell} cell folded states at one k-point repel each other, which rounds the cone and depends on the "
-        "cell. The mean slope needs no model of the bands; v_F and γ₁ of a hyperbola are strongly correlated, so that a small "
-        "change of shape moves both. All are adiabatic "
-        "(no phonon energies in denominators) and at fixed lattice constants (no thermal expansion).</p>"
-    )
-    return parts
+    print_estimates(_read_records(ResultsStore(folder)))
 
 
 def _facts_section(records: dict[str, Any]) -> list[str]:
@@ -378,7 +290,7 @@ def _facts_section(records: dict[str, Any]) -> list[str]:
             ["Dirac energy, undisplaced", f"{observables.dirac_energy:.4f} eV"],
             ["weight of low bands inside the energy window", f"{100 * observables.captured_weights.min():.1f} % at least"],
         ]
-    return ["<h2>Facts</h2>", _table(("quantity", "value"), rows)] if rows else []
+    return ["<h2>Facts</h2>", html_table(("quantity", "value"), rows)] if rows else []
 
 
 def _provenance_section(store: ResultsStore, records: dict[str, Any]) -> list[str]:

@@ -27,6 +27,7 @@ __all__ = [
     "SelfEnergyRecord",
     "StructureRecord",
     "VelocityRecord",
+    "WindowRecord",
     "collect_provenance",
     "hash_data",
     "hash_file",

@@ -79,6 +79,29 @@ class VelocityRecord:
 
 
 @dataclass(frozen=True)
+class WindowRecord:
+    """The same velocities from other windows of |k − K|; NaN where a window holds too few distances for the fit.
+
+    Attributes:
+        windows: (n_windows, 2), smallest and largest |k − K|.
+        equilibrium_velocities: (n_windows,), undisplaced.
+        velocities: (n_windows, n_temperatures), v_F.
+        velocity_errors: (n_windows, n_temperatures), bootstrap.
+        equilibrium_slopes: (n_windows,), undisplaced.
+        slopes: (n_windows, n_temperatures), mean group velocity of the low bands.
+        slope_errors: (n_windows, n_temperatures), bootstrap.
+    """
+
+    windows: NDArray[np.float64] = field(metadata=unit("1/Å"))
+    equilibrium_velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
+    velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
+    velocity_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    equilibrium_slopes: NDArray[np.float64] = field(metadata=unit("m/s"))
+    slopes: NDArray[np.float64] = field(metadata=unit("m/s"))
+    slope_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+
+
+@dataclass(frozen=True)
 class ObservablesRecord:
     """Electronic observables of a run.
 
@@ -110,11 +133,18 @@ class ObservablesRecord:
             are not as many as the electron pairs: ghost states or rigid shifts, which upset ``sorted_average`` only.
         velocity_window: smallest and largest |k − K| of the fits.
         dispersion: "hyperbola" or "linear".
-        split_off_bands: whether the split-off bands took part in the fit of ``spectral``.
+        split_off_bands: whether the split-off bands took part in the fits.
         n_resamples: of the bootstrap.
         spectral: v_F from the peaks of the unfolded spectral function of the low bands.
         sorted_average: v_F from averages of sorted supercell eigenvalues, for comparison only: level repulsion among folded bands
             rounds the cone in a small supercell.
+        velocity_operator: v_F from group velocities of supercell states, ⟨∂H/∂k − E ∂S/∂k⟩, averaged over the states in the
+            spectral peak; its energies are those of ``spectral``.
+        band_slopes: (n_temperatures, n_points, n_bands), these group velocities as dE/d|k − K|.
+        equilibrium_band_slopes: (n_points, n_bands), undisplaced.
+        spectral_windows: ``spectral`` in other windows.
+        sorted_windows: ``sorted_average`` in other windows.
+        operator_windows: ``velocity_operator`` in other windows.
     """
 
     fermi_energy: float = field(metadata=unit("eV"))
@@ -147,6 +177,12 @@ class ObservablesRecord:
     n_resamples: int = field(metadata=unit("1"))
     spectral: VelocityRecord
     sorted_average: VelocityRecord
+    velocity_operator: VelocityRecord
+    band_slopes: NDArray[np.float64] = field(metadata=unit("eV·Å"))
+    equilibrium_band_slopes: NDArray[np.float64] = field(metadata=unit("eV·Å"))
+    spectral_windows: WindowRecord
+    sorted_windows: WindowRecord
+    operator_windows: WindowRecord
 
     def doubts(self) -> list[str]:
         """Say in words what makes these numbers doubtful; empty when nothing does."""

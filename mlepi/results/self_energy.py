@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.results.hdf5 import unit
-from mlepi.results.observables import VelocityRecord
+from mlepi.results.observables import VelocityRecord, WindowRecord
 
 WEAK_QUASIPARTICLE = 0.5
 """A quasiparticle with less weight than this is told: its peak is one of several."""
@@ -47,6 +47,7 @@ class SelfEnergyRecord:
         split_off_bands: whether the split-off bands took part in the fit.
         n_resamples: of the bootstrap.
         velocity: v_F from the quasiparticle energies.
+        windows: the same from other windows.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -73,6 +74,7 @@ class SelfEnergyRecord:
     split_off_bands: bool = field(metadata=unit("1"))
     n_resamples: int = field(metadata=unit("1"))
     velocity: VelocityRecord
+    windows: WindowRecord
 
     def doubts(self) -> list[str]:
         """Say in words what makes these numbers doubtful; empty when nothing does."""

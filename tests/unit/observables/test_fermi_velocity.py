@@ -18,8 +18,10 @@ from mlepi.observables import cone as pipeline_cone
 from mlepi.observables import cone_states
 from mlepi.observables.cone import build_cone, unfold_sample
 from mlepi.observables.fermi_velocity import FermiVelocityStage
+from mlepi.observables.state_slopes import lay_out_slopes, state_velocity_matrix
 from mlepi.observables.velocity_estimates import ResamplingPlan, VelocityFit, estimate_velocities
 from mlepi.physics.bloch import solve_bands
+from mlepi.physics.lattice import to_fractional
 from mlepi.physics.spectra import find_peaks
 from mlepi.physics.statistics import SampleDesign, leave_one_out, standard_errors
 from mlepi.physics.unfolding import cell_major_map
@@ -45,6 +47,7 @@ SETTINGS = {
     "line_width": 0.05,
     "peak_width": 0.05,
     "velocity_window": [0.04, 0.1],
+    "windows": [[0.05, 0.1], [0.09, 0.1]],
     "dispersion": "hyperbola",
     "split_off_bands": False,
     "n_resamples": 20,
@@ -91,7 +94,7 @@ def compute(run, **settings):
 def test_undisplaced_samples_return_the_equilibrium(tmp_path):
     run = ToyRun(amplitude=0.0, overlap=0.0)
     record = compute(run)
-    for estimate in (record.spectral, record.sorted_average):
+    for estimate in (record.spectral, record.sorted_average, record.velocity_operator):
         np.testing.assert_allclose(estimate.energies, np.stack([estimate.equilibrium_energies] * 2), atol=3e-3)
         np.testing.assert_allclose(estimate.ratios, 1.0, atol=0.01)
         np.testing.assert_allclose(estimate.velocity_errors, 0.0, atol=1.0)
@@ -121,7 +124,10 @@ def test_split_off_bands_can_take_part_in_the_fit():
     record = compute(ToyRun(amplitude=0.01, overlap=0.0), split_off_bands=True)
     assert record.split_off_bands
     assert record.spectral.energies.shape == (2, 6, 4)
-    assert record.sorted_average.energies.shape == (2, 6, 2)
+    assert record.sorted_average.energies.shape == (2, 6, 4)
+    assert record.band_slopes.shape == (2, 6, 4)
+    for estimate in (record.sorted_average, record.velocity_operator):
+        assert estimate.equilibrium_gamma_1 == pytest.approx(GAMMA_1, rel=0.05)
     np.testing.assert_allclose(record.spectral.gamma_1, GAMMA_1, rtol=0.05)
     low = compute(ToyRun(amplitude=0.01, overlap=0.0))
     np.testing.assert_allclose(record.spectral.slopes, low.spectral.slopes)
@@ -350,3 +356,63 @@ def test_a_missed_state_is_an_error(monkeypatch):
     monkeypatch.setattr(cone_states, "solve_states_within", lambda *a, **k: tuple(part[..., :-1] for part in solve(*a, **k)))
     with pytest.raises(PhysicsError, match="The solver missed a state"):
         unfold_sample(cone, *matrices(run.displaced(SampleKey(0, 0.0))), 1.2)
+
+
+def test_slopes_are_the_derivatives_of_the_bands():
+    """Of the undisplaced crystal along the line, and of the own bands of a displaced supercell."""
+    run = ToyRun(amplitude=0.03)
+    atoms, h, s = run.equilibrium()
+    cone = build_cone(atoms, h, s, SUPERCELL, (0.02, 0.05, 0.1), {6: 1})
+    step = to_fractional(1e-5 * cone.direction, atoms.cell.array)
+    beyond, before = (solve_bands(h.dense_many(cone.kpoints + x), s.dense_many(cone.kpoints + x)) for x in (step, -step))
+    np.testing.assert_allclose(cone.slopes, (beyond - before) / 2e-5, atol=1e-6)
+
+    h, s = matrices(run.displaced(SampleKey(0, 300.0)))
+    derivatives = lay_out_slopes(h, cone.cell, cone.direction), lay_out_slopes(s, cone.cell, cone.direction)
+    kpoint, step = cone.solved[1], to_fractional(1e-5 * cone.direction, cone.cell)
+    values, vectors = solve_bands(h.dense(kpoint), s.dense(kpoint), vectors=True)
+    matrix = state_velocity_matrix(values, vectors, kpoint, derivatives)
+    beyond, before = (solve_bands(h.dense(kpoint + x), s.dense(kpoint + x)) for x in (step, -step))
+    np.testing.assert_allclose(np.diag(matrix).real, (beyond - before) / 2e-5, atol=1e-6)
+
+
+def test_slopes_of_an_undisplaced_supercell_are_those_of_the_primitive_cell_even_in_degenerate_levels():
+    run = ToyRun(amplitude=0.0, overlap=0.1)
+    cone = build_cone(*run.equilibrium(), SUPERCELL, (0.05, 0.1), {6: 1})
+    assert cone.reversed_.any()
+    result = unfold_sample(cone, *matrices(run.displaced(SampleKey(0, 0.0))), 1.5, moving=range(4))
+    np.testing.assert_allclose(result["slopes"].sum(axis=2), cone.slopes, atol=1e-6)
+
+
+def test_operator_velocities_come_from_the_states_inside_the_peak():
+    """Two displaced samples by hand: slopes of all states near the peak, weighted with their share of the line."""
+    run = ToyRun(amplitude=0.03, temperatures=(300.0,), n_samples=2)
+    record = compute(run)
+    cone = build_cone(*run.equilibrium(), SUPERCELL, SETTINGS["distances"], {6: 1})
+    point = int(np.flatnonzero(np.isclose(cone.distances, 0.075))[0])
+    peak = record.velocity_operator.energies[0, 4, 1]
+    np.testing.assert_array_equal(record.velocity_operator.energies, record.spectral.energies)
+    shares, slopes = [], []
+    for sample in range(2):
+        result = unfold_sample(cone, *matrices(run.displaced(SampleKey(sample, 300.0))), 1.2, moving=[point])
+        levels = result["levels"][cone.index[point]]
+        line = np.where(np.isfinite(levels), np.exp(-0.5 * ((np.nan_to_num(levels) - peak) / SETTINGS["peak_width"]) ** 2), 0.0)
+        shares.append(line @ result["weights"][point, 2])
+        slopes.append(line @ result["slopes"][0, 2])
+    assert record.band_slopes[0, 4, 1] == pytest.approx(sum(slopes) / sum(shares), rel=2e-3)
+
+
+def test_windows_show_what_the_choice_of_one_does():
+    record = compute(ToyRun(amplitude=0.02), dispersion="linear")
+    for windows, estimate in (
+        (record.spectral_windows, record.spectral),
+        (record.sorted_windows, record.sorted_average),
+        (record.operator_windows, record.velocity_operator),
+    ):
+        np.testing.assert_array_equal(windows.windows, SETTINGS["windows"])
+        # the first holds the same points as the window of the fit, the second too few of them
+        np.testing.assert_allclose(windows.velocities[0], estimate.velocities, rtol=1e-12)
+        np.testing.assert_allclose(windows.slopes[0], estimate.slopes, rtol=1e-12)
+        np.testing.assert_allclose(windows.equilibrium_velocities[0], estimate.equilibrium_velocity, rtol=1e-12)
+        assert np.all(windows.velocity_errors[0] > 0)
+        assert np.all(np.isnan(windows.velocities[1]))

@@ -25,6 +25,7 @@ SETTINGS = {
     "broadening": 0.05,
     "tolerance": 1e-5,
     "velocity_window": [0.04, 0.1],
+    "windows": [[0.05, 0.1]],
     "dispersion": "hyperbola",
     "split_off_bands": False,
     "n_resamples": 20,
@@ -88,6 +89,7 @@ def test_scattering_shifts_broadens_and_weakens():
     assert np.all(record.quasiparticle_errors > 0)
     assert np.all(record.widths > 0)
     assert record.velocity.convergence_counts.tolist() == [2, 6]
+    np.testing.assert_allclose(record.windows.velocities[0], record.velocity.velocities)  # the same points
     np.testing.assert_allclose(record.velocity.gamma_1[0], GAMMA_1, rtol=0.15)
     assert set(SelfEnergyStage(**SETTINGS).error_bars(record)) == set(SelfEnergyStage.targets)
 

@@ -77,3 +77,15 @@ def test_bad_input_is_refused():
         velocities.fit_cone(k, -k, k, (0.06, 0.10))
     with pytest.raises(ConfigError, match="dispersion: got 'cubic'"):
         velocities.fit_cone(k, -k, k, (0.0, 0.1), "cubic")
+
+
+@pytest.mark.parametrize("gamma_1", [0.0, 0.38])
+def test_slopes_of_a_cone_give_its_velocity(gamma_1):
+    k = np.array([0.04, 0.055, 0.07, 0.085, 0.1])
+    slope = 2.0 * 5.5**2 * k / np.sqrt(gamma_1**2 + 4.0 * (5.5 * k) ** 2)
+    dispersion = "hyperbola" if gamma_1 else "linear"
+    velocity, found = velocities.fit_slopes(k, np.stack([slope, slope], axis=1), (0.04, 0.1), dispersion)
+    assert velocity == pytest.approx(5.5 * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=1e-6)
+    assert found == pytest.approx(gamma_1, rel=1e-6)
+    with pytest.raises(ConfigError, match="velocity window"):
+        velocities.fit_slopes(k, slope[:, None], (0.09, 0.1), dispersion)

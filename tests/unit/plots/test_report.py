@@ -8,7 +8,7 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 import pytest
-from observable_records import conductivity_record, self_energy_record
+from observable_records import conductivity_record, self_energy_record, window_record
 from toys import honeycomb
 
 from mlepi.errors import DataError
@@ -117,6 +117,12 @@ def all_records():
             n_resamples=200,
             spectral=velocity_record(8.2e5),
             sorted_average=velocity_record(6.1e5),
+            velocity_operator=velocity_record(7.4e5),
+            band_slopes=np.full((3, 4, 2), 5.0),
+            equilibrium_band_slopes=np.full((4, 2), 5.6),
+            spectral_windows=window_record(),
+            sorted_windows=window_record(),
+            operator_windows=window_record(),
         ),
         "self_energy": self_energy_record(velocity_record(8.1e5)),
         "conductivity": conductivity_record(),
@@ -166,9 +172,13 @@ def test_report_is_complete_and_self_contained(tmp_path):
         "6.100 ± 0.020",
         "Spectral peak",
         "Sorted average",
-        "0.04 … 0.1 Å⁻¹",
-        "6×6×1 cells",
-        "hyperbola fit of the low bands",
+        "7.400 ± 0.020",
+        "8.100 ± 0.020",
+        "Velocity operator",
+        "Self-energy",
+        "30 samples of 6×6×1 cells, hyperbola at |k−K| = 0.04–0.1 Å⁻¹",
+        "Other windows at 300 K, 6×6×1 cells",
+        "<td>0.05–0.1</td><td>0.920 ± 0.003</td>",
         "0.947 ± 0.003",
         "gaussian lines of 50 meV",
         "200 bootstrap resamples",
@@ -192,6 +202,9 @@ def test_velocities_are_printed_with_everything_that_they_depend_on(tmp_path, ca
     for statement in (
         "spectral peak",
         "sorted average",
+        "velocity operator",
+        "self-energy",
+        "Other windows at 300 K",
         "6×6×1 cells",
         "hyperbola",
         "0.04–0.1 Å⁻¹",
