@@ -1,10 +1,11 @@
 """Berry curvature and quantum metric of bands in a basis that is not orthogonal.
 
 The geometric tensor of a set of bands, Q_ab = Σ_{n in, m out} r^a_nm r^b_mn with r_nm = iħv_nm/(E_n − E_m), holds both: the
-metric g = Re Q and the curvature Ω = −2 Im Q_xy, Å². Velocities are those of ``velocity_matrices``: orbitals sit at their atoms,
-and the dipole of a pair of orbitals about the middle of its bond is neglected. Between two k-points the same approximation gives
-⟨u_k|u_k'⟩ = c_k† S^a(½(k + k')) c_k' with S in the atomic gauge, so that Berry phases of closed paths and curvatures agree.
-Adding a multiple of S to H changes nothing.
+metric g = Re Q and the curvature Ω = −2 Im Q_xy, Å². States and velocities are those of Löwdin-orthonormalised orbitals,
+H̃(k) = S^{-1/2} H S^{-1/2} in the atomic gauge, each of which is taken as a point at its atom: the bands then live in one fixed
+space, curvatures integrate to Berry phases and integers, the metric is positive, and adding a multiple of S to H changes nothing.
+What the orbitals' own extent adds (dipoles, and the weight that S^{-1/2} puts on neighbours) is neglected; ``velocity_matrices``
+neglects less between single pairs of bands, but its bands have no common space.
 
 References:
     Provost and Vallee, Commun. Math. Phys. 76, 289 (1980), doi:10.1007/BF02193559 (metric).
@@ -20,9 +21,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlepi.errors import PhysicsError, message
-from mlepi.physics.bloch import solve_bands
 from mlepi.physics.dense_bloch import DenseBlocks, lay_out_blocks
-from mlepi.physics.velocity_matrices import derivatives_at, lay_out_derivatives, velocity_matrices
+from mlepi.physics.unfolding import loewdin_root
+from mlepi.physics.velocity_matrices import derivatives_at, lay_out_derivatives
 
 TOUCHING = 1e-5
 """eV; where the chosen bands come closer than this to the others, their geometry is not defined."""
@@ -59,6 +60,30 @@ def quantum_metric(tensor: NDArray[np.complexfloating]) -> NDArray[np.float64]:
     return np.asarray(tensor.real)
 
 
+def inverse_root_slopes(
+    overlap: NDArray[Any], overlap_slopes: NDArray[Any]
+) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """Return S^{-1/2} and its derivatives, from divided differences of s^{-1/2} in the eigenbasis of S (Daleckii and Krein).
+
+    Args:
+        overlap: (n, n) Hermitian positive definite.
+        overlap_slopes: (n_axes, n, n), ∂S.
+
+    Returns:
+        (n, n) and (n_axes, n, n).
+
+    Raises:
+        PhysicsError: S is not positive definite.
+    """
+    _, inverse_root = loewdin_root(overlap)
+    values, vectors = np.linalg.eigh(overlap)
+    roots = np.sqrt(values)
+    # (s_i^{-1/2} − s_j^{-1/2})/(s_i − s_j) without cancellation
+    differences = -1.0 / (np.outer(roots, roots) * (roots[:, None] + roots[None, :]))
+    inner = vectors.conj().T @ overlap_slopes @ vectors
+    return inverse_root, vectors @ (differences * inner) @ vectors.conj().T
+
+
 def plaquette_fluxes(along: NDArray[np.complexfloating], across: NDArray[np.complexfloating]) -> NDArray[np.float64]:
     """Return the Berry phase of every plaquette of a grid, counter-clockwise, in (−π, π].
 
@@ -92,29 +117,32 @@ class BlochGeometry:
     sites: NDArray[np.float64]
 
     def solve(self, kpoint: ArrayLike) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        """Return all energies (n_bands,), eV, and states (n_orbitals, n_bands) of the lattice gauge at one k-point."""
-        values, vectors = solve_bands(self.hamiltonian.at(kpoint), self.overlap.at(kpoint), vectors=True)
+        """Return energies (n_bands,), eV, and orthonormal states (n_orbitals, n_bands) with the phases of the lattice gauge."""
+        _, inverse_root = loewdin_root(self.overlap.at(kpoint))
+        values, vectors = np.linalg.eigh(inverse_root @ self.hamiltonian.at(kpoint) @ inverse_root)
         return values, vectors
 
     def tensor(self, kpoint: ArrayLike, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
         """Return all energies, (n_bands,) eV, and the geometric tensor of chosen bands, (2, 2) Å², at one k-point."""
-        values, vectors = self.solve(kpoint)
-        slopes = derivatives_at(self.hamiltonian_slopes, kpoint), derivatives_at(self.overlap_slopes, kpoint)
-        return values, geometric_tensor(values, velocity_matrices(values, vectors, *slopes), chosen)
+        hamiltonian = self.hamiltonian.at(kpoint)
+        inverse_root, root_slopes = inverse_root_slopes(self.overlap.at(kpoint), derivatives_at(self.overlap_slopes, kpoint))
+        values, vectors = np.linalg.eigh(inverse_root @ hamiltonian @ inverse_root)
+        half = root_slopes @ hamiltonian @ inverse_root
+        slopes = half + half.conj().swapaxes(1, 2) + inverse_root @ derivatives_at(self.hamiltonian_slopes, kpoint) @ inverse_root
+        return values, geometric_tensor(values, vectors.conj().T @ slopes @ vectors, chosen)
 
     def link(self, start: ArrayLike, end: ArrayLike, left: NDArray[Any], right: NDArray[Any]) -> complex:
-        """Return det⟨u_m(k)|u_n(k')⟩ for states of the lattice gauge.
+        """Return det⟨u_m(k)|u_n(k')⟩.
 
         Args:
             start: (3,) fractional, k.
             end: (3,) fractional, k'.
-            left: (n_orbitals, n_states) at k.
-            right: (n_orbitals, n_states) at k'.
+            left: (n_orbitals, n_states) of ``solve`` at k.
+            right: (n_orbitals, n_states) of ``solve`` at k'.
         """
-        first, last = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
-        phases = np.exp(-1j * np.pi * (self.sites @ (last - first)))
-        between = self.overlap.at(0.5 * (first + last))
-        return complex(np.linalg.det((phases.conj()[:, None] * left).conj().T @ between @ (phases[:, None] * right)))
+        step = np.asarray(end, dtype=np.float64) - np.asarray(start, dtype=np.float64)
+        phases = np.exp(-2j * np.pi * (self.sites @ step))
+        return complex(np.linalg.det(left.conj().T @ (phases[:, None] * right)))
 
     def loop_phase(self, kpoints: NDArray[np.float64], chosen: NDArray[np.bool_]) -> float:
         """Return the Berry phase of a closed path inside the zone, γ = ∮A·dk in (−π, π].

@@ -11,6 +11,7 @@ from mlepi.physics.band_geometry import (
     berry_curvature,
     build_geometry,
     geometric_tensor,
+    inverse_root_slopes,
     plaquette_fluxes,
     quantum_metric,
 )
@@ -163,6 +164,17 @@ def test_metric_is_the_distance_of_neighbouring_states():
         vectors = [geometry.solve(k)[1][:, LOWER] for k in ends]
         distance = 1 - abs(geometry.link(*ends, *vectors)) ** 2
         assert distance == pytest.approx(q[:2] @ metric @ q[:2], rel=1e-4)
+
+
+def test_slopes_of_the_inverse_root_are_its_differences():
+    rng = np.random.default_rng(5)
+    factor, slope = (rng.normal(size=(4, 4)) + 1j * rng.normal(size=(4, 4)) for _ in range(2))
+    overlap, slope = factor @ factor.conj().T + np.eye(4), slope + slope.conj().T
+    h = 1e-5
+    inverse_root, slopes = inverse_root_slopes(overlap, slope[None])
+    np.testing.assert_allclose(inverse_root @ overlap @ inverse_root, np.eye(4), atol=1e-12)
+    ends = [inverse_root_slopes(overlap + sign * h * slope, slope[None])[0] for sign in (1, -1)]
+    np.testing.assert_allclose(slopes[0], (ends[0] - ends[1]) / (2 * h), atol=1e-9)
 
 
 def test_touching_bands_have_no_geometry():
