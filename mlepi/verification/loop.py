@@ -49,14 +49,22 @@ def run_loop(folder: Path, settings: DataSettings, experiment: str) -> tuple[Obs
     """
     data = folder / "data"
     generate(data, settings)
-    shared = [f"data.split={data / SPLIT}", "trainer.accelerator=cpu"]
+    trainings = {
+        "phonon": [f"data.path={data / FORCES}"],
+        "electron": [f"data.path={data / HAMILTONIANS}", f"data.overlap_table={data / OVERLAP}"],
+    }
     _run_all(
         [
-            ["train.py", "experiment=toy_train_phonon", f"data.path={data / FORCES}", f"hydra.run.dir={folder / 'phonon'}"]
-            + [f"optimizer.max_epochs={EPOCHS['phonon']}", *shared],
-            ["train.py", "experiment=toy_train_electron", f"data.path={data / HAMILTONIANS}"]
-            + [f"data.overlap_table={data / OVERLAP}", f"hydra.run.dir={folder / 'electron'}"]
-            + [f"optimizer.max_epochs={EPOCHS['electron']}", *shared],
+            [
+                "train.py",
+                f"experiment=toy_train_{kind}",
+                *files,
+                f"data.split={data / SPLIT}",
+                f"optimizer.max_epochs={EPOCHS[kind]}",
+                f"hydra.run.dir={folder / kind}",
+                "trainer.accelerator=cpu",
+            ]
+            for kind, files in trainings.items()
         ]
     )
     model = f"{{_target_:mlepi.reference_systems.TightBinding,orbitals:{settings.orbitals},orthogonal:{settings.orthogonal}}}"
