@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files = write_table(checks, given.folder)
     failed = sum(not check.passed for check in checks)
     print(f"{len(checks) - failed} of {len(checks)} checks passed; {' and '.join(str(file) for file in files)}")
-    return int(failed > 0)
+    return int(failed > 0 or not checks)
 
 
 if __name__ == "__main__":

@@ -149,5 +149,10 @@ def check_thermal_line_bias() -> list[Check]:
     exact = 3 * float(np.sum(c))
     return [
         statistical("quartic function, MonteCarlo", exact, values.mean(), sigma),
-        within("quartic function, ThermalLines: bias −Σf⁗σ⁴/12", -np.sum(24 * c) / 12, np.mean(lines**4 @ c) - exact, 1e-9),
+        within(
+            "quartic function, ThermalLines: bias −Σf⁗σ⁴/12",
+            -float(np.sum(24 * c)) / 12,
+            float(np.mean(lines**4 @ c)) - exact,
+            1e-9,
+        ),
     ]

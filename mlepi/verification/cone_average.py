@@ -1,7 +1,7 @@
 """What the average of sorted levels does to a Dirac cone that is folded onto Γ, beside the spectral function.
 
-Phonons of Γ and K couple the four states of K and K′ in a 3n×3n cell at first order, with matrix elements of variance ∝ 1/N, N the
-number of cells: sorted levels are pushed apart by ⟨|E|⟩ ∝ 1/√N, the mean of the spectral function stays at the Dirac point.
+Phonons of Γ and K couple the four states of K and K′ in a 3n×3n cell at first order, with matrix elements of variance ∝ 1/N, N
+being the number of cells: sorted levels are pushed apart by ⟨|E|⟩ ∝ 1/√N, the mean of the spectral function stays where it was.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, message
+from mlepi.verification import averages, cone_average, electrons, perturbation, targets, vibrations
 from mlepi.verification.check import Check
 from mlepi.verification.loop import check_full_loop
 
@@ -27,7 +28,33 @@ class Verification:
     quick: bool = True
 
 
-PACK = (Verification("full_loop", check_full_loop, quick=False),)
+PACK = (
+    Verification("oscillator", vibrations.check_oscillator),
+    Verification("gaussian_modes", vibrations.check_gaussian_modes),
+    Verification("einstein_solid", vibrations.check_einstein_solid),
+    Verification("equipartition", vibrations.check_equipartition),
+    Verification("chain", vibrations.check_chain),
+    Verification("layer_chain", vibrations.check_layer_chain),
+    Verification("flexural_scaling", vibrations.check_flexural_scaling),
+    Verification("phonopy_displacements", vibrations.check_phonopy_displacements),
+    Verification("rigid_shift", vibrations.check_rigid_shift),
+    Verification("exponential_hopping", averages.check_exponential_hopping),
+    Verification("bond_lengthening", averages.check_bond_lengthening),
+    Verification("single_level", averages.check_single_level),
+    Verification("bose_einstein", averages.check_bose_einstein),
+    Verification("quadratic_functions", averages.check_quadratic_functions),
+    Verification("thermal_line_bias", averages.check_thermal_line_bias),
+    Verification("fermi_velocity", electrons.check_fermi_velocity),
+    Verification("unfolding", electrons.check_unfolding),
+    Verification("moments", electrons.check_moments),
+    Verification("symmetry", electrons.check_symmetry),
+    Verification("allen_heine", perturbation.check_allen_heine),
+    Verification("folded_cone", cone_average.check_folded_cone),
+    Verification("common_numbers", targets.check_common_numbers),
+    Verification("sobol", targets.check_sobol, quick=False),
+    Verification("control_variate", targets.check_control_variate, quick=False),
+    Verification("full_loop", check_full_loop, quick=False),
+)
 """In the order in which they are run."""
 
 

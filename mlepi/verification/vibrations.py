@@ -177,7 +177,8 @@ def check_phonopy_displacements() -> list[Check]:
         forces.append(springs.get_forces(atoms))
     phonon.forces = np.array(forces)
     phonon.produce_force_constants(fc_calculator="symfc", show_drift=False)
-    reference = RandomDisplacements(phonon.supercell, phonon.primitive, phonon.force_constants, cutoff_frequency=0.01)
+    theirs_constants = np.array(phonon.force_constants)
+    reference = RandomDisplacements(phonon.supercell, phonon.primitive, theirs_constants, cutoff_frequency=0.01)
     checks = []
     for temperature in (0.0, 300.0):
         reference.run_correlation_matrix(temperature)
