@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.observables.block_averages import BlockAverages
 from mlepi.observables.cone import Cone
-from mlepi.observables.velocity_estimates import ResamplingPlan
 from mlepi.physics.spectra import compute_spectral_function, sorted_levels
-from mlepi.physics.statistics import MeanAccumulator
+from mlepi.physics.statistics import SampleDesign
 from mlepi.physics.velocities import points_inside
 from mlepi.pipeline.stage import SampleKey
 
@@ -22,43 +22,28 @@ if TYPE_CHECKING:
 class ConeSamples:
     """Accumulate the samples: averages of spectra and sorted levels at the fitted points, totals of all; keeps no sample."""
 
-    def __init__(self, stage: FermiVelocityStage, cone: Cone, temperatures: Sequence[float], plan: ResamplingPlan) -> None:
+    def __init__(self, stage: FermiVelocityStage, cone: Cone, temperatures: Sequence[float], design: SampleDesign) -> None:
         distances = np.abs(cone.distances)
         self.fitted = stage.fitted_points(cone)
         self.inner = points_inside(distances[self.fitted], stage.fit.window)
         n_pairs = cone.states.shape[2] // 2 if stage.split_off_bands else 1
         self.bands = np.arange(-n_pairs, n_pairs)
         self.followed = self.bands + cone.states.shape[2] // 2
-        self.stage, self.cone, self.plan, self.temperatures = stage, cone, plan, list(temperatures)
+        self.stage, self.cone, self.design, self.temperatures = stage, cone, design, list(temperatures)
         self.total = np.zeros((len(temperatures), len(distances), len(stage.energies)))
         self.captured = np.ones(len(temperatures))
         self.miscounted = np.zeros(len(temperatures))
-        self.spectra, self.levels = MeanAccumulator(plan.weights), MeanAccumulator(plan.weights)
-        self._unfinished: dict[int, dict[float, tuple[NDArray, NDArray]]] = {}
+        spectra, levels = (2, len(self.fitted), len(self.bands), len(stage.energies)), (len(self.fitted), len(self.bands))
+        self.spectra = BlockAverages(design, temperatures, spectra, np.float32)
+        self.levels = BlockAverages(design, temperatures, levels)
 
     def add(self, key: SampleKey, arrays: Mapping[str, NDArray]) -> None:
         """Take in one sample at one temperature, in any order."""
         column = self.temperatures.index(key.temperature)
-        self._add_total(column, self.plan.design.weights[key.sample], arrays)
+        self._add_total(column, self.design.weights[key.sample], arrays)
         self._examine(column, arrays)
-        parts = self._unfinished.setdefault(key.sample, {})
-        parts[key.temperature] = self.spectra_of(arrays), self.levels_of(arrays)
-        if len(parts) == len(self.temperatures):
-            for accumulator, which in ((self.spectra, 0), (self.levels, 1)):
-                accumulator.add(key.sample, np.stack([parts[t][which] for t in self.temperatures]))
-            del self._unfinished[key.sample]
-
-    def by_sample(
-        self, results: Iterable[tuple[SampleKey, dict[str, NDArray]]], feature: Callable[[Mapping[str, NDArray]], NDArray]
-    ) -> Iterator[tuple[int, NDArray]]:
-        """Yield the number of every sample and a feature of it at all temperatures, (n_temperatures, …)."""
-        unfinished: dict[int, dict[float, NDArray]] = {}
-        for key, arrays in results:
-            parts = unfinished.setdefault(key.sample, {})
-            parts[key.temperature] = feature(arrays)
-            if len(parts) == len(self.temperatures):
-                yield key.sample, np.stack([unfinished[key.sample][t] for t in self.temperatures])
-                del unfinished[key.sample]
+        self.spectra.add(key, self.spectra_of(arrays))
+        self.levels.add(key, self.levels_of(arrays))
 
     def spectra_of(self, arrays: Mapping[str, NDArray]) -> NDArray[np.float32]:
         """Return A(E) of the bands that are fitted, and A(E) with every state counted times its slope.

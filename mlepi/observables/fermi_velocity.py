@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -28,7 +27,6 @@ from mlepi.observables.velocity_estimates import (
 from mlepi.physics import lattice, unfolding
 from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
 from mlepi.physics.spectra import SHAPES, compute_dos, compute_spectral_function, find_peaks
-from mlepi.physics.statistics import leave_one_out
 from mlepi.physics.velocities import DISPERSIONS, points_inside
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.observables import ObservablesRecord
@@ -170,11 +168,11 @@ class FermiVelocityStage:
         """Average the samples and fit the velocities."""
         if self._cone is None:
             self.begin(run)
-        cone, plan = self._require_cone(), self._plan(run)
-        collected = ConeSamples(self, cone, run.temperatures, plan)
+        cone = self._require_cone()
+        collected = ConeSamples(self, cone, run.temperatures, run.design)
         for key, arrays in results:
             collected.add(key, arrays)
-        estimates = self._estimate(results, collected)
+        estimates = self._estimate(collected)
         at_rest = np.stack(
             [
                 compute_spectral_function(self.energies, levels, np.ones(len(levels)), self.line_width, self.line_shape)
@@ -210,38 +208,38 @@ class FermiVelocityStage:
         distances = np.abs(cone.distances)
         return np.flatnonzero(np.any([points_inside(distances, window) for window in (self.fit.window, *self.windows)], axis=0))
 
-    def _plan(self, run: Run) -> ResamplingPlan:
-        return ResamplingPlan(run.design, self.fit.n_resamples, self.fit.n_counts, self.fit.seed)
-
-    def _estimate(self, results: Iterable[tuple[SampleKey, dict[str, NDArray]]], collected: ConeSamples) -> dict[str, Any]:
-        """Fit the velocities of all estimators; goes through the samples once more for two of them, leaving groups out."""
-        cone, plan, fitted = collected.cone, collected.plan, collected.fitted
+    def _estimate(self, collected: ConeSamples) -> dict[str, Any]:
+        """Fit the velocities of all estimators, under all weights of the resampling and without one block at a time."""
+        cone, fitted, spectra, levels = collected.cone, collected.fitted, collected.spectra, collected.levels
+        plan = ResamplingPlan(spectra.design, self.fit.n_resamples, self.fit.n_counts, self.fit.seed)
         rest = cone.eigenvalues[:, cone.n_occupied + collected.bands] - cone.dirac_energy
         # sorting cannot tell cones that fold onto one k-point apart: neither may its reference
         shared = cone.index[:, None] == cone.index[None, :] if cone.n_cones > 1 else np.eye(len(rest), dtype=bool)
         folded = (shared @ rest) / shared.sum(axis=1)[:, None]
-        spectra, levels = collected.spectra.means(), collected.levels.means()
-        left_out = leave_one_out(plan.design, collected.by_sample(results, collected.spectra_of), spectra[plan.last])
         outwards = np.sign(cone.distances[fitted])[:, None]
-        of_spectra = [self._peaks_and_slopes(mean, outwards) for mean in spectra]
-        without = [self._peaks_and_slopes(mean, outwards) for _, mean in sorted(left_out, key=itemgetter(0))]
-        left_out = leave_one_out(plan.design, collected.by_sample(results, collected.levels_of), levels[plan.last])
-        levels_without = np.array([mean for _, mean in sorted(left_out, key=itemgetter(0))])
+        of_spectra, without = (
+            [self._peaks_and_slopes(spectra.average(weights), outwards) for weights in sets]
+            for sets in (plan.weights, spectra.left_out)
+        )
+        of_levels, levels_without = (
+            np.array([levels.average(weights) for weights in sets]) for sets in (plan.weights, levels.left_out)
+        )
         peaks, slopes = (np.array([each[n] for each in of_spectra]) for n in range(2))
         peaks_without, slopes_without = (np.array([each[n] for each in without]) for n in range(2))
         found: dict[str, Any] = {}
         slope_fit = SlopeFit(**vars(self.fit))
         for name, some, some_without, at_rest, fit in (
             ("spectral", peaks, peaks_without, rest[fitted], self.fit),
-            ("sorted", levels.astype(np.float64), levels_without, folded[fitted], self.fit),
+            ("sorted", of_levels, levels_without, folded[fitted], self.fit),
             ("operator", slopes, slopes_without, outwards * cone.slopes[fitted][:, collected.followed], slope_fit),
         ):
             distances = np.abs(cone.distances)[fitted]
             found[f"{name}_windows"] = estimate_windows(some, plan, distances, at_rest, fit, self.windows)
             all_inner, without_inner = (part[..., collected.inner, :] for part in (some, some_without))
-            found[name] = estimate_velocities(
+            velocity = estimate_velocities(
                 all_inner, without_inner, plan, distances[collected.inner], at_rest[collected.inner], fit
             )
+            found[name] = replace(velocity, convergence_counts=spectra.n_samples[velocity.convergence_counts - 1])
         spectral, operator = found["spectral"], found.pop("operator")
         found["sorted_average"] = found.pop("sorted")
         energies = {name: getattr(spectral, name) for name in ("energies", "energy_errors", "equilibrium_energies")}

@@ -108,11 +108,6 @@ class ResamplingPlan:
             rows.append(np.pad(some, ((0, 0), (0, self.design.n_samples - int(count)))))
         return np.concatenate(rows)
 
-    @property
-    def last(self) -> int:
-        """Row of ``weights`` with all samples as they are."""
-        return len(self.weights) - 1 - self.n_resamples
-
     def split(self, estimates: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """Give back, for every sample size, the estimate and those of its resamples: (…) and (n_resamples, …)."""
         parts = np.split(estimates, np.cumsum([1 + size for size in self.sizes])[:-1])

@@ -12,7 +12,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -97,71 +97,6 @@ def bootstrap_weights(design: SampleDesign | int, n_resamples: int, seed: int) -
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(design.n_groups, np.full(design.n_groups, 1.0 / design.n_groups), size=n_resamples)
     return np.array([design.scaled(count.astype(np.float64)) for count in counts])
-
-
-class MeanAccumulator:
-    """Averages of large arrays under many sets of sample weights, in one pass and without keeping the samples.
-
-    Args:
-        weights: (n_sets, n_samples), for example the weights of all resamples of a bootstrap.
-        batch: samples that are kept until they are added together.
-    """
-
-    def __init__(self, weights: NDArray[np.float64], batch: int = 32) -> None:
-        self._weights = weights
-        self._batch = batch
-        self._indices: list[int] = []
-        self._features: list[NDArray[np.floating]] = []
-        self._sums: NDArray[np.floating] | None = None
-
-    def add(self, index: int, features: NDArray[np.floating]) -> None:
-        """Take in one sample: its number, and its array of any shape, the same for all samples."""
-        self._indices.append(index)
-        self._features.append(features)
-        if len(self._indices) == self._batch:
-            self._flush()
-
-    def means(self) -> NDArray[np.floating]:
-        """Return Σ_i w_i x_i for every set of weights: (n_sets, *shape of a sample's array), in its precision."""
-        self._flush()
-        if self._sums is None:
-            raise PhysicsError(message("averages", "no sample", "at least one", "Add the samples first."))
-        return self._sums
-
-    def _flush(self) -> None:
-        if not self._indices:
-            return
-        features = np.stack(self._features)
-        weights = self._weights[:, self._indices].astype(features.dtype)
-        part = (weights @ features.reshape(len(features), -1)).reshape(-1, *features.shape[1:])
-        self._sums = part if self._sums is None else self._sums + part
-        self._indices, self._features = [], []
-
-
-def leave_one_out(
-    design: SampleDesign, samples: Iterable[tuple[int, NDArray[np.floating]]], mean: NDArray[np.floating]
-) -> Iterator[tuple[int, NDArray[np.floating]]]:
-    """Yield the mean without one group at a time, going through the samples once and keeping unfinished groups only.
-
-    Args:
-        design: of the samples.
-        samples: number and array of every sample, in any order.
-        mean: their weighted mean.
-
-    Yields:
-        Number of the group, and the mean without it.
-    """
-    left = np.bincount(design.groups, minlength=design.n_groups)
-    shares = np.bincount(design.groups, weights=design.weights, minlength=design.n_groups)
-    sums: dict[int, NDArray[np.floating]] = {}
-    for index, features in samples:
-        group = int(design.groups[index])
-        weighted = features * features.dtype.type(design.weights[index])
-        sums[group] = sums[group] + weighted if group in sums else weighted
-        left[group] -= 1
-        if left[group] == 0:
-            share = mean.dtype.type(shares[group])
-            yield group, (mean - sums.pop(group)) / (mean.dtype.type(1.0) - share)
 
 
 def jackknife(estimator: Estimator, design: SampleDesign | int) -> NDArray[np.float64]:

@@ -33,6 +33,7 @@ OBSERVABLES = {
     "line_width": 0.1,
     "peak_width": 0.25,
     "velocity_window": [0.04, 0.1],
+    "windows": [],
     "dispersion": "linear",
     "split_off_bands": False,
     "n_resamples": 60,

@@ -16,6 +16,7 @@ from mlepi.errors import ConfigError, PhysicsError, StructureError
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.observables import cone as pipeline_cone
 from mlepi.observables import cone_states
+from mlepi.observables.block_averages import BlockAverages
 from mlepi.observables.cone import build_cone, unfold_sample
 from mlepi.observables.fermi_velocity import FermiVelocityStage
 from mlepi.observables.state_slopes import lay_out_slopes, state_velocity_matrix
@@ -23,7 +24,7 @@ from mlepi.observables.velocity_estimates import ResamplingPlan, VelocityFit, es
 from mlepi.physics.bloch import solve_bands
 from mlepi.physics.lattice import to_fractional
 from mlepi.physics.spectra import find_peaks
-from mlepi.physics.statistics import SampleDesign, leave_one_out, standard_errors
+from mlepi.physics.statistics import SampleDesign, standard_errors
 from mlepi.physics.unfolding import cell_major_map
 from mlepi.physics.velocities import cone_energies
 from mlepi.pipeline.stage import SampleKey
@@ -216,9 +217,11 @@ def test_estimators_recover_a_known_distribution():
     standard_error = 0.2 / np.sqrt(60) * EV_ANGSTROM_TO_METRE_PER_SECOND
     plan = ResamplingPlan(SampleDesign.independent(60), fit.n_resamples, fit.n_counts, fit.seed)
     for features, energies in ((spectra, lambda mean: find_peaks(grid, mean)), (levels, lambda mean: mean)):
-        means = np.tensordot(plan.weights, features.astype(np.float64), axes=1)
-        without = [mean for _, mean in leave_one_out(plan.design, enumerate(features.astype(np.float64)), means[plan.last])]
-        record = estimate_velocities(energies(means), energies(np.array(without)), plan, distances, at_rest, fit)
+        averages = BlockAverages(plan.design, [0.0], features.shape[2:])
+        for sample, values in enumerate(features):
+            averages.add(SampleKey(sample, 0.0), values[0])
+        means, without = (np.array([averages.average(w) for w in sets]) for sets in (plan.weights, averages.left_out))
+        record = estimate_velocities(energies(means), energies(without), plan, distances, at_rest, fit)
         assert record.velocities[0] == pytest.approx(
             velocities.mean() * EV_ANGSTROM_TO_METRE_PER_SECOND, abs=0.5 * standard_error
         )

@@ -5,13 +5,10 @@ import pytest
 
 from mlepi.errors import PhysicsError
 from mlepi.physics.statistics import (
-    MeanAccumulator,
     SampleDesign,
     bootstrap,
-    bootstrap_weights,
     effective_sample_size,
     jackknife,
-    leave_one_out,
     standard_errors,
 )
 
@@ -64,29 +61,6 @@ def test_effective_sample_size():
     z = np.random.default_rng(0).standard_normal(200_000)
     weights = np.exp(-0.5 * z**2 * (1.0 / 0.5 - 1.0))
     assert effective_sample_size(weights) / len(z) == pytest.approx(np.sqrt(0.75), rel=0.01)
-
-
-def test_averages_in_one_pass_are_those_of_all_samples():
-    data = np.random.default_rng(0).normal(size=(75, 2, 3))
-    weights = bootstrap_weights(75, 10, seed=1)
-    accumulator = MeanAccumulator(weights, batch=8)
-    for index in np.random.default_rng(1).permutation(75):
-        accumulator.add(int(index), data[index])
-    np.testing.assert_allclose(accumulator.means(), np.tensordot(weights, data, axes=1), atol=1e-14)
-    with pytest.raises(PhysicsError, match="at least one"):
-        MeanAccumulator(weights).means()
-
-
-@pytest.mark.parametrize("groups", [np.arange(12), np.repeat(np.arange(6), 2), np.arange(12) % 4])
-def test_leaving_groups_out_in_one_pass(groups):
-    rng = np.random.default_rng(0)
-    data, weights = rng.normal(size=(12, 3)), rng.uniform(0.5, 1.0, size=12)
-    design = SampleDesign(groups, weights)
-    left_out = dict(leave_one_out(design, enumerate(data), design.weights @ data))
-    assert sorted(left_out) == list(range(design.n_groups))
-    for group, mean in left_out.items():
-        kept = groups != group
-        np.testing.assert_allclose(mean, np.average(data[kept], axis=0, weights=weights[kept]), atol=1e-14)
 
 
 def test_bad_input_is_refused():
