@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlepi.results import ConductivityRecord, SelfEnergyRecord, VelocityRecord, WindowRecord
+from mlepi.results import BandGeometryRecord, ConductivityRecord, SelfEnergyRecord, VelocityRecord, WindowRecord
 
 TEMPERATURES = np.array([0.0, 150.0, 300.0])
 MAP = np.array([-0.1, -0.05, 0.0, 0.05, 0.1])
@@ -51,6 +51,35 @@ def self_energy_record(velocity: VelocityRecord) -> SelfEnergyRecord:
         n_resamples=200,
         velocity=velocity,
         windows=window_record(),
+    )
+
+
+def geometry_record() -> BandGeometryRecord:
+    metrics = np.tile(np.eye(2), (3, 5, 1, 1)) * (1.0 + 1e-3 * TEMPERATURES[:, None, None, None])
+    return BandGeometryRecord(
+        temperatures=TEMPERATURES,
+        n_samples=30,
+        supercell=(6, 6, 1),
+        bands=(-2, -1),
+        distances=MAP,
+        equilibrium_gaps=np.full(5, 0.2),
+        gaps=np.full((3, 5), 0.2),
+        equilibrium_curvatures=np.zeros(5),
+        curvatures=np.zeros((3, 5)),
+        curvature_errors=np.full((3, 5), 0.1),
+        equilibrium_metrics=metrics[0],
+        metrics=metrics,
+        metric_errors=0.1 * metrics,
+        loop_radius=0.06,
+        equilibrium_berry_phase=0.0,
+        berry_phases=np.zeros(3),
+        berry_phase_errors=np.full(3, 0.01),
+        map_steps=MAP,
+        equilibrium_maps=np.ones((2, 5, 5)),
+        maps=np.ones((3, 2, 5, 5)),
+        convergence_counts=np.array([2, 30]),
+        convergence_traces=np.ones((2, 3)),
+        convergence_errors=np.full((2, 3), 0.02),
     )
 
 

@@ -1,5 +1,6 @@
 """What is measured on the samples: one stage per file, with its config, record, figure and units."""
 
+from mlepi.observables.band_geometry import BandGeometryStage
 from mlepi.observables.bands import BandsStage
 from mlepi.observables.conductivity import ConductivityStage
 from mlepi.observables.control import ControlStage
@@ -9,6 +10,7 @@ from mlepi.observables.self_energy import SelfEnergyStage
 from mlepi.observables.tight_binding import TightBindingStage
 
 __all__ = [
+    "BandGeometryStage",
     "BandsStage",
     "ConductivityStage",
     "ControlStage",

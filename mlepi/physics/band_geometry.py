@@ -44,7 +44,7 @@ def geometric_tensor(
     """
     gaps = eigenvalues[chosen][:, None] - eigenvalues[~chosen][None, :]
     if gaps.size and np.abs(gaps).min() < TOUCHING:
-        return np.full((2, 2), np.nan, dtype=np.complex128)
+        return np.full((2, 2), complex(np.nan, np.nan))
     positions = velocities[:, chosen][:, :, ~chosen] / gaps
     tensor: NDArray[np.complex128] = np.einsum("anm,bnm->ab", positions, positions.conj())
     return tensor

@@ -12,6 +12,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mlepi.errors import DataError, message
+from mlepi.plots.band_geometry import (
+    list_geometry_facts,
+    plot_band_geometry,
+    plot_geometry_convergence,
+    plot_geometry_maps,
+)
 from mlepi.plots.conductivity import list_conductivity_facts, plot_conductivity, plot_conductivity_convergence
 from mlepi.plots.control import list_control_facts, plot_control, plot_tight_binding
 from mlepi.plots.electrons import (
@@ -27,6 +33,7 @@ from mlepi.plots.self_energy import plot_quasiparticles, plot_self_energies
 from mlepi.plots.style import save_figure
 from mlepi.plots.velocities import html_table, print_estimates, velocity_section
 from mlepi.results import (
+    BandGeometryRecord,
     BandsRecord,
     ConductivityRecord,
     HamiltonianRecord,
@@ -48,6 +55,7 @@ RECORDS: dict[str, type] = {
     "observables": ObservablesRecord,
     "self_energy": SelfEnergyRecord,
     "conductivity": ConductivityRecord,
+    "band_geometry": BandGeometryRecord,
     "tight_binding": TightBindingRecord,
     "control": ControlRecord,
     "bands": BandsRecord,
@@ -90,6 +98,14 @@ FIGURES: tuple[tuple[str, str, Callable[[Any], Figure], str], ...] = (
         "Optical conductivity and joint density of vertical transitions per layer; bands: bootstrap standard deviation.",
     ),
     ("conductivity", "conductivity_convergence", plot_conductivity_convergence, "Mean conductivity from the first n samples."),
+    (
+        "band_geometry",
+        "band_geometry",
+        plot_band_geometry,
+        "Quantum metric and Berry curvature of the averaged Bloch Hamiltonian along M–K–Γ; bars: jackknife.",
+    ),
+    ("band_geometry", "geometry_maps", plot_geometry_maps, "Trace of the quantum metric around K."),
+    ("band_geometry", "geometry_convergence", plot_geometry_convergence, "Quantum metric from the first n samples."),
     ("bands", "moire_bands", plot_moire_bands, "States around the Fermi level of the large cell; lines: the continuum model."),
     (
         "tight_binding",
@@ -213,7 +229,7 @@ def list_warnings(records: dict[str, Any]) -> list[str]:
         texts += [f"Observables: {text}" for text in observables.doubts()]
     if "self_energy" in records:
         texts += [f"Self-energy: {text}" for text in records["self_energy"].doubts()]
-    for stage in records.keys() & {"conductivity"}:
+    for stage in records.keys() & {"conductivity", "band_geometry"}:
         texts += [f"{stage.capitalize()}: {text}" for text in records[stage].doubts()]
     return texts
 
@@ -279,6 +295,8 @@ def _facts_section(records: dict[str, Any]) -> list[str]:
         rows += list_control_facts(control)
     if (conductivity := records.get("conductivity")) is not None:
         rows += list_conductivity_facts(conductivity)
+    if (geometry := records.get("band_geometry")) is not None:
+        rows += list_geometry_facts(geometry)
     if (hamiltonian := records.get("hamiltonian")) is not None:
         rows.append(["smallest eigenvalue of S", f"{hamiltonian.smallest_overlap_eigenvalues.min():.2e}"])
     if (observables := records.get("observables")) is not None:

@@ -1,5 +1,6 @@
 """Results: frozen records with units, the store of a run, and the part files of unfinished ensembles."""
 
+from mlepi.results.band_geometry import BandGeometryRecord
 from mlepi.results.bands import BandsRecord, ContinuumRecord
 from mlepi.results.conductivity import ConductivityRecord
 from mlepi.results.hamiltonian_file import read_hamiltonian, write_hamiltonian
@@ -13,6 +14,7 @@ from mlepi.results.self_energy import SelfEnergyRecord
 from mlepi.results.store import ResultsStore
 
 __all__ = [
+    "BandGeometryRecord",
     "BandsRecord",
     "ConductivityRecord",
     "ContinuumRecord",

@@ -179,7 +179,9 @@ def test_slopes_of_the_inverse_root_are_its_differences():
 
 def test_touching_bands_have_no_geometry():
     corner = hexagonal_points(honeycomb().cell.array)["K"]
-    assert np.all(np.isnan(sheet(0.0).tensor(corner, LOWER)[1]))
+    tensor = sheet(0.0).tensor(corner, LOWER)[1]
+    assert np.all(np.isnan(quantum_metric(tensor)))
+    assert np.isnan(berry_curvature(tensor))
 
 
 def test_matrices_on_different_edges_are_refused():

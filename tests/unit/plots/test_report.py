@@ -8,7 +8,7 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 import pytest
-from observable_records import conductivity_record, self_energy_record, window_record
+from observable_records import conductivity_record, geometry_record, self_energy_record, window_record
 from toys import honeycomb
 
 from mlepi.errors import DataError
@@ -126,6 +126,7 @@ def all_records():
         ),
         "self_energy": self_energy_record(velocity_record(8.1e5)),
         "conductivity": conductivity_record(),
+        "band_geometry": geometry_record(),
         "bands": bands_record(),
     }
 

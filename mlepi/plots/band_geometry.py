@@ -1,0 +1,90 @@
+"""Quantum metric and Berry curvature near K: along M–K–Γ, as maps, and their convergence with the number of samples."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mlepi.plots.style import COLUMN, GREY, house_style, new_figure, temperature_colours
+from mlepi.results import BandGeometryRecord
+
+
+def plot_band_geometry(record: BandGeometryRecord) -> Figure:
+    """Draw tr g and Ω along M–K–Γ, undisplaced and at every temperature, with error bars."""
+    with house_style():
+        figure = new_figure(1.6 * COLUMN, 0.85 * COLUMN)
+        metric, curvature = figure.subplots(1, 2)
+        rest = np.trace(record.equilibrium_metrics, axis1=-2, axis2=-1)
+        traces, errors = (np.trace(g, axis1=-2, axis2=-1) for g in (record.metrics, record.metric_errors))
+        metric.plot(record.distances, rest, color=GREY, linestyle="", marker="_", markersize=8, label="undisplaced")
+        curvature.plot(record.distances, record.equilibrium_curvatures, color=GREY, linestyle="", marker="_", markersize=8)
+        for index, colour in enumerate(temperature_colours(record.temperatures)):
+            style = {"color": colour, "linestyle": "", "marker": "o", "label": f"{record.temperatures[index]:g} K"}
+            metric.errorbar(record.distances, traces[index], errors[index], **style)
+            curvature.errorbar(record.distances, record.curvatures[index], record.curvature_errors[index], **style)
+        metric.set_yscale("log")
+        metric.set_ylabel("tr g (Å²)")
+        curvature.set_ylabel("Ω$_z$ (Å²)")
+        for axes in (metric, curvature):
+            axes.set_xlabel("M ←  k − K (Å⁻¹)  → Γ")
+        metric.legend()
+    return figure
+
+
+def plot_geometry_maps(record: BandGeometryRecord) -> Figure:
+    """Draw tr g around K, undisplaced and at every temperature, one logarithmic colour scale."""
+    with house_style():
+        titles = ["undisplaced", *(f"{t:g} K" for t in record.temperatures)]
+        maps = [record.equilibrium_maps[1], *record.maps[:, 1]]
+        n_columns = min(4, len(maps))
+        n_rows = -(-len(maps) // n_columns)
+        figure = new_figure(0.6 * COLUMN * n_columns + 0.5, 0.62 * COLUMN * n_rows)
+        grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+        finite = np.concatenate([values[np.isfinite(values) & (values > 0)] for values in maps])
+        norm = LogNorm(np.quantile(finite, 0.02), np.quantile(finite, 0.98))
+        for axes, title, values in zip(grid.flat, titles, maps, strict=False):
+            image = axes.pcolormesh(record.map_steps, record.map_steps, values.T, norm=norm, shading="nearest", rasterized=True)
+            axes.set_aspect("equal")
+            axes.set_title(title)
+        for axes in list(grid.flat)[len(maps) :]:
+            axes.set_axis_off()
+        for axes in grid[-1]:
+            axes.set_xlabel("k$_x$ − K$_x$ (Å⁻¹)")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("k$_y$ − K$_y$ (Å⁻¹)")
+        figure.colorbar(image, ax=grid, label="tr g (Å²)", shrink=0.8)
+    return figure
+
+
+def plot_geometry_convergence(record: BandGeometryRecord) -> Figure:
+    """Draw the mean of |k − K|² tr g from the first n samples against n, one line per temperature."""
+    with house_style():
+        figure = new_figure(COLUMN, 0.85 * COLUMN)
+        axes = figure.subplots()
+        rest = np.nanmean(record.distances**2 * np.trace(record.equilibrium_metrics, axis1=-2, axis2=-1))
+        axes.axhline(rest, color=GREY, linestyle="--", label="undisplaced")
+        for index, colour in enumerate(temperature_colours(record.temperatures)):
+            axes.errorbar(
+                record.convergence_counts,
+                record.convergence_traces[:, index],
+                record.convergence_errors[:, index],
+                color=colour,
+                marker="o",
+                label=f"{record.temperatures[index]:g} K",
+            )
+        axes.set_xlabel("samples")
+        axes.set_ylabel("mean of |k − K|² tr g")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.legend()
+    return figure
+
+
+def list_geometry_facts(record: BandGeometryRecord) -> list[list[str]]:
+    """Return rows (quantity, value) for the report."""
+    where = f"Berry phase of |k − K| = {record.loop_radius:g} Å⁻¹"
+    rows = [[f"{where}, undisplaced", f"{record.equilibrium_berry_phase / np.pi:.3f} π"]]
+    for temperature, phase, error in zip(record.temperatures, record.berry_phases, record.berry_phase_errors, strict=True):
+        rows.append([f"{where}, {temperature:g} K", f"{phase / np.pi:.3f} ± {error / np.pi:.3f} π"])
+    return rows
