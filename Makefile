@@ -1,4 +1,4 @@
-# One command each: make demo · make test · make lint · make format · make bench · make bench-quick · make clean
+# One command each: make demo · make verify · make test · make lint · make format · make bench · make bench-quick · make clean
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 DEMO_OUTPUT ?= outputs/demo
 
-.PHONY: demo test lint format bench bench-quick clean help
+.PHONY: demo verify test lint format bench bench-quick clean help
 
 help:
 	@echo "make demo    temperature-dependent bands and Fermi velocity of bilayer graphene from the shipped checkpoints"
+	@echo "make verify  compare the package with known answers, from oscillators to networks trained on tight binding: minutes"
 	@echo "make test    lint, then the whole test suite on $(WORKERS) processes"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  rewrite the sources in the house style"
@@ -34,6 +35,10 @@ $(VENV)/installed-run: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/installed-run
 	OMP_NUM_THREADS=1 $(BIN)/python infer.py experiment=demo folder=$(DEMO_OUTPUT)
 	@echo "Figures, records and report.html: $(abspath $(DEMO_OUTPUT))"
+
+# Trainings and inferences of the full loop run two at a time, so each process takes one thread.
+verify: $(VENV)/installed-run
+	OMP_NUM_THREADS=1 $(BIN)/python -m mlepi.verification
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal

@@ -12,6 +12,8 @@ from rich.table import Table
 
 from mlepi.verification.check import Check
 
+FILE_WIDTH = 150
+"""Characters of a line where the output is no terminal."""
 COLUMNS = ("check", "expected", "got", "tolerance", "σ", "pass")
 
 
@@ -28,7 +30,10 @@ def print_table(checks: Sequence[Check], console: Console | None = None) -> None
     for check in checks:
         *cells, passed = _cells(check)
         table.add_row(*cells, f"[green]{passed}[/]" if check.passed else f"[bold red]{passed}[/]")
-    (console or Console()).print(table)
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    console.print(table)
 
 
 def write_table(checks: Sequence[Check], folder: Path) -> tuple[Path, Path]:

@@ -74,7 +74,7 @@ class HalfGap:
 
 def check_common_numbers() -> list[Check]:
     """E(300 K) − E(0 K) with the same normals against independent ones: at least a hundredth of the variance."""
-    observable, n_samples = HalfGap(TightBinding(orbitals="s"), 1), 256
+    observable, n_samples = HalfGap(TightBinding(orbitals="s"), 1), 128
     cold, hot = (
         observable(MonteCarlo().displacements(observable.ensemble, temperature, range(n_samples), 41))
         for temperature in TEMPERATURES

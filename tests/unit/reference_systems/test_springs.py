@@ -73,7 +73,7 @@ def test_energy_is_invariant_and_forces_turn(stacking):
     matrix = Rotation.from_euler("xyz", [0.3, 1.2, -0.7]).as_matrix()
     turned = atoms.copy()
     turned.set_cell(atoms.cell.array @ matrix.T)
-    turned.positions = (atoms.positions + [0.3, -0.2, 0.9]) @ matrix.T
+    turned.positions = (atoms.positions + np.array([0.3, -0.2, 0.9])) @ matrix.T
     turned.calc = HoneycombSprings()
     assert turned.get_potential_energy() == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
     np.testing.assert_allclose(turned.get_forces(), atoms.get_forces() @ matrix.T, atol=1e-11)
@@ -138,5 +138,5 @@ def test_bending_modes_are_those_of_the_formula():
 def test_a_missing_neighbour_is_refused():
     atoms = build_graphene("monolayer").repeat((3, 3, 1))
     del atoms[4]
-    with pytest.raises(StructureError, match="2 neighbours of its layer within 1.9 Å"):
+    with pytest.raises(StructureError, match=r"2 neighbours of its layer within 1\.9 Å"):
         HoneycombSprings().get_potential_energy(atoms)

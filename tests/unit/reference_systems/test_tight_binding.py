@@ -70,7 +70,7 @@ def test_bilayer_is_the_four_band_model(orthogonal):
     s = 0.0 if orthogonal else 0.129
     for kpoint in [points["K"], points["M"], np.array(KPOINT), np.zeros(3)]:
         k = 2 * np.pi * np.linalg.inv(atoms.cell.array) @ kpoint
-        bonds = [v for v in neighbours(atoms, 0, 1, BOND)]
+        bonds = list(neighbours(atoms, 0, 1, BOND))
         f = sum(np.exp(1j * k @ v) for v in bonds)  # from the lower to the upper sublattice of a layer
         h = np.zeros((4, 4), dtype=complex)
         o = np.eye(4, dtype=complex)
