@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from mlepi.reference_systems.generate import DataSettings, displace_structures, generate, main
 
 from mlepi.errors import ConfigError
 from mlepi.graphs.block_matrix import block_matrices
 from mlepi.physics.overlaps import read_overlap_table
 from mlepi.reference_systems import HoneycombSprings, TightBinding
+from mlepi.reference_systems.generate import DataSettings, displace_structures, generate, main
 from mlepi.structures import HamiltonianDataset, read_forces_dataset, read_split
 
 SETTINGS = DataSettings(stacking="AB", supercell=(2, 2, 1), n_structures=10, orbitals="sp")
