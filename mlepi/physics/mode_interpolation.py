@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mlepi.physics.cell_response import nearest_images
 from mlepi.physics.phonons import ForceConstants, compute_eigenvectors
-from mlepi.physics.sampling import HarmonicEnsemble, NormalModes, compute_modes, flexural_waves, mode_variance
+from mlepi.physics.sampling import HarmonicEnsemble, NormalModes, compute_modes, mode_variance
 
 
 def interpolate_modes(force_constants: ForceConstants, mesh: Sequence[int]) -> NormalModes:
@@ -67,10 +67,7 @@ def mode_variances(ensemble: HarmonicEnsemble) -> NDArray[np.float64]:
 def mode_vectors(ensemble: HarmonicEnsemble) -> NDArray[np.complex128]:
     """Return the mass-scaled eigenvectors, columns, less what the ensemble projects out: (n_qpoints, 3 n_atoms, 3 n_atoms)."""
     vectors = ensemble.modes.eigenvectors
-    if ensemble.project_out == "none":
-        return vectors
-    waves = flexural_waves(ensemble.modes.atoms, ensemble.modes.qpoints)
-    return np.asarray(vectors - waves[:, :, None] * np.einsum("qi,qim->qm", waves.conj(), vectors)[:, None, :])
+    return vectors if ensemble.project_out == "none" else np.asarray(ensemble.kept_motion @ vectors)
 
 
 def covariance_rows(ensemble: HarmonicEnsemble, supercell: Sequence[int]) -> NDArray[np.float64]:

@@ -11,12 +11,13 @@ C is block-diagonal in the wave vectors commensurate with the supercell, and is 
 translations, t_α ∝ √m, are projected out exactly, whatever their spurious frequencies.
 
 The out-of-plane acoustic branch of a layered crystal can be measured and left out. It is defined without following any branch, by
-projection: at every in-plane wave vector q, Γ excepted, the rigid out-of-plane wave of the whole stack of layers is
+the rigid out-of-plane wave of the whole stack of layers at every in-plane wave vector q, Γ excepted,
 
     t_z(q) = √(m_κ/M) e^{2πi q·τ_κ} n̂,   n̂ normal to the first two lattice vectors, τ_κ fractional positions,
 
-its share of ⟨u²⟩ is Σ_q t_z†C t_z / Σ_q tr C, and "project_out: ZA" leaves u = M^{-1/2} (1 − Σ_q t_z t_z†) C^{1/2} z: the same
-samples without that component.
+with q in the first Brillouin zone. Q(q) is the projector on it; on the boundary of the zone, where several q + G are equally
+short, it is the average of their projectors. The ZA share of ⟨u²⟩ is Σ_q tr(Q C) / Σ_q tr C (mass-weighted), and
+"project_out: ZA" gives u = M^{-1/2} (1 − Q)^{1/2} C^{1/2} z, the same samples without exactly this share.
 
 Atoms of the supercell are in the order of ``atoms.repeat`` (see ``phonons``). A sampler is anything that makes normals z (see
 ``samplers``); ``draw_normals`` is plain Monte Carlo with one seed per snapshot, so that an ensemble grows without changing.
@@ -46,6 +47,10 @@ ProjectedOut = Literal["none", "ZA"]
 
 SOFTEST_FREQUENCY = 1e-3
 """THz; a mode below this that is not a translation has no finite harmonic amplitude and counts as imaginary."""
+
+
+EQUALLY_SHORT = 1e-6
+"""1/Å, within which representatives of a wave vector are equally short."""
 
 
 @dataclass(frozen=True)
@@ -111,22 +116,32 @@ def compute_modes(force_constants: ForceConstants) -> NormalModes:
     return NormalModes(force_constants.atoms, repeats, qpoints, frequencies, eigenvectors, translations)
 
 
-def flexural_waves(atoms: Atoms, qpoints: NDArray[np.float64]) -> NDArray[np.complex128]:
-    """Return the rigid out-of-plane wave t_z(q) of the whole stack of layers, see the head of this file.
+def flexural_projectors(atoms: Atoms, qpoints: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """Return the projector on the rigid out-of-plane wave of the whole stack of layers, see the head of this file.
 
     Args:
         atoms: one cell; the layers lie along its first two lattice vectors.
         qpoints: (n_qpoints, 3), fractional.
 
     Returns:
-        (n_qpoints, 3 n_atoms), mass-scaled, of length one; zero at Γ, where it is a translation, and where q_z ≠ 0.
+        Q, (n_qpoints, 3 n_atoms, 3 n_atoms), phase e^{2πi q·R}; of trace one, zero at Γ (a translation) and where q_z ≠ 0.
     """
     masses = np.array(atoms.get_masses(), dtype=np.float64)
     normal = np.cross(atoms.cell[0], atoms.cell[1])
-    phases = np.exp(2j * np.pi * np.asarray(qpoints) @ atoms.cell.scaled_positions(atoms.positions).T)
-    waves = (phases * np.sqrt(masses / masses.sum()))[:, :, None] * (normal / np.linalg.norm(normal))
-    in_plane = np.any(qpoints != 0, axis=1) & (qpoints[:, 2] == 0)
-    return np.asarray(waves.reshape(len(qpoints), -1) * in_plane[:, None])
+    rigid = np.sqrt(masses / masses.sum())[:, None] * (normal / np.linalg.norm(normal))
+    sites = atoms.cell.scaled_positions(atoms.positions)
+    reciprocal = np.linalg.inv(atoms.cell.array).T
+    around = np.stack(np.meshgrid(*(np.arange(-2, 3),) * 2, [0], indexing="ij"), axis=-1).reshape(-1, 3)
+    projectors = np.zeros((len(qpoints), rigid.size, rigid.size), dtype=np.complex128)
+    for q, projector in zip(np.asarray(qpoints), projectors, strict=True):
+        if q[2] != 0 or not q.any():
+            continue
+        images = q - np.round(q) + around
+        lengths = np.linalg.norm(images @ reciprocal, axis=1)
+        shortest = images[lengths < lengths.min() + EQUALLY_SHORT]
+        waves = (np.exp(2j * np.pi * shortest @ sites.T)[:, :, None] * rigid).reshape(len(shortest), -1)
+        projector += waves.T @ waves.conj() / len(shortest)
+    return projectors
 
 
 def mode_variance(
@@ -220,10 +235,16 @@ class HarmonicEnsemble:
     def _roots(self) -> NDArray[np.complex128]:
         """What turns waves of normals into mass-scaled displacements: C(q)^{1/2}, less what is projected out of its result."""
         roots = self._symmetric_roots
+        return roots if self.project_out == "none" else np.asarray(self.kept_motion @ roots)
+
+    @cached_property
+    def kept_motion(self) -> NDArray[np.complex128]:
+        """What is not projected out, (1 − Q)^{1/2} or 1: (n_qpoints, 3 n_atoms, 3 n_atoms)."""
         if self.project_out == "none":
-            return roots
-        waves = flexural_waves(self.modes.atoms, self.modes.qpoints)
-        return roots - waves[:, :, None] * np.einsum("qi,tqij->tqj", waves.conj(), roots)[:, :, None, :]
+            return np.broadcast_to(np.eye(3 * len(self.modes.masses), dtype=np.complex128), self.modes.eigenvectors.shape)
+        shares, vectors = np.linalg.eigh(flexural_projectors(self.modes.atoms, self.modes.qpoints))
+        kept = np.sqrt(np.clip(1.0 - shares, 0.0, 1.0))
+        return np.asarray((vectors * kept[:, None, :]) @ vectors.conj().swapaxes(1, 2))
 
     @cached_property
     def _tensors(self) -> tuple[Tensor, Tensor]:
@@ -283,10 +304,11 @@ class HarmonicEnsemble:
 
     def za_shares(self) -> NDArray[np.float64]:
         """Return the share of rigid out-of-plane waves in the mass-weighted ⟨u²⟩ before projection: (n_temperatures,)."""
-        waves = flexural_waves(self.modes.atoms, self.modes.qpoints)
-        along = np.einsum("qi,tqij->tqj", waves.conj(), self._symmetric_roots)
+        projectors = flexural_projectors(self.modes.atoms, self.modes.qpoints)
+        roots = self._symmetric_roots
+        along = np.einsum("qij,tqjk,tqik->t", projectors, roots, roots.conj(), optimize=True).real
         whole = np.sum(self._amplitudes**2, axis=(1, 2))
-        return np.asarray(np.sum(np.abs(along) ** 2, axis=(1, 2)) / np.where(whole > 0, whole, 1.0))
+        return np.asarray(along / np.where(whole > 0, whole, 1.0))
 
 
 def draw_normals(seed: int, indices: Sequence[int] | NDArray[np.integer], n_atoms: int) -> NDArray[np.float64]:

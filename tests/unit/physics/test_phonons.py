@@ -15,6 +15,7 @@ from mlepi.physics.phonons import (
     compute_frequencies,
     compute_phonon_bands,
     compute_phonon_dos,
+    differentiate_force_constants,
 )
 from mlepi.units import FORCE_CONSTANT_TO_THZ
 
@@ -163,3 +164,8 @@ def test_foreign_supercell_order_is_refused(monkeypatch):
     monkeypatch.setattr(phonons, "ORDER_TOLERANCE", -1.0)
     with pytest.raises(PhysicsError, match=r"expected phonopy's supercell to repeat the cell"):
         compute_force_constants(build_honeycomb(), EMT(), [2, 1, 1])
+
+
+def test_derivatives_need_a_network():
+    with pytest.raises(ConfigError, match=r"stage.phonon.method: got derivatives of EMT, which gives none; expected a network"):
+        differentiate_force_constants(build_honeycomb(), EMT(), [2, 2, 1])

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from phonopy.phonon.random_displacements import RandomDisplacements
 from spring_model import SHELLS, SpringCalculator, build_honeycomb, spring_force_constants
@@ -14,6 +15,7 @@ from mlepi.physics.sampling import (
     NormalModes,
     compute_modes,
     draw_normals,
+    flexural_projectors,
     mode_variance,
     sample_displacements,
 )
@@ -216,6 +218,8 @@ def test_bad_choices_say_so(record):
         HarmonicEnsemble(modes, (0.0,), imaginary="floor", floor_frequency=0.0)
     with pytest.raises(ConfigError, match=r"temperature: got -5.0 K; expected 0 K or more"):
         HarmonicEnsemble(modes, (-5.0,))
+    with pytest.raises(ConfigError, match=r"stage.sampling.project_out: got 'LA'; expected 'none' or 'ZA'"):
+        HarmonicEnsemble(modes, (0.0,), project_out="LA")
     with pytest.raises(PhysicsError, match=r"normals: got shape"):
         HarmonicEnsemble(modes, (0.0,)).displacements(np.zeros((1, 5, 3)))
 
@@ -232,3 +236,135 @@ def test_flexural_amplitude_grows_with_the_square_of_the_cell():
 
     # in one dimension Σ_q 1/q⁴ ∝ L⁴, per atom L³
     assert msd(80) / msd(40) == pytest.approx(8.0, rel=0.02)
+
+
+def test_displacements_follow_the_formula_to_rounding(record):
+    # u_R = M^{-1/2} Σ_q C(q)^{1/2} z(q) e^{2πi q·R}, written out
+    modes = compute_modes(record)
+    ensemble = HarmonicEnsemble(modes, TEMPERATURES)
+    normals = draw_normals(4, range(5), 24)
+    cells = np.stack(np.meshgrid(range(4), range(3), [0], indexing="ij"), axis=-1).reshape(-1, 3)
+    phases = np.exp(2j * np.pi * modes.qpoints @ cells.T)
+    waves = np.einsum("qr,sri->qsi", phases.conj(), normals.reshape(5, 12, 6)) / 12
+    for i, temperature in enumerate(TEMPERATURES):
+        sigma = np.sqrt([mode_variance(np.where(modes.translations, 1.0, modes.frequencies), temperature)])[0]
+        root = (modes.eigenvectors * (sigma * ~modes.translations)[:, None]) @ modes.eigenvectors.conj().swapaxes(1, 2)
+        u = np.einsum("qr,qij,qsj->sri", phases, root, waves).real.reshape(5, 24, 3)
+        u = u / np.sqrt(np.tile(modes.masses, 12))[:, None]
+        np.testing.assert_allclose(ensemble.displacements(normals)[i], u, atol=1e-12)
+        # one at a time or many together, one temperature or several
+        np.testing.assert_allclose(ensemble.displacements_at(temperature, normals[2:3])[0], u[2], atol=1e-12)
+
+
+def test_covariance_is_the_inverse_of_the_precision_matrix(record):
+    # Υ = √(M_a M_b) Σ_μ 2ω/((1 + 2n)ħ) e eᵀ on everything but translations, from a dense diagonalisation
+    matrix = record.matrix()
+    masses = np.repeat(record.atoms.repeat(record.supercell).get_masses(), 3)
+    dense = matrix.transpose(0, 2, 1, 3).reshape(len(masses), -1) / np.sqrt(np.outer(masses, masses))
+    values, vectors = np.linalg.eigh(dense)
+    quanta = PLANCK * np.sqrt(values[3:]) * FORCE_CONSTANT_TO_THZ
+    for i, temperature in enumerate((0.0, 300.0)):
+        occupation = 1 / np.expm1(quanta / (BOLTZMANN * 300.0)) if i else 0.0
+        weights = 2 * quanta / (HBAR2_PER_AMU * (1 + 2 * occupation))
+        precision = (vectors[:, 3:] * weights) @ vectors[:, 3:].T * np.sqrt(np.outer(masses, masses))
+        covariance = HarmonicEnsemble(compute_modes(record), (temperature,)).covariance()[0]
+        internal = (vectors[:, 3:] @ vectors[:, 3:].T) / np.sqrt(masses)[:, None] * np.sqrt(masses)
+        np.testing.assert_allclose(covariance @ precision, internal, atol=1e-8)
+
+
+def test_mean_squares_of_phonopys_random_displacements_agree(record):
+    phonon, _ = phonons._load_phonopy(record)
+    reference = RandomDisplacements(phonon.supercell, phonon.primitive, phonon.force_constants, cutoff_frequency=0.01)
+    reference.run(300.0, number_of_snapshots=2000, random_seed=1)
+    order = phonons._repeat_order(phonon, record.atoms, record.supercell)
+    theirs = np.asarray(reference.u)[:, np.argsort(order)].reshape(2000, 12, 2, 3)
+    ours = sample_displacements(record, (300.0,), 2000, seed=1)[0].reshape(2000, 12, 2, 3)
+    exact = HarmonicEnsemble(compute_modes(record), (300.0,)).mean_square_displacements()[0]
+    for samples in (theirs, ours):
+        per_sample = (samples**2).mean(axis=1)
+        errors = per_sample.std(axis=0) / np.sqrt(2000)
+        assert np.abs((per_sample.mean(axis=0) - exact) / errors).max() < 4.5
+
+
+def flat_ensemble(project_out="none", statistics="quantum"):
+    return HarmonicEnsemble(compute_modes(spring_record((4, 4, 1))), (0.0, 300.0), statistics, project_out=project_out)
+
+
+def test_rigid_out_of_plane_waves_are_left_out_exactly():
+    whole, rest = flat_ensemble(), flat_ensemble("ZA")
+    normals = draw_normals(0, range(6), 32)
+    # along e^{iq·r} at the positions of the atoms, all together; (3, 0)/4 is (−1, 0)/4 in the first zone
+    sites = whole.modes.atoms.repeat((4, 4, 1)).positions @ np.linalg.inv(whole.modes.atoms.cell.array)
+    for q in ([0.25, 0.0, 0.0], [-0.25, 0.0, 0.0], [0.0, 0.25, 0.0], [-0.25, 0.25, 0.0]):
+        wave = np.exp(2j * np.pi * sites @ q)
+        assert np.abs(wave.conj() @ rest.displacements(normals)[1][:, :, 2].T).max() < 1e-12
+        assert np.abs(wave.conj() @ whole.displacements(normals)[1][:, :, 2].T).min() > 1e-3
+    # what is left is the same sample without that part; in-plane motion does not change
+    a, b = whole.displacements(normals)[1], rest.displacements(normals)[1]
+    np.testing.assert_allclose(a[:, :, :2], b[:, :, :2], atol=1e-12)
+    np.testing.assert_allclose(rest.mean_square_displacements(), np.einsum("tii->ti", rest.covariance())[:, :6].reshape(2, 2, 3))
+
+
+def test_projectors_are_real_where_q_is_its_own_opposite_and_keep_the_symmetry():
+    modes = flat_ensemble().modes
+    projectors = flexural_projectors(modes.atoms, modes.qpoints)
+    np.testing.assert_allclose(np.einsum("qii->q", projectors).real, [0.0, *[1.0] * 15], atol=1e-12)
+    opposite = np.ravel_multi_index(
+        tuple(np.mod(-np.stack(np.unravel_index(np.arange(16), (4, 4, 1))), [[4], [4], [1]])), (4, 4, 1)
+    )
+    np.testing.assert_allclose(projectors[opposite], projectors.conj(), atol=1e-12)
+    # all six q of a star have the same share: the average over equally short q + G has the symmetry of the lattice
+    ensemble = flat_ensemble()
+    roots = ensemble._symmetric_roots[1]
+    shares = np.einsum("qij,qjk,qik->q", projectors, roots, roots.conj()).real
+    for star in ([(2, 0), (0, 2), (2, 2)], [(1, 0), (0, 1), (3, 0), (0, 3), (1, 3), (3, 1)]):
+        values = [shares[i * 4 + j] for i, j in star]
+        np.testing.assert_allclose(values, values[0], rtol=1e-9)
+
+
+def test_share_of_rigid_waves_accounts_for_what_is_left_out():
+    whole, rest = flat_ensemble(), flat_ensemble("ZA")
+    before, after = (e.mean_square_displacements().sum(axis=(1, 2)) for e in (whole, rest))
+    np.testing.assert_allclose(whole.za_shares(), 1.0 - after / before, rtol=1e-9)  # equal masses
+    np.testing.assert_allclose(rest.za_shares(), whole.za_shares())
+    assert whole.za_shares()[1] > whole.za_shares()[0] > 0.05
+    assert flat_ensemble(statistics="classical").za_shares()[0] == 0.0  # nothing moves at 0 K
+
+
+def test_share_of_one_kind_of_atom_is_that_of_its_flexural_branch():
+    # one atom per cell, three branches: the share follows from three sums over q
+    n, k = 6, np.array([3.0, 2.0, 0.3])
+    atoms = Atoms("C", cell=[[2.0, 0, 0], [0, 2.0, 0], [0, 0, 15.0]], pbc=True)
+    values = np.zeros((1, n * n, 3, 3))
+    for i, j, sign in ((0, 0, 4), (1, 0, -1), (n - 1, 0, -1), (0, 1, -1), (0, n - 1, -1)):
+        values[0, i * n + j] += sign * np.diag(k)
+    record = ForceConstants(atoms, (n, n, 1), values)
+    share = HarmonicEnsemble(compute_modes(record), (300.0,), "classical").za_shares()[0]
+    assert share == pytest.approx((1 / k[2]) / np.sum(1 / k), rel=1e-9)
+
+
+def test_classical_bending_amplitude_grows_with_the_square_of_the_cell():
+    # ω ∝ q² in two dimensions: ⟨u²⟩ = Σ_q k_BT/(mω²)/N ∝ L²; the lattice corrects this by (ln L)/L², under 1 % here
+    def msd(n):
+        atoms = Atoms("C", cell=[[1.0, 0, 0], [0, 1.0, 0], [0, 0, 20.0]], pbc=True)
+        line = np.zeros(n)
+        for shift, k in ((0, 2.0), (1, -1.0), (-1, -1.0)):
+            line[shift % n] += k
+        laplace = np.add.outer(line * 0, line * 0)
+        laplace[:, 0] += line
+        laplace[0, :] += line
+        squared = np.fft.ifft2(np.fft.fft2(laplace) ** 2).real  # κ (∇²)²
+        values = squared.reshape(1, n * n, 1, 1) * np.eye(3)
+        return HarmonicEnsemble(compute_modes(ForceConstants(atoms, (n, n, 1), values)), (300.0,), "classical")
+
+    ratio = msd(96).mean_square_displacements()[0, 0, 2] / msd(48).mean_square_displacements()[0, 0, 2]
+    assert ratio == pytest.approx(4.0, rel=0.01)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_displacements_on_a_gpu_are_those_of_the_processor(record):
+    normals = draw_normals(0, range(8), 24)
+    modes = compute_modes(record)
+    here, there = (HarmonicEnsemble(modes, TEMPERATURES, device=device).displacements(normals) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(there, here, atol=1e-12)

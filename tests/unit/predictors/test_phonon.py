@@ -6,7 +6,9 @@ from ase import Atoms
 from tiny_networks import CUTOFFS, build_network, corrugated_bilayer
 
 from mlepi.errors import ConfigError, StructureError
+from mlepi.physics.phonons import compute_force_constants, differentiate_force_constants
 from mlepi.predictors import PhononPredictor
+from mlepi.structures import build_graphene
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +93,39 @@ def test_unknown_precision_and_device_are_refused(predictor):
         predictor.calculator(dtype="float16")
     with pytest.raises(ConfigError, match="device: got 'nonsense'"):
         predictor.calculator(device="nonsense")
+
+
+def test_second_derivatives_are_those_of_the_forces(atoms, predictor):
+    calculator = predictor.calculator()
+    rows = calculator.hessian_rows(atoms, [2, 7])
+    assert rows.shape == (2, 3, len(atoms), 3)
+    step = 2e-4
+    for row, (atom, axis) in ((rows[0, 1], (2, 1)), (rows[1, 2], (7, 2))):
+        forces = []
+        for multiple in (1, -1, 2, -2):
+            moved = atoms.copy()
+            moved.positions[atom, axis] += multiple * step
+            moved.calc = calculator
+            forces.append(moved.get_forces())
+        # five-point formula: the error is of fourth order in the step
+        expected = -(8 * (forces[0] - forces[1]) - (forces[2] - forces[3])) / (12 * step)
+        np.testing.assert_allclose(row, expected, atol=1e-8 * np.abs(rows).max() + 1e-9)
+    together = predictor.hessian_rows(atoms, [2, 7], batch_size=4)
+    np.testing.assert_allclose(together, rows, atol=1e-12 * np.abs(rows).max())
+
+
+def test_second_derivatives_of_an_atom_without_neighbours_are_zero(predictor):
+    lonely = Atoms("C", cell=[15.0, 15.0, 15.0], pbc=True)
+    lonely.arrays["layer"] = np.zeros(1, dtype=int)
+    np.testing.assert_array_equal(predictor.hessian_rows(lonely, [0]), np.zeros((1, 3, 1, 3)))
+
+
+def test_force_constants_by_displacements_and_by_derivatives_agree(predictor):
+    primitive = build_graphene("AB")
+    derivatives = differentiate_force_constants(primitive, predictor.calculator(), (2, 2, 1))
+    displacements = compute_force_constants(primitive, predictor.calculator(), (2, 2, 1), displacement=1e-4)
+    scale = np.abs(derivatives.values).max()
+    np.testing.assert_allclose(derivatives.values, displacements.values, atol=1e-6 * scale)
+    assert derivatives.raw_sum_rule_residual < 1e-10 * scale
+    plain = differentiate_force_constants(primitive, predictor.calculator(), (2, 2, 1), symmetrize=False)
+    np.testing.assert_allclose(plain.values, derivatives.values, atol=1e-9 * scale)
