@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from mlepi.results import BandGeometryRecord, ConductivityRecord, SelfEnergyRecord, VelocityRecord, WindowRecord
+from mlepi.results import (
+    BandGeometryRecord,
+    ConductivityRecord,
+    LinearResponseRecord,
+    SecondOrderRecord,
+    SelfEnergyRecord,
+    VelocityRecord,
+    WindowRecord,
+)
 
 TEMPERATURES = np.array([0.0, 150.0, 300.0])
 MAP = np.array([-0.1, -0.05, 0.0, 0.05, 0.1])
@@ -80,6 +90,54 @@ def geometry_record() -> BandGeometryRecord:
         convergence_counts=np.array([2, 30]),
         convergence_traces=np.ones((2, 3)),
         convergence_errors=np.full((2, 3), 0.02),
+    )
+
+
+def second_order_record(mesh, slope: float) -> SecondOrderRecord:
+    """Fan −6 %, Debye–Waller −1 %, phonon energies +2 % of the slope."""
+    shift = 5.0 * np.array([0.1, 0.05, 0.05, 0.1])[:, None] * np.array([-1.0, 1.0])
+    terms = [share * np.tile(shift, (3, 1, 1)) for share in (-0.06, -0.01, 0.02)]
+    ones = np.ones(3)
+    return SecondOrderRecord(
+        mesh=mesh,
+        n_resting_modes=0,
+        fan=terms[0],
+        debye_waller=terms[1],
+        nonadiabatic=terms[2],
+        static_velocities=0.93 * slope * ones,
+        static_gamma_1=0.36 * ones,
+        static_slopes=0.93 * slope * ones,
+        dynamic_velocities=0.95 * slope * ones,
+        dynamic_gamma_1=0.36 * ones,
+        dynamic_slopes=0.95 * slope * ones,
+        fan_slopes=-0.06 * slope * ones,
+        debye_waller_slopes=-0.01 * slope * ones,
+        nonadiabatic_slopes=0.02 * slope * ones,
+    )
+
+
+def linear_response_record(slope: float = 7.0e5) -> LinearResponseRecord:
+    distances = np.array([-0.1, -0.05, 0.05, 0.1])
+    denser = second_order_record((24, 24, 1), slope)
+    return LinearResponseRecord(
+        temperatures=TEMPERATURES,
+        supercell=(6, 6, 1),
+        derivatives="forward-mode differentiation",
+        translation_residual=6e-14,
+        border_share=1e-3,
+        broadening=0.05,
+        chemical_potential=0.0,
+        dirac_energy=-3.6,
+        map_distances=distances,
+        equilibrium_energies=5.0 * np.abs(distances)[:, None] * np.array([-1.0, 1.0]),
+        velocity_window=(0.04, 0.1),
+        dispersion="hyperbola",
+        split_off_bands=False,
+        equilibrium_velocity=8.7e5,
+        equilibrium_gamma_1=0.36,
+        equilibrium_slope=slope,
+        in_supercell=second_order_record((6, 6, 1), slope),
+        interpolated=replace(denser, static_slopes=0.96 * slope * np.ones(3)),
     )
 
 

@@ -27,6 +27,7 @@ from mlepi.plots.electrons import (
     plot_low_bands,
     plot_spectral_functions,
 )
+from mlepi.plots.linear_response import linear_response_section, list_decompositions, plot_decomposition, plot_second_order
 from mlepi.plots.moire import list_band_facts, plot_moire_bands
 from mlepi.plots.phonons import plot_phonons, plot_sampling
 from mlepi.plots.self_energy import plot_quasiparticles, plot_self_energies
@@ -37,6 +38,7 @@ from mlepi.results import (
     BandsRecord,
     ConductivityRecord,
     HamiltonianRecord,
+    LinearResponseRecord,
     ObservablesRecord,
     PhononRecord,
     ResultsStore,
@@ -54,6 +56,7 @@ RECORDS: dict[str, type] = {
     "hamiltonian": HamiltonianRecord,
     "observables": ObservablesRecord,
     "self_energy": SelfEnergyRecord,
+    "linear_response": LinearResponseRecord,
     "conductivity": ConductivityRecord,
     "band_geometry": BandGeometryRecord,
     "tight_binding": TightBindingRecord,
@@ -92,6 +95,12 @@ FIGURES: tuple[tuple[str, str, Callable[[Any], Figure], str], ...] = (
         "Quasiparticle shifts, weights and widths near K; bars: bootstrap standard deviation.",
     ),
     (
+        "linear_response",
+        "second_order",
+        plot_second_order,
+        "Second-order perturbation theory of the low bands: shift of half their gap term by term, and slope against temperature.",
+    ),
+    (
         "conductivity",
         "conductivity",
         plot_conductivity,
@@ -122,6 +131,17 @@ FIGURES: tuple[tuple[str, str, Callable[[Any], Figure], str], ...] = (
     ("observables", "convergence", plot_convergence, "Fermi velocity from the first n samples."),
 )
 """Stage, file name, function and caption of every figure."""
+
+COMPARISONS: tuple[tuple[str, str, Callable[[Any], Figure], str], ...] = (
+    (
+        "linear_response",
+        "decomposition",
+        plot_decomposition,
+        "Slope of the low bands to second order, to all orders of the samples (bars: their errors), and corrected for phonon "
+        "energies and size.",
+    ),
+)
+"""Likewise, of all records of a run together."""
 
 SMALL_OVERLAP = 1e-4
 """The report warns of ghost states when the smallest eigenvalue of S is below this."""
@@ -154,11 +174,14 @@ def plot_run(folder: str | Path) -> dict[str, Path]:
     """
     store = ResultsStore(folder)
     records = _read_records(store)
-    return {
+    drawn = {
         name: save_figure(plot(records[stage]), store.folder / "figures", name)
         for stage, name, plot, _ in FIGURES
         if stage in records
     }
+    if list_decompositions(records):
+        drawn |= {name: save_figure(plot(records), store.folder / "figures", name) for _, name, plot, _ in COMPARISONS}
+    return drawn
 
 
 def write_report(folder: str | Path) -> Path:
@@ -178,8 +201,8 @@ def write_report(folder: str | Path) -> Path:
     images = plot_run(folder)
     parts = ["<h1>Electron-phonon report</h1>", f"<p>{html.escape(_subject(records))}</p>"]
     parts += [f'<div class="warning">{html.escape(text)}</div>' for text in list_warnings(records)]
-    parts += velocity_section(records)
-    for stage, name, _, caption in FIGURES:
+    parts += velocity_section(records) + linear_response_section(records)
+    for stage, name, _, caption in (*FIGURES, *COMPARISONS):
         if name in images:
             data = base64.b64encode(images[name].read_bytes()).decode()
             parts.append(
@@ -229,6 +252,8 @@ def list_warnings(records: dict[str, Any]) -> list[str]:
         texts += [f"Observables: {text}" for text in observables.doubts()]
     if "self_energy" in records:
         texts += [f"Self-energy: {text}" for text in records["self_energy"].doubts()]
+    if "linear_response" in records:
+        texts += [f"Linear response: {text}" for text in records["linear_response"].doubts()]
     for stage in records.keys() & {"conductivity", "band_geometry"}:
         texts += [f"{stage.capitalize()}: {text}" for text in records[stage].doubts()]
     return texts

@@ -8,12 +8,18 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 import pytest
-from observable_records import conductivity_record, geometry_record, self_energy_record, window_record
+from observable_records import (
+    conductivity_record,
+    geometry_record,
+    linear_response_record,
+    self_energy_record,
+    window_record,
+)
 from toys import honeycomb
 
 from mlepi.errors import DataError
 from mlepi.plots import plot_run, print_velocities, write_report
-from mlepi.plots.report import FIGURES, list_warnings
+from mlepi.plots.report import COMPARISONS, FIGURES, list_warnings
 from mlepi.results import (
     BandsRecord,
     ContinuumRecord,
@@ -125,6 +131,7 @@ def all_records():
             operator_windows=window_record(),
         ),
         "self_energy": self_energy_record(velocity_record(8.1e5)),
+        "linear_response": linear_response_record(),
         "conductivity": conductivity_record(),
         "band_geometry": geometry_record(),
         "bands": bands_record(),
@@ -163,10 +170,10 @@ def test_report_is_complete_and_self_contained(tmp_path):
     report = write_report(tmp_path)
     assert dict(mpl.rcParams) == before
     text = report.read_text(encoding="utf-8")
-    for _, name, _, _ in FIGURES:
+    for _, name, _, _ in (*FIGURES, *COMPARISONS):
         assert (tmp_path / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert (tmp_path / "figures" / f"{name}.pdf").read_bytes()[:4] == b"%PDF"
-    assert text.count("data:image/png;base64,") == len(FIGURES)
+    assert text.count("data:image/png;base64,") == len(FIGURES) + len(COMPARISONS)
     assert not re.search(r'(src|href)="(?!data:)', text)
     for statement in (
         "8.200 ± 0.020",

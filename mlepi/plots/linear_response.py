@@ -1,0 +1,292 @@
+"""Second-order shifts of the low bands, and what they say about an average over samples: the decomposition of v_F(T)."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_figure
+from mlepi.plots.velocities import html_table, list_estimates
+from mlepi.results import LinearResponseRecord, SecondOrderRecord, VelocityRecord
+
+TERMS = (("fan", "Fan", BLUE), ("debye_waller", "Debye–Waller", GREEN), ("nonadiabatic", "phonon energies", RED))
+"""Field of ``SecondOrderRecord``, name and colour of each term."""
+
+AVERAGES = ("spectral peak", "self-energy")
+"""Estimators of v_F from samples that follow the same bands as perturbation theory, and are compared with it."""
+
+VELOCITY_HEADER = (
+    "T (K)",
+    "wave vectors",
+    "v_F static (10⁵ m/s)",
+    "v_F dynamic",
+    "slope static / undisplaced",
+    "slope dynamic",
+    "Fan",
+    "Debye–Waller",
+    "phonon energies",
+)
+
+DECOMPOSITION_HEADER = (
+    "T (K)",
+    "second order",
+    "Fan",
+    "Debye–Waller",
+    "samples, all orders",
+    "beyond second order",
+    "phonon energies",
+    "denser mesh",
+    "sum",
+)
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """Mean slope of the low bands over that of the undisplaced structure, and its changes by part; (n_temperatures,) each.
+
+    Attributes:
+        temperatures: K, those that the average and the perturbation theory share.
+        average: name of the average over samples.
+        second_order: adiabatic slope ratio to second order, wave vectors of the supercell.
+        fan: change by the Fan term.
+        debye_waller: change by the Debye–Waller term.
+        all_orders: slope ratio of the average over samples.
+        all_orders_errors: its standard error.
+        nonadiabatic: change by phonon energies, wave vectors of the denser mesh where there is one.
+        size: change of the adiabatic second order from the wave vectors of the supercell to the denser mesh; NaN without one.
+    """
+
+    temperatures: NDArray[np.float64]
+    average: str
+    second_order: NDArray[np.float64]
+    fan: NDArray[np.float64]
+    debye_waller: NDArray[np.float64]
+    all_orders: NDArray[np.float64]
+    all_orders_errors: NDArray[np.float64]
+    nonadiabatic: NDArray[np.float64]
+    size: NDArray[np.float64]
+
+    @property
+    def beyond(self) -> NDArray[np.float64]:
+        """What the average holds beyond second order, of the same supercell; its error is that of the average."""
+        return self.all_orders - self.second_order
+
+    @property
+    def total(self) -> NDArray[np.float64]:
+        """The average, corrected to second order for phonon energies and for the size of the supercell."""
+        return self.all_orders + self.nonadiabatic + np.nan_to_num(self.size)
+
+
+def decompose(
+    record: LinearResponseRecord, velocity: VelocityRecord, temperatures: NDArray[np.float64], name: str
+) -> Decomposition:
+    """Compare an average over samples with perturbation theory.
+
+    Args:
+        record: of the linear_response stage.
+        velocity: of the average, fitted at the same points.
+        temperatures: (n_temperatures,), K, of the average.
+        name: of the average.
+    """
+    shared = [t for t in temperatures if t in record.temperatures]
+    rows = [int(np.flatnonzero(temperatures == t)[0]) for t in shared]
+    own = [int(np.flatnonzero(record.temperatures == t)[0]) for t in shared]
+    slope, cell, mesh = record.equilibrium_slope, record.in_supercell, record.interpolated
+    best = cell if mesh is None else mesh
+    size = np.full(len(own), np.nan) if mesh is None else (mesh.static_slopes - cell.static_slopes)[own] / slope
+    return Decomposition(
+        temperatures=np.array(shared),
+        average=name,
+        second_order=cell.static_slopes[own] / slope,
+        fan=cell.fan_slopes[own] / slope,
+        debye_waller=cell.debye_waller_slopes[own] / slope,
+        all_orders=velocity.slope_ratios[rows],
+        all_orders_errors=velocity.slope_ratio_errors[rows],
+        nonadiabatic=best.nonadiabatic_slopes[own] / slope,
+        size=size,
+    )
+
+
+def list_decompositions(records: Mapping[str, Any]) -> list[Decomposition]:
+    """Compare every average of a run with its perturbation theory; empty when either is missing.
+
+    Args:
+        records: stage → record.
+    """
+    record: LinearResponseRecord | None = records.get("linear_response")
+    if record is None:
+        return []
+    return [
+        decompose(record, estimate.velocity, estimate.record.temperatures, estimate.name)
+        for estimate in list_estimates(records)
+        if estimate.name in AVERAGES and _comparable(record, estimate.record)
+    ]
+
+
+def linear_response_section(records: Mapping[str, Any]) -> list[str]:
+    """Tabulate the second-order shifts of v_F, and every average over samples beside them, for the report.
+
+    Args:
+        records: stage → record; without linear_response nothing is written.
+    """
+    record: LinearResponseRecord | None = records.get("linear_response")
+    if record is None:
+        return []
+    low, high = record.velocity_window
+    parts = [
+        "<h2>Second order in the displacements, and beyond</h2>",
+        f"<p>Perturbation theory from derivatives of H and S ({html.escape(record.derivatives)}), {record.dispersion} fit of the "
+        f"low bands at |k − K| = {low:g} … {high:g} Å⁻¹, denominators broadened by {1e3 * record.broadening:.0f} meV, chemical "
+        f"potential {record.chemical_potential:+g} eV from the Dirac energy. Static: atoms at rest in every sample, as in an "
+        "average over displaced supercells; dynamic: with the phonon energies in the denominators. Changes are those of the mean "
+        "slope over that of the undisplaced structure, "
+        f"{1e-5 * record.equilibrium_slope:.3f} × 10⁵ m/s, and add up.</p>",
+        html_table(VELOCITY_HEADER, [row for sums, _ in _meshes(record) for row in _velocity_rows(record, sums)]),
+    ]
+    for parts_of_average in list_decompositions(records):
+        parts += [
+            f"<h3>{html.escape(parts_of_average.average.capitalize())}: what is in the average over samples</h3>",
+            "<p>Mean slope over that of the undisplaced structure. The samples hold all orders, at rest, with the waves of the "
+            "supercell: less the second order of the same waves they leave what is beyond second order. Phonon energies and the "
+            "waves of a denser mesh are added to second order.</p>",
+            html_table(DECOMPOSITION_HEADER, decomposition_rows(parts_of_average)),
+        ]
+    return parts
+
+
+def _comparable(record: LinearResponseRecord, other: Any) -> bool:
+    """Tell whether an average rests on the same supercell, the same points and the same fit."""
+    return (
+        tuple(other.supercell) == tuple(record.supercell)
+        and tuple(other.velocity_window) == tuple(record.velocity_window)
+        and other.dispersion == record.dispersion
+        and bool(np.any(np.isin(other.temperatures, record.temperatures)))
+    )
+
+
+def _velocity_rows(record: LinearResponseRecord, sums: SecondOrderRecord) -> list[list[str]]:
+    slope = record.equilibrium_slope
+    return [
+        [
+            f"{temperature:g}",
+            _mesh_name(sums),
+            f"{1e-5 * sums.static_velocities[i]:.3f}",
+            f"{1e-5 * sums.dynamic_velocities[i]:.3f}",
+            f"{sums.static_slopes[i] / slope:.3f}",
+            f"{sums.dynamic_slopes[i] / slope:.3f}",
+            *(f"{values[i] / slope:+.3f}" for values in (sums.fan_slopes, sums.debye_waller_slopes, sums.nonadiabatic_slopes)),
+        ]
+        for i, temperature in enumerate(record.temperatures)
+    ]
+
+
+def decomposition_rows(parts: Decomposition) -> list[list[str]]:
+    """Write a decomposition as rows of ``DECOMPOSITION_HEADER``."""
+    return [
+        [
+            f"{temperature:g}",
+            f"{parts.second_order[i]:.3f}",
+            f"{parts.fan[i]:+.3f}",
+            f"{parts.debye_waller[i]:+.3f}",
+            f"{parts.all_orders[i]:.3f} ± {parts.all_orders_errors[i]:.3f}",
+            f"{parts.beyond[i]:+.3f} ± {parts.all_orders_errors[i]:.3f}",
+            f"{parts.nonadiabatic[i]:+.3f}",
+            f"{parts.size[i]:+.3f}" if np.isfinite(parts.size[i]) else "—",
+            f"{parts.total[i]:.3f} ± {parts.all_orders_errors[i]:.3f}",
+        ]
+        for i, temperature in enumerate(parts.temperatures)
+    ]
+
+
+def plot_second_order(record: LinearResponseRecord) -> Figure:
+    """Draw the terms of the shift of half the gap between the low bands against k, and slope ratios against temperature."""
+    with house_style():
+        figure = new_figure(1.9 * COLUMN, 0.85 * COLUMN)
+        shifts, slopes = figure.subplots(1, 2)
+        order = np.argsort(record.map_distances)
+        for sums, style in _meshes(record):
+            for field, name, colour in TERMS:
+                shifts.plot(
+                    record.map_distances[order],
+                    1e3 * _half_gap(getattr(sums, field)[0])[order],
+                    color=colour,
+                    linestyle=style,
+                    marker=".",
+                    label=f"{name}, {_mesh_name(sums)}",
+                )
+            for values, name, colour in ((sums.static_slopes, "static", BLUE), (sums.dynamic_slopes, "dynamic", RED)):
+                slopes.plot(
+                    record.temperatures,
+                    values / record.equilibrium_slope,
+                    color=colour,
+                    linestyle=style,
+                    marker=".",
+                    label=f"{name}, {_mesh_name(sums)}",
+                )
+        shifts.axhline(0.0, color=GREY, linewidth=0.6)
+        shifts.set_xlabel("M ←  k − K (Å⁻¹)  → Γ")
+        shifts.set_ylabel(f"shift of (E$_c$ − E$_v$)/2 at {record.temperatures[0]:g} K (meV)")
+        slopes.axhline(1.0, color=GREY, linestyle="--")
+        slopes.set_xlabel("temperature (K)")
+        slopes.set_ylabel("mean slope / undisplaced")
+        for axes in (shifts, slopes):
+            axes.legend()
+    return figure
+
+
+def plot_decomposition(records: Mapping[str, Any]) -> Figure:
+    """Draw slope ratios against temperature: second order, all orders with error bars, and corrected for the rest.
+
+    Args:
+        records: stage → record, for which ``list_decompositions`` is not empty.
+    """
+    with house_style():
+        found = list_decompositions(records)
+        record: LinearResponseRecord = records["linear_response"]
+        figure = new_figure(1.1 * COLUMN * len(found), 0.9 * COLUMN)
+        for axes, parts in zip(np.atleast_1d(figure.subplots(1, len(found), sharey=True)), found, strict=True):
+            cell = _mesh_name(record.in_supercell)
+            axes.axhline(1.0, color=GREY, linestyle="--", label="undisplaced")
+            axes.plot(parts.temperatures, parts.second_order, color=BLUE, marker="o", label=f"second order, {cell}")
+            axes.errorbar(
+                parts.temperatures,
+                parts.all_orders,
+                parts.all_orders_errors,
+                color="black",
+                marker="s",
+                label=f"all orders, {cell}",
+            )
+            axes.errorbar(
+                parts.temperatures,
+                parts.total,
+                parts.all_orders_errors,
+                color=RED,
+                marker="^",
+                label="with phonon energies" + (f", {_mesh_name(record.interpolated)}" if record.interpolated else ""),
+            )
+            axes.set_title(parts.average)
+            axes.set_xlabel("temperature (K)")
+            axes.legend()
+        figure.axes[0].set_ylabel("mean slope / undisplaced")
+    return figure
+
+
+def _half_gap(shifts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the shift of half the gap between the low bands: (n_points, n_bands) → (n_points,), eV."""
+    middle = shifts.shape[1] // 2
+    return np.asarray(0.5 * (shifts[:, middle] - shifts[:, middle - 1]))
+
+
+def _meshes(record: LinearResponseRecord) -> list[tuple[SecondOrderRecord, str]]:
+    found = [(record.in_supercell, "-")]
+    return found if record.interpolated is None else [*found, (record.interpolated, "--")]
+
+
+def _mesh_name(sums: SecondOrderRecord) -> str:
+    return "×".join(str(n) for n in sums.mesh)
