@@ -1,0 +1,171 @@
+"""Samplers, sum rules and ways of differentiation as a user of the pipeline meets them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from test_runner import execute, make_run
+
+from mlepi.errors import ConfigError, DataError
+from mlepi.physics.samplers import ZG, MonteCarlo, Sobol, ThermalLines, Trajectory
+from mlepi.physics.statistics import SampleDesign
+from mlepi.pipeline import PhononStage, SampleKey
+from mlepi.pipeline.configuration import build_run, check_config
+from mlepi.pipeline.sampling import study_convergence
+from mlepi.pipeline.sources import Source
+
+CONF = Path(__file__).parents[3] / "conf"
+TOYS = ["phonon={_target_: toy_models.HoneycombSprings}", "electron={_target_: toy_models.ToyElectron}"]
+PREPARATION = ("structure", "phonon", "sampling")
+
+
+def compose_infer(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("infer", overrides=[*TOYS, *overrides])
+
+
+def test_sampler_is_chosen_by_name(tmp_path):
+    assert type(build_run(compose_infer("sampler=zg"), tmp_path).sampler) is ZG
+    assert type(build_run(compose_infer(), tmp_path).sampler) is MonteCarlo
+
+
+def test_settings_of_the_sampler(tmp_path):
+    assert build_run(compose_infer("sampler=sobol", "sampler.n_replicates=16"), tmp_path).sampler.n_replicates == 16
+    with pytest.raises(ConfigError, match=r"sampler.replicates: got an unknown key; expected a key of sampler. Did you mean"):
+        check_config(compose_infer("sampler=sobol", "+sampler.replicates=16"))
+    with pytest.raises(ConfigError, match=r"sampler: got no such key; expected a value"):
+        check_config(compose_infer("~sampler"))
+    with pytest.raises(ConfigError, match=r"sampler.n_replicates: got 1; expected 2 or more"):
+        build_run(compose_infer("sampler=sobol", "sampler.n_replicates=1"), tmp_path)
+    with pytest.raises(DataError, match=r"sampler.file: got no file 'trajectory/T0.extxyz'"):
+        build_run(compose_infer("sampler=trajectory"), tmp_path)
+
+
+def test_plain_monte_carlo_is_not_named_in_what_decides_a_snapshot(tmp_path):
+    # so that results of samples drawn before there was a choice stay valid
+    run = make_run(tmp_path)
+    assert dict(run.stages["sampling"].distribution(run)) == {
+        "statistics": "quantum",
+        "imaginary": "error",
+        "floor_frequency": 0.5,
+        "seed": 0,
+    }
+    run = make_run(tmp_path, sampler=Sobol(), sampling_settings={"project_out": "ZA"})
+    named = run.stages["sampling"].distribution(run)
+    assert (named["sampler"], named["n_replicates"], named["project_out"], named["files"]) == ("Sobol", 8, "ZA", {})
+
+
+def test_sobol_run(tmp_path):
+    run = make_run(tmp_path, sampler=Sobol(n_replicates=2), n_samples=4)
+    text = execute(run)
+    record = run.read("sampling")
+    assert (record.sampler, record.n_groups, record.effective_sample_size) == ("Sobol", 2, pytest.approx(4.0))
+    np.testing.assert_array_equal(run.design.groups, [0, 1, 0, 1])
+    expected = Sobol(n_replicates=2).displacements(run.ensemble(), 300.0, [3], run.seed)[0]
+    ideal = run.read("phonon").atoms.repeat((3, 3, 1)).positions
+    np.testing.assert_allclose(run.displaced(SampleKey(3, 300.0)).positions - ideal, expected, atol=1e-12)
+    assert run.displacements(0.0, [10, 11]).shape == (2, 18, 3)
+    assert "4 snapshots (Sobol)" in text
+    assert "ZA share of ⟨u²⟩" in text
+    # growing repeats nothing; another sampler repeats everything
+    grown = make_run(tmp_path, sampler=Sobol(n_replicates=2), n_samples=6)
+    assert "WARNING: sampling: 6 samples in 2 replicates are not balanced; 8 would be" in execute(grown)
+    assert {key.sample for key in grown.stages["observables"].evaluated} == {4, 5}
+    other = make_run(tmp_path, sampler=ThermalLines(), n_samples=4)
+    execute(other)
+    assert len(other.stages["observables"].evaluated) == 8
+    assert other.read("sampling").n_groups == 2
+
+
+def test_record_of_the_sampling(tmp_path):
+    run = make_run(tmp_path, n_samples=40)
+    execute(run, PREPARATION)
+    record = run.read("sampling")
+    np.testing.assert_allclose(record.za_shares, run.ensemble().za_shares())
+    assert np.all((record.za_shares > 0) & (record.za_shares < 1))
+    mean = record.sampled_mean_square_displacements.mean(axis=1)
+    np.testing.assert_allclose(record.convergence[-1, :, 1], mean[:, 2])
+    np.testing.assert_allclose(record.convergence[-1, :, 0], mean[:, 0] + mean[:, 1])
+    assert record.convergence_counts[[0, -1]].tolist() == [1, 40]
+    assert np.isnan(record.convergence_errors[0]).all()
+    exact = record.mean_square_displacements.mean(axis=1)
+    # both directions, both temperatures: within 5 standard errors
+    deviation = np.abs(record.convergence[-1, :, 1] - exact[:, 2]) / record.convergence_errors[-1, :, 1]
+    assert deviation.max() < 5
+
+
+def test_convergence_of_known_numbers():
+    squares = np.zeros((1, 4, 3))
+    squares[0, :, 2] = [1.0, 3.0, 1.0, 3.0]
+    counts, means, errors = study_convergence(squares, SampleDesign(np.array([0, 0, 1, 1])))
+    np.testing.assert_array_equal(counts, [1, 2, 3, 4])
+    np.testing.assert_allclose(means[:, 0, 1], [1.0, 2.0, 5 / 3, 2.0])
+    np.testing.assert_allclose(errors[3, 0], 0.0, atol=1e-15)  # both groups have the same mean
+    assert np.isnan(errors[1]).all()
+
+
+def test_flexural_motion_is_left_out_of_every_sample(tmp_path):
+    whole, rest = make_run(tmp_path / "a"), make_run(tmp_path / "b", sampling_settings={"project_out": "ZA"})
+    texts = [execute(run, PREPARATION) for run in (whole, rest)]
+    assert ["left out" in text for text in texts] == [False, True]
+    before, after = whole.read("sampling"), rest.read("sampling")
+    lost = 1 - after.mean_square_displacements.sum(axis=(1, 2)) / before.mean_square_displacements.sum(axis=(1, 2))
+    np.testing.assert_allclose(lost, after.za_shares, rtol=1e-9)
+    a, b = (run.displaced(SampleKey(0, 300.0)).positions for run in (whole, rest))
+    np.testing.assert_allclose(a[:, :2], b[:, :2], atol=1e-12)
+    assert np.abs(a[:, 2] - b[:, 2]).max() > 1e-3
+
+
+def test_a_trajectory_of_exported_samples_gives_the_same_run(tmp_path):
+    first = make_run(tmp_path / "a", sampling_settings={"export": True}, n_samples=4)
+    execute(first)
+    sampler = Trajectory(file=str(tmp_path / "a" / "samples" / "T{temperature:g}.extxyz"), block=1)
+    second = make_run(tmp_path / "b", sampler=sampler, n_samples=4)
+    execute(second)
+    np.testing.assert_allclose(second.read("observables").mean, first.read("observables").mean, atol=1e-6)
+    assert second.read("sampling").imaginary == "freeze"  # the simulation needs no harmonic distribution
+    with pytest.raises(DataError, match=r"trajectory at 0 K: got 4 snapshots; expected 9"):
+        execute(make_run(tmp_path / "c", sampler=sampler, n_samples=9), PREPARATION)
+
+
+def test_a_changed_trajectory_is_another_ensemble(tmp_path):
+    first = make_run(tmp_path / "a", sampling_settings={"export": True}, n_samples=4)
+    execute(first, PREPARATION)
+    files = [tmp_path / "a" / "samples" / f"T{t}.extxyz" for t in (0, 300)]
+    sampler = Trajectory(file=str(tmp_path / "a" / "samples" / "T{temperature:g}.extxyz"))
+    run = make_run(tmp_path / "b", sampler=sampler)
+    before = run.stages["sampling"].distribution(run)
+    files[1].write_text(files[1].read_text() + files[1].read_text())
+    assert run.stages["sampling"].distribution(run) != before
+
+
+def test_force_constants_need_a_network_for_derivatives(tmp_path):
+    with pytest.raises(ConfigError, match=r"stage.phonon.method: got 'vjp'; expected 'displacements' or 'derivatives'"):
+        PhononStage(method="vjp")
+    run = make_run(tmp_path)
+    run.stages["phonon"].method = "derivatives"
+    with pytest.raises(ConfigError, match=r"stage.phonon.method: got derivatives of HoneycombSprings, which gives none"):
+        execute(run, PREPARATION)
+
+
+def test_rotational_rules_are_imposed_and_recorded(tmp_path):
+    # stretched: the tension of the layer is in the Huang difference, and is taken out
+    structure = Source("structure", {"_target_": "toy_models.build_honeycomb", "a": 2.48})
+    run = make_run(tmp_path, structure=structure)
+    run.stages["phonon"].sum_rules = "rotational"
+    text = execute(run, PREPARATION[:2])
+    record = run.read("phonon")
+    assert (record.method, record.sum_rules) == ("displacements", "rotational")
+    assert record.raw_huang_residual > 1.0
+    assert max(record.sum_rule_residual, record.rotational_residual, record.huang_residual) < 1e-10
+    assert "rotational" in text
+    assert "WARNING" not in text  # no forces by symmetry
+
+
+def test_rotational_rules_on_a_structure_with_forces_are_warned_of(tmp_path):
+    structure = Source("structure", {"_target_": "mlepi.structures.build_graphene", "stacking": "AB", "spacing": 3.2})
+    phonon = Source("phonon", {"_target_": "mlepi.reference_systems.HoneycombSprings"})
+    run = make_run(tmp_path, structure=structure, phonon=phonon, supercell=(2, 2, 1))
+    run.stages["phonon"].sum_rules = "rotational"
+    assert "WARNING: phonon: sum_rules=rotational on a structure with forces of 0." in execute(run, PREPARATION[:2])
