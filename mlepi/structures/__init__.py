@@ -14,12 +14,16 @@ from mlepi.structures.deeph import read_deeph, read_deeph_legacy, write_deeph
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
 from mlepi.structures.layers import assign_layers, get_layers, select_intralayer
 from mlepi.structures.openmx import read_openmx
+from mlepi.structures.openmx_input import OpenmxSettings, read_openmx_input, write_openmx_input
 from mlepi.structures.splits import make_split, read_split, write_split
+from mlepi.structures.vasp_input import VaspSettings, write_vasp_input
 
 __all__ = [
     "HamiltonianDataset",
     "LabelledStructure",
+    "OpenmxSettings",
     "OrbitalBasis",
+    "VaspSettings",
     "assign_layers",
     "build_graphene",
     "build_supercell",
@@ -32,6 +36,7 @@ __all__ = [
     "read_deeph_legacy",
     "read_forces_dataset",
     "read_openmx",
+    "read_openmx_input",
     "read_split",
     "read_structure",
     "reverse_edges",
@@ -39,5 +44,7 @@ __all__ = [
     "write_deeph",
     "write_extxyz",
     "write_hamiltonian_dataset",
+    "write_openmx_input",
     "write_split",
+    "write_vasp_input",
 ]

@@ -34,7 +34,7 @@ NUMBER = r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?"
 
 
 @dataclass(frozen=True)
-class _Species:
+class Species:
     """One line of ``Definition.of.Atomic.Species``."""
 
     number: int
@@ -76,7 +76,7 @@ def read_openmx(scfout: str | Path, out: str | Path | None = None, name: str | N
     where = str(path)
     raw = _read_scfout(path)
     log = _read_text(Path(out)) if out is not None else raw.text
-    species, labels = _read_species(where, raw.text if _has_species(raw.text) else log, len(raw.positions))
+    species, labels = read_species(where, raw.text if _has_species(raw.text) else log, len(raw.positions))
     numbers = np.array([species[label].number for label in labels])
     basis = _build_basis(where, species, labels)
     expected = basis.counts(numbers)
@@ -276,7 +276,7 @@ def _read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def _block(text: str, keyword: str) -> list[list[str]] | None:
+def find_block(text: str, keyword: str) -> list[list[str]] | None:
     """Return the words of every line of the last ``<keyword … keyword>`` block, comments removed; None if there is none."""
     found = re.findall(rf"<{re.escape(keyword)}\s*\n(.*?){re.escape(keyword)}>", text, flags=re.DOTALL | re.IGNORECASE)
     if not found:
@@ -285,12 +285,24 @@ def _block(text: str, keyword: str) -> list[list[str]] | None:
 
 
 def _has_species(text: str) -> bool:
-    return _block(text, "Definition.of.Atomic.Species") is not None
+    return find_block(text, "Definition.of.Atomic.Species") is not None
 
 
-def _read_species(where: str, text: str, n_atoms: int) -> tuple[dict[str, _Species], list[str]]:
-    """Read the species definitions and the species label of every atom from an input file's text."""
-    definitions, coordinates = _block(text, "Definition.of.Atomic.Species"), _block(text, "Atoms.SpeciesAndCoordinates")
+def read_species(where: str, text: str, n_atoms: int) -> tuple[dict[str, Species], list[str]]:
+    """Read the species definitions and the species label of every atom from an input file's text.
+
+    Args:
+        where: file, for the message.
+        text: of the input.
+        n_atoms: that the structure has.
+
+    Returns:
+        Label → species, and the label of every atom.
+
+    Raises:
+        DataError: a definition is missing or malformed, or the atoms are not as many.
+    """
+    definitions, coordinates = find_block(text, "Definition.of.Atomic.Species"), find_block(text, "Atoms.SpeciesAndCoordinates")
     if definitions is None or coordinates is None:
         raise DataError(
             message(
@@ -300,7 +312,7 @@ def _read_species(where: str, text: str, n_atoms: int) -> tuple[dict[str, _Speci
                 "Give the .out file of the run as well.",
             )
         )
-    species: dict[str, _Species] = {}
+    species: dict[str, Species] = {}
     for words in definitions:
         if len(words) < 3:
             raise DataError(message(where, f"species line {words}", "label, basis, pseudopotential", "Correct the input text."))
@@ -309,7 +321,7 @@ def _read_species(where: str, text: str, n_atoms: int) -> tuple[dict[str, _Speci
         if symbol == "E":
             raise DataError(message(where, f"species {label!r} of empty atoms", "real atoms only", "Remove the ghost atoms."))
         shells, radius = parse_pao_name(where, pao)
-        species[label] = _Species(element_number(where, symbol), shells, radius, pao, pseudopotential)
+        species[label] = Species(element_number(where, symbol), shells, radius, pao, pseudopotential)
     labels = [words[1] if len(words) > 1 else "" for words in coordinates]
     if len(labels) != n_atoms or not set(labels) <= set(species):
         raise DataError(
@@ -323,7 +335,7 @@ def _read_species(where: str, text: str, n_atoms: int) -> tuple[dict[str, _Speci
     return species, labels
 
 
-def _build_basis(where: str, species: dict[str, _Species], labels: list[str]) -> OrbitalBasis:
+def _build_basis(where: str, species: dict[str, Species], labels: list[str]) -> OrbitalBasis:
     """Collect one basis per element; two different bases of one element are refused."""
     used = [species[label] for label in dict.fromkeys(labels)]
     shells: dict[int, tuple[int, ...]] = {}
@@ -349,7 +361,7 @@ def _read_log(
     """Read total energy (eV) and forces (eV/Å) of the last step and check that they belong to the matrices."""
     energies = re.findall(rf"^\s*Utot\.?\s+({NUMBER})", text, flags=re.MULTILINE)
     potentials = re.findall(rf"Chemical potential \(Hartree\)\s+({NUMBER})", text)
-    block = _block(text, "coordinates.forces")
+    block = find_block(text, "coordinates.forces")
     if not (energies and potentials and block):
         if not required:
             return None, None

@@ -1,0 +1,176 @@
+"""OpenMX input files: one self-consistent calculation of a structure that writes H, S, energy and forces, and reading one back.
+
+Keywords are those of OpenMX 3.9 and 4.0 (https://www.openmx-square.org/openmx_man3.9/node21.html). Positions and lattice vectors
+are in Å, with ten decimals; orbitals and pseudopotentials are looked for where the installation has them (DATA.PATH is not set).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from mlepi.errors import ConfigError, DataError, StructureError, message
+from mlepi.structures.openmx import find_block, parse_pao_name, read_species
+from mlepi.units import BOHR
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenmxSettings:
+    """Settings of a calculation.
+
+    Attributes:
+        bases: atomic number → basis, such as C6.0-s2p2.
+        pseudopotentials: atomic number → pseudopotential, such as C_PBE19.
+        valence_electrons: atomic number → electrons of the pseudopotential.
+        functional: scf.XcType.
+        grid_cutoff: of the real-space grid, Ry.
+        electronic_temperature: K.
+        criterion: of self-consistency, Hartree.
+        dispersion: add Grimme's D2 to energy and forces.
+        primitive_kgrid: k-points for a primitive cell; a supercell gets as many fewer, even where there are several.
+    """
+
+    bases: Mapping[int, str]
+    pseudopotentials: Mapping[int, str]
+    valence_electrons: Mapping[int, float]
+    functional: str
+    grid_cutoff: float
+    electronic_temperature: float
+    criterion: float
+    dispersion: bool
+    primitive_kgrid: Sequence[int]
+
+    def __post_init__(self) -> None:
+        """Refuse elements without a pseudopotential or electrons, and names that are no basis."""
+        known = [set(map(int, table)) for table in (self.bases, self.pseudopotentials, self.valence_electrons)]
+        if not known[0] == known[1] == known[2]:
+            raise ConfigError(
+                message(
+                    "openmx", f"elements {[sorted(table) for table in known]}", "the same in all three tables", "Complete them."
+                )
+            )
+        for name in self.bases.values():
+            parse_pao_name("openmx.bases", name)
+
+
+def reduce_kgrid(primitive_kgrid: Sequence[int], supercell: Sequence[int]) -> tuple[int, int, int]:
+    """Return a k mesh of a supercell that is at least as dense; divisions above one are even, so that they miss K and Γ alike."""
+    divisions = [-(-int(n) // int(m)) for n, m in zip(primitive_kgrid, supercell, strict=True)]
+    even = [n if n == 1 and full == 1 else n + n % 2 for n, full in zip(divisions, primitive_kgrid, strict=True)]
+    return even[0], even[1], even[2]
+
+
+def write_openmx_input(path: str | Path, atoms: Atoms, settings: OpenmxSettings, kgrid: Sequence[int]) -> None:
+    """Write an input file; the name of the calculation is the stem of the file.
+
+    Args:
+        path: file to write, ``*.dat``.
+        atoms: structure with three lattice vectors, Å.
+        settings: of the calculation.
+        kgrid: k-points along the three reciprocal vectors.
+
+    Raises:
+        StructureError: an element that the settings do not know, or no cell with a volume.
+    """
+    path = Path(path)
+    numbers = np.unique(atoms.numbers)
+    missing = sorted({int(z) for z in numbers} - {int(z) for z in settings.bases})
+    if missing or atoms.cell.rank < 3:
+        got = f"elements {missing} without a basis" if missing else f"a cell of rank {atoms.cell.rank}"
+        raise StructureError(
+            message(path.name, got, "elements of the settings in a periodic cell", "Complete the settings or the structure.")
+        )
+    tables = [{int(z): value for z, value in table.items()} for table in (settings.bases, settings.pseudopotentials)]
+    half = {int(z): 0.5 * float(n) for z, n in settings.valence_electrons.items()}
+    species = [f" {chemical_symbols[z]}  {tables[0][int(z)]}  {tables[1][int(z)]}" for z in numbers]
+    rows = [
+        f" {i + 1:5d} {chemical_symbols[z]:<2} {_coordinates(r)}  {half[int(z)]:.1f} {half[int(z)]:.1f}"
+        for i, (z, r) in enumerate(zip(atoms.numbers, atoms.positions, strict=True))
+    ]
+    lines = [
+        "System.CurrrentDirectory            ./",
+        f"System.Name                         {path.stem}",
+        "level.of.stdout                     1",
+        "level.of.fileout                    0",
+        "HS.fileout                          on",
+        f"Species.Number                      {len(numbers)}",
+        *_block("Definition.of.Atomic.Species", species),
+        f"Atoms.Number                        {len(atoms)}",
+        "Atoms.SpeciesAndCoordinates.Unit    Ang",
+        *_block("Atoms.SpeciesAndCoordinates", rows),
+        "Atoms.UnitVectors.Unit              Ang",
+        *_block("Atoms.UnitVectors", [f" {_coordinates(vector)}" for vector in atoms.cell.array]),
+        f"scf.XcType                          {settings.functional}",
+        "scf.SpinPolarization                off",
+        f"scf.ElectronicTemperature           {settings.electronic_temperature:g}",
+        f"scf.energycutoff                    {settings.grid_cutoff:g}",
+        "scf.maxIter                         200",
+        "scf.EigenvalueSolver                band",
+        f"scf.Kgrid                           {' '.join(str(int(n)) for n in kgrid)}",
+        "scf.Mixing.Type                     rmm-diisk",
+        f"scf.criterion                       {settings.criterion:.1e}",
+        f"scf.dftD                            {'on' if settings.dispersion else 'off'}",
+        *(["version.dftD                        2"] if settings.dispersion else []),
+        "MD.Type                             nomd",
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_openmx_input(path: str | Path) -> Atoms:
+    """Read the structure of an input file.
+
+    Args:
+        path: ``*.dat``.
+
+    Returns:
+        The structure, periodic in all directions, Å.
+
+    Raises:
+        DataError: the file is missing, or lacks species, coordinates or lattice vectors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(message(str(path), "no such file", "an OpenMX input", "Check the path."))
+    text = path.read_text(encoding="utf-8", errors="replace")
+    coordinates, vectors = find_block(text, "Atoms.SpeciesAndCoordinates"), find_block(text, "Atoms.UnitVectors")
+    if not coordinates or not vectors:
+        raise DataError(
+            message(
+                str(path),
+                "no coordinates or no lattice vectors",
+                "Atoms.SpeciesAndCoordinates and Atoms.UnitVectors",
+                "Add them.",
+            )
+        )
+    species, labels = read_species(str(path), text, len(coordinates))
+    cell = np.array([[float(x) for x in row[:3]] for row in vectors]) * _length_unit(text, "Atoms.UnitVectors.Unit")
+    table = np.array([[float(x) for x in row[2:5]] for row in coordinates])
+    unit = _keyword(text, "Atoms.SpeciesAndCoordinates.Unit", "ang")
+    positions = table @ cell if unit == "frac" else table * _length_unit(text, "Atoms.SpeciesAndCoordinates.Unit")
+    return Atoms([species[label].number for label in labels], positions=positions, cell=cell, pbc=True)
+
+
+def _block(keyword: str, rows: Sequence[str]) -> list[str]:
+    return [f"<{keyword}", *rows, f"{keyword}>"]
+
+
+def _coordinates(vector: NDArray[np.float64]) -> str:
+    return " ".join(f"{x:16.10f}" for x in vector)
+
+
+def _keyword(text: str, keyword: str, default: str) -> str:
+    found = re.findall(rf"^\s*{re.escape(keyword)}\s+(\S+)", text, flags=re.MULTILINE | re.IGNORECASE)
+    return str(found[-1]).lower() if found else default
+
+
+def _length_unit(text: str, keyword: str) -> float:
+    """Return the Å of the unit that a keyword names."""
+    return BOHR if _keyword(text, keyword, "ang") == "au" else 1.0

@@ -1,0 +1,59 @@
+"""VASP inputs of one self-consistent calculation: POSCAR, INCAR and KPOINTS; the POTCAR is the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from mlepi.errors import ConfigError, message
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaspSettings:
+    """Settings of a calculation.
+
+    Attributes:
+        incar: tag → value, written as they are.
+        primitive_kgrid: k-points for a primitive cell, Γ-centred; a supercell gets as many fewer.
+    """
+
+    incar: Mapping[str, str | int | float | bool]
+    primitive_kgrid: Sequence[int]
+
+    def __post_init__(self) -> None:
+        """Refuse a mesh that is none."""
+        if len(self.primitive_kgrid) != 3 or min(self.primitive_kgrid) < 1:
+            raise ConfigError(
+                message(
+                    "vasp.primitive_kgrid", f"{list(self.primitive_kgrid)}", "three divisions ≥ 1", "For example [18, 18, 1]."
+                )
+            )
+
+
+def write_vasp_input(folder: str | Path, atoms: Atoms, settings: VaspSettings, kgrid: Sequence[int]) -> None:
+    """Write POSCAR (Cartesian, atoms sorted by element), INCAR and KPOINTS into a folder.
+
+    Args:
+        folder: made if it does not exist; its name becomes the system's.
+        atoms: structure, Å.
+        settings: of the calculation.
+        kgrid: k-points along the three reciprocal vectors.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    order = np.argsort(atoms.get_chemical_symbols(), kind="stable")
+    ase.io.write(folder / "POSCAR", atoms[order], format="vasp", direct=False)
+    tags = {"SYSTEM": folder.name, **settings.incar}
+    lines = [f"{tag} = {_text(value)}" for tag, value in tags.items()]
+    (folder / "INCAR").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    mesh = " ".join(str(int(n)) for n in kgrid)
+    (folder / "KPOINTS").write_text(f"{folder.name}\n0\nGamma\n{mesh}\n0 0 0\n", encoding="utf-8")
+
+
+def _text(value: object) -> str:
+    return {True: ".TRUE.", False: ".FALSE."}[value] if isinstance(value, bool) else str(value)
