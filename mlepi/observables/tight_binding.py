@@ -88,6 +88,15 @@ class TightBindingStage:
             h, s = run.predict(structure)
             middle = round(count_valence_electrons(h.numbers, self.valence_electrons) / 2.0)
             part = (middle - n_levels // 2, middle + n_levels // 2 - 1)
+            if part[0] < 0 or part[1] >= h.n_orbitals:
+                raise PhysicsError(
+                    message(
+                        "tight-binding fit",
+                        f"{n_levels} levels around state {middle} of {h.n_orbitals}",
+                        "levels that exist",
+                        "Correct valence_electrons, or stage.tight_binding.n_levels.",
+                    )
+                )
             levels.append([solve_bands(h.dense(k), s.dense(k), subset=part) for k in kpoints])
             run.line.advance()
         bond, spacing = measure_bond(atoms), measure_spacing(atoms)

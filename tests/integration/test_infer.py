@@ -15,6 +15,8 @@ from mlepi.results import BandsRecord, ObservablesRecord, ResultsStore, read_ham
 ROOT = Path(__file__).parents[2]
 TOYS = Path(__file__).parents[1]
 MODELS = ["phonon={_target_:toy_models.HoneycombSprings}", "electron={_target_:toy_models.ToyElectron}"]
+# stages that take their settings from the observables, which the toy replaces
+FREED = {"velocity_window": "[0.04,0.1]", "dispersion": "linear", "split_off_bands": "false"}
 TOY_RUN = [
     *MODELS,
     "structure._target_=toy_models.build_honeycomb",
@@ -22,6 +24,9 @@ TOY_RUN = [
     "~structure.spacing",
     "~stage.observables",
     "+stage.observables={_target_:toy_models.LevelsStage}",
+    "stage.self_energy.windows=[]",
+    "stage.linear_response.distances=[0.05]",
+    *(f"stage.{stage}.{key}={value}" for stage in ("self_energy", "linear_response") for key, value in FREED.items()),
     "supercell=[3,3,1]",
     "n_samples=3",
     "temperature=[0,300]",
@@ -127,7 +132,7 @@ def test_a_killed_run_continues_in_the_middle_of_the_samples(tmp_path):
 @pytest.mark.slow
 def test_real_observables_and_report(tmp_path):
     overrides = [item for item in TOY_RUN if "stage.observables" not in item and item != "report=false"]
-    run = infer(tmp_path / "run", *overrides, "stage.observables.valence_electrons={6:1}", "stage.observables.dispersion=linear")
+    run = infer(tmp_path / "run", *overrides, "valence_electrons={6:1}", "stage.observables.dispersion=linear")
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     assert run.stdout.splitlines()[-1].startswith("report")

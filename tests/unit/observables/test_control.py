@@ -105,6 +105,14 @@ def test_the_noise_that_both_share_is_taken_off(tmp_path):
     assert again.count("unchanged") == len(STAGES) - 1 + 4  # and the runs on the same samples, and H of the other
 
 
+def test_wrong_number_of_electrons_is_told(tmp_path):
+    run = make_run(tmp_path, n_samples=2)
+    run.stages["tight_binding"] = TightBindingStage(valence_electrons={6: 4}, n_structures=1, distances=[0.1], n_levels=2)
+    run_stages(run, STAGES[:4], Processes(), ProgressReport(quiet=True))
+    with pytest.raises(PhysicsError, match="4 levels around state 36 of 18"):
+        run_stages(run, ["tight_binding"], Processes(), ProgressReport(quiet=True))
+
+
 def test_bad_settings_are_refused():
     with pytest.raises(ConfigError, match=r"stage\.control: got n_samples 1"):
         ControlStage(n_samples=1, n_folds=5)

@@ -130,6 +130,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         (["structure=toy"], "structure: got 'toy'; expected an existing file. Correct the path."),
         (["electron=tooy"], "electron: got 'tooy'; expected an existing file or toy. Correct the path."),
         (["phonon=3"], "phonon: got 3; expected a path, toy, or {_target_: …}"),
+        (["valence_electrons={6:-1}"], "valence_electrons: got {6: -1}; expected a number > 0 per atomic number"),
     ],
 )
 def test_mistakes(tmp_path, overrides, expected):
