@@ -25,6 +25,9 @@ STAGES = (
     "hamiltonian",
     "observables",
     "self_energy",
+    "gap",
+    "effective_mass",
+    "dos",
     "linear_response",
     "conductivity",
     "band_geometry",
@@ -39,6 +42,9 @@ NETWORK_OF_STAGE = {
     "hamiltonian": "electron",
     "observables": "electron",
     "self_energy": "electron",
+    "gap": "electron",
+    "effective_mass": "electron",
+    "dos": "electron",
     "linear_response": "electron",
     "conductivity": "electron",
     "band_geometry": "electron",
@@ -156,6 +162,11 @@ def _is_source(value: Any) -> bool:
     return value is None or (isinstance(value, str) and bool(value)) or (isinstance(value, dict) and "_target_" in value)
 
 
+def _are_electrons(value: Any) -> bool:
+    numbers = value.items() if isinstance(value, dict) else [(None, None)]
+    return all(_is_integer(z, 1) and isinstance(n, (int, float)) and not isinstance(n, bool) and n > 0 for z, n in numbers)
+
+
 def _overlap_files(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
 
@@ -177,6 +188,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "electron": _MODEL,
     "overlap": (_are_files, "null, an existing table, or existing .pao files"),
     "dtype": (lambda value: value in ("float32", "float64"), "float32 or float64"),
+    "valence_electrons": (_are_electrons, "a number > 0 per atomic number, such as {6: 4}"),
     "report": _SWITCH,
     "batch_size": (lambda value: value is None or _is_integer(value, 1), "null or a positive integer"),
     "prefetch": (lambda value: value is None or isinstance(value, bool), "null, true or false"),
