@@ -1,18 +1,19 @@
 """Sum rules of force constants: what rigid shifts, rotations and strains demand, how far it is missed, and how to impose it.
 
-With r_ab the vector from atom a of the cell to atom b and Φ_{aα,bβ} = ∂²E/∂u_{aα}∂u_{bβ}, a crystal without forces and stress has
+With r_ab the vector from atom a of the cell to atom b, Φ_{aα,bβ} = ∂²E/∂u_{aα}∂u_{bβ}, F_a the force on atom a, σ the stress and
+V the volume of the cell, every crystal has
 
     translational    Σ_b Φ_{aα,bβ} = 0,
-    rotational       Σ_b (Φ_{aα,bβ} r_{ab,γ} − Φ_{aα,bγ} r_{ab,β}) = 0           (Born–Huang),
-    Huang            [αβ, γδ] = [γδ, αβ],  [αβ, γδ] = Σ_{ab} Φ_{aα,bβ} r_{ab,γ} r_{ab,δ}.
+    rotational       Σ_b (Φ_{aα,bβ} r_{ab,γ} − Φ_{aα,bγ} r_{ab,β}) = δ_{αγ} F_{aβ} − δ_{αβ} F_{aγ}              (Born–Huang),
+    Huang            [αβ, γδ] − [γδ, αβ] = 2V (δ_{γδ} σ_{αβ} − δ_{αβ} σ_{γδ}),  [αβ, γδ] = Σ_{ab} Φ_{aα,bβ} r_{ab,γ} r_{ab,δ}.
 
-The last two make the bending branch of a flat layer quadratic in q. They hold for a structure at rest only: residual forces on
-the atoms enter the rotational sums and residual stress the Huang differences, so that imposing the rules on a strained structure
-takes a physical tension or compression out of its phonons. r_ab is the shortest vector in the supercell; where several images are
-equally near, each has an equal share.
+At rest, where F and σ vanish, the last two make the bending branch of a flat layer quadratic in q. A layer under tension (σ > 0)
+or compression has ρω² = σq² + … instead, which is physics and no error: the right-hand sides keep it. r_ab is the shortest vector
+in the supercell; where several images are equally near, each has an equal share.
 
 References:
-    Born, Huang, Dynamical Theory of Crystal Lattices (1954), Secs. 23 and 26 (the conditions).
+    Born, Huang, Dynamical Theory of Crystal Lattices (1954), Secs. 23 and 26 (the conditions at rest); the right-hand sides
+        follow from the invariance of the energy when atoms, forces and cell turn together.
     Lin, Poncé, Marzari, npj Comput. Mater. 8, 236 (2022), doi:10.1038/s41524-022-00920-6 (1D to 3D crystals, and their
         imposition by projection).
 """
@@ -39,14 +40,18 @@ PAIRS = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 """Symmetric pairs of Cartesian axes, in the order of Voigt."""
 
 
+COUPLES = tuple((one, two) for i, one in enumerate(PAIRS) for two in PAIRS[:i])
+"""The 15 pairs (αβ, γδ) of the Huang rules."""
+
+
 @dataclass(frozen=True)
 class SumRuleResiduals:
     """Largest violation of each rule.
 
     Attributes:
-        translational: |Σ_b Φ_ab|, eV/Å².
-        rotational: |Σ_b (Φ_{aα,bβ} r_γ − Φ_{aα,bγ} r_β)|, eV/Å.
-        huang: |[αβ, γδ] − [γδ, αβ]| per cell, eV.
+        translational: of Σ_b Φ_ab, eV/Å².
+        rotational: of Σ_b (Φ_{aα,bβ} r_γ − Φ_{aα,bγ} r_β), eV/Å.
+        huang: of [αβ, γδ] − [γδ, αβ] per cell, eV.
     """
 
     translational: float
@@ -54,23 +59,38 @@ class SumRuleResiduals:
     huang: float
 
 
-def measure_sum_rules(force_constants: ForceConstants) -> SumRuleResiduals:
-    """Measure how far force constants miss the three rules."""
-    values, n_atoms = force_constants.values.ravel(), len(force_constants.atoms)
-    residuals = np.split(np.abs(_build_rules(force_constants) @ values), [9 * n_atoms, 18 * n_atoms])
-    return SumRuleResiduals(*(float(part.max()) for part in residuals))
+def measure_sum_rules(
+    force_constants: ForceConstants, forces: NDArray[np.float64] | None = None, stress: NDArray[np.float64] | None = None
+) -> SumRuleResiduals:
+    """Measure how far force constants miss the three rules.
+
+    Args:
+        force_constants: eV/Å².
+        forces: (n_atoms, 3), eV/Å, on the atoms of the cell; None for a structure at rest.
+        stress: (3, 3), eV/Å³; None likewise.
+    """
+    n_atoms = len(force_constants.atoms)
+    misses = _build_rules(force_constants) @ force_constants.values.ravel() - _load_terms(force_constants, forces, stress)
+    return SumRuleResiduals(*(float(np.abs(part).max()) for part in np.split(misses, [9 * n_atoms, 18 * n_atoms])))
 
 
-def impose_sum_rules(force_constants: ForceConstants, rules: SumRules) -> ForceConstants:
+def impose_sum_rules(
+    force_constants: ForceConstants,
+    rules: SumRules,
+    forces: NDArray[np.float64] | None = None,
+    stress: NDArray[np.float64] | None = None,
+) -> ForceConstants:
     """Add the smallest symmetric correction after which the rules hold.
 
-    Least squares in the space of Φ_ab = Φ_baᵀ: the correction is orthogonal to all force constants that obey the rules. Their
-    space is invariant under the space group; force constants that have the symmetry of the crystal keep it.
+    Least squares in the space of Φ_ab = Φ_baᵀ: the correction is orthogonal to all differences of force constants that obey the
+    rules. Their space is invariant under the space group; force constants that have the symmetry of the crystal keep it.
 
     Args:
         force_constants: eV/Å².
         rules: "none" returns them as they are; "translational"; "rotational" imposes the translational, the rotational and the
             Huang rules.
+        forces: (n_atoms, 3), eV/Å, on the atoms of the cell; None for a structure at rest.
+        stress: (3, 3), eV/Å³; None likewise.
 
     Returns:
         Force constants; the residual of the translational rule before everything is kept.
@@ -87,13 +107,15 @@ def impose_sum_rules(force_constants: ForceConstants, rules: SumRules) -> ForceC
     values = force_constants.values.ravel()
     values = 0.5 * (values + values[mirror])
     matrix = _build_rules(force_constants)
-    matrix = matrix[: 9 * len(force_constants.atoms)] if rules == "translational" else matrix
+    wanted = _load_terms(force_constants, forces, stress)
+    if rules == "translational":
+        matrix, wanted = matrix[: 9 * len(force_constants.atoms)], wanted[: 9 * len(force_constants.atoms)]
     matrix = 0.5 * (matrix + matrix[:, mirror])
     # rows of unlike size (1, r, r²) to unit length; they are linearly dependent, so the smallest solution is asked for
     scale = np.linalg.norm(matrix, axis=1)
-    matrix = matrix[scale > 0] / scale[scale > 0][:, None]
+    matrix, wanted = matrix[scale > 0] / scale[scale > 0][:, None], wanted[scale > 0] / scale[scale > 0]
     for _ in range(2):  # the second round removes the rounding of the first
-        values = values - np.linalg.lstsq(matrix, matrix @ values, rcond=1e-10)[0]
+        values = values - np.linalg.lstsq(matrix, matrix @ values - wanted, rcond=1e-10)[0]
     return replace(force_constants, values=values.reshape(force_constants.values.shape))
 
 
@@ -131,14 +153,28 @@ def _build_rules(force_constants: ForceConstants) -> NDArray[np.float64]:
             rotational[a, x, y, a, :, x, beta] = first[a, :, gamma]
             rotational[a, x, y, a, :, x, gamma] = -first[a, :, beta]
     huang = np.zeros((15, n, n_supercell, 3, 3))
-    couples = [(one, two) for i, one in enumerate(PAIRS) for two in PAIRS[:i]]
-    for row, (one, two) in enumerate(couples):
+    for row, (one, two) in enumerate(COUPLES):
         for (alpha, beta), (gamma, delta), sign in ((one, two, 1.0), (two, one, -1.0)):
             # [αβ, γδ] is symmetric in αβ for symmetric Φ
             huang[row, :, :, alpha, beta] += 0.5 * sign * second[:, :, gamma, delta]
             huang[row, :, :, beta, alpha] += 0.5 * sign * second[:, :, gamma, delta]
     size = force_constants.values.size
     return np.concatenate([translational.reshape(-1, size), rotational.reshape(-1, size), huang.reshape(-1, size)])
+
+
+def _load_terms(
+    force_constants: ForceConstants, forces: NDArray[np.float64] | None, stress: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Return the right-hand sides of the rules, in the order of ``_build_rules``."""
+    n, unit = len(force_constants.atoms), np.eye(3)
+    force = np.zeros((n, 3)) if forces is None else np.asarray(forces, dtype=np.float64)
+    load = np.zeros((3, 3)) if stress is None else force_constants.atoms.get_volume() * np.asarray(stress, dtype=np.float64)
+    rotational = np.zeros((n, 3, 3))
+    for x, y in product(range(3), range(3)):
+        beta, gamma = (y + 1) % 3, (y + 2) % 3
+        rotational[:, x, y] = unit[x, gamma] * force[:, beta] - unit[x, beta] * force[:, gamma]
+    huang = [2.0 * (unit[two] * load[one] - unit[one] * load[two]) for one, two in COUPLES]
+    return np.concatenate([np.zeros(9 * n), rotational.ravel(), np.array(huang)])
 
 
 def _mirror_index(force_constants: ForceConstants) -> NDArray[np.int64]:

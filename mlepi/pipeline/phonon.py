@@ -22,13 +22,11 @@ from mlepi.units import THZ_TO_INVERSE_CM
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from numpy.typing import NDArray
 
     from mlepi.pipeline.run import Run
 
 Method = Literal["displacements", "derivatives"]
-
-AT_REST = 5e-3
-"""eV/Å; with larger forces the rotational rules do not hold, and imposing them is warned of."""
 
 
 class PhononStage:
@@ -87,10 +85,9 @@ class PhononStage:
         """Return force constants, bands and density of states."""
         structure: StructureRecord = run.read("structure")
         before = self._differentiate(structure.atoms, run)
-        force_constants = impose_sum_rules(before, self.sum_rules)
-        missed, left = measure_sum_rules(before), measure_sum_rules(force_constants)
-        if self.sum_rules == "rotational":
-            self._warn_of_forces(structure.atoms, run)
+        loads = self._measure_loads(structure.atoms, run)
+        force_constants = impose_sum_rules(before, self.sum_rules, *loads)
+        missed, left = measure_sum_rules(before, *loads), measure_sum_rules(force_constants, *loads)
         bands = compute_phonon_bands(force_constants, self.path, self.n_points, self.in_plane)
         dos = compute_phonon_dos(force_constants, self.dos_mesh, self.dos_broadening)
         modes = compute_modes(force_constants)
@@ -131,13 +128,23 @@ class PhononStage:
             atoms, run.calculator, run.supercell, displacement=self.displacement, symmetrize=self.symmetrize
         )
 
-    def _warn_of_forces(self, atoms: Atoms, run: Run) -> None:
+    def _measure_loads(self, atoms: Atoms, run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Return forces, eV/Å, and stress (3, 3), eV/Å³, of the structure, which enter the rules.
+
+        Raises:
+            ConfigError: the rotational rules are asked for and the calculator has no stress.
+        """
         atoms = atoms.copy()
         atoms.calc = run.calculator
-        force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
-        if force > AT_REST:
-            run.warnings.append(
-                f"phonon: sum_rules=rotational on a structure with forces of {force:.3f} eV/Å; the rules hold at rest only, and "
-                "imposing them shifts the modes between layers. Relax with stage.structure.relax=positions_and_cell, or use "
-                "sum_rules=translational."
+        if "stress" in run.calculator.implemented_properties:
+            return atoms.get_forces(), atoms.get_stress(voigt=False)
+        if self.sum_rules == "rotational":
+            raise ConfigError(
+                message(
+                    "stage.phonon.sum_rules",
+                    f"rotational with {type(run.calculator).__name__}, which has no stress",
+                    "a calculator with stress, which enters the Huang rules",
+                    "Use stage.phonon.sum_rules=translational.",
+                )
             )
+        return atoms.get_forces(), None

@@ -57,9 +57,9 @@ class PhononRecord:
         lowest_frequency: of the modes of the supercell, translations apart; negative when imaginary.
         method: "displacements" or "derivatives".
         sum_rules: "none", "translational" or "rotational", imposed after the symmetry.
-        raw_rotational_residual: largest violation of the rotational rule, before the rules were imposed.
+        raw_rotational_residual: largest violation of the rotational rule with its force terms, before the rules were imposed.
         rotational_residual: the same of the stored force constants.
-        raw_huang_residual: largest |[αβ, γδ] − [γδ, αβ]| of a cell, before the rules were imposed.
+        raw_huang_residual: largest violation of the Huang rule of a cell with its stress terms, before the rules were imposed.
         huang_residual: the same of the stored force constants.
     """
 

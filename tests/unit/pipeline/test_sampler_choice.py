@@ -1,11 +1,13 @@
 """Samplers, sum rules and ways of differentiation as a user of the pipeline meets them."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from test_runner import execute, make_run
+from toy_models import HoneycombSprings
 
 from mlepi.errors import ConfigError, DataError
 from mlepi.physics.samplers import ZG, MonteCarlo, Sobol, ThermalLines, Trajectory
@@ -150,7 +152,7 @@ def test_force_constants_need_a_network_for_derivatives(tmp_path):
 
 
 def test_rotational_rules_are_imposed_and_recorded(tmp_path):
-    # stretched: the tension of the layer is in the Huang difference, and is taken out
+    # stretched and with springs against a flat reference, which no rotation allows
     structure = Source("structure", {"_target_": "toy_models.build_honeycomb", "a": 2.48})
     run = make_run(tmp_path, structure=structure)
     run.stages["phonon"].sum_rules = "rotational"
@@ -160,12 +162,17 @@ def test_rotational_rules_are_imposed_and_recorded(tmp_path):
     assert record.raw_huang_residual > 1.0
     assert max(record.sum_rule_residual, record.rotational_residual, record.huang_residual) < 1e-10
     assert "rotational" in text
-    assert "WARNING" not in text  # no forces by symmetry
 
 
-def test_rotational_rules_on_a_structure_with_forces_are_warned_of(tmp_path):
-    structure = Source("structure", {"_target_": "mlepi.structures.build_graphene", "stacking": "AB", "spacing": 3.2})
-    phonon = Source("phonon", {"_target_": "mlepi.reference_systems.HoneycombSprings"})
-    run = make_run(tmp_path, structure=structure, phonon=phonon, supercell=(2, 2, 1))
+class WithoutStress(HoneycombSprings):
+    implemented_properties: ClassVar = ["energy", "forces"]
+
+
+def test_rotational_rules_need_a_stress(tmp_path):
+    run = make_run(tmp_path, phonon=Source("phonon", {"_target_": f"{__name__}.WithoutStress"}))
     run.stages["phonon"].sum_rules = "rotational"
-    assert "WARNING: phonon: sum_rules=rotational on a structure with forces of 0." in execute(run, PREPARATION[:2])
+    with pytest.raises(ConfigError, match=r"stage.phonon.sum_rules: got rotational with WithoutStress, which has no stress"):
+        execute(run, PREPARATION[:2])
+    run.stages["phonon"].sum_rules = "translational"
+    execute(run, PREPARATION[:2])
+    assert np.isfinite(run.read("phonon").raw_huang_residual)
