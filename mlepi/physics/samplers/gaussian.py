@@ -26,8 +26,8 @@ class MonteCarlo(HarmonicSampler):
 class Antithetic(HarmonicSampler):
     """Pairs of opposite displacements, 2j and 2j + 1: whatever is odd in the displacements averages to zero exactly.
 
-    Energies of bands are almost even (momentum conservation removes the linear term of all q ≠ 0) and gain nothing; forces and
-    whatever is linear in a mode at Γ gain everything.
+    Forces and whatever is linear in a mode gain most. In the energy of a band, momentum conservation leaves a linear term to the
+    modes of Γ alone: at one k of a small cell it dominates, in an average over equivalent k it is gone and pairs gain nothing.
     """
 
     def normals(self, ensemble: HarmonicEnsemble, indices: Sequence[int], seed: int) -> NDArray[np.float64]:
