@@ -36,6 +36,9 @@ HBAR = PLANCK / (2.0 * math.pi)
 HBAR2_PER_AMU = HBAR**2 / AMU_ANGSTROM2_THZ2
 """ħ²/amu in eV·Å² (4.18016e-3)."""
 
+HBAR2_PER_ELECTRON_MASS = HBAR2_PER_AMU / 5.48579909065e-4
+"""ħ²/m_e in eV·Å² (7.61996): divided by the curvature d²E/dk² of a band in eV·Å², its effective mass in electron masses."""
+
 FORCE_CONSTANT_TO_THZ = math.sqrt(1.0 / AMU_ANGSTROM2_THZ2) / (2.0 * math.pi)
 """√(eV/(Å²·amu)) in THz: a frequency is this factor times the root of a dynamical-matrix eigenvalue."""
 

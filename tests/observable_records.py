@@ -9,6 +9,9 @@ import numpy as np
 from mlepi.results import (
     BandGeometryRecord,
     ConductivityRecord,
+    DosRecord,
+    EffectiveMassRecord,
+    GapRecord,
     LinearResponseRecord,
     SecondOrderRecord,
     SelfEnergyRecord,
@@ -170,4 +173,81 @@ def conductivity_record() -> ConductivityRecord:
         convergence_counts=np.array([2, 30]),
         convergence_means=np.ones((2, 3)),
         convergence_errors=np.full((2, 3), 0.02),
+    )
+
+
+def gap_record() -> GapRecord:
+    rest, energies = np.array([[-0.25, 0.25]]), np.linspace(-1, 1, 41)
+    bands = np.stack([rest * (1.0 - 0.05 * i) for i in range(3)])
+    return GapRecord(
+        temperatures=TEMPERATURES,
+        n_samples=30,
+        supercell=(6, 6, 1),
+        reference=-3.6,
+        align="none",
+        peak_width=0.05,
+        kpoints=np.array([[1 / 3, 1 / 3, 0.0]]),
+        equilibrium=rest,
+        energies=energies,
+        centres=np.zeros(2),
+        spectral_functions=np.exp(-((energies - bands[..., None]) ** 2) / 0.01),
+        band_energies=bands,
+        band_errors=np.full_like(bands, 0.003),
+        equilibrium_gap=0.5,
+        gaps=bands[:, 0, 1] - bands[:, 0, 0],
+        gap_errors=np.full(3, 0.004),
+        gap_changes=np.array([0.0, -0.025, -0.05]),
+        gap_change_errors=np.array([0.0, 0.001, 0.001]),
+        supercell_edges=np.tile([-0.24, 0.24, 0.48], (3, 1)),
+        supercell_edge_errors=np.full((3, 3), 0.002),
+    )
+
+
+def effective_mass_record() -> EffectiveMassRecord:
+    distances, signs = np.linspace(-0.03, 0.03, 7), np.array([-1.0, 1.0])
+    bands = signs * np.sqrt(0.25**2 + (5.6 * distances[:, None]) ** 2)
+    masses = np.tile(0.06 * signs, (3, 1))
+    return EffectiveMassRecord(
+        temperatures=TEMPERATURES,
+        n_samples=30,
+        supercell=(6, 6, 1),
+        kpoint=np.array([1 / 3, 1 / 3, 0.0]),
+        toward=np.zeros(3),
+        order=4,
+        peak_width=0.05,
+        distances=distances,
+        equilibrium=bands,
+        band_energies=np.stack([bands] * 3),
+        band_errors=np.full((3, 7, 2), 0.002),
+        equilibrium_masses=0.06 * signs,
+        masses=masses,
+        mass_errors=np.full((3, 2), 0.003),
+        mass_changes=np.zeros((3, 2)),
+        mass_change_errors=np.full((3, 2), 0.001),
+    )
+
+
+def dos_record() -> DosRecord:
+    energies = np.linspace(-10, 6, 40)
+    dos = 1.0 + 0.1 * energies**2
+    return DosRecord(
+        temperatures=TEMPERATURES,
+        n_samples=30,
+        supercell=(6, 6, 1),
+        mesh=(2, 2, 1),
+        reference=-3.6,
+        align="none",
+        width=0.15,
+        energies=energies,
+        channels=("C p", "C s"),
+        n_electrons=16.0,
+        n_orbitals=32,
+        equilibrium=dos,
+        equilibrium_projections=np.stack([0.7 * dos, 0.3 * dos]),
+        dos=np.stack([dos] * 3),
+        dos_errors=np.full((3, 40), 0.05),
+        projections=np.stack([np.stack([0.7 * dos, 0.3 * dos])] * 3),
+        integrated=np.cumsum(np.stack([dos] * 3), axis=1),
+        fermi_shifts=np.zeros(3),
+        fermi_shift_errors=np.full(3, 0.001),
     )

@@ -4,7 +4,10 @@ from mlepi.observables.band_geometry import BandGeometryStage
 from mlepi.observables.bands import BandsStage
 from mlepi.observables.conductivity import ConductivityStage
 from mlepi.observables.control import ControlStage
+from mlepi.observables.dos import DosStage
+from mlepi.observables.effective_mass import EffectiveMassStage
 from mlepi.observables.fermi_velocity import FermiVelocityStage
+from mlepi.observables.gap import GapStage
 from mlepi.observables.linear_response import LinearResponseStage
 from mlepi.observables.self_energy import SelfEnergyStage
 from mlepi.observables.tight_binding import TightBindingStage
@@ -14,7 +17,10 @@ __all__ = [
     "BandsStage",
     "ConductivityStage",
     "ControlStage",
+    "DosStage",
+    "EffectiveMassStage",
     "FermiVelocityStage",
+    "GapStage",
     "LinearResponseStage",
     "SelfEnergyStage",
     "TightBindingStage",

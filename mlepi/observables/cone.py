@@ -95,24 +95,68 @@ def build_cone(
     points = lattice.hexagonal_points(cell)
     signed = np.array([-d for d in reversed(distances) if d > 0] + list(distances))
     kpoints = lattice.build_line(points["K"], points["Γ"], signed, cell)
+    n_occupied = count_occupied(hamiltonian, valence_electrons)
+    at_corner = solve_bands(hamiltonian.dense(points["K"]), overlap.dense(points["K"]))
+    corner = 2.0 * points["K"] * np.array(supercell)
+    direction = lattice.to_cartesian(points["Γ"] - points["K"], cell)
+    return build_points(
+        (atoms, hamiltonian, overlap),
+        supercell,
+        kpoints,
+        signed,
+        n_occupied,
+        centre=float(np.mean(at_corner[n_occupied - 1 : n_occupied + 1])),
+        direction=direction / np.linalg.norm(direction),
+        n_cones=2 if np.max(np.abs(corner - np.round(corner))) < unfolding.FOLD_TOLERANCE else 1,
+    )
+
+
+def count_occupied(hamiltonian: BlockMatrix, valence_electrons: Mapping[int, float]) -> int:
+    """Return the number of occupied bands of a primitive cell.
+
+    Raises:
+        PhysicsError: an odd number of electrons, so that no band is half way.
+    """
     n_electrons = count_valence_electrons(hamiltonian.numbers, valence_electrons)
     if n_electrons % 2:
         raise PhysicsError(
-            message("observables stage", f"{n_electrons} electrons per cell", "an even number", "Check `valence_electrons`.")
+            message("primitive cell", f"{n_electrons} electrons per cell", "an even number", "Check `valence_electrons`.")
         )
-    n_occupied = int(n_electrons) // 2
+    return int(n_electrons) // 2
+
+
+def build_points(
+    equilibrium: tuple[Atoms, BlockMatrix, BlockMatrix],
+    supercell: Sequence[int],
+    kpoints: NDArray[np.float64],
+    distances: NDArray[np.float64],
+    n_occupied: int,
+    *,
+    centre: float,
+    direction: NDArray[np.float64],
+    n_cones: int = 1,
+) -> Cone:
+    """Solve the equilibrium primitive cell at any k-points and settle which supercell k-points serve them.
+
+    Args:
+        equilibrium: structure, H (eV) and S.
+        supercell: cells along each lattice vector.
+        kpoints: (n_points, 3) fractional.
+        distances: (n_points,) Å⁻¹; the difference of two must not exceed the distance of the points.
+        n_occupied: occupied bands.
+        centre: eV, of the energy window; "Dirac energy" in what follows.
+        direction: (3,) unit vector of the slopes, Cartesian; zero where none are wanted.
+        n_cones: low bands of different primitive k-points that fold onto one supercell k-point.
+    """
+    atoms, hamiltonian, overlap = equilibrium
+    cell = atoms.cell.array
     atom_map = unfolding.cell_major_map(len(atoms), supercell)
     solved, index, reversed_ = unfolding.match_folded(atom_map, kpoints)
-    corner = 2.0 * atom_map.fold(points["K"])
-    layouts = lay_out(hamiltonian), lay_out(overlap)
-    overlaps = layouts[1].at_many(kpoints)
-    eigenvalues, vectors = solve_bands(layouts[0].at_many(kpoints), overlaps, vectors=True)
+    overlaps = lay_out(overlap).at_many(kpoints)
+    eigenvalues, vectors = solve_bands(lay_out(hamiltonian).at_many(kpoints), overlaps, vectors=True)
     n_pairs = min(2, n_occupied, eigenvalues.shape[1] - n_occupied)
     states = vectors[:, :, n_occupied - n_pairs : n_occupied + n_pairs]
-    at_corner = solve_bands(*(layout.at(points["K"]) for layout in layouts))
     followed = eigenvalues[:, n_occupied - n_pairs : n_occupied + n_pairs]
-    direction = lattice.to_cartesian(points["Γ"] - points["K"], cell)
-    direction /= np.linalg.norm(direction)
     derivatives = lay_out_slopes(hamiltonian, cell, direction), lay_out_slopes(overlap, cell, direction)
     dh, ds = (derivatives_at_many(layout, kpoints)[0] for layout in derivatives)
     slopes = [band_velocities(*each[:2], *(d[None] for d in each[2:]))[0] for each in zip(followed, states, dh, ds, strict=True)]
@@ -123,10 +167,10 @@ def build_cone(
         counts=counts,
         numbers=np.asarray(hamiltonian.numbers),
         n_occupied=n_occupied,
-        n_cones=2 if np.max(np.abs(corner - np.round(corner))) < unfolding.FOLD_TOLERANCE else 1,
-        dirac_energy=float(np.mean(at_corner[n_occupied - 1 : n_occupied + 1])),
+        n_cones=n_cones,
+        dirac_energy=centre,
         kpoints=kpoints,
-        distances=signed,
+        distances=distances,
         solved=solved,
         index=index,
         reversed_=reversed_,

@@ -1,4 +1,4 @@
-"""Fermi velocity of Dirac cones from band energies near K.
+"""Fermi velocity of Dirac cones from band energies near K, and effective masses.
 
 The low bands of a monolayer are E = E₀ ± ħv k. Those of AB-stacked bilayer graphene are hyperbolic,
 E = E₀ ± ½[√(γ₁² + 4ħ²v²k²) − γ₁], with k = |k − K|; v and γ₁ are fitted together. Fitting points on K→Γ and K→M together cancels
@@ -17,7 +17,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
-from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
+from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND, HBAR2_PER_ELECTRON_MASS
 
 DISPERSIONS = ("hyperbola", "linear")
 """Shapes of the low bands that can be fitted."""
@@ -199,3 +199,22 @@ def window_slope(
     as ``fit_cone`` with the linear dispersion.
     """
     return fit_cone(distances, valence, conduction, window, "linear").fermi_velocity
+
+
+def effective_masses(distances: NDArray[np.float64], energies: NDArray[np.float64], order: int = 2) -> NDArray[np.float64]:
+    """Return the effective masses ħ²/(d²E/dk²) at k = 0 from E = E₀ + a k² (+ b k⁴), fitted by least squares.
+
+    Odd powers cancel when the distances come in pairs ±k.
+
+    Args:
+        distances: (n_k,) signed, Å⁻¹.
+        energies: (…, n_k, n_bands), eV.
+        order: 2 or 4.
+
+    Returns:
+        (…, n_bands), in electron masses; negative where a band curves downwards.
+    """
+    design = np.stack([distances**power for power in range(0, order + 1, 2)], axis=1)
+    curvature = 2.0 * np.linalg.pinv(design)[1]
+    masses: NDArray[np.float64] = HBAR2_PER_ELECTRON_MASS / np.einsum("k,...kb->...b", curvature, energies)
+    return masses

@@ -20,6 +20,7 @@ from mlepi.plots.band_geometry import (
 )
 from mlepi.plots.conductivity import list_conductivity_facts, plot_conductivity, plot_conductivity_convergence
 from mlepi.plots.control import list_control_facts, plot_control, plot_tight_binding
+from mlepi.plots.edges import plot_dos, plot_effective_masses, plot_gap
 from mlepi.plots.electrons import (
     plot_bands,
     plot_convergence,
@@ -37,6 +38,9 @@ from mlepi.results import (
     BandGeometryRecord,
     BandsRecord,
     ConductivityRecord,
+    DosRecord,
+    EffectiveMassRecord,
+    GapRecord,
     HamiltonianRecord,
     LinearResponseRecord,
     ObservablesRecord,
@@ -56,6 +60,9 @@ RECORDS: dict[str, type] = {
     "hamiltonian": HamiltonianRecord,
     "observables": ObservablesRecord,
     "self_energy": SelfEnergyRecord,
+    "gap": GapRecord,
+    "effective_mass": EffectiveMassRecord,
+    "dos": DosRecord,
     "linear_response": LinearResponseRecord,
     "conductivity": ConductivityRecord,
     "band_geometry": BandGeometryRecord,
@@ -94,6 +101,9 @@ FIGURES: tuple[tuple[str, str, Callable[[Any], Figure], str], ...] = (
         plot_quasiparticles,
         "Quasiparticle shifts, weights and widths near K; bars: bootstrap standard deviation.",
     ),
+    ("gap", "gap", plot_gap, "Gap and shifts of the band edges against temperature; bars: bootstrap, own gaps jackknife."),
+    ("effective_mass", "effective_mass", plot_effective_masses, "Bands along the line and effective masses; bars: bootstrap."),
+    ("dos", "dos", plot_dos, "Density of states of the displaced supercells and its projections; bands: jackknife."),
     (
         "linear_response",
         "second_order",

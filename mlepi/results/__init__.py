@@ -3,6 +3,9 @@
 from mlepi.results.band_geometry import BandGeometryRecord
 from mlepi.results.bands import BandsRecord, ContinuumRecord
 from mlepi.results.conductivity import ConductivityRecord
+from mlepi.results.dos import DosRecord
+from mlepi.results.effective_mass import EffectiveMassRecord
+from mlepi.results.gap import GapRecord
 from mlepi.results.hamiltonian_file import read_hamiltonian, write_hamiltonian
 from mlepi.results.hdf5 import unit
 from mlepi.results.linear_response import LinearResponseRecord, SecondOrderRecord
@@ -18,6 +21,9 @@ __all__ = [
     "BandsRecord",
     "ConductivityRecord",
     "ContinuumRecord",
+    "DosRecord",
+    "EffectiveMassRecord",
+    "GapRecord",
     "HamiltonianRecord",
     "LinearResponseRecord",
     "ObservablesRecord",

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from observable_records import (
     conductivity_record,
+    dos_record,
+    effective_mass_record,
+    gap_record,
     geometry_record,
     linear_response_record,
     self_energy_record,
@@ -131,6 +134,9 @@ def all_records():
             operator_windows=window_record(),
         ),
         "self_energy": self_energy_record(velocity_record(8.1e5)),
+        "gap": gap_record(),
+        "effective_mass": effective_mass_record(),
+        "dos": dos_record(),
         "linear_response": linear_response_record(),
         "conductivity": conductivity_record(),
         "band_geometry": geometry_record(),
