@@ -52,6 +52,7 @@ class DataSettings:
         noise: Å, standard deviation of the independent displacements of every coordinate.
         strain: largest ε_xx, ε_yy and ε_xy.
         layer_noise: Å, standard deviation of the shift of every layer as a whole along x, y and z.
+        layer_stiffness: factor on the springs between layers; stiffer ones are learned with fewer structures.
         flat_share: share of the structures in which layers are flat and unstrained, and only shifted.
         seed: of everything random.
         orbitals: "s" or "sp".
@@ -65,10 +66,17 @@ class DataSettings:
     noise: float = 0.02
     strain: float = 0.01
     layer_noise: float = 0.0
+    layer_stiffness: float = 1.0
     flat_share: float = 0.0
     seed: int = 0
     orbitals: str = "s"
     orthogonal: bool = False
+
+    def springs(self) -> HoneycombSprings:
+        """Return the springs of energies and forces."""
+        usual = HoneycombSprings()
+        factor = self.layer_stiffness
+        return HoneycombSprings(breathing=factor * usual.breathing, shear=factor * usual.shear)
 
 
 def generate(folder: str | Path, settings: DataSettings) -> list[LabelledStructure]:
@@ -87,7 +95,7 @@ def generate(folder: str | Path, settings: DataSettings) -> list[LabelledStructu
     folder.mkdir(parents=True, exist_ok=True)
     model = TightBinding(orbitals=settings.orbitals, orthogonal=settings.orthogonal)
     structures = [
-        label_structure(f"toy_{number:05d}", atoms, model, HoneycombSprings())
+        label_structure(f"toy_{number:05d}", atoms, model, settings.springs())
         for number, atoms in enumerate(displace_structures(settings))
     ]
     provenance = {"reference_system": "tight binding and springs of graphene layers", **asdict(settings)}
@@ -102,8 +110,7 @@ def generate(folder: str | Path, settings: DataSettings) -> list[LabelledStructu
 def displace_structures(settings: DataSettings) -> list[Atoms]:
     """Build the displaced supercells of a data set."""
     primitive = build_graphene(settings.stacking)
-    springs = compute_force_constants(primitive, HoneycombSprings(), settings.supercell)
-    modes = compute_modes(springs)
+    modes = compute_modes(compute_force_constants(primitive, settings.springs(), settings.supercell))
     structures = []
     for number in range(settings.n_structures):
         rng = np.random.default_rng([settings.seed, number])
@@ -149,6 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--noise", type=float, default=default.noise, help="Å, of every coordinate")
     parser.add_argument("--strain", type=float, default=default.strain)
     parser.add_argument("--layer-noise", type=float, default=default.layer_noise, help="Å, of layers as a whole")
+    parser.add_argument("--layer-stiffness", type=float, default=default.layer_stiffness, help="factor between layers")
     parser.add_argument("--flat-share", type=float, default=default.flat_share, help="of structures with flat layers")
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--orbitals", choices=("s", "sp"), default=default.orbitals)
