@@ -9,6 +9,7 @@ import numpy as np
 from mlepi.results import (
     BandGeometryRecord,
     ConductivityRecord,
+    DomainRecord,
     DosRecord,
     EffectiveMassRecord,
     GapRecord,
@@ -141,6 +142,35 @@ def linear_response_record(slope: float = 7.0e5) -> LinearResponseRecord:
         equilibrium_slope=slope,
         in_supercell=second_order_record((6, 6, 1), slope),
         interpolated=replace(denser, static_slopes=0.96 * slope * np.ones(3)),
+    )
+
+
+def domain_record() -> DomainRecord:
+    rng = np.random.default_rng(0)
+    values = rng.normal([1.3, 1.55, 3.0, 3.3, 0.2, 0.3], 0.02, size=(30, 3, 6))
+    return DomainRecord(
+        temperatures=TEMPERATURES,
+        n_samples=30,
+        supercell=(6, 6, 1),
+        quantities=("nearest pair", "longest bond", "nearest interlayer pair", "spacing", "height", "displacement"),
+        source="data.h5, train of split.json",
+        n_training=2,
+        training_values=np.array([[1.25, 1.5, 2.9, 3.1, 0.1, np.nan], [1.3, 1.6, 3.1, 3.4, 0.25, np.nan]]),
+        training_ranges=np.array([[1.25, 1.3], [1.5, 1.6], [2.9, 3.1], [3.1, 3.4], [0.1, 0.25], [np.nan, np.nan]]),
+        values=values,
+        distances=np.full((30, 3), -0.5),
+        worst_quantities=np.zeros((30, 3), dtype=np.int64),
+        ghosts=np.zeros((30, 3), dtype=np.int64),
+        n_electron_networks=2,
+        hamiltonian_spreads=np.full((30, 3), 1e-3),
+        training_hamiltonian_spreads=np.array([0.5e-3, 1.5e-3]),
+        n_phonon_networks=1,
+        force_spreads=np.empty((0, 0)),
+        training_force_spreads=np.empty(0),
+        rank_by="distance",
+        worst_samples=np.array([3]),
+        worst_temperatures=np.array([300.0]),
+        label_files=("label/openmx/sample_000003_300K.dat",),
     )
 
 

@@ -6,6 +6,7 @@ from mlepi.observables.conductivity import ConductivityStage
 from mlepi.observables.control import ControlStage
 from mlepi.observables.dos import DosStage
 from mlepi.observables.effective_mass import EffectiveMassStage
+from mlepi.observables.domain import DomainStage
 from mlepi.observables.fermi_velocity import FermiVelocityStage
 from mlepi.observables.gap import GapStage
 from mlepi.observables.linear_response import LinearResponseStage
@@ -19,6 +20,7 @@ __all__ = [
     "ControlStage",
     "DosStage",
     "EffectiveMassStage",
+    "DomainStage",
     "FermiVelocityStage",
     "GapStage",
     "LinearResponseStage",

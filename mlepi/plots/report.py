@@ -21,6 +21,7 @@ from mlepi.plots.band_geometry import (
 from mlepi.plots.conductivity import list_conductivity_facts, plot_conductivity, plot_conductivity_convergence
 from mlepi.plots.control import list_control_facts, plot_control, plot_tight_binding
 from mlepi.plots.edges import plot_dos, plot_effective_masses, plot_gap
+from mlepi.plots.domain import list_domain_facts, plot_domain
 from mlepi.plots.electrons import (
     plot_bands,
     plot_convergence,
@@ -38,6 +39,7 @@ from mlepi.results import (
     BandGeometryRecord,
     BandsRecord,
     ConductivityRecord,
+    DomainRecord,
     DosRecord,
     EffectiveMassRecord,
     GapRecord,
@@ -66,6 +68,7 @@ RECORDS: dict[str, type] = {
     "linear_response": LinearResponseRecord,
     "conductivity": ConductivityRecord,
     "band_geometry": BandGeometryRecord,
+    "domain": DomainRecord,
     "tight_binding": TightBindingRecord,
     "control": ControlRecord,
     "bands": BandsRecord,
@@ -125,6 +128,7 @@ FIGURES: tuple[tuple[str, str, Callable[[Any], Figure], str], ...] = (
     ),
     ("band_geometry", "geometry_maps", plot_geometry_maps, "Trace of the quantum metric around K."),
     ("band_geometry", "geometry_convergence", plot_geometry_convergence, "Quantum metric from the first n samples."),
+    ("domain", "domain", plot_domain, "Geometry of the samples over the range of the training structures (grey)."),
     ("bands", "moire_bands", plot_moire_bands, "States around the Fermi level of the large cell; lines: the continuum model."),
     (
         "tight_binding",
@@ -264,7 +268,7 @@ def list_warnings(records: dict[str, Any]) -> list[str]:
         texts += [f"Self-energy: {text}" for text in records["self_energy"].doubts()]
     if "linear_response" in records:
         texts += [f"Linear response: {text}" for text in records["linear_response"].doubts()]
-    for stage in records.keys() & {"conductivity", "band_geometry"}:
+    for stage in records.keys() & {"conductivity", "band_geometry", "domain"}:
         texts += [f"{stage.capitalize()}: {text}" for text in records[stage].doubts()]
     return texts
 
@@ -332,6 +336,8 @@ def _facts_section(records: dict[str, Any]) -> list[str]:
         rows += list_conductivity_facts(conductivity)
     if (geometry := records.get("band_geometry")) is not None:
         rows += list_geometry_facts(geometry)
+    if (domain := records.get("domain")) is not None:
+        rows += list_domain_facts(domain)
     if (hamiltonian := records.get("hamiltonian")) is not None:
         rows.append(["smallest eigenvalue of S", f"{hamiltonian.smallest_overlap_eigenvalues.min():.2e}"])
     if (observables := records.get("observables")) is not None:

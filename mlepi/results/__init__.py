@@ -6,6 +6,7 @@ from mlepi.results.conductivity import ConductivityRecord
 from mlepi.results.dos import DosRecord
 from mlepi.results.effective_mass import EffectiveMassRecord
 from mlepi.results.gap import GapRecord
+from mlepi.results.domain import DomainRecord
 from mlepi.results.hamiltonian_file import read_hamiltonian, write_hamiltonian
 from mlepi.results.hdf5 import unit
 from mlepi.results.linear_response import LinearResponseRecord, SecondOrderRecord
@@ -24,6 +25,7 @@ __all__ = [
     "DosRecord",
     "EffectiveMassRecord",
     "GapRecord",
+    "DomainRecord",
     "HamiltonianRecord",
     "LinearResponseRecord",
     "ObservablesRecord",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from observable_records import (
     conductivity_record,
+    domain_record,
     dos_record,
     effective_mass_record,
     gap_record,
@@ -140,6 +141,7 @@ def all_records():
         "linear_response": linear_response_record(),
         "conductivity": conductivity_record(),
         "band_geometry": geometry_record(),
+        "domain": domain_record(),
         "bands": bands_record(),
     }
 
