@@ -4,9 +4,9 @@ from mlepi.observables.band_geometry import BandGeometryStage
 from mlepi.observables.bands import BandsStage
 from mlepi.observables.conductivity import ConductivityStage
 from mlepi.observables.control import ControlStage
+from mlepi.observables.domain import DomainStage
 from mlepi.observables.dos import DosStage
 from mlepi.observables.effective_mass import EffectiveMassStage
-from mlepi.observables.domain import DomainStage
 from mlepi.observables.fermi_velocity import FermiVelocityStage
 from mlepi.observables.gap import GapStage
 from mlepi.observables.linear_response import LinearResponseStage
@@ -18,9 +18,9 @@ __all__ = [
     "BandsStage",
     "ConductivityStage",
     "ControlStage",
+    "DomainStage",
     "DosStage",
     "EffectiveMassStage",
-    "DomainStage",
     "FermiVelocityStage",
     "GapStage",
     "LinearResponseStage",

@@ -20,8 +20,8 @@ from mlepi.plots.band_geometry import (
 )
 from mlepi.plots.conductivity import list_conductivity_facts, plot_conductivity, plot_conductivity_convergence
 from mlepi.plots.control import list_control_facts, plot_control, plot_tight_binding
-from mlepi.plots.edges import plot_dos, plot_effective_masses, plot_gap
 from mlepi.plots.domain import list_domain_facts, plot_domain
+from mlepi.plots.edges import plot_dos, plot_effective_masses, plot_gap
 from mlepi.plots.electrons import (
     plot_bands,
     plot_convergence,

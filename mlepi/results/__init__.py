@@ -3,10 +3,10 @@
 from mlepi.results.band_geometry import BandGeometryRecord
 from mlepi.results.bands import BandsRecord, ContinuumRecord
 from mlepi.results.conductivity import ConductivityRecord
+from mlepi.results.domain import DomainRecord
 from mlepi.results.dos import DosRecord
 from mlepi.results.effective_mass import EffectiveMassRecord
 from mlepi.results.gap import GapRecord
-from mlepi.results.domain import DomainRecord
 from mlepi.results.hamiltonian_file import read_hamiltonian, write_hamiltonian
 from mlepi.results.hdf5 import unit
 from mlepi.results.linear_response import LinearResponseRecord, SecondOrderRecord
@@ -22,10 +22,10 @@ __all__ = [
     "BandsRecord",
     "ConductivityRecord",
     "ContinuumRecord",
+    "DomainRecord",
     "DosRecord",
     "EffectiveMassRecord",
     "GapRecord",
-    "DomainRecord",
     "HamiltonianRecord",
     "LinearResponseRecord",
     "ObservablesRecord",
