@@ -5,9 +5,6 @@
 The folder gets ``hamiltonians.h5``, ``forces.extxyz``, ``overlap.h5`` (radial functions for checkpoints) and ``split.json``.
 Structures are supercells with thermal displacements of the springs' own harmonic distribution, each at a temperature between 0
 and the highest, with independent noise of every atom and a random strain on top. Structure i depends on the seed and on i alone.
-
-The weak forces between layers drown in those within: layers may be shifted as a whole, and a share of the structures has flat
-layers, so that nothing but the weak forces is left.
 """
 
 from __future__ import annotations
@@ -51,9 +48,6 @@ class DataSettings:
         max_temperature: K; temperatures of the structures are uniform between 0 and this.
         noise: Å, standard deviation of the independent displacements of every coordinate.
         strain: largest ε_xx, ε_yy and ε_xy.
-        layer_noise: Å, standard deviation of the shift of every layer as a whole along x, y and z.
-        layer_stiffness: factor on the springs between layers; stiffer ones are learned with fewer structures.
-        flat_share: share of the structures in which layers are flat and unstrained, and only shifted.
         seed: of everything random.
         orbitals: "s" or "sp".
         orthogonal: no overlap between atoms.
@@ -65,18 +59,9 @@ class DataSettings:
     max_temperature: float = 600.0
     noise: float = 0.02
     strain: float = 0.01
-    layer_noise: float = 0.0
-    layer_stiffness: float = 1.0
-    flat_share: float = 0.0
     seed: int = 0
     orbitals: str = "s"
     orthogonal: bool = False
-
-    def springs(self) -> HoneycombSprings:
-        """Return the springs of energies and forces."""
-        usual = HoneycombSprings()
-        factor = self.layer_stiffness
-        return HoneycombSprings(breathing=factor * usual.breathing, shear=factor * usual.shear)
 
 
 def generate(folder: str | Path, settings: DataSettings) -> list[LabelledStructure]:
@@ -95,7 +80,7 @@ def generate(folder: str | Path, settings: DataSettings) -> list[LabelledStructu
     folder.mkdir(parents=True, exist_ok=True)
     model = TightBinding(orbitals=settings.orbitals, orthogonal=settings.orthogonal)
     structures = [
-        label_structure(f"toy_{number:05d}", atoms, model, settings.springs())
+        label_structure(f"toy_{number:05d}", atoms, model, HoneycombSprings())
         for number, atoms in enumerate(displace_structures(settings))
     ]
     provenance = {"reference_system": "tight binding and springs of graphene layers", **asdict(settings)}
@@ -110,19 +95,15 @@ def generate(folder: str | Path, settings: DataSettings) -> list[LabelledStructu
 def displace_structures(settings: DataSettings) -> list[Atoms]:
     """Build the displaced supercells of a data set."""
     primitive = build_graphene(settings.stacking)
-    modes = compute_modes(compute_force_constants(primitive, settings.springs(), settings.supercell))
+    modes = compute_modes(compute_force_constants(primitive, HoneycombSprings(), settings.supercell))
     structures = []
     for number in range(settings.n_structures):
         rng = np.random.default_rng([settings.seed, number])
         ensemble = HarmonicEnsemble(modes, (settings.max_temperature * rng.uniform(),))
         normals = rng.standard_normal((1, modes.n_supercell, 3))
-        shifts = settings.layer_noise * rng.standard_normal((int(primitive.arrays["layer"].max()) + 1, 3))
         atoms = primitive.repeat(settings.supercell)
-        if rng.uniform() >= settings.flat_share:
-            atoms.positions += ensemble.displacements(normals)[0, 0]
-            atoms = perturb_structure(atoms, rng, settings.noise, settings.noise, strain=settings.strain)
-        atoms.positions += shifts[atoms.arrays["layer"]]
-        structures.append(atoms)
+        atoms.positions += ensemble.displacements(normals)[0, 0]
+        structures.append(perturb_structure(atoms, rng, settings.noise, settings.noise, strain=settings.strain))
     return structures
 
 
@@ -155,9 +136,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-temperature", type=float, default=default.max_temperature, help="K")
     parser.add_argument("--noise", type=float, default=default.noise, help="Å, of every coordinate")
     parser.add_argument("--strain", type=float, default=default.strain)
-    parser.add_argument("--layer-noise", type=float, default=default.layer_noise, help="Å, of layers as a whole")
-    parser.add_argument("--layer-stiffness", type=float, default=default.layer_stiffness, help="factor between layers")
-    parser.add_argument("--flat-share", type=float, default=default.flat_share, help="of structures with flat layers")
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--orbitals", choices=("s", "sp"), default=default.orbitals)
     parser.add_argument("--orthogonal", action="store_true", help="without overlaps between atoms")

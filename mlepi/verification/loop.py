@@ -30,26 +30,37 @@ TWO_STANDARD_ERRORS = 2.0
 
 
 def check_full_loop() -> list[Check]:
-    """Train on data of the toy monolayer and find the toy's own v_F(T) and band shifts."""
+    """Train both networks on data of the toy monolayer and find the toy's own v_F(T) and band shifts."""
+    return _check_loop("loop", DataSettings(stacking="monolayer"), "toy_monolayer", ("phonon", "electron"))
+
+
+def check_bilayer_hamiltonian() -> list[Check]:
+    """Train the electron network on the AB bilayer and find the toy's own v_F(T) with the toy's springs."""
+    return _check_loop("bilayer", DataSettings(stacking="AB", n_structures=30), "toy_bilayer", ("electron",))
+
+
+def _check_loop(name: str, settings: DataSettings, experiment: str, trained: Sequence[str]) -> list[Check]:
     with TemporaryDirectory(prefix="mlepi-verification-") as folder:
-        toy, networks = run_loop(Path(folder), DataSettings(stacking="monolayer"), "toy_monolayer")
-    return compare_runs(toy, networks)
+        return compare_runs(name, *run_loop(Path(folder), settings, experiment, trained))
 
 
-def run_loop(folder: Path, settings: DataSettings, experiment: str) -> tuple[ObservablesRecord, ObservablesRecord]:
+def run_loop(
+    folder: Path, settings: DataSettings, experiment: str, trained: Sequence[str]
+) -> tuple[ObservablesRecord, ObservablesRecord]:
     """Generate, train and infer.
 
     Args:
         folder: for data, checkpoints and records.
         settings: of the training data.
         experiment: configuration of the inference.
+        trained: "phonon", "electron" or both; the other network is the reference system in both runs.
 
     Returns:
         The observables by the reference system and by the trained networks.
     """
     data = folder / "data"
     generate(data, settings)
-    trainings = {
+    files = {
         "phonon": [f"data.path={data / FORCES}"],
         "electron": [f"data.path={data / HAMILTONIANS}", f"data.overlap_table={data / OVERLAP}"],
     }
@@ -58,39 +69,43 @@ def run_loop(folder: Path, settings: DataSettings, experiment: str) -> tuple[Obs
             [
                 "train.py",
                 f"experiment=toy_train_{kind}",
-                *files,
+                *files[kind],
                 f"data.split={data / SPLIT}",
                 f"optimizer.max_epochs={EPOCHS[kind]}",
                 f"hydra.run.dir={folder / kind}",
                 "trainer.accelerator=cpu",
             ]
-            for kind, files in trainings.items()
+            for kind in trained
         ]
     )
     model = f"{{_target_:mlepi.reference_systems.TightBinding,orbitals:{settings.orbitals},orthogonal:{settings.orthogonal}}}"
-    best = {kind: folder / kind / "checkpoints" / "best.ckpt" for kind in ("phonon", "electron")}
-    models = {
-        "toy": ["phonon=toy", f"electron={model}"],
-        "networks": ["~electron", f"phonon={best['phonon']}", f"+electron={best['electron']}"],
-    }
+    toys = {"phonon": "toy", "electron": model}
+    networks = {**toys, **{kind: str(folder / kind / "checkpoints" / "best.ckpt") for kind in trained}}
     sampling = [f"n_samples={N_SAMPLES}", f"temperature=[{','.join(f'{t:g}' for t in TEMPERATURES)}]", "report=false"]
     _run_all(
         [
-            ["infer.py", f"experiment={experiment}", f"folder={folder / name}", *sampling, *chosen]
-            for name, chosen in models.items()
+            [
+                "infer.py",
+                f"experiment={experiment}",
+                f"folder={folder / name}",
+                *sampling,
+                "~electron",  # the experiment's own is a node, which a path cannot replace
+                *(f"{'+' if kind == 'electron' else ''}{kind}={source}" for kind, source in chosen.items()),
+            ]
+            for name, chosen in (("toy", toys), ("networks", networks))
         ]
     )
-    toy, networks = (ResultsStore(folder / name).read("observables", ObservablesRecord) for name in models)
-    return toy, networks
+    toy, found = (ResultsStore(folder / name).read("observables", ObservablesRecord) for name in ("toy", "networks"))
+    return toy, found
 
 
-def compare_runs(toy: ObservablesRecord, networks: ObservablesRecord) -> list[Check]:
-    """Compare v_F(T) and the band shifts of two runs, in standard errors of the first."""
+def compare_runs(name: str, toy: ObservablesRecord, networks: ObservablesRecord) -> list[Check]:
+    """Compare v_F(T) and the band shifts of two runs, in standard errors of the first; the name heads those of the checks."""
     checks = []
     shifts = [_band_shifts(record) for record in (toy, networks)]
     for t, temperature in enumerate(toy.temperatures):
         own, got = toy.spectral, networks.spectral
-        at = f"loop, {temperature:g} K"
+        at = f"{name}, {temperature:g} K"
         checks += [
             statistical(
                 f"{at}: v_F of the trained networks against the toy's",

@@ -10,7 +10,7 @@ from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, message
 from mlepi.verification import averages, cone_average, electrons, perturbation, targets, vibrations
 from mlepi.verification.check import Check
-from mlepi.verification.loop import check_full_loop
+from mlepi.verification.loop import check_bilayer_hamiltonian, check_full_loop
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ PACK = (
     Verification("sobol", targets.check_sobol, quick=False),
     Verification("control_variate", targets.check_control_variate, quick=False),
     Verification("full_loop", check_full_loop, quick=False),
+    Verification("bilayer_hamiltonian", check_bilayer_hamiltonian, quick=False),
 )
 """In the order in which they are run."""
 

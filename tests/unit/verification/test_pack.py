@@ -69,6 +69,7 @@ def test_names_are_unique_and_the_quick_part_is_a_part():
         "sobol",
         "control_variate",
         "full_loop",
+        "bilayer_hamiltonian",
     }
     assert [verification.name for verification in select(only="chain")] == ["chain"]
     assert select() == PACK
@@ -168,7 +169,7 @@ def run_record(shift_in_errors):
 
 @pytest.mark.parametrize(("shift", "n_failed"), [(0.0, 0), (1.9, 0), (2.1, 6), (-2.1, 6)])
 def test_runs_are_compared_in_standard_errors_of_the_first(shift, n_failed):
-    checks = compare_runs(run_record(0.0), run_record(shift))
+    checks = compare_runs("loop", run_record(0.0), run_record(shift))
     assert len(checks) == 6
     assert len(failed(checks)) == n_failed
 
