@@ -311,9 +311,12 @@ def _facts_section(records: dict[str, Any]) -> list[str]:
             ["highest frequency of the bands", f"{phonon.band_frequencies.max() * THZ_TO_INVERSE_CM:.1f} cm⁻¹"],
             ["force constants", f"{phonon.method}; rules imposed: {phonon.sum_rules}"],
             ["sum-rule residual, before → after", f"{phonon.raw_sum_rule_residual:.1e} → {phonon.sum_rule_residual:.1e} eV/Å²"],
-            ["… rotational (Born–Huang)", f"{phonon.raw_rotational_residual:.1e} → {phonon.rotational_residual:.1e} eV/Å"],
-            ["… Huang, per cell", f"{phonon.raw_huang_residual:.1e} → {phonon.huang_residual:.1e} eV"],
         ]
+        if math.isfinite(phonon.rotational_residual):
+            rows += [
+                ["… rotational (Born–Huang)", f"{phonon.raw_rotational_residual:.1e} → {phonon.rotational_residual:.1e} eV/Å"],
+                ["… Huang, per cell", f"{phonon.raw_huang_residual:.1e} → {phonon.huang_residual:.1e} eV"],
+            ]
     if (sampling := records.get("sampling")) is not None:
         rows += [
             ["statistics", f"{sampling.statistics}, seed {sampling.seed}"],
