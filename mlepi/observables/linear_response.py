@@ -8,7 +8,7 @@ the small-amplitude limit of that average; a denser mesh shows what the size of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,10 @@ from mlepi.observables.second_order import Bands, Crystal, build_responses, choo
 from mlepi.observables.velocity_estimates import VelocityFit
 from mlepi.physics.linear_response import BlockResponses
 from mlepi.physics.mode_interpolation import mesh_ensemble
-from mlepi.physics.sampling import HarmonicEnsemble
+from mlepi.physics.sampling import HarmonicEnsemble, compute_modes
 from mlepi.physics.velocities import DISPERSIONS, points_inside
+from mlepi.pipeline.hamiltonian import HamiltonianStage
+from mlepi.pipeline.sampling import SamplingStage
 from mlepi.results.linear_response import LinearResponseRecord, SecondOrderRecord
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class LinearResponseStage:
 
     name: ClassVar[str] = "linear_response"
     version: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
+    requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "hamiltonian")
     record: ClassVar[type] = LinearResponseRecord
 
     def __init__(
@@ -90,8 +92,11 @@ class LinearResponseStage:
         self.mesh = None if mesh is None else (int(mesh[0]), int(mesh[1]), int(mesh[2]))
 
     def inputs(self, run: Run) -> Mapping[str, Any]:
-        """Return all settings with supercell and temperatures."""
+        """Return all settings with the network, the supercell and the distribution; not the samples, of which it needs none."""
+        sampling, hamiltonian = _stages(run)
         return {
+            "network": dict(hamiltonian.network(run)),
+            "distribution": [sampling.statistics, sampling.imaginary, sampling.floor_frequency, sampling.project_out],
             "distances": list(self.distances),
             "fit": [*self.fit.window, self.fit.dispersion, self.split_off_bands],
             "valence_electrons": {str(z): n for z, n in self.valence_electrons.items()},
@@ -116,10 +121,11 @@ class LinearResponseStage:
         crystal = Crystal(run.electron_model, atoms, cone.atom_map, lay_out(hamiltonian), lay_out(overlap), run.device, self.step)
         run.line.start(len(atoms))
         responses, method = build_responses(crystal, run.line.advance)
-        own = run.ensemble()
+        force_constants = run.read("phonon").build_force_constants()
+        own = _stages(run)[0].ensemble(run, compute_modes(force_constants))
         ensembles = [own]
         if self.mesh is not None and self.mesh != own.modes.supercell:
-            ensembles.append(mesh_ensemble(own, run.read("phonon").build_force_constants(), self.mesh))
+            ensembles.append(mesh_ensemble(own, force_constants, self.mesh))
         shifts = self._shifts(run, crystal, responses, bands, ensembles, cone.dirac_energy)
         distances, energies = cone.distances[points], bands.energies - cone.dirac_energy
         at_rest = self.fit.parameters(np.abs(distances), energies)
@@ -210,3 +216,8 @@ class LinearResponseStage:
             debye_waller_slopes=fitted(debye_waller)[2] - slope,
             nonadiabatic_slopes=fitted(nonadiabatic)[2] - slope,
         )
+
+
+def _stages(run: Run) -> tuple[SamplingStage, HamiltonianStage]:
+    """Return the stages that know the distribution of the displacements and the network."""
+    return cast(SamplingStage, run.stages["sampling"]), cast(HamiltonianStage, run.stages["hamiltonian"])

@@ -14,9 +14,11 @@ from mlepi.observables import LinearResponseStage
 from mlepi.observables.cone import build_cone, lay_out
 from mlepi.observables.second_order import RANK_TOLERANCE, Crystal, build_responses, choose_bands, sum_debye_waller, sum_fan
 from mlepi.physics.phonons import compute_force_constants
+from mlepi.physics.samplers import MonteCarlo
 from mlepi.physics.sampling import HarmonicEnsemble, compute_modes
 from mlepi.physics.unfolding import cell_major_map
 from mlepi.pipeline.progress import StageLine
+from mlepi.pipeline.sampling import SamplingStage
 from mlepi.predictors import MatrixDerivatives
 from mlepi.reference_systems import HoneycombSprings as Springs
 from mlepi.reference_systems import TightBinding
@@ -61,7 +63,8 @@ class ToyRun:
         self.supercell, self.temperatures, self.device = supercell, temperatures, "cpu"
         self.electron_model = ToyElectron()
         self.force_constants = compute_force_constants(self.atoms, HoneycombSprings(), supercell)
-        self.line, self.warnings = StageLine(None, ""), []
+        self.line, self.warnings, self.sampler = StageLine(None, ""), [], MonteCarlo()
+        self.stages = {"sampling": SamplingStage(), "hamiltonian": SimpleNamespace(network=lambda run: {"electron": "toy"})}
 
     def equilibrium(self):
         return self.atoms, self.electron_model.hamiltonian(self.atoms), self.electron_model.overlap(self.atoms)
@@ -177,6 +180,18 @@ def levels(model, atoms, kpoint):
     import scipy.linalg
 
     return scipy.linalg.eigh(model.hamiltonian(atoms).dense(kpoint), model.overlap(atoms).dense(kpoint), eigvals_only=True)
+
+
+def test_samples_do_not_matter_but_their_distribution_does(run):
+    stage = LinearResponseStage(**SETTINGS)
+    inputs = stage.inputs(run)
+    assert "sampling" not in stage.requires
+    run.stages["sampling"], before = SamplingStage(statistics="classical"), run.stages["sampling"]
+    try:
+        assert stage.inputs(run) != inputs
+    finally:
+        run.stages["sampling"] = before
+    assert stage.inputs(run) == inputs
 
 
 def test_models_that_say_too_little_are_refused(run):
