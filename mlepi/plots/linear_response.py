@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_figure
@@ -207,19 +208,16 @@ def decomposition_rows(parts: Decomposition) -> list[list[str]]:
 def plot_second_order(record: LinearResponseRecord) -> Figure:
     """Draw the terms of the shift of half the gap between the low bands against k, and slope ratios against temperature."""
     with house_style():
-        figure = new_figure(1.9 * COLUMN, 0.85 * COLUMN)
+        figure = new_figure(1.9 * COLUMN, 1.1 * COLUMN)
         shifts, slopes = figure.subplots(1, 2)
-        order = np.argsort(record.map_distances)
+        sides = [np.flatnonzero(record.map_distances < 0), np.flatnonzero(record.map_distances >= 0)]
         for sums, style in _meshes(record):
             for field, name, colour in TERMS:
-                shifts.plot(
-                    record.map_distances[order],
-                    1e3 * _half_gap(getattr(sums, field)[0])[order],
-                    color=colour,
-                    linestyle=style,
-                    marker=".",
-                    label=f"{name}, {_mesh_name(sums)}",
-                )
+                values = 1e3 * _half_gap(getattr(sums, field)[0])
+                label: str | None = f"{name}, {_mesh_name(sums)}"
+                for side in sides:  # no line across K, where the low bands touch
+                    shifts.plot(record.map_distances[side], values[side], color=colour, linestyle=style, marker=".", label=label)
+                    label = None
             for values, name, colour in ((sums.static_slopes, "static", BLUE), (sums.dynamic_slopes, "dynamic", RED)):
                 slopes.plot(
                     record.temperatures,
@@ -230,13 +228,14 @@ def plot_second_order(record: LinearResponseRecord) -> Figure:
                     label=f"{name}, {_mesh_name(sums)}",
                 )
         shifts.axhline(0.0, color=GREY, linewidth=0.6)
+        shifts.xaxis.set_major_locator(MaxNLocator(nbins=5))
         shifts.set_xlabel("M ←  k − K (Å⁻¹)  → Γ")
         shifts.set_ylabel(f"shift of (E$_c$ − E$_v$)/2 at {record.temperatures[0]:g} K (meV)")
         slopes.axhline(1.0, color=GREY, linestyle="--")
         slopes.set_xlabel("temperature (K)")
         slopes.set_ylabel("mean slope / undisplaced")
         for axes in (shifts, slopes):
-            axes.legend()
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(_meshes(record)))
     return figure
 
 
@@ -249,7 +248,7 @@ def plot_decomposition(records: Mapping[str, Any]) -> Figure:
     with house_style():
         found = list_decompositions(records)
         record: LinearResponseRecord = records["linear_response"]
-        figure = new_figure(1.1 * COLUMN * len(found), 0.9 * COLUMN)
+        figure = new_figure(1.1 * COLUMN * len(found), 1.1 * COLUMN)
         for axes, parts in zip(np.atleast_1d(figure.subplots(1, len(found), sharey=True)), found, strict=True):
             cell = _mesh_name(record.in_supercell)
             axes.axhline(1.0, color=GREY, linestyle="--", label="undisplaced")
@@ -272,7 +271,7 @@ def plot_decomposition(records: Mapping[str, Any]) -> Figure:
             )
             axes.set_title(parts.average)
             axes.set_xlabel("temperature (K)")
-            axes.legend()
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15))
         figure.axes[0].set_ylabel("mean slope / undisplaced")
     return figure
 
