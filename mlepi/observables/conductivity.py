@@ -9,7 +9,6 @@ variate: its mean over all offsets is known from a dense mesh. Only states near 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,16 +16,17 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.block_averages import check_samples
-from mlepi.observables.cone import lay_out, solve_many
+from mlepi.observables.cone import lay_out
 from mlepi.observables.convergence import mean_and_error, running_means
+from mlepi.observables.optical_spectra import MAX_GHOSTS, OpticalStates, SpectralLines, UndisplacedSheet, lay_out_slopes
 from mlepi.physics import lattice, unfolding
-from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues, solve_bands
-from mlepi.physics.dense_bloch import DenseBlocks, lay_out_blocks
-from mlepi.physics.optics import LINE_REACH, fermi_occupations, joint_density, sheet_area, sheet_conductivity
-from mlepi.physics.velocity_matrices import derivatives_at, lay_out_derivatives, velocity_matrices
+from mlepi.physics.bloch import solve_bands
+from mlepi.physics.dense_bloch import lay_out_blocks
+from mlepi.physics.optics import sheet_area
+from mlepi.physics.velocity_matrices import derivatives_at, velocity_matrices
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.conductivity import ConductivityRecord
-from mlepi.units import BOLTZMANN, UNIVERSAL_CONDUCTIVITY
+from mlepi.units import UNIVERSAL_CONDUCTIVITY
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -34,38 +34,11 @@ if TYPE_CHECKING:
     from mlepi.graphs.block_matrix import BlockMatrix
     from mlepi.pipeline.run import Run
 
-THERMAL_REACH = 10.0
-"""k_BT around the Fermi energy beyond which occupations are 0 or 1, to 5e-5."""
-
 SPARE_STATES = 1.2
 """Factor on the number of states that the undisplaced bands have in the energy window."""
 
 OFFSET_STEPS = (0.7548776662466927, 0.5698402909980532)
 """1/g and 1/g² with g³ = g + 1: the steps of the two-dimensional low-discrepancy sequence of the mesh offsets."""
-
-
-SAME_CHARGE = 1e-6
-"""Electrons per cell; a Fermi energy that holds the right number within this needs no other."""
-
-MAX_GHOSTS = 8
-"""Ghost states of one supercell, from errors of H along small eigenvalues of S, that are looked for; they hold no electrons."""
-
-
-@dataclass(frozen=True)
-class OpticalStates:
-    """States near the Fermi energy at the k-points of one cell.
-
-    Attributes:
-        first: position of the first state in the complete spectrum, the same at all k.
-        values: (n_k, n_states), eV.
-        velocities: per k (2, n_states, n_states), ħv between them, eV·Å.
-        weights: per k (n_folded, n_states), share of the states in the primitive k-points that fold onto theirs.
-    """
-
-    first: int
-    values: NDArray[np.float64]
-    velocities: list[NDArray[np.complex128]]
-    weights: list[NDArray[np.float64]]
 
 
 class ConductivityStage:
@@ -123,21 +96,21 @@ class ConductivityStage:
                     message(f"stage.conductivity.{key}", f"{list(divisions)}", "three divisions ≥ 1", "For example [2, 2, 1].")
                 )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
-        self.electronic_temperature = electronic_temperature
         self.mesh = (int(mesh[0]), int(mesh[1]), int(mesh[2]))
         self.equilibrium_mesh = (int(equilibrium_mesh[0]), int(equilibrium_mesh[1]), int(equilibrium_mesh[2]))
         self.energies = (np.arange(round(max_energy / energy_step) + 1) * energy_step).astype(np.float64)
-        self.line_width = line_width
+        self.lines = SpectralLines(self.energies, line_width, electronic_temperature)
         self.window = (float(window[0]), float(window[1]))
         self.n_resamples, self.n_counts = n_resamples, n_counts
-        self._shared: _Undisplaced | None = None
+        self._shared: UndisplacedSheet | None = None
+        self._run: Run | None = None
+        self._n_half = 0
         self._reference: tuple[int, dict[str, NDArray[np.float64]]] | None = None
 
     def inputs(self, run: Run) -> dict[str, Any]:
         """Return every setting; the samples are named by the runner."""
         return {
             **self.sample_inputs(run),
-            "equilibrium_mesh": list(self.equilibrium_mesh),
             "window": list(self.window),
             "bootstrap": [self.n_resamples, self.n_counts],
         }
@@ -146,22 +119,19 @@ class ConductivityStage:
         """Return what decides the spectra of one sample."""
         return {
             "valence_electrons": {str(z): n for z, n in self.valence_electrons.items()},
-            "electronic_temperature": self.electronic_temperature,
+            "electronic_temperature": self.lines.temperature,
             "mesh": list(self.mesh),
+            "equilibrium_mesh": list(self.equilibrium_mesh),
             "energies": [float(self.energies[-1]), len(self.energies)],
-            "line_width": self.line_width,
+            "line_width": self.lines.width,
             "supercell": list(run.supercell),
         }
 
-    @property
-    def reach(self) -> float:
-        """Half width of the energy window, eV, that holds every state with a part in the spectrum."""
-        thermal = THERMAL_REACH * BOLTZMANN * self.electronic_temperature
-        return float(self.energies[-1]) + LINE_REACH * self.line_width + thermal
-
     def begin(self, run: Run) -> None:
         """Prepare the undisplaced primitive cell, and find how many states of a supercell the energy window holds."""
-        self._shared = _Undisplaced(self, run)
+        self._shared = UndisplacedSheet(run, self.lines, self.valence_electrons, self.equilibrium_mesh)
+        self._n_half = int(np.ceil(SPARE_STATES * self._shared.count_states(self.offset_mesh(0)))) + 4
+        self._run = run
         check_samples(run, self._shared.atom_map)
 
     def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
@@ -171,16 +141,16 @@ class ConductivityStage:
             ``conductivity``, ``joint_density``, ``reference_conductivity`` and ``reference_joint_density``, (n_energies,) each,
             per layer, ``fermi_shift`` (), eV, and ``ghosts`` (), ghost states.
         """
-        shared = self._require_shared()
+        run, shared = self._require_begun()
         kpoints = self.offset_mesh(key.sample)
         if self._reference is None or self._reference[0] != key.sample:
             self._reference = (key.sample, shared.response(np.concatenate([shared.unfold(k) for k in kpoints])))
         reference = self._reference[1]
-        atoms = shared.run.displaced(key)
+        atoms = run.displaced(key)
         n_electrons = shared.n_electrons * shared.atom_map.n_cells
         states = self._solve(atoms, hamiltonian, overlap, kpoints, n_electrons)
         area = sheet_area(atoms.cell.array) * shared.n_layers
-        found = self.spectra(states, n_electrons, area, shared.fermi_energy)
+        found = self.lines.spectra(states, n_electrons, area, shared.fermi_energy)
         return {
             "conductivity": found["conductivity"],
             "joint_density": found["joint_density"],
@@ -196,45 +166,6 @@ class ConductivityStage:
         steps = np.array([*OFFSET_STEPS, 0.0])
         return (grid + np.mod(0.5 * (steps > 0) + sample * steps, 1.0)) / np.array(self.mesh)
 
-    def fermi_energy(
-        self, eigenvalues: NDArray[np.float64], weights: NDArray[np.float64] | None, n_electrons: float, expected: float
-    ) -> float:
-        """Return a Fermi energy, eV, that holds the electrons: the expected one wherever it does, as in a gap of few k-points."""
-        shares = np.full(len(eigenvalues), 1.0 / len(eigenvalues)) if weights is None else weights
-        filled = 2.0 * float(shares @ fermi_occupations(eigenvalues, expected, self.electronic_temperature).sum(axis=1))
-        if abs(filled - n_electrons) < SAME_CHARGE:
-            return expected
-        return fermi_energy_from_eigenvalues(eigenvalues, shares, n_electrons, self.electronic_temperature)
-
-    def spectra(
-        self, states: OpticalStates, n_electrons: float, area: float, expected_fermi_energy: float
-    ) -> dict[str, NDArray[np.float64]]:
-        """Fill the states with electrons and average over k.
-
-        A ghost state below the Fermi energy shifts the count of all others. Of the Fermi energies that result from 0 …
-        ``MAX_GHOSTS`` of them, the nearest to the expected one is taken: near neutrality of a semimetal they are far apart.
-
-        Returns:
-            ``conductivity`` (mean of xx and yy), ``joint_density``, ``fermi_energy`` and the number of ``ghosts``.
-        """
-        pairs = 0.5 * n_electrons - states.first
-        possible = range(min(MAX_GHOSTS, int(states.values.shape[1] - pairs - 0.5)) + 1)
-        levels = [self.fermi_energy(states.values, None, 2.0 * (pairs + n), expected_fermi_energy) for n in possible]
-        n_ghosts = int(np.argmin(np.abs(np.array(levels) - expected_fermi_energy)))
-        fermi = levels[n_ghosts]
-        lines = (fermi, self.electronic_temperature, self.line_width, area)
-        sigma = [
-            sheet_conductivity(self.energies, e, v, *lines).mean(axis=0)
-            for e, v in zip(states.values, states.velocities, strict=True)
-        ]
-        joint = [joint_density(self.energies, e, w, *lines) for e, w in zip(states.values, states.weights, strict=True)]
-        return {
-            "conductivity": np.mean(sigma, axis=0),
-            "joint_density": np.mean(joint, axis=0),
-            "fermi_energy": np.array(fermi),
-            "ghosts": np.array(n_ghosts),
-        }
-
     def _solve(
         self,
         atoms: Atoms,
@@ -244,12 +175,12 @@ class ConductivityStage:
         n_electrons: float,
     ) -> OpticalStates:
         """Solve one supercell; twice as many states are taken until those at the ends are out of reach."""
-        shared = self._require_shared()
+        _, shared = self._require_begun()
         layouts = lay_out(hamiltonian), lay_out(overlap)
-        slopes = tuple(_lay_out_slopes(matrix, atoms) for matrix in (hamiltonian, overlap))
+        slopes = tuple(lay_out_slopes(matrix, atoms) for matrix in (hamiltonian, overlap))
         averaged = unfolding.average_cells(shared.atom_map, overlap.edge_index, overlap.edge_cell_shift, overlap.blocks)
         bloch_overlap = lay_out_blocks(averaged[2], averaged[0], averaged[1], np.append(0, np.cumsum(shared.counts)))
-        half, middle, n = shared.n_half, int(n_electrons // 2), hamiltonian.n_orbitals
+        half, middle, n = self._n_half, int(n_electrons // 2), hamiltonian.n_orbitals
         while True:
             first, last = max(0, middle - half), min(n, middle + half + MAX_GHOSTS)
             states = OpticalStates(first, np.empty((len(kpoints), last - first)), [], [])
@@ -258,7 +189,7 @@ class ConductivityStage:
                 subset = None if last - first == n else (first, last - 1)
                 values, vectors = solve_bands(layouts[0].at(kpoint), overlap_k, subset=subset, vectors=True)
                 distances = shared.fermi_energy - values[0], values[-1] - shared.fermi_energy
-                if (first > 0 and distances[0] < self.reach) or (last < n and distances[1] < self.reach):
+                if (first > 0 and distances[0] < self.lines.reach) or (last < n and distances[1] < self.lines.reach):
                     break
                 states.values[number] = values
                 states.velocities.append(velocity_matrices(values, vectors, *(derivatives_at(s, kpoint) for s in slopes)))
@@ -271,7 +202,7 @@ class ConductivityStage:
         """Average the samples, corrected by what the undisplaced structure would have given at their k-points."""
         if self._shared is None:
             self.begin(run)
-        shared = self._require_shared()
+        _, shared = self._require_begun()
         collected: dict[int, dict[float, dict[str, NDArray]]] = {}
         for key, arrays in results:
             collected.setdefault(key.sample, {})[key.temperature] = arrays
@@ -298,8 +229,8 @@ class ConductivityStage:
             n_layers=shared.n_layers,
             mesh=self.mesh,
             equilibrium_mesh=self.equilibrium_mesh,
-            electronic_temperature=self.electronic_temperature,
-            line_width=self.line_width,
+            electronic_temperature=self.lines.temperature,
+            line_width=self.lines.width,
             universal_conductivity=UNIVERSAL_CONDUCTIVITY,
             energies=self.energies,
             equilibrium_conductivity=rest["conductivity"],
@@ -333,72 +264,9 @@ class ConductivityStage:
         """Return the error bars of the mean conductivity in the window, e²/4ħ."""
         return {"optical_conductivity": record.mean_errors}
 
-    def _require_shared(self) -> _Undisplaced:
-        if self._shared is None:
+    def _require_begun(self) -> tuple[Run, UndisplacedSheet]:
+        if self._run is None or self._shared is None:
             raise PhysicsError(
                 message("conductivity stage", "a sample before begin()", "begin() first", "Run the stage through the runner.")
             )
-        return self._shared
-
-
-class _Undisplaced:
-    """The undisplaced primitive cell: its spectra at any k-points, and what folding needs."""
-
-    def __init__(self, stage: ConductivityStage, run: Run) -> None:
-        self.stage, self.run = stage, run
-        self.atoms, hamiltonian, overlap = run.equilibrium()
-        self.atom_map = unfolding.cell_major_map(len(self.atoms), run.supercell)
-        self.counts = np.diff(hamiltonian.offsets)
-        self.n_layers = len(np.unique(self.atoms.arrays["layer"])) if "layer" in self.atoms.arrays else 1
-        self.n_electrons = count_valence_electrons(hamiltonian.numbers, stage.valence_electrons)
-        self.area = sheet_area(self.atoms.cell.array) * self.n_layers
-        self.layouts = lay_out(hamiltonian), lay_out(overlap)
-        self.slopes = tuple(_lay_out_slopes(matrix, self.atoms) for matrix in (hamiltonian, overlap))
-        mesh, weights = lattice.build_k_mesh(stage.equilibrium_mesh)
-        self.fermi_energy = fermi_energy_from_eigenvalues(
-            solve_many(*self.layouts, mesh), weights, self.n_electrons, stage.electronic_temperature
-        )
-        values = solve_many(*self.layouts, np.concatenate([self.unfold(k) for k in stage.offset_mesh(0)]))
-        filled = int(np.count_nonzero((values < self.fermi_energy) & (values > self.fermi_energy - stage.reach)))
-        empty = int(np.count_nonzero((values > self.fermi_energy) & (values < self.fermi_energy + stage.reach)))
-        self.n_half = int(np.ceil(SPARE_STATES * max(filled, empty) / len(stage.offset_mesh(0)))) + 4
-
-    def unfold(self, kpoint: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the primitive k-points that fold onto one of the supercell: (n_cells, 3) fractional."""
-        repeats = np.array(self.atom_map.supercell)
-        grid = np.stack(np.meshgrid(*[np.arange(n) for n in repeats], indexing="ij"), axis=-1).reshape(-1, 3)
-        return (grid + kpoint) / repeats
-
-    def share(self, mapped: NDArray[Any], bloch_overlap: DenseBlocks, kpoints: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the weights of states, given as S times their vectors, in primitive k-points: (n_k, n_states)."""
-        overlaps = bloch_overlap.at_many(kpoints)
-        components = (
-            unfolding.unfold_mapped(mapped, s, self.atom_map, self.counts, k) for s, k in zip(overlaps, kpoints, strict=True)
-        )
-        return np.array([unfolding.total_weights(d) for d in components])
-
-    def response(self, kpoints: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> dict[str, NDArray]:
-        """Return conductivity, joint density (both per layer) and Fermi energy, averaged over primitive k-points."""
-        stage = self.stage
-        weights = np.full(len(kpoints), 1.0 / len(kpoints)) if weights is None else weights
-        values = solve_many(*self.layouts, kpoints)
-        fermi = stage.fermi_energy(values, weights, self.n_electrons, self.fermi_energy)
-        thermal = THERMAL_REACH * BOLTZMANN * stage.electronic_temperature
-        empty = np.where(values > fermi - thermal, values, np.inf).min(axis=1)
-        filled = np.where(values < fermi + thermal, values, -np.inf).max(axis=1)
-        sigma, joint = np.zeros_like(stage.energies), np.zeros_like(stage.energies)
-        lines = (fermi, stage.electronic_temperature, stage.line_width, self.area)
-        for k, weight in zip(kpoints[empty - filled < stage.reach], weights[empty - filled < stage.reach], strict=True):
-            e, vectors = solve_bands(*(layout.at(k) for layout in self.layouts), vectors=True)
-            near = np.abs(e - fermi) < stage.reach
-            velocities = velocity_matrices(e[near], vectors[:, near], *(derivatives_at(slope, k) for slope in self.slopes))
-            sigma += weight * sheet_conductivity(stage.energies, e[near], velocities, *lines).mean(axis=0)
-            joint += weight * joint_density(stage.energies, e[near], np.ones((1, int(near.sum()))), *lines)
-        return {"conductivity": sigma, "joint_density": joint, "fermi_energy": np.array(fermi)}
-
-
-def _lay_out_slopes(matrix: BlockMatrix, atoms: Atoms) -> tuple[DenseBlocks, ...]:
-    """Lay out ∂/∂k_x and ∂/∂k_y of a matrix in the atomic gauge."""
-    return lay_out_derivatives(
-        matrix.blocks, matrix.edge_index, matrix.edge_cell_shift, matrix.offsets, atoms.cell.array, atoms.positions
-    )
+        return self._run, self._shared

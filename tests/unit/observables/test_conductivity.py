@@ -13,8 +13,9 @@ from toys import HOPPING
 
 from mlepi.errors import ConfigError, PhysicsError
 from mlepi.observables import conductivity as module
-from mlepi.observables.conductivity import ConductivityStage, OpticalStates
+from mlepi.observables.conductivity import ConductivityStage
 from mlepi.observables.convergence import mean_and_error, running_means
+from mlepi.observables.optical_spectra import OpticalStates
 from mlepi.physics.bloch import fermi_energy_from_eigenvalues, solve_bands
 from mlepi.physics.optics import sheet_area, sheet_conductivity
 from mlepi.physics.statistics import SampleDesign
@@ -123,8 +124,8 @@ def test_ghost_states_hold_no_electrons():
     velocities = [np.ones((2, 6, 6), dtype=complex)]
     weights = [np.ones((1, 6))]
     stage = build_stage()
-    plain = stage.spectra(OpticalStates(4, levels, velocities, weights), 14.0, 1.0, 0.02)
-    haunted = stage.spectra(OpticalStates(5, levels, velocities, weights), 14.0, 1.0, 0.02)
+    plain = stage.lines.spectra(OpticalStates(4, levels, velocities, weights), 14.0, 1.0, 0.02)
+    haunted = stage.lines.spectra(OpticalStates(5, levels, velocities, weights), 14.0, 1.0, 0.02)
     assert (plain["ghosts"], haunted["ghosts"]) == (0, 1)
     assert haunted["fermi_energy"] == pytest.approx(plain["fermi_energy"])
     np.testing.assert_allclose(haunted["conductivity"], plain["conductivity"])
