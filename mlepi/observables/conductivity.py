@@ -105,6 +105,7 @@ class ConductivityStage:
         self._shared: UndisplacedSheet | None = None
         self._run: Run | None = None
         self._n_half = 0
+        self._rest: dict[str, NDArray[np.float64]] = {}
         self._reference: tuple[int, dict[str, NDArray[np.float64]]] | None = None
 
     def inputs(self, run: Run) -> dict[str, Any]:
@@ -131,7 +132,7 @@ class ConductivityStage:
         """Prepare the undisplaced primitive cell, and find how many states of a supercell the energy window holds."""
         self._shared = UndisplacedSheet(run, self.lines, self.valence_electrons, self.equilibrium_mesh)
         self._n_half = int(np.ceil(SPARE_STATES * self._shared.count_states(self.offset_mesh(0)))) + 4
-        self._run = run
+        self._run, self._rest = run, {}
         check_samples(run, self._shared.atom_map)
 
     def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
@@ -211,7 +212,7 @@ class ConductivityStage:
         def gather(name: str) -> NDArray[np.float64]:
             return np.array([[row[t][name] for t in run.temperatures] for row in rows])
 
-        rest = shared.response(*lattice.build_k_mesh(self.equilibrium_mesh))
+        rest = self._rest = self._rest or shared.response(*lattice.build_k_mesh(self.equilibrium_mesh))
         means, errors = {}, {}
         for name in ("conductivity", "joint_density"):
             changes = gather(name) - gather(f"reference_{name}")
