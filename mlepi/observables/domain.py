@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mlepi.checkpoint import load_model
 from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.observables.cone import lay_out
 from mlepi.observables.training_domain import (
     QUANTITIES,
     TrainingDomain,
@@ -129,7 +130,7 @@ class DomainStage:
         self._run = run
         atoms, hamiltonian, overlap = run.equilibrium()
         self._sites = atoms.repeat(run.supercell).positions
-        self._lowest = float(solve_bands(hamiltonian.dense(np.zeros(3)), overlap.dense(np.zeros(3)))[0])
+        self._lowest = float(solve_bands(*_at_gamma(hamiltonian, overlap))[0])
         for kind, files in (("electron", self.electron_files), ("phonon", self.phonon_files)):
             self._networks |= {file: load_model(file, kind=kind) for file in files if file not in self._networks}
 
@@ -141,8 +142,7 @@ class DomainStage:
             ``hamiltonian_spread`` (), eV, and ``force_spread`` (), eV/Å.
         """
         atoms = self._require_run().displaced(key)
-        matrices = hamiltonian.dense(np.zeros(3)).real, overlap.dense(np.zeros(3)).real
-        n_ghosts = count_states_below(*matrices, self._lowest - GHOST_DISTANCE)
+        n_ghosts = count_states_below(*_at_gamma(hamiltonian, overlap), self._lowest - GHOST_DISTANCE)
         found = {"values": describe_geometry(atoms, self._sites), "ghosts": np.array(n_ghosts)}
         return {**found, **self._spreads(atoms, hamiltonian, overlap)}
 
@@ -258,6 +258,12 @@ class DomainStage:
                 message("domain stage", "a sample before begin()", "begin() first", "Run the stage through the runner.")
             )
         return self._run
+
+
+def _at_gamma(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return H and S at Γ, (n_orbitals, n_orbitals), real."""
+    h, s = (lay_out(matrix).at(np.zeros(3)) for matrix in (hamiltonian, overlap))
+    return h, s
 
 
 def _only(values: NDArray[np.float64], number: int) -> NDArray[np.float64]:
