@@ -1,10 +1,11 @@
-"""How the scripts start: compose the configuration with Hydra, run, and turn every error into one text and exit status 1.
+"""How the scripts start and end: compose the configuration with Hydra, run, and turn every error into one text and exit status 1.
 
 The traceback goes to ``traceback.txt`` in the run folder.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -57,6 +59,17 @@ def run_script(action: Callable[[DictConfig, Path], Any], *, config_folder: Path
         sys.exit(130)
     except Exception as error:
         _fail(explain(error))
+
+
+class CellSizes(Callback):
+    """Compare the runs of a multirun that differ in the size of their cells (``experiment=cell_sizes``)."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write table, record and figure into the folder of the sweep, and print the table."""
+        from mlepi.plots.cell_sizes import write_series
+
+        logging.getLogger("fontTools").setLevel(logging.WARNING)  # Hydra has set all loggers to tell everything by now
+        print(write_series(Path(config.hydra.sweep.dir)))
 
 
 def explain_config_error(error: Exception, config_folder: Path, config_name: str) -> ConfigError:

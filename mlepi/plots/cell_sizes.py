@@ -1,16 +1,12 @@
-"""Table and figure of a series of cell sizes: ``python -m mlepi.plots.cell_sizes FOLDER``, or at the end of a multirun."""
+"""Table and figure of a series of cell sizes, ``python -m mlepi.plots.cell_sizes FOLDER``."""
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from hydra.experimental.callback import Callback
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 
 from mlepi.errors import DataError, MlepiError, message
 from mlepi.observables.cell_sizes import compare_sizes
@@ -25,15 +21,6 @@ COLOURS = dict(
     zip(("spectral peak", "self-energy", "velocity operator", "sorted average"), (BLUE, GREY, GREEN, RED), strict=True)
 )
 QUANTITIES = ("v_F", "mean slope")
-
-
-class CellSizes(Callback):
-    """Extrapolate when the last run of a multirun is done."""
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write table, record and figure into the folder of the sweep."""
-        logging.getLogger("fontTools").setLevel(logging.WARNING)  # Hydra has set all loggers to tell everything by now
-        print(write_series(Path(config.hydra.sweep.dir)))
 
 
 def write_series(folder: Path) -> str:

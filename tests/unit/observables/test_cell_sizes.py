@@ -10,11 +10,12 @@ from test_fermi_velocity import SETTINGS as VELOCITY_SETTINGS
 from test_self_energy import SETTINGS as SELF_ENERGY_SETTINGS
 from toy_runs import ToyRun
 
+from mlepi.command_line import CellSizes
 from mlepi.errors import DataError, PhysicsError
 from mlepi.observables import FermiVelocityStage, SelfEnergyStage
 from mlepi.observables.cell_sizes import compare_sizes
 from mlepi.physics.size_series import extrapolate_sizes
-from mlepi.plots.cell_sizes import CellSizes, format_series, main, write_series
+from mlepi.plots.cell_sizes import format_series, main, write_series
 from mlepi.results import ResultsStore
 from mlepi.results.cell_sizes import CellSizesRecord
 
