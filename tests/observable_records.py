@@ -9,6 +9,8 @@ import numpy as np
 from mlepi.results import (
     BandGeometryRecord,
     ConductivityRecord,
+    ControlledRecord,
+    ControlRecord,
     DomainRecord,
     DosRecord,
     EffectiveMassRecord,
@@ -16,6 +18,7 @@ from mlepi.results import (
     LinearResponseRecord,
     SecondOrderRecord,
     SelfEnergyRecord,
+    TightBindingRecord,
     VelocityRecord,
     WindowRecord,
 )
@@ -281,3 +284,23 @@ def dos_record() -> DosRecord:
         fermi_shifts=np.zeros(3),
         fermi_shift_errors=np.full(3, 0.001),
     )
+
+
+def tight_binding_record() -> TightBindingRecord:
+    levels = np.linspace(-0.8, 0.8, 8).reshape(1, 1, 8)
+    return TightBindingRecord(-2.66, 2.9, 0.315, 7.8, 1.42, 3.35, 2, 8.6e5, 0.021, np.zeros((1, 3)), levels, levels + 0.02)
+
+
+def control_record() -> ControlRecord:
+    ones = np.ones((3, 3))
+    one = ControlledRecord(
+        plain=8.2e5 * ones,
+        plain_errors=0.03e5 * ones,
+        values=8.15e5 * ones,
+        errors=0.01e5 * ones,
+        coefficients=ones,
+        correlations=0.97 * ones,
+        variance_reductions=9.0 * ones,
+        sample_reductions=17.0 * ones,
+    )
+    return ControlRecord(TEMPERATURES, 30, 1000, one, one)

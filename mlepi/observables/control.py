@@ -21,8 +21,7 @@ from mlepi.physics.statistics import standard_errors
 from mlepi.pipeline.hamiltonian import HamiltonianStage
 from mlepi.pipeline.sources import Source
 from mlepi.reference_systems.fit import describe_tight_binding
-from mlepi.results import ObservablesRecord, ResultsStore, VelocityRecord
-from mlepi.results.control import ControlledRecord, ControlRecord, TightBindingRecord
+from mlepi.results import ControlledRecord, ControlRecord, ObservablesRecord, ResultsStore, TightBindingRecord, VelocityRecord
 
 if TYPE_CHECKING:
     from mlepi.pipeline.run import Run

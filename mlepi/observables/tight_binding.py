@@ -14,8 +14,7 @@ from mlepi.physics.bloch import count_valence_electrons, solve_bands
 from mlepi.physics.sampling import sample_displacements
 from mlepi.reference_systems import TightBinding
 from mlepi.reference_systems.fit import fit_tight_binding
-from mlepi.results import PhononRecord, SamplingRecord
-from mlepi.results.control import TightBindingRecord
+from mlepi.results import PhononRecord, SamplingRecord, TightBindingRecord
 from mlepi.structures.builders import SPACING
 
 if TYPE_CHECKING:

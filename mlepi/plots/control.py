@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from mlepi.plots.style import BLUE, COLUMN, GREY, RED, house_style, new_figure
-from mlepi.results.control import ControlRecord, TightBindingRecord
+from mlepi.results import ControlRecord, TightBindingRecord
 
 
 def plot_tight_binding(record: TightBindingRecord) -> Figure:

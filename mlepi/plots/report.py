@@ -40,6 +40,7 @@ from mlepi.results import (
     BandGeometryRecord,
     BandsRecord,
     ConductivityRecord,
+    ControlRecord,
     DomainRecord,
     DosRecord,
     EffectiveMassRecord,
@@ -52,8 +53,8 @@ from mlepi.results import (
     SamplingRecord,
     SelfEnergyRecord,
     StructureRecord,
+    TightBindingRecord,
 )
-from mlepi.results.control import ControlRecord, TightBindingRecord
 from mlepi.units import THZ_TO_INVERSE_CM
 
 RECORDS: dict[str, type] = {

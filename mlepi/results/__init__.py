@@ -3,6 +3,7 @@
 from mlepi.results.band_geometry import BandGeometryRecord
 from mlepi.results.bands import BandsRecord, ContinuumRecord
 from mlepi.results.conductivity import ConductivityRecord
+from mlepi.results.control import ControlledRecord, ControlRecord, TightBindingRecord
 from mlepi.results.domain import DomainRecord
 from mlepi.results.dos import DosRecord
 from mlepi.results.effective_mass import EffectiveMassRecord
@@ -22,6 +23,8 @@ __all__ = [
     "BandsRecord",
     "ConductivityRecord",
     "ContinuumRecord",
+    "ControlRecord",
+    "ControlledRecord",
     "DomainRecord",
     "DosRecord",
     "EffectiveMassRecord",
@@ -36,6 +39,7 @@ __all__ = [
     "SecondOrderRecord",
     "SelfEnergyRecord",
     "StructureRecord",
+    "TightBindingRecord",
     "VelocityRecord",
     "WindowRecord",
     "collect_provenance",

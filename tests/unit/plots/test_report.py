@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from observable_records import (
     conductivity_record,
+    control_record,
     domain_record,
     dos_record,
     effective_mass_record,
@@ -17,6 +18,7 @@ from observable_records import (
     geometry_record,
     linear_response_record,
     self_energy_record,
+    tight_binding_record,
     window_record,
 )
 from toys import honeycomb
@@ -76,6 +78,8 @@ def all_records():
     atoms = honeycomb(bilayer=True)
     path = np.linspace(0, 3, 7)
     return {
+        "tight_binding": tight_binding_record(),
+        "control": control_record(),
         "structure": StructureRecord(atoms, "<builder> & co", "none", 0, -1.0, 0.012),
         "phonon": PhononRecord(
             atoms,
@@ -186,6 +190,7 @@ def test_report_is_complete_and_self_contained(tmp_path):
     for statement in (
         "8.200 ± 0.020",
         "6.100 ± 0.020",
+        "(8.150 ± 0.010) 10⁵ m/s, variance divided by 9.0 (correlation 0.970)",
         "Spectral peak",
         "Sorted average",
         "7.400 ± 0.020",
