@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/control_variate.py
 
 Monolayer graphene, 6×6 cells, springs, 300 K, half the gap between the low bands at K + 0.1 Å⁻¹. The Hamiltonian that stands for
-the network is Slater-Koster tight binding of s and p orbitals with overlap; the cheap one has one orbital per atom, its hopping and
-decay fitted to the levels of four other displaced cells. Variances are those of 24 repeats with independent samples; the error of
-the cheap average is part of them. Writes ``benchmarks/results/control_variate.md``.
+the network is Slater-Koster tight binding of s and p orbitals with overlap; the cheap one has one orbital per atom, its hopping
+and decay fitted to the levels of four other displaced cells. Variances are those of 24 repeats with independent samples; the
+error of the cheap average is part of them. Writes ``benchmarks/results/control_variate.md``.
 """
 
 from __future__ import annotations
