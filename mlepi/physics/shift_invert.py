@@ -18,6 +18,9 @@ from mlepi.physics.block_lanczos import CLOSEST, MAX_BLOCKS, Operator, WithinWin
 BLOCK_WIDTH = 24
 """Vectors per block; must exceed the largest degeneracy, and should match the number of states wanted."""
 
+WIDENINGS = (1, 3)
+"""Factors on ``BLOCK_WIDTH``, tried one after the other: as many blocks of more vectors reach more states."""
+
 
 def solve_states_within(
     hamiltonian_k: NDArray[Any],
@@ -52,22 +55,23 @@ def solve_states_within(
         values, vectors = solve_bands(hamiltonian_k, overlap_k, vectors=True)
         inside = np.abs(values - energy) <= window
         return values[inside], vectors[:, inside]
-    first = _start_block(start, n, overlap_k.dtype)
     for shift in (energy, energy + 100.0 * CLOSEST, energy + 333.0 * CLOSEST):
         solve = _factorise(hamiltonian_k, overlap_k, shift)
         if solve is None:
             continue
-        ritz = block_lanczos(solve, lambda block: overlap_k @ block, first, WithinWindow(window, tolerance), tolerance)
-        if ritz is not None:
-            values = shift + 1.0 / ritz[0]
-            order = np.argsort(values)
-            order = order[np.abs(values[order] - energy) <= window]
-            return values[order], ritz[1][:, order]
+        for width in (factor * BLOCK_WIDTH for factor in WIDENINGS if 8 * factor * BLOCK_WIDTH <= n):
+            first = _start_block(start, n, overlap_k.dtype, width)
+            ritz = block_lanczos(solve, lambda block: overlap_k @ block, first, WithinWindow(window, tolerance), tolerance)
+            if ritz is not None:
+                values = shift + 1.0 / ritz[0]
+                order = np.argsort(values)
+                order = order[np.abs(values[order] - energy) <= window]
+                return values[order], ritz[1][:, order]
     raise PhysicsError(
         message(
             "shift-invert solver",
-            f"no convergence to {tolerance} eV within ±{window} eV of {energy:.3f} eV in {MAX_BLOCKS} blocks of {BLOCK_WIDTH}",
-            "a window with a few tens of states",
+            f"no convergence to {tolerance} eV within ±{window} eV of {energy:.3f} eV in {MAX_BLOCKS} blocks",
+            "a window with a few hundreds of states at most",
             "Narrow the window, or diagonalise densely.",
         )
     )
@@ -110,11 +114,11 @@ def count_negative(factors: NDArray[Any], pivots: NDArray[np.integer]) -> int:
     return int(np.count_nonzero(diagonal[single] < 0) + in_pairs.sum())
 
 
-def _start_block(start: NDArray[Any] | None, n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return (n, BLOCK_WIDTH) vectors, a third of them random at least, so that no state is orthogonal to all."""
-    block = np.random.default_rng(0).normal(size=(n, BLOCK_WIDTH)).astype(dtype)
+def _start_block(start: NDArray[Any] | None, n: int, dtype: np.dtype[Any], width: int) -> NDArray[Any]:
+    """Return (n, width) vectors, a third of them random at least, so that no state is orthogonal to all."""
+    block = np.random.default_rng(0).normal(size=(n, width)).astype(dtype)
     if start is not None:
-        taken = start[:, : 2 * BLOCK_WIDTH // 3]
+        taken = start[:, : 2 * width // 3]
         block[:, : taken.shape[1]] = taken if np.iscomplexobj(block) else np.real(taken)
     return block
 

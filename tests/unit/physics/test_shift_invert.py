@@ -7,6 +7,8 @@ import pytest
 import scipy.linalg
 
 from mlepi.errors import PhysicsError
+from mlepi.physics import shift_invert
+from mlepi.physics.block_lanczos import block_lanczos
 from mlepi.physics.shift_invert import count_states_below, solve_states_within
 
 
@@ -78,3 +80,19 @@ def test_inertia_counts_states(real):
     # a vanishing diagonal forces 2×2 pivots
     blocks = np.kron(np.eye(4), np.array([[0.0, 1.0], [1.0, 0.0]]))
     assert count_states_below(blocks, np.eye(8), 0.0) == 4
+
+
+def test_wider_blocks_follow_narrow_ones_that_do_not_converge(monkeypatch):
+    rng = np.random.default_rng(3)
+    h = np.diag(rng.uniform(-8.0, 8.0, size=600))
+    widths = []
+
+    def reluctant(solve, multiply, first, *arguments):
+        widths.append(first.shape[1])
+        return None if first.shape[1] == shift_invert.BLOCK_WIDTH else block_lanczos(solve, multiply, first, *arguments)
+
+    monkeypatch.setattr(shift_invert, "block_lanczos", reluctant)
+    values, _ = shift_invert.solve_states_within(h, np.eye(600), 0.0, 0.5)
+    assert widths == [24, 72]
+    levels = np.sort(np.diag(h))
+    np.testing.assert_allclose(values, levels[np.abs(levels) <= 0.5], atol=5e-5)
