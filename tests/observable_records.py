@@ -108,6 +108,7 @@ def second_order_record(mesh, slope: float) -> SecondOrderRecord:
     return SecondOrderRecord(
         mesh=mesh,
         n_resting_modes=0,
+        mean_square_displacements=np.array([0.006, 0.007, 0.009]),
         fan=terms[0],
         debye_waller=terms[1],
         nonadiabatic=terms[2],

@@ -203,6 +203,7 @@ class LinearResponseStage:
         return SecondOrderRecord(
             mesh=ensemble.modes.supercell,
             n_resting_modes=int(resting.sum()),
+            mean_square_displacements=ensemble.mean_square_displacements().sum(axis=2).mean(axis=1),
             fan=fan,
             debye_waller=debye_waller,
             nonadiabatic=nonadiabatic,

@@ -13,6 +13,10 @@ SHARED_IMAGES = 0.05
 """A larger share of the derivatives at the border of the supercell is told: interpolating between its waves is doubtful."""
 
 
+SOFTER_MESH = 1.5
+"""A mesh whose ⟨u²⟩ is larger than that of the supercell by more than this factor is told: long soft waves take over."""
+
+
 @dataclass(frozen=True)
 class SecondOrderRecord:
     """Second-order shifts with the phonons of one mesh of wave vectors.
@@ -23,6 +27,7 @@ class SecondOrderRecord:
     Attributes:
         mesh: divisions of the reciprocal lattice vectors.
         n_resting_modes: modes without a positive frequency that were left at rest, translations apart.
+        mean_square_displacements: (n_temperatures,), ⟨u²⟩ of an atom, mean over the atoms, of these phonons.
         fan: (n_temperatures, n_points, n_bands), adiabatic Fan shift.
         debye_waller: (n_temperatures, n_points, n_bands).
         nonadiabatic: (n_temperatures, n_points, n_bands), what the phonon energies in the denominators add.
@@ -39,6 +44,7 @@ class SecondOrderRecord:
 
     mesh: tuple[int, ...] = field(metadata=unit("1"))
     n_resting_modes: int = field(metadata=unit("1"))
+    mean_square_displacements: NDArray[np.float64] = field(metadata=unit("Å²"))
     fan: NDArray[np.float64] = field(metadata=unit("eV"))
     debye_waller: NDArray[np.float64] = field(metadata=unit("eV"))
     nonadiabatic: NDArray[np.float64] = field(metadata=unit("eV"))
@@ -121,4 +127,14 @@ class LinearResponseRecord:
             if sums is not None and sums.n_resting_modes > 0:
                 mesh = "×".join(str(n) for n in sums.mesh)
                 texts.append(f"{sums.n_resting_modes} modes of the {mesh} mesh without a positive frequency were left at rest.")
+        if self.interpolated is not None:
+            growth = self.interpolated.mean_square_displacements / self.in_supercell.mean_square_displacements
+            if growth.max() > SOFTER_MESH:
+                mesh = "×".join(str(n) for n in self.interpolated.mesh)
+                texts.append(
+                    f"the {mesh} mesh has {growth.max():.1f} times the ⟨u²⟩ of the supercell at "
+                    f"{self.temperatures[int(growth.argmax())]:g} K: long flexural waves at a fixed lattice (harmonic ones grow "
+                    "without limit), which rule its Debye–Waller term. Relax the lattice, or leave them out with "
+                    "stage.sampling.project_out=ZA."
+                )
         return texts

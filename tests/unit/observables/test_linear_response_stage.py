@@ -87,7 +87,7 @@ def record(run):
     return LinearResponseStage(**{**SETTINGS, "mesh": [6, 6, 1]}).compute(run)
 
 
-def test_the_record_adds_up(record, tmp_path):
+def test_the_record_adds_up(run, record, tmp_path):
     for sums in (record.in_supercell, record.interpolated):
         np.testing.assert_allclose(sums.static, sums.fan + sums.debye_waller)
         np.testing.assert_allclose(
@@ -99,6 +99,8 @@ def test_the_record_adds_up(record, tmp_path):
     assert record.translation_residual < 1e-4  # error of the differences
     assert record.border_share < 1e-9
     assert record.map_distances.tolist() == pytest.approx([-0.1, -0.075, -0.05, 0.05, 0.075, 0.1])
+    expected = run.ensemble().mean_square_displacements().sum(axis=2).mean(axis=1)
+    np.testing.assert_allclose(record.in_supercell.mean_square_displacements, expected)
     assert record.doubts() == []
     with h5py.File(tmp_path / "record.h5", "w") as file:
         write_record(file.create_group("record"), record)
@@ -119,6 +121,8 @@ def test_a_denser_mesh_is_that_of_a_larger_supercell(record):
         found = getattr(record.interpolated, term)
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max(), err_msg=term)
     assert np.abs(record.interpolated.fan - record.in_supercell.fan).max() > 1e-3
+    found, expected = (sums.mean_square_displacements for sums in (record.interpolated, larger.in_supercell))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_shifts_are_the_limit_of_small_amplitudes(run):

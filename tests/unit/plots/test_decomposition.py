@@ -91,6 +91,8 @@ def test_doubts_are_told():
     record = linear_response_record()
     assert record.doubts() == []
     resting = replace(record.interpolated, n_resting_modes=12)
-    texts = replace(record, border_share=0.2, interpolated=resting).doubts()
+    softer = replace(resting, mean_square_displacements=np.array([0.006, 0.009, 0.018]))
+    texts = replace(record, border_share=0.2, interpolated=softer).doubts()
+    assert any("the 24×24×1 mesh has 2.0 times the ⟨u²⟩ of the supercell at 300 K" in text for text in texts)
     assert any("20 % of the derivatives of H lie at the border" in text for text in texts)
     assert any("12 modes of the 24×24×1 mesh" in text for text in texts)
