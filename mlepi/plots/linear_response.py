@@ -22,6 +22,9 @@ TERMS = (("fan", "Fan", BLUE), ("debye_waller", "Debye–Waller", GREEN), ("nona
 AVERAGES = ("spectral peak", "self-energy")
 """Estimators of v_F from samples that follow the same bands as perturbation theory, and are compared with it."""
 
+SMALL_REMAINDER = 0.5
+"""Perturbation theory corrects an average only where what lies beyond second order is less than this part of the second order."""
+
 VELOCITY_HEADER = (
     "T (K)",
     "wave vectors",
@@ -80,8 +83,12 @@ class Decomposition:
 
     @property
     def total(self) -> NDArray[np.float64]:
-        """The average, corrected to second order for phonon energies and for the size of the supercell."""
-        return self.all_orders + self.nonadiabatic + np.nan_to_num(self.size)
+        """The average, corrected to second order for phonon energies and for the size of the supercell.
+
+        NaN where higher orders are not small, beyond two standard errors: second order of this cell then means little.
+        """
+        large = np.abs(self.beyond) - 2.0 * self.all_orders_errors > SMALL_REMAINDER * np.abs(self.second_order - 1.0)
+        return np.where(large, np.nan, self.all_orders + self.nonadiabatic + np.nan_to_num(self.size))
 
 
 def decompose(
@@ -155,7 +162,7 @@ def linear_response_section(records: Mapping[str, Any]) -> list[str]:
             f"<h3>{html.escape(parts_of_average.average.capitalize())}: what is in the average over samples</h3>",
             "<p>Mean slope over that of the undisplaced structure. The samples hold all orders, at rest, with the waves of the "
             "supercell: less the second order of the same waves they leave what is beyond second order. Phonon energies and the "
-            "waves of a denser mesh are added to second order.</p>",
+            "waves of a denser mesh are added to second order, where what is beyond it is small.</p>",
             html_table(DECOMPOSITION_HEADER, decomposition_rows(parts_of_average)),
         ]
     return parts
@@ -199,7 +206,7 @@ def decomposition_rows(parts: Decomposition) -> list[list[str]]:
             f"{parts.beyond[i]:+.3f} ± {parts.all_orders_errors[i]:.3f}",
             f"{parts.nonadiabatic[i]:+.3f}",
             f"{parts.size[i]:+.3f}" if np.isfinite(parts.size[i]) else "—",
-            f"{parts.total[i]:.3f} ± {parts.all_orders_errors[i]:.3f}",
+            f"{parts.total[i]:.3f} ± {parts.all_orders_errors[i]:.3f}" if np.isfinite(parts.total[i]) else "—",
         ]
         for i, temperature in enumerate(parts.temperatures)
     ]

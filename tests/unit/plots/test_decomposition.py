@@ -34,6 +34,19 @@ def test_the_parts_of_an_average_add_up():
     assert rows[0][6:8] == ["+0.020", "+0.030"]
 
 
+def test_averages_far_from_second_order_are_not_corrected_by_it():
+    """Half of the shift to second order, and two error bars on top, may lie beyond it."""
+    parts = list_decompositions(all_records())[0]
+    shift = 1.0 - parts.second_order
+    for share, known in ((0.4, True), (0.6, False)):
+        errors = np.zeros_like(shift)
+        moved = replace(parts, all_orders=parts.second_order + share * shift, all_orders_errors=errors)
+        assert np.isfinite(moved.total).all() == known
+        assert (decomposition_rows(moved)[0][8] == "—") != known
+        uncertain = replace(moved, all_orders_errors=0.06 * shift)
+        assert np.isfinite(uncertain.total).all()
+
+
 def test_without_a_denser_mesh_the_size_is_not_known():
     records = {**all_records(), "linear_response": replace(linear_response_record(), interpolated=None)}
     parts = list_decompositions(records)[0]
