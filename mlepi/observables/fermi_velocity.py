@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.observables.block_averages import check_samples
 from mlepi.observables.cone import Cone, build_cone, lay_out, solve_many, unfold_sample
 from mlepi.observables.cone_samples import ConeSamples
 from mlepi.observables.velocity_estimates import (
@@ -24,7 +25,7 @@ from mlepi.observables.velocity_estimates import (
     estimate_velocities,
     estimate_windows,
 )
-from mlepi.physics import lattice, unfolding
+from mlepi.physics import lattice
 from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
 from mlepi.physics.spectra import SHAPES, compute_dos, compute_spectral_function, find_peaks
 from mlepi.physics.velocities import DISPERSIONS, points_inside
@@ -151,13 +152,10 @@ class FermiVelocityStage:
 
     def begin(self, run: Run) -> None:
         """Solve the equilibrium near K and settle which supercell k-points serve which primitive ones."""
-        if run.n_samples < 2:
-            raise ConfigError(message("n_samples", f"{run.n_samples}", "at least 2, for an error bar", "Ask for more samples."))
         self._device = run.device
         atoms, hamiltonian, overlap = run.equilibrium()
         self._cone = build_cone(atoms, hamiltonian, overlap, run.supercell, self.distances, self.valence_electrons)
-        sample = run.displaced(SampleKey(0, run.temperatures[0]))
-        unfolding.check_atom_map(self._cone.atom_map, atoms.positions, atoms.cell.array, sample.positions, sample.cell.array)
+        check_samples(run, self._cone.atom_map)
 
     def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
         """Solve one displaced supercell near the Dirac energy and unfold it; the arrays are those of ``unfold_sample``."""
