@@ -39,7 +39,8 @@ VELOCITY_HEADER = (
 
 DECOMPOSITION_HEADER = (
     "T (K)",
-    "second order",
+    "second order, static",
+    "second order, dynamic",
     "Fan",
     "Debye–Waller",
     "samples, all orders",
@@ -58,6 +59,7 @@ class Decomposition:
         temperatures: K, those that the average and the perturbation theory share.
         average: name of the average over samples.
         second_order: adiabatic slope ratio to second order, wave vectors of the supercell.
+        dynamic: the same with the phonon energies in the denominators.
         fan: change by the Fan term.
         debye_waller: change by the Debye–Waller term.
         all_orders: slope ratio of the average over samples.
@@ -69,6 +71,7 @@ class Decomposition:
     temperatures: NDArray[np.float64]
     average: str
     second_order: NDArray[np.float64]
+    dynamic: NDArray[np.float64]
     fan: NDArray[np.float64]
     debye_waller: NDArray[np.float64]
     all_orders: NDArray[np.float64]
@@ -112,6 +115,7 @@ def decompose(
         temperatures=np.array(shared),
         average=name,
         second_order=cell.static_slopes[own] / slope,
+        dynamic=cell.dynamic_slopes[own] / slope,
         fan=cell.fan_slopes[own] / slope,
         debye_waller=cell.debye_waller_slopes[own] / slope,
         all_orders=velocity.slope_ratios[rows],
@@ -200,6 +204,7 @@ def decomposition_rows(parts: Decomposition) -> list[list[str]]:
         [
             f"{temperature:g}",
             f"{parts.second_order[i]:.3f}",
+            f"{parts.dynamic[i]:.3f}",
             f"{parts.fan[i]:+.3f}",
             f"{parts.debye_waller[i]:+.3f}",
             f"{parts.all_orders[i]:.3f} ± {parts.all_orders_errors[i]:.3f}",
@@ -259,7 +264,8 @@ def plot_decomposition(records: Mapping[str, Any]) -> Figure:
         for axes, parts in zip(np.atleast_1d(figure.subplots(1, len(found), sharey=True)), found, strict=True):
             cell = _mesh_name(record.in_supercell)
             axes.axhline(1.0, color=GREY, linestyle="--", label="undisplaced")
-            axes.plot(parts.temperatures, parts.second_order, color=BLUE, marker="o", label=f"second order, {cell}")
+            axes.plot(parts.temperatures, parts.second_order, color=BLUE, marker="o", label=f"second order, static, {cell}")
+            axes.plot(parts.temperatures, parts.dynamic, color=GREEN, marker="v", label=f"second order, dynamic, {cell}")
             axes.errorbar(
                 parts.temperatures,
                 parts.all_orders,
@@ -274,7 +280,8 @@ def plot_decomposition(records: Mapping[str, Any]) -> Figure:
                 parts.all_orders_errors,
                 color=RED,
                 marker="^",
-                label="with phonon energies" + (f", {_mesh_name(record.interpolated)}" if record.interpolated else ""),
+                label="all orders, corrected for phonon energies"
+                + (f", {_mesh_name(record.interpolated)}" if record.interpolated else ""),
             )
             axes.set_title(parts.average)
             axes.set_xlabel("temperature (K)")

@@ -30,8 +30,9 @@ def test_the_parts_of_an_average_add_up():
     rows = decomposition_rows(spectral)
     assert [row[0] for row in rows] == ["0", "150", "300"]
     assert all(len(row) == len(DECOMPOSITION_HEADER) for row in rows)
-    assert rows[0][1:4] == ["0.930", "-0.060", "-0.010"]
-    assert rows[0][6:8] == ["+0.020", "+0.030"]
+    np.testing.assert_allclose(spectral.dynamic, 0.95)
+    assert rows[0][1:5] == ["0.930", "0.950", "-0.060", "-0.010"]
+    assert rows[0][7:9] == ["+0.020", "+0.030"]
 
 
 def test_averages_far_from_second_order_are_not_corrected_by_it():
@@ -42,7 +43,7 @@ def test_averages_far_from_second_order_are_not_corrected_by_it():
         errors = np.zeros_like(shift)
         moved = replace(parts, all_orders=parts.second_order + share * shift, all_orders_errors=errors)
         assert np.isfinite(moved.total).all() == known
-        assert (decomposition_rows(moved)[0][8] == "—") != known
+        assert (decomposition_rows(moved)[0][9] == "—") != known
         uncertain = replace(moved, all_orders_errors=0.06 * shift)
         assert np.isfinite(uncertain.total).all()
 
@@ -52,7 +53,7 @@ def test_without_a_denser_mesh_the_size_is_not_known():
     parts = list_decompositions(records)[0]
     assert np.isnan(parts.size).all()
     np.testing.assert_allclose(parts.total, parts.all_orders + 0.02)
-    assert decomposition_rows(parts)[0][7] == "—"
+    assert decomposition_rows(parts)[0][8] == "—"
     assert len(plot_second_order(records["linear_response"]).axes) == 2
 
 
