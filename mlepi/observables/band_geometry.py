@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.averaged_blocks import Pairs, keep_one_direction, restore_directions, spread, unite_pairs
 from mlepi.observables.block_averages import BlockAverages, check_samples
+from mlepi.observables.cone import sort_distances
 from mlepi.observables.convergence import choose_counts
 from mlepi.physics import lattice
 from mlepi.physics.band_geometry import BlochGeometry, berry_curvature, build_geometry, quantum_metric
@@ -85,10 +86,6 @@ class BandGeometryStage:
             raise ConfigError(
                 message("stage.band_geometry.bands", f"{bands!r}", f"{OCCUPIED} or a list such as [-1]", "Choose the bands.")
             )
-        if min(distances) < 0 or len(set(distances)) != len(distances):
-            raise ConfigError(
-                message("stage.band_geometry.distances", f"{list(distances)}", "different numbers ≥ 0, in 1/Å", "Correct it.")
-            )
         if loop_radius <= 0 or map_radius <= 0 or n_loop < 3 or n_map < 2:
             raise ConfigError(
                 message(
@@ -100,7 +97,7 @@ class BandGeometryStage:
             )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
         self.bands = bands if isinstance(bands, str) else tuple(sorted({int(band) for band in bands}))
-        self.distances = tuple(sorted(float(d) for d in distances))
+        self.distances = sort_distances("band_geometry", distances)
         self.loop_radius, self.n_loop = loop_radius, n_loop
         self.map_steps = np.linspace(-map_radius, map_radius, n_map)
         self.n_counts = n_counts

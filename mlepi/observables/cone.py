@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.errors import PhysicsError, StructureError, message
+from mlepi.errors import ConfigError, PhysicsError, StructureError, message
 from mlepi.observables.cone_states import solve_points
 from mlepi.observables.state_slopes import lay_out_slopes, share_slopes, state_velocity_matrix
 from mlepi.physics import lattice, unfolding
@@ -123,6 +123,19 @@ def count_occupied(hamiltonian: BlockMatrix, valence_electrons: Mapping[int, flo
             message("primitive cell", f"{n_electrons} electrons per cell", "an even number", "Check `valence_electrons`.")
         )
     return int(n_electrons) // 2
+
+
+def sort_distances(stage: str, distances: Sequence[float]) -> tuple[float, ...]:
+    """Return the distances from K that a stage was given, ascending, 1/Å.
+
+    Raises:
+        ConfigError: a distance is negative or comes twice.
+    """
+    if not len(distances) or min(distances) < 0 or len(set(distances)) != len(distances):
+        raise ConfigError(
+            message(f"stage.{stage}.distances", f"{list(distances)}", "different numbers ≥ 0, in 1/Å", "Correct the list.")
+        )
+    return tuple(sorted(float(d) for d in distances))
 
 
 def build_points(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.block_averages import check_samples
-from mlepi.observables.cone import Cone, build_cone, lay_out, solve_many, unfold_sample
+from mlepi.observables.cone import Cone, build_cone, lay_out, solve_many, sort_distances, unfold_sample
 from mlepi.observables.cone_samples import ConeSamples
 from mlepi.observables.velocity_estimates import (
     ResamplingPlan,
@@ -104,17 +104,13 @@ class FermiVelocityStage:
                 raise ConfigError(
                     message(f"stage.observables.{key}", repr(choice), f"one of {list(known)}", "Choose one of them.")
                 )
-        if min(distances) < 0 or len(set(distances)) != len(distances):
-            raise ConfigError(
-                message("stage.observables.distances", f"{list(distances)}", "different numbers ≥ 0, in 1/Å", "Correct the list.")
-            )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
         self.electronic_temperature = electronic_temperature
         self.band_spacing = band_spacing
         self.dos_mesh = tuple(int(n) for n in dos_mesh)
         self.dos_width = dos_width
         self.dos_window = tuple(float(e) for e in dos_window)
-        self.distances = tuple(sorted(float(d) for d in distances))
+        self.distances = sort_distances("observables", distances)
         self.energy_window = energy_window
         self.line_shape = line_shape
         self.line_width = line_width

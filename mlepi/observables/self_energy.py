@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.block_averages import BlockAverages, check_samples
-from mlepi.observables.cone import Cone, average_overlaps, build_cone, check_elements, lay_out
+from mlepi.observables.cone import Cone, average_overlaps, build_cone, check_elements, lay_out, sort_distances
 from mlepi.observables.velocity_estimates import ResamplingPlan, VelocityFit, estimate_velocities, estimate_windows
 from mlepi.physics import unfolding
 from mlepi.physics.green import diagonal_green_function, moments, project_resolvent, quasiparticles
@@ -85,12 +85,8 @@ class SelfEnergyStage:
             raise ConfigError(
                 message("stage.self_energy.dispersion", repr(dispersion), f"one of {list(DISPERSIONS)}", "Choose one of them.")
             )
-        if min(distances) < 0 or len(set(distances)) != len(distances):
-            raise ConfigError(
-                message("stage.self_energy.distances", f"{list(distances)}", "different numbers ≥ 0, in 1/Å", "Correct the list.")
-            )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
-        self.distances = tuple(sorted(float(d) for d in distances))
+        self.distances = sort_distances("self_energy", distances)
         self.energy_window, self.broadening, self.tolerance = energy_window, broadening, tolerance
         n_steps = round(energy_window / energy_step)
         self.energies = (np.arange(-n_steps, n_steps + 1) * energy_step).astype(np.float64)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError
+from mlepi.observables.convergence import choose_counts
 from mlepi.physics.statistics import SampleDesign, bootstrap_weights
 from mlepi.physics.velocities import fit_cone, fit_slopes, points_inside, window_slope
 from mlepi.results.observables import VelocityRecord, WindowRecord
@@ -89,9 +90,7 @@ class ResamplingPlan:
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Sample sizes of the convergence study, (n_counts,), the last one all samples."""
-        n_samples = self.design.n_samples
-        fewest = next((n for n in range(2, n_samples + 1) if self.design.first(n).n_groups > 1), n_samples)
-        return np.unique(np.round(np.geomspace(fewest, n_samples, self.n_counts)).astype(np.int64))
+        return choose_counts(self.design, self.n_counts)
 
     @cached_property
     def sizes(self) -> list[int]:
