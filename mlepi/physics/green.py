@@ -33,8 +33,8 @@ from mlepi.physics.bloch import solve_bands
 from mlepi.physics.block_lanczos import overlap_norms
 from mlepi.physics.followed_states import factorise, orthonormalise, single_precision
 
-MAX_BLOCKS = 24
-"""Solves with one factorisation before the matrix is diagonalised instead."""
+MAX_BLOCKS = 96
+"""Solves with one factorisation before the matrix is diagonalised instead; a 12×12 cell of a bilayer takes up to 50."""
 
 DENSE_ORBITALS = 128
 """Smaller matrices are diagonalised at once."""
