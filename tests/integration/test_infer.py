@@ -27,6 +27,7 @@ TOY_RUN = [
     "stage.self_energy.windows=[]",
     "stage.linear_response.distances=[0.05]",
     *(f"stage.{stage}.{key}={value}" for stage in ("self_energy", "linear_response") for key, value in FREED.items()),
+    "stage.run=[structure,phonon,sampling,hamiltonian,observables]",
     "supercell=[3,3,1]",
     "n_samples=3",
     "temperature=[0,300]",
