@@ -19,7 +19,7 @@ from mlepi.observables.block_averages import BlockAverages, check_samples
 from mlepi.observables.cone import Cone, average_overlaps, build_cone, check_elements, lay_out, sort_distances
 from mlepi.observables.velocity_estimates import ResamplingPlan, VelocityFit, estimate_velocities, estimate_windows
 from mlepi.physics import unfolding
-from mlepi.physics.green import diagonal_green_function, moments, project_resolvent, quasiparticles
+from mlepi.physics.green import diagonal_green_function, moments, project_resolvent, quasiparticles, self_energy
 from mlepi.physics.velocities import DISPERSIONS
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.self_energy import SelfEnergyRecord
@@ -204,7 +204,7 @@ class SelfEnergyStage:
             map_distances=cone.distances,
             bare_energies=bare,
             spectral_functions=-green.imag / np.pi,
-            self_energies=z - bare[..., None] - 1.0 / green,
+            self_energies=self_energy(green, bare, z),
             quasiparticle_energies=energies,
             quasiparticle_errors=errors[0],
             weights=strengths,

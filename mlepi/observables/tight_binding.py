@@ -12,6 +12,7 @@ from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.physics import lattice, unfolding
 from mlepi.physics.bloch import count_valence_electrons, solve_bands
 from mlepi.physics.sampling import sample_displacements
+from mlepi.pipeline.structure import measure_spacings
 from mlepi.reference_systems import TightBinding
 from mlepi.reference_systems.fit import fit_tight_binding
 from mlepi.results import PhononRecord, SamplingRecord, TightBindingRecord
@@ -98,8 +99,8 @@ class TightBindingStage:
                 )
             levels.append([solve_bands(h.dense(k), s.dense(k), subset=part) for k in kpoints])
             run.line.advance()
-        bond, spacing = measure_bond(atoms), measure_spacing(atoms)
-        n_layers = len(np.unique(atoms.arrays["layer"]))
+        bond, spacings = measure_bond(atoms), measure_spacings(atoms)
+        spacing = float(spacings.mean()) if len(spacings) else SPACING
         fit = fit_tight_binding(structures, kpoints, np.array(levels), bond, spacing)
         return TightBindingRecord(
             hopping=fit.intralayer[0],
@@ -108,7 +109,7 @@ class TightBindingStage:
             interlayer_decay=fit.interlayer[1],
             bond=bond,
             spacing=spacing,
-            n_layers=n_layers,
+            n_layers=1 + len(spacings),
             fermi_velocity=TightBinding(**fit.arguments()).fermi_velocity,
             rms=fit.rms,
             kpoints=kpoints,
@@ -150,10 +151,3 @@ def measure_bond(atoms: Atoms) -> float:
     if not len(bonds):
         raise PhysicsError(message("tight binding", "no bond shorter than 2 Å", "graphene layers", "Use another structure."))
     return float(bonds.mean())
-
-
-def measure_spacing(atoms: Atoms) -> float:
-    """Return the mean distance of neighbouring layers, Å; that of graphite for a monolayer."""
-    layer = atoms.arrays["layer"]
-    heights = np.sort([atoms.positions[layer == number, 2].mean() for number in np.unique(layer)])
-    return float(np.diff(heights).mean()) if len(heights) > 1 else SPACING

@@ -103,25 +103,18 @@ def diagonal_green_function(levels: NDArray[np.float64], weights: NDArray[np.flo
     return green
 
 
-def green_function(levels: NDArray[np.float64], components: NDArray[Any], z: NDArray[Any]) -> NDArray[np.complex128]:
-    """Return G(z) = Σ_n d_n d_n† / (z − E_n): (n_energies, n_columns, n_columns), 1/eV; arguments as above."""
-    green: NDArray[np.complex128] = np.einsum("an,zn,bn->zab", components, 1.0 / (z[:, None] - levels), components.conj())
-    return green
-
-
-def self_energy(green: NDArray[Any], bare: NDArray[Any], z: NDArray[Any]) -> NDArray[np.complex128]:
-    """Return Σ(z) = z − H⁰ − Ḡ(z)⁻¹ of an averaged Green's function.
+def self_energy(green: NDArray[Any], bare: NDArray[np.float64], z: NDArray[Any]) -> NDArray[np.complex128]:
+    """Return Σ_b(z) = z − ε_b − 1/Ḡ_bb(z) of averaged Green's functions.
 
     Args:
-        green: (n_energies, n, n), 1/eV.
-        bare: (n, n) H⁰ in the same orthonormal states, eV.
+        green: (…, n_energies), Ḡ_bb, 1/eV.
+        bare: (…) ε_b, eV.
         z: (n_energies,) complex, eV.
 
     Returns:
-        (n_energies, n, n), eV.
+        (…, n_energies), eV.
     """
-    sigma: NDArray[np.complex128] = z[:, None, None] * np.eye(len(bare)) - bare - np.linalg.inv(green)
-    return sigma
+    return np.asarray(z - bare[..., None] - 1.0 / green, dtype=np.complex128)
 
 
 def moments(levels: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

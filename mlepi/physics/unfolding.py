@@ -194,8 +194,7 @@ def unfold_states(
     Returns:
         d: (n_primitive_orbitals, n_states); the total weight of state n is Σ_a |d_an|².
     """
-    sign = -1.0 if reverse else 1.0
-    basis = atom_map.bloch_basis(sign * np.asarray(kpoint, dtype=np.float64), primitive_counts)
+    basis = _bloch_basis(atom_map, primitive_counts, kpoint, reverse)
     bloch_overlap = (basis.conj().T @ overlap_k) @ basis
     return unfold_mapped(overlap_k @ eigenvectors, bloch_overlap, atom_map, primitive_counts, kpoint, reverse=reverse)
 
@@ -220,8 +219,7 @@ def unfold_mapped(
         kpoint: (3,) fractional, primitive.
         reverse: as in ``unfold_states``.
     """
-    sign = -1.0 if reverse else 1.0
-    basis = atom_map.bloch_basis(sign * np.asarray(kpoint, dtype=np.float64), primitive_counts)
+    basis = _bloch_basis(atom_map, primitive_counts, kpoint, reverse)
     _, inverse_root = loewdin_root(bloch_overlap)
     components: NDArray[np.complex128] = inverse_root @ (basis.conj().T @ mapped)
     return components.conj() if reverse else components
@@ -250,12 +248,16 @@ def bloch_columns(
         x: (n, n_bands), x†Sx = 1. For an eigenstate c of the supercell x†Sc is, but for the conjugation of ``reverse``, its
         component on the reference.
     """
-    sign = -1.0 if reverse else 1.0
-    basis = atom_map.bloch_basis(sign * np.asarray(kpoint, dtype=np.float64), primitive_counts)
+    basis = _bloch_basis(atom_map, primitive_counts, kpoint, reverse)
     _, inverse_root = loewdin_root(bloch_overlap)
     states = references.T if reverse else references.conj().T
     columns: NDArray[np.complex128] = basis @ (inverse_root @ states)
     return columns
+
+
+def _bloch_basis(atom_map: AtomMap, primitive_counts: NDArray[np.integer], kpoint: ArrayLike, reverse: bool) -> Any:
+    """Return B at k or, with ``reverse``, at −k."""
+    return atom_map.bloch_basis((-1.0 if reverse else 1.0) * np.asarray(kpoint, dtype=np.float64), primitive_counts)
 
 
 def average_cells(

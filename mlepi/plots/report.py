@@ -93,7 +93,7 @@ FIGURES: tuple[tuple[str, str, Callable[[Any], Figure], str], ...] = (
         plot_fermi_velocity,
         "Fermi velocity against temperature; bars: bootstrap standard deviation.",
     ),
-    ("observables", "low_bands", plot_low_bands, "Low bands in the fitted window by both estimators."),
+    ("observables", "low_bands", plot_low_bands, "Low bands in the fitted window by the estimators that follow energies."),
     (
         "self_energy",
         "self_energies",
