@@ -1,4 +1,7 @@
-"""From a structure to bands at temperature: ``python infer.py temperature=[0,100,300]`` (see ``conf/infer.yaml``)."""
+"""From a structure to bands at temperature.
+
+``python infer.py temperature=[0,100,300]`` (see ``conf/infer.yaml``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Train a phonon or an electron network: ``python train.py model=hedgenet_electron`` (see ``conf/train.yaml``)."""
+"""Train a phonon or an electron network.
+
+``python train.py model=hedgenet_electron`` (see ``conf/train.yaml``).
+"""
 
 from __future__ import annotations
 

@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/control_variate.py
 
-Monolayer graphene, 6×6 cells, springs, 300 K, half the gap between the low bands at K + 0.1 Å⁻¹. The Hamiltonian that stands for
-the network is Slater-Koster tight binding of s and p orbitals with overlap; the cheap one has one orbital per atom, its hopping
-and decay fitted to the levels of four other displaced cells. Variances are those of 24 repeats with independent samples; the
-error of the cheap average is part of them. Writes ``benchmarks/results/control_variate.md``.
+Monolayer graphene, 6×6 cells, springs, 300 K, half the gap between the low bands at K + 0.1 Å⁻¹.
+The Hamiltonian that stands for the network is Slater-Koster tight binding of s and p orbitals with
+overlap; the cheap one has one orbital per atom, its hopping and decay fitted to the levels of four
+other displaced cells. Variances are those of 24 repeats with independent samples; the error of the
+cheap average is part of them. Writes ``benchmarks/results/control_variate.md``.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.observables.cone import Cone, build_cone, unfold_sample
-from mlepi.physics.bloch import solve_bands
-from mlepi.physics.control_variate import apply_control
-from mlepi.physics.lattice import build_line, hexagonal_points
-from mlepi.physics.phonons import compute_force_constants
-from mlepi.physics.sampling import sample_displacements
-from mlepi.physics.unfolding import cell_major_map
+from mlepi.physics.averages.control_variate import apply_control
+from mlepi.physics.bands.lattice import build_line, hexagonal_points
+from mlepi.physics.bands.unfolding import cell_major_map
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.vibrations.force_constants import compute_force_constants
+from mlepi.physics.vibrations.thermal import sample_displacements
 from mlepi.reference_systems import HoneycombSprings, TightBinding
 from mlepi.reference_systems.fit import fit_tight_binding
 from mlepi.structures import build_graphene
@@ -44,7 +45,9 @@ def half_gap(cone: Cone, model: TightBinding, atoms: Any) -> float:
     levels, weights = found["levels"][0], found["weights"][0]
     inside = np.isfinite(levels)
     middle = (weights.shape[0] - 1) // 2
-    valence, conduction = (np.average(levels[inside], weights=weights[band, inside]) for band in (middle - 1, middle))
+    valence, conduction = (
+        np.average(levels[inside], weights=weights[band, inside]) for band in (middle - 1, middle)
+    )
     return 0.5 * float(conduction - valence)
 
 
@@ -57,19 +60,28 @@ def main() -> None:
 
     def displaced(seed: int, n_samples: int) -> list[Any]:
         structures = []
-        for displacement in sample_displacements(force_constants, (TEMPERATURE,), n_samples, seed)[0]:
+        for displacement in sample_displacements(force_constants, (TEMPERATURE,), n_samples, seed)[
+            0
+        ]:
             structures.append(atoms.repeat(SUPERCELL))
             structures[-1].positions += displacement
         return structures
 
     cell, points = atoms.cell.array, hexagonal_points(atoms.cell.array)
     atom_map = cell_major_map(2, SUPERCELL)
-    kpoints = np.array([atom_map.fold(k) for k in build_line(points["K"], points["Γ"], np.array([0.0, DISTANCE]), cell)])
+    kpoints = np.array(
+        [
+            atom_map.fold(k)
+            for k in build_line(points["K"], points["Γ"], np.array([0.0, DISTANCE]), cell)
+        ]
+    )
     fitted = displaced(seed=1, n_samples=4)
     middle = 2 * len(fitted[0])  # four electrons per atom, two per state
     levels = [
         solve_bands(
-            network.hamiltonian(s).dense_many(kpoints), network.overlap(s).dense_many(kpoints), subset=(middle - 2, middle + 1)
+            network.hamiltonian(s).dense_many(kpoints),
+            network.overlap(s).dense_many(kpoints),
+            subset=(middle - 2, middle + 1),
         )
         for s in fitted
     ]
@@ -77,9 +89,18 @@ def main() -> None:
     cheap = TightBinding(**fit.arguments())
     cones = {}
     for name, model, electrons in (("network", network, 4), ("cheap", cheap, 1)):
-        cones[name] = build_cone(atoms, model.hamiltonian(atoms), model.overlap(atoms), SUPERCELL, (DISTANCE,), {6: electrons})
+        cones[name] = build_cone(
+            atoms,
+            model.hamiltonian(atoms),
+            model.overlap(atoms),
+            SUPERCELL,
+            (DISTANCE,),
+            {6: electrons},
+        )
 
-    def evaluate(name: str, model: TightBinding, structures: list[Any]) -> tuple[NDArray[np.float64], float]:
+    def evaluate(
+        name: str, model: TightBinding, structures: list[Any]
+    ) -> tuple[NDArray[np.float64], float]:
         start = time.process_time()
         values = np.array([half_gap(cones[name], model, s) for s in structures])
         return values[:, None], (time.process_time() - start) / len(structures)
@@ -90,7 +111,9 @@ def main() -> None:
         structures = displaced(seed=100 + repeat, n_samples=N_SAMPLES)
         y, seconds = evaluate("network", network, structures)
         x, _ = evaluate("cheap", cheap, structures)
-        estimate = apply_control(y.mean(axis=0), y, x.mean(axis=0), x, reference.mean(axis=0), reference)
+        estimate = apply_control(
+            y.mean(axis=0), y, x.mean(axis=0), x, reference.mean(axis=0), reference
+        )
         plain.append(y.mean())
         controlled.append(estimate.values[0])
         reported.append(estimate.errors[0])
@@ -121,12 +144,14 @@ def _write(
 ) -> None:
     cheap_error = 1e3 * float(reference.std(ddof=1)) / np.sqrt(len(reference))
     reduction = (spread(plain) / spread(controlled)) ** 2
-    # the cheap average is the same in all repeats: its error does not show in their spread and is added
+    # the cheap average is the same in all repeats: its error does not show in their spread and is
+    # added
     whole = spread(plain) ** 2 / (spread(controlled) ** 2 + cheap_error**2)
     lines = [
         "# Control variate on tight binding",
         "",
-        f"`python benchmarks/control_variate.py`, {os.uname().machine}, one core; {N_REPEATS} repeats of {N_SAMPLES} samples, "
+        f"`python benchmarks/control_variate.py`, {os.uname().machine}, one core; {N_REPEATS} "
+        f"repeats of {N_SAMPLES} samples, "
         f"{N_CHEAP} cheap samples.",
         "",
         "| quantity | value |",
@@ -140,7 +165,8 @@ def _write(
         f"| variance reduction for an exact cheap average | {reduction:.0f} |",
         f"| variance reduction with the error of {N_CHEAP} cheap samples | {whole:.0f} |",
         f"| misfit of the levels | {1e3 * fit.rms:.1f} meV |",
-        f"| processor seconds per sample, Slater-Koster and cheap | {seconds:.3f}, {cheap_seconds:.3f} |",
+        f"| processor seconds per sample, Slater-Koster and cheap | {seconds:.3f}, "
+        f"{cheap_seconds:.3f} |",
         "",
     ]
     RESULT.write_text("\n".join(lines), encoding="utf-8")

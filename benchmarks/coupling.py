@@ -1,18 +1,26 @@
-"""Check electron-phonon coupling against DFT and literature: ``python benchmarks/coupling.py [CHECKPOINT]``.
+"""Check electron-phonon coupling against DFT and literature.
 
-1. Rigid displacements of one layer. The data set holds 4-atom cells of equal stacking at several spacings, and of equal spacing
-   at several slides: pairs of structures that differ by a rigid displacement d of the upper layer. [H(x + d) − H(x)]/|d| from
-   DFT is compared, block by block, with the mean of the network's derivative on the way from one to the other (Gauss–Legendre,
-   exact forward-mode derivatives). A Hamiltonian is defined up to H + μS: "gauge-free" removes, per pair, the multiple of S that
-   fits best. Nothing is fitted to these differences; pairs of two structures that the network was trained on are marked.
-   The other structures of the data set, 3×3 cells with random displacements, differ from each other in everything: no pairs.
-2. dγ₁/dd: half the distance of the outer low bands of AB bilayer graphene at K, from the same pairs.
-3. ⟨g²⟩ of the optical modes that matter in graphene, E2g at Γ and A1' at K, against DFT of graphene (Piscanec et al., Phys. Rev.
-   Lett. 93, 185503 (2004), doi:10.1103/PhysRevLett.93.185503): Σ |g_mn|²/4 over the π bands at K, g with its (ħ/2ω)^{1/2}. In a
-   bilayer each mode comes twice (layers in and out of phase); the sum over the four π bands, over 4 as well, gives the same
-   number when the layers do not interact.
+``python benchmarks/coupling.py [CHECKPOINT]``.
 
-Writes ``coupling.json``, ``coupling.md`` and a figure into ``benchmarks/results``. Nothing is random.
+1. Rigid displacements of one layer. The data set holds 4-atom cells of equal stacking at several
+spacings, and of equal spacing
+   at several slides: pairs of structures that differ by a rigid displacement d of the upper layer.
+   [H(x + d) − H(x)]/|d| from DFT is compared, block by block, with the mean of the network's
+   derivative on the way from one to the other (Gauss–Legendre, exact forward-mode derivatives). A
+   Hamiltonian is defined up to H + μS: "gauge-free" removes, per pair, the multiple of S that fits
+   best. Nothing is fitted to these differences; pairs of two structures that the network was
+   trained on are marked. The other structures of the data set, 3×3 cells with random displacements,
+   differ from each other in everything: no pairs.
+2. dγ₁/dd: half the distance of the outer low bands of AB bilayer graphene at K, from the same
+pairs.
+3. ⟨g²⟩ of the optical modes that matter in graphene, E2g at Γ and A1' at K, against DFT of graphene
+(Piscanec et al., Phys. Rev.
+   Lett. 93, 185503 (2004), doi:10.1103/PhysRevLett.93.185503): Σ |g_mn|²/4 over the π bands at K, g
+   with its (ħ/2ω)^{1/2}. In a bilayer each mode comes twice (layers in and out of phase); the sum
+   over the four π bands, over 4 as well, gives the same number when the layers do not interact.
+
+Writes ``coupling.json``, ``coupling.md`` and a figure into ``benchmarks/results``. Nothing is
+random.
 """
 
 from __future__ import annotations
@@ -32,12 +40,12 @@ from mlepi.checkpoint import load_model
 from mlepi.graphs.block_matrix import BlockMatrix, block_matrices
 from mlepi.observables.cone import lay_out
 from mlepi.observables.second_order import Crystal, build_responses
-from mlepi.physics.bloch import solve_bands
-from mlepi.physics.lattice import hexagonal_points
-from mlepi.physics.linear_response import mean_square_coupling, perturb
-from mlepi.physics.phonons import compute_force_constants
-from mlepi.physics.sampling import compute_modes
-from mlepi.physics.unfolding import cell_major_map
+from mlepi.physics.bands.lattice import hexagonal_points
+from mlepi.physics.bands.unfolding import cell_major_map
+from mlepi.physics.coupling.linear_response import mean_square_coupling, perturb
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.vibrations.force_constants import compute_force_constants
+from mlepi.physics.vibrations.thermal import compute_modes
 from mlepi.plots.style import BLUE, COLUMN, GREEN, RED, house_style, new_figure, save_figure
 from mlepi.predictors import BlockDerivatives, ElectronPredictor
 from mlepi.structures import HamiltonianDataset, LabelledStructure, build_graphene, read_split
@@ -67,8 +75,8 @@ class Pair:
         kind: "spacing" or "slide".
         length: of the displacement, Å.
         trained: how many of the two the network was trained on.
-        parts: "onsite", "intra", "inter" → root mean squares of the DFT derivative and of the network's error, raw and
-            gauge-free, eV/Å, and the correlation of the two derivatives.
+        parts: "onsite", "intra", "inter" → root mean squares of the DFT derivative and of the
+            network's error, raw and gauge-free, eV/Å, and the correlation of the two derivatives.
     """
 
     first: str
@@ -79,26 +87,41 @@ class Pair:
     parts: dict[str, dict[str, float]]
 
 
-def find_pairs(structures: Iterable[LabelledStructure]) -> list[tuple[LabelledStructure, LabelledStructure, str]]:
+def find_pairs(
+    structures: Iterable[LabelledStructure],
+) -> list[tuple[LabelledStructure, LabelledStructure, str]]:
     """Find neighbouring structures along the spacing at fixed slide, and along the slide at fixed spacing."""
     slides = [s for s in structures if s.name.startswith("slide_")]
     pairs = []
     for first in slides:
         for kind in ("spacing", "slide"):
-            steps = [(displacement(first.atoms, other.atoms), other) for other in slides if other.name != first.name]
-            found = [(float(np.linalg.norm(step)), other) for step, other in steps if _direction(step) == kind and step.sum() > 0]
+            steps = [
+                (displacement(first.atoms, other.atoms), other)
+                for other in slides
+                if other.name != first.name
+            ]
+            found = [
+                (float(np.linalg.norm(step)), other)
+                for step, other in steps
+                if _direction(step) == kind and step.sum() > 0
+            ]
             if found and min(found, key=lambda item: item[0])[0] < LARGEST_STEP:
                 pairs.append((first, min(found, key=lambda item: item[0])[1], kind))
     return pairs
 
 
 def displacement(first: Atoms, second: Atoms) -> NDArray[np.float64]:
-    """Return the displacement of the upper layer against the lower one, (3,), Å; NaN when the layers are not rigid."""
+    """Return the displacement of the upper layer against the lower one, (3,), Å.
+
+    NaN when the layers are not rigid.
+    """
     change = second.positions - first.positions
     upper = first.arrays["layer"] == 1
     change = change - change[~upper][0]
     expected = np.where(upper[:, None], change[upper][0], 0.0)
-    same = np.allclose(first.cell.array, second.cell.array) and np.allclose(change, expected, atol=1e-6)
+    same = np.allclose(first.cell.array, second.cell.array) and np.allclose(
+        change, expected, atol=1e-6
+    )
     return np.asarray(change[upper][0]) if same else np.full(3, np.nan)
 
 
@@ -110,7 +133,11 @@ def _direction(step: NDArray[np.float64]) -> str:
 
 
 def compare_pair(
-    predictor: ElectronPredictor, first: LabelledStructure, second: LabelledStructure, kind: str, trained: int
+    predictor: ElectronPredictor,
+    first: LabelledStructure,
+    second: LabelledStructure,
+    kind: str,
+    trained: int,
 ) -> tuple[Pair, dict[str, NDArray[np.float64]]]:
     """Compare the derivative of DFT with that of the network.
 
@@ -158,9 +185,13 @@ def combine(
         Edges (n_edges, 5) as source, target and shift, and one array (n_edges, p, p) per sum.
     """
     matrices = [(weight, m) for terms in sums for weight, m in terms]
-    rows = np.concatenate([np.column_stack([m.edge_index.T, m.edge_cell_shift]) for _, m in matrices])
+    rows = np.concatenate(
+        [np.column_stack([m.edge_index.T, m.edge_cell_shift]) for _, m in matrices]
+    )
     edges, place = np.unique(rows, axis=0, return_inverse=True)
-    places = np.split(place.reshape(-1), np.cumsum([m.edge_index.shape[1] for _, m in matrices])[:-1])
+    places = np.split(
+        place.reshape(-1), np.cumsum([m.edge_index.shape[1] for _, m in matrices])[:-1]
+    )
     results = []
     remaining = iter(zip(matrices, places, strict=True))
     for terms in sums:
@@ -182,14 +213,21 @@ def gamma_1(hamiltonian: BlockMatrix, overlap: BlockMatrix, atoms: Atoms, n_occu
     return float(0.5 * (energies[n_occupied + 1] - energies[n_occupied - 2]))
 
 
-def measure_couplings(electron: ElectronPredictor, phonon: Any, spacing: float, supercell: int) -> list[dict[str, Any]]:
+def measure_couplings(
+    electron: ElectronPredictor, phonon: Any, spacing: float, supercell: int
+) -> list[dict[str, Any]]:
     """Return ⟨g²⟩ of the highest in-plane modes at Γ and K of AB bilayer graphene."""
     atoms = build_graphene(stacking="AB", spacing=spacing)
     repeats = (supercell, supercell, 1)
     calculator = phonon.calculator(device="cpu", dtype="float64")
     modes = compute_modes(compute_force_constants(atoms, calculator, repeats))
-    hamiltonian, overlap = lay_out(electron.hamiltonian(atoms, dtype="float64")), lay_out(electron.overlap(atoms))
-    crystal = Crystal(electron, atoms, cell_major_map(len(atoms), repeats), hamiltonian, overlap, "cpu", 0.01)
+    hamiltonian, overlap = (
+        lay_out(electron.hamiltonian(atoms, dtype="float64")),
+        lay_out(electron.overlap(atoms)),
+    )
+    crystal = Crystal(
+        electron, atoms, cell_major_map(len(atoms), repeats), hamiltonian, overlap, "cpu", 0.01
+    )
     responses, _ = build_responses(crystal, lambda: None)
     corner = hexagonal_points(atoms.cell.array)["K"]
     n_occupied = 2 * len(atoms)
@@ -203,7 +241,10 @@ def measure_couplings(electron: ElectronPredictor, phonon: Any, spacing: float, 
             ends.append((energies[:, pi], states[:, :, pi]))
         [cartesian] = perturb(responses, qpoint, corner[None], *ends)
         highest = slice(modes.frequencies.shape[1] - count, None)
-        vectors, frequencies = modes.eigenvectors[number][:, highest], modes.frequencies[number, highest]
+        vectors, frequencies = (
+            modes.eigenvectors[number][:, highest],
+            modes.frequencies[number, highest],
+        )
         squares = mean_square_coupling(cartesian.along(vectors, modes.masses), frequencies, 2)
         for frequency, square in zip(frequencies, squares, strict=True):
             zero_point = HBAR2_PER_AMU / (float(modes.masses[0]) * 2.0 * PLANCK * frequency)
@@ -219,16 +260,30 @@ def measure_couplings(electron: ElectronPredictor, phonon: Any, spacing: float, 
     return rows
 
 
-def compare_gamma_1(electron: ElectronPredictor, data: HamiltonianDataset, valence: int = 4) -> list[dict[str, Any]]:
+def compare_gamma_1(
+    electron: ElectronPredictor, data: HamiltonianDataset, valence: int = 4
+) -> list[dict[str, Any]]:
     """Return γ₁ of AB bilayer graphene at the spacings of the data, by DFT and by the network."""
     rows = []
     for labels in data:
         if not labels.name.startswith("slide_+0.000_+0.000_"):
             continue
         n_occupied = valence * len(labels.atoms) // 2
-        predicted = electron.hamiltonian(labels.atoms, dtype="float64"), electron.overlap(labels.atoms)
-        values = [gamma_1(*matrices, labels.atoms, n_occupied) for matrices in (block_matrices(labels), predicted)]
-        rows.append({"spacing": float(np.ptp(labels.atoms.positions[:, 2])), "dft": values[0], "network": values[1]})
+        predicted = (
+            electron.hamiltonian(labels.atoms, dtype="float64"),
+            electron.overlap(labels.atoms),
+        )
+        values = [
+            gamma_1(*matrices, labels.atoms, n_occupied)
+            for matrices in (block_matrices(labels), predicted)
+        ]
+        rows.append(
+            {
+                "spacing": float(np.ptp(labels.atoms.positions[:, 2])),
+                "dft": values[0],
+                "network": values[1],
+            }
+        )
     return sorted(rows, key=lambda row: row["spacing"])
 
 
@@ -241,43 +296,69 @@ def write_markdown(results: dict[str, Any]) -> str:
     lines = [
         "# Electron-phonon coupling against DFT and literature",
         "",
-        f"`python benchmarks/coupling.py`, checkpoint `{results['checkpoint']}`. Made by the script; definitions in its head.",
+        f"`python benchmarks/coupling.py`, checkpoint `{results['checkpoint']}`. Made by the "
+        "script; definitions in its head.",
         "",
         "## Rigid displacements of a layer: derivative of H, network against differences of DFT",
         "",
-        "Root mean squares over the elements of all blocks, eV/Å; error gauge-free. Column three counts those of the two",
+        "Root mean squares over the elements of all blocks, eV/Å; error gauge-free. Column three "
+        "counts those of the two",
         "structures that the network was trained on.",
         "",
-        "| pair | Å | trained | on-site: DFT | error | intra: DFT | error | inter: DFT | error | correlation (inter) |",
+        "| pair | Å | trained | on-site: DFT | error | intra: DFT | error | inter: DFT | error | "
+        "correlation (inter) |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for pair in results["pairs"]:
-        cells = [f"{pair['first'][6:]} → {pair['second'][6:]}", f"{pair['length']:.3f}", str(pair["trained"])]
+        cells = [
+            f"{pair['first'][6:]} → {pair['second'][6:]}",
+            f"{pair['length']:.3f}",
+            str(pair["trained"]),
+        ]
         for part in PARTS:
-            cells += [f"{pair['parts'][part]['dft']:.4f}", f"{pair['parts'][part]['gauge_free_error']:.4f}"]
-        lines.append("| " + " | ".join([*cells, f"{pair['parts']['inter']['correlation']:.4f}"]) + " |")
+            cells += [
+                f"{pair['parts'][part]['dft']:.4f}",
+                f"{pair['parts'][part]['gauge_free_error']:.4f}",
+            ]
+        lines.append(
+            "| " + " | ".join([*cells, f"{pair['parts']['inter']['correlation']:.4f}"]) + " |"
+        )
     lines += ["", "| pairs | n | on-site error / DFT | intra | inter |", "|---|---|---|---|---|"]
     for name, summary in results["summary"].items():
         ratios = " | ".join(f"{100 * summary[part]:.1f} %" for part in PARTS)
         lines.append(f"| {name} | {summary['n']} | {ratios} |")
-    lines += ["", "## γ₁ of AB bilayer graphene", "", "| spacing (Å) | DFT (eV) | network (eV) |", "|---|---|---|"]
-    lines += [f"| {row['spacing']:.2f} | {row['dft']:.4f} | {row['network']:.4f} |" for row in results["gamma_1"]]
+    lines += [
+        "",
+        "## γ₁ of AB bilayer graphene",
+        "",
+        "| spacing (Å) | DFT (eV) | network (eV) |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {row['spacing']:.2f} | {row['dft']:.4f} | {row['network']:.4f} |"
+        for row in results["gamma_1"]
+    ]
     lines += ["", "| interval (Å) | dγ₁/dd, DFT (eV/Å) | network |", "|---|---|---|"]
     for low, high in zip(results["gamma_1"], results["gamma_1"][1:], strict=False):
         step = high["spacing"] - low["spacing"]
         slopes = [(high[key] - low[key]) / step for key in ("dft", "network")]
-        lines.append(f"| {low['spacing']:.2f}–{high['spacing']:.2f} | {slopes[0]:.3f} | {slopes[1]:.3f} |")
+        lines.append(
+            f"| {low['spacing']:.2f}–{high['spacing']:.2f} | {slopes[0]:.3f} | {slopes[1]:.3f} |"
+        )
     lines += [
         "",
-        f"## ⟨g²⟩ of AB bilayer graphene, spacing {results['spacing']} Å, {results['supercell']}×{results['supercell']} cells",
+        f"## ⟨g²⟩ of AB bilayer graphene, spacing {results['spacing']} Å, "
+        f"{results['supercell']}×{results['supercell']} cells",
         "",
-        "Literature: DFT of graphene (Piscanec et al. 2004). ⟨D²⟩ = ⟨g²⟩·2Mω/ħ does not depend on the frequency.",
+        "Literature: DFT of graphene (Piscanec et al. 2004). ⟨D²⟩ = ⟨g²⟩·2Mω/ħ does not depend on "
+        "the frequency.",
         "",
         "| mode | frequency (cm⁻¹) | ⟨g²⟩ (eV²) | literature | ⟨D²⟩ (eV²/Å²) |",
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row['mode']} | {row['frequency_cm']:.0f} | {row['g2_ev2']:.4f} | {row['literature_g2_ev2']:.4f} | "
+        f"| {row['mode']} | {row['frequency_cm']:.0f} | {row['g2_ev2']:.4f} | "
+        f"{row['literature_g2_ev2']:.4f} | "
         f"{row['d2_ev2_per_angstrom2']:.1f} |"
         for row in results["couplings"]
     ]
@@ -292,7 +373,9 @@ def plot_elements(elements: dict[str, NDArray[np.float64]], folder: Path) -> Pat
             values = elements[part]
             limit = 1.05 * float(np.abs(values).max())
             axes.plot([-limit, limit], [-limit, limit], color="0.7", linewidth=0.6)
-            axes.plot(*values, linestyle="", marker=".", markersize=1.0, color=colour, rasterized=True)
+            axes.plot(
+                *values, linestyle="", marker=".", markersize=1.0, color=colour, rasterized=True
+            )
             axes.set_title(part)
             axes.set_xlabel("∂H/∂d, DFT (eV/Å)")
         figure.axes[0].set_ylabel("network (eV/Å)")
@@ -324,23 +407,40 @@ def summarise(pairs: list[Pair]) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Measure, and write tables and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", nargs="?", type=Path, default=CHECKPOINTS / "hedgenet_electron.ckpt")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "checkpoint", nargs="?", type=Path, default=CHECKPOINTS / "hedgenet_electron.ckpt"
+    )
     parser.add_argument("--phonon", type=Path, default=CHECKPOINTS / "hedgenet_phonon.ckpt")
     parser.add_argument("--spacing", type=float, default=3.35, help="Å, for the couplings")
-    parser.add_argument("--supercell", type=int, default=6, help="a multiple of 3, for the couplings")
+    parser.add_argument(
+        "--supercell", type=int, default=6, help="a multiple of 3, for the couplings"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     electron: Any = load_model(options.checkpoint, kind="electron")
     phonon: Any = load_model(options.phonon, kind="phonon")
     data = HamiltonianDataset(DATA / "hamiltonians.h5")
-    seen = set(read_split(DATA / "splits" / "hamiltonian_622.json", [labels.name for labels in data])["train"])
+    seen = set(
+        read_split(DATA / "splits" / "hamiltonian_622.json", [labels.name for labels in data])[
+            "train"
+        ]
+    )
     pairs, elements = [], []
     for first, second, kind in find_pairs(data):
-        pair, values = compare_pair(electron, first, second, kind, sum(s.name in seen for s in (first, second)))
+        pair, values = compare_pair(
+            electron, first, second, kind, sum(s.name in seen for s in (first, second))
+        )
         pairs.append(pair)
         elements.append(values)
-        print(pair.first, pair.second, {k: round(v["gauge_free_error"] / v["dft"], 3) for k, v in pair.parts.items()}, flush=True)
+        print(
+            pair.first,
+            pair.second,
+            {k: round(v["gauge_free_error"] / v["dft"], 3) for k, v in pair.parts.items()},
+            flush=True,
+        )
     results = {
         "checkpoint": options.checkpoint.name,
         "pairs": [asdict(pair) for pair in pairs],
@@ -352,9 +452,14 @@ def main() -> None:
     }
     options.output.mkdir(parents=True, exist_ok=True)
     text = write_markdown(results)
-    (options.output / "coupling.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (options.output / "coupling.json").write_text(
+        json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     (options.output / "coupling.md").write_text(text, encoding="utf-8")
-    plot_elements({part: np.concatenate([e[part] for e in elements], axis=1) for part in PARTS}, options.output)
+    plot_elements(
+        {part: np.concatenate([e[part] for e in elements], axis=1) for part in PARTS},
+        options.output,
+    )
     print(text)
 
 

@@ -1,9 +1,12 @@
-"""Floors of the main kernels: operations and bytes that no formulation in this form can avoid, against the machine's own rates.
+"""Floors of the main kernels.
 
-A kernel cannot be faster than its multiply-adds at the speed of a large matrix product, nor than reading its inputs and
-writing its results once at the speed of the memory; its floor is the larger of the two. Counted per call at the given
-widths: operations are 2 per multiply-add; bytes are those of activations and parameters in float32, everything in between
-assumed to stay in the cache. Activations, gates and norms are not counted.
+Operations and bytes that no formulation in this form can avoid, against the machine's own rates.
+
+A kernel cannot be faster than its multiply-adds at the speed of a large matrix product, nor than
+reading its inputs and writing its results once at the speed of the memory; its floor is the larger
+of the two. Counted per call at the given widths: operations are 2 per multiply-add; bytes are those
+of activations and parameters in float32, everything in between assumed to stay in the cache.
+Activations, gates and norms are not counted.
 """
 
 from __future__ import annotations
@@ -49,7 +52,9 @@ def components(channels: Sequence[int]) -> int:
 
 def linear_operations(inputs: Sequence[int], outputs: Sequence[int]) -> int:
     """Return the operations of a linear map degree by degree, for one row."""
-    return sum(2 * (2 * l + 1) * a * b for l, (a, b) in enumerate(zip(inputs, outputs, strict=False)))
+    return sum(
+        2 * (2 * l + 1) * a * b for l, (a, b) in enumerate(zip(inputs, outputs, strict=False))
+    )
 
 
 def so2_operations(inputs: Sequence[int], outputs: Sequence[int]) -> int:
@@ -68,7 +73,9 @@ def mlp_operations(widths: Sequence[int]) -> int:
     return sum(2 * a * b for a, b in pairwise(widths))
 
 
-def count_electron_update(n_atoms: int, n_edges: int, size: Mapping[str, Any], on_nodes: bool) -> Floor:
+def count_electron_update(
+    n_atoms: int, n_edges: int, size: Mapping[str, Any], on_nodes: bool
+) -> Floor:
     """Count a middle node or edge update of DeepH-E3 in SO(2) form.
 
     Args:
@@ -80,18 +87,31 @@ def count_electron_update(n_atoms: int, n_edges: int, size: Mapping[str, Any], o
     channels, pair = size["channels"], [2 * count for count in size["channels"]]
     outputs = [channels[0] + sum(channels[1:]), *channels[1:]]
     radial = [size["num_radial"], *size["radial_hidden"], sum(channels)]
-    edge = so2_operations(pair, outputs) + so2_operations(channels, outputs) + mlp_operations(radial) + rotation_operations(pair)
+    edge = (
+        so2_operations(pair, outputs)
+        + so2_operations(channels, outputs)
+        + mlp_operations(radial)
+        + rotation_operations(pair)
+    )
     rows = n_atoms if on_nodes else n_edges
     edge += rotation_operations(channels) if on_nodes else 0
-    operations = n_edges * edge + rows * 3 * linear_operations(channels, channels)  # before, after, self-connection
+    operations = n_edges * edge + rows * 3 * linear_operations(
+        channels, channels
+    )  # before, after, self-connection
     wigner = sum((2 * l + 1) ** 2 for l in range(1, len(channels)))
     numbers = n_atoms * components(channels) * (2 if on_nodes else 1)
-    numbers += n_edges * (components(channels) * (1 if on_nodes else 2) + wigner + size["num_radial"])
+    numbers += n_edges * (
+        components(channels) * (1 if on_nodes else 2) + wigner + size["num_radial"]
+    )
     return Floor(float(operations), float(BYTES * numbers))
 
 
-def count_mace_interaction(n_atoms: int, n_edges: int, size: Mapping[str, Any], l_max_in: int) -> Floor:
-    """Count the messages of one layer of MACE: senders × radial weights × (Clebsch–Gordan · Y), summed, mixed.
+def count_mace_interaction(
+    n_atoms: int, n_edges: int, size: Mapping[str, Any], l_max_in: int
+) -> Floor:
+    """Count the messages of one layer of MACE.
+
+    Senders × radial weights × (Clebsch–Gordan · Y), summed, mixed.
 
     Args:
         n_atoms: number of atoms.
@@ -109,14 +129,21 @@ def count_mace_interaction(n_atoms: int, n_edges: int, size: Mapping[str, Any], 
     ]
     edge = mlp_operations([8, *size["radial_widths"], len(paths) * count])
     edge += sum(2 * count * (2 * l1 + 1) * (2 * l3 + 1) + count * (2 * l1 + 1) for l1, l3 in paths)
-    atom = sum(2 * count * count * (2 * l3 + 1) for _, l3 in paths) + 2 * count * count * (l_max_in + 1) ** 2
+    atom = (
+        sum(2 * count * count * (2 * l3 + 1) for _, l3 in paths)
+        + 2 * count * count * (l_max_in + 1) ** 2
+    )
     couplings = sum((2 * l1 + 1) * (2 * l3 + 1) for l1, l3 in paths)
     numbers = n_edges * (8 + couplings) + n_atoms * count * ((l_max_in + 1) ** 2 + (l_max + 1) ** 2)
     return Floor(float(n_edges * edge + n_atoms * atom), float(BYTES * numbers))
 
 
-def count_contraction(n_atoms: int, size: Mapping[str, Any], l_max_out: int, correlation: int = 3) -> Floor:
-    """Count the symmetric contraction of one layer of MACE: every surviving monomial once, then its terms of every output.
+def count_contraction(
+    n_atoms: int, size: Mapping[str, Any], l_max_out: int, correlation: int = 3
+) -> Floor:
+    """Count the symmetric contraction of one layer of MACE.
+
+    Every surviving monomial once, then its terms of every output.
 
     Args:
         n_atoms: number of atoms.
@@ -145,8 +172,13 @@ def count_monomials(l_max: int, l_max_out: int, correlation: int) -> tuple[int, 
     return len(monomials), terms
 
 
-def compare(floor: Floor, seconds: float | None, rates: Mapping[str, float]) -> dict[str, float | None]:
-    """Put a floor beside a measured time: operations, bytes, floor in seconds, seconds, fraction reached."""
+def compare(
+    floor: Floor, seconds: float | None, rates: Mapping[str, float]
+) -> dict[str, float | None]:
+    """Put a floor beside a measured time.
+
+    Operations, bytes, floor in seconds, seconds, fraction reached.
+    """
     least = floor.seconds(rates["gflop_per_second"], rates["gbyte_per_second"])
     return {
         "gflop": 1e-9 * floor.operations,
@@ -157,17 +189,21 @@ def compare(floor: Floor, seconds: float | None, rates: Mapping[str, float]) -> 
     }
 
 
-def measure_floors(requests: Mapping[str, Mapping[str, Any]], structure: Path, n_atoms: int, repeats: int = 5) -> dict[str, Any]:
+def measure_floors(
+    requests: Mapping[str, Mapping[str, Any]], structure: Path, n_atoms: int, repeats: int = 5
+) -> dict[str, Any]:
     """Measure the machine and the main kernels of middle layers, one core, float32, and put floors beside them.
 
     Args:
-        requests: "energy_forces" and "hamiltonian" → what a worker with our network is asked to prepare.
+        requests: "energy_forces" and "hamiltonian" → what a worker with our network is asked to
+            prepare.
         structure: file of the structure.
         n_atoms: its atoms.
         repeats: runs, of which medians are taken.
 
     Returns:
-        "machine" → rates, "kernels" → name → see ``compare``; seconds are None where a network has no module of that class.
+        "machine" → rates, "kernels" → name → see ``compare``; seconds are None where a network has
+        no module of that class.
     """
     with Worker("machine", 1) as machine:
         machine.ask("prepare", warmup=1)
@@ -176,7 +212,13 @@ def measure_floors(requests: Mapping[str, Mapping[str, Any]], structure: Path, n
     edges = {}
     for work, request in requests.items():
         with Worker("ours", 1) as ours:
-            changed = {"structure": str(structure), "dtype": "float32", "device": "cpu", "warmup": 2, "weights": None}
+            changed = {
+                "structure": str(structure),
+                "dtype": "float32",
+                "device": "cpu",
+                "warmup": 2,
+                "weights": None,
+            }
             edges[work] = ours.ask("prepare", **{**request, **changed})["n_edges"]
             for _ in range(repeats):
                 for name, seconds in ours.ask("kernels", names=list(KERNELS)).items():
@@ -187,8 +229,14 @@ def measure_floors(requests: Mapping[str, Mapping[str, Any]], structure: Path, n
         return float(np.median(found)) if found else None
 
     phonon, electron = requests["energy_forces"]["size"], requests["hamiltonian"]["size"]
-    n_phonon, n_electron, hidden = edges["energy_forces"], edges["hamiltonian"], phonon["l_max_hidden"]
-    nodes, updates = (count_electron_update(n_atoms, n_electron, electron, on_nodes) for on_nodes in (True, False))
+    n_phonon, n_electron, hidden = (
+        edges["energy_forces"],
+        edges["hamiltonian"],
+        phonon["l_max_hidden"],
+    )
+    nodes, updates = (
+        count_electron_update(n_atoms, n_electron, electron, on_nodes) for on_nodes in (True, False)
+    )
     floors = {
         "DeepH-E3, second node update": (nodes, measured("NodeUpdate", 1)),
         "DeepH-E3, second edge update": (updates, measured("EdgeUpdate", 1)),
@@ -201,4 +249,9 @@ def measure_floors(requests: Mapping[str, Mapping[str, Any]], structure: Path, n
             measured("SymmetricContraction", 0),
         ),
     }
-    return {"machine": rates, "kernels": {name: compare(floor, seconds, rates) for name, (floor, seconds) in floors.items()}}
+    return {
+        "machine": rates,
+        "kernels": {
+            name: compare(floor, seconds, rates) for name, (floor, seconds) in floors.items()
+        },
+    }

@@ -1,7 +1,8 @@
 """Write the times that the DFT labels took: ``python benchmarks/label_seconds.py FOLDER``.
 
-FOLDER holds the ``.npz`` files that ``data/blg_openmx/make.py`` reads; their "seconds" are those of a whole self-consistent
-calculation with forces on one 2.5 GHz core of a busy machine. The result, ``label_seconds.json``, is part of the benchmarks.
+FOLDER holds the ``.npz`` files that ``data/blg_openmx/make.py`` reads; their "seconds" are those of
+a whole self-consistent calculation with forces on one 2.5 GHz core of a busy machine. The result,
+``label_seconds.json``, is part of the benchmarks.
 """
 
 from __future__ import annotations
@@ -39,7 +40,14 @@ def collect_seconds(folder: Path) -> dict[str, Any]:
                 }
             )
     if not structures:
-        raise DataError(message(str(folder), "no .npz files", "the labels of the data set", "Give the folder of the labels."))
+        raise DataError(
+            message(
+                str(folder),
+                "no .npz files",
+                "the labels of the data set",
+                "Give the folder of the labels.",
+            )
+        )
     return {
         "code": "OpenMX 4.0, s2p2",
         "made by": "benchmarks/label_seconds.py",
@@ -50,7 +58,9 @@ def collect_seconds(folder: Path) -> dict[str, Any]:
 
 def format_lines(found: dict[str, Any]) -> str:
     """Return JSON with one structure per line."""
-    head = json.dumps({key: value for key, value in found.items() if key != "structures"}, indent=1).removesuffix("\n}")
+    head = json.dumps(
+        {key: value for key, value in found.items() if key != "structures"}, indent=1
+    ).removesuffix("\n}")
     lines = ",\n  ".join(json.dumps(entry) for entry in found["structures"])
     return f'{head},\n "structures": [\n  {lines}\n ]\n}}\n'
 

@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/observables.py --sizes 6 9 12
 
-At 21 k-points near K (11 of the supercell where K folds onto Γ), all estimators of ``observables`` and that of ``self_energy``.
-In the smallest cell every level inside the energy window is compared with a complete diagonalisation. Writes
-``benchmarks/results/observables.md`` and ``observables.json``.
+At 21 k-points near K (11 of the supercell where K folds onto Γ), all estimators of ``observables``
+and that of ``self_energy``. In the smallest cell every level inside the energy window is compared
+with a complete diagonalisation. Writes ``benchmarks/results/observables.md`` and
+``observables.json``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from mlepi.observables.cone import build_cone, lay_out, unfold_sample
-from mlepi.physics.bloch import solve_bands
+from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.pipeline import Run, SampleKey
 from mlepi.pipeline.configuration import build_run
 from mlepi.pipeline.processes import Processes
@@ -53,17 +54,26 @@ def prepare(folder: Path, size: int, n_samples: int) -> Run:
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         config = compose("infer", overrides=overrides)
     run = build_run(config, folder)
-    run_stages(run, ("structure", "phonon", "sampling", "hamiltonian"), Processes(), ProgressReport(quiet=True))
+    run_stages(
+        run,
+        ("structure", "phonon", "sampling", "hamiltonian"),
+        Processes(),
+        ProgressReport(quiet=True),
+    )
     return run
 
 
 STAGES = ("observables", "self_energy")
 LARGEST_COMPARED = 9
-"""N beyond which the levels are not compared with those of complete diagonalisation, which grows with the sixth power of N."""
+"""N beyond which the levels are not compared with those of complete diagonalisation, which grows
+with the sixth power of N."""
 
 
 def measure(run: Run, n_samples: int) -> dict[str, Any]:
-    """Measure both stages on some samples; the smallest time of each, since other programs can only add to it."""
+    """Measure both stages on some samples.
+
+    The smallest time of each, since other programs can only add to it.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in STAGES}
     for name in seconds:
         run.stages[name].begin(run)  # type: ignore[union-attr]
@@ -76,7 +86,9 @@ def measure(run: Run, n_samples: int) -> dict[str, Any]:
             start = time.process_time()
             run.stages[name].evaluate(key, h, s)  # type: ignore[union-attr]
             times.append(time.process_time() - start)
-    cone = build_cone(*run.equilibrium(), run.supercell, DISTANCES, run.stages["observables"].valence_electrons)  # type: ignore[union-attr]
+    cone = build_cone(
+        *run.equilibrium(), run.supercell, DISTANCES, run.stages["observables"].valence_electrons
+    )  # type: ignore[union-attr]
     return {
         "n_orbitals": n_orbitals,
         "n_points": len(cone.kpoints),
@@ -88,7 +100,10 @@ def measure(run: Run, n_samples: int) -> dict[str, Any]:
 
 
 def compare(run: Run) -> dict[str, float]:
-    """Compare one sample with complete diagonalisation at every k-point of the supercell: largest errors, and its seconds."""
+    """Compare one sample with complete diagonalisation at every k-point of the supercell.
+
+    Largest errors, and its seconds.
+    """
     stage: Any = run.stages["observables"]
     cone = build_cone(*run.equilibrium(), run.supercell, DISTANCES, stage.valence_electrons)
     h, s = run.predict(run.displaced(SampleKey(0, TEMPERATURE)))
@@ -96,7 +111,10 @@ def compare(run: Run) -> dict[str, float]:
     layouts, worst, total = (lay_out(h), lay_out(s)), 0.0, 0.0
     for number, kpoint in enumerate(cone.solved):
         start = time.process_time()
-        values = solve_bands(layouts[0].at(kpoint), layouts[1].at(kpoint), vectors=True)[0] - cone.dirac_energy
+        values = (
+            solve_bands(layouts[0].at(kpoint), layouts[1].at(kpoint), vectors=True)[0]
+            - cone.dirac_energy
+        )
         total += time.process_time() - start
         levels = found["levels"][number][np.isfinite(found["levels"][number])]
         first = int(found["first"][number])
@@ -111,10 +129,12 @@ def write(rows: dict[str, dict[str, Any]]) -> None:
     lines = [
         "# Observables: processor seconds per sample, one core",
         "",
-        "AB bilayer graphene at 300 K with the shipped checkpoints, `python benchmarks/observables.py`. All estimators of a",
+        "AB bilayer graphene at 300 K with the shipped checkpoints, `python "
+        "benchmarks/observables.py`. All estimators of a",
         "stage, without the prediction of H and S; the smallest time of the samples.",
         "",
-        "| cell | orbitals | k-points (solved) | `observables` (s) | `self_energy` (s) | all states (s) | largest error |",
+        "| cell | orbitals | k-points (solved) | `observables` (s) | `self_energy` (s) | all "
+        "states (s) | largest error |",
         "|---|---|---|---|---|---|---|",
     ]
     for size, row in sorted(rows.items(), key=lambda item: int(item[0])):
@@ -122,14 +142,19 @@ def write(rows: dict[str, dict[str, Any]]) -> None:
         cells = [f"{size}×{size}", row["n_orbitals"], f"{row['n_points']} ({row['n_solved']})"]
         cells += [f"{seconds[name]:.1f}" if name in seconds else "—" for name in STAGES]
         compared = "error (eV)" in row
-        cells += [f"{row[ALL_STATES]:.1f}", f"{1e3 * row['error (eV)']:.4f} meV"] if compared else ["—", "—"]
+        cells += (
+            [f"{row[ALL_STATES]:.1f}", f"{1e3 * row['error (eV)']:.4f} meV"]
+            if compared
+            else ["—", "—"]
+        )
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     if "6" in rows and "error (eV)" in rows["6"]:
         seconds, error = rows["6"]["seconds"]["observables"], rows["6"]["error (eV)"]
         met = seconds <= LIMITS["seconds"] and error <= LIMITS["error (eV)"]
         lines += [
             "",
-            f"Asked of 6×6: at most {LIMITS['seconds']:g} s and {1e3 * LIMITS['error (eV)']:g} meV: "
+            f"Asked of 6×6: at most {LIMITS['seconds']:g} s and {1e3 * LIMITS['error (eV)']:g} "
+            "meV: "
             f"{'met' if met else '**not met**'}.",
         ]
     if len(rows) > 1:
@@ -137,19 +162,34 @@ def write(rows: dict[str, dict[str, Any]]) -> None:
             known = [row for row in rows.values() if name in row["seconds"]]
             if len(known) > 1:
                 orbitals = np.log([row["n_orbitals"] for row in known])
-                exponent = float(np.polyfit(orbitals, np.log([row["seconds"][name] / row["n_solved"] for row in known]), 1)[0])
-                lines.append(f"Per solved k-point, `{name}` grows with the power {exponent:.2f} of the number of orbitals.")
+                exponent = float(
+                    np.polyfit(
+                        orbitals,
+                        np.log([row["seconds"][name] / row["n_solved"] for row in known]),
+                        1,
+                    )[0]
+                )
+                lines.append(
+                    f"Per solved k-point, `{name}` grows with the power {exponent:.2f} of the "
+                    "number of orbitals."
+                )
     RESULT.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     """Measure, print and write; the table is written after every size."""
-    parser = argparse.ArgumentParser(description="Processor seconds of the observables per sample against the size of the cell.")
+    parser = argparse.ArgumentParser(
+        description="Processor seconds of the observables per sample against the size of the cell."
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[6, 9, 12], help="N of N × N cells")
-    parser.add_argument("--samples", type=int, default=3, help="samples of the smallest cell; larger ones take one")
+    parser.add_argument(
+        "--samples", type=int, default=3, help="samples of the smallest cell; larger ones take one"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows: dict[str, dict[str, Any]] = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
+    rows: dict[str, dict[str, Any]] = (
+        json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
+    )
     for size in sorted(arguments.sizes):
         smallest = size == min(arguments.sizes)
         with tempfile.TemporaryDirectory() as folder:

@@ -1,10 +1,13 @@
-"""DeepH-E3 path by path, the peer of the electron benchmarks: e3nn's own operations, all features in the global frame.
+"""DeepH-E3 path by path, the peer of the electron benchmarks.
 
-Written from the published description (Gong et al. 2023, doi:10.1038/s41467-023-38468-8), independently of ``mlepi``: one
-directed edge per block, an edge of zero length from every atom to itself, concat(node_i, node_j, edge_ij) ⊗ Y in one tensor
-product over all allowed paths, gate, one radial factor per channel, plain sums over edges, a layer norm over the structure,
-and in the last edge update only the irreps that the blocks need. With one harmonic of every degree the factorised weights
-w[u, v, w] = a[u, w]·b[v, w] of the publication are the full ones.
+E3nn's own operations, all features in the global frame.
+
+Written from the published description (Gong et al. 2023, doi:10.1038/s41467-023-38468-8),
+independently of ``mlepi``: one directed edge per block, an edge of zero length from every atom to
+itself, concat(node_i, node_j, edge_ij) ⊗ Y in one tensor product over all allowed paths, gate, one
+radial factor per channel, plain sums over edges, a layer norm over the structure, and in the last
+edge update only the irreps that the blocks need. With one harmonic of every degree the factorised
+weights w[u, v, w] = a[u, w]·b[v, w] of the publication are the full ones.
 
 Irreps are e3nn's: flat, channel before m, axes (y, z, x); parity (−1)^l unless it says otherwise.
 """
@@ -56,7 +59,9 @@ def block_irreps(shells: Sequence[int]) -> o3.Irreps:
             for l in range(abs(first - second), first + second + 1):
                 key = ((first + second + l) % 2, l)
                 counts[key] = counts.get(key, 0) + 1
-    return o3.Irreps([(count, (l, (-1) ** (l + odd))) for (odd, l), count in sorted(counts.items())])
+    return o3.Irreps(
+        [(count, (l, (-1) ** (l + odd))) for (odd, l), count in sorted(counts.items())]
+    )
 
 
 class Convolution(nn.Module):
@@ -69,10 +74,14 @@ class Convolution(nn.Module):
         radial_widths: input and hidden sizes of the radial network.
     """
 
-    def __init__(self, irreps_in: o3.Irreps, irreps_out: o3.Irreps, l_max: int, radial_widths: Sequence[int]) -> None:
+    def __init__(
+        self, irreps_in: o3.Irreps, irreps_out: o3.Irreps, l_max: int, radial_widths: Sequence[int]
+    ) -> None:
         super().__init__()
         irreps_edge = o3.Irreps.spherical_harmonics(l_max)
-        reachable = {ir for _, first in irreps_in for _, second in irreps_edge for ir in first * second}
+        reachable = {
+            ir for _, first in irreps_in for _, second in irreps_edge for ir in first * second
+        }
         wanted = [(count, ir) for count, ir in irreps_out if ir in reachable]
         scalars = o3.Irreps([(count, ir) for count, ir in wanted if ir.l == 0])
         gated = o3.Irreps([(count, ir) for count, ir in wanted if ir.l > 0])
@@ -81,9 +90,13 @@ class Convolution(nn.Module):
         self.gate = e3nn_nn.Gate(scalars, activations, gates, [torch.sigmoid] * len(gates), gated)
         self.irreps_out = scalars + gated
         self.product = build_product(irreps_in, irreps_edge, self.gate.irreps_in)
-        self.radial_network = e3nn_nn.FullyConnectedNet([*radial_widths, self.irreps_out.num_irreps], nn.functional.silu)
+        self.radial_network = e3nn_nn.FullyConnectedNet(
+            [*radial_widths, self.irreps_out.num_irreps], nn.functional.silu
+        )
         sizes = torch.tensor([ir.dim for count, ir in self.irreps_out for _ in range(count)])
-        self.register_buffer("channel", torch.repeat_interleave(torch.arange(len(sizes)), sizes), persistent=False)
+        self.register_buffer(
+            "channel", torch.repeat_interleave(torch.arange(len(sizes)), sizes), persistent=False
+        )
 
     def forward(self, nodes: Tensor, edges: Tensor, geometry: Geometry) -> Tensor:
         """Return the messages of all edges: (n_edges, irreps_out.dim)."""
@@ -108,13 +121,18 @@ def build_product(first: o3.Irreps, second: o3.Irreps, out: o3.Irreps) -> o3.Ten
 
 
 class StructureNorm(nn.Module):
-    """Layer norm over all rows of one structure: every irrep is centred, scalars are divided by their root mean square."""
+    """Layer norm over all rows of one structure.
+
+    Every irrep is centred, scalars are divided by their root mean square.
+    """
 
     def __init__(self, irreps: o3.Irreps) -> None:
         super().__init__()
         self.irreps = irreps
         self.weights = nn.ParameterList(nn.Parameter(torch.ones(count)) for count, _ in irreps)
-        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(count if ir.is_scalar() else 0)) for count, ir in irreps)
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(count if ir.is_scalar() else 0)) for count, ir in irreps
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (n, irreps.dim)."""
@@ -168,7 +186,9 @@ class Update(nn.Module):
         self.convolution = Convolution(nodes + nodes + edges, out, l_max, radial_widths)
         self.irreps_out = self.convolution.irreps_out
         self.after = o3.Linear(self.irreps_out, self.irreps_out, biases=True)
-        self.self_connection = o3.FullyConnectedTensorProduct(old, o3.Irreps([(n_types, "0e")]), self.irreps_out)
+        self.self_connection = o3.FullyConnectedTensorProduct(
+            old, o3.Irreps([(n_types, "0e")]), self.irreps_out
+        )
         self.norm = StructureNorm(self.irreps_out)
         self.skip = None if old == self.irreps_out else o3.Linear(old, self.irreps_out)
 
@@ -234,11 +254,19 @@ class PathNetwork(nn.Module):
         nodes = edges = o3.Irreps([(embedding_channels, "0e")])
         middle = natural_irreps(channels)
         for layer in range(num_layers):
-            last = (targets if last_irreps is None else last_irreps) if layer + 1 == num_layers else middle
+            last = (
+                (targets if last_irreps is None else last_irreps)
+                if layer + 1 == num_layers
+                else middle
+            )
             sizes = UpdateSizes(l_max=l_max, radial_widths=(num_radial, *radial_hidden))
-            self.node_updates.append(Update(nodes, edges, middle, on_nodes=True, n_types=n_elements, **sizes))
+            self.node_updates.append(
+                Update(nodes, edges, middle, on_nodes=True, n_types=n_elements, **sizes)
+            )
             nodes = self.node_updates[-1].irreps_out
-            self.edge_updates.append(Update(nodes, edges, last, on_nodes=False, n_types=n_elements**2, **sizes))
+            self.edge_updates.append(
+                Update(nodes, edges, last, on_nodes=False, n_types=n_elements**2, **sizes)
+            )
             edges = self.edge_updates[-1].irreps_out
         self.readout = o3.Linear(edges, targets, biases=True)
         self.register_buffer("couplings", block_couplings(shells, targets), persistent=False)
@@ -253,8 +281,12 @@ class PathNetwork(nn.Module):
             vectors: (n_edges, 3), r_j + R − r_i, Å; zero for an atom's edge to itself.
         """
         degrees = list(range(self.l_max + 1))
-        harmonics = o3.spherical_harmonics(degrees, vectors[:, AXES], normalize=True, normalization="component")
-        offsets = (vectors.norm(dim=1)[:, None] - self.centres) / (self.centres[1] - self.centres[0])
+        harmonics = o3.spherical_harmonics(
+            degrees, vectors[:, AXES], normalize=True, normalization="component"
+        )
+        offsets = (vectors.norm(dim=1)[:, None] - self.centres) / (
+            self.centres[1] - self.centres[0]
+        )
         geometry = Geometry(source, target, harmonics, torch.exp(-0.5 * offsets.square()))
         one_hot = nn.functional.one_hot(species, self.n_elements).to(vectors.dtype)
         pair = species[target] * self.n_elements + species[source]
@@ -270,7 +302,10 @@ class PathNetwork(nn.Module):
 def block_couplings(shells: Sequence[int], irreps: o3.Irreps) -> Tensor:
     """Return the constant matrix from the irreps of a block to its elements, Σ_LM √(2L+1) w3j(l1, l2, L) t_LM: (dim, p²)."""
     starts = [sum(2 * l + 1 for l in shells[:a]) for a in range(len(shells) + 1)]
-    place = {(ir.l, ir.p): columns.start for (_, ir), columns in zip(irreps, irreps.slices(), strict=True)}
+    place = {
+        (ir.l, ir.p): columns.start
+        for (_, ir), columns in zip(irreps, irreps.slices(), strict=True)
+    }
     matrix = torch.zeros(irreps.dim, starts[-1], starts[-1])
     for a, first in enumerate(shells):
         for b, second in enumerate(shells):

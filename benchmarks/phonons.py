@@ -1,19 +1,24 @@
-"""Phonons of AB bilayer graphene from a phonon checkpoint: ``python benchmarks/phonons.py CHECKPOINT``.
+"""Phonons of AB bilayer graphene from a phonon checkpoint.
 
-Two structures: "relaxed" (positions and in-plane cell, with the network) and "fixed" (a = 2.46 Å, spacing 3.35 Å, as in
-experiment and in the DFT reference; its Hessian is that of a structure under stress). Writes ``phonons.json``, ``phonons.md``
-and a figure. Frequencies in cm⁻¹, imaginary ones negative.
+``python benchmarks/phonons.py CHECKPOINT``.
 
-The modes at Γ are told apart by their eigenvectors: translations, shear and breathing (rigid layers against each other, in plane
-and out of plane), ZO (sublattices against each other, out of plane), G (the same in plane). At K the twelve modes
-fall, by energy, into groups of 4, 2, 4 and 2: ZA and ZO, TA, LA and LO, TO of two weakly coupled layers.
+Two structures: "relaxed" (positions and in-plane cell, with the network) and "fixed" (a = 2.46 Å,
+spacing 3.35 Å, as in experiment and in the DFT reference; its Hessian is that of a structure under
+stress). Writes ``phonons.json``, ``phonons.md`` and a figure. Frequencies in cm⁻¹, imaginary ones
+negative.
 
-The flexural branch of a bilayer obeys ω² = (T/ρ) q² + (2κ/ρ) q⁴ with ρ the mass per area, κ the bending rigidity of a layer and
-an effective tension T = σ + ρ (ω_s d/2)²: σ is the in-plane stress of the structure (negative when it is compressed), the other
-part the resistance of the layers to sliding over each other when they bend (ω_s shear mode at Γ, d spacing; for q beyond
-0.05 Å⁻¹, where the layers do not stretch to avoid it). Both are known without a fit. "Quadratic in shape" is judged by the
-exponent of what remains, √(ω² − T q²/ρ) ∝ qⁿ, by least squares for |q| between 0.15 and 0.3 of Γ–M and Γ–K; that of ω itself is
-reported too.
+The modes at Γ are told apart by their eigenvectors: translations, shear and breathing (rigid layers
+against each other, in plane and out of plane), ZO (sublattices against each other, out of plane), G
+(the same in plane). At K the twelve modes fall, by energy, into groups of 4, 2, 4 and 2: ZA and ZO,
+TA, LA and LO, TO of two weakly coupled layers.
+
+The flexural branch of a bilayer obeys ω² = (T/ρ) q² + (2κ/ρ) q⁴ with ρ the mass per area, κ the
+bending rigidity of a layer and an effective tension T = σ + ρ (ω_s d/2)²: σ is the in-plane stress
+of the structure (negative when it is compressed), the other part the resistance of the layers to
+sliding over each other when they bend (ω_s shear mode at Γ, d spacing; for q beyond 0.05 Å⁻¹, where
+the layers do not stretch to avoid it). Both are known without a fit. "Quadratic in shape" is judged
+by the exponent of what remains, √(ω² − T q²/ρ) ∝ qⁿ, by least squares for |q| between 0.15 and 0.3
+of Γ–M and Γ–K; that of ω itself is reported too.
 """
 
 from __future__ import annotations
@@ -31,8 +36,14 @@ from numpy.typing import NDArray
 
 from mlepi.checkpoint import load_model
 from mlepi.errors import MlepiError
-from mlepi.physics.phonons import ForceConstants, PhononBands, compute_force_constants, compute_frequencies, compute_phonon_bands
-from mlepi.physics.sampling import compute_modes
+from mlepi.physics.vibrations.force_constants import (
+    ForceConstants,
+    PhononBands,
+    compute_force_constants,
+    compute_frequencies,
+    compute_phonon_bands,
+)
+from mlepi.physics.vibrations.thermal import compute_modes
 from mlepi.pipeline.structure import measure_spacings, relax_structure
 from mlepi.plots.style import BLUE, COLUMN, RED, house_style, label_path, new_figure, save_figure
 from mlepi.predictors import PhononPredictor
@@ -68,7 +79,8 @@ REFERENCES: dict[str, dict[str, tuple[str, str]]] = {
         "TO": ("1359", "1288 PBE, monolayer [1]"),
     },
 }
-"""Point → mode → DFT of the training level (OpenMX, small basis, AB, a = 2.46 Å, d = 3.35 Å, finite differences of 0.01 Å in
+"""Point → mode → DFT of the training level (OpenMX, small basis, AB, a = 2.46 Å, d = 3.35 Å, finite
+differences of 0.01 Å in
 the 3×3 cell; see the data card) and literature, cm⁻¹."""
 
 SOURCES = """DFT: the level of the training data (data card), AB at a = 2.46 Å and d = 3.35 Å, to compare with "fixed".
@@ -88,9 +100,18 @@ def classify_gamma_modes(force_constants: ForceConstants) -> dict[str, list[floa
     """
     n = len(force_constants.atoms)
     masses = force_constants.atoms.get_masses()
-    hessian = force_constants.values.reshape(n, -1, n, 3, 3).sum(axis=1).transpose(0, 2, 1, 3).reshape(3 * n, 3 * n)
-    values, vectors = np.linalg.eigh(hessian / np.sqrt(np.outer(np.repeat(masses, 3), np.repeat(masses, 3))))
-    frequencies = np.sign(values) * np.sqrt(np.abs(values)) * FORCE_CONSTANT_TO_THZ * THZ_TO_INVERSE_CM
+    hessian = (
+        force_constants.values.reshape(n, -1, n, 3, 3)
+        .sum(axis=1)
+        .transpose(0, 2, 1, 3)
+        .reshape(3 * n, 3 * n)
+    )
+    values, vectors = np.linalg.eigh(
+        hessian / np.sqrt(np.outer(np.repeat(masses, 3), np.repeat(masses, 3)))
+    )
+    frequencies = (
+        np.sign(values) * np.sqrt(np.abs(values)) * FORCE_CONSTANT_TO_THZ * THZ_TO_INVERSE_CM
+    )
     layers = np.where(force_constants.atoms.arrays["layer"] == 0, 1.0, -1.0)
     sublattices = np.array([1.0, -1.0, 1.0, -1.0])
     in_plane, out_of_plane = np.eye(3)[:2], np.eye(3)[2:]
@@ -102,10 +123,17 @@ def classify_gamma_modes(force_constants: ForceConstants) -> dict[str, list[floa
         "G": [(sublattices, in_plane), (layers * sublattices, in_plane)],
     }
     weights = {
-        name: sum(np.square(np.kron(signs / 2.0, direction) @ vectors) for signs, along in parts for direction in along)
+        name: sum(
+            np.square(np.kron(signs / 2.0, direction) @ vectors)
+            for signs, along in parts
+            for direction in along
+        )
         for name, parts in patterns.items()
     }
-    return {name: sorted(frequencies[np.argsort(-weights[name])[:count]].tolist()) for name, count in GAMMA_MODES.items()}
+    return {
+        name: sorted(frequencies[np.argsort(-weights[name])[:count]].tolist())
+        for name, count in GAMMA_MODES.items()
+    }
 
 
 def group_k_modes(frequencies: NDArray[np.float64]) -> dict[str, list[float]]:
@@ -115,7 +143,11 @@ def group_k_modes(frequencies: NDArray[np.float64]) -> dict[str, list[float]]:
 
 
 def analyse_flexural_branch(
-    force_constants: ForceConstants, stress: float, shear: float, spacing: float, target: NDArray[np.float64]
+    force_constants: ForceConstants,
+    stress: float,
+    shear: float,
+    spacing: float,
+    target: NDArray[np.float64],
 ) -> dict[str, float]:
     """Divide the lowest branch into tension and bending, see the head of this file.
 
@@ -127,21 +159,32 @@ def analyse_flexural_branch(
         target: (3,), zone-boundary point at the end of the line, fractional.
 
     Returns:
-        "exponent" of ω; "bending_exponent"; "bending_rigidity" of one layer, eV; NaN where a frequency is not positive.
+        "exponent" of ω; "bending_exponent"; "bending_rigidity" of one layer, eV; NaN where a
+        frequency is not positive.
     """
     cell, scale = force_constants.atoms.cell.array, (FORCE_CONSTANT_TO_THZ * THZ_TO_INVERSE_CM) ** 2
     density = force_constants.atoms.get_masses().sum() / np.linalg.norm(np.cross(cell[0], cell[1]))
     fractions = np.linspace(*EXPONENT_WINDOW, 21)
     q = fractions * 2.0 * np.pi * np.linalg.norm(np.linalg.inv(cell) @ target)
-    lowest = compute_frequencies(force_constants, fractions[:, None] * target)[:, 0] * THZ_TO_INVERSE_CM
+    lowest = (
+        compute_frequencies(force_constants, fractions[:, None] * target)[:, 0] * THZ_TO_INVERSE_CM
+    )
     squares = np.sign(lowest) * lowest**2
     bending = squares - (stress / density * scale + (shear * spacing / 2.0) ** 2) * q**2
 
     def exponent(values: NDArray[np.float64]) -> float:
-        return 0.5 * float(np.polyfit(np.log(q), np.log(values), 1)[0]) if values.min() > 0 else float("nan")
+        return (
+            0.5 * float(np.polyfit(np.log(q), np.log(values), 1)[0])
+            if values.min() > 0
+            else float("nan")
+        )
 
     rigidity = float((bending * q**4).sum() / (q**8).sum()) * density / (2.0 * scale)
-    return {"exponent": exponent(squares), "bending_exponent": exponent(bending), "bending_rigidity": rigidity}
+    return {
+        "exponent": exponent(squares),
+        "bending_exponent": exponent(bending),
+        "bending_rigidity": rigidity,
+    }
 
 
 def special_points(atoms: Atoms) -> dict[str, NDArray[np.float64]]:
@@ -150,7 +193,9 @@ def special_points(atoms: Atoms) -> dict[str, NDArray[np.float64]]:
     return {"Γ": path["G"], "K": path["K"], "M": path["M"]}
 
 
-def measure_structure(atoms: Atoms, predictor: PhononPredictor, repeats: int) -> tuple[dict[str, Any], PhononBands]:
+def measure_structure(
+    atoms: Atoms, predictor: PhononPredictor, repeats: int
+) -> tuple[dict[str, Any], PhononBands]:
     """Compute the phonons of one structure.
 
     Args:
@@ -167,7 +212,8 @@ def measure_structure(atoms: Atoms, predictor: PhononPredictor, repeats: int) ->
     modes = compute_modes(force_constants)
     points = special_points(atoms)
     frequencies = {
-        name: (compute_frequencies(force_constants, q[None])[0] * THZ_TO_INVERSE_CM).tolist() for name, q in points.items()
+        name: (compute_frequencies(force_constants, q[None])[0] * THZ_TO_INVERSE_CM).tolist()
+        for name, q in points.items()
     }
     atoms = atoms.copy()
     atoms.calc = calculator
@@ -189,7 +235,9 @@ def measure_structure(atoms: Atoms, predictor: PhononPredictor, repeats: int) ->
         "n_imaginary_commensurate": int((lowest < 0).sum()),
         "lowest_interpolated": float(bands.frequencies.min() * THZ_TO_INVERSE_CM),
         "flexural": {
-            name: analyse_flexural_branch(force_constants, stress, gamma_modes["shear"][0], spacing, points[name])
+            name: analyse_flexural_branch(
+                force_constants, stress, gamma_modes["shear"][0], spacing, points[name]
+            )
             for name in ("M", "K")
         },
     }, bands
@@ -197,26 +245,47 @@ def measure_structure(atoms: Atoms, predictor: PhononPredictor, repeats: int) ->
 
 def judge(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Compare one structure with what is required: "requirement", "value", "limit", "met"."""
-    gamma, exponents = found["gamma_modes"], [values["bending_exponent"] for values in found["flexural"].values()]
+    gamma, exponents = (
+        found["gamma_modes"],
+        [values["bending_exponent"] for values in found["flexural"].values()],
+    )
     zero, g = np.abs(gamma["translation"]).max(), gamma["G"]
     lowest = found["lowest_commensurate"][0]
     rigid = {name: min(gamma[name]) for name in ("breathing", "shear")}
     rows = [
         ("no imaginary mode of the supercell", f"lowest {lowest:.1f} cm⁻¹", "> 0", lowest > 0),
-        ("three zero modes at Γ", f"up to {zero:.0e} cm⁻¹", f"≤ {ZERO_TOLERANCE:g}", zero <= ZERO_TOLERANCE),
-        ("G mode", f"{min(g):.0f}–{max(g):.0f} cm⁻¹", "1500–1620", min(g) >= 1500 and max(g) <= 1620),
+        (
+            "three zero modes at Γ",
+            f"up to {zero:.0e} cm⁻¹",
+            f"≤ {ZERO_TOLERANCE:g}",
+            zero <= ZERO_TOLERANCE,
+        ),
+        (
+            "G mode",
+            f"{min(g):.0f}–{max(g):.0f} cm⁻¹",
+            "1500–1620",
+            min(g) >= 1500 and max(g) <= 1620,
+        ),
         (
             "ZA quadratic in shape: exponent of the bending part towards M, K",
             ", ".join(f"{value:.2f}" for value in exponents),
             "1.7–2.3",
             all(1.7 <= value <= 2.3 for value in exponents),
         ),
-        *((f"{name} mode real", f"{value:.1f} cm⁻¹", "> 0", value > 0) for name, value in rigid.items()),
+        *(
+            (f"{name} mode real", f"{value:.1f} cm⁻¹", "> 0", value > 0)
+            for name, value in rigid.items()
+        ),
     ]
-    return [{"requirement": r, "value": v, "limit": limit, "met": bool(met)} for r, v, limit, met in rows]
+    return [
+        {"requirement": r, "value": v, "limit": limit, "met": bool(met)}
+        for r, v, limit, met in rows
+    ]
 
 
-def measure(checkpoint: str | Path, repeats: int = 6) -> tuple[dict[str, Any], dict[str, PhononBands]]:
+def measure(
+    checkpoint: str | Path, repeats: int = 6
+) -> tuple[dict[str, Any], dict[str, PhononBands]]:
     """Compute the phonons of the relaxed and of the fixed structure.
 
     Returns:
@@ -225,8 +294,13 @@ def measure(checkpoint: str | Path, repeats: int = 6) -> tuple[dict[str, Any], d
     predictor = load_model(checkpoint, kind="phonon")
     if not isinstance(predictor, PhononPredictor):
         raise TypeError(type(predictor).__name__)
-    relaxed, fixed = build_graphene("AB", LATTICE_CONSTANT, SPACING), build_graphene("AB", LATTICE_CONSTANT, SPACING)
-    relax_structure(relaxed, predictor.calculator(), in_plane_cell=True, max_force=2e-4, max_steps=500)
+    relaxed, fixed = (
+        build_graphene("AB", LATTICE_CONSTANT, SPACING),
+        build_graphene("AB", LATTICE_CONSTANT, SPACING),
+    )
+    relax_structure(
+        relaxed, predictor.calculator(), in_plane_cell=True, max_force=2e-4, max_steps=500
+    )
     relaxed.calc = None
     results: dict[str, Any] = {}
     bands = {}
@@ -247,19 +321,25 @@ def format_tables(results: Mapping[str, Any]) -> str:
     relaxed, fixed = results["relaxed"], results["fixed"]
     lines = ["| | relaxed | fixed | experiment, literature |", "|---|---|---|---|"]
     flexural = {
-        key: [", ".join(f"{values[key]:.2f}" for values in result["flexural"].values()) for result in (relaxed, fixed)]
+        key: [
+            ", ".join(f"{values[key]:.2f}" for values in result["flexural"].values())
+            for result in (relaxed, fixed)
+        ]
         for key in ("exponent", "bending_rigidity")
     }
     lines += [
-        f"| lattice constant (Å) | {relaxed['lattice_constant']:.4f} | {fixed['lattice_constant']:.4f} | 2.46 |",
+        f"| lattice constant (Å) | {relaxed['lattice_constant']:.4f} | "
+        f"{fixed['lattice_constant']:.4f} | 2.46 |",
         f"| spacing (Å) | {relaxed['spacing']:.3f} | {fixed['spacing']:.3f} | 3.35 |",
         f"| largest force (eV/Å) | {relaxed['max_force']:.1e} | {fixed['max_force']:.1e} | |",
         "| in-plane stress (eV/Å²), negative: compressed "
         f"| {relaxed['in_plane_stress']:.4f} | {fixed['in_plane_stress']:.4f} | |",
         f"| lowest interpolated frequency on Γ–M–K–Γ (cm⁻¹) | {relaxed['lowest_interpolated']:.1f} "
         f"| {fixed['lowest_interpolated']:.1f} | |",
-        f"| ZA: exponent of ω towards M, K, tension included | {' | '.join(flexural['exponent'])} | |",
-        f"| bending rigidity of a layer towards M, K (eV) | {' | '.join(flexural['bending_rigidity'])} | {RIGIDITY} |",
+        f"| ZA: exponent of ω towards M, K, tension included | {' | '.join(flexural['exponent'])} "
+        "| |",
+        "| bending rigidity of a layer towards M, K (eV) | "
+        f"{' | '.join(flexural['bending_rigidity'])} | {RIGIDITY} |",
         "",
         "| requirement | limit | relaxed | met | fixed | met |",
         "|---|---|---|---|---|---|",
@@ -267,14 +347,22 @@ def format_tables(results: Mapping[str, Any]) -> str:
     for first, second in zip(relaxed["verdicts"], fixed["verdicts"], strict=True):
         yes = ["yes" if row["met"] else "**no**" for row in (first, second)]
         lines.append(
-            f"| {first['requirement']} | {first['limit']} | {first['value']} | {yes[0]} | {second['value']} | {yes[1]} |"
+            f"| {first['requirement']} | {first['limit']} | {first['value']} | {yes[0]} | "
+            f"{second['value']} | {yes[1]} |"
         )
-    lines += ["", "| frequencies (cm⁻¹) | relaxed | fixed | DFT | literature |", "|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| frequencies (cm⁻¹) | relaxed | fixed | DFT | literature |",
+        "|---|---|---|---|---|",
+    ]
     for point, key in (("Γ", "gamma_modes"), ("K", "k_modes")):
         for mode, (dft, literature) in REFERENCES[point].items():
             values = [format_modes(result[key][mode]) for result in (relaxed, fixed)]
             lines.append(f"| {point} {mode} | {values[0]} | {values[1]} | {dft} | {literature} |")
-    shown = [", ".join(f"{value:.0f}" for value in result["frequencies"]["M"]) for result in (relaxed, fixed)]
+    shown = [
+        ", ".join(f"{value:.0f}" for value in result["frequencies"]["M"])
+        for result in (relaxed, fixed)
+    ]
     lines += [f"| M | {shown[0]} | {shown[1]} | | |", "", SOURCES]
     return "\n".join(lines) + "\n"
 
@@ -286,14 +374,23 @@ def plot_bands(bands: Mapping[str, PhononBands], folder: Path, name: str) -> Pat
         axes = figure.subplots()
         for colour, (structure, values) in zip((BLUE, RED), bands.items(), strict=True):
             scale = values.label_distances[-1]  # lattice constants differ a little
-            lines = axes.plot(values.distances / scale, values.frequencies * THZ_TO_INVERSE_CM, color=colour)
+            lines = axes.plot(
+                values.distances / scale, values.frequencies * THZ_TO_INVERSE_CM, color=colour
+            )
             lines[0].set_label(structure)
         labels, places = values.labels, values.label_distances / scale
         for point, letter in (("Γ", "G"), ("K", "K")):
             numbers = [float(n) for dft, _ in REFERENCES[point].values() for n in dft.split(",")]
             for place, label in zip(places, labels, strict=True):
                 if label == letter:
-                    axes.plot([place] * len(numbers), numbers, "o", color="black", markerfacecolor="none", clip_on=False)
+                    axes.plot(
+                        [place] * len(numbers),
+                        numbers,
+                        "o",
+                        color="black",
+                        markerfacecolor="none",
+                        clip_on=False,
+                    )
         axes.plot([], [], "o", color="black", markerfacecolor="none", label="DFT, fixed")
         axes.axhline(0.0, color="0.5", linewidth=0.6, zorder=0)
         label_path(axes, places, labels)
@@ -304,10 +401,22 @@ def plot_bands(bands: Mapping[str, PhononBands], folder: Path, name: str) -> Pat
 
 def main() -> None:
     """Read the command line, compute and write."""
-    parser = argparse.ArgumentParser(description="Phonons of AB bilayer graphene from a phonon checkpoint.")
+    parser = argparse.ArgumentParser(
+        description="Phonons of AB bilayer graphene from a phonon checkpoint."
+    )
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--repeats", type=int, default=6, help="cells of the supercell along a and b; multiples of 3 contain K")
-    parser.add_argument("--output", type=Path, default=Path("outputs/phonons"), help="folder for phonons.{json,md,png,pdf}")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=6,
+        help="cells of the supercell along a and b; multiples of 3 contain K",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("outputs/phonons"),
+        help="folder for phonons.{json,md,png,pdf}",
+    )
     chosen = parser.parse_args()
     try:
         results, bands = measure(chosen.checkpoint, chosen.repeats)
@@ -315,7 +424,9 @@ def main() -> None:
         sys.exit(f"error: {error}")
     tables = format_tables(results)
     chosen.output.mkdir(parents=True, exist_ok=True)
-    (chosen.output / "phonons.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (chosen.output / "phonons.json").write_text(
+        json.dumps(results, indent=1) + "\n", encoding="utf-8"
+    )
     (chosen.output / "phonons.md").write_text(tables, encoding="utf-8")
     plot_bands(bands, chosen.output, "phonons")
     print(tables)

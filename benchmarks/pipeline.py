@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/pipeline.py
 
-One core, medians over samples at the highest temperature. ``observables, every k afresh`` solves each k-point without help
-from its neighbours. Writes ``benchmarks/results/pipeline.json``.
+One core, medians over samples at the highest temperature. ``observables, every k afresh`` solves
+each k-point without help from its neighbours. Writes ``benchmarks/results/pipeline.json``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def measure_processor_seconds(action: Callable[[], Any]) -> tuple[float, Any]:
 def measure_command(*arguments: str) -> float:
     """Return the processor seconds of ``python infer.py …``."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, str(PROJECT / "infer.py"), *arguments], check=True, capture_output=True)  # noqa: S603
+    command = [sys.executable, str(PROJECT / "infer.py"), *arguments]
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -88,18 +89,25 @@ def measure_samples(run: Run) -> dict[str, float]:
 
 def measure_batches(run: Run, sizes: tuple[int, ...] = (1, 4)) -> dict[str, float]:
     """Measure the network per sample in batches of several sizes."""
-    structures = [run.displaced(SampleKey(sample % run.n_samples, max(run.temperatures))) for sample in range(max(sizes))]
+    structures = [
+        run.displaced(SampleKey(sample % run.n_samples, max(run.temperatures)))
+        for sample in range(max(sizes))
+    ]
     model: Any = run.electron_model
     seconds = {}
     for size in sizes:
         predict = partial(model.hamiltonians, structures[:size], dtype=run.dtype)
-        seconds[f"H in batches of {size}"] = median(measure_processor_seconds(predict)[0] / size for _ in range(3))
+        seconds[f"H in batches of {size}"] = median(
+            measure_processor_seconds(predict)[0] / size for _ in range(3)
+        )
     return seconds
 
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description="Processor seconds of the inference pipeline per sample and stage.")
+    parser = argparse.ArgumentParser(
+        description="Processor seconds of the inference pipeline per sample and stage."
+    )
     parser.add_argument("--samples", type=int, default=6, help="samples, one of them to warm up")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -112,7 +120,12 @@ def main() -> None:
         run = prepare(Path(folder) / "run", arguments.samples)
         seconds = commands | measure_samples(run) | measure_batches(run)
         n_atoms = len(run.displaced(SampleKey(0, 0.0)))
-    result = {"n_atoms": n_atoms, "dtype": run.dtype, "threads": os.environ.get("OMP_NUM_THREADS"), "processor_seconds": seconds}
+    result = {
+        "n_atoms": n_atoms,
+        "dtype": run.dtype,
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "processor_seconds": seconds,
+    }
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for name, value in seconds.items():

@@ -1,13 +1,17 @@
-"""Variance of a band energy at equal cost, sampler by sampler: ``python benchmarks/samplers.py [--repeats N]``.
+"""Variance of a band energy at equal cost, sampler by sampler.
 
-Graphene by springs (``mlepi.reference_systems.HoneycombSprings``) and one orbital per atom, hopping −2.7 eV·exp[−3.37 (d/d₀ − 1)]
-between first neighbours, 6×6 cell, 213 modes. E_k is the maximum of the unfolded spectral function of the upper cone, averaged
-over n samples, Gaussian lines of 0.1 eV, at |k − K| = 0.1 Å⁻¹: at one k, and averaged over the three k of a star. At one k a mode
-of Γ moves the cone and shifts E_k at first order; the average over the star, like a Fermi velocity, has no such term.
+``python benchmarks/samplers.py [--repeats N]``.
 
-Every row repeats the estimate with other seeds; "less variance" is the variance of plain Monte Carlo over that of the row, its
-relative uncertainty √(4/(repeats − 1)).
-Writes ``results/samplers.json`` and ``results/samplers.md``.
+Graphene by springs (``mlepi.reference_systems.HoneycombSprings``) and one orbital per atom, hopping
+−2.7 eV·exp[−3.37 (d/d₀ − 1)] between first neighbours, 6×6 cell, 213 modes. E_k is the maximum of
+the unfolded spectral function of the upper cone, averaged over n samples, Gaussian lines of 0.1 eV,
+at |k − K| = 0.1 Å⁻¹: at one k, and averaged over the three k of a star. At one k a mode of Γ moves
+the cone and shifts E_k at first order; the average over the star, like a Fermi velocity, has no
+such term.
+
+Every row repeats the estimate with other seeds; "less variance" is the variance of plain Monte
+Carlo over that of the row, its relative uncertainty √(4/(repeats − 1)). Writes
+``results/samplers.json`` and ``results/samplers.md``.
 """
 
 from __future__ import annotations
@@ -24,9 +28,16 @@ import numpy as np
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
-from mlepi.physics.phonons import compute_force_constants
-from mlepi.physics.samplers import ZG, Antithetic, HarmonicSampler, MonteCarlo, Sobol, ThermalLines
-from mlepi.physics.sampling import HarmonicEnsemble, compute_modes
+from mlepi.physics.vibrations.force_constants import compute_force_constants
+from mlepi.physics.vibrations.samplers import (
+    ZG,
+    Antithetic,
+    HarmonicSampler,
+    MonteCarlo,
+    Sobol,
+    ThermalLines,
+)
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
 from mlepi.reference_systems import HoneycombSprings
 from mlepi.structures import build_graphene
 
@@ -68,7 +79,9 @@ class Toy:
 
     def __init__(self) -> None:
         atoms = build_graphene("monolayer")
-        force_constants = compute_force_constants(atoms, HoneycombSprings(), (REPEATS, REPEATS, 1), displacement=1e-3)
+        force_constants = compute_force_constants(
+            atoms, HoneycombSprings(), (REPEATS, REPEATS, 1), displacement=1e-3
+        )
         self.ensemble = HarmonicEnsemble(compute_modes(force_constants), TEMPERATURES)
         supercell = atoms.repeat((REPEATS, REPEATS, 1))
         self.positions = supercell.positions
@@ -76,17 +89,27 @@ class Toy:
         self.shifts = shifts @ supercell.cell.array
         grid = np.meshgrid(range(REPEATS), range(REPEATS), [0], indexing="ij")
         cells = np.repeat(np.stack(grid, axis=-1).reshape(-1, 3), len(atoms), axis=0)
-        # phases of lattice vectors alone: Bloch sums of the cells are then constant over the supercell
+        # phases of lattice vectors alone: Bloch sums of the cells are then constant over the
+        # supercell
         self.hops = (cells[self.target] + shifts * REPEATS - cells[self.source]) @ atoms.cell.array
-        self.bond = float(np.linalg.norm(self._vectors(np.zeros((1, len(supercell), 3)))[0], axis=1).mean())
+        self.bond = float(
+            np.linalg.norm(self._vectors(np.zeros((1, len(supercell), 3)))[0], axis=1).mean()
+        )
         reciprocal = 2.0 * np.pi * np.linalg.inv(atoms.cell.array).T
-        corners = [np.array(corner) @ reciprocal for corner in ((1 / 3, 1 / 3, 0), (2 / 3, 1 / 3, 0))]
+        corners = [
+            np.array(corner) @ reciprocal for corner in ((1 / 3, 1 / 3, 0), (2 / 3, 1 / 3, 0))
+        ]
         corner = min(corners, key=lambda k: abs(self._sum(k)))
         angles = (0.0, 2.0 * np.pi / 3.0, 4.0 * np.pi / 3.0)
         self.star = [corner + DISTANCE * np.array([math.cos(a), math.sin(a), 0.0]) for a in angles]
 
-    def spectra(self, displacements: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the unfolded spectral function of every sample on ``ENERGIES``: (n_samples, n_energies)."""
+    def spectra(
+        self, displacements: NDArray[np.float64], k: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the unfolded spectral function of every sample on ``ENERGIES``.
+
+        (n_samples, n_energies).
+        """
         factor = -HOPPING * self._sum(k)
         rest, n = abs(factor), len(self.positions)
         state = np.tile([1.0, np.conj(factor) / rest], n // 2) / math.sqrt(n)
@@ -95,7 +118,9 @@ class Toy:
         for part in np.array_split(displacements, max(1, len(displacements) // 64)):
             lengths = np.linalg.norm(self._vectors(part), axis=2)
             matrices = np.zeros((len(part), n, n), dtype=np.complex128)
-            matrices[:, self.source, self.target] = -HOPPING * np.exp(-DECAY * (lengths / self.bond - 1.0)) * phases
+            matrices[:, self.source, self.target] = (
+                -HOPPING * np.exp(-DECAY * (lengths / self.bond - 1.0)) * phases
+            )
             values, vectors = np.linalg.eigh(matrices)
             weights = np.abs(state.conj() @ vectors) ** 2
             lines = np.exp(-0.5 * ((rest + ENERGIES - values[:, :, None]) / WIDTH) ** 2)
@@ -121,7 +146,10 @@ def find_peak(spectrum: NDArray[np.float64]) -> float:
 
 
 def estimate(toy: Toy, sampler: HarmonicSampler, repeats: int) -> NDArray[np.float64]:
-    """Return shifts of E_k, meV: (n_sizes, n_temperatures, n_k, repeats); temperatures share their random numbers."""
+    """Return shifts of E_k, meV: (n_sizes, n_temperatures, n_k, repeats).
+
+    Temperatures share their random numbers.
+    """
     shifts = np.empty((len(SIZES), len(TEMPERATURES), len(toy.star), repeats))
     for seed in range(repeats):
         normals = sampler.normals(toy.ensemble, range(max(SIZES)), seed)
@@ -148,15 +176,24 @@ def measure(repeats: int) -> dict[str, Any]:
             "single_sd": np.sqrt(shifts[:, 1].var(axis=2, ddof=1).mean(axis=1)).tolist(),
             "difference_mean": (star[:, 1] - star[:, 0]).mean(axis=1).tolist(),
             "difference_sd": (star[:, 1] - star[:, 0]).std(axis=1, ddof=1).tolist(),
-            "difference_single_sd": np.sqrt((shifts[:, 1] - shifts[:, 0]).var(axis=2, ddof=1).mean(axis=1)).tolist(),
+            "difference_single_sd": np.sqrt(
+                (shifts[:, 1] - shifts[:, 0]).var(axis=2, ddof=1).mean(axis=1)
+            ).tolist(),
             # independent random numbers: the temperatures of different repeats
-            "independent_sd": (star[:, 1] - np.roll(star[:, 0], 1, axis=1)).std(axis=1, ddof=1).tolist(),
+            "independent_sd": (star[:, 1] - np.roll(star[:, 0], 1, axis=1))
+            .std(axis=1, ddof=1)
+            .tolist(),
             "independent_single_sd": np.sqrt(
                 (shifts[:, 1] - np.roll(shifts[:, 0], 1, axis=2)).var(axis=2, ddof=1).mean(axis=1)
             ).tolist(),
             "cpu_seconds": time.process_time() - start,
         }
-    return {"repeats": repeats, "sizes": list(SIZES), "n_modes": toy.ensemble.coordinates.n_coordinates, "rows": rows}
+    return {
+        "repeats": repeats,
+        "sizes": list(SIZES),
+        "n_modes": toy.ensemble.coordinates.n_coordinates,
+        "rows": rows,
+    }
 
 
 def format_tables(results: Mapping[str, Any]) -> str:
@@ -167,8 +204,10 @@ def format_tables(results: Mapping[str, Any]) -> str:
     lines = [
         "# Samplers",
         "",
-        f"`python benchmarks/samplers.py --repeats {repeats}`: graphene toy, 6×6, {results['n_modes']} modes, E_k at 300 K and",
-        f"|k − K| = {DISTANCE} Å⁻¹. Standard deviations of one estimate in meV from {repeats} repeats; "
+        f"`python benchmarks/samplers.py --repeats {repeats}`: graphene toy, 6×6, "
+        f"{results['n_modes']} modes, E_k at 300 K and",
+        f"|k − K| = {DISTANCE} Å⁻¹. Standard deviations of one estimate in meV from {repeats} "
+        "repeats; "
         f"ratios of variances are known to ±{100 * uncertainty:.0f} %.",
     ]
     for j, size in enumerate(sizes):
@@ -183,7 +222,8 @@ def format_tables(results: Mapping[str, Any]) -> str:
             single, star = row["single_sd"][j], row["star_sd"][j]
             lines.append(
                 f"| {name} | {row['mean'][j]:.2f} ± {star / math.sqrt(repeats):.2f} | {single:.2f} "
-                f"| {ratio(plain['single_sd'][j], single)} | {star:.2f} | {ratio(plain['star_sd'][j], star)} |"
+                f"| {ratio(plain['single_sd'][j], single)} | {star:.2f} | "
+                f"{ratio(plain['star_sd'][j], star)} |"
             )
         lines += [
             "",
@@ -197,8 +237,10 @@ def format_tables(results: Mapping[str, Any]) -> str:
             one, other = row["difference_single_sd"][j], row["independent_single_sd"][j]
             common, independent = row["difference_sd"][j], row["independent_sd"][j]
             lines.append(
-                f"| {name} | {row['difference_mean'][j]:.2f} ± {common / math.sqrt(repeats):.2f} | {one:.3f} | {other:.2f} "
-                f"| {ratio(other, one)} | {common:.3f} | {independent:.2f} | {ratio(independent, common)} |"
+                f"| {name} | {row['difference_mean'][j]:.2f} ± {common / math.sqrt(repeats):.2f} "
+                f"| {one:.3f} | {other:.2f} "
+                f"| {ratio(other, one)} | {common:.3f} | {independent:.2f} | "
+                f"{ratio(independent, common)} |"
             )
     return "\n".join(lines) + "\n"
 

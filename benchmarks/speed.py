@@ -1,13 +1,18 @@
-"""Measure speed and memory beside the peers, in turn, on equal terms: ``make bench``, ``make bench-quick``.
+"""Measure speed and memory beside the peers, in turn, on equal terms.
 
-Four works: energy and forces, and a training step, against mace-torch; Hamiltonian blocks, and a training step, against a
-path-by-path DeepH-E3 network in e3nn (``path_network.py``). Structures are AB bilayer graphene n×n at 3.35 Å, rattled by
-0.05 Å with a fixed seed; widths are those of conf/size; weights are random (those of mace-torch are copied into ours, so that
-both can be seen to compute the same). Each side is a process of its own (``workers/``) with the same threads and allocator
-settings; after the warm-up they run in turn, so that a disturbance of the machine meets both. Neighbour lists are not counted
-on either side. Times are medians over the rounds, ratios medians of the ratios within the rounds, peer / ours.
+``make bench``, ``make bench-quick``.
 
-Writes ``latest.json`` (short), ``details.json`` (everything), ``latest.md`` (tables) and figures as rows come in.
+Four works: energy and forces, and a training step, against mace-torch; Hamiltonian blocks, and a
+training step, against a path-by-path DeepH-E3 network in e3nn (``path_network.py``). Structures are
+AB bilayer graphene n×n at 3.35 Å, rattled by 0.05 Å with a fixed seed; widths are those of
+conf/size; weights are random (those of mace-torch are copied into ours, so that both can be seen to
+compute the same). Each side is a process of its own (``workers/``) with the same threads and
+allocator settings; after the warm-up they run in turn, so that a disturbance of the machine meets
+both. Neighbour lists are not counted on either side. Times are medians over the rounds, ratios
+medians of the ratios within the rounds, peer / ours.
+
+Writes ``latest.json`` (short), ``details.json`` (everything), ``latest.md`` (tables) and figures as
+rows come in.
 """
 
 from __future__ import annotations
@@ -26,7 +31,16 @@ from kernel_floors import FLOOR_ATOMS, measure_floors
 from rich.console import Console
 from rich.table import Table
 from speed_figures import plot_growth, plot_labels
-from speed_results import LABELS, Row, choose_clock, main_table, number, read_details, summarise_sides, write_results
+from speed_results import (
+    LABELS,
+    Row,
+    choose_clock,
+    main_table,
+    number,
+    read_details,
+    summarise_sides,
+    write_results,
+)
 from speed_settings import (
     BASIS,
     BENCHMARKS,
@@ -65,7 +79,10 @@ class Side:
     history: list[tuple[int, float, float | None]] = field(default_factory=list)
 
     def expect(self, n_atoms: int) -> tuple[float, float]:
-        """Return seconds and MB to expect at a size: those of the last one in proportion to the atoms."""
+        """Return seconds and MB to expect at a size.
+
+        Those of the last one in proportion to the atoms.
+        """
         if not self.history:
             return 0.0, 0.0
         last, seconds, peak = self.history[-1]
@@ -78,18 +95,42 @@ class Benchmark:
     Args:
         settings: what to measure.
         command: shown with the results.
-        details: of an earlier run to be continued; its rows of the same commit and those not covered now are kept.
+        details: of an earlier run to be continued; its rows of the same commit and those not
+            covered now are kept.
         console: for the progress.
     """
 
-    def __init__(self, settings: Settings, command: str, details: Row | None = None, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        command: str,
+        details: Row | None = None,
+        console: Console | None = None,
+    ) -> None:
         self.settings, self.console = settings, console or Console()
         unknown = [work for work in settings.works if work not in LABELS]
         if unknown:
-            raise ConfigError(message("--works", ", ".join(unknown), f"some of {', '.join(LABELS)}", "Correct the name."))
-        if any(kind_of(work) == "phonon" for work in settings.works) and not settings.peers_python.exists():
+            raise ConfigError(
+                message(
+                    "--works",
+                    ", ".join(unknown),
+                    f"some of {', '.join(LABELS)}",
+                    "Correct the name.",
+                )
+            )
+        if (
+            any(kind_of(work) == "phonon" for work in settings.works)
+            and not settings.peers_python.exists()
+        ):
             fix = "`make bench` makes it; or choose --works hamiltonian electron_train_step."
-            raise ConfigError(message("--peers", f"no interpreter {settings.peers_python}", "the environment of mace-torch", fix))
+            raise ConfigError(
+                message(
+                    "--peers",
+                    f"no interpreter {settings.peers_python}",
+                    "the environment of mace-torch",
+                    fix,
+                )
+            )
         self.scratch = Path()  # structures and shared weights, while it runs
         commit = find_commit(ROOT / "mlepi")
         earlier = (details or {}).get("rows", [])
@@ -99,7 +140,9 @@ class Benchmark:
             "commit": commit,
             "machine": describe_machine(),
             "allocator": ALLOCATOR,
-            "versions": {name: importlib.metadata.version(name) for name in ("torch", "e3nn", "numpy")},
+            "versions": {
+                name: importlib.metadata.version(name) for name in ("torch", "e3nn", "numpy")
+            },
             "notes": [],
             "rows": kept,
             "floors": (details or {}).get("floors"),
@@ -120,40 +163,80 @@ class Benchmark:
                 self._compare_peer(work, threads)
         for work in chosen.works:
             if chosen.hedgenet_atoms:
-                backbone, hedgenet = (self._side("ours", work, model=model) for model in MODELS[kind_of(work)])
-                self._series(work, "hedgenet", 1, chosen.hedgenet_atoms, {"backbone": backbone, "hedgenet": hedgenet})
+                backbone, hedgenet = (
+                    self._side("ours", work, model=model) for model in MODELS[kind_of(work)]
+                )
+                self._series(
+                    work,
+                    "hedgenet",
+                    1,
+                    chosen.hedgenet_atoms,
+                    {"backbone": backbone, "hedgenet": hedgenet},
+                )
         if chosen.large and "hamiltonian" in chosen.works:
             sides = {"ours": self._side("ours", "hamiltonian", size="small")}
             self._series("hamiltonian", "peer", 1, (LARGE,), sides, size="small")
         if chosen.floors:
-            requests = {work: self._side("ours", work).request for work in ("energy_forces", "hamiltonian")}
-            self.details["floors"] = measure_floors(requests, self._structure(FLOOR_ATOMS), FLOOR_ATOMS)
+            requests = {
+                work: self._side("ours", work).request for work in ("energy_forces", "hamiltonian")
+            }
+            self.details["floors"] = measure_floors(
+                requests, self._structure(FLOOR_ATOMS), FLOOR_ATOMS
+            )
 
-    def _side(self, worker: str, work: str, size: str = "published", model: str | None = None, **more: Any) -> Side:
+    def _side(
+        self, worker: str, work: str, size: str = "published", model: str | None = None, **more: Any
+    ) -> Side:
         kind, chosen = kind_of(work), self.settings
-        request = {"work": work, "kind": kind, "model": model or MODELS[kind][0], "size": chosen.sizes[size][kind]}
+        request = {
+            "work": work,
+            "kind": kind,
+            "model": model or MODELS[kind][0],
+            "size": chosen.sizes[size][kind],
+        }
         request |= {"cutoff": CUTOFFS[kind], "mean_neighbours": MEAN_NEIGHBOURS[kind]}
         request |= {"basis": BASIS, "dtype": chosen.dtype, "device": chosen.device}
         return Side(worker, {**request, "compile": False, "last": "blocks", **more})
 
     def _compare_peer(self, work: str, threads: int) -> None:
-        """Measure a work at all sizes against its peer; on request our compiled network takes part."""
+        """Measure a work at all sizes against its peer.
+
+        On request our compiled network takes part.
+        """
         shared = str(self.scratch / "weights.npz") if work == "energy_forces" else None
-        sides = {"peer": self._side(PEERS[kind_of(work)], work, weights=shared), "ours": self._side("ours", work, weights=shared)}
+        sides = {
+            "peer": self._side(PEERS[kind_of(work)], work, weights=shared),
+            "ours": self._side("ours", work, weights=shared),
+        }
         if self.settings.compiled_atoms and threads == 1:
             sides["compiled"] = self._side("ours", work, weights=shared, compile=True)
             sides["compiled"].atoms = self.settings.compiled_atoms
         self._series(work, "peer", threads, self.settings.atoms, sides)
 
     def _series(
-        self, work: str, comparison: str, threads: int, atoms: Sequence[int], sides: dict[str, Side], size: str = "published"
+        self,
+        work: str,
+        comparison: str,
+        threads: int,
+        atoms: Sequence[int],
+        sides: dict[str, Side],
+        size: str = "published",
     ) -> None:
         """Measure some sides at ascending sizes; each keeps its process and its network."""
         workers: dict[str, Worker] = {}
-        key = {"work": work, "comparison": comparison, "threads": threads, "dtype": self.settings.dtype, "size": size}
+        key = {
+            "work": work,
+            "comparison": comparison,
+            "threads": threads,
+            "dtype": self.settings.dtype,
+            "size": size,
+        }
         try:
             for n_atoms in sorted(atoms):
-                if any({**key, "n_atoms": n_atoms}.items() <= row.items() for row in self.details["rows"]):
+                if any(
+                    {**key, "n_atoms": n_atoms}.items() <= row.items()
+                    for row in self.details["rows"]
+                ):
                     continue
                 self._measure_row({**key, "n_atoms": n_atoms}, sides, workers)
         finally:
@@ -174,11 +257,18 @@ class Benchmark:
             for name in prepared:
                 self._drop(name, key, "the round in which it took part failed", sides, workers)
             return
-        measured, ratios = summarise_sides(samples, clock, "backbone" if key["comparison"] == "hedgenet" else "peer")
+        measured, ratios = summarise_sides(
+            samples, clock, "backbone" if key["comparison"] == "hedgenet" else "peer"
+        )
         for name, found in measured.items():
             found |= facts[name]
             sides[name].history.append((key["n_atoms"], found["seconds"], found["peak_mb"]))
-        row = {**key, "clock": clock, "commit": self.details["commit"], "peer": facts.get("peer", {}).get("name")}
+        row = {
+            **key,
+            "clock": clock,
+            "commit": self.details["commit"],
+            "peer": facts.get("peer", {}).get("name"),
+        }
         row |= {"sides": measured, "ratios": ratios, "agreement": compare_results(prepared)}
         self.details["rows"].append(row)
         write_results(self.details, self.settings.folder)
@@ -189,7 +279,10 @@ class Benchmark:
     def _prepare(
         self, key: Row, sides: dict[str, Side], workers: dict[str, Worker]
     ) -> tuple[dict[str, Worker], dict[str, dict[str, Any]]]:
-        """Start the processes that are missing, and give all the structure; the peer first, because ours take its weights."""
+        """Start the processes that are missing, and give all the structure.
+
+        The peer first, because ours take its weights.
+        """
         structure = self._structure(key["n_atoms"])
         warmup = 0 if key["n_atoms"] >= LARGE else 2
         prepared: dict[str, Worker] = {}
@@ -201,7 +294,9 @@ class Benchmark:
                 request["weights"] = None
             try:
                 if name not in workers:
-                    python = self.settings.peers_python if side.worker == "mace_peer" else sys.executable
+                    python = (
+                        self.settings.peers_python if side.worker == "mace_peer" else sys.executable
+                    )
                     workers[name] = Worker(side.worker, key["threads"], python)
                 facts[name] = workers[name].ask("prepare", **request)
                 prepared[name] = workers[name]
@@ -213,7 +308,10 @@ class Benchmark:
         return write_structure(n_atoms, self.scratch / f"{n_atoms}.npz")
 
     def _affordable(self, key: Row, sides: Mapping[str, Side]) -> list[str]:
-        """Choose the sides that can be expected to fit into memory and patience: ours first, then the rest."""
+        """Choose the sides that can be expected to fit into memory and patience.
+
+        Ours first, then the rest.
+        """
         chosen, total = [], 0.0
         for name in sorted(sides, key=lambda name: name not in ("ours", "backbone")):
             side = sides[name]
@@ -221,13 +319,18 @@ class Benchmark:
                 continue
             seconds, peak = side.expect(key["n_atoms"])
             if seconds > self.settings.patience or total + peak > self.settings.memory_mb:
-                self._note(f"{describe(key)}: {name} left out, about {number(seconds)} s and {number(peak)} MB expected.")
+                self._note(
+                    f"{describe(key)}: {name} left out, about {number(seconds)} s and "
+                    f"{number(peak)} MB expected."
+                )
                 continue
             chosen.append(name)
             total += peak
         return chosen
 
-    def _drop(self, name: str, key: Row, reason: str, sides: dict[str, Side], workers: dict[str, Worker]) -> None:
+    def _drop(
+        self, name: str, key: Row, reason: str, sides: dict[str, Side], workers: dict[str, Worker]
+    ) -> None:
         """Leave out a side from now on."""
         self._note(f"{describe(key)}: {name} left out from here on. {reason}")
         sides[name].atoms = ()
@@ -250,7 +353,8 @@ def compare_results(workers: Mapping[str, Worker]) -> dict[str, dict[str, float]
     """Compare what both sides predict, where they have the same weights.
 
     Returns:
-        Side → "energy" (largest difference from the peer, eV/atom) and "forces" (in units of the peer's largest force).
+        Side → "energy" (largest difference from the peer, eV/atom) and "forces" (in units of the
+        peer's largest force).
     """
     if "peer" not in workers:
         return {}
@@ -263,7 +367,10 @@ def compare_results(workers: Mapping[str, Worker]) -> dict[str, dict[str, float]
         if name != "peer":
             own = worker.ask("check")
             difference = np.abs(np.array(own["forces"]) - forces).max() / np.abs(forces).max()
-            result[name] = {"energy": abs(own["energy"] - reference["energy"]), "forces": float(difference)}
+            result[name] = {
+                "energy": abs(own["energy"] - reference["energy"]),
+                "forces": float(difference),
+            }
     return result
 
 

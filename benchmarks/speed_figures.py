@@ -1,4 +1,7 @@
-"""Figures of the speed benchmark: time and peak memory against the number of atoms, and the labels of DFT beside them."""
+"""Figures of the speed benchmark.
+
+Time and peak memory against the number of atoms, and the labels of DFT beside them.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,19 @@ from speed_results import LABELS, Row
 
 from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_figure, save_figure
 
-SIDES = {"ours": (BLUE, "o", "mlepi"), "compiled": (GREEN, "s", "mlepi, compiled"), "peer": (RED, "^", "peer")}
+SIDES = {
+    "ours": (BLUE, "o", "mlepi"),
+    "compiled": (GREEN, "s", "mlepi, compiled"),
+    "peer": (RED, "^", "peer"),
+}
 """Side → colour, marker, name in the legend."""
 
 AXES = {"seconds": "time (s)", "peak_mb": "peak memory (MB)"}
 
 
-def select(rows: Sequence[Row], work: str, side: str, quantity: str, threads: int, size: str) -> list[tuple[int, float]]:
+def select(
+    rows: Sequence[Row], work: str, side: str, quantity: str, threads: int, size: str
+) -> list[tuple[int, float]]:
     """Return (n_atoms, value) of one side, by size."""
     points = [
         (row["n_atoms"], row["sides"][side][quantity])
@@ -42,7 +51,13 @@ def draw(axes: Axes, points: Sequence[tuple[float, float]], **style: Any) -> Non
 
 def mark_sizes(axes: Axes) -> None:
     """Put a tick at every size that was measured, as far as their labels have room."""
-    sizes = sorted({float(n) for line in axes.lines for n in np.atleast_1d(np.asarray(line.get_xdata(), dtype=np.float64))})
+    sizes = sorted(
+        {
+            float(n)
+            for line in axes.lines
+            for n in np.atleast_1d(np.asarray(line.get_xdata(), dtype=np.float64))
+        }
+    )
     if not sizes:
         return
     axes.set_xlim(0.7 * sizes[0], 1.4 * sizes[-1])
@@ -62,7 +77,13 @@ def plot_growth(rows: Sequence[Row], quantity: str, folder: Path) -> Path:
         figure = new_figure(2 * COLUMN, 1.6 * COLUMN)
         for axes, (work, label) in zip(figure.subplots(2, 2).flat, LABELS.items(), strict=True):
             for side, (colour, marker, name) in SIDES.items():
-                draw(axes, select(rows, work, side, quantity, threads, "published"), color=colour, marker=marker, label=name)
+                draw(
+                    axes,
+                    select(rows, work, side, quantity, threads, "published"),
+                    color=colour,
+                    marker=marker,
+                    label=name,
+                )
             draw(
                 axes,
                 select(rows, work, "ours", quantity, threads, "small"),

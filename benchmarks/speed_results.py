@@ -1,7 +1,9 @@
-"""What the speed benchmark writes: rows as plain data, tables, growth with the number of atoms, and figures.
+"""What the speed benchmark writes.
 
-A row of ``details.json`` holds one work at one size with every side that was measured; ``latest.json`` holds the rows with
-both our network and its peer, in short.
+Rows as plain data, tables, growth with the number of atoms, and figures.
+
+A row of ``details.json`` holds one work at one size with every side that was measured;
+``latest.json`` holds the rows with both our network and its peer, in short.
 """
 
 from __future__ import annotations
@@ -46,12 +48,15 @@ Row = dict[str, Any]
 def choose_clock(threads: int, device: str) -> str:
     """Return the clock that times are taken from.
 
-    CPU time of the process for one thread, because other jobs of the machine do not enter it; wall-clock time otherwise.
+    CPU time of the process for one thread, because other jobs of the machine do not enter it;
+    wall-clock time otherwise.
     """
     return "cpu" if threads == 1 and device == "cpu" else "wall"
 
 
-def summarise_sides(samples: Mapping[str, Mapping[str, Any]], clock: str, reference: str) -> tuple[Row, dict[str, float]]:
+def summarise_sides(
+    samples: Mapping[str, Mapping[str, Any]], clock: str, reference: str
+) -> tuple[Row, dict[str, float]]:
     """Reduce the samples of one size.
 
     Args:
@@ -60,8 +65,8 @@ def summarise_sides(samples: Mapping[str, Mapping[str, Any]], clock: str, refere
         reference: side that the others are compared with.
 
     Returns:
-        Side → medians of both clocks, "seconds" of the chosen one, and memory; and side → median over the rounds of the
-        time of the reference divided by that of the side.
+        Side → medians of both clocks, "seconds" of the chosen one, and memory; and side → median
+        over the rounds of the time of the reference divided by that of the side.
     """
     sides = {
         side: {
@@ -77,12 +82,19 @@ def summarise_sides(samples: Mapping[str, Mapping[str, Any]], clock: str, refere
     ratios: dict[str, float] = {}
     if reference in samples:
         base = np.asarray(samples[reference][clock])
-        ratios = {side: float(np.median(base / found[clock])) for side, found in samples.items() if side != reference}
+        ratios = {
+            side: float(np.median(base / found[clock]))
+            for side, found in samples.items()
+            if side != reference
+        }
     return sides, ratios
 
 
 def make_latest(rows: Iterable[Row]) -> list[Row]:
-    """Return the entries of ``latest.json``: rows of published size with our network and its peer."""
+    """Return the entries of ``latest.json``.
+
+    Rows of published size with our network and its peer.
+    """
     return [
         {
             "work": row["work"],
@@ -105,21 +117,38 @@ def fit_growth(rows: Iterable[Row]) -> list[Row]:
     """Fit seconds and peak memory ∝ n_atomsˣ between the sizes of ``GROWTH``, by least squares of the logarithms.
 
     Returns:
-        One entry per work, threads, dtype and side with at least three sizes: "seconds" and "peak_mb" → exponent x.
+        One entry per work, threads, dtype and side with at least three sizes: "seconds" and
+        "peak_mb" → exponent x.
     """
     series: dict[tuple[Any, ...], list[tuple[int, Mapping[str, Any]]]] = {}
     for row in rows:
-        if row["comparison"] == "peer" and row["size"] == "published" and GROWTH[0] <= row["n_atoms"] <= GROWTH[1]:
+        if (
+            row["comparison"] == "peer"
+            and row["size"] == "published"
+            and GROWTH[0] <= row["n_atoms"] <= GROWTH[1]
+        ):
             for side, found in row["sides"].items():
-                series.setdefault((row["work"], row["dtype"], row["threads"], side), []).append((row["n_atoms"], found))
+                series.setdefault((row["work"], row["dtype"], row["threads"], side), []).append(
+                    (row["n_atoms"], found)
+                )
     fits: list[Row] = []
     for (work, dtype, threads, side), points in series.items():
-        fit: Row = {"work": work, "dtype": dtype, "threads": threads, "side": side, "n_atoms": [n for n, _ in points]}
+        fit: Row = {
+            "work": work,
+            "dtype": dtype,
+            "threads": threads,
+            "side": side,
+            "n_atoms": [n for n, _ in points],
+        }
         if len(points) < 3:
             continue
         for quantity in ("seconds", "peak_mb"):
             known = [(n, found[quantity]) for n, found in points if found[quantity]]
-            x, y = np.log(np.array(known, dtype=np.float64)).T if len(known) > 2 else (np.empty(0), np.empty(0))
+            x, y = (
+                np.log(np.array(known, dtype=np.float64)).T
+                if len(known) > 2
+                else (np.empty(0), np.empty(0))
+            )
             fit[quantity] = float(np.polyfit(x, y, 1)[0]) if len(known) > 2 else None
         fits.append(fit)
     return fits
@@ -137,7 +166,9 @@ def write_results(details: Row, folder: Path) -> None:
     """Write ``latest.json``, ``details.json`` and ``latest.md``."""
     details["growth"] = fit_growth(details["rows"])
     write_atomically(folder / "details.json", json.dumps(details, indent=1) + "\n")
-    write_atomically(folder / "latest.json", json.dumps(make_latest(details["rows"]), indent=1) + "\n")
+    write_atomically(
+        folder / "latest.json", json.dumps(make_latest(details["rows"]), indent=1) + "\n"
+    )
     write_atomically(folder / "latest.md", format_tables(details))
 
 
@@ -152,7 +183,12 @@ def read_details(path: Path) -> Row:
         details["rows"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            message(str(path), f"{type(error).__name__}: {error}", "the details of an earlier run", "Start without --resume.")
+            message(
+                str(path),
+                f"{type(error).__name__}: {error}",
+                "the details of an earlier run",
+                "Start without --resume.",
+            )
         ) from error
     return details
 
@@ -171,8 +207,22 @@ def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> list[str]:
 
 
 def main_table(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
-    """Return header and cells of the main table: every row of published size, with or without its peer."""
-    header = ["work", "atoms", "threads", "ours (s)", "peer (s)", "ratio", "ours (MB)", "peer (MB)", "compiled (s)", "ratio"]
+    """Return header and cells of the main table.
+
+    Every row of published size, with or without its peer.
+    """
+    header = [
+        "work",
+        "atoms",
+        "threads",
+        "ours (s)",
+        "peer (s)",
+        "ratio",
+        "ours (MB)",
+        "peer (MB)",
+        "compiled (s)",
+        "ratio",
+    ]
     cells = []
     for row in rows:
         if row["comparison"] != "peer":
@@ -180,7 +230,13 @@ def main_table(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
         columns = []
         for side in ("ours", "peer", "compiled"):
             found = row["sides"].get(side, {})
-            columns.append((number(found.get("seconds")), number(row["ratios"].get(side)), number(found.get("peak_mb"))))
+            columns.append(
+                (
+                    number(found.get("seconds")),
+                    number(row["ratios"].get(side)),
+                    number(found.get("peak_mb")),
+                )
+            )
         (ours, ratio, ours_mb), (peer, _, peer_mb), (compiled, compiled_ratio, _) = columns
         name = LABELS[row["work"]] + ("" if row["size"] == "published" else f", size {row['size']}")
         numbers = [ours, peer, ratio, ours_mb, peer_mb, compiled, compiled_ratio]
@@ -191,13 +247,21 @@ def main_table(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
 def format_tables(details: Row) -> str:
     """Return everything as Markdown."""
     machine = details["machine"]
-    lines = [f"`{details['command']}`, commit {details['commit']}, {machine['processor']}, {machine['cores']} cores."]
+    lines = [
+        f"`{details['command']}`, commit {details['commit']}, {machine['processor']}, "
+        f"{machine['cores']} cores."
+    ]
     for commit in sorted({row["commit"] for row in details["rows"]} - {details["commit"]}):
         works = sorted({LABELS[row["work"]] for row in details["rows"] if row["commit"] == commit})
         lines.append(f"Measured at commit {commit}: {', '.join(works)}.")
     lines += ["", *table(*main_table(details["rows"]))]
     hedgenet = [row for row in details["rows"] if row["comparison"] == "hedgenet" and row["ratios"]]
-    lines += ["", "HedgeNet against its own backbone, equal widths and edges: its time in units of the backbone's.", ""]
+    lines += [
+        "",
+        "HedgeNet against its own backbone, equal widths and edges: its time in units of the "
+        "backbone's.",
+        "",
+    ]
     lines += table(
         ["work", "atoms", "backbone (s)", "HedgeNet (s)", "HedgeNet / backbone"],
         [
@@ -212,15 +276,29 @@ def format_tables(details: Row) -> str:
         ],
     ) or ["Not measured."]
     low, high = GROWTH
-    lines += ["", f"Growth with the number of atoms, {low}–{high}: exponents of time and peak memory.", ""]
+    lines += [
+        "",
+        f"Growth with the number of atoms, {low}–{high}: exponents of time and peak memory.",
+        "",
+    ]
     lines += table(
         ["work", "threads", "side", "time", "memory"],
         [
-            (LABELS[fit["work"]], fit["threads"], fit["side"], number(fit["seconds"]), number(fit["peak_mb"]))
+            (
+                LABELS[fit["work"]],
+                fit["threads"],
+                fit["side"],
+                number(fit["seconds"]),
+                number(fit["peak_mb"]),
+            )
             for fit in details["growth"]
         ],
     ) or ["Not measured: it takes three sizes."]
-    lines += ["", "Floors of the main kernels, forward pass, 64 atoms, one core: see `kernel_floors.py`.", ""]
+    lines += [
+        "",
+        "Floors of the main kernels, forward pass, 64 atoms, one core: see `kernel_floors.py`.",
+        "",
+    ]
     lines += table(
         ["kernel", "GFLOP", "MB", "floor (ms)", "measured (ms)", "fraction reached"],
         [

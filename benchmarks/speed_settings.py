@@ -24,8 +24,12 @@ SEED, RATTLE, SPACING = 1, 0.05, 3.35
 CUTOFFS = {"phonon": 5.0, "electron": 6.35}
 """Å; electrons: twice the range of C6.0."""
 
-MEAN_NEIGHBOURS = {"phonon": {"intra": 29.5, "inter": 14.7}, "electron": {"intra": 45.1, "inter": 36.5}}
-"""Relation → edges per atom by which all sides divide, whichever structure they see first; those of 64 atoms."""
+MEAN_NEIGHBOURS = {
+    "phonon": {"intra": 29.5, "inter": 14.7},
+    "electron": {"intra": 45.1, "inter": 36.5},
+}
+"""Relation → edges per atom by which all sides divide, whichever structure they see first; those of
+64 atoms."""
 
 BASIS = {"shells": {"6": [0, 0, 1, 1]}, "radii": {"6": 3.175}, "names": {"6": "C6.0-s2p2"}}
 MODELS = {"phonon": ("mace", "hedgenet_phonon"), "electron": ("deeph_e3", "hedgenet_electron")}
@@ -48,7 +52,8 @@ class Settings:
         works: keys of ``LABELS``.
         atoms: sizes, ascending.
         threads: of each worker.
-        rounds: most rounds per size; fewer, but three at least, where they take longer than ``budget``.
+        rounds: most rounds per size; fewer, but three at least, where they take longer than
+            ``budget``.
         budget: seconds of the rounds of one size.
         patience: longest single run, s; a side that must be expected to take longer is left out.
         memory_mb: most memory of all sides of one size together, MB.
@@ -80,7 +85,9 @@ class Settings:
     def covers(self, row: Row) -> bool:
         """Tell whether a row is among those that are to be measured."""
         sizes = (*self.atoms, LARGE) if self.large else self.atoms
-        return row["work"] in self.works and row["threads"] in self.threads and row["n_atoms"] in sizes
+        return (
+            row["work"] in self.works and row["threads"] in self.threads and row["n_atoms"] in sizes
+        )
 
 
 def kind_of(work: str) -> str:
@@ -89,7 +96,9 @@ def kind_of(work: str) -> str:
 
 
 def build_structure(n_atoms: int) -> Atoms:
-    """Build the structure with this many atoms: AB bilayer n×n (4n²), else the twisted bilayer (m, 1), rattled.
+    """Build the structure with this many atoms.
+
+    AB bilayer n×n (4n²), else the twisted bilayer (m, 1), rattled.
 
     Raises:
         ConfigError: there is none.
@@ -102,7 +111,9 @@ def build_structure(n_atoms: int) -> Atoms:
         atoms = build_twisted_bilayer(m, 1, spacing=SPACING)
     else:
         expected = "4n² (AB bilayer) or 4(3m² + 3m + 1) (twisted bilayer)"
-        raise ConfigError(message("--atoms", str(n_atoms), expected, "For example 64 144 256, or 11164."))
+        raise ConfigError(
+            message("--atoms", str(n_atoms), expected, "For example 64 144 256, or 11164.")
+        )
     atoms.rattle(RATTLE, seed=SEED)
     return atoms
 
@@ -110,7 +121,13 @@ def build_structure(n_atoms: int) -> Atoms:
 def write_structure(n_atoms: int, path: Path) -> Path:
     """Write the structure for the workers: numbers, positions (Å), cell (rows, Å), layer."""
     atoms = build_structure(n_atoms)
-    np.savez(path, numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array, layer=atoms.arrays["layer"])
+    np.savez(
+        path,
+        numbers=atoms.numbers,
+        positions=atoms.positions,
+        cell=atoms.cell.array,
+        layer=atoms.arrays["layer"],
+    )
     return path
 
 
@@ -133,26 +150,64 @@ def describe_machine() -> Row:
 
 def read_sizes() -> dict[str, Any]:
     """Read the widths from conf/size."""
-    return {name: yaml.safe_load((ROOT / "conf" / "size" / f"{name}.yaml").read_text("utf-8")) for name in ("published", "small")}
+    return {
+        name: yaml.safe_load((ROOT / "conf" / "size" / f"{name}.yaml").read_text("utf-8"))
+        for name in ("published", "small")
+    }
 
 
 def parse(arguments: Sequence[str] | None = None) -> tuple[Settings, bool]:
     """Read the command line; the flag says whether to continue the earlier run."""
     parser = argparse.ArgumentParser(description="Measure speed and memory beside the peers.")
-    parser.add_argument("--quick", action="store_true", help="64 atoms, one thread, five rounds, nothing beyond the four works")
-    parser.add_argument("--works", nargs="+", default=list(LABELS), help=f"some of {', '.join(LABELS)}")
-    parser.add_argument("--atoms", nargs="+", type=int, help=f"sizes; by default {' '.join(map(str, ATOMS))}")
-    parser.add_argument("--threads", nargs="+", type=int, help="threads of each side; by default 1 and 2")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="64 atoms, one thread, five rounds, nothing beyond the four works",
+    )
+    parser.add_argument(
+        "--works", nargs="+", default=list(LABELS), help=f"some of {', '.join(LABELS)}"
+    )
+    parser.add_argument(
+        "--atoms", nargs="+", type=int, help=f"sizes; by default {' '.join(map(str, ATOMS))}"
+    )
+    parser.add_argument(
+        "--threads", nargs="+", type=int, help="threads of each side; by default 1 and 2"
+    )
     parser.add_argument("--rounds", type=int, help="most rounds per size")
-    parser.add_argument("--budget", type=float, default=120.0, help="seconds for the rounds of one size, three rounds at least")
-    parser.add_argument("--patience", type=float, default=120.0, help="longest single run, s; a slower side is left out")
-    parser.add_argument("--memory", type=float, default=16.0, help="most memory of all sides together, GB")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=120.0,
+        help="seconds for the rounds of one size, three rounds at least",
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=120.0,
+        help="longest single run, s; a slower side is left out",
+    )
+    parser.add_argument(
+        "--memory", type=float, default=16.0, help="most memory of all sides together, GB"
+    )
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--only-peers", action="store_true", help="no compiled rows, HedgeNet, large cell or floors")
-    parser.add_argument("--resume", action="store_true", help="keep rows of the same commit, and those not measured now")
-    parser.add_argument("--peers", type=Path, default=ROOT / ".venv-peers" / "bin" / "python", help="python with mace-torch")
-    parser.add_argument("--output", type=Path, default=BENCHMARKS / "results", help="folder of the results")
+    parser.add_argument(
+        "--only-peers", action="store_true", help="no compiled rows, HedgeNet, large cell or floors"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep rows of the same commit, and those not measured now",
+    )
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        default=ROOT / ".venv-peers" / "bin" / "python",
+        help="python with mace-torch",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=BENCHMARKS / "results", help="folder of the results"
+    )
     chosen = parser.parse_args(arguments)
     more = not (chosen.quick or chosen.only_peers)
     settings = Settings(

@@ -1,4 +1,6 @@
-"""Write ``docs/config.md``: every key that a user can set, with default, unit and meaning, read from the files in ``conf``.
+"""Write ``docs/config.md``.
+
+Every key that a user can set, with default, unit and meaning, read from the files in ``conf``.
 
 ``python docs/make_config.py`` renews the page after a change of ``conf``; a test compares both.
 """
@@ -10,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LINE = re.compile(r"^(?P<indent> *)(?P<item>- )?(?P<key>[\w/@.]+):(?P<value>(?: [^#]*?)?)(?:\s+#\s*(?P<comment>.*))?$")
+LINE = re.compile(
+    r"^(?P<indent> *)(?P<item>- )?(?P<key>[\w/@.]+):(?P<value>(?: "
+    r"[^#]*?)?)(?:\s+#\s*(?P<comment>.*))?$"
+)
 
 HEAD = """# Configuration
 
@@ -43,14 +48,23 @@ def read_keys(path: Path) -> Iterator[tuple[str, str, str]]:
 def describe(path: Path) -> str:
     """Return the leading comment of a YAML file as one sentence."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    leading = [line.lstrip("# ") for line in lines[: next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)]]
+    leading = [
+        line.lstrip("# ")
+        for line in lines[
+            : next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)
+        ]
+    ]
     return " ".join(" ".join(leading).split())
 
 
 def build_page() -> str:
     """Return the whole page."""
     conf = ROOT / "conf"
-    files = [conf / "train.yaml", conf / "infer.yaml", *sorted(path for path in conf.rglob("*.yaml") if path.parent != conf)]
+    files = [
+        conf / "train.yaml",
+        conf / "infer.yaml",
+        *sorted(path for path in conf.rglob("*.yaml") if path.parent != conf),
+    ]
     parts = [HEAD]
     for path in files:
         name = path.relative_to(conf).with_suffix("").as_posix()
@@ -62,7 +76,10 @@ def build_page() -> str:
             parts.append(f"\n{describe(path)}\n")
         parts.append("\n| key | default | unit and meaning |\n|---|---|---|\n")
         escaped = ([text.replace("|", "\\|") for text in row] for row in rows)
-        parts += [f"| `{key}` | {f'`{value}`' if value else ''} | {comment} |\n" for key, value, comment in escaped]
+        parts += [
+            f"| `{key}` | {f'`{value}`' if value else ''} | {comment} |\n"
+            for key, value, comment in escaped
+        ]
     return "".join(parts)
 
 

@@ -1,6 +1,7 @@
 """Electron-phonon interactions from finite displacements with heterogeneous equivariant networks.
 
-The public API of scripts and notebooks. Names are loaded on first use, so that ``import mlepi`` is quick.
+The public API of scripts and notebooks. Names are loaded on first use, so that ``import mlepi`` is
+quick.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def __getattr__(name: str) -> Any:
 
         return version("mlepi")
     if name not in _HOMES:
-        raise AttributeError(f"module 'mlepi' has no attribute {name!r}; its public names are {', '.join(__all__)}")
+        raise AttributeError(
+            f"module 'mlepi' has no attribute {name!r}; its public names are {', '.join(__all__)}"
+        )
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

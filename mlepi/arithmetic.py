@@ -1,4 +1,7 @@
-"""Floating-point arithmetic of a run beyond its dtype: whether float32 products may be rounded, decided in a scope."""
+"""Floating-point arithmetic of a run beyond its dtype.
+
+Whether float32 products may be rounded, decided in a scope.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,19 @@ import torch
 
 @contextmanager
 def float32_precision(tf32: bool) -> Iterator[None]:
-    """Choose how float32 matrix products are computed inside a ``with`` block; the former choice returns at its end.
+    """Choose how float32 matrix products are computed inside a ``with`` block.
 
-    TF32 rounds the factors to 10 bits of mantissa, a relative error of about 5e-4 instead of 6e-8. float64 is never touched.
+    The former choice returns at its end.
+
+    TF32 rounds the factors to 10 bits of mantissa, a relative error of about 5e-4 instead of 6e-8.
+    float64 is never touched.
 
     Args:
-        tf32: True lets tensor cores compute in TF32 where the device has them; False forbids it, also where the
-            environment asks for it.
+        tf32: True lets tensor cores compute in TF32 where the device has them; False forbids it,
+            also where the environment asks for it.
     """
-    # Not the newer torch.backends.*.fp32_precision: after one assignment to it, torch refuses the question for the
-    # precision that Lightning and the compiler ask.
+    # Not the newer torch.backends.*.fp32_precision: after one assignment to it, torch refuses the
+    # question for the precision that Lightning and the compiler ask.
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:

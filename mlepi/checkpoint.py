@@ -1,8 +1,9 @@
 """Checkpoints: what a file says about itself, loading it without any other configuration, and upgrades of old formats.
 
-A checkpoint is a dict, written by ``torch.save`` and read with ``weights_only=True``: "state_dict" holds the weights and "mlepi"
-the stamp, plain data and tensors from which the network is rebuilt. Training's own checkpoints carry the same two keys (with
-the weights under "model."), so that they load as well.
+A checkpoint is a dict, written by ``torch.save`` and read with ``weights_only=True``: "state_dict"
+holds the weights and "mlepi" the stamp, plain data and tensors from which the network is rebuilt.
+Training's own checkpoints carry the same two keys (with the weights under "model."), so that they
+load as well.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def stamp(
 
     Args:
         kind: "phonon" or "electron".
-        model: nested plain config with public ``_target_`` paths; all data-dependent values filled in.
+        model: nested plain config with public ``_target_`` paths; all data-dependent values filled
+            in.
         cutoffs: relation → Å.
         basis: orbitals of an electron network.
         overlap_table: their radial overlap functions.
@@ -58,7 +60,12 @@ def stamp(
     Returns:
         Plain Python data and tensors.
     """
-    result: dict[str, Any] = {"format": FORMAT, "kind": kind, "model": dict(model), "cutoffs": dict(cutoffs)}
+    result: dict[str, Any] = {
+        "format": FORMAT,
+        "kind": kind,
+        "model": dict(model),
+        "cutoffs": dict(cutoffs),
+    }
     if basis is not None:
         result["basis"] = basis.to_dict()
     if overlap_table is not None:
@@ -68,7 +75,9 @@ def stamp(
     return result
 
 
-def save_checkpoint(path: str | Path, stamp: Mapping[str, Any], state_dict: Mapping[str, torch.Tensor]) -> None:
+def save_checkpoint(
+    path: str | Path, stamp: Mapping[str, Any], state_dict: Mapping[str, torch.Tensor]
+) -> None:
     """Write a checkpoint; the file appears complete or not at all.
 
     Args:
@@ -110,17 +119,33 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.T
     except Exception as error:  # the reader of a damaged file can fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            message(str(path), f"a file that cannot be read ({reason})", "a checkpoint of mlepi", "Fetch or train it again.")
+            message(
+                str(path),
+                f"a file that cannot be read ({reason})",
+                "a checkpoint of mlepi",
+                "Fetch or train it again.",
+            )
         ) from error
-    if not isinstance(content, dict) or not isinstance(content.get(KEY), dict) or not isinstance(content.get("state_dict"), dict):
+    if (
+        not isinstance(content, dict)
+        or not isinstance(content.get(KEY), dict)
+        or not isinstance(content.get("state_dict"), dict)
+    ):
         raise CheckpointError(
-            message(str(path), "a file without the stamp of mlepi", "a checkpoint of mlepi", "Use one written by train.py.")
+            message(
+                str(path),
+                "a file without the stamp of mlepi",
+                "a checkpoint of mlepi",
+                "Use one written by train.py.",
+            )
         )
     content = upgrade(content, where=str(path))
     weights = content["state_dict"]
     if _TRAINING_KEY in content:
         n = len(_TRAINING_PREFIX)
-        weights = {name[n:]: value for name, value in weights.items() if name.startswith(_TRAINING_PREFIX)}
+        weights = {
+            name[n:]: value for name, value in weights.items() if name.startswith(_TRAINING_PREFIX)
+        }
     _check_stamp(str(path), content[KEY])
     return content[KEY], weights
 
@@ -141,13 +166,20 @@ def load_model(path: str | Path, kind: str | None = None) -> PhononPredictor | E
     content, weights = load_checkpoint(path)
     if kind is not None and content["kind"] != kind:
         raise CheckpointError(
-            message(str(path), f"a checkpoint of kind {content['kind']!r}", f"{kind!r}", "Pass the other checkpoint.")
+            message(
+                str(path),
+                f"a checkpoint of kind {content['kind']!r}",
+                f"{kind!r}",
+                "Pass the other checkpoint.",
+            )
         )
     network = _build_network(str(path), content["model"], weights)
     settings = {"cutoffs": content["cutoffs"], "metadata": content.get("metadata", {})}
     try:
         if content["kind"] == "phonon":
-            return PhononPredictor(network, elements=content["model"]["network"]["elements"], **settings)
+            return PhononPredictor(
+                network, elements=content["model"]["network"]["elements"], **settings
+            )
         table = content.get("overlap_table")
         return ElectronPredictor(
             network,
@@ -157,7 +189,12 @@ def load_model(path: str | Path, kind: str | None = None) -> PhononPredictor | E
         )
     except (MlepiError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            message(str(path), f"a stamp that does not fit ({error})", "a consistent checkpoint", "Train it again.")
+            message(
+                str(path),
+                f"a stamp that does not fit ({error})",
+                "a consistent checkpoint",
+                "Train it again.",
+            )
         ) from error
 
 
@@ -214,16 +251,31 @@ def upgrade(
     while (found := content[KEY].get("format")) != to:
         if not isinstance(found, int) or found > to:
             raise CheckpointError(
-                message(where, f"format {found!r}", f"format {to} or older", "Update mlepi to read this checkpoint.")
+                message(
+                    where,
+                    f"format {found!r}",
+                    f"format {to} or older",
+                    "Update mlepi to read this checkpoint.",
+                )
             )
         if found not in steps:
             raise CheckpointError(
-                message(where, f"format {found}, which can no longer be read", f"format {to}", "Train it again.")
+                message(
+                    where,
+                    f"format {found}, which can no longer be read",
+                    f"format {to}",
+                    "Train it again.",
+                )
             )
         content = steps[found](content)
         if content[KEY].get("format") != found + 1:
             raise CheckpointError(
-                message(where, f"an upgrade to format {content[KEY].get('format')!r}", f"format {found + 1}", "Correct the step.")
+                message(
+                    where,
+                    f"an upgrade to format {content[KEY].get('format')!r}",
+                    f"format {found + 1}",
+                    "Correct the step.",
+                )
             )
     return content
 
@@ -232,10 +284,24 @@ def _check_stamp(where: str, content: Mapping[str, Any]) -> None:
     """Refuse a stamp that lacks something or names anything else than the public classes of ``mlepi.models``."""
     kind = content.get("kind")
     if kind not in REQUIRED:
-        raise CheckpointError(message(where, f"kind {kind!r}", f"one of {sorted(REQUIRED)}", "Use a checkpoint of this package."))
+        raise CheckpointError(
+            message(
+                where,
+                f"kind {kind!r}",
+                f"one of {sorted(REQUIRED)}",
+                "Use a checkpoint of this package.",
+            )
+        )
     missing = [key for key in REQUIRED[kind] if not isinstance(content.get(key), dict)]
     if missing:
-        raise CheckpointError(message(where, f"no {' and no '.join(missing)}", "a complete stamp", "Train or export it again."))
+        raise CheckpointError(
+            message(
+                where,
+                f"no {' and no '.join(missing)}",
+                "a complete stamp",
+                "Train or export it again.",
+            )
+        )
     _check_targets(where, content["model"])
 
 
@@ -243,7 +309,9 @@ def _check_targets(where: str, config: Any) -> None:
     """Walk a nested config: a checkpoint may build networks, and do nothing else."""
     if isinstance(config, Mapping):
         for key, value in config.items():
-            if key == "_target_" and value not in {_PUBLIC_PREFIX + name for name in mlepi.models.__all__}:
+            if key == "_target_" and value not in {
+                _PUBLIC_PREFIX + name for name in mlepi.models.__all__
+            }:
                 raise CheckpointError(
                     message(
                         where,
@@ -258,11 +326,18 @@ def _check_targets(where: str, config: Any) -> None:
             _check_targets(where, value)
     elif isinstance(config, str) and "${" in config:
         raise CheckpointError(
-            message(where, f"an unresolved value {config!r}", "plain data", "Resolve the config before saving.")
+            message(
+                where,
+                f"an unresolved value {config!r}",
+                "plain data",
+                "Resolve the config before saving.",
+            )
         )
 
 
-def _build_network(where: str, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> nn.Module:
+def _build_network(
+    where: str, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
+) -> nn.Module:
     """Instantiate a network in float64, so that its constant tables are not rounded, and load its weights."""
     try:
         network: nn.Module = instantiate(dict(config), _convert_="all").double()

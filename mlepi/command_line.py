@@ -1,4 +1,6 @@
-"""How the scripts start and end: compose the configuration with Hydra, run, and turn every error into one text and exit status 1.
+"""How the scripts start and end.
+
+Compose the configuration with Hydra, run, and turn every error into one text and exit status 1.
 
 The traceback goes to ``traceback.txt`` in the run folder.
 """
@@ -27,8 +29,12 @@ from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.memory import keep_freed_memory
 
 
-def run_script(action: Callable[[DictConfig, Path], Any], *, config_folder: Path, config_name: str) -> None:
-    """Run ``action(config, run_folder)`` once, or once per job of a multirun; exit with status 1 on any error.
+def run_script(
+    action: Callable[[DictConfig, Path], Any], *, config_folder: Path, config_name: str
+) -> None:
+    """Run ``action(config, run_folder)`` once, or once per job of a multirun.
+
+    Exit with status 1 on any error.
 
     Args:
         action: what the script does.
@@ -51,10 +57,14 @@ def run_script(action: Callable[[DictConfig, Path], Any], *, config_folder: Path
             (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
             explained = explain(error)
             explained.add_note(f"The traceback is in {folder / 'traceback.txt'}.")
-            _fail(explained)  # here, since Hydra adds a line of its own to an error that passes through it
+            _fail(
+                explained
+            )  # here, since Hydra adds a line of its own to an error that passes through it
 
     try:
-        hydra.main(version_base="1.3", config_path=str(config_folder.resolve()), config_name=config_name)(job)()
+        hydra.main(
+            version_base="1.3", config_path=str(config_folder.resolve()), config_name=config_name
+        )(job)()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -68,7 +78,9 @@ class CellSizes(Callback):
         """Write table, record and figure into the folder of the sweep, and print the table."""
         from mlepi.plots.cell_sizes import write_series
 
-        logging.getLogger("fontTools").setLevel(logging.WARNING)  # Hydra has set all loggers to tell everything by now
+        logging.getLogger("fontTools").setLevel(
+            logging.WARNING
+        )  # Hydra has set all loggers to tell everything by now
         print(write_series(Path(config.hydra.sweep.dir)))
 
 
@@ -85,15 +97,26 @@ def explain_config_error(error: Exception, config_folder: Path, config_name: str
         return _unknown_key(unknown[1].split("@")[0].replace("/", "."), config_folder, config_name)
     if group := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         options = sorted(path.stem for path in (config_folder / group[1]).glob("[!_]*.yaml"))
-        return ConfigError(message(group[1], repr(group[2]), f"one of {options}", suggest(group[2], options)))
+        return ConfigError(
+            message(group[1], repr(group[2]), f"one of {options}", suggest(group[2], options))
+        )
     detail = text if error.__cause__ is None else f"{text} {error.__cause__}"
-    return ConfigError(message("command line", " ".join(detail.split()), "a valid configuration", "Correct the override."))
+    return ConfigError(
+        message(
+            "command line",
+            " ".join(detail.split()),
+            "a valid configuration",
+            "Correct the override.",
+        )
+    )
 
 
 def _unknown_key(key: str, config_folder: Path, config_name: str) -> ConfigError:
     """Look for the unknown key's neighbours in the configuration that the other overrides give."""
     overrides = [
-        part for part in sys.argv[1:] if re.match(r"[\w/]+=[\w/]+$", part) and not part.startswith(key.replace(".", "/"))
+        part
+        for part in sys.argv[1:]
+        if re.match(r"[\w/]+=[\w/]+$", part) and not part.startswith(key.replace(".", "/"))
     ]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config_folder.resolve())):
@@ -103,11 +126,26 @@ def _unknown_key(key: str, config_folder: Path, config_name: str) -> ConfigError
             config = hydra.compose(config_name)
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
-    known = sorted(str(k) for k in node) if isinstance(node, DictConfig) else sorted(str(k) for k in config)
-    return ConfigError(message(key, "an unknown key", f"a key of {parent or config_name + '.yaml'}", suggest(name, known)))
+    known = (
+        sorted(str(k) for k in node)
+        if isinstance(node, DictConfig)
+        else sorted(str(k) for k in config)
+    )
+    return ConfigError(
+        message(
+            key,
+            "an unknown key",
+            f"a key of {parent or config_name + '.yaml'}",
+            suggest(name, known),
+        )
+    )
 
 
 def _fail(error: Exception) -> NoReturn:
-    kind = "error" if isinstance(error, MlepiError) else f"unexpected error, please report it: {type(error).__name__}"
+    kind = (
+        "error"
+        if isinstance(error, MlepiError)
+        else f"unexpected error, please report it: {type(error).__name__}"
+    )
     print("\n".join([f"{kind}: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
     sys.exit(1)

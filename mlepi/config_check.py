@@ -1,4 +1,6 @@
-"""Mistakes in a composed configuration, as texts: keys that do not exist, values that are missing, classes that cannot be found.
+"""Mistakes in a composed configuration, as texts.
+
+Keys that do not exist, values that are missing, classes that cannot be found.
 
 Nothing is read or built; whoever asks collects the texts and raises them in one error.
 """
@@ -26,12 +28,19 @@ def suggest(word: str, known: Iterable[str]) -> str:
 def list_missing_values(config: DictConfig) -> list[str]:
     """Return one text per value that is still ``???``."""
     return [
-        message(str(key), "no value (???)", "a value", f"Give it, for example {key}=… on the command line.")
+        message(
+            str(key),
+            "no value (???)",
+            "a value",
+            f"Give it, for example {key}=… on the command line.",
+        )
         for key in sorted(OmegaConf.missing_keys(config))
     ]
 
 
-def list_unknown_keys(path: str, found: Iterable[Any], known: Iterable[str], owner: str = "") -> list[str]:
+def list_unknown_keys(
+    path: str, found: Iterable[Any], known: Iterable[str], owner: str = ""
+) -> list[str]:
     """Return one text per key that does not exist.
 
     Args:
@@ -42,19 +51,27 @@ def list_unknown_keys(path: str, found: Iterable[Any], known: Iterable[str], own
     """
     known = set(known)
     return [
-        message(f"{path}.{key}" if path else str(key), "an unknown key", f"a key of {owner or path}", suggest(str(key), known))
+        message(
+            f"{path}.{key}" if path else str(key),
+            "an unknown key",
+            f"a key of {owner or path}",
+            suggest(str(key), known),
+        )
         for key in found
         if str(key) not in known
     ]
 
 
-def check_target(path: str, node: Mapping[str, Any], *, supplied: Iterable[str] = (), complete: bool = False) -> list[str]:
+def check_target(
+    path: str, node: Mapping[str, Any], *, supplied: Iterable[str] = (), complete: bool = False
+) -> list[str]:
     """Compare the keys of a node with the arguments of the class or function that its ``_target_`` names.
 
     Args:
         path: dotted path of the node.
         node: plain data with ``_target_``.
-        supplied: arguments that the program supplies itself; they are no suggestions for a misspelt key.
+        supplied: arguments that the program supplies itself; they are no suggestions for a misspelt
+            key.
         complete: tell arguments without default that the node does not give.
 
     Returns:
@@ -65,7 +82,14 @@ def check_target(path: str, node: Mapping[str, Any], *, supplied: Iterable[str] 
         function = get_object(target)
     except Exception as error:  # get_object raises whatever the import of the module raises
         reason = " ".join(str(error).split())
-        return [message(f"{path}._target_", f"{target!r} ({reason})", "an importable name", "Correct the name.")]
+        return [
+            message(
+                f"{path}._target_",
+                f"{target!r} ({reason})",
+                "an importable name",
+                "Correct the name.",
+            )
+        ]
     arguments = _list_arguments(function)
     if arguments is None:
         return []
@@ -94,17 +118,28 @@ def find_targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, 
 
 
 def _list_arguments(function: Any) -> dict[str, bool] | None:
-    """Return argument → whether it must be given, following ``**arguments`` to base classes; None when they are open."""
+    """Return argument → whether it must be given, following ``**arguments`` to base classes.
+
+    None when they are open.
+    """
     callables = [function]
     if inspect.isclass(function):
-        callables += [vars(ancestor)["__init__"] for ancestor in function.__mro__ if "__init__" in vars(ancestor)][1:]
+        callables += [
+            vars(ancestor)["__init__"]
+            for ancestor in function.__mro__
+            if "__init__" in vars(ancestor)
+        ][1:]
     try:
         signatures = [inspect.signature(one) for one in callables]
     except ValueError:  # compiled without a signature
         return None
     arguments: dict[str, bool] = {}
     for signature in signatures:
-        named = [p for p in signature.parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"]
+        named = [
+            p
+            for p in signature.parameters.values()
+            if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"
+        ]
         arguments = {p.name: p.default is p.empty for p in named} | arguments
         if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
             return arguments

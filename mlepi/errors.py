@@ -1,13 +1,17 @@
 """Exceptions for everything that a user can cause, and the form of their messages.
 
-Every message says where (config key, file, structure), what was found, what was expected and how to fix it.
+Every message says where (config key, file, structure), what was found, what was expected and how to
+fix it.
 """
 
 from __future__ import annotations
 
 
 class MlepiError(Exception):
-    """Base of all errors that mlepi raises on purpose; the scripts print its text and exit with status 1."""
+    """Base of all errors that mlepi raises on purpose.
+
+    The scripts print its text and exit with status 1.
+    """
 
 
 class ConfigError(MlepiError):
@@ -27,7 +31,10 @@ class CheckpointError(MlepiError):
 
 
 class PhysicsError(MlepiError):
-    """A physical requirement is violated: imaginary modes, an overlap matrix that is not positive definite."""
+    """A physical requirement is violated.
+
+    Imaginary modes, an overlap matrix that is not positive definite.
+    """
 
 
 def message(where: str, got: str, expected: str, fix: str) -> str:

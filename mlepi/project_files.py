@@ -1,4 +1,7 @@
-"""Where files named in a configuration are looked for: in the working folder, then in the project folder."""
+"""Where files named in a configuration are looked for.
+
+In the working folder, then in the project folder.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Internal units (Å, eV, amu, K, THz, e) and the only conversion factors of the package.
 
-Values are CODATA 2018 (https://physics.nist.gov/cuu/Constants), the set that ASE and phonopy use as well. OpenMX
-multiplies with its own, older constants; a reader of OpenMX numbers converts with the values below, which differ from
-those by about 1e-7 relative.
+Values are CODATA 2018 (https://physics.nist.gov/cuu/Constants), the set that ASE and phonopy use as
+well. OpenMX multiplies with its own, older constants; a reader of OpenMX numbers converts with the
+values below, which differ from those by about 1e-7 relative.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ HBAR2_PER_AMU = HBAR**2 / AMU_ANGSTROM2_THZ2
 """ħ²/amu in eV·Å² (4.18016e-3)."""
 
 HBAR2_PER_ELECTRON_MASS = HBAR2_PER_AMU / 5.48579909065e-4
-"""ħ²/m_e in eV·Å² (7.61996): divided by the curvature d²E/dk² of a band in eV·Å², its effective mass in electron masses."""
+"""ħ²/m_e in eV·Å² (7.61996): divided by the curvature d²E/dk² of a band in eV·Å², its effective
+mass in electron masses."""
 
 FORCE_CONSTANT_TO_THZ = math.sqrt(1.0 / AMU_ANGSTROM2_THZ2) / (2.0 * math.pi)
-"""√(eV/(Å²·amu)) in THz: a frequency is this factor times the root of a dynamical-matrix eigenvalue."""
+"""√(eV/(Å²·amu)) in THz: a frequency is this factor times the root of a dynamical-matrix
+eigenvalue."""
 
 EV_ANGSTROM_TO_METRE_PER_SECOND = 1.0e2 / HBAR
 """dE/dk in eV·Å times this factor is a velocity in m/s (1 Å/ps = 100 m/s)."""

@@ -1,4 +1,7 @@
-"""Same conditions for every test: fixed seeds, one thread, no network, no trace of an earlier Hydra run."""
+"""Same conditions for every test.
+
+Fixed seeds, one thread, no network, no trace of an earlier Hydra run.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,9 @@ def _no_network(monkeypatch):
     def connect_locally(self, address):
         is_internet = self.family in (socket.AF_INET, socket.AF_INET6)
         if is_internet and not str(address[0]).startswith((*LOCAL_HOSTS, socket.gethostname())):
-            raise ConnectionRefusedError(f"a test tried to reach {address}: tests run without a network")
+            raise ConnectionRefusedError(
+                f"a test tried to reach {address}: tests run without a network"
+            )
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect_locally)

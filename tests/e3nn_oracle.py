@@ -1,4 +1,7 @@
-"""e3nn as an oracle in double precision: its constants are made in torch's default type, float32."""
+"""e3nn as an oracle in double precision.
+
+Its constants are made in torch's default type, float32.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,13 @@ def wigner_d(l: int, matrix: np.ndarray) -> np.ndarray:
 
 
 def harmonics(l_max: int, vectors: torch.Tensor) -> torch.Tensor:
-    """Y_0 … Y_l_max, 'component' normalised, of Cartesian vectors; zero for l > 0 where the vector vanishes."""
-    return o3.spherical_harmonics(list(range(l_max + 1)), vectors[:, AXES], normalize=True, normalization="component")
+    """Y_0 … Y_l_max, 'component' normalised, of Cartesian vectors.
+
+    Zero for l > 0 where the vector vanishes.
+    """
+    return o3.spherical_harmonics(
+        list(range(l_max + 1)), vectors[:, AXES], normalize=True, normalization="component"
+    )
 
 
 def natural_irreps(channels) -> o3.Irreps:

@@ -26,18 +26,32 @@ MODELS = {
     "hedgenet_per_layer": ["+model=hedgenet_electron", "model.network.fusion=per_layer"],
     "structure_norm": ["+model=hedgenet_electron", "model.network.backbone.norm=structure"],
     "no_norm": ["+model=hedgenet_electron", "model.network.backbone.norm=none"],
-    "no_baseline": ["+model=hedgenet_electron", "model.baseline=none", "model.network.backbone.message_decay=null"],
+    "no_baseline": [
+        "+model=hedgenet_electron",
+        "model.baseline=none",
+        "model.network.backbone.message_decay=null",
+    ],
     "deeph_e3_exact": ["+model=deeph_e3_exact"],
     "hedgenet_self_loops": ["+model=hedgenet_electron", "model.network.backbone.self_loops=true"],
     "baseline_alone": ["+model=deeph_e3", "model.network.backbone.num_layers=1"],
 }
 
 
-def build_config(name: str, basis: OrbitalBasis = BASIS, channels: str = "[4,3,2,2,2]", pseudo: str = "[0,2,2,2]") -> dict:
+def build_config(
+    name: str, basis: OrbitalBasis = BASIS, channels: str = "[4,3,2,2,2]", pseudo: str = "[0,2,2,2]"
+) -> dict:
     """Compose a model's own YAML at a small width and fill in what training would."""
-    sizes = [f"channels={channels}", f"pseudo_channels={pseudo}", "l_max=4", "num_radial=8", "radial_hidden=[8]"]
+    sizes = [
+        f"channels={channels}",
+        f"pseudo_channels={pseudo}",
+        "l_max=4",
+        "num_radial=8",
+        "radial_hidden=[8]",
+    ]
     with initialize_config_dir(str(CONF), version_base=None):
-        config = compose(overrides=[*MODELS[name], "+size=small", *(f"size.electron.{size}" for size in sizes)])
+        config = compose(
+            overrides=[*MODELS[name], "+size=small", *(f"size.electron.{size}" for size in sizes)]
+        )
     OmegaConf.set_readonly(config, False)
     model = OmegaConf.to_container(config.model, resolve=True)
     backbone = model["network"]["backbone"]
@@ -58,7 +72,9 @@ def randomise(model: torch.nn.Module) -> None:
         for table in (model.baseline.edge_coefficients, model.baseline.crystal_field):
             table.add_(0.2 * torch.randn_like(table))
         for element, row in np.ndindex(len(model.network.elements), len(model.targets.slots)):
-            for l, a, b in zip(model.targets.slots, model.targets.slices, model.targets.slices[row:], strict=False):
+            for l, a, b in zip(
+                model.targets.slots, model.targets.slices, model.targets.slices[row:], strict=False
+            ):
                 if a.stop - a.start == b.stop - b.start:  # an isotropic block has no other element
                     model.baseline.on_site[element, a, b] = torch.randn(()) * torch.eye(2 * l + 1)
 
@@ -76,7 +92,9 @@ def build_model(name: str, dtype=torch.float64, seed=1, **options):
 def bilayer(seed=0) -> Atoms:
     """Rattled AB-like bilayer with two atoms per layer in a slightly sheared cell, layer of each atom given."""
     cell = np.array([[2.5, 0.1, 0.0], [-1.2, 2.2, 0.05], [0.1, 0.0, 14.0]])
-    fractional = np.array([[0, 0, 0.3], [1 / 3, 2 / 3, 0.3], [1 / 3, 2 / 3, 0.53], [2 / 3, 1 / 3, 0.53]])
+    fractional = np.array(
+        [[0, 0, 0.3], [1 / 3, 2 / 3, 0.3], [1 / 3, 2 / 3, 0.53], [2 / 3, 1 / 3, 0.53]]
+    )
     atoms = Atoms(numbers=[6, 1, 6, 6], cell=cell, scaled_positions=fractional, pbc=True)
     atoms.positions += 0.05 * np.random.default_rng(seed).normal(size=(4, 3))
     atoms.arrays["layer"] = np.array([0, 0, 1, 1])
@@ -84,7 +102,9 @@ def bilayer(seed=0) -> Atoms:
 
 
 def cluster(positions, layer, numbers=None) -> Atoms:
-    atoms = Atoms(numbers=numbers or [6] * len(positions), positions=positions, cell=[20, 20, 20], pbc=True)
+    atoms = Atoms(
+        numbers=numbers or [6] * len(positions), positions=positions, cell=[20, 20, 20], pbc=True
+    )
     atoms.arrays["layer"] = np.array(layer)
     return atoms
 
@@ -95,12 +115,17 @@ def edge_keys(graph) -> list[tuple[int, ...]]:
     for relation in fields.RELATIONS:
         store = graph[fields.edge_type(relation)]
         source, target = store[fields.EDGE_INDEX].numpy()
-        keys += [(int(i), int(j), *map(int, r)) for i, j, r in zip(target, source, store[fields.EDGE_CELL_SHIFT], strict=True)]
+        keys += [
+            (int(i), int(j), *map(int, r))
+            for i, j, r in zip(target, source, store[fields.EDGE_CELL_SHIFT], strict=True)
+        ]
     return keys
 
 
 def flat_blocks(out) -> torch.Tensor:
-    return torch.cat([out["onsite_blocks"], *(out["edge_blocks"][relation] for relation in fields.RELATIONS)])
+    return torch.cat(
+        [out["onsite_blocks"], *(out["edge_blocks"][relation] for relation in fields.RELATIONS)]
+    )
 
 
 def predict(model, atoms: Atoms, dtype=torch.float64) -> dict[tuple[int, ...], np.ndarray]:
@@ -120,7 +145,10 @@ def assert_same(actual, expected, atol=1e-9):
 def largest_difference(first, second) -> float:
     """A missing block is zero."""
     zero = np.zeros((BASIS.max_orbitals,) * 2)
-    return max(np.abs(first.get(key, zero) - second.get(key, zero)).max() for key in set(first) | set(second))
+    return max(
+        np.abs(first.get(key, zero) - second.get(key, zero)).max()
+        for key in set(first) | set(second)
+    )
 
 
 def orbital_rotation(number: int, matrix: np.ndarray, basis: OrbitalBasis = BASIS) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Two structures with Hamiltonians in OpenMX order, and independent writers of the files of other codes.
 
-``real_sample`` is DFT (bilayer graphene, OpenMX 4.0, tests/data/openmx_slide.npz); ``slater_koster_sample`` is made of
-two-centre blocks known from direction cosines, with two elements, ungrouped atoms and a triclinic cell. The writers follow
-the tables of the formats and share no code with the package.
+``real_sample`` is DFT (bilayer graphene, OpenMX 4.0, tests/data/openmx_slide.npz);
+``slater_koster_sample`` is made of two-centre blocks known from direction cosines, with two
+elements, ungrouped atoms and a triclinic cell. The writers follow the tables of the formats and
+share no code with the package.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ DATA = Path(__file__).parent / "data"
 
 @dataclass
 class Sample:
-    """Blocks ⟨i,0|·|j,R⟩ of all pairs, both directions, as lists in OpenMX order; pairs are [R1, R2, R3, i, j] from 0."""
+    """Blocks ⟨i,0|·|j,R⟩ of all pairs, both directions, as lists in OpenMX order.
+
+    Pairs are [R1, R2, R3, i, j] from 0.
+    """
 
     name: str
     cell: np.ndarray
@@ -49,11 +53,15 @@ class Sample:
         ends = np.concatenate([[0], np.cumsum(self.counts)])
         dense = np.zeros((ends[-1], ends[-1]), dtype=complex)
         for (*cell, i, j), block in zip(self.pairs, blocks, strict=True):
-            dense[ends[i] : ends[i + 1], ends[j] : ends[j + 1]] += np.exp(2j * np.pi * np.dot(kpoint, cell)) * block
+            dense[ends[i] : ends[i + 1], ends[j] : ends[j + 1]] += (
+                np.exp(2j * np.pi * np.dot(kpoint, cell)) * block
+            )
         return dense
 
     def eigenvalues(self, kpoint: np.ndarray) -> np.ndarray:
-        return scipy.linalg.eigvalsh(self.dense(self.hamiltonian, kpoint), self.dense(self.overlap, kpoint))
+        return scipy.linalg.eigvalsh(
+            self.dense(self.hamiltonian, kpoint), self.dense(self.overlap, kpoint)
+        )
 
 
 def real_sample() -> Sample:
@@ -85,16 +93,28 @@ def real_sample() -> Sample:
 
 
 def openmx_harmonics(l: int, direction: np.ndarray) -> np.ndarray:
-    """Y_l of a unit vector in OpenMX order, scaled to unit length: s; x, y, z; 3z²−r², x²−y², xy, xz, yz."""
+    """Y_l of a unit vector in OpenMX order, scaled to unit length: s; x, y, z.
+
+    3z²−r², x²−y², xy, xz, yz.
+    """
     x, y, z = direction
     r3 = np.sqrt(3.0)
     return np.array(
-        {0: [1.0], 1: [x, y, z], 2: [(3 * z * z - 1) / 2, r3 / 2 * (x * x - y * y), r3 * x * y, r3 * x * z, r3 * y * z]}[l]
+        {
+            0: [1.0],
+            1: [x, y, z],
+            2: [(3 * z * z - 1) / 2, r3 / 2 * (x * x - y * y), r3 * x * y, r3 * x * z, r3 * y * z],
+        }[l]
     )
 
 
-def slater_koster_block(shells_i: list[int], shells_j: list[int], vector: np.ndarray, reach: float, scale: float) -> np.ndarray:
-    """Two-centre block: V_σ Y_l1 Y_l2ᵀ, and for p–p the whole V_ppπ 1 + (V_ppσ − V_ppπ) d dᵀ; amplitude by shell index."""
+def slater_koster_block(
+    shells_i: list[int], shells_j: list[int], vector: np.ndarray, reach: float, scale: float
+) -> np.ndarray:
+    """Two-centre block: V_σ Y_l1 Y_l2ᵀ, and for p–p the whole V_ppπ 1 + (V_ppσ − V_ppπ) d dᵀ.
+
+    Amplitude by shell index.
+    """
     r = np.linalg.norm(vector)
     d, envelope = vector / r, scale * (1 - (r / reach) ** 2) ** 2
     rows = []
@@ -125,7 +145,9 @@ def slater_koster_sample() -> Sample:
             vector = positions[j] + np.array(R) @ cell - positions[i]
             if i == j and R == (0, 0, 0):
                 size = sum(2 * l + 1 for l in shells[za])
-                energies = np.concatenate([[e] * (2 * l + 1) for e, l in zip(onsite[za], shells[za], strict=True)])
+                energies = np.concatenate(
+                    [[e] * (2 * l + 1) for e, l in zip(onsite[za], shells[za], strict=True)]
+                )
                 S, H = np.eye(size), np.diag(energies)
                 H[0, -1] = H[-1, 0] = 0.37  # a crystal-field element that tells the orbitals apart
             elif np.linalg.norm(vector) < reach:
@@ -139,27 +161,59 @@ def slater_koster_sample() -> Sample:
     forces = np.array([[0.1, -0.2, 0.3], [0.0, 0.5, -0.1], [-0.1, -0.3, -0.2]])
     pao = {6: "C4.0-s2p2d1", 1: "H3.0-s1p1"}
     return Sample(
-        "slater_koster", cell, positions, numbers, pao, shells, radii, np.array(pairs), hamiltonian, overlap, -2.5, -321.5, forces
+        "slater_koster",
+        cell,
+        positions,
+        numbers,
+        pao,
+        shells,
+        radii,
+        np.array(pairs),
+        hamiltonian,
+        overlap,
+        -2.5,
+        -321.5,
+        forces,
     )
 
 
 def openmx_input(sample: Sample) -> str:
     """The part of an OpenMX input file that names species and atoms."""
     used = sorted(set(sample.numbers.tolist()))
-    lines = [f"System.Name {sample.name}", f"Species.Number {len(used)}", "<Definition.of.Atomic.Species"]
+    lines = [
+        f"System.Name {sample.name}",
+        f"Species.Number {len(used)}",
+        "<Definition.of.Atomic.Species",
+    ]
     lines += [f" {SYMBOLS[z]}   {sample.pao[z]}   {SYMBOLS[z]}_PBE19  # {z}" for z in used]
-    lines += ["Definition.of.Atomic.Species>", "", f"Atoms.Number {len(sample.numbers)}", "<Atoms.SpeciesAndCoordinates"]
+    lines += [
+        "Definition.of.Atomic.Species>",
+        "",
+        f"Atoms.Number {len(sample.numbers)}",
+        "<Atoms.SpeciesAndCoordinates",
+    ]
     lines += [
         f" {k + 1} {SYMBOLS[z]} {x:.10f} {y:.10f} {w:.10f} 2.0 2.0"
-        for k, (z, (x, y, w)) in enumerate(zip(sample.numbers.tolist(), sample.positions, strict=True))
+        for k, (z, (x, y, w)) in enumerate(
+            zip(sample.numbers.tolist(), sample.positions, strict=True)
+        )
     ]
     return "\n".join([*lines, "Atoms.SpeciesAndCoordinates>", "HS.fileout on", ""])
 
 
 def write_scfout(
-    path: Path, sample: Sample, *, byte_order: str = "<", code: int = 12, order_max: int = 2, text: str | None = None
+    path: Path,
+    sample: Sample,
+    *,
+    byte_order: str = "<",
+    code: int = 12,
+    order_max: int = 2,
+    text: str | None = None,
 ) -> Path:
-    """Write every section of the OpenMX 3.9/4.0 format; matrices that a reader has to skip are filled with 777."""
+    """Write every section of the OpenMX 3.9/4.0 format.
+
+    Matrices that a reader has to skip are filled with 777.
+    """
     i4, f8 = byte_order + "i4", byte_order + "f8"
     n_atoms = len(sample.numbers)
     cells = [(0, 0, 0), *sorted({tuple(p[:3]) for p in sample.pairs.tolist()} - {(0, 0, 0)})]
@@ -167,7 +221,9 @@ def write_scfout(
     per_atom = []
     for i in range(n_atoms):
         own = [k for k, p in enumerate(sample.pairs.tolist()) if p[3] == i]
-        per_atom.append(sorted(own, key=lambda k: tuple(sample.pairs[k].tolist()) != (0, 0, 0, i, i)))  # itself first
+        per_atom.append(
+            sorted(own, key=lambda k: tuple(sample.pairs[k].tolist()) != (0, 0, 0, i, i))
+        )  # itself first
     order = [k for own in per_atom for k in own]
     padded = lambda rows: np.column_stack([np.full(len(rows), 9.9), rows]).astype(f8).tobytes()  # noqa: E731
     n_values = sum(sample.overlap[k].size for k in order)
@@ -185,7 +241,9 @@ def write_scfout(
         padded(sample.cell / BOHR),
         padded(2 * np.pi * np.linalg.inv(sample.cell).T * BOHR),
         padded(sample.positions / BOHR),
-        np.concatenate([sample.hamiltonian[k].ravel() / HARTREE for k in order]).astype(f8).tobytes(),
+        np.concatenate([sample.hamiltonian[k].ravel() / HARTREE for k in order])
+        .astype(f8)
+        .tobytes(),
         np.concatenate([sample.overlap[k].ravel() for k in order]).astype(f8).tobytes(),
         garbage * (3 * order_max + 3 + 3),  # OLPpo, OLPmo, DM and iDM
         np.array([3]).astype(i4).tobytes(),
@@ -200,16 +258,25 @@ def write_scfout(
 def openmx_out(sample: Sample) -> str:
     """The parts of OpenMX's text output that carry energy, chemical potential and forces, after an earlier step."""
     rows = "".join(
-        f" {k + 1:4d}  {SYMBOLS[z]:>4s}   {x[0]:9.5f} {x[1]:9.5f} {x[2]:9.5f}  {f[0]:15.12f} {f[1]:15.12f} {f[2]:15.12f}\n"
+        f" {k + 1:4d}  {SYMBOLS[z]:>4s}   {x[0]:9.5f} {x[1]:9.5f} {x[2]:9.5f}  {f[0]:15.12f} "
+        f"{f[1]:15.12f} {f[2]:15.12f}\n"
         for k, (z, x, f) in enumerate(
-            zip(sample.numbers.tolist(), sample.positions, sample.forces / (HARTREE / BOHR), strict=True)
+            zip(
+                sample.numbers.tolist(),
+                sample.positions,
+                sample.forces / (HARTREE / BOHR),
+                strict=True,
+            )
         )
     )
     return (
-        f"{openmx_input(sample)}\n  Utot.         -1.000000000000\n\n  Chemical potential (Hartree)      -9.000000000000\n"
-        f"  Uele.    -2.123456789012\n\n  Utot.    {sample.energy / HARTREE:20.12f}\n\n  Note:\n\n  Utot = Ukin+UH0+UH1+Una\n"
+        f"{openmx_input(sample)}\n  Utot.         -1.000000000000\n\n  Chemical potential "
+        "(Hartree)      -9.000000000000\n"
+        f"  Uele.    -2.123456789012\n\n  Utot.    {sample.energy / HARTREE:20.12f}\n\n  "
+        "Note:\n\n  Utot = Ukin+UH0+UH1+Una\n"
         f"  Chemical potential (Hartree) {sample.fermi_energy / HARTREE:20.12f}\n\n"
-        f"       xyz-coordinates (Ang) and forces (Hartree/Bohr)  \n\n<coordinates.forces\n  {len(sample.numbers)}\n"
+        "       xyz-coordinates (Ang) and forces (Hartree/Bohr)  \n\n<coordinates.forces\n  "
+        f"{len(sample.numbers)}\n"
         f"{rows}coordinates.forces>\n"
     )
 
@@ -223,7 +290,9 @@ def write_legacy_folder(folder: Path, sample: Sample) -> Path:
     (folder / "orbital_types.dat").write_text(
         "".join(" ".join(map(str, sample.shells[z])) + "\n" for z in sample.numbers.tolist())
     )
-    (folder / "info.json").write_text(json.dumps({"isspinful": False, "fermi_level": sample.fermi_energy}))
+    (folder / "info.json").write_text(
+        json.dumps({"isspinful": False, "fermi_level": sample.fermi_energy})
+    )
     for file, blocks in (("hamiltonians.h5", sample.hamiltonian), ("overlaps.h5", sample.overlap)):
         with h5py.File(folder / file, "w") as h5:
             for (*cell, i, j), block in zip(sample.pairs.tolist(), blocks, strict=True):
@@ -232,9 +301,17 @@ def write_legacy_folder(folder: Path, sample: Sample) -> Path:
 
 
 def write_new_folder(folder: Path, sample: Sample) -> Path:
-    """Write the new DeepH layout: atoms grouped by element as in POSCAR, (y, z, x) order, atoms from 0."""
+    """Write the new DeepH layout.
+
+    Atoms grouped by element as in POSCAR, (y, z, x) order, atoms from 0.
+    """
     folder.mkdir()
-    grouped = [k for z in dict.fromkeys(sample.numbers.tolist()) for k in range(len(sample.numbers)) if sample.numbers[k] == z]
+    grouped = [
+        k
+        for z in dict.fromkeys(sample.numbers.tolist())
+        for k in range(len(sample.numbers))
+        if sample.numbers[k] == z
+    ]
     rank = {old: new for new, old in enumerate(grouped)}
     elements = list(dict.fromkeys(sample.numbers.tolist()))
     wiki = {0: [0], 1: [1, 2, 0], 2: [2, 4, 0, 3, 1]}
@@ -264,7 +341,9 @@ def write_new_folder(folder: Path, sample: Sample) -> Path:
     permutation = {}
     for z in elements:
         starts = np.concatenate([[0], np.cumsum([2 * l + 1 for l in sample.shells[z]])])
-        permutation[z] = np.concatenate([start + np.array(wiki[l]) for start, l in zip(starts, sample.shells[z], strict=False)])
+        permutation[z] = np.concatenate(
+            [start + np.array(wiki[l]) for start, l in zip(starts, sample.shells[z], strict=False)]
+        )
     pairs = np.array([[*p[:3], rank[p[3]], rank[p[4]]] for p in sample.pairs.tolist()])
     for file, blocks in (("hamiltonian.h5", sample.hamiltonian), ("overlap.h5", sample.overlap)):
         chunks = [

@@ -31,7 +31,13 @@ def window_record() -> WindowRecord:
     known = np.array([[1.0], [np.nan]])  # the second window holds too few distances
     values, errors = 8.0e5 * known * np.ones(3), 0.03e5 * known * np.ones(3)
     return WindowRecord(
-        np.array([[0.05, 0.1], [0.09, 0.1]]), 8.7e5 * known[:, 0], values, errors, 8.1e5 * known[:, 0], values, errors
+        np.array([[0.05, 0.1], [0.09, 0.1]]),
+        8.7e5 * known[:, 0],
+        values,
+        errors,
+        8.1e5 * known[:, 0],
+        values,
+        errors,
     )
 
 
@@ -156,11 +162,22 @@ def domain_record() -> DomainRecord:
         temperatures=TEMPERATURES,
         n_samples=30,
         supercell=(6, 6, 1),
-        quantities=("nearest pair", "longest bond", "nearest interlayer pair", "spacing", "height", "displacement"),
+        quantities=(
+            "nearest pair",
+            "longest bond",
+            "nearest interlayer pair",
+            "spacing",
+            "height",
+            "displacement",
+        ),
         source="data.h5, train of split.json",
         n_training=2,
-        training_values=np.array([[1.25, 1.5, 2.9, 3.1, 0.1, np.nan], [1.3, 1.6, 3.1, 3.4, 0.25, np.nan]]),
-        training_ranges=np.array([[1.25, 1.3], [1.5, 1.6], [2.9, 3.1], [3.1, 3.4], [0.1, 0.25], [np.nan, np.nan]]),
+        training_values=np.array(
+            [[1.25, 1.5, 2.9, 3.1, 0.1, np.nan], [1.3, 1.6, 3.1, 3.4, 0.25, np.nan]]
+        ),
+        training_ranges=np.array(
+            [[1.25, 1.3], [1.5, 1.6], [2.9, 3.1], [3.1, 3.4], [0.1, 0.25], [np.nan, np.nan]]
+        ),
         values=values,
         distances=np.full((30, 3), -0.5),
         worst_quantities=np.zeros((30, 3), dtype=np.int64),
@@ -289,7 +306,9 @@ def dos_record() -> DosRecord:
 
 def tight_binding_record() -> TightBindingRecord:
     levels = np.linspace(-0.8, 0.8, 8).reshape(1, 1, 8)
-    return TightBindingRecord(-2.66, 2.9, 0.315, 7.8, 1.42, 3.35, 2, 8.6e5, 0.021, np.zeros((1, 3)), levels, levels + 0.02)
+    return TightBindingRecord(
+        -2.66, 2.9, 0.315, 7.8, 1.42, 3.35, 2, 8.6e5, 0.021, np.zeros((1, 3)), levels, levels + 0.02
+    )
 
 
 def control_record() -> ControlRecord:

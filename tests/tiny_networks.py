@@ -91,7 +91,10 @@ def build_network(kind: str) -> torch.nn.Module:
     torch.manual_seed(4)
     network = instantiate(build_config(kind), _convert_="all")
     with torch.no_grad():
-        for value in [*network.parameters(), *(b for b in network.buffers() if b.is_floating_point() and b.abs().max() == 0)]:
+        for value in [
+            *network.parameters(),
+            *(b for b in network.buffers() if b.is_floating_point() and b.abs().max() == 0),
+        ]:
             value.add_(0.3 * torch.randn_like(value))
     return network.eval()
 
@@ -118,5 +121,9 @@ def gaussian_overlap_table(basis: OrbitalBasis = BASIS) -> OverlapTable:
         for n, l in enumerate(shells):
             radial = grid**l * np.exp(-(9.0 + 3.0 * n) * (grid / basis.radii[number]) ** 2)
             values.append(radial / np.sqrt(np.trapezoid(radial**2 * grid**2, grid)))
-        orbitals.append(RadialOrbitals(number, basis.names[number], basis.radii[number], shells, grid, np.array(values)))
+        orbitals.append(
+            RadialOrbitals(
+                number, basis.names[number], basis.radii[number], shells, grid, np.array(values)
+            )
+        )
     return tabulate_overlaps(orbitals, n_grid=257)

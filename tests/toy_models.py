@@ -1,4 +1,7 @@
-"""A honeycomb with springs and one orbital per atom: everything that a pipeline needs, without any network."""
+"""A honeycomb with springs and one orbital per atom.
+
+Everything that a pipeline needs, without any network.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ BASIS = OrbitalBasis({6: (0,)}, {6: 1.5}, {6: "toy"})
 
 def build_honeycomb(a: float = 2.46) -> Atoms:
     cell = [[a, 0, 0], [a / 2, a * np.sqrt(3) / 2, 0], [0, 0, 12.0]]
-    return Atoms("C2", scaled_positions=[[1 / 3, 1 / 3, 0.5], [2 / 3, 2 / 3, 0.5]], cell=cell, pbc=True)
+    return Atoms(
+        "C2", scaled_positions=[[1 / 3, 1 / 3, 0.5], [2 / 3, 2 / 3, 0.5]], cell=cell, pbc=True
+    )
 
 
 class HoneycombSprings(Calculator):
@@ -28,7 +33,9 @@ class HoneycombSprings(Calculator):
 
     implemented_properties: ClassVar = ["energy", "forces", "stress"]
 
-    def __init__(self, d0: float = 1.42, stiffness: float = 30.0, second: float = 8.0, normal: float = 5.0):
+    def __init__(
+        self, d0: float = 1.42, stiffness: float = 30.0, second: float = 8.0, normal: float = 5.0
+    ):
         super().__init__()
         self.d0, self.stiffness, self.second, self.normal = d0, stiffness, second, normal
 
@@ -68,7 +75,13 @@ class ToyElectron:
         edge_index = np.concatenate([np.tile(np.arange(n), (2, 1)), np.stack([j, i])], axis=1)
         shift = np.concatenate([np.zeros((n, 3), dtype=np.int64), shifts.astype(np.int64)])
         blocks = np.concatenate([np.full(n, onsite), strength * np.exp(1.42 - lengths)])
-        return BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), BASIS, edge_index, shift, blocks[:, None, None])
+        return BlockMatrix(
+            np.asarray(atoms.numbers, dtype=np.int64),
+            BASIS,
+            edge_index,
+            shift,
+            blocks[:, None, None],
+        )
 
 
 @dataclass(frozen=True)
@@ -109,7 +122,9 @@ class LevelsStage:
 
     def finish(self, run, results):
         values = [(key, arrays["levels"][self.level]) for key, arrays in results]
-        means = [np.mean([v for key, v in values if key.temperature == t]) for t in run.temperatures]
+        means = [
+            np.mean([v for key, v in values if key.temperature == t]) for t in run.temperatures
+        ]
         return LevelsRecord(np.array(means), self.rest, len(values))
 
     def summarize(self, record):
@@ -123,7 +138,10 @@ class OtherLevelsStage(LevelsStage):
     targets: ClassVar = ("level",)
 
     def finish(self, run, results):
-        self.passes = [[arrays["levels"][self.level] for key, arrays in results if key.temperature == 300.0] for _ in range(2)]
+        self.passes = [
+            [arrays["levels"][self.level] for key, arrays in results if key.temperature == 300.0]
+            for _ in range(2)
+        ]
         return super().finish(run, results)
 
     def error_bars(self, record):
@@ -135,4 +153,6 @@ def levels(hamiltonian, overlap):
     import scipy.linalg
 
     gamma = np.zeros(3)
-    return scipy.linalg.eigh(hamiltonian.dense(gamma).real, overlap.dense(gamma).real, eigvals_only=True)
+    return scipy.linalg.eigh(
+        hamiltonian.dense(gamma).real, overlap.dense(gamma).real, eigvals_only=True
+    )

@@ -1,4 +1,7 @@
-"""Tight-binding toys with known answers: honeycomb mono- and AB bilayer, one p_z orbital per atom, optional overlap."""
+"""Tight-binding toys with known answers.
+
+Honeycomb mono- and AB bilayer, one p_z orbital per atom, optional overlap.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +31,27 @@ def honeycomb(bilayer: bool = False, angle: int = 120) -> Atoms:
     return atoms
 
 
-def tight_binding(atoms: Atoms, decay: float = 3.37, overlap: float = 0.0, onsite: float = 0.0, images: tuple = (1, 1, 0)):
+def tight_binding(
+    atoms: Atoms,
+    decay: float = 3.37,
+    overlap: float = 0.0,
+    onsite: float = 0.0,
+    images: tuple = (1, 1, 0),
+):
     """Blocks of −t·exp[−decay(d/d0−1)] in the layer and γ₁·exp[…] straight between layers.
 
     Returns:
-        edge_index (2, n), edge_cell_shift (n, 3), hamiltonian_blocks (n, 1, 1), overlap_blocks (n, 1, 1), offsets.
+        edge_index (2, n), edge_cell_shift (n, 3), hamiltonian_blocks (n, 1, 1), overlap_blocks (n,
+        1, 1), offsets.
     """
     bond = LATTICE_CONSTANT / np.sqrt(3)
     n = len(atoms)
     ranges = [range(-m, m + 1) for m in images]
     shifts = np.array([(x, y, z) for x in ranges[0] for y in ranges[1] for z in ranges[2]])
     vectors = (
-        atoms.positions[None, :, None] + (shifts @ atoms.cell.array)[None, None] - atoms.positions[:, None, None]
+        atoms.positions[None, :, None]
+        + (shifts @ atoms.cell.array)[None, None]
+        - atoms.positions[:, None, None]
     )  # i, j, shift
     lengths = np.linalg.norm(vectors, axis=-1)
     layer = atoms.arrays["layer"]
@@ -51,7 +63,9 @@ def tight_binding(atoms: Atoms, decay: float = 3.37, overlap: float = 0.0, onsit
     i, j, s = np.nonzero(onsite_pair | bonded | stacked)
     d = lengths[i, j, s]
     factor = np.exp(-decay * (d / np.where(bonded[i, j, s], bond, SPACING) - 1.0))
-    h = np.where(onsite_pair[i, j, s], onsite, np.where(bonded[i, j, s], -HOPPING, GAMMA_1) * factor)
+    h = np.where(
+        onsite_pair[i, j, s], onsite, np.where(bonded[i, j, s], -HOPPING, GAMMA_1) * factor
+    )
     ratio = np.where(bonded[i, j, s], overlap, -0.3 * overlap)
     o = np.where(onsite_pair[i, j, s], 1.0, ratio * factor)
     return np.array([j, i]), shifts[s], h[:, None, None], o[:, None, None], np.arange(n + 1)

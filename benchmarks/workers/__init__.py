@@ -1,1 +1,4 @@
-"""Worker processes of the speed benchmark: one per network and kind of work, spoken to by lines of JSON."""
+"""Worker processes of the speed benchmark.
+
+One per network and kind of work, spoken to by lines of JSON.
+"""

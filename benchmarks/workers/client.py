@@ -24,7 +24,8 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(GROWTH),
     "THP_MEM_ALLOC_ENABLE": "1",
 }
-"""Settings of the memory allocator, those of ``mlepi.memory`` for every worker: freed memory is kept for the next call."""
+"""Settings of the memory allocator, those of ``mlepi.memory`` for every worker: freed memory is
+kept for the next call."""
 
 
 class WorkerError(MlepiError):
@@ -59,7 +60,12 @@ class Worker:
         self.name = name
         if not Path(python).exists():
             raise WorkerError(
-                message(f"worker {name}", f"no interpreter {python}", "the environment of the peers", "Run `make bench` once.")
+                message(
+                    f"worker {name}",
+                    f"no interpreter {python}",
+                    "the environment of the peers",
+                    "Run `make bench` once.",
+                )
             )
         self.words = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the process
         reading, writing = os.pipe()
@@ -94,18 +100,29 @@ class Worker:
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             raise WorkerError(
-                message(f"worker {self.name}, {command}", reply["error"], "an answer", "See the text of the error.")
+                message(
+                    f"worker {self.name}, {command}",
+                    reply["error"],
+                    "an answer",
+                    "See the text of the error.",
+                )
             )
         return reply
 
     def _describe_end(self, command: str) -> str:
-        """Say how the process ended: with its last words, or by a signal such as that of the system short of memory."""
+        """Say how the process ended.
+
+        With its last words, or by a signal such as that of the system short of memory.
+        """
         code = self.process.wait()
         self.words.seek(0)
         words = self.words.read().strip().splitlines()[-1:]
         how = f"the end of the process with status {code}" + (f": {words[0]}" if words else "")
         return message(
-            f"worker {self.name}, {command}", how, "an answer", "Status −9 means that memory ran out: choose fewer atoms."
+            f"worker {self.name}, {command}",
+            how,
+            "an answer",
+            "Status −9 means that memory ran out: choose fewer atoms.",
         )
 
     def close(self) -> None:
@@ -126,7 +143,12 @@ class Worker:
         """Use as a context: closed at the end."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Close."""
         self.close()
 
@@ -135,7 +157,8 @@ def measure_in_turn(workers: Mapping[str, Worker], rounds: int) -> dict[str, dic
     """Run prepared workers in turn, then each once more for its memory.
 
     Returns:
-        Side → "wall" and "cpu" (lists of seconds, one per round), "peak_mb" and "run_mb" (see ``workers.protocol``).
+        Side → "wall" and "cpu" (lists of seconds, one per round), "peak_mb" and "run_mb" (see
+        ``workers.protocol``).
     """
     samples: dict[str, dict[str, Any]] = {side: {"wall": [], "cpu": []} for side in workers}
     for _ in range(rounds):

@@ -1,14 +1,16 @@
 """mace-torch as a worker: a ScaleShiftMACE with random weights, in the environment of the peers.
 
-Settings are the best of its normal ones: evaluation mode with frozen parameters and forces alone for inference, reduced
-Clebsch–Gordan coefficients, no stress, batches made beforehand.
+Settings are the best of its normal ones: evaluation mode with frozen parameters and forces alone
+for inference, reduced Clebsch–Gordan coefficients, no stress, batches made beforehand.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # the pinned e3nn opens its own tables with an old torch.load
+os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = (
+    "1"  # the pinned e3nn opens its own tables with an old torch.load
+)
 
 import time
 from typing import Any
@@ -29,11 +31,14 @@ def build_network(request: dict[str, Any], numbers: list[int]) -> torch.nn.Modul
     """Build the network with the widths of the request.
 
     Args:
-        request: "size" (as in conf/size, phonon), "cutoff" (Å) and "mean_neighbours" (relation → edges per atom).
+        request: "size" (as in conf/size, phonon), "cutoff" (Å) and "mean_neighbours" (relation →
+            edges per atom).
         numbers: atomic numbers.
     """
     size = request["size"]
-    hidden = "+".join(f"{size['num_features']}x{l}{'eo'[l % 2]}" for l in range(size["l_max_hidden"] + 1))
+    hidden = "+".join(
+        f"{size['num_features']}x{l}{'eo'[l % 2]}" for l in range(size["l_max_hidden"] + 1)
+    )
     residual = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
     network: torch.nn.Module = modules.ScaleShiftMACE(
         r_max=request["cutoff"],
@@ -65,19 +70,29 @@ class MaceJob(Job):
     network: torch.nn.Module | None = None
 
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Build the batch and, once, the network with its optimiser; write its weights if asked to."""
+        """Build the batch and, once, the network with its optimiser.
+
+        Write its weights if asked to.
+        """
         self.work, self.device = request["work"], request["device"]
         dtype = getattr(torch, request["dtype"])
         torch.set_default_dtype(dtype)
         with np.load(request["structure"]) as arrays:
-            atoms = Atoms(arrays["numbers"], positions=arrays["positions"], cell=arrays["cell"], pbc=True)
+            atoms = Atoms(
+                arrays["numbers"], positions=arrays["positions"], cell=arrays["cell"], pbc=True
+            )
         numbers = sorted(set(atoms.numbers.tolist()))
         start = time.perf_counter()
         entry = data.AtomicData.from_config(
-            data.config_from_atoms(atoms), z_table=AtomicNumberTable(numbers), cutoff=request["cutoff"]
+            data.config_from_atoms(atoms),
+            z_table=AtomicNumberTable(numbers),
+            cutoff=request["cutoff"],
         )
         batch = next(iter(torch_geometric.dataloader.DataLoader([entry], batch_size=1)))
-        facts: dict[str, Any] = {"graph_seconds": time.perf_counter() - start, "n_edges": batch.edge_index.shape[1]}
+        facts: dict[str, Any] = {
+            "graph_seconds": time.perf_counter() - start,
+            "n_edges": batch.edge_index.shape[1],
+        }
         facts["name"] = f"mace-torch {__version__}"
         if self.network is None:
             start = time.perf_counter()
@@ -85,12 +100,19 @@ class MaceJob(Job):
             training = self.work.endswith("train_step")
             network = build_network(request, numbers).to(self.device)
             self.network = network.train(training).requires_grad_(training)
-            self.optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE) if training else None
+            self.optimizer = (
+                torch.optim.Adam(network.parameters(), lr=LEARNING_RATE) if training else None
+            )
             facts["build_seconds"] = time.perf_counter() - start
             if request.get("weights"):
-                np.savez(request["weights"], **{name: value.cpu().numpy() for name, value in network.state_dict().items()})
+                np.savez(
+                    request["weights"],
+                    **{name: value.cpu().numpy() for name, value in network.state_dict().items()},
+                )
         self.batch = batch.to(self.device).to_dict()
-        self.forces = torch.randn(len(atoms), 3, generator=torch.Generator().manual_seed(1), dtype=dtype).to(self.device)
+        self.forces = torch.randn(
+            len(atoms), 3, generator=torch.Generator().manual_seed(1), dtype=dtype
+        ).to(self.device)
         return facts
 
     def run(self) -> None:
@@ -112,7 +134,10 @@ class MaceJob(Job):
             return {}
         self.run()
         forces = self.result["forces"].detach().double().cpu()
-        return {"energy": float(self.result["energy"].detach()) / len(forces), "forces": forces.tolist()}
+        return {
+            "energy": float(self.result["energy"].detach()) / len(forces),
+            "forces": forces.tolist(),
+        }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""What the machine can do, as a worker: speed of a large matrix product and of the memory, in the workers' own conditions."""
+"""What the machine can do, as a worker.
+
+Speed of a large matrix product and of the memory, in the workers' own conditions.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,16 @@ class MachineJob(Job):
         torch.mm(self.matrix, self.matrix)
 
     def check(self) -> dict[str, Any]:
-        """Return the best of some repetitions: GFLOP/s of the product, GB/s of a copy (reading and writing counted)."""
+        """Return the best of some repetitions.
+
+        GFLOP/s of the product, GB/s of a copy (reading and writing counted).
+        """
         multiply = min(self._time(self.run) for _ in range(REPEATS))
         copy = min(self._time(lambda: self.target.copy_(self.source)) for _ in range(REPEATS))
-        return {"gflop_per_second": 2e-9 * SIZE**3 / multiply, "gbyte_per_second": 8e-9 * LENGTH / copy}
+        return {
+            "gflop_per_second": 2e-9 * SIZE**3 / multiply,
+            "gbyte_per_second": 8e-9 * LENGTH / copy,
+        }
 
     @staticmethod
     def _time(action: Any) -> float:

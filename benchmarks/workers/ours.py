@@ -1,4 +1,7 @@
-"""Our networks as a worker: made from the package's own configs at given widths, with random weights."""
+"""Our networks as a worker.
+
+Made from the package's own configs at given widths, with random weights.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ LEARNING_RATE = 1e-3
 def read_structure(path: str) -> Atoms:
     """Read a structure that the driver wrote."""
     with np.load(path) as arrays:
-        atoms = Atoms(arrays["numbers"], positions=arrays["positions"], cell=arrays["cell"], pbc=True)
+        atoms = Atoms(
+            arrays["numbers"], positions=arrays["positions"], cell=arrays["cell"], pbc=True
+        )
         atoms.arrays["layer"] = arrays["layer"]
     return atoms
 
@@ -37,8 +42,9 @@ def build_network(request: dict[str, Any], elements: list[int]) -> torch.nn.Modu
     """Build a network from its YAML.
 
     Args:
-        request: "model" (name of a YAML in conf/model), "kind" ("phonon" or "electron"), "size" (widths of that kind, as in
-            conf/size), "cutoff" (Å), "mean_neighbours" (relation → edges per atom) and, for electrons, "basis".
+        request: "model" (name of a YAML in conf/model), "kind" ("phonon" or "electron"), "size"
+            (widths of that kind, as in conf/size), "cutoff" (Å), "mean_neighbours" (relation →
+            edges per atom) and, for electrons, "basis".
         elements: atomic numbers.
     """
     kind = request["kind"]
@@ -48,7 +54,10 @@ def build_network(request: dict[str, Any], elements: list[int]) -> torch.nn.Modu
     OmegaConf.set_readonly(config, False)
     config.size[kind] = request["size"]
     model: Any = OmegaConf.to_container(config.model, resolve=True)
-    backbone, cutoffs = model["network"]["backbone"], dict.fromkeys(fields.RELATIONS, request["cutoff"])
+    backbone, cutoffs = (
+        model["network"]["backbone"],
+        dict.fromkeys(fields.RELATIONS, request["cutoff"]),
+    )
     model["network"]["elements"] = backbone["elements"] = elements
     backbone["cutoffs"] = cutoffs
     backbone["mean_neighbours"] = request["mean_neighbours"]
@@ -73,7 +82,9 @@ class OurJob(Job):
         start = time.perf_counter()
         graph = build_graph(atoms, dict.fromkeys(fields.RELATIONS, request["cutoff"]), dtype=dtype)
         facts: dict[str, Any] = {"graph_seconds": time.perf_counter() - start}
-        counts = {r: graph[fields.edge_type(r)][fields.EDGE_INDEX].shape[1] for r in fields.RELATIONS}
+        counts = {
+            r: graph[fields.edge_type(r)][fields.EDGE_INDEX].shape[1] for r in fields.RELATIONS
+        }
         facts["n_edges"] = sum(counts.values())
         if self.network is None:
             start = time.perf_counter()
@@ -92,21 +103,35 @@ class OurJob(Job):
             load_mace_weights(network.double(), weights)  # type: ignore[arg-type]
         network = network.to(self.device, dtype)
         if request["compile"]:
-            warnings.filterwarnings("error", message=r"compile \(")  # a row of compiled code must not be plain code
+            warnings.filterwarnings(
+                "error", message=r"compile \("
+            )  # a row of compiled code must not be plain code
             network.compile_kernels()  # type: ignore[operator]
         training = self.work.endswith("train_step")
         self.network = network.train(training).requires_grad_(training)
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE) if training else None
+        self.optimizer = (
+            torch.optim.Adam(network.parameters(), lr=LEARNING_RATE) if training else None
+        )
 
     def _label(self, graph: Any, request: dict[str, Any], dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(1)
         if request["kind"] == "phonon":
-            self.labels = [torch.randn(graph[fields.ATOM].num_nodes, 3, generator=generator, dtype=dtype).to(self.device)]
+            self.labels = [
+                torch.randn(graph[fields.ATOM].num_nodes, 3, generator=generator, dtype=dtype).to(
+                    self.device
+                )
+            ]
             return
         size = OrbitalBasis.from_dict(request["basis"]).max_orbitals
         counts = [graph[fields.ATOM].num_nodes]
-        counts += [graph[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1] for relation in fields.RELATIONS]
-        self.labels = [torch.randn(n, size, size, generator=generator, dtype=dtype).to(self.device) for n in counts]
+        counts += [
+            graph[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1]
+            for relation in fields.RELATIONS
+        ]
+        self.labels = [
+            torch.randn(n, size, size, generator=generator, dtype=dtype).to(self.device)
+            for n in counts
+        ]
         self.masks = [torch.ones_like(label) for label in self.labels]
 
     def run(self) -> None:
@@ -123,9 +148,13 @@ class OurJob(Job):
         if "forces" in result:
             per_atom = result["energy"] / len(self.labels[0])
             return per_atom.square().mean() + (result["forces"] - self.labels[0]).square().mean()
-        blocks = [result["onsite_blocks"], *(result["edge_blocks"][relation] for relation in fields.RELATIONS)]
+        blocks = [
+            result["onsite_blocks"],
+            *(result["edge_blocks"][relation] for relation in fields.RELATIONS),
+        ]
         total = sum(
-            ((block - label) * mask).square().sum() for block, label, mask in zip(blocks, self.labels, self.masks, strict=True)
+            ((block - label) * mask).square().sum()
+            for block, label, mask in zip(blocks, self.labels, self.masks, strict=True)
         )
         return total / sum(mask.sum() for mask in self.masks)
 
@@ -149,8 +178,14 @@ class OurJob(Job):
         for module in self.network.modules():  # type: ignore[union-attr]
             name = type(module).__name__
             if name in seconds:
-                hooks.append(module.register_forward_pre_hook(lambda m, _: starts.update({m: time.process_time()})))
-                hooks.append(module.register_forward_hook(lambda m, _, __, name=name: stop(name, m)))
+                hooks.append(
+                    module.register_forward_pre_hook(
+                        lambda m, _: starts.update({m: time.process_time()})
+                    )
+                )
+                hooks.append(
+                    module.register_forward_hook(lambda m, _, __, name=name: stop(name, m))
+                )
         self.run()
         for hook in hooks:
             hook.remove()

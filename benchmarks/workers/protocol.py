@@ -1,12 +1,16 @@
-"""The worker's side of the speed benchmark: answer requests, one JSON object per line, and measure time and memory.
+"""The worker's side of the speed benchmark.
 
-Requests are ``{"command": "prepare", …}``, ``{"command": "run"}``, ``{"command": "memory"}``, ``{"command": "check"}`` and
-``{"command": "kernels", …}``; each gets one line of answer, an object with "error" if something went wrong. Needs nothing
-but the standard library and torch, because it also runs in the environment of the peers.
+Answer requests, one JSON object per line, and measure time and memory.
 
-Peak memory is the highest resident size during one run (``VmHWM``, reset before it) above the resident size of the process
-when network, optimiser and structure exist and nothing has run yet (``VmRSS``, after free heap went back to the system). On a
-GPU it is the same difference of torch's allocated memory.
+Requests are ``{"command": "prepare", …}``, ``{"command": "run"}``, ``{"command": "memory"}``,
+``{"command": "check"}`` and ``{"command": "kernels", …}``; each gets one line of answer, an object
+with "error" if something went wrong. Needs nothing but the standard library and torch, because it
+also runs in the environment of the peers.
+
+Peak memory is the highest resident size during one run (``VmHWM``, reset before it) above the
+resident size of the process when network, optimiser and structure exist and nothing has run yet
+(``VmRSS``, after free heap went back to the system). On a GPU it is the same difference of torch's
+allocated memory.
 """
 
 from __future__ import annotations
@@ -40,7 +44,10 @@ class Job(ABC):
 
     @abstractmethod
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Make the network if there is none yet, and the graph of a structure; return facts about them."""
+        """Make the network if there is none yet, and the graph of a structure.
+
+        Return facts about them.
+        """
 
     @abstractmethod
     def run(self) -> None:
@@ -57,7 +64,10 @@ class Job(ABC):
         return {}
 
     def kernels(self, names: list[str]) -> dict[str, list[float]]:
-        """Return CPU seconds of every call of the modules of these classes during one run: class → seconds."""
+        """Return CPU seconds of every call of the modules of these classes during one run.
+
+        Class → seconds.
+        """
         return {name: [] for name in names}
 
 
@@ -80,7 +90,10 @@ def return_free_memory() -> None:
 
 
 def reset_peak() -> bool:
-    """Lower the high-water mark of the resident size to its present value; False where the system cannot."""
+    """Lower the high-water mark of the resident size to its present value.
+
+    False where the system cannot.
+    """
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
@@ -147,7 +160,16 @@ class Measurement:
         import torch
 
         gc.collect()
-        return float((torch.cuda.memory_allocated if which == "now" else torch.cuda.max_memory_allocated)()) / MEBI
+        return (
+            float(
+                (
+                    torch.cuda.memory_allocated
+                    if which == "now"
+                    else torch.cuda.max_memory_allocated
+                )()
+            )
+            / MEBI
+        )
 
 
 def serve(make_job: Callable[[], Job]) -> None:

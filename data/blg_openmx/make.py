@@ -1,7 +1,7 @@
 """Rebuild this data set from a folder of OpenMX labels: ``python data/blg_openmx/make.py FOLDER``.
 
-FOLDER holds one ``.npz`` per structure with the keys that the data card (README.md) lists. Everything in it is used, in the order
-of the names, and both splits are made anew.
+FOLDER holds one ``.npz`` per structure with the keys that the data card (README.md) lists.
+Everything in it is used, in the order of the names, and both splits are made anew.
 """
 
 from __future__ import annotations
@@ -52,11 +52,22 @@ def read_labels(path: Path) -> LabelledStructure:
     """Read one ``.npz`` of labels; blocks become internal order with both directions."""
     labels = np.load(path, allow_pickle=False)
     if not bool(labels["converged"]):
-        raise DataError(message(str(path), "a calculation that has not converged", "a converged one", "Remove the file."))
+        raise DataError(
+            message(
+                str(path),
+                "a calculation that has not converged",
+                "a converged one",
+                "Remove the file.",
+            )
+        )
     order = BASIS.permutation(6, "openmx")
     blocks = [labels[key][:, order][:, :, order].astype(np.float64) for key in ("H", "S")]
-    edges, shifts, blocks = restore_both_directions(np.stack([labels["j"], labels["i"]]), labels["R"], *blocks)
-    atoms = Atoms(numbers=labels["numbers"], positions=labels["positions"], cell=labels["cell"], pbc=True)
+    edges, shifts, blocks = restore_both_directions(
+        np.stack([labels["j"], labels["i"]]), labels["R"], *blocks
+    )
+    atoms = Atoms(
+        numbers=labels["numbers"], positions=labels["positions"], cell=labels["cell"], pbc=True
+    )
     atoms.set_array("layer", labels["layer"].astype(np.int64))
     structure = LabelledStructure(
         name=path.stem,
@@ -85,15 +96,24 @@ def main(folder: Path) -> None:
     """Write hamiltonians.h5, forces.extxyz and the splits next to this file."""
     structures = [read_labels(path) for path in sorted(folder.glob("*.npz"))]
     if not structures:
-        raise DataError(message(str(folder), "no .npz files", "the folder of labels", "Check the path."))
+        raise DataError(
+            message(str(folder), "no .npz files", "the folder of labels", "Check the path.")
+        )
     kinds = {structure.name: str(structure.provenance["kind"]) for structure in structures}
     counts = {kind: list(kinds.values()).count(kind) for kind in sorted(set(kinds.values()))}
-    write_hamiltonian_dataset(HERE / "hamiltonians.h5", structures, {**PROVENANCE, "counts": counts})
+    write_hamiltonian_dataset(
+        HERE / "hamiltonians.h5", structures, {**PROVENANCE, "counts": counts}
+    )
     write_extxyz(HERE / "forces.extxyz", structures)
     (HERE / "splits").mkdir(exist_ok=True)
     for name, fractions in SPLITS.items():
         split = make_split(kinds, fractions, SEED, strata=kinds)
-        provenance = {"data": "blg_openmx", "seed": SEED, "fractions": fractions, "strata": "kind (random3, slide)"}
+        provenance = {
+            "data": "blg_openmx",
+            "seed": SEED,
+            "fractions": fractions,
+            "strata": "kind (random3, slide)",
+        }
         write_split(HERE / "splits" / f"{name}.json", split, provenance)
     HamiltonianDataset(HERE / "hamiltonians.h5").verify()
     print(f"{len(structures)} structures {counts} written to {HERE}")

@@ -1,7 +1,9 @@
-"""Make the shipped overlap table of C6.0-s2p2 from OpenMX's orbitals: ``python data/blg_openmx/make_overlaps.py PATH/C6.0.pao``.
+"""Make the shipped overlap table of C6.0-s2p2 from OpenMX's orbitals.
 
-The table holds two-centre integrals on a grid of distances, not the orbitals, which belong to OpenMX's DFT_DATA19 and are not
-shipped.
+``python data/blg_openmx/make_overlaps.py PATH/C6.0.pao``.
+
+The table holds two-centre integrals on a grid of distances, not the orbitals, which belong to
+OpenMX's DFT_DATA19 and are not shipped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""Ship the best checkpoint of a training: ``python data/checkpoints/make.py RUN_FOLDER [--name NAME]``.
+"""Ship the best checkpoint of a training.
 
-Writes NAME.ckpt (weights only, with the overlap table of an electron network), NAME.md (the model card), NAME.json (all measured
-numbers) and NAME.yaml (the config of the run) next to this file, and for a phonon network NAME.png (its phonons). The numbers are
-measured here on the exported file, by the scripts in ``benchmarks/``.
+``python data/checkpoints/make.py RUN_FOLDER [--name NAME]``.
+
+Writes NAME.ckpt (weights only, with the overlap table of an electron network), NAME.md (the model
+card), NAME.json (all measured numbers) and NAME.yaml (the config of the run) next to this file, and
+for a phonon network NAME.png (its phonons). The numbers are measured here on the exported file, by
+the scripts in ``benchmarks/``.
 """
 
 from __future__ import annotations
@@ -39,12 +42,14 @@ LARGEST_SIZE = 10_000_000
 """Bytes, of a checkpoint in the repository."""
 
 REPRODUCED = {"hamiltonian_gauge_free_mae_mev": 0.01, "forces_mae_mev_per_angstrom": 0.01}
-"""Metric of the run's own test table → largest accepted relative difference to what is measured here."""
+"""Metric of the run's own test table → largest accepted relative difference to what is measured
+here."""
 
 PREDICTS = {
     "phonon": "Total energy (eV), forces (eV/Å) and stress of bilayer graphene, Grimme D2 included as in the labels.",
     "electron": "The Kohn–Sham Hamiltonian of bilayer graphene in OpenMX's C6.0-s2p2 orbitals, as real-space blocks (eV). The "
-    "overlap matrix does not come from the network but from radial tables of the orbitals, which the checkpoint carries.",
+    "overlap matrix does not come from the network but from radial tables of the orbitals, which "
+    "the checkpoint carries.",
 }
 
 BANDS_NOTE = """Bands at Γ, K, two M and a generic k of each structure's own cell. Unaligned compares energies as they are;
@@ -54,21 +59,28 @@ each structure that minimises Σ|ΔH − μS|.
 
 WEAKNESSES = {
     "phonon": (
-        "The labels' small basis overbinds the layers (basis-set superposition), and the network with it: relaxed, they sit near "
+        "The labels' small basis overbinds the layers (basis-set superposition), and the network "
+        "with it: relaxed, they sit near "
         "3.15 Å instead of 3.35 Å. Fix the spacing when an experiment is meant, and say so.",
-        "Training cells are at most 3×3: forces of longer waves are extrapolated, see the bending rigidity.",
+        "Training cells are at most 3×3: forces of longer waves are extrapolated, see the bending "
+        "rigidity.",
     ),
     "electron": (
-        "A part of the error of the bands is a common shift of each structure: compare aligned and unaligned.",
-        "S is ill-conditioned (see its smallest eigenvalue): errors of H grow by its inverse in the worst direction, mostly in "
+        "A part of the error of the bands is a common shift of each structure: compare aligned "
+        "and unaligned.",
+        "S is ill-conditioned (see its smallest eigenvalue): errors of H grow by its inverse in "
+        "the worst direction, mostly in "
         "states far above E_F, which should not be used.",
-        "H keeps the energy zero of the DFT code, which depends on the cell; differences within one structure have a meaning.",
+        "H keeps the energy zero of the DFT code, which depends on the cell; differences within "
+        "one structure have a meaning.",
     ),
 }
 
 NOT_TESTED = (
-    "other elements, defects, edges, adsorbates; one layer or more than two; bulk; twisted cells, beyond what a local network "
-    "infers from slides; fields, charge, spin; displacements beyond those of the training set, so temperatures far above 300 K."
+    "other elements, defects, edges, adsorbates; one layer or more than two; bulk; twisted cells, "
+    "beyond what a local network "
+    "infers from slides; fields, charge, spin; displacements beyond those of the training set, so "
+    "temperatures far above 300 K."
 )
 
 
@@ -91,20 +103,36 @@ def read_command(run: Path) -> str:
 def read_history(run: Path) -> dict[str, Any]:
     """Return "epochs" trained, "best_epoch" and "wall_time" (hours and minutes) of a run."""
     epochs = {
-        name: int(torch.load(run / "checkpoints" / f"{name}.ckpt", map_location="cpu", weights_only=True)["epoch"]) + 1
+        name: int(
+            torch.load(run / "checkpoints" / f"{name}.ckpt", map_location="cpu", weights_only=True)[
+                "epoch"
+            ]
+        )
+        + 1
         for name in ("best", "last")
     }
-    times = re.findall(r"^\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", (run / "train.log").read_text(encoding="utf-8"), re.MULTILINE)
+    times = re.findall(
+        r"^\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)",
+        (run / "train.log").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     wall = datetime.timedelta(0)
     if times:
         begin, end = (datetime.datetime.fromisoformat(time) for time in (times[0], times[-1]))
         wall = end - begin
     minutes = round(wall.total_seconds() / 60)
-    return {"epochs": epochs["last"], "best_epoch": epochs["best"], "wall_time": f"{minutes // 60} h {minutes % 60:02d} min"}
+    return {
+        "epochs": epochs["last"],
+        "best_epoch": epochs["best"],
+        "wall_time": f"{minutes // 60} h {minutes % 60:02d} min",
+    }
 
 
 def describe_structures(path: Path, split: Path) -> dict[str, Any]:
-    """Measure what the training subset covers: "kinds", "n_atoms", "spacing", "lattice_constant", "out_of_plane"; Å."""
+    """Measure what the training subset covers.
+
+    "kinds", "n_atoms", "spacing", "lattice_constant", "out_of_plane"; Å.
+    """
     labelled = list(HamiltonianDataset(path)) if path.suffix == ".h5" else read_forces_dataset(path)
     subsets = read_split(split, [structure.name for structure in labelled])
     chosen = [structure for structure in labelled if structure.name in set(subsets["train"])]
@@ -116,12 +144,19 @@ def describe_structures(path: Path, split: Path) -> dict[str, Any]:
         lattices += [float(length) / repeats for length in atoms.cell.lengths()[:2]]
         layer = atoms.arrays["layer"]
         z = atoms.positions[:, 2]
-        heights.append(max(float(np.abs(z[layer == number] - z[layer == number].mean()).max()) for number in (0, 1)))
+        heights.append(
+            max(
+                float(np.abs(z[layer == number] - z[layer == number].mean()).max())
+                for number in (0, 1)
+            )
+        )
     kinds = [str(structure.provenance.get("kind", "structures")) for structure in chosen]
     return {
         "kinds": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
         "n_structures": {subset: len(names) for subset, names in subsets.items()},
-        "elements": sorted({symbol for structure in chosen for symbol in structure.atoms.get_chemical_symbols()}),
+        "elements": sorted(
+            {symbol for structure in chosen for symbol in structure.atoms.get_chemical_symbols()}
+        ),
         "n_atoms": sorted({len(structure.atoms) for structure in chosen}),
         "spacing": [min(spacings), max(spacings)],
         "lattice_constant": [min(lattices), max(lattices)],
@@ -145,16 +180,42 @@ def export(run: Path, destination: Path, metrics: Mapping[str, float] | None = N
         table = read_overlap_table(find_file("overlap table", OVERLAP_TABLE))
     export_checkpoint(source, destination, overlap_table=table, metadata=metadata)
     if (size := destination.stat().st_size) > LARGEST_SIZE:
-        raise CheckpointError(message(str(destination), f"{size / 1e6:.1f} MB", "at most 10 MB", "Train a smaller network."))
+        raise CheckpointError(
+            message(
+                str(destination),
+                f"{size / 1e6:.1f} MB",
+                "at most 10 MB",
+                "Train a smaller network.",
+            )
+        )
 
 
-def run_benchmark(script: str, checkpoint: Path, folder: Path, options: Sequence[str] = ()) -> dict[str, Any]:
-    """Run a script of ``benchmarks/`` on a checkpoint and return its JSON; its Markdown and figure stay in the folder."""
-    command = [sys.executable, str(PROJECT / "benchmarks" / f"{script}.py"), str(checkpoint), "--output", str(folder), *options]
+def run_benchmark(
+    script: str, checkpoint: Path, folder: Path, options: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Run a script of ``benchmarks/`` on a checkpoint and return its JSON.
+
+    Its Markdown and figure stay in the folder.
+    """
+    command = [
+        sys.executable,
+        str(PROJECT / "benchmarks" / f"{script}.py"),
+        str(checkpoint),
+        "--output",
+        str(folder),
+        *options,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         reason = " ".join((done.stderr.strip() or "no message").splitlines()[-1:])
-        raise DataError(message(f"benchmarks/{script}.py", reason, "a finished measurement", "Run it alone to see more."))
+        raise DataError(
+            message(
+                f"benchmarks/{script}.py",
+                reason,
+                "a finished measurement",
+                "Run it alone to see more.",
+            )
+        )
     result: dict[str, Any] = json.loads((folder / f"{script}.json").read_text(encoding="utf-8"))
     return result
 
@@ -166,9 +227,18 @@ def check_reproduced(run: Path, metrics: Mapping[str, float]) -> None:
         return
     reported = json.loads(path.read_text(encoding="utf-8"))["metrics"]
     for name, tolerance in REPRODUCED.items():
-        if name in metrics and name in reported and abs(metrics[name] / reported[name] - 1.0) > tolerance:
+        if (
+            name in metrics
+            and name in reported
+            and abs(metrics[name] / reported[name] - 1.0) > tolerance
+        ):
             raise CheckpointError(
-                message(str(path), f"{name} {reported[name]:.4g}", f"{metrics[name]:.4g} as measured here", "Measure both again.")
+                message(
+                    str(path),
+                    f"{name} {reported[name]:.4g}",
+                    f"{metrics[name]:.4g} as measured here",
+                    "Measure both again.",
+                )
             )
 
 
@@ -177,17 +247,25 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
 
     Args:
         name: of the checkpoint.
-        facts: "kind", "command", "n_parameters", "metadata", "history", "covered", "size", "failed".
+        facts: "kind", "command", "n_parameters", "metadata", "history", "covered", "size",
+            "failed".
         tables: "accuracy" and, for a phonon network, "phonons".
     """
-    kind, metadata, covered, history = facts["kind"], facts["metadata"], facts["covered"], facts["history"]
+    kind, metadata, covered, history = (
+        facts["kind"],
+        facts["metadata"],
+        facts["covered"],
+        facts["history"],
+    )
     data = metadata["config"]["data"]
     counts = ", ".join(f"{number} {subset}" for subset, number in covered["n_structures"].items())
     kinds = ", ".join(f"{number} × `{label}`" for label, number in covered["kinds"].items())
     low, high = covered["lattice_constant"]
     strains = f"{100 * (low / 2.46 - 1):+.1f} to {100 * (high / 2.46 - 1):+.1f} %"
     versions = ", ".join(f"{package} {number}" for package, number in metadata["versions"].items())
-    cells = " and ".join(f"{n} atoms ({round((n / 4) ** 0.5)}×{round((n / 4) ** 0.5)})" for n in covered["n_atoms"])
+    cells = " and ".join(
+        f"{n} atoms ({round((n / 4) ** 0.5)}×{round((n / 4) ** 0.5)})" for n in covered["n_atoms"]
+    )
     basis = " Orbitals: C6.0-s2p2 (s s p p), reach of a pair 6.35 Å." if kind == "electron" else ""
     lines = [
         f"# {name}",
@@ -197,12 +275,15 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         "## Training",
         "| | |",
         "|---|---|",
-        f"| data | `{data['path']}`: {kinds} in the training subset; see [its card](../blg_openmx/README.md) |",
+        f"| data | `{data['path']}`: {kinds} in the training subset; see [its "
+        "card](../blg_openmx/README.md) |",
         f"| split | `{data['split']}`: {counts} |",
         f"| command | `{facts['command']}` |",
-        f'| config | [{name}.yaml]({name}.yaml), also inside the checkpoint (`load_model(…).metadata["config"]`) |',
+        f"| config | [{name}.yaml]({name}.yaml), also inside the checkpoint "
+        '(`load_model(…).metadata["config"]`) |',
         f"| seed | {metadata['seed']} |",
-        f"| epochs, wall time | {history['epochs']} (best: {history['best_epoch']}), {history['wall_time']} |",
+        f"| epochs, wall time | {history['epochs']} (best: {history['best_epoch']}), "
+        f"{history['wall_time']} |",
         f"| parameters, file | {facts['n_parameters']}, {facts['size'] / 1e6:.1f} MB |",
         f"| commit | `{metadata['commit'].removesuffix('-modified')}`"
         + (" with uncommitted changes" if metadata["commit"].endswith("-modified") else "")
@@ -215,15 +296,24 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
     if kind == "electron":
         lines.append(BANDS_NOTE)
     if "phonons" in tables:
-        lines += ["## Phonons of AB bilayer graphene", f"![phonons]({name}.png)", "", tables["phonons"]]
+        lines += [
+            "## Phonons of AB bilayer graphene",
+            f"![phonons]({name}.png)",
+            "",
+            tables["phonons"],
+        ]
     lines += [
         "## Domain of validity",
         f"- Elements: {', '.join(covered['elements'])}; two layers.{basis}",
-        f"- Layer spacings {covered['spacing'][0]:.2f}–{covered['spacing'][1]:.2f} Å (mean planes), any slide.",
+        f"- Layer spacings {covered['spacing'][0]:.2f}–{covered['spacing'][1]:.2f} Å (mean "
+        "planes), any slide.",
         f"- Lattice constants {low:.3f}–{high:.3f} Å (strain {strains} from 2.46 Å).",
-        "- Gaussian displacements, in-plane 0.015–0.045 Å, out-of-plane 0.02–0.10 Å per component (standard deviation); "
-        f"largest distance of an atom from the mean plane of its layer {covered['out_of_plane']:.2f} Å.",
-        f"- Training cells of {cells}. Larger cells work because the network is local; longer waves were never seen.",
+        "- Gaussian displacements, in-plane 0.015–0.045 Å, out-of-plane 0.02–0.10 Å per component "
+        "(standard deviation); "
+        "largest distance of an atom from the mean plane of its layer "
+        f"{covered['out_of_plane']:.2f} Å.",
+        f"- Training cells of {cells}. Larger cells work because the network is local; longer "
+        "waves were never seen.",
         f"- Not tested: {NOT_TESTED}",
         "",
         "## Known weaknesses",
@@ -231,10 +321,16 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         "- Few structures: the test numbers above have sizeable statistical errors of their own.",
         "",
         "## Licence",
-        "MIT, as the project. Trained on OpenMX calculations made for it; no file of OpenMX is contained"
-        + (" (the overlap table holds two-centre integrals on a grid, not the orbitals)." if kind == "electron" else "."),
+        "MIT, as the project. Trained on OpenMX calculations made for it; no file of OpenMX is "
+        "contained"
+        + (
+            " (the overlap table holds two-centre integrals on a grid, not the orbitals)."
+            if kind == "electron"
+            else "."
+        ),
         "",
-        f"Made by `python data/checkpoints/make.py RUN_FOLDER`; all numbers: [{name}.json]({name}.json).",
+        "Made by `python data/checkpoints/make.py RUN_FOLDER`; all numbers: "
+        f"[{name}.json]({name}.json).",
         "",
     ]
     return "\n".join(lines)
@@ -243,24 +339,35 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
 def list_failures(results: Mapping[str, Any], table: str) -> list[str]:
     """Return what was required and is not met, and what the phonons show, as sentences."""
     rows = [line.split("|") for line in table.splitlines() if "**no**" in line]
-    failed = [f"Target missed: {row[1].strip()} is {row[2].strip()}, wanted {row[3].strip()}." for row in rows]
-    fixed, relaxed = (results.get("phonons", {}).get(structure) for structure in ("fixed", "relaxed"))
+    failed = [
+        f"Target missed: {row[1].strip()} is {row[2].strip()}, wanted {row[3].strip()}."
+        for row in rows
+    ]
+    fixed, relaxed = (
+        results.get("phonons", {}).get(structure) for structure in ("fixed", "relaxed")
+    )
     if fixed and relaxed and fixed["lowest_interpolated"] < -1.0:
         failed.append(
-            f"At a = 2.46 Å and d = 3.35 Å the in-plane stress is {fixed['in_plane_stress']:.2f} eV/Å² (lattice constant of the "
-            f"network's minimum: {relaxed['lattice_constant']:.3f} Å). The longest flexural waves are therefore imaginary, down "
-            f"to {fixed['lowest_interpolated']:.0f} cm⁻¹, between the q-points of the 6×6 supercell."
+            f"At a = 2.46 Å and d = 3.35 Å the in-plane stress is {fixed['in_plane_stress']:.2f} "
+            "eV/Å² (lattice constant of the "
+            f"network's minimum: {relaxed['lattice_constant']:.3f} Å). The longest flexural waves "
+            "are therefore imaginary, down "
+            f"to {fixed['lowest_interpolated']:.0f} cm⁻¹, between the q-points of the 6×6 "
+            "supercell."
         )
     if fixed:
         shear, breathing = (min(fixed["gamma_modes"][mode]) for mode in ("shear", "breathing"))
         failed.append(
-            f"Interlayer modes at d = 3.35 Å: shear {shear:.0f} and breathing {breathing:.0f} cm⁻¹, where DFT of the same level "
-            "has 34 and 37: they follow from energy differences of the order of the network's error per atom."
+            f"Interlayer modes at d = 3.35 Å: shear {shear:.0f} and breathing {breathing:.0f} "
+            "cm⁻¹, where DFT of the same level "
+            "has 34 and 37: they follow from energy differences of the order of the network's "
+            "error per atom."
         )
     for structure in ("relaxed", "fixed"):
         verdicts = results.get("phonons", {}).get(structure, {}).get("verdicts", [])
         failed += [
-            f"Phonons, {structure} structure: {verdict['requirement']}: {verdict['value']}, wanted {verdict['limit']}."
+            f"Phonons, {structure} structure: {verdict['requirement']}: {verdict['value']}, "
+            f"wanted {verdict['limit']}."
             for verdict in verdicts
             if not verdict["met"]
         ]
@@ -280,12 +387,27 @@ def make(run: Path, name: str | None = None, output: Path = HERE) -> Path:
 
     Raises:
         DataError: the folder is no run, or a measurement failed.
-        CheckpointError: the checkpoint cannot be used, is too large, or has other errors than its training reported.
+        CheckpointError: the checkpoint cannot be used, is too large, or has other errors than its
+            training reported.
     """
-    needed = [run / "checkpoints" / "best.ckpt", run / "checkpoints" / "last.ckpt", run / "config.yaml", run / "train.log"]
-    missing = [path.name for path in [*needed, run / ".hydra" / "overrides.yaml"] if not path.is_file()]
+    needed = [
+        run / "checkpoints" / "best.ckpt",
+        run / "checkpoints" / "last.ckpt",
+        run / "config.yaml",
+        run / "train.log",
+    ]
+    missing = [
+        path.name for path in [*needed, run / ".hydra" / "overrides.yaml"] if not path.is_file()
+    ]
     if missing:
-        raise DataError(message(str(run), f"no {', '.join(missing)}", "the run folder of a training", "Check the path."))
+        raise DataError(
+            message(
+                str(run),
+                f"no {', '.join(missing)}",
+                "the run folder of a training",
+                "Check the path.",
+            )
+        )
     config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
     data, name = config["data"], name or str(config["name"])
     history = read_history(run)
@@ -296,8 +418,13 @@ def make(run: Path, name: str | None = None, output: Path = HERE) -> Path:
         predictor = load_model(trial)
         scripts = ["accuracy", *(["phonons"] if predictor.kind == "phonon" else [])]
         where = {"accuracy": ["--data", str(data["path"]), "--split", str(data["split"])]}
-        results = {script: run_benchmark(script, trial, folder, where.get(script, ())) for script in scripts}
-        tables = {script: (folder / f"{script}.md").read_text(encoding="utf-8") for script in scripts}
+        results = {
+            script: run_benchmark(script, trial, folder, where.get(script, ()))
+            for script in scripts
+        }
+        tables = {
+            script: (folder / f"{script}.md").read_text(encoding="utf-8") for script in scripts
+        }
         metrics = results["accuracy"]["metrics"]
         check_reproduced(run, metrics)
         export(run, output / trial.name, metrics)
@@ -309,28 +436,43 @@ def make(run: Path, name: str | None = None, output: Path = HERE) -> Path:
         "n_parameters": sum(parameter.numel() for parameter in predictor.network().parameters()),
         "metadata": predictor.metadata,
         "history": history,
-        "covered": describe_structures(find_file("data.path", data["path"]), find_file("data.split", data["split"])),
+        "covered": describe_structures(
+            find_file("data.path", data["path"]), find_file("data.split", data["split"])
+        ),
         "size": (output / trial.name).stat().st_size,
         "failed": list_failures(results, tables["accuracy"]),
     }
-    (output / f"{name}.json").write_text(json.dumps({**results, "training": history}, indent=1) + "\n", encoding="utf-8")
-    (output / f"{name}.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(portable(config))), encoding="utf-8")
+    (output / f"{name}.json").write_text(
+        json.dumps({**results, "training": history}, indent=1) + "\n", encoding="utf-8"
+    )
+    (output / f"{name}.yaml").write_text(
+        OmegaConf.to_yaml(OmegaConf.create(portable(config))), encoding="utf-8"
+    )
     (output / f"{name}.md").write_text(format_card(name, facts, tables), encoding="utf-8")
     return output / trial.name
 
 
 def main() -> None:
     """Read the command line and make the files."""
-    parser = argparse.ArgumentParser(description="Export, measure and describe the best checkpoint of a training.")
+    parser = argparse.ArgumentParser(
+        description="Export, measure and describe the best checkpoint of a training."
+    )
     parser.add_argument("run", type=Path, help="run folder of train.py")
     parser.add_argument("--name", help="of the checkpoint; that of the run by default")
-    parser.add_argument("--output", type=Path, default=HERE, help="folder to write into; that of this script by default")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=HERE,
+        help="folder to write into; that of this script by default",
+    )
     chosen = parser.parse_args()
     try:
         path = make(chosen.run, chosen.name, chosen.output)
     except MlepiError as error:
         sys.exit(f"error: {error}")
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB) and its card {path.with_suffix('.md').name}")
+    print(
+        f"{path} ({path.stat().st_size / 1e6:.1f} MB) and its card {path.with_suffix('.md').name}"
+    )
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlepi.errors import DataError, message
-from mlepi.physics.bloch import bloch_sum, solve_bands
-from mlepi.physics.dense_bloch import lay_out_blocks
-from mlepi.physics.sparse_states import bloch_sum_sparse
+from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
+from mlepi.physics.eigenstates.dense_bloch import lay_out_blocks
+from mlepi.physics.eigenstates.sparse import bloch_sum_sparse
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
 
@@ -28,7 +28,8 @@ class BlockMatrix:
         basis: shells of every element.
         edge_index: (2, n_edges) int, row 0 = source j (columns), row 1 = target i (rows).
         edge_cell_shift: (n_edges, 3) int, R.
-        blocks: (n_edges, max_orbitals, max_orbitals), zero-padded; eV (Hamiltonian) or dimensionless (overlap).
+        blocks: (n_edges, max_orbitals, max_orbitals), zero-padded; eV (Hamiltonian) or
+            dimensionless (overlap).
     """
 
     numbers: NDArray[np.int64]
@@ -65,7 +66,8 @@ class BlockMatrix:
 
         Args:
             kpoint: (3,) fractional.
-            order: orbital order of rows and columns, "e3nn" (internal) or a foreign one such as "openmx".
+            order: orbital order of rows and columns, "e3nn" (internal) or a foreign one such as
+                "openmx".
 
         Returns:
             (n_orbitals, n_orbitals) complex, Hermitian.
@@ -74,7 +76,10 @@ class BlockMatrix:
         return matrix if order == "e3nn" else self._reorder(matrix, order)
 
     def dense_many(self, kpoints: ArrayLike) -> NDArray[np.complex128]:
-        """Return the Bloch sums at several k-points: (n_k, n_orbitals, n_orbitals), internal orbital order."""
+        """Return the Bloch sums at several k-points.
+
+        (n_k, n_orbitals, n_orbitals), internal orbital order.
+        """
         points = np.atleast_2d(np.asarray(kpoints, dtype=float))
         return bloch_sum(self.blocks, self.edge_index, self.edge_cell_shift, self.offsets, points)
 
@@ -92,7 +97,9 @@ class BlockMatrix:
         offsets = self.offsets
         rows = np.empty(self.n_orbitals, dtype=np.int64)
         for atom, number in enumerate(self.numbers):
-            rows[offsets[atom] + self.basis.permutation(int(number), order)] = np.arange(offsets[atom], offsets[atom + 1])
+            rows[offsets[atom] + self.basis.permutation(int(number), order)] = np.arange(
+                offsets[atom], offsets[atom + 1]
+            )
         return matrix[np.ix_(rows, rows)]
 
 
@@ -110,17 +117,30 @@ def block_matrices(labels: LabelledStructure) -> tuple[BlockMatrix, BlockMatrix]
         or labels.overlap_blocks is None
     ):
         raise DataError(
-            message(f"structure {labels.name!r}", "no blocks", "Hamiltonian and overlap blocks", "Read labels with both.")
+            message(
+                f"structure {labels.name!r}",
+                "no blocks",
+                "Hamiltonian and overlap blocks",
+                "Read labels with both.",
+            )
         )
     numbers = np.asarray(labels.atoms.numbers, dtype=np.int64)
     hamiltonian, overlap = (
-        BlockMatrix(numbers, labels.basis, labels.edge_index, labels.edge_cell_shift, np.asarray(blocks, dtype=np.float64))
+        BlockMatrix(
+            numbers,
+            labels.basis,
+            labels.edge_index,
+            labels.edge_cell_shift,
+            np.asarray(blocks, dtype=np.float64),
+        )
         for blocks in (labels.hamiltonian_blocks, labels.overlap_blocks)
     )
     return hamiltonian, overlap
 
 
-def compute_bands(hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: ArrayLike) -> NDArray[np.float64]:
+def compute_bands(
+    hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: ArrayLike
+) -> NDArray[np.float64]:
     """Solve H(k) c = E S(k) c at every k-point.
 
     Args:
@@ -135,12 +155,22 @@ def compute_bands(hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: Array
         DataError: the two matrices belong to different structures or bases.
         PhysicsError: the overlap is not positive definite.
     """
-    if hamiltonian.basis != overlap.basis or not np.array_equal(hamiltonian.numbers, overlap.numbers):
+    if hamiltonian.basis != overlap.basis or not np.array_equal(
+        hamiltonian.numbers, overlap.numbers
+    ):
         raise DataError(
             message(
-                "compute_bands", "a Hamiltonian and an overlap of different atoms or bases", "the same", "Pass a matching pair."
+                "compute_bands",
+                "a Hamiltonian and an overlap of different atoms or bases",
+                "the same",
+                "Pass a matching pair.",
             )
         )
     points = np.atleast_2d(np.asarray(kpoints, dtype=float))
-    layouts = [lay_out_blocks(m.blocks, m.edge_index, m.edge_cell_shift, m.offsets) for m in (hamiltonian, overlap)]
-    return np.stack([np.asarray(solve_bands(*(layout.at(k) for layout in layouts))) for k in points])
+    layouts = [
+        lay_out_blocks(m.blocks, m.edge_index, m.edge_cell_shift, m.offsets)
+        for m in (hamiltonian, overlap)
+    ]
+    return np.stack(
+        [np.asarray(solve_bands(*(layout.at(k) for layout in layouts))) for k in points]
+    )

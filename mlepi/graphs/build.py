@@ -1,4 +1,7 @@
-"""Structure → heterogeneous graph: intralayer and interlayer edges with their own cutoffs, and labels if there are any."""
+"""Structure → heterogeneous graph.
+
+Intralayer and interlayer edges with their own cutoffs, and labels if there are any.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ class AtomGraph(HeteroData):
             return store[fields.EDGE_INDEX].shape[1]
         return super().__inc__(key, value, store, *args, **kwargs)
 
-    def __cat_dim__(self, key: str, value: Any, store: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def __cat_dim__(
+        self, key: str, value: Any, store: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Concatenate reverse-edge positions along their only axis."""
         if key == fields.REVERSE_EDGE:
             return 0
@@ -45,8 +50,9 @@ def build_graph(
     Args:
         atoms: structure; the layer of each atom is taken from ``atoms.arrays["layer"]`` or found.
         cutoffs: relation → cutoff, Å, for every name in ``fields.RELATIONS``.
-        labels: energies, forces and blocks to store with it; its edge list may be shorter than the graph's (missing
-            blocks are zero) but not longer by a block above ``LOST_BLOCK_TOLERANCE``.
+        labels: energies, forces and blocks to store with it; its edge list may be shorter than the
+            graph's (missing blocks are zero) but not longer by a block above
+            ``LOST_BLOCK_TOLERANCE``.
         dtype: floating-point type of the graph's tensors.
 
     Returns:
@@ -59,11 +65,18 @@ def build_graph(
     """
     if set(cutoffs) != set(fields.RELATIONS):
         raise ConfigError(
-            message("graph.cutoffs", f"{sorted(cutoffs)}", f"{list(fields.RELATIONS)}", "Give one cutoff per relation.")
+            message(
+                "graph.cutoffs",
+                f"{sorted(cutoffs)}",
+                f"{list(fields.RELATIONS)}",
+                "Give one cutoff per relation.",
+            )
         )
     layer = get_layers(atoms)
     edge_index, shift = find_edges(atoms, max(cutoffs.values()))
-    vectors = atoms.positions[edge_index[0]] + shift @ atoms.cell.array - atoms.positions[edge_index[1]]
+    vectors = (
+        atoms.positions[edge_index[0]] + shift @ atoms.cell.array - atoms.positions[edge_index[1]]
+    )
     length = np.linalg.norm(vectors, axis=1)
     same_layer = _select_intralayer(atoms, layer, edge_index, shift)
     graph = AtomGraph()
@@ -73,11 +86,15 @@ def build_graph(
     graph[fields.ATOM][fields.LAYER] = torch.as_tensor(layer, dtype=torch.long)
     graph[fields.ATOM].num_nodes = len(atoms)
     for relation in fields.RELATIONS:
-        chosen = (same_layer if relation == fields.INTRA else ~same_layer) & (length < cutoffs[relation])
+        chosen = (same_layer if relation == fields.INTRA else ~same_layer) & (
+            length < cutoffs[relation]
+        )
         store = graph[fields.edge_type(relation)]
         store[fields.EDGE_INDEX] = torch.as_tensor(edge_index[:, chosen])
         store[fields.EDGE_CELL_SHIFT] = torch.as_tensor(shift[chosen])
-        store[fields.REVERSE_EDGE] = torch.as_tensor(reverse_edges(edge_index[:, chosen], shift[chosen]))
+        store[fields.REVERSE_EDGE] = torch.as_tensor(
+            reverse_edges(edge_index[:, chosen], shift[chosen])
+        )
     if labels is not None:
         _add_labels(graph, labels, dtype)
     return graph
@@ -88,7 +105,8 @@ def _select_intralayer(
 ) -> NDArray[np.bool_]:
     """Mark the edges within one layer, and follow bonds only where an image of a layer may be within reach.
 
-    Where no edge between equal layer numbers crosses one of the faces of the cell (vacuum), images along it are out of reach.
+    Where no edge between equal layer numbers crosses one of the faces of the cell (vacuum), images
+    along it are out of reach.
     """
     same = np.asarray(layer[edge_index[0]] == layer[edge_index[1]])
     if np.any(shift[same], axis=0).all():
@@ -101,15 +119,29 @@ def _add_labels(graph: AtomGraph, labels: LabelledStructure, dtype: torch.dtype)
         graph[fields.ENERGY] = torch.tensor([labels.energy], dtype=torch.float64)
     if labels.forces is not None:
         graph[fields.ATOM][fields.FORCES] = torch.as_tensor(labels.forces, dtype=dtype)
-    if labels.hamiltonian_blocks is None or labels.edge_index is None or labels.edge_cell_shift is None:
+    if (
+        labels.hamiltonian_blocks is None
+        or labels.edge_index is None
+        or labels.edge_cell_shift is None
+    ):
         return
     n_atoms = graph[fields.ATOM].num_nodes
     on_site = np.arange(n_atoms)
-    stores = [graph[fields.ATOM], *(graph[fields.edge_type(relation)] for relation in fields.RELATIONS)]
+    stores = [
+        graph[fields.ATOM],
+        *(graph[fields.edge_type(relation)] for relation in fields.RELATIONS),
+    ]
     keys = [np.column_stack([on_site, on_site, np.zeros((n_atoms, 3), dtype=np.int64)])]
-    keys += [np.column_stack([store[fields.EDGE_INDEX].numpy().T, store[fields.EDGE_CELL_SHIFT].numpy()]) for store in stores[1:]]
-    found, used = _find_rows(np.concatenate(keys), np.column_stack([labels.edge_index.T, labels.edge_cell_shift]))
-    for store, rows in zip(stores, np.split(found, np.cumsum([len(part) for part in keys])[:-1]), strict=True):
+    keys += [
+        np.column_stack([store[fields.EDGE_INDEX].numpy().T, store[fields.EDGE_CELL_SHIFT].numpy()])
+        for store in stores[1:]
+    ]
+    found, used = _find_rows(
+        np.concatenate(keys), np.column_stack([labels.edge_index.T, labels.edge_cell_shift])
+    )
+    for store, rows in zip(
+        stores, np.split(found, np.cumsum([len(part) for part in keys])[:-1]), strict=True
+    ):
         for name, blocks in (
             (fields.HAMILTONIAN_BLOCKS, labels.hamiltonian_blocks),
             (fields.OVERLAP_BLOCKS, labels.overlap_blocks),
@@ -130,10 +162,13 @@ def _add_labels(graph: AtomGraph, labels: LabelledStructure, dtype: torch.dtype)
 
 
 LOST_BLOCK_TOLERANCE = 1e-3
-"""Largest Hamiltonian element (eV) that a graph may leave out because its pair is beyond the cutoff."""
+"""Largest Hamiltonian element (eV) that a graph may leave out because its pair is beyond the
+cutoff."""
 
 
-def _find_rows(wanted: NDArray[np.int64], given: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _find_rows(
+    wanted: NDArray[np.int64], given: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Find each wanted row among the given ones.
 
     Args:

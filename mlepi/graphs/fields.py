@@ -1,7 +1,9 @@
-"""Names, shapes and units of everything that a graph carries: the only place where they are written down.
+"""Names, shapes and units of everything that a graph carries.
 
-A graph is a PyG ``HeteroData`` with node type ``ATOM`` and one edge type per relation. Shapes use n_atoms, n_edges (of
-that relation), n_graphs and p = ``OrbitalBasis.max_orbitals``.
+The only place where they are written down.
+
+A graph is a PyG ``HeteroData`` with node type ``ATOM`` and one edge type per relation. Shapes use
+n_atoms, n_edges (of that relation), n_graphs and p = ``OrbitalBasis.max_orbitals``.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ FORCES = "forces"  # (n_atoms, 3), eV/Å
 
 # edge level; on-site edges are not edges of the graph: their blocks are atom-level labels
 EDGE_INDEX = "edge_index"  # (2, n_edges) int, row 0 = source j, row 1 = target i
-EDGE_CELL_SHIFT = "edge_cell_shift"  # (n_edges, 3) int; r_ij = positions[source] + shift @ cell − positions[target]
+# (n_edges, 3) int; r_ij = positions[source] + shift @ cell − positions[target]
+EDGE_CELL_SHIFT = "edge_cell_shift"
 REVERSE_EDGE = "reverse_edge"  # (n_edges,) int, position of the reverse edge in the same relation
 
 # atom level (on-site) and edge level

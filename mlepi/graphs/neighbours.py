@@ -21,16 +21,35 @@ def find_edges(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.int64], NDArray[
         cutoff: Å.
 
     Returns:
-        ``edge_index`` (2, n_edges), row 0 = source j, row 1 = target i, and ``edge_cell_shift`` (n_edges, 3), with edge
-        vector r_j + shift·cell − r_i. Both directions of every pair are present.
+        ``edge_index`` (2, n_edges), row 0 = source j, row 1 = target i, and ``edge_cell_shift``
+        (n_edges, 3), with edge vector r_j + shift·cell − r_i. Both directions of every pair are
+        present.
 
     Raises:
         StructureError: no atoms, non-finite positions, or atoms closer than ``MINIMUM_DISTANCE``.
     """
-    if len(atoms) == 0 or not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
-        raise StructureError(message("structure", "no atoms or non-finite coordinates", "a finite structure", "Check the file."))
+    if (
+        len(atoms) == 0
+        or not np.isfinite(atoms.positions).all()
+        or not np.isfinite(atoms.cell.array).all()
+    ):
+        raise StructureError(
+            message(
+                "structure",
+                "no atoms or non-finite coordinates",
+                "a finite structure",
+                "Check the file.",
+            )
+        )
     if bool(np.all(atoms.pbc)) and abs(atoms.cell.volume) < 1e-6:
-        raise StructureError(message("structure", "a cell without volume", "three independent lattice vectors", "Set the cell."))
+        raise StructureError(
+            message(
+                "structure",
+                "a cell without volume",
+                "three independent lattice vectors",
+                "Set the cell.",
+            )
+        )
     target, source, shift, distance = NeighborList(cutoff=cutoff, full_list=True).compute(
         points=np.ascontiguousarray(atoms.positions),
         box=np.ascontiguousarray(atoms.cell.array),
@@ -42,7 +61,8 @@ def find_edges(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.int64], NDArray[
         raise StructureError(
             message(
                 "structure",
-                f"atoms {int(target[closest])} and {int(source[closest])} {float(distance[closest]):.3f} Å apart",
+                f"atoms {int(target[closest])} and {int(source[closest])} "
+                f"{float(distance[closest]):.3f} Å apart",
                 f"at least {MINIMUM_DISTANCE} Å",
                 "Check positions, cell and units (Å).",
             )

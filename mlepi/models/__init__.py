@@ -1,4 +1,6 @@
-"""Equivariant networks: the heterogeneous combination, its backbones, and the phonon and electron read-outs.
+"""Equivariant networks.
+
+The heterogeneous combination, its backbones, and the phonon and electron read-outs.
 
 These names are the public paths that configurations and checkpoints refer to.
 """

@@ -1,8 +1,9 @@
 """Equivariant linear maps on channel-last node features, shared by all elements or one per element.
 
-Node features are natural-parity irreps with the same number of channels for every l, (n_atoms, (l_max+1)², channels):
-components l² … (l+1)²−1 belong to l, in the order m = −l…l. Weights are drawn from N(0, 1) and divided by √fan-in in the
-forward pass (e3nn's normalisation), so that weights of the peers can be copied without rescaling.
+Node features are natural-parity irreps with the same number of channels for every l, (n_atoms,
+(l_max+1)², channels): components l² … (l+1)²−1 belong to l, in the order m = −l…l. Weights are
+drawn from N(0, 1) and divided by √fan-in in the forward pass (e3nn's normalisation), so that
+weights of the peers can be copied without rescaling.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ def degree_slice(l: int) -> slice:
     return slice(l * l, (l + 1) * (l + 1))
 
 
-def apply_by_element(function: Callable[[Tensor, int], Tensor], features: Tensor, species: Tensor, num_elements: int) -> Tensor:
+def apply_by_element(
+    function: Callable[[Tensor, int], Tensor], features: Tensor, species: Tensor, num_elements: int
+) -> Tensor:
     """Apply a function that depends on the element to the atoms of each element.
 
     Args:
-        function: maps (n, …) features of atoms of one element, and the element's position, to (n, …).
+        function: maps (n, …) features of atoms of one element, and the element's position, to (n,
+            …).
         features: (n_atoms, …).
         species: (n_atoms,) int in [0, num_elements).
         num_elements: number of elements the model knows.
@@ -64,7 +68,8 @@ class ElementLinear(nn.Module):
 
     Args:
         l_max_in: largest l of the input.
-        l_max_out: largest l of the output; input degrees above it are dropped, missing ones are zero.
+        l_max_out: largest l of the output; input degrees above it are dropped, missing ones are
+            zero.
         num_channels: channels of input and output.
         num_elements: number of elements.
     """
@@ -74,7 +79,9 @@ class ElementLinear(nn.Module):
         self.l_max = min(l_max_in, l_max_out)
         self.missing = (l_max_out + 1) ** 2 - (self.l_max + 1) ** 2
         self.num_elements = num_elements
-        self.weight = nn.Parameter(torch.randn(num_elements, self.l_max + 1, num_channels, num_channels))
+        self.weight = nn.Parameter(
+            torch.randn(num_elements, self.l_max + 1, num_channels, num_channels)
+        )
 
     def forward(self, features: Tensor, species: Tensor) -> Tensor:
         """Apply the map: (n_atoms, (l_max_in+1)², channels) → (n_atoms, (l_max_out+1)², channels)."""

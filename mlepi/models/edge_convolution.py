@@ -1,8 +1,9 @@
 """The convolution that node and edge updates of DeepH-E3 share, and what it knows about the edges.
 
-A convolution is concat(node_i, node_j, edge_ij) ⊗ Y(edge), a gate, and one radial factor per channel. Edges are handled
-in chunks, so that whatever a convolution needs in between is bounded by the chunk and not by the structure; only the
-edge features, the frames and the length expansion of all edges stay in memory.
+A convolution is concat(node_i, node_j, edge_ij) ⊗ Y(edge), a gate, and one radial factor per
+channel. Edges are handled in chunks, so that whatever a convolution needs in between is bounded by
+the chunk and not by the structure; only the edge features, the frames and the length expansion of
+all edges stay in memory.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from mlepi.models.so2 import (
 )
 
 EDGES_PER_CHUNK = {"cpu": 8192, "cuda": 262144}
-"""Edges that are handled at once; at the published size each takes about 15 kB (float32) while it is."""
+"""Edges that are handled at once; at the published size each takes about 15 kB (float32) while it
+is."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class EdgeState:
 
     Attributes:
         edges: the edges.
-        rotations: ``wigner.edge_rotations`` from the edge frame to the global frame, one (n_edges, 2l+1, 2l+1) per l.
+        rotations: ``wigner.edge_rotations`` from the edge frame to the global frame, one (n_edges,
+            2l+1, 2l+1) per l.
         radial: (n_edges, num_radial), expansion of the length.
         weight: (n_edges,), of messages: decays with the length and is smoothly 0 at the cutoff.
         pair: (n_edges,) int, element pair, target·n_elements + source.
         features: edge features in the edge frame.
-        loops: the chunk holds the self-loops, one per atom: zero vectors, with the global frame for their own.
+        loops: the chunk holds the self-loops, one per atom: zero vectors, with the global frame for
+            their own.
     """
 
     edges: Edges
@@ -62,7 +66,9 @@ def split_edges(edges: Edges) -> Iterator[Edges]:
     n_edges = edges.source.shape[0]
     n_chunks = max(1, -(-n_edges // EDGES_PER_CHUNK.get(edges.source.device.type, n_edges)))
     columns = (edges.source, edges.target, edges.vectors, edges.lengths, edges.relation)
-    for source, target, vectors, lengths, relation in zip(*(x.tensor_split(n_chunks) for x in columns), strict=True):
+    for source, target, vectors, lengths, relation in zip(
+        *(x.tensor_split(n_chunks) for x in columns), strict=True
+    ):
         yield Edges(source, target, vectors, lengths, relation, edges.structure)
 
 
@@ -90,13 +96,19 @@ class Layout(NamedTuple):
 
 
 def edge_features(layout: Layout, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return the gated product of every edge, natural orders, then unnatural ones; for the tensors see ``convolve``."""
+    """Return the gated product of every edge, natural orders, then unnatural ones.
+
+    For the tensors see ``convolve``.
+    """
     natural, pseudo, _ = convolve(layout, tensors)
     return (*natural, *pseudo)
 
 
 def edge_messages(layout: Layout, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return the gated product of every edge in the global frame, per l: natural parity, then unnatural."""
+    """Return the gated product of every edge in the global frame, per l.
+
+    Natural parity, then unnatural.
+    """
     natural, pseudo, rotations = convolve(layout, tensors)
     parts = rotate_to_global(to_degrees(natural, layout.outputs), rotations)
     if pseudo:
@@ -104,24 +116,37 @@ def edge_messages(layout: Layout, *tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(parts)
 
 
-def convolve(layout: Layout, tensors: Sequence[Tensor]) -> tuple[EdgeFeatures, EdgeFeatures, Sequence[Tensor]]:
+def convolve(
+    layout: Layout, tensors: Sequence[Tensor]
+) -> tuple[EdgeFeatures, EdgeFeatures, Sequence[Tensor]]:
     """Turn the nodes at both ends into the edge frame, multiply with the harmonics, and gate.
 
     Args:
         layout: sizes.
-        tensors: factor per channel (n_edges, Σ channels); target and source (n_edges,) int; node features of every l;
-            Wigner matrices of every l of the outputs; bias and matrices of ``ConvolutionMatrices``; edge features.
+        tensors: factor per channel (n_edges, Σ channels); target and source (n_edges,) int; node
+            features of every l; Wigner matrices of every l of the outputs; bias and matrices of
+            ``ConvolutionMatrices``; edge features.
 
     Returns:
         Natural and unnatural edge features, and the Wigner matrices.
     """
     scale, target, source = tensors[:3]
     nodes, rest = tensors[3 : 3 + layout.node_degrees], tensors[3 + layout.node_degrees :]
-    rotations, bias, rest = rest[: len(layout.outputs)], rest[len(layout.outputs)], rest[len(layout.outputs) + 1 :]
+    rotations, bias, rest = (
+        rest[: len(layout.outputs)],
+        rest[len(layout.outputs)],
+        rest[len(layout.outputs) + 1 :],
+    )
     product, features = rest[: -layout.edge_degrees], rest[-layout.edge_degrees :]
-    ends = [rotate_to_edges([part.index_select(0, end) for part in nodes], rotations) for end in (target, source)]
+    ends = [
+        rotate_to_edges([part.index_select(0, end) for part in nodes], rotations)
+        for end in (target, source)
+    ]
     inputs = join_orders(list(zip(*ends, strict=True)), list(features))
-    outputs = (layout.outputs[0] + count_gates(layout.outputs, layout.pseudo_outputs), *layout.outputs[1:])
+    outputs = (
+        layout.outputs[0] + count_gates(layout.outputs, layout.pseudo_outputs),
+        *layout.outputs[1:],
+    )
     natural, pseudo = multiply_orders(inputs, product, outputs, bias)
     return *gate(natural, pseudo, scale, layout.outputs, layout.pseudo_outputs), rotations
 
@@ -148,7 +173,8 @@ class ConvolutionMatrices:
     """The tensor product of one convolution, assembled once for all chunks.
 
     Attributes:
-        product: one matrix per |m|, (node_i and node_j by l, then edge; natural, then unnatural outputs).
+        product: one matrix per |m|, (node_i and node_j by l, then edge; natural, then unnatural
+            outputs).
         bias: (outputs of m = 0,).
     """
 
@@ -157,7 +183,9 @@ class ConvolutionMatrices:
 
 
 class EdgeConvolution(nn.Module):
-    """concat(node_i, node_j, edge_ij) ⊗ Y(edge), gate, one radial factor per channel; result in the edge frame.
+    """concat(node_i, node_j, edge_ij) ⊗ Y(edge), gate, one radial factor per channel.
+
+    Result in the edge frame.
 
     Args:
         node_channels: channels of every l of the nodes.
@@ -183,26 +211,45 @@ class EdgeConvolution(nn.Module):
         super().__init__()
         pairs = [2 * count for count in node_channels]
         wanted = (outputs[0] + count_gates(outputs, pseudo_outputs), *outputs[1:])
-        self.node_product = SO2Product(inputs=pairs, outputs=wanted, pseudo_outputs=pseudo_outputs, l_max=l_max)
-        self.edge_product = SO2Product(inputs=edge_channels, outputs=wanted, pseudo_outputs=pseudo_outputs, l_max=l_max)
-        self.radial_network = RadialMLP([num_radial, *radial_hidden, sum(outputs) + sum(pseudo_outputs)])
-        self.layout = Layout(len(node_channels), len(edge_channels), tuple(outputs), tuple(pseudo_outputs))
-        self.features_kernel: Callable[..., tuple[Tensor, ...]] = functools.partial(edge_features, self.layout)
-        self.messages_kernel: Callable[..., tuple[Tensor, ...]] = functools.partial(edge_messages, self.layout)
+        self.node_product = SO2Product(
+            inputs=pairs, outputs=wanted, pseudo_outputs=pseudo_outputs, l_max=l_max
+        )
+        self.edge_product = SO2Product(
+            inputs=edge_channels, outputs=wanted, pseudo_outputs=pseudo_outputs, l_max=l_max
+        )
+        self.radial_network = RadialMLP(
+            [num_radial, *radial_hidden, sum(outputs) + sum(pseudo_outputs)]
+        )
+        self.layout = Layout(
+            len(node_channels), len(edge_channels), tuple(outputs), tuple(pseudo_outputs)
+        )
+        self.features_kernel: Callable[..., tuple[Tensor, ...]] = functools.partial(
+            edge_features, self.layout
+        )
+        self.messages_kernel: Callable[..., tuple[Tensor, ...]] = functools.partial(
+            edge_messages, self.layout
+        )
 
-    def matrices(self, before: DegreeLinear | None = None, zero_vector: bool = False) -> ConvolutionMatrices:
+    def matrices(
+        self, before: DegreeLinear | None = None, zero_vector: bool = False
+    ) -> ConvolutionMatrices:
         """Assemble the tensor product.
 
         Args:
             before: a linear map of the edge features to apply first.
             zero_vector: for self-loops.
         """
-        nodes, edges = self.node_product.matrices(zero_vector), self.edge_product.matrices(zero_vector)
+        nodes, edges = (
+            self.node_product.matrices(zero_vector),
+            self.edge_product.matrices(zero_vector),
+        )
         bias = edges[0].new_zeros(edges[0].shape[1])
         if before is not None:
             if before.bias is not None:
                 bias = before.bias[0] @ edges[0][: before.bias.shape[1]] * math.sqrt(0.5)
-            edges = [first[0] @ second for first, second in zip(before.matrices(), edges, strict=True)]
+            edges = [
+                first[0] @ second for first, second in zip(before.matrices(), edges, strict=True)
+            ]
         product = []
         for m in range(max(len(nodes), len(edges))):
             product.append(torch.cat([*nodes[m : m + 1], *edges[m : m + 1]]) * math.sqrt(0.5))
@@ -218,12 +265,18 @@ class EdgeConvolution(nn.Module):
             state: edges and their features.
             matrices: those of ``matrices()``.
         """
-        results = self.features_kernel(*self._arguments(nodes, state, matrices, self.radial_network(state.radial)))
+        results = self.features_kernel(
+            *self._arguments(nodes, state, matrices, self.radial_network(state.radial))
+        )
         n_orders = len(matrices.product)
         return list(results[:n_orders]), list(results[n_orders:])
 
     def messages(
-        self, nodes: Sequence[Tensor], state: EdgeState, matrices: ConvolutionMatrices, weight: Tensor
+        self,
+        nodes: Sequence[Tensor],
+        state: EdgeState,
+        matrices: ConvolutionMatrices,
+        weight: Tensor,
     ) -> Sequence[Tensor]:
         """Return messages times a weight (n_edges,) in the global frame, (n_edges, 2l+1, channels) per l and parity."""
         scale = self.radial_network(state.radial) * weight.unsqueeze(1)
@@ -234,6 +287,17 @@ class EdgeConvolution(nn.Module):
         self.features_kernel, self.messages_kernel = compile_functions(self.layout)
 
     @staticmethod
-    def _arguments(nodes: Sequence[Tensor], state: EdgeState, matrices: ConvolutionMatrices, scale: Tensor) -> list[Tensor]:
+    def _arguments(
+        nodes: Sequence[Tensor], state: EdgeState, matrices: ConvolutionMatrices, scale: Tensor
+    ) -> list[Tensor]:
         edges, product = state.edges, matrices.product
-        return [scale, edges.target, edges.source, *nodes, *state.rotations, matrices.bias, *product, *state.features]
+        return [
+            scale,
+            edges.target,
+            edges.source,
+            *nodes,
+            *state.rotations,
+            matrices.bias,
+            *product,
+            *state.features,
+        ]

@@ -1,9 +1,10 @@
 """The electron network: Hamiltonian blocks from the features of a heterogeneous combination.
 
-On-site blocks are read from the fused node features, or from self-loop edges where the sub-networks have them; the block
-of an edge from a last edge update of its own sub-network, which sees the fused features of both end nodes. A two-centre
-baseline carries most of every block. Blocks fade out smoothly at the cutoff and are averaged with their transposed
-reverse, so H_ij(R) = H_ji(−R)ᵀ holds exactly.
+On-site blocks are read from the fused node features, or from self-loop edges where the sub-networks
+have them; the block of an edge from a last edge update of its own sub-network, which sees the fused
+features of both end nodes. A two-centre baseline carries most of every block. Blocks fade out
+smoothly at the cutoff and are averaged with their transposed reverse, so H_ij(R) = H_ji(−R)ᵀ holds
+exactly.
 """
 
 from __future__ import annotations
@@ -50,16 +51,29 @@ class EdgeBlockReadout(nn.Module):
             **backbone.convolution,
         )
         pairs = backbone.n_elements**2
-        self.natural = DegreeLinear(inputs=backbone.channels, outputs=targets.natural, num_types=pairs, bias=True)
-        self.pseudo = DegreeLinear(inputs=backbone.pseudo_channels, outputs=targets.pseudo, num_types=pairs)
+        self.natural = DegreeLinear(
+            inputs=backbone.channels, outputs=targets.natural, num_types=pairs, bias=True
+        )
+        self.pseudo = DegreeLinear(
+            inputs=backbone.pseudo_channels, outputs=targets.pseudo, num_types=pairs
+        )
 
-    def forward(self, nodes: Tensor, state: Sequence[EdgeState]) -> Iterator[tuple[EdgeState, Tensor]]:
-        """Yield every chunk of edges with the irreps of its blocks in the edge frame: (n_edges, n_targets)."""
+    def forward(
+        self, nodes: Tensor, state: Sequence[EdgeState]
+    ) -> Iterator[tuple[EdgeState, Tensor]]:
+        """Yield every chunk of edges with the irreps of its blocks in the edge frame.
+
+        (n_edges, n_targets).
+        """
         matrices, pseudo_matrices = self.natural.matrices(), self.pseudo.matrices()
         for chunk, (natural, pseudo) in zip(state, self.update(nodes, state), strict=True):
-            parts = to_degrees(self.natural.edges(natural, chunk.pair, matrices), self.natural.outputs)
+            parts = to_degrees(
+                self.natural.edges(natural, chunk.pair, matrices), self.natural.outputs
+            )
             if self.pseudo.outputs:
-                parts += to_degrees(self.pseudo.edges(pseudo, chunk.pair, pseudo_matrices), self.pseudo.outputs)
+                parts += to_degrees(
+                    self.pseudo.edges(pseudo, chunk.pair, pseudo_matrices), self.pseudo.outputs
+                )
             yield chunk, join_degrees(parts)
 
 
@@ -70,7 +84,8 @@ class ElectronNetwork(nn.Module):
         network: combination of DeepH-E3 sub-networks.
         basis: shells of every element as plain data (``OrbitalBasis.to_dict``), from the data set.
         cutoffs: relation → Å; blocks vanish beyond.
-        envelope_width: Å over which the learned part of a block fades out before the cutoff; None for a hard edge list.
+        envelope_width: Å over which the learned part of a block fades out before the cutoff; None
+            for a hard edge list.
         baseline: "two_center" adds spline tables fitted by ``prepare``; "none" learns everything.
         baseline_knots: splines per function of the baseline.
         baseline_start: shortest distance of the tables, Å.
@@ -93,18 +108,25 @@ class ElectronNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if baseline not in ("two_center", "none"):
-            raise ConfigError(message("model.baseline", repr(baseline), "'two_center' or 'none'", "Edit the config."))
+            raise ConfigError(
+                message(
+                    "model.baseline", repr(baseline), "'two_center' or 'none'", "Edit the config."
+                )
+            )
         self.network = network
         self.envelope_width = envelope_width
         self.targets = BlockTargets(network.elements, basis["shells"])
         backbones = [b for b in network.sub_networks.values() if isinstance(b, DeepHE3)]
         needed = (self.targets.natural, self.targets.pseudo)
-        if len(backbones) != len(network.backbones) or not all(_covers(b, *needed) for b in backbones):
+        if len(backbones) != len(network.backbones) or not all(
+            _covers(b, *needed) for b in backbones
+        ):
             raise ConfigError(
                 message(
                     "model.network.backbone",
                     "a backbone without edge features or with too few degrees",
-                    f"DeepHE3 with channels for l = 0 … {len(self.targets.natural) - 1} and pseudo_channels for every l with"
+                    f"DeepHE3 with channels for l = 0 … {len(self.targets.natural) - 1} and "
+                    "pseudo_channels for every l with"
                     f" {list(self.targets.pseudo)} > 0",
                     "Extend channels and pseudo_channels to what the blocks of this basis need.",
                 )
@@ -112,21 +134,34 @@ class ElectronNetwork(nn.Module):
         n_elements, size = len(network.elements), self.targets.size
         channels, pseudo = backbones[0].channels, backbones[0].pseudo_channels
         self.readouts = nn.ModuleDict(
-            {name: EdgeBlockReadout(b, self.targets) for name, b in zip(network.backbones, backbones, strict=True)}
+            {
+                name: EdgeBlockReadout(b, self.targets)
+                for name, b in zip(network.backbones, backbones, strict=True)
+            }
         )
         self.self_loops = backbones[0].self_loops
         if not self.self_loops:
-            self.on_site = DegreeLinear(inputs=channels, outputs=self.targets.natural, num_types=n_elements, bias=True)
-            self.on_site_pseudo = DegreeLinear(inputs=pseudo, outputs=self.targets.pseudo, num_types=n_elements)
+            self.on_site = DegreeLinear(
+                inputs=channels, outputs=self.targets.natural, num_types=n_elements, bias=True
+            )
+            self.on_site_pseudo = DegreeLinear(
+                inputs=pseudo, outputs=self.targets.pseudo, num_types=n_elements
+            )
         self.node_size, self.channels, self.pseudo_channels = flat_size(channels), channels, pseudo
         self.register_buffer(
-            "cutoffs", torch.tensor([cutoffs[r] for r in fields.RELATIONS], dtype=torch.float64), persistent=False
+            "cutoffs",
+            torch.tensor([cutoffs[r] for r in fields.RELATIONS], dtype=torch.float64),
+            persistent=False,
         )
         self.register_buffer("edge_scale", torch.ones(len(fields.RELATIONS), size, size))
         self.register_buffer("on_site_scale", torch.ones(size, size))
         self.baseline = (
             TwoCenterBaseline(
-                targets=self.targets, n_elements=n_elements, cutoffs=cutoffs, num_knots=baseline_knots, start=baseline_start
+                targets=self.targets,
+                n_elements=n_elements,
+                cutoffs=cutoffs,
+                num_knots=baseline_knots,
+                start=baseline_start,
             )
             if baseline == "two_center"
             else None
@@ -136,8 +171,8 @@ class ElectronNetwork(nn.Module):
         """Predict all blocks of a (batched) graph.
 
         Returns:
-            ``onsite_blocks`` (n_atoms, p, p) and ``edge_blocks``: relation → (n_edges of it, p, p), eV, p = max orbitals, in
-            the order of the graph's atoms and edges.
+            ``onsite_blocks`` (n_atoms, p, p) and ``edge_blocks``: relation → (n_edges of it, p, p),
+            eV, p = max orbitals, in the order of the graph's atoms and edges.
         """
         features = self.network(graph)
         fused, species = features.nodes[-1], features.species
@@ -150,41 +185,65 @@ class ElectronNetwork(nn.Module):
                     on_site = on_site + self.targets.edge_blocks(irreps) * self.on_site_scale
                     continue
                 edge, field = self._edge_blocks(chunk, irreps)
-                on_site = on_site if field is None else on_site.index_add(0, chunk.edges.target, field)
-                blocks.append(self.targets.to_padded(edge, species[chunk.edges.target], species[chunk.edges.source]))
+                on_site = (
+                    on_site if field is None else on_site.index_add(0, chunk.edges.target, field)
+                )
+                blocks.append(
+                    self.targets.to_padded(
+                        edge, species[chunk.edges.target], species[chunk.edges.source]
+                    )
+                )
             seen = self.network.relations[name]
-            sizes = [graph[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1] for relation in seen]
+            sizes = [
+                graph[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1] for relation in seen
+            ]
             for relation, part in zip(seen, torch.cat(blocks).split(sizes), strict=True):
                 reverse = graph[fields.edge_type(relation)][fields.REVERSE_EDGE]
                 edge_blocks[relation] = 0.5 * (part + part[reverse].transpose(1, 2))
         on_site = 0.5 * (on_site + on_site.transpose(1, 2))
-        return {"onsite_blocks": self.targets.to_padded(on_site, species, species), "edge_blocks": edge_blocks}
+        return {
+            "onsite_blocks": self.targets.to_padded(on_site, species, species),
+            "edge_blocks": edge_blocks,
+        }
 
     def _edge_blocks(self, chunk: EdgeState, irreps: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the blocks of edges in the global frame, and what each adds to the on-site block of its target."""
         lengths, relation = chunk.edges.lengths, chunk.edges.relation
         rotation = self.targets.rotation(chunk.rotations)
-        envelope = smooth_step_envelope(lengths, self.cutoffs.to(lengths)[relation], self.envelope_width)
-        local = self.targets.edge_blocks(irreps) * self.edge_scale[relation] * envelope[:, None, None]
+        envelope = smooth_step_envelope(
+            lengths, self.cutoffs.to(lengths)[relation], self.envelope_width
+        )
+        local = (
+            self.targets.edge_blocks(irreps) * self.edge_scale[relation] * envelope[:, None, None]
+        )
         if self.baseline is None:
             return rotation @ local @ rotation.transpose(1, 2), None
         local = local + self.baseline.edge_blocks(lengths, relation, chunk.pair)
         field = self.baseline.field_blocks(lengths, relation, chunk.pair)
-        return rotation @ local @ rotation.transpose(1, 2), rotation @ field @ rotation.transpose(1, 2)
+        return rotation @ local @ rotation.transpose(1, 2), rotation @ field @ rotation.transpose(
+            1, 2
+        )
 
     def _on_site_blocks(self, fused: Tensor, species: Tensor) -> Tensor:
         """Return what the nodes say; with self-loops that is the constant of the baseline alone."""
         if self.self_loops:
             blocks = fused.new_zeros(fused.shape[0], self.targets.size, self.targets.size)
             return blocks if self.baseline is None else blocks + self.baseline.on_site[species]
-        parts = self.on_site.nodes(split_degrees(fused[:, : self.node_size], self.channels), species)
+        parts = self.on_site.nodes(
+            split_degrees(fused[:, : self.node_size], self.channels), species
+        )
         if self.targets.pseudo:
-            parts += self.on_site_pseudo.nodes(split_degrees(fused[:, self.node_size :], self.pseudo_channels), species)
+            parts += self.on_site_pseudo.nodes(
+                split_degrees(fused[:, self.node_size :], self.pseudo_channels), species
+            )
         blocks = self.targets.blocks(join_degrees(parts)) * self.on_site_scale
         return blocks if self.baseline is None else blocks + self.baseline.on_site[species]
 
     def compile_kernels(self) -> None:
-        """Run the convolutions as compiled code from now on; parameters and checkpoints do not change."""
+        """Run the convolutions as compiled code from now on.
+
+        Parameters and checkpoints do not change.
+        """
         for module in self.modules():
             if isinstance(module, EdgeConvolution):
                 module.compile_kernels()
@@ -193,14 +252,17 @@ class ElectronNetwork(nn.Module):
     def prepare(self, graphs: Sequence[Any]) -> None:
         """Fit the baseline, set the output scales and zero the read-outs, so that training starts from the baseline.
 
-        Called once, on the training set. Labels are taken at their own energy zero: aligning every structure to the baseline
-        first would hide the potential of each atom, which neighbours determine, behind a common shift.
+        Called once, on the training set. Labels are taken at their own energy zero: aligning every
+        structure to the baseline first would hide the potential of each atom, which neighbours
+        determine, behind a common shift.
 
         Args:
             graphs: labelled training graphs, one structure each.
         """
         for name, weight in self.named_parameters():
-            if name.startswith("on_site") or (name.startswith("readouts") and ".update." not in name):
+            if name.startswith("on_site") or (
+                name.startswith("readouts") and ".update." not in name
+            ):
                 nn.init.zeros_(weight)
         samples = [self._sample(graph) for graph in graphs]
         if self.baseline is not None:
@@ -216,14 +278,21 @@ class ElectronNetwork(nn.Module):
     def _residual(self, sample: BlockSample) -> BlockSample:
         if self.baseline is None:
             return sample
-        edges = sample.edges - self.baseline.edge_blocks(sample.lengths, sample.relation, sample.pair)
+        edges = sample.edges - self.baseline.edge_blocks(
+            sample.lengths, sample.relation, sample.pair
+        )
         field = self.baseline.field_blocks(sample.lengths, sample.relation, sample.pair)
         turned = sample.rotation @ field @ sample.rotation.transpose(1, 2)
-        on_site = (sample.on_site - self.baseline.on_site.double()[sample.species]).index_add(0, sample.target, -turned)
+        on_site = (sample.on_site - self.baseline.on_site.double()[sample.species]).index_add(
+            0, sample.target, -turned
+        )
         return _replaced(sample, on_site, edges)
 
     def _shell_rms(self, blocks: Tensor) -> Tensor:
-        """Return the root mean square of each shell pair, spread over its elements: (size, size)."""
+        """Return the root mean square of each shell pair, spread over its elements.
+
+        (size, size).
+        """
         result = blocks.new_ones(self.targets.size, self.targets.size)
         for a in self.targets.slices:
             for b in self.targets.slices:
@@ -233,12 +302,21 @@ class ElectronNetwork(nn.Module):
     def _sample(self, graph: Any) -> BlockSample:
         atoms = graph[fields.ATOM]
         species = self.network.species_of_number[atoms[fields.NUMBERS]]
-        edges = HeteroNetwork.collect_edges(graph, fields.RELATIONS, atoms[fields.POSITIONS].double())
+        edges = HeteroNetwork.collect_edges(
+            graph, fields.RELATIONS, atoms[fields.POSITIONS].double()
+        )
         rotation = self.targets.rotation(edge_rotations(edges.vectors, max(self.targets.slots)))
-        blocks = torch.cat([graph[fields.edge_type(r)][fields.HAMILTONIAN_BLOCKS].double() for r in fields.RELATIONS])
+        blocks = torch.cat(
+            [
+                graph[fields.edge_type(r)][fields.HAMILTONIAN_BLOCKS].double()
+                for r in fields.RELATIONS
+            ]
+        )
         slots = self.targets.from_padded(blocks, species[edges.target], species[edges.source])
         return BlockSample(
-            on_site=self.targets.from_padded(atoms[fields.HAMILTONIAN_BLOCKS].double(), species, species),
+            on_site=self.targets.from_padded(
+                atoms[fields.HAMILTONIAN_BLOCKS].double(), species, species
+            ),
             edges=rotation.transpose(1, 2) @ slots @ rotation,
             rotation=rotation,
             lengths=edges.lengths,
@@ -261,5 +339,12 @@ def _covers(backbone: DeepHE3, natural: Sequence[int], pseudo: Sequence[int]) ->
 
 def _replaced(sample: BlockSample, on_site: Tensor, edges: Tensor) -> BlockSample:
     return BlockSample(
-        on_site, edges, sample.rotation, sample.lengths, sample.relation, sample.pair, sample.target, sample.species
+        on_site,
+        edges,
+        sample.rotation,
+        sample.lengths,
+        sample.relation,
+        sample.pair,
+        sample.target,
+        sample.species,
     )

@@ -1,7 +1,10 @@
-"""The heterogeneous combination: dual sub-networks of one backbone, one per relation, with summed node features.
+"""The heterogeneous combination.
 
-Any class that follows :class:`Backbone` can enter. A homogeneous network is the same code with a single sub-network that
-sees the edges of all relations, so that "MACE vs HedgeNet" is a difference of configuration and nothing else.
+Dual sub-networks of one backbone, one per relation, with summed node features.
+
+Any class that follows :class:`Backbone` can enter. A homogeneous network is the same code with a
+single sub-network that sees the edges of all relations, so that "MACE vs HedgeNet" is a difference
+of configuration and nothing else.
 """
 
 from __future__ import annotations
@@ -45,8 +48,9 @@ class Edges:
 class Backbone(nn.Module, ABC):
     """One sub-network: message passing on one set of edges.
 
-    The layout of node features is the backbone's own; all sub-networks of one combination share it, so that features
-    can be summed. ``state`` is whatever the backbone keeps per edge (geometry, radial basis, edge features).
+    The layout of node features is the backbone's own; all sub-networks of one combination share it,
+    so that features can be summed. ``state`` is whatever the backbone keeps per edge (geometry,
+    radial basis, edge features).
     """
 
     num_layers: int
@@ -56,7 +60,8 @@ class Backbone(nn.Module, ABC):
         """Return the initial node features and the edge state.
 
         Args:
-            species: (n_atoms,) int, position of each atom's element in the model's list of elements.
+            species: (n_atoms,) int, position of each atom's element in the model's list of
+                elements.
             edges: edges of this sub-network.
         """
 
@@ -65,7 +70,10 @@ class Backbone(nn.Module, ABC):
         """Return the node features after the message passing of one layer."""
 
     def update_edges(self, layer: int, nodes: Tensor, species: Tensor, state: Any) -> Any:
-        """Return the edge state after one layer; backbones without edge features return it unchanged."""
+        """Return the edge state after one layer.
+
+        Backbones without edge features return it unchanged.
+        """
         return state
 
     def compile_kernels(self, backend: Backend = "inductor") -> None:
@@ -73,7 +81,10 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def scalars(self, layer: int, nodes: Tensor) -> Tensor:
-        """Return the invariant part of the node features after ``layer``: (n_atoms, num_scalars(layer))."""
+        """Return the invariant part of the node features after ``layer``.
+
+        (n_atoms, num_scalars(layer)).
+        """
 
     @abstractmethod
     def num_scalars(self, layer: int) -> int:
@@ -102,15 +113,18 @@ class HeteroNetwork(nn.Module):
 
     Args:
         elements: atomic numbers the network knows.
-        relations: sub-network name → relations whose edges it sees. ``{"intra": ["intra"], "inter": ["inter"]}`` is
-            HedgeNet; ``{"all": ["intra", "inter"]}`` is the homogeneous backbone.
-        backbone: makes one sub-network from its name; called once per sub-network, so each has its own parameters.
-        fusion: "late" sums at the end (the text of the paper; the sub-networks exchange nothing in between), and the sum
-            of each layer's features is what per-layer read-outs see; "per_layer" feeds the sum into the next layer of
-            every sub-network (the paper's Eq. 4).
+        relations: sub-network name → relations whose edges it sees. ``{"intra": ["intra"], "inter":
+            ["inter"]}`` is HedgeNet; ``{"all": ["intra", "inter"]}`` is the homogeneous backbone.
+        backbone: makes one sub-network from its name; called once per sub-network, so each has its
+            own parameters.
+        fusion: "late" sums at the end (the text of the paper; the sub-networks exchange nothing in
+            between), and the sum of each layer's features is what per-layer read-outs see;
+            "per_layer" feeds the sum into the next layer of every sub-network (the paper's Eq. 4).
     """
 
-    species_of_number: Tensor  # (largest atomic number + 1,) int, −1 where the network does not know the element
+    species_of_number: (
+        Tensor  # (largest atomic number + 1,) int, −1 where the network does not know the element
+    )
 
     def __init__(
         self,
@@ -132,7 +146,14 @@ class HeteroNetwork(nn.Module):
                 )
             )
         if fusion not in ("late", "per_layer"):
-            raise ConfigError(message("model.network.fusion", repr(fusion), "'late' or 'per_layer'", "Edit the config."))
+            raise ConfigError(
+                message(
+                    "model.network.fusion",
+                    repr(fusion),
+                    "'late' or 'per_layer'",
+                    "Edit the config.",
+                )
+            )
         self.elements = tuple(int(z) for z in elements)
         self.relations = {name: tuple(seen) for name, seen in relations.items()}
         self.fusion = fusion
@@ -160,7 +181,10 @@ class HeteroNetwork(nn.Module):
         """
         atoms = graph[fields.ATOM]
         species = self.species_of_number[atoms[fields.NUMBERS]]
-        edges = {name: self.collect_edges(graph, seen, positions) for name, seen in self.relations.items()}
+        edges = {
+            name: self.collect_edges(graph, seen, positions)
+            for name, seen in self.relations.items()
+        }
         backbones = self.sub_networks
         nodes: dict[str, Tensor] = {}
         states: dict[str, Any] = {}
@@ -170,7 +194,11 @@ class HeteroNetwork(nn.Module):
         for layer in range(self.num_layers):
             for name, backbone in backbones.items():
                 nodes[name] = backbone.update_nodes(layer, nodes[name], species, states[name])
-            fused = torch.stack(list(nodes.values())).sum(0) if len(nodes) > 1 else next(iter(nodes.values()))
+            fused = (
+                torch.stack(list(nodes.values())).sum(0)
+                if len(nodes) > 1
+                else next(iter(nodes.values()))
+            )
             fused_layers.append(fused)
             if self.fusion == "per_layer":
                 nodes = dict.fromkeys(nodes, fused)
@@ -180,7 +208,9 @@ class HeteroNetwork(nn.Module):
         return HeteroFeatures(species=species, nodes=fused_layers, edges=edges, states=states)
 
     @staticmethod
-    def collect_edges(graph: Any, relations: Sequence[str], positions: Tensor | None = None) -> Edges:
+    def collect_edges(
+        graph: Any, relations: Sequence[str], positions: Tensor | None = None
+    ) -> Edges:
         """Concatenate the edges of some relations and compute their vectors.
 
         Args:
@@ -203,4 +233,6 @@ class HeteroNetwork(nn.Module):
         cell = graph[fields.CELL].to(r.dtype).reshape(-1, 3, 3)
         structure = atoms.batch if "batch" in atoms else torch.zeros_like(atoms[fields.NUMBERS])
         vectors = r[source] - r[target] + torch.einsum("ei,eij->ej", shift, cell[structure[target]])
-        return Edges(source, target, vectors, torch.linalg.norm(vectors, dim=1), relation, structure)
+        return Edges(
+            source, target, vectors, torch.linalg.norm(vectors, dim=1), relation, structure
+        )

@@ -1,9 +1,12 @@
-"""MACE as a backbone: equivariant messages, many-body node features by symmetric contraction (arXiv:2206.07697).
+"""MACE as a backbone.
 
-Node features are channel-last, (n_atoms, (l_max+1)², num_features), natural parity, axes (y, z, x) as everywhere. Clebsch–
-Gordan coefficients meet the harmonics once per structure, before any channel is touched; what follows is in ``messages``.
-In the first layer a neighbour is known by its element alone, so there harmonics and radial features are summed over the
-neighbours of every element first and meet the channels afterwards.
+Equivariant messages, many-body node features by symmetric contraction (arXiv:2206.07697).
+
+Node features are channel-last, (n_atoms, (l_max+1)², num_features), natural parity, axes (y, z, x)
+as everywhere. Clebsch– Gordan coefficients meet the harmonics once per structure, before any
+channel is touched; what follows is in ``messages``. In the first layer a neighbour is known by its
+element alone, so there harmonics and radial features are summed over the neighbours of every
+element first and meet the channels afterwards.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ from mlepi.models.wigner import AXES
 
 
 class Interaction(nn.Module):
-    """Messages of one layer: radial weights × neighbour features ⊗ harmonics, summed over neighbours, mixed.
+    """Messages of one layer.
+
+    Radial weights × neighbour features ⊗ harmonics, summed over neighbours, mixed.
 
     Args:
         l_max_in: largest l of the neighbours' features.
@@ -40,7 +45,13 @@ class Interaction(nn.Module):
     """
 
     def __init__(
-        self, *, l_max_in: int, l_max: int, num_features: int, radial_widths: Sequence[int], mean_neighbours: float
+        self,
+        *,
+        l_max_in: int,
+        l_max: int,
+        num_features: int,
+        radial_widths: Sequence[int],
+        mean_neighbours: float,
     ) -> None:
         super().__init__()
         self.paths = tuple(message_paths(l_max_in, l_max))
@@ -49,10 +60,14 @@ class Interaction(nn.Module):
         self.linear_up = ChannelLinear(l_max_in, num_features, num_features)
         self.radial_network = RadialMLP([*radial_widths, len(self.paths) * num_features])
         self.counts = [sum(path[2] == l for path in self.paths) for l in range(l_max + 1)]
-        # drawn so that messages have unit variance although the sum of random signs is divided by the number of terms
+        # drawn so that messages have unit variance although the sum of random signs is divided by
+        # the number of terms
         spread = math.sqrt(self.mean_neighbours)
         self.mixing = nn.ParameterList(
-            [nn.Parameter(spread * torch.randn(count * num_features, num_features)) for count in self.counts]
+            [
+                nn.Parameter(spread * torch.randn(count * num_features, num_features))
+                for count in self.counts
+            ]
         )
         self.functions = build_piece_functions(self.paths)
 
@@ -61,7 +76,9 @@ class Interaction(nn.Module):
         plain = build_piece_functions(self.paths)
         self.functions = PieceFunctions(
             value=compile_kernel(plain.value, "messages", backend=backend),
-            gradients=compile_kernel(plain.gradients, "first derivatives of messages", backend=backend),
+            gradients=compile_kernel(
+                plain.gradients, "first derivatives of messages", backend=backend
+            ),
             second=compile_kernel(plain.second, "second derivatives of messages", backend=backend),
         )
 
@@ -78,7 +95,10 @@ class Interaction(nn.Module):
         table = neighbourhoods.table
         senders, weight = self.linear_up(nodes), self.radial_network.last_weight()
         hidden = self.radial_network.hidden(neighbourhoods.radial)
-        parts = (table.split(values) for values in (hidden, neighbourhoods.couplings, neighbourhoods.source))
+        parts = (
+            table.split(values)
+            for values in (hidden, neighbourhoods.couplings, neighbourhoods.source)
+        )
         sums = [
             sum_messages(self.functions, senders, z, weight, couplings, source)
             for z, couplings, source in zip(*parts, strict=True)
@@ -105,16 +125,26 @@ class Interaction(nn.Module):
         hidden = self.radial_network.hidden(neighbourhoods.radial)
         width = n_kinds * hidden.shape[1]
         if n_kinds > 1:
-            hidden = (nn.functional.one_hot(neighbourhoods.kind, n_kinds).to(hidden).unsqueeze(2) * hidden.unsqueeze(1)).flatten(
-                1
-            )
+            hidden = (
+                nn.functional.one_hot(neighbourhoods.kind, n_kinds).to(hidden).unsqueeze(2)
+                * hidden.unsqueeze(1)
+            ).flatten(1)
         pairs = zip(table.split(neighbourhoods.harmonics), table.split(hidden), strict=True)
         sums = [harmonics.transpose(1, 2) @ part for harmonics, part in pairs]
         sizes = [2 * l + 1 for l in range(self.l_max + 1)]
-        moments = table.to_atoms(table.to_rows(sums, (sum(sizes), width), hidden)).split(sizes, dim=1)
+        moments = table.to_atoms(table.to_rows(sums, (sum(sizes), width), hidden)).split(
+            sizes, dim=1
+        )
         features = self.linear_up(embedding)  # (n_kinds, 1, channels)
-        weights = self.radial_network.last_weight().view(len(self.paths), self.num_features, -1).transpose(1, 2)
-        mixed = [part @ (((weights[l] * features) @ self.normalised_mixing(l)).flatten(0, 1)) for l, part in enumerate(moments)]
+        weights = (
+            self.radial_network.last_weight()
+            .view(len(self.paths), self.num_features, -1)
+            .transpose(1, 2)
+        )
+        mixed = [
+            part @ (((weights[l] * features) @ self.normalised_mixing(l)).flatten(0, 1))
+            for l, part in enumerate(moments)
+        ]
         return torch.cat(mixed, dim=1)
 
     def normalised_mixing(self, l: int) -> Tensor:
@@ -125,17 +155,19 @@ class Interaction(nn.Module):
 class MACE(Backbone):
     """One MACE network on one set of edges.
 
-    Layer: messages → symmetric contraction → linear, + element-dependent self-connection of the layer's input. The last
-    layer keeps scalars only. With ``first_self_connection="residual"`` all layers are mace-torch's
-    ``RealAgnosticResidualInteractionBlock`` (its standard ScaleShiftMACE); with "message" the first layer is its
-    ``RealAgnosticInteractionBlock``, which has no residual and applies the element-dependent map to the messages.
+    Layer: messages → symmetric contraction → linear, + element-dependent self-connection of the
+    layer's input. The last layer keeps scalars only. With ``first_self_connection="residual"`` all
+    layers are mace-torch's ``RealAgnosticResidualInteractionBlock`` (its standard ScaleShiftMACE);
+    with "message" the first layer is its ``RealAgnosticInteractionBlock``, which has no residual
+    and applies the element-dependent map to the messages.
 
     Args:
         name: name of the sub-network: that of its relation, or any other if it sees all relations.
         elements: atomic numbers the network knows.
-        cutoffs: relation → cutoff, Å; basis and envelope of an edge end at the cutoff of its relation.
-        mean_neighbours: relation → mean number of its edges per atom in the training set; a sub-network that sees all
-            relations divides by their sum.
+        cutoffs: relation → cutoff, Å; basis and envelope of an edge end at the cutoff of its
+            relation.
+        mean_neighbours: relation → mean number of its edges per atom in the training set; a
+            sub-network that sees all relations divides by their sum.
         num_layers: message-passing layers.
         num_features: channels of every l.
         l_max: largest l of harmonics and messages.
@@ -165,8 +197,12 @@ class MACE(Backbone):
         first_self_connection: str = "residual",
     ) -> None:
         super().__init__()
-        self._check(cutoffs, mean_neighbours, l_max, l_max_hidden, num_layers, first_self_connection)
-        neighbours = mean_neighbours[name] if name in fields.RELATIONS else sum(mean_neighbours.values())
+        self._check(
+            cutoffs, mean_neighbours, l_max, l_max_hidden, num_layers, first_self_connection
+        )
+        neighbours = (
+            mean_neighbours[name] if name in fields.RELATIONS else sum(mean_neighbours.values())
+        )
         self.num_layers, self.num_features, self.l_max = num_layers, num_features, l_max
         self.first_self_connection = first_self_connection
         self.cutoff_power = cutoff_power
@@ -187,7 +223,9 @@ class MACE(Backbone):
                     l_max=l_max,
                     num_features=num_features,
                     radial_widths=[num_bessel, *radial_widths],
-                    mean_neighbours=max(float(neighbours), 1.0),  # a training set of monolayers has no inter edges
+                    mean_neighbours=max(
+                        float(neighbours), 1.0
+                    ),  # a training set of monolayers has no inter edges
                 )
             )
             on_messages = layer == 0 and first_self_connection == "message"
@@ -216,15 +254,34 @@ class MACE(Backbone):
         for key, values in (("cutoffs", cutoffs), ("mean_neighbours", mean_neighbours)):
             if set(values) != set(fields.RELATIONS):
                 raise ConfigError(
-                    message(f"MACE.{key}", f"{sorted(values)}", f"{list(fields.RELATIONS)}", "Give one value per relation.")
+                    message(
+                        f"MACE.{key}",
+                        f"{sorted(values)}",
+                        f"{list(fields.RELATIONS)}",
+                        "Give one value per relation.",
+                    )
                 )
         if not 0 <= l_max_hidden <= l_max:
-            raise ConfigError(message("MACE.l_max_hidden", f"{l_max_hidden}", f"0 … l_max = {l_max}", "Edit the config."))
+            raise ConfigError(
+                message(
+                    "MACE.l_max_hidden",
+                    f"{l_max_hidden}",
+                    f"0 … l_max = {l_max}",
+                    "Edit the config.",
+                )
+            )
         if num_layers < 1:
-            raise ConfigError(message("MACE.num_layers", f"{num_layers}", "at least 1", "Edit the config."))
+            raise ConfigError(
+                message("MACE.num_layers", f"{num_layers}", "at least 1", "Edit the config.")
+            )
         if first_self_connection not in ("residual", "message"):
             raise ConfigError(
-                message("MACE.first_self_connection", repr(first_self_connection), "'residual' or 'message'", "Edit the config.")
+                message(
+                    "MACE.first_self_connection",
+                    repr(first_self_connection),
+                    "'residual' or 'message'",
+                    "Edit the config.",
+                )
             )
 
     def embed(self, species: Tensor, edges: Edges) -> tuple[Tensor, Neighbourhoods]:
@@ -249,15 +306,23 @@ class MACE(Backbone):
             kind=kind,
             radial=self.radial_basis(lengths, cutoffs) * envelope.unsqueeze(1),
             harmonics=harmonics,
-            couplings=harmonics @ coupling_table(self.paths, self.l_max).to(harmonics) if self.paths else harmonics,
+            couplings=harmonics @ coupling_table(self.paths, self.l_max).to(harmonics)
+            if self.paths
+            else harmonics,
         )
         return self.embed_elements(species), state
 
     def embed_elements(self, species: Tensor) -> Tensor:
         """Return the embedding of some species, (n, 1, num_features)."""
-        return (self.embedding / math.sqrt(self.embedding.shape[0])).index_select(0, species).unsqueeze(1)
+        return (
+            (self.embedding / math.sqrt(self.embedding.shape[0]))
+            .index_select(0, species)
+            .unsqueeze(1)
+        )
 
-    def update_nodes(self, layer: int, nodes: Tensor, species: Tensor, state: Neighbourhoods) -> Tensor:
+    def update_nodes(
+        self, layer: int, nodes: Tensor, species: Tensor, state: Neighbourhoods
+    ) -> Tensor:
         """Return the features after one layer: (n_atoms, (l_max_hidden+1)² or 1, num_features)."""
         interaction = cast(Interaction, self.interactions[layer])
         contract, linear = self.contractions[layer], self.linears[layer]
@@ -266,11 +331,20 @@ class MACE(Backbone):
         else:
             messages = interaction.from_elements(self.embed_elements(state.kinds), state)
             if self.first_self_connection == "message":
-                return cast(Tensor, linear(contract(self.self_connections[layer](messages, species), species)))
-        return cast(Tensor, linear(contract(messages, species)) + self.self_connections[layer](nodes, species))
+                return cast(
+                    Tensor,
+                    linear(contract(self.self_connections[layer](messages, species), species)),
+                )
+        return cast(
+            Tensor,
+            linear(contract(messages, species)) + self.self_connections[layer](nodes, species),
+        )
 
     def compile_kernels(self, backend: Backend = "inductor") -> None:
-        """Compile the sums over neighbours of all layers but the first, where other work is small; see ``compilation``."""
+        """Compile the sums over neighbours of all layers but the first, where other work is small.
+
+        See ``compilation``.
+        """
         for interaction in list(self.interactions)[1:]:
             cast(Interaction, interaction).compile_kernels(backend)
 

@@ -1,8 +1,8 @@
 """Neighbours of every atom as padded tables, and the geometry that all layers of MACE share.
 
-Atoms are ordered by their number of neighbours and tabulated in groups of similar numbers, one row per atom, so that the
-sum over neighbours is a sum over an axis and yet few slots are empty however uneven the numbers are. Empty slots point to
-the first edge and carry a radial part of zero.
+Atoms are ordered by their number of neighbours and tabulated in groups of similar numbers, one row
+per atom, so that the sum over neighbours is a sum over an axis and yet few slots are empty however
+uneven the numbers are. Empty slots point to the first edge and carry a radial part of zero.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from mlepi.models.wigner import wigner_3j
 LEAST_FILLING = 0.8
 """A group ends where an atom has fewer neighbours than this part of its width …"""
 SPARE_SLOTS = 64
-"""… unless the group has room for the rest of the atoms at the price of so many empty slots: a group has costs of its own."""
+"""… unless the group has room for the rest of the atoms at the price of so many empty slots: a
+group has costs of its own."""
 
 
 @dataclass(frozen=True)
 class NeighbourTable:
-    """Edges sorted into groups of rows; a slot is one place in the table, counted row by row, group by group.
+    """Edges sorted into groups of rows.
+
+    A slot is one place in the table, counted row by row, group by group.
 
     Attributes:
         order: (n_atoms,) int, atoms by descending number of neighbours: the order of the rows.
-        groups: (number of rows, width) of every group; atoms without neighbours come last and are in no group.
+        groups: (number of rows, width) of every group; atoms without neighbours come last and are
+            in no group.
         edge_of_slot: (n_slots,) int, zero in empty slots.
         filled: (n_slots,) bool.
     """
@@ -41,7 +45,10 @@ class NeighbourTable:
     def split(self, values: Tensor) -> list[Tensor]:
         """Split (n_slots, …) into one (rows, width, …) per group."""
         sizes = [rows * width for rows, width in self.groups]
-        return [part.unflatten(0, group) for part, group in zip(values.split(sizes), self.groups, strict=True)]
+        return [
+            part.unflatten(0, group)
+            for part, group in zip(values.split(sizes), self.groups, strict=True)
+        ]
 
     def to_rows(self, sums: list[Tensor], shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Join the sums over neighbours of all groups, (rows, *shape) each, in the order of the table: (n_atoms, *shape).
@@ -85,7 +92,10 @@ def neighbour_table(target: Tensor, n_atoms: int) -> NeighbourTable:
     first_slot[order[: len(widths)]] = torch.cumsum(row_width, 0) - row_width
     by_target = torch.argsort(target, stable=True)
     sorted_target = target[by_target]
-    place = torch.arange(target.shape[0], device=target.device) - (torch.cumsum(counts, 0) - counts)[sorted_target]
+    place = (
+        torch.arange(target.shape[0], device=target.device)
+        - (torch.cumsum(counts, 0) - counts)[sorted_target]
+    )
     slot = first_slot[sorted_target] + place
     edge_of_slot = target.new_zeros(sum(widths))
     edge_of_slot[slot] = by_target
@@ -105,8 +115,8 @@ class Neighbourhoods:
         kind: (n_slots,) int, position of the sender's species in ``kinds``.
         radial: (n_slots, num_bessel), Bessel functions × cutoff envelope, zero in empty slots.
         harmonics: (n_slots, (l_max+1)²), unit variance ("component").
-        couplings: (n_slots, Σ_p (2·l1+1)(2·l3+1)), Clebsch–Gordan coefficients contracted with Y_l2, as in ``path_blocks``;
-            of the layers after the first.
+        couplings: (n_slots, Σ_p (2·l1+1)(2·l3+1)), Clebsch–Gordan coefficients contracted with
+            Y_l2, as in ``path_blocks``; of the layers after the first.
     """
 
     table: NeighbourTable
@@ -130,5 +140,7 @@ def coupling_table(paths: tuple[Path, ...], l_max: int) -> Tensor:
     table = torch.zeros((l_max + 1) ** 2, blocks[-1].coupling.stop, dtype=torch.float64)
     for (l1, l2, l3), block in zip(paths, blocks, strict=True):
         symbol = wigner_3j(l1, l2, l3) * (2 * l3 + 1) ** 0.5
-        table[l2 * l2 : (l2 + 1) ** 2, block.coupling] = symbol.transpose(0, 1).reshape(2 * l2 + 1, -1)
+        table[l2 * l2 : (l2 + 1) ** 2, block.coupling] = symbol.transpose(0, 1).reshape(
+            2 * l2 + 1, -1
+        )
     return table

@@ -1,8 +1,9 @@
 """Energy and forces from a heterogeneous network of any backbone.
 
-E = Σ_i [E0(element_i) + scale · Σ_layers (readout(h_i) − readout(h_vacuum))]: every layer's invariant features have a linear
-read-out, the last layer's a small network, and the value of an isolated atom is subtracted, so that a free atom has exactly
-its reference energy, which is counted once however many sub-networks there are. Forces are −∂E/∂r.
+E = Σ_i [E0(element_i) + scale · Σ_layers (readout(h_i) − readout(h_vacuum))]: every layer's
+invariant features have a linear read-out, the last layer's a small network, and the value of an
+isolated atom is subtracted, so that a free atom has exactly its reference energy, which is counted
+once however many sub-networks there are. Forces are −∂E/∂r.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class PhononNetwork(nn.Module):
 
     Args:
         network: the heterogeneous combination.
-        atomic_energies: energy of a free atom of each element in ``network.elements``, or the mean energy per atom of
-            the training set, eV.
+        atomic_energies: energy of a free atom of each element in ``network.elements``, or the mean
+            energy per atom of the training set, eV.
         energy_scale: unit of the network's output, eV; e.g. the root mean square force times 1 Å.
         readout_width: hidden size of the last layer's read-out.
     """
@@ -52,12 +53,22 @@ class PhononNetwork(nn.Module):
                 )
             )
         if not energy_scale > 0.0:
-            raise ConfigError(message("model.energy_scale", f"{energy_scale}", "a positive energy in eV", "Edit the config."))
+            raise ConfigError(
+                message(
+                    "model.energy_scale",
+                    f"{energy_scale}",
+                    "a positive energy in eV",
+                    "Edit the config.",
+                )
+            )
         for name, seen in network.relations.items():
             if len(seen) == 1 and name != seen[0]:
                 raise ConfigError(
                     message(
-                        "model.network.relations", f"{name}: {list(seen)}", f"the name {seen[0]!r}", "Name it after its relation."
+                        "model.network.relations",
+                        f"{name}: {list(seen)}",
+                        f"the name {seen[0]!r}",
+                        "Name it after its relation.",
                     )
                 )
         self.network = network
@@ -65,23 +76,33 @@ class PhononNetwork(nn.Module):
         self.energy_scale = float(energy_scale)
         backbone = next(iter(network.backbones.values()))
         if not isinstance(backbone, Backbone):
-            raise ConfigError(message("model.network.backbone", type(backbone).__name__, "a Backbone", "Edit the config."))
+            raise ConfigError(
+                message(
+                    "model.network.backbone",
+                    type(backbone).__name__,
+                    "a Backbone",
+                    "Edit the config.",
+                )
+            )
         sizes = [backbone.num_scalars(layer) for layer in range(network.num_layers)]
         self.backbone_scalars = backbone.scalars
         self.readouts = nn.ModuleList([RadialMLP([size, 1]) for size in sizes[:-1]])
         self.readouts.append(RadialMLP([sizes[-1], readout_width, 1]))
 
-    def forward(self, graph: Any, compute_forces: bool = True, compute_stress: bool = False) -> dict[str, Tensor]:
+    def forward(
+        self, graph: Any, compute_forces: bool = True, compute_stress: bool = False
+    ) -> dict[str, Tensor]:
         """Return the energy of every graph in a batch, and its derivatives.
 
         Args:
-            graph: (batched) ``HeteroData`` with the fields of ``mlepi.graphs.fields``; not modified.
+            graph: (batched) ``HeteroData`` with the fields of ``mlepi.graphs.fields``; not
+                modified.
             compute_forces: add "forces"; in training mode they can be differentiated further.
             compute_stress: add "stress".
 
         Returns:
-            "energy" (n_graphs,) float64, eV; "forces" (n_atoms, 3), eV/Å; "stress" (n_graphs, 3, 3), eV/Å³, the
-            derivative of the energy with respect to strain per cell volume.
+            "energy" (n_graphs,) float64, eV; "forces" (n_atoms, 3), eV/Å; "stress" (n_graphs, 3,
+            3), eV/Å³, the derivative of the energy with respect to strain per cell volume.
         """
         if not (compute_forces or compute_stress):
             return {"energy": self.energy(graph, graph[fields.ATOM][fields.POSITIONS])}
@@ -105,19 +126,26 @@ class PhononNetwork(nn.Module):
         return results
 
     def energy(self, graph: Any, positions: Tensor) -> Tensor:
-        """Return the energy of every graph at the given positions (n_atoms, 3): (n_graphs,) float64, eV."""
+        """Return the energy of every graph at the given positions (n_atoms, 3).
+
+        (n_graphs,) float64, eV.
+        """
         species, per_atom = self._readout(self._add_free_atoms(graph), positions)
         num_elements = len(self.network.elements)
         bound, free = per_atom[:-num_elements], per_atom[-num_elements:]
         species = species[:-num_elements]
         interaction = self.energy_scale * (bound - free.index_select(0, species)).double()
-        reference = torch.tensor(self.atomic_energies, dtype=torch.float64, device=interaction.device)
+        reference = torch.tensor(
+            self.atomic_energies, dtype=torch.float64, device=interaction.device
+        )
         n_graphs = graph[fields.CELL].reshape(-1, 3, 3).shape[0]
         total = interaction.new_zeros(n_graphs)
         return total.index_add(0, self._graph_of_atom(graph), interaction + reference[species])
 
     def compile_kernels(self, backend: Backend = "inductor") -> None:
-        """Compile the inner functions of all sub-networks, for energies, forces and training; see ``compilation``.
+        """Compile the inner functions of all sub-networks, for energies, forces and training.
+
+        See ``compilation``.
 
         Parameters stay as they are; copies of the network share the compiled code.
 
@@ -128,15 +156,22 @@ class PhononNetwork(nn.Module):
             sub_network.compile_kernels(backend)
 
     def free_atom_readouts(self) -> Tensor:
-        """Return the sum of read-outs of an atom without neighbours: (n_elements,), in units of ``energy_scale``."""
+        """Return the sum of read-outs of an atom without neighbours.
+
+        (n_elements,), in units of ``energy_scale``.
+        """
         parameter = next(self.parameters())
         empty = HeteroData()
         empty[fields.CELL] = torch.eye(3, dtype=parameter.dtype, device=parameter.device)[None]
-        empty[fields.ATOM][fields.NUMBERS] = torch.zeros(0, dtype=torch.long, device=parameter.device)
+        empty[fields.ATOM][fields.NUMBERS] = torch.zeros(
+            0, dtype=torch.long, device=parameter.device
+        )
         for relation in fields.RELATIONS:
             store = empty[fields.edge_type(relation)]
             store[fields.EDGE_INDEX] = torch.zeros(2, 0, dtype=torch.long, device=parameter.device)
-            store[fields.EDGE_CELL_SHIFT] = torch.zeros(0, 3, dtype=torch.long, device=parameter.device)
+            store[fields.EDGE_CELL_SHIFT] = torch.zeros(
+                0, 3, dtype=torch.long, device=parameter.device
+            )
         return self._readout(self._add_free_atoms(empty), parameter.new_zeros(0, 3))[1]
 
     def _readout(self, graph: Any, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,7 +180,9 @@ class PhononNetwork(nn.Module):
         features = self.network(graph, torch.cat([positions, free_positions]))
         parts = [
             readout(self.backbone_scalars(layer, nodes)).squeeze(1)
-            for layer, (readout, nodes) in enumerate(zip(self.readouts, features.nodes, strict=True))
+            for layer, (readout, nodes) in enumerate(
+                zip(self.readouts, features.nodes, strict=True)
+            )
         ]
         return features.species, torch.stack(parts).sum(0)
 
@@ -157,7 +194,9 @@ class PhononNetwork(nn.Module):
         store = extended[fields.ATOM]
         store[fields.NUMBERS] = torch.cat([numbers, numbers.new_tensor(self.network.elements)])
         if "batch" in atoms:
-            store.batch = torch.cat([atoms.batch, atoms.batch.new_zeros(len(self.network.elements))])
+            store.batch = torch.cat(
+                [atoms.batch, atoms.batch.new_zeros(len(self.network.elements))]
+            )
         return extended
 
     @staticmethod
@@ -165,9 +204,13 @@ class PhononNetwork(nn.Module):
         atoms = graph[fields.ATOM]
         return atoms.batch if "batch" in atoms else torch.zeros_like(atoms[fields.NUMBERS])
 
-    def _strain(self, graph: Any, positions: Tensor, cell: Tensor, strain: Tensor) -> tuple[Any, Tensor]:
+    def _strain(
+        self, graph: Any, positions: Tensor, cell: Tensor, strain: Tensor
+    ) -> tuple[Any, Tensor]:
         """Deform positions and cells by 1 + the symmetric part of a strain (n_graphs, 3, 3)."""
-        deformation = torch.eye(3, dtype=cell.dtype, device=cell.device) + 0.5 * (strain + strain.transpose(1, 2))
+        deformation = torch.eye(3, dtype=cell.dtype, device=cell.device) + 0.5 * (
+            strain + strain.transpose(1, 2)
+        )
         deformed = copy.copy(graph)
         deformed[fields.CELL] = cell @ deformation
         of_atom = deformation.index_select(0, self._graph_of_atom(graph))

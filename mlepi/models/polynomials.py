@@ -1,9 +1,10 @@
 """Equivariant polynomials, channel by channel, and their derivatives up to the second, without waste.
 
-B_o = Σ_i A_i (t_{oi} + Σ_j t_{oij} A_j + Σ_{j≤k} t_{oi,jk} A_j A_k). Because the coefficients are symmetric in i, j, k, the terms
-in brackets, weighted by their degree 1, 2, 3, are the derivative ∂B_o/∂A_i as well. Most coefficients are zero by parity; the
-others are one small matrix per group of ``parity_terms`` and channel. Everything is channels first and atoms last, as many
-atoms at a time as fit the cache.
+B_o = Σ_i A_i (t_{oi} + Σ_j t_{oij} A_j + Σ_{j≤k} t_{oi,jk} A_j A_k). Because the coefficients are
+symmetric in i, j, k, the terms in brackets, weighted by their degree 1, 2, 3, are the derivative
+∂B_o/∂A_i as well. Most coefficients are zero by parity; the others are one small matrix per group
+of ``parity_terms`` and channel. Everything is channels first and atoms last, as many atoms at a
+time as fit the cache.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ CACHED_NUMBERS = 1 << 20
 """Largest number of monomials held at once on a CPU."""
 
 
-def contract(features: Tensor, coefficients: Tensor, terms: ParityTerms, correlation: int) -> Tensor:
+def contract(
+    features: Tensor, coefficients: Tensor, terms: ParityTerms, correlation: int
+) -> Tensor:
     """Evaluate the polynomials; differentiable twice.
 
     Args:
         features: A, (channels, I, n_atoms).
-        coefficients: (channels, n_coefficients), of derivatives and remainders of the same polynomials, see ``parity_terms``.
+        coefficients: (channels, n_coefficients), of derivatives and remainders of the same
+            polynomials, see ``parity_terms``.
         terms: of the polynomials.
         correlation: highest degree of the polynomials.
 
@@ -40,7 +44,9 @@ def contract(features: Tensor, coefficients: Tensor, terms: ParityTerms, correla
 
 
 def monomials(features: Tensor, group: ParityGroup, tangent: Tensor | None = None) -> Tensor:
-    """Return the monomials of a group, or their change along a tangent: (channels, n_monomials, n_atoms).
+    """Return the monomials of a group, or their change along a tangent.
+
+    (channels, n_monomials, n_atoms).
 
     Args:
         features: sorted components, (I, channels, n_atoms).
@@ -69,7 +75,9 @@ class _Contraction(Function):
     """``contract``, keeping the Jacobian ∂B_o/∂A_i for the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, coefficients: Tensor, terms: ParityTerms, correlation: int) -> Tensor:
+    def forward(
+        ctx: Any, features: Tensor, coefficients: Tensor, terms: ParityTerms, correlation: int
+    ) -> Tensor:
         size = features.shape[1]
         results, slopes = [], []
         for atoms in _pieces(features, terms):
@@ -87,7 +95,13 @@ class _Contraction(Function):
         features, jacobian, coefficients = ctx.saved_tensors
         wanted = wanted_derivatives(ctx)
         gradients = _ContractionGradients.apply(
-            *as_branches(cotangent), features, jacobian, coefficients, ctx.terms, ctx.correlation, wanted
+            *as_branches(cotangent),
+            features,
+            jacobian,
+            coefficients,
+            ctx.terms,
+            ctx.correlation,
+            wanted,
         )
         return (*gradients, None, None)
 
@@ -134,30 +148,43 @@ class _ContractionGradients(Function):
             a, b = features[..., atoms].contiguous(), cotangent[..., atoms].contiguous()
             if tangent is not None:
                 da = tangent[..., atoms].contiguous()
-                outer = torch.cat([(b.unsqueeze(2) * da.unsqueeze(1)).flatten(1, 2), torch.zeros_like(b)], dim=1)
+                outer = torch.cat(
+                    [(b.unsqueeze(2) * da.unsqueeze(1)).flatten(1, 2), torch.zeros_like(b)], dim=1
+                )
                 of_coefficients += _sum_terms(outer, _all_monomials(a, terms), terms)
                 of_cotangent[..., atoms] += (jacobian[..., atoms] * da.unsqueeze(1)).sum(2)
                 slope, _ = _apply(coefficients, _all_monomials(a, terms, da), terms, size)
                 of_features[..., atoms] += _sum_outputs(slope, b)
             if moved is not None:
                 slope, rest = _apply(moved, _all_monomials(a, terms), terms, size)
-                of_cotangent[..., atoms] += rest.add_((slope * a.unsqueeze(1)).sum(2)).div_(ctx.correlation)
+                of_cotangent[..., atoms] += rest.add_((slope * a.unsqueeze(1)).sum(2)).div_(
+                    ctx.correlation
+                )
                 of_features[..., atoms] += _sum_outputs(slope, b)
         return of_cotangent, of_features, None, of_coefficients, None, None, None
 
 
-def _all_monomials(features: Tensor, terms: ParityTerms, tangent: Tensor | None = None) -> Iterator[Tensor]:
-    """Yield the monomials of every group, or their change, of features (channels, I, n_atoms); one at a time fits the cache."""
+def _all_monomials(
+    features: Tensor, terms: ParityTerms, tangent: Tensor | None = None
+) -> Iterator[Tensor]:
+    """Yield the monomials of every group, or their change, of features (channels, I, n_atoms).
+
+    One at a time fits the cache.
+    """
     a = features.transpose(0, 1).index_select(0, terms.components)
     da = None if tangent is None else tangent.transpose(0, 1).index_select(0, terms.components)
     for group in terms.groups:
         yield monomials(a, group, da)
 
 
-def _apply(coefficients: Tensor, values: Iterable[Tensor], terms: ParityTerms, size: int) -> tuple[Tensor, Tensor]:
+def _apply(
+    coefficients: Tensor, values: Iterable[Tensor], terms: ParityTerms, size: int
+) -> tuple[Tensor, Tensor]:
     """Return ∂B_o/∂A_i, (channels, n_out, I, n_atoms), and the remainders, (channels, n_out, n_atoms), from all monomials."""
     rows = [
-        torch.bmm(coefficients[:, group.coefficients].view(coefficients.shape[0], *group.shape), part)
+        torch.bmm(
+            coefficients[:, group.coefficients].view(coefficients.shape[0], *group.shape), part
+        )
         for group, part in zip(terms.groups, values, strict=True)
     ]
     ordered = torch.cat(rows, dim=1).index_select(1, terms.order)
@@ -169,7 +196,8 @@ def _sum_terms(rows: Tensor, values: Iterable[Tensor], terms: ParityTerms) -> Te
     """Return Σ over atoms of row × monomial for every coefficient, (channels, n_coefficients)."""
     sorted_rows = rows.index_select(1, terms.order.argsort())
     parts = [
-        (sorted_rows[:, group.rows] @ part.transpose(1, 2)).flatten(1) for group, part in zip(terms.groups, values, strict=True)
+        (sorted_rows[:, group.rows] @ part.transpose(1, 2)).flatten(1)
+        for group, part in zip(terms.groups, values, strict=True)
     ]
     return torch.cat(parts, dim=1)
 
@@ -188,7 +216,10 @@ def _join(parts: list[Tensor]) -> Tensor:
 
 
 def _pieces(features: Tensor, terms: ParityTerms) -> list[slice]:
-    """Split the atoms so that the monomials of a piece fit the cache of a CPU; elsewhere, take all."""
+    """Split the atoms so that the monomials of a piece fit the cache of a CPU.
+
+    Elsewhere, take all.
+    """
     channels, _, n_atoms = features.shape
     if features.device.type != "cpu":
         return [slice(0, n_atoms)]

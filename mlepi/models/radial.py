@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from mlepi.errors import ConfigError, message
 
 SILU_SECOND_MOMENT_FACTOR = 1.6791767923989418
-"""1/√⟨SiLU(z)²⟩ for z ~ N(0, 1), in the value that e3nn's ``normalize2mom`` estimates (the integral gives 1.67653)."""
+"""1/√⟨SiLU(z)²⟩ for z ~ N(0, 1), in the value that e3nn's ``normalize2mom`` estimates (the integral
+gives 1.67653)."""
 
 
 def polynomial_cutoff(length: Tensor, cutoff: float | Tensor, p: int = 6) -> Tensor:
     """Return the envelope that falls from 1 at zero length to 0 at the cutoff with p − 1 smooth derivatives there.
 
-    f(x) = 1 − (p+1)(p+2)/2 xᵖ + p(p+2) xᵖ⁺¹ − p(p+1)/2 xᵖ⁺², x = length/cutoff; zero for x ≥ 1. The first two
-    derivatives vanish at x = 1.
+    f(x) = 1 − (p+1)(p+2)/2 xᵖ + p(p+2) xᵖ⁺¹ − p(p+1)/2 xᵖ⁺², x = length/cutoff; zero for x ≥ 1. The
+    first two derivatives vanish at x = 1.
 
     Args:
         length: (n_edges,), Å.
@@ -37,12 +38,16 @@ def polynomial_cutoff(length: Tensor, cutoff: float | Tensor, p: int = 6) -> Ten
     """
     x = length / cutoff
     powers = x**p
-    envelope = 1.0 - powers * ((p + 1.0) * (p + 2.0) / 2.0 - x * (p * (p + 2.0) - x * (p * (p + 1.0) / 2.0)))
+    envelope = 1.0 - powers * (
+        (p + 1.0) * (p + 2.0) / 2.0 - x * (p * (p + 2.0) - x * (p * (p + 1.0) / 2.0))
+    )
     return torch.where(x < 1.0, envelope, torch.zeros_like(envelope))
 
 
 class BesselBasis(nn.Module):
-    """Spherical Bessel functions of order zero that vanish at the cutoff: √(2/c)·sin(nπr/c)/r, n = 1…num_basis.
+    """Spherical Bessel functions of order zero that vanish at the cutoff.
+
+    √(2/c)·sin(nπr/c)/r, n = 1…num_basis.
 
     Args:
         cutoff: c, Å.
@@ -69,12 +74,18 @@ class BesselBasis(nn.Module):
             (n_edges, num_basis), Å^(−3/2).
         """
         c = torch.full_like(length, self.cutoff) if cutoff is None else cutoff
-        orders = math.pi * torch.arange(1, self.num_basis + 1, dtype=length.dtype, device=length.device)
-        return ((2.0 / c).sqrt() / length).unsqueeze(-1) * torch.sin((length / c).unsqueeze(-1) * orders)
+        orders = math.pi * torch.arange(
+            1, self.num_basis + 1, dtype=length.dtype, device=length.device
+        )
+        return ((2.0 / c).sqrt() / length).unsqueeze(-1) * torch.sin(
+            (length / c).unsqueeze(-1) * orders
+        )
 
 
 class GaussianBasis(nn.Module):
-    """Gaussians on a regular grid of centres over [0, cutoff], as wide as their spacing: exp(−(r − μ)²/2Δ²).
+    """Gaussians on a regular grid of centres over [0, cutoff], as wide as their spacing.
+
+    Exp(−(r − μ)²/2Δ²).
 
     Args:
         cutoff: last centre, Å.
@@ -85,7 +96,11 @@ class GaussianBasis(nn.Module):
         super().__init__()
         check_basis("GaussianBasis", cutoff, num_basis)
         if num_basis < 2:
-            raise ConfigError(message("GaussianBasis.num_basis", f"{num_basis}", "at least 2 centres", "Raise it."))
+            raise ConfigError(
+                message(
+                    "GaussianBasis.num_basis", f"{num_basis}", "at least 2 centres", "Raise it."
+                )
+            )
         self.cutoff = float(cutoff)
         self.num_basis = int(num_basis)
         self.spacing = self.cutoff / (num_basis - 1)
@@ -102,21 +117,41 @@ class RadialMLP(nn.Module):
 
     Args:
         widths: sizes of input, hidden layers and output.
-        normalisation: "e3nn" draws weights from N(0, 1), divides by √fan-in in the forward pass, rescales SiLU to unit
-            second moment and has no bias, so that zero input gives zero output (MACE: the envelope in the input makes the
-            output vanish at the cutoff); "plain" is torch's ``Linear`` with bias and SiLU as it is (DeepH-E3).
+        normalisation: "e3nn" draws weights from N(0, 1), divides by √fan-in in the forward pass,
+            rescales SiLU to unit second moment and has no bias, so that zero input gives zero
+            output (MACE: the envelope in the input makes the output vanish at the cutoff); "plain"
+            is torch's ``Linear`` with bias and SiLU as it is (DeepH-E3).
     """
 
-    def __init__(self, widths: Sequence[int], normalisation: Literal["e3nn", "plain"] = "e3nn") -> None:
+    def __init__(
+        self, widths: Sequence[int], normalisation: Literal["e3nn", "plain"] = "e3nn"
+    ) -> None:
         super().__init__()
         if normalisation not in ("e3nn", "plain"):
-            raise ConfigError(message("RadialMLP.normalisation", repr(normalisation), "'e3nn' or 'plain'", "Edit the config."))
+            raise ConfigError(
+                message(
+                    "RadialMLP.normalisation",
+                    repr(normalisation),
+                    "'e3nn' or 'plain'",
+                    "Edit the config.",
+                )
+            )
         if len(widths) < 2 or min(widths) < 1:
-            raise ConfigError(message("RadialMLP.widths", f"{list(widths)}", "at least two positive sizes", "Edit the config."))
+            raise ConfigError(
+                message(
+                    "RadialMLP.widths",
+                    f"{list(widths)}",
+                    "at least two positive sizes",
+                    "Edit the config.",
+                )
+            )
         self.widths = tuple(int(width) for width in widths)
         self.normalisation = normalisation
         self.layers = nn.ModuleList(
-            [nn.Linear(a, b, bias=normalisation == "plain") for a, b in zip(self.widths[:-1], self.widths[1:], strict=True)]
+            [
+                nn.Linear(a, b, bias=normalisation == "plain")
+                for a, b in zip(self.widths[:-1], self.widths[1:], strict=True)
+            ]
         )
         if normalisation == "e3nn":
             for layer in cast("Sequence[nn.Linear]", self.layers):
@@ -144,13 +179,18 @@ class RadialMLP(nn.Module):
         weight = cast("nn.Linear", self.layers[position]).weight
         if self.normalisation == "plain":
             return weight
-        # SiLU's factor of the layer before is folded into the weights: fewer passes over edge-sized tensors
-        return weight * ((SILU_SECOND_MOMENT_FACTOR if position > 0 else 1.0) / math.sqrt(self.widths[position]))
+        # SiLU's factor of the layer before is folded into the weights: fewer passes over edge-sized
+        # tensors
+        return weight * (
+            (SILU_SECOND_MOMENT_FACTOR if position > 0 else 1.0) / math.sqrt(self.widths[position])
+        )
 
 
 def check_basis(name: str, cutoff: float, num_basis: int) -> None:
     """Raise ``ConfigError`` for a radial basis that has no range or no functions."""
     if not cutoff > 0.0:
-        raise ConfigError(message(f"{name}.cutoff", f"{cutoff}", "a positive length in Å", "Set graph.cutoffs."))
+        raise ConfigError(
+            message(f"{name}.cutoff", f"{cutoff}", "a positive length in Å", "Set graph.cutoffs.")
+        )
     if num_basis < 1:
         raise ConfigError(message(f"{name}.num_basis", f"{num_basis}", "at least 1", "Raise it."))

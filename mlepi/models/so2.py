@@ -1,15 +1,17 @@
 """Tensor products with the harmonics of an edge, done in the frame of the edge as one real matrix per |m|.
 
-In the edge frame Y_L has only m = 0, so a product x_{l1} ⊗ Y_L → l3 couples m to ±m alone, and the sum over L is one
-matrix between all channels with l ≥ |m|, shared by +m and −m (natural parity, l1 + L + l3 even) or by the swapped pair
-(unnatural parity, odd). The parameters are those of the path-by-path product, w[l1, L, l3][u, v]; the matrices are
-assembled from them, so both forms give the same numbers.
+In the edge frame Y_L has only m = 0, so a product x_{l1} ⊗ Y_L → l3 couples m to ±m alone, and the
+sum over L is one matrix between all channels with l ≥ |m|, shared by +m and −m (natural parity, l1
++ L + l3 even) or by the swapped pair (unnatural parity, odd). The parameters are those of the
+path-by-path product, w[l1, L, l3][u, v]; the matrices are assembled from them, so both forms give
+the same numbers.
 
 Features are natural-parity irreps (p = (−1)^l) with ``channels[l]`` copies of l:
 
 * nodes, global frame, flat: (n, Σ_l (2l+1)·channels[l]), l slowest, channel fastest;
-* edges, edge frame, by |m|: a list with (n_edges, C_0) for m = 0 and (n_edges, 2, C_m) = (−m, +m) for m > 0, where C_m
-  counts the channels with l ≥ m, ordered by l. Orders beyond the end of the list are zero.
+* edges, edge frame, by |m|: a list with (n_edges, C_0) for m = 0 and (n_edges, 2, C_m) = (−m, +m)
+  for m > 0, where C_m counts the channels with l ≥ m, ordered by l. Orders beyond the end of the
+  list are zero.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ def flat_size(channels: Sequence[int]) -> int:
 def split_degrees(features: Tensor, channels: Sequence[int]) -> list[Tensor]:
     """View flat features (n, …) as one (n, 2l+1, channels[l]) tensor per l."""
     sizes = [(2 * l + 1) * count for l, count in enumerate(channels)]
-    return [part.reshape(part.shape[0], 2 * l + 1, -1) for l, part in enumerate(features.split(sizes, dim=1))]
+    return [
+        part.reshape(part.shape[0], 2 * l + 1, -1)
+        for l, part in enumerate(features.split(sizes, dim=1))
+    ]
 
 
 def join_degrees(parts: Sequence[Tensor]) -> Tensor:
@@ -70,23 +75,44 @@ def to_degrees(orders: EdgeFeatures, channels: Sequence[int]) -> list[Tensor]:
     """Undo ``to_orders``; where orders are missing, an l has the rows of those that are there."""
     columns = [order.split(list(channels[m:]), dim=-1) for m, order in enumerate(orders)]
     return [
-        torch.cat([columns[0][l].unsqueeze(1), *(columns[m][l - m] for m in range(1, min(l, len(orders) - 1) + 1))], dim=1)
+        torch.cat(
+            [
+                columns[0][l].unsqueeze(1),
+                *(columns[m][l - m] for m in range(1, min(l, len(orders) - 1) + 1)),
+            ],
+            dim=1,
+        )
         for l in range(len(channels))
     ]
 
 
 def rotate_to_edges(parts: Sequence[Tensor], rotations: Sequence[Tensor]) -> list[Tensor]:
-    """Turn per-l features from the global frame into the edge frames: (D^l)ᵀ x, see ``wigner.edge_rotations``."""
-    return [part if l == 0 else _rotate(rotations[l].transpose(1, 2), part) for l, part in enumerate(parts)]
+    """Turn per-l features from the global frame into the edge frames.
+
+    (D^l)ᵀ x, see ``wigner.edge_rotations``.
+    """
+    return [
+        part if l == 0 else _rotate(rotations[l].transpose(1, 2), part)
+        for l, part in enumerate(parts)
+    ]
 
 
 def rotate_to_global(parts: Sequence[Tensor], rotations: Sequence[Tensor]) -> list[Tensor]:
-    """Turn per-l features from the edge frames into the global frame: D^l x; x may lack its last rows."""
-    return [part if l == 0 else _rotate(rotations[l][:, :, : part.shape[1]], part) for l, part in enumerate(parts)]
+    """Turn per-l features from the edge frames into the global frame: D^l x.
+
+    X may lack its last rows.
+    """
+    return [
+        part if l == 0 else _rotate(rotations[l][:, :, : part.shape[1]], part)
+        for l, part in enumerate(parts)
+    ]
 
 
 def _rotate(matrices: Tensor, part: Tensor) -> Tensor:
-    """Multiply (n, rows, k) by (n, k, channels); written out where a compiler can fuse it with what is around it."""
+    """Multiply (n, rows, k) by (n, k, channels).
+
+    Written out where a compiler can fuse it with what is around it.
+    """
     if not torch.compiler.is_compiling():
         return torch.bmm(matrices, part)
     terms = [matrices[:, :, k, None] * part[:, k, None, :] for k in range(part.shape[1])]
@@ -94,7 +120,10 @@ def _rotate(matrices: Tensor, part: Tensor) -> Tensor:
 
 
 def multiply_orders(
-    features: EdgeFeatures, matrices: Sequence[Tensor], channels: Sequence[int], bias: Tensor | None = None
+    features: EdgeFeatures,
+    matrices: Sequence[Tensor],
+    channels: Sequence[int],
+    bias: Tensor | None = None,
 ) -> tuple[EdgeFeatures, EdgeFeatures]:
     """Apply the matrices of a tensor product in the edge frame.
 
@@ -105,7 +134,8 @@ def multiply_orders(
         bias: (natural and unnatural outputs of m = 0,), added there.
 
     Returns:
-        Natural- and unnatural-parity outputs. The latter couple +m to −m: y_{−m} = x_{+m}·W, y_{+m} = −x_{−m}·W.
+        Natural- and unnatural-parity outputs. The latter couple +m to −m: y_{−m} = x_{+m}·W, y_{+m}
+        = −x_{−m}·W.
     """
     natural: EdgeFeatures = []
     unnatural: EdgeFeatures = []
@@ -127,16 +157,28 @@ class SO2Product(nn.Module):
     Args:
         inputs: input channels of every l.
         outputs: natural-parity output channels of every l.
-        pseudo_outputs: unnatural-parity output channels of every l (l = 0 must be 0), e.g. 1e for p–p blocks.
+        pseudo_outputs: unnatural-parity output channels of every l (l = 0 must be 0), e.g. 1e for
+            p–p blocks.
         l_max: largest L of the edge harmonics ('component' normalised, parity (−1)^L).
 
-    Weights are normal with unit variance and every path carries e3nn's 'element' normalisation, so that outputs keep
-    the variance of inputs.
+    Weights are normal with unit variance and every path carries e3nn's 'element' normalisation, so
+    that outputs keep the variance of inputs.
     """
 
-    def __init__(self, *, inputs: Sequence[int], outputs: Sequence[int], pseudo_outputs: Sequence[int] = (), l_max: int) -> None:
+    def __init__(
+        self,
+        *,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        pseudo_outputs: Sequence[int] = (),
+        l_max: int,
+    ) -> None:
         super().__init__()
-        self.inputs, self.outputs, self.pseudo_outputs = tuple(inputs), tuple(outputs), tuple(pseudo_outputs)
+        self.inputs, self.outputs, self.pseudo_outputs = (
+            tuple(inputs),
+            tuple(outputs),
+            tuple(pseudo_outputs),
+        )
         self.l_max = l_max
         self.weights = nn.ParameterDict()
         self._register("natural", self.outputs, parity=0)
@@ -145,21 +187,29 @@ class SO2Product(nn.Module):
     def _register(self, kind: str, outputs: tuple[int, ...], parity: int) -> None:
         for l3, count in enumerate(outputs):
             paths = {
-                l1: [L for L in range(abs(l1 - l3), min(l1 + l3, self.l_max) + 1) if (l1 + L + l3) % 2 == parity]
+                l1: [
+                    L
+                    for L in range(abs(l1 - l3), min(l1 + l3, self.l_max) + 1)
+                    if (l1 + L + l3) % 2 == parity
+                ]
                 for l1 in range(len(self.inputs))
             }
             fan_in = sum(len(degrees) * self.inputs[l1] for l1, degrees in paths.items())
             for l1, degrees in paths.items():
                 if not degrees or not count or not self.inputs[l1]:
                     continue
-                self.weights[f"{kind}_{l1}_{l3}"] = nn.Parameter(torch.randn(len(degrees), self.inputs[l1], count))
+                self.weights[f"{kind}_{l1}_{l3}"] = nn.Parameter(
+                    torch.randn(len(degrees), self.inputs[l1], count)
+                )
                 scale = math.sqrt((2 * l3 + 1) / fan_in)
                 table = torch.zeros(min(l1, l3) + 1, len(degrees), dtype=torch.float64)
                 for k, L in enumerate(degrees):
                     coupling = wigner_3j(l1, L, l3)
                     for m in range(min(l1, l3) + 1):
                         sign = -1 if parity else 1
-                        table[m, k] = coupling[l1 + m, L, l3 + sign * m] * math.sqrt(2 * L + 1) * scale
+                        table[m, k] = (
+                            coupling[l1 + m, L, l3 + sign * m] * math.sqrt(2 * L + 1) * scale
+                        )
                 self.register_buffer(f"coupling_{kind}_{l1}_{l3}", table, persistent=False)
 
     @property
@@ -168,10 +218,13 @@ class SO2Product(nn.Module):
         return max(len(self.outputs), len(self.pseudo_outputs))
 
     def matrices(self, zero_vector: bool = False) -> list[Tensor]:
-        """Assemble the matrix of every |m|: (Σ_{l ≥ m} inputs[l], Σ_{l ≥ m} outputs[l] + pseudo_outputs[l]).
+        """Assemble the matrix of every |m|.
+
+        (Σ_{l ≥ m} inputs[l], Σ_{l ≥ m} outputs[l] + pseudo_outputs[l]).
 
         Args:
-            zero_vector: keep only the paths with L = 0, the one harmonic that a self-loop has, in whatever frame.
+            zero_vector: keep only the paths with L = 0, the one harmonic that a self-loop has, in
+                whatever frame.
         """
         blocks: dict[tuple[str, int, int], Tensor] = {}
         for key, weight in self.weights.items():
@@ -180,7 +233,9 @@ class SO2Product(nn.Module):
                 continue
             paths = slice(0, 1) if zero_vector else slice(None)  # L = 0 comes first
             coupling = self.get_buffer(f"coupling_{key}").to(weight.dtype)
-            blocks[kind, int(first), int(last)] = torch.tensordot(coupling[:, paths], weight[paths], dims=1)
+            blocks[kind, int(first), int(last)] = torch.tensordot(
+                coupling[:, paths], weight[paths], dims=1
+            )
         reference = next(iter(self.weights.values()))
         columns = [("natural", l, count) for l, count in enumerate(self.outputs)]
         columns += [("pseudo", l, count) for l, count in enumerate(self.pseudo_outputs)]
@@ -189,7 +244,9 @@ class SO2Product(nn.Module):
             rows = [
                 torch.cat(
                     [
-                        blocks[kind, l1, l3][m] if (kind, l1, l3) in blocks else reference.new_zeros(self.inputs[l1], count)
+                        blocks[kind, l1, l3][m]
+                        if (kind, l1, l3) in blocks
+                        else reference.new_zeros(self.inputs[l1], count)
                         for kind, l3, count in columns
                         if l3 >= m
                     ],
@@ -200,7 +257,9 @@ class SO2Product(nn.Module):
             matrices.append(torch.cat(rows, dim=0))
         return matrices
 
-    def forward(self, features: EdgeFeatures, zero_vector: bool = False) -> tuple[EdgeFeatures, EdgeFeatures]:
+    def forward(
+        self, features: EdgeFeatures, zero_vector: bool = False
+    ) -> tuple[EdgeFeatures, EdgeFeatures]:
         """Apply the product.
 
         Args:

@@ -1,9 +1,10 @@
 """Symmetric contraction: equivariant polynomials of an atom's features, the many-body part of MACE.
 
-For every output l and degree ν ≤ correlation there is a basis of symmetric coupling tensors T (generalised
-Clebsch–Gordan coefficients); the contraction is B_o = Σ_ν Σ_k w_k Σ T^k_{o i1…iν} A_{i1}…A_{iν}, channel by channel with
-weights per element (Batatia et al. 2022, arXiv:2206.07697, Eqs. 10–11). The basis here is minimal: only linearly
-independent *symmetric* tensors, so there are fewer weights than in codes that keep every coupling path.
+For every output l and degree ν ≤ correlation there is a basis of symmetric coupling tensors T
+(generalised Clebsch–Gordan coefficients); the contraction is B_o = Σ_ν Σ_k w_k Σ T^k_{o i1…iν}
+A_{i1}…A_{iν}, channel by channel with weights per element (Batatia et al. 2022, arXiv:2206.07697,
+Eqs. 10–11). The basis here is minimal: only linearly independent *symmetric* tensors, so there are
+fewer weights than in codes that keep every coupling path.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ from mlepi.models.polynomials import contract
 from mlepi.models.wigner import wigner_3j
 
 INDEPENDENCE_TOLERANCE = 1e-6
-"""A coupling tensor of unit norm whose part outside the span of the earlier ones is smaller than this is dropped."""
+"""A coupling tensor of unit norm whose part outside the span of the earlier ones is smaller than
+this is dropped."""
 
 
 @cache
 def symmetric_couplings(l_max: int, l_out: int, degree: int) -> Tensor:
     """Return a basis of the symmetric equivariant maps from ``degree`` copies of l = 0…l_max to l_out.
 
-    All irreps have natural parity (−1)^l. Tensors come from coupling (l1 l2) l3 in ascending order with 3j symbols, are
-    symmetrised, and made orthogonal in that order. ‖T‖² = (2·l_out + 1)/degree!, so that a polynomial of independent unit
-    normal variables has about unit variance.
+    All irreps have natural parity (−1)^l. Tensors come from coupling (l1 l2) l3 in ascending order
+    with 3j symbols, are symmetrised, and made orthogonal in that order. ‖T‖² = (2·l_out +
+    1)/degree!, so that a polynomial of independent unit normal variables has about unit variance.
 
     Args:
         l_max: largest l of the input.
@@ -84,13 +86,16 @@ def _coupling_trees(degrees: tuple[int, ...], l_out: int) -> list[Tensor]:
 def _symmetrise(tensor: Tensor) -> Tensor:
     degree = tensor.dim() - 1
     permutations = list(itertools.permutations(range(1, degree + 1)))
-    return torch.stack([tensor.permute(0, *permutation) for permutation in permutations]).sum(0) / len(permutations)
+    return torch.stack([tensor.permute(0, *permutation) for permutation in permutations]).sum(
+        0
+    ) / len(permutations)
 
 
 class SymmetricContraction(nn.Module):
     """Polynomials of node features up to a correlation order, channel by channel, with weights per element.
 
-    Evaluated by ``polynomials.contract`` with tensors t = Σ_k w_k T^k, assembled once per call for each element and channel.
+    Evaluated by ``polynomials.contract`` with tensors t = Σ_k w_k T^k, assembled once per call for
+    each element and channel.
 
     Args:
         l_max_in: largest l of the input.
@@ -100,20 +105,34 @@ class SymmetricContraction(nn.Module):
         num_elements: elements with weights of their own.
     """
 
-    def __init__(self, *, l_max_in: int, l_max_out: int, correlation: int, num_features: int, num_elements: int) -> None:
+    def __init__(
+        self,
+        *,
+        l_max_in: int,
+        l_max_out: int,
+        correlation: int,
+        num_features: int,
+        num_elements: int,
+    ) -> None:
         super().__init__()
         if correlation not in (1, 2, 3):
-            raise ConfigError(message("MACE.correlation", f"{correlation}", "1, 2 or 3", "Edit the config."))
+            raise ConfigError(
+                message("MACE.correlation", f"{correlation}", "1, 2 or 3", "Edit the config.")
+            )
         self.num_inputs = (l_max_in + 1) ** 2
         self.num_outputs = (l_max_out + 1) ** 2
         self.l_max_in, self.l_max_out, self.correlation = l_max_in, l_max_out, correlation
         self.num_features, self.num_elements = num_features, num_elements
         self.weights = nn.ParameterDict()
         self.tables: dict[tuple[torch.dtype, torch.device], Tensor] = {}
-        self.blocks = [(l, degree) for l in range(l_max_out + 1) for degree in range(1, correlation + 1)]
+        self.blocks = [
+            (l, degree) for l in range(l_max_out + 1) for degree in range(1, correlation + 1)
+        ]
         for l, degree in self.blocks:
             n_paths = symmetric_couplings(l_max_in, l, degree).shape[0]
-            self.weights[f"l{l}_degree{degree}"] = nn.Parameter(torch.randn(num_elements, n_paths, num_features))
+            self.weights[f"l{l}_degree{degree}"] = nn.Parameter(
+                torch.randn(num_elements, n_paths, num_features)
+            )
 
     def coupling_table(self, like: Tensor) -> Tensor:
         """Return T of all l and degrees in the order of the weights, (n_paths, n_coefficients), exact in every dtype.
@@ -122,9 +141,14 @@ class SymmetricContraction(nn.Module):
         """
         key = (like.dtype, like.device)
         if key not in self.tables:
-            with torch.inference_mode(False):  # a table cached while predicting must serve training as well
+            with torch.inference_mode(
+                False
+            ):  # a table cached while predicting must serve training as well
                 place = self.terms(like).place.cpu()
-                parts = [self._dense_couplings(l, degree).flatten(1)[:, place] for l, degree in self.blocks]
+                parts = [
+                    self._dense_couplings(l, degree).flatten(1)[:, place]
+                    for l, degree in self.blocks
+                ]
                 self.tables[key] = torch.cat(parts).to(dtype=like.dtype, device=like.device)
         return self.tables[key]
 
@@ -133,7 +157,10 @@ class SymmetricContraction(nn.Module):
         return parity_terms(self.l_max_in, self.l_max_out, self.correlation, like.device)
 
     def _dense_couplings(self, l: int, degree: int) -> Tensor:
-        """Return the contribution of one l and degree to derivatives and remainders: (n_paths, n_out·(I + 1), 1 + I + I²)."""
+        """Return the contribution of one l and degree to derivatives and remainders.
+
+        (n_paths, n_out·(I + 1), 1 + I + I²).
+        """
         size = self.num_inputs
         tensor = symmetric_couplings(self.l_max_in, l, degree)
         n_paths = tensor.shape[0]
@@ -142,10 +169,14 @@ class SymmetricContraction(nn.Module):
         rests = tensor.new_zeros(n_paths, self.num_outputs, first[-1])
         pairs = 2.0 - torch.eye(size, dtype=tensor.dtype)  # A_j A_k, j < k, stands for two terms
         last = tensor * pairs if degree == 3 else tensor
-        derivatives[:, degree_slice(l), :, first[degree - 1] : first[degree]] = degree * last.reshape(*tensor.shape[:3], -1)
+        derivatives[:, degree_slice(l), :, first[degree - 1] : first[degree]] = (
+            degree * last.reshape(*tensor.shape[:3], -1)
+        )
         if degree < self.correlation:
             last = tensor * pairs if degree == 2 else tensor
-            rests[:, degree_slice(l), first[degree] : first[degree + 1]] = (self.correlation - degree) * last.flatten(2)
+            rests[:, degree_slice(l), first[degree] : first[degree + 1]] = (
+                self.correlation - degree
+            ) * last.flatten(2)
         return torch.cat([derivatives.flatten(1, 2), rests], dim=1)
 
     def coefficients(self, element: int) -> Tensor:
@@ -164,4 +195,6 @@ class SymmetricContraction(nn.Module):
 
     def _contract(self, features: Tensor, element: int) -> Tensor:
         coefficients = self.coefficients(element)
-        return contract(features.permute(2, 1, 0), coefficients, self.terms(features), self.correlation).permute(2, 1, 0)
+        return contract(
+            features.permute(2, 1, 0), coefficients, self.terms(features), self.correlation
+        ).permute(2, 1, 0)

@@ -1,10 +1,13 @@
-"""The two-centre part of a Hamiltonian as splines of the distance: a baseline that the network corrects.
+"""The two-centre part of a Hamiltonian as splines of the distance.
+
+A baseline that the network corrects.
 
 Edge blocks: in the frame of the edge a two-centre block is diagonal in m (Slater & Koster 1954,
-doi:10.1103/PhysRev.94.1498), one function V_{ab|m|}(r) per pair of shells, of elements, and per relation. On-site blocks:
-a constant plus the sum over neighbours of such blocks turned into the global frame, the crystal field of independent
-neighbours. Both are linear in cubic B-splines that vanish with two derivatives at the cutoff, so a penalised linear
-least-squares fit finds them, and symmetry is exact.
+doi:10.1103/PhysRev.94.1498), one function V_{ab|m|}(r) per pair of shells, of elements, and per
+relation. On-site blocks: a constant plus the sum over neighbours of such blocks turned into the
+global frame, the crystal field of independent neighbours. Both are linear in cubic B-splines that
+vanish with two derivatives at the cutoff, so a penalised linear least-squares fit finds them, and
+symmetry is exact.
 """
 
 from __future__ import annotations
@@ -62,13 +65,21 @@ class TwoCenterBaseline(nn.Module):
     on_site: Tensor  # (n_elements, size, size), eV
 
     def __init__(
-        self, *, targets: BlockTargets, n_elements: int, cutoffs: Mapping[str, float], num_knots: int, start: float
+        self,
+        *,
+        targets: BlockTargets,
+        n_elements: int,
+        cutoffs: Mapping[str, float],
+        num_knots: int,
+        start: float,
     ) -> None:
         super().__init__()
         self.num_knots, self.start, self.n_elements = num_knots, start, n_elements
         self.size = targets.size
         self.register_buffer(
-            "cutoffs", torch.tensor([cutoffs[r] for r in fields.RELATIONS], dtype=torch.float64), persistent=False
+            "cutoffs",
+            torch.tensor([cutoffs[r] for r in fields.RELATIONS], dtype=torch.float64),
+            persistent=False,
         )
         rows, self.integrals = [], []
         for a, first in enumerate(targets.slices):
@@ -89,11 +100,14 @@ class TwoCenterBaseline(nn.Module):
     def splines(self, lengths: Tensor, relation: Tensor) -> Tensor:
         """Evaluate the B-splines of every edge: (n_edges, num_knots).
 
-        The k-th one is non-zero between steps k − 3 and k + 1 of ``num_knots`` equal steps from ``start`` to the cutoff.
+        The k-th one is non-zero between steps k − 3 and k + 1 of ``num_knots`` equal steps from
+        ``start`` to the cutoff.
         """
         cutoff = self.cutoffs.to(lengths)[relation]
         x = ((lengths - self.start) / (cutoff - self.start)).clamp(0.0, 1.0) * self.num_knots + 3.0
-        u = x.unsqueeze(1) - torch.arange(self.num_knots, device=lengths.device, dtype=lengths.dtype)
+        u = x.unsqueeze(1) - torch.arange(
+            self.num_knots, device=lengths.device, dtype=lengths.dtype
+        )
         distance = (u - 2.0).abs()
         inner = 2.0 / 3.0 - distance**2 + 0.5 * distance**3
         outer = (2.0 - distance).clamp(min=0.0) ** 3 / 6.0
@@ -104,10 +118,15 @@ class TwoCenterBaseline(nn.Module):
         return self._evaluate(self.edge_coefficients, lengths, relation, pair)
 
     def field_blocks(self, lengths: Tensor, relation: Tensor, pair: Tensor) -> Tensor:
-        """Return what each neighbour adds to the on-site block of its target, in the edge frame: eV."""
+        """Return what each neighbour adds to the on-site block of its target, in the edge frame.
+
+        eV.
+        """
         return self._evaluate(self.crystal_field, lengths, relation, pair)
 
-    def _evaluate(self, coefficients: Tensor, lengths: Tensor, relation: Tensor, pair: Tensor) -> Tensor:
+    def _evaluate(
+        self, coefficients: Tensor, lengths: Tensor, relation: Tensor, pair: Tensor
+    ) -> Tensor:
         basis = self.splines(lengths, relation)
         kind = relation * self.n_elements**2 + pair
         table = coefficients.to(lengths).flatten(0, 1) @ self.pattern.to(lengths)
@@ -126,16 +145,19 @@ class TwoCenterBaseline(nn.Module):
 
         Args:
             samples: labels and geometry, float64.
-            smoothness: weight of the squared second differences of the coefficients, relative to the data.
+            smoothness: weight of the squared second differences of the coefficients, relative to
+                the data.
         """
         for relation in range(len(fields.RELATIONS)):
             for pair in range(self.n_elements**2):
-                self.edge_coefficients[relation, pair] = self._fit_edges(samples, relation, pair, smoothness).to(
-                    self.edge_coefficients
-                )
+                self.edge_coefficients[relation, pair] = self._fit_edges(
+                    samples, relation, pair, smoothness
+                ).to(self.edge_coefficients)
         self._fit_on_site(samples, smoothness)
 
-    def _fit_edges(self, samples: Sequence[BlockSample], relation: int, pair: int, smoothness: float) -> Tensor:
+    def _fit_edges(
+        self, samples: Sequence[BlockSample], relation: int, pair: int, smoothness: float
+    ) -> Tensor:
         basis, values = [], []
         pattern = self.pattern.double()
         weight = pattern / pattern.sum(1, keepdim=True)
@@ -153,7 +175,9 @@ class TwoCenterBaseline(nn.Module):
         """Fit the constant and the neighbour functions of every pair of shells together."""
         n_kinds = self.crystal_field.shape[0] * self.crystal_field.shape[1]
         for (a, b), members in self._shell_pairs():
-            products = [(x.T @ x, x.T @ y) for x, y in self._on_site_rows(samples, a, b, members, n_kinds)]
+            products = [
+                (x.T @ x, x.T @ y) for x, y in self._on_site_rows(samples, a, b, members, n_kinds)
+            ]
             gram, moment = (torch.stack(parts).sum(0) for parts in zip(*products, strict=True))
             n_constants = gram.shape[0] - n_kinds * len(members) * self.num_knots
             n_rows = sum(sample.species.shape[0] for sample in samples)
@@ -166,7 +190,9 @@ class TwoCenterBaseline(nn.Module):
                 for element in range(self.n_elements):
                     block = torch.eye(a.stop - a.start, dtype=torch.float64) * solution[element]
                     self.on_site[element, a, b] = block.to(self.on_site)
-            functions = solution[n_constants:].reshape(*self.crystal_field.shape[:2], len(members), self.num_knots)
+            functions = solution[n_constants:].reshape(
+                *self.crystal_field.shape[:2], len(members), self.num_knots
+            )
             for k, integral in enumerate(members):
                 self.crystal_field[:, :, :, integral] = functions[:, :, k].to(self.crystal_field)
 
@@ -179,16 +205,24 @@ class TwoCenterBaseline(nn.Module):
             if a.stop - a.start == b.stop - b.start:
                 identity = torch.eye(a.stop - a.start, dtype=torch.float64).flatten()
                 for element in range(self.n_elements):
-                    columns.append(((sample.species == element).double()[:, None] * identity).reshape(-1, 1))
+                    columns.append(
+                        ((sample.species == element).double()[:, None] * identity).reshape(-1, 1)
+                    )
             basis = self.splines(sample.lengths, sample.relation)
             kind = sample.relation * self.n_elements**2 + sample.pair
             for k in range(n_kinds):
                 rows = (kind == k).nonzero().squeeze(1)
                 for integral in members:
                     shape = self.pattern[integral].double().reshape(self.size, self.size)[a, b]
-                    turned = sample.rotation[rows][:, a, a] @ shape @ sample.rotation[rows][:, b, b].transpose(1, 2)
+                    turned = (
+                        sample.rotation[rows][:, a, a]
+                        @ shape
+                        @ sample.rotation[rows][:, b, b].transpose(1, 2)
+                    )
                     terms = turned.flatten(1)[:, :, None] * basis[rows][:, None, :]
-                    summed = terms.new_zeros(n, *terms.shape[1:]).index_add(0, sample.target[rows], terms)
+                    summed = terms.new_zeros(n, *terms.shape[1:]).index_add(
+                        0, sample.target[rows], terms
+                    )
                     columns.append(summed.flatten(0, 1))
             yield torch.cat(columns, dim=1), sample.on_site[:, a, b].flatten()
 
@@ -201,7 +235,11 @@ class TwoCenterBaseline(nn.Module):
 
     def _shell_slice(self, a: int) -> slice:
         rows = [k for k, (first, second, _) in enumerate(self.integrals) if first == second == a]
-        columns = (self.pattern[rows].sum(0).reshape(self.size, self.size).diagonal() > 0).nonzero().squeeze(1)
+        columns = (
+            (self.pattern[rows].sum(0).reshape(self.size, self.size).diagonal() > 0)
+            .nonzero()
+            .squeeze(1)
+        )
         return slice(int(columns[0]), int(columns[-1]) + 1)
 
     def _penalty(self, weight: float) -> Tensor:

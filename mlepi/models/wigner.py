@@ -1,8 +1,9 @@
 """Edge frames and the Wigner matrices that turn features between the global frame and the frame of an edge.
 
-Features of angular momentum l are e3nn's real harmonics, m = −l…l, of the axes (y, z, x): a vector is stored as its
-(y, z, x) components and the m = 0 component lies along z. In the frame of an edge the edge points along m = 0, where the
-harmonics of the edge vector vanish for every m ≠ 0 (Passaro & Zitnick 2023, arXiv:2302.03655).
+Features of angular momentum l are e3nn's real harmonics, m = −l…l, of the axes (y, z, x): a vector
+is stored as its (y, z, x) components and the m = 0 component lies along z. In the frame of an edge
+the edge points along m = 0, where the harmonics of the edge vector vanish for every m ≠ 0 (Passaro
+& Zitnick 2023, arXiv:2302.03655).
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:
 def edge_frames(vectors: Tensor) -> Tensor:
     """Return rotations Q whose middle column is the edge direction, in the axis order (y, z, x).
 
-    The angle around the edge is arbitrary (nothing that the network emits depends on it); it is fixed by the Cartesian axis
-    least parallel to the edge, so that no direction is singular and derivatives exist everywhere.
+    The angle around the edge is arbitrary (nothing that the network emits depends on it); it is
+    fixed by the Cartesian axis least parallel to the edge, so that no direction is singular and
+    derivatives exist everywhere.
 
     Args:
         vectors: (n_edges, 3), non-zero, Å, Cartesian (x, y, z).
@@ -64,7 +66,10 @@ def wigner_matrices(rotations: Tensor, l_max: int) -> list[Tensor]:
 
 
 def order_rows(l: int) -> list[int]:
-    """Return the positions of m = 0, −1, +1, −2, +2, … among m = −l … l: the rows of edge-frame features."""
+    """Return the positions of m = 0, −1, +1, −2, +2, … among m = −l … l.
+
+    The rows of edge-frame features.
+    """
     return [l, *(l + sign * m for m in range(1, l + 1) for sign in (-1, 1))]
 
 
@@ -74,13 +79,16 @@ def columns_by_order(matrices: Sequence[Tensor]) -> list[Tensor]:
 
 
 def edge_rotations(vectors: Tensor, l_max: int) -> list[Tensor]:
-    """Return the matrices that turn edge-frame features to the global frame: D^l of ``edge_frames``, columns by |m|.
+    """Return the matrices that turn edge-frame features to the global frame.
+
+    D^l of ``edge_frames``, columns by |m|.
 
     Args:
         vectors: (n_edges, 3), non-zero, Å.
         l_max: largest l.
 
     Returns:
-        For l = 0 … l_max, (n_edges, 2l+1, 2l+1): rows m = −l … l of the global frame, columns as ``order_rows``.
+        For l = 0 … l_max, (n_edges, 2l+1, 2l+1): rows m = −l … l of the global frame, columns as
+        ``order_rows``.
     """
     return columns_by_order(wigner_matrices(edge_frames(vectors), l_max))

@@ -1,4 +1,7 @@
-"""What is measured on the samples: one stage per file, with its config, record, figure and units."""
+"""What is measured on the samples.
+
+One stage per file, with its config, record, figure and units.
+"""
 
 from mlepi.observables.band_geometry import BandGeometryStage
 from mlepi.observables.bands import BandsStage

@@ -1,9 +1,13 @@
-"""The band_geometry stage: Berry curvature, quantum metric and Berry phases of bands of the averaged Bloch Hamiltonian.
+"""The band_geometry stage.
 
-Bands of a supercell have no geometry of their own that could be averaged: folding mixes k-points at every crossing. The averaged
-Bloch Hamiltonian has one. Averaged are the blocks of H and S, over the primitive cells of each supercell and over the samples;
-⟨B_k†HB_k⟩ and ⟨B_k†SB_k⟩ are then the first and zeroth moments of the averaged spectral function at k. They hold the Debye–Waller
-effect of all orders; transitions to other k-points and back (Fan) enter with the second moment and are not in them.
+Berry curvature, quantum metric and Berry phases of bands of the averaged Bloch Hamiltonian.
+
+Bands of a supercell have no geometry of their own that could be averaged: folding mixes k-points at
+every crossing. The averaged Bloch Hamiltonian has one. Averaged are the blocks of H and S, over the
+primitive cells of each supercell and over the samples; ⟨B_k†HB_k⟩ and ⟨B_k†SB_k⟩ are then the first
+and zeroth moments of the averaged spectral function at k. They hold the Debye–Waller effect of all
+orders; transitions to other k-points and back (Fan) enter with the second moment and are not in
+them.
 """
 
 from __future__ import annotations
@@ -16,14 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
-from mlepi.observables.averaged_blocks import Pairs, keep_one_direction, restore_directions, spread, unite_pairs
+from mlepi.observables.averaged_blocks import (
+    Pairs,
+    keep_one_direction,
+    restore_directions,
+    spread,
+    unite_pairs,
+)
 from mlepi.observables.block_averages import BlockAverages, check_samples
 from mlepi.observables.cone import sort_distances
 from mlepi.observables.convergence import choose_counts
-from mlepi.physics import lattice
-from mlepi.physics.band_geometry import BlochGeometry, berry_curvature, build_geometry, quantum_metric
-from mlepi.physics.bloch import count_valence_electrons
-from mlepi.physics.unfolding import average_cells, cell_major_map
+from mlepi.physics.bands import lattice
+from mlepi.physics.bands.geometry import (
+    BlochGeometry,
+    berry_curvature,
+    build_geometry,
+    quantum_metric,
+)
+from mlepi.physics.bands.unfolding import average_cells, cell_major_map
+from mlepi.physics.eigenstates.bloch import count_valence_electrons
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.band_geometry import BandGeometryRecord
 
@@ -84,19 +99,27 @@ class BandGeometryStage:
     ) -> None:
         if (isinstance(bands, str) and bands != OCCUPIED) or len(bands) == 0:
             raise ConfigError(
-                message("stage.band_geometry.bands", f"{bands!r}", f"{OCCUPIED} or a list such as [-1]", "Choose the bands.")
+                message(
+                    "stage.band_geometry.bands",
+                    f"{bands!r}",
+                    f"{OCCUPIED} or a list such as [-1]",
+                    "Choose the bands.",
+                )
             )
         if loop_radius <= 0 or map_radius <= 0 or n_loop < 3 or n_map < 2:
             raise ConfigError(
                 message(
                     "stage.band_geometry",
-                    f"loop_radius {loop_radius}, n_loop {n_loop}, map_radius {map_radius}, n_map {n_map}",
+                    f"loop_radius {loop_radius}, n_loop {n_loop}, map_radius {map_radius}, n_map "
+                    f"{n_map}",
                     "radii > 0 in 1/Å, at least 3 points on the circle and 2 along a map",
                     "Correct them.",
                 )
             )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
-        self.bands = bands if isinstance(bands, str) else tuple(sorted({int(band) for band in bands}))
+        self.bands = (
+            bands if isinstance(bands, str) else tuple(sorted({int(band) for band in bands}))
+        )
         self.distances = sort_distances("band_geometry", distances)
         self.loop_radius, self.n_loop = loop_radius, n_loop
         self.map_steps = np.linspace(-map_radius, map_radius, n_map)
@@ -124,16 +147,22 @@ class BandGeometryStage:
         self._shared = _Primitive(self, run)
         check_samples(run, self._shared.atom_map)
 
-    def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
+    def evaluate(
+        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
+    ) -> dict[str, NDArray]:
         """Average H and S of one displaced supercell over its primitive cells.
 
         Returns:
-            ``pairs`` (n_pairs, 5) int, one direction of each, and ``changes`` (2, n_pairs, p, p), float32: H (eV) and S minus
-            those of the undisplaced cell.
+            ``pairs`` (n_pairs, 5) int, one direction of each, and ``changes`` (2, n_pairs, p, p),
+            float32: H (eV) and S minus those of the undisplaced cell.
         """
         shared = self._require_shared()
         parts = [
-            keep_one_direction(*average_cells(shared.atom_map, matrix.edge_index, matrix.edge_cell_shift, matrix.blocks))
+            keep_one_direction(
+                *average_cells(
+                    shared.atom_map, matrix.edge_index, matrix.edge_cell_shift, matrix.blocks
+                )
+            )
             for matrix in (hamiltonian, overlap)
         ]
         pairs = unite_pairs([shared.pairs, *(rows for rows, _ in parts)])
@@ -143,7 +172,9 @@ class BandGeometryStage:
         ]
         return {"pairs": pairs.astype(np.int32), "changes": np.array(changes, dtype=np.float32)}
 
-    def finish(self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]) -> BandGeometryRecord:
+    def finish(
+        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
+    ) -> BandGeometryRecord:
         """Average over the samples and compute the geometry of what results, for all blocks of samples and without each."""
         if self._shared is None:
             self.begin(run)
@@ -152,9 +183,16 @@ class BandGeometryStage:
         for _, arrays in results:
             pairs = unite_pairs([pairs, arrays["pairs"].astype(np.int64)])
         size = shared.blocks[0].shape[-1]
-        averages = BlockAverages(run.design, run.temperatures, (2, len(pairs), size, size), np.float64, N_BLOCKS)
+        averages = BlockAverages(
+            run.design, run.temperatures, (2, len(pairs), size, size), np.float64, N_BLOCKS
+        )
         for key, arrays in results:
-            averages.add(key, np.array([spread(pairs, arrays["pairs"].astype(np.int64), x) for x in arrays["changes"]]))
+            averages.add(
+                key,
+                np.array(
+                    [spread(pairs, arrays["pairs"].astype(np.int64), x) for x in arrays["changes"]]
+                ),
+            )
         rest = np.array([spread(pairs, shared.pairs, x) for x in shared.blocks])
 
         def geometries(weights: NDArray[np.float64]) -> list[BlochGeometry]:
@@ -164,11 +202,18 @@ class BandGeometryStage:
         equilibrium = shared.examine(at_rest)
         whole = geometries(averages.design.weights)
         found = [shared.examine(geometry) for geometry in whole]
-        left_out = [[shared.examine(geometry) for geometry in geometries(weights)] for weights in averages.left_out]
+        left_out = [
+            [shared.examine(geometry) for geometry in geometries(weights)]
+            for weights in averages.left_out
+        ]
         line = np.array([one.line for one in found])
-        errors = averages.standard_errors(line, np.array([[one.line for one in row] for row in left_out]))
+        errors = averages.standard_errors(
+            line, np.array([[one.line for one in row] for row in left_out])
+        )
         phases = np.array([one.phase for one in found])
-        turns = np.angle(np.exp(1j * (np.array([[one.phase for one in row] for row in left_out]) - phases)))
+        turns = np.angle(
+            np.exp(1j * (np.array([[one.phase for one in row] for row in left_out]) - phases))
+        )
         counts = choose_counts(averages.design, self.n_counts)
         running = [self._trace_from_first(averages, geometries, int(count)) for count in counts]
         record = BandGeometryRecord(
@@ -202,10 +247,15 @@ class BandGeometryStage:
     def summarize(self, record: BandGeometryRecord) -> str:
         """Say in a few words what was found."""
         last = int(np.argmin(np.abs(record.distances)))
-        trace, rest = (np.trace(g[..., last, :, :], axis1=-2, axis2=-1) for g in (record.metrics, record.equilibrium_metrics))
+        trace, rest = (
+            np.trace(g[..., last, :, :], axis1=-2, axis2=-1)
+            for g in (record.metrics, record.equilibrium_metrics)
+        )
         return (
-            f"tr g {rest:.1f} → {trace[-1]:.1f} Å² at k − K = {record.distances[last]:g} Å⁻¹ and {record.temperatures[-1]:g} K, "
-            f"Berry phase around K {record.equilibrium_berry_phase / np.pi:.3f}π → {record.berry_phases[-1] / np.pi:.3f}π"
+            f"tr g {rest:.1f} → {trace[-1]:.1f} Å² at k − K = {record.distances[last]:g} Å⁻¹ and "
+            f"{record.temperatures[-1]:g} K, "
+            f"Berry phase around K {record.equilibrium_berry_phase / np.pi:.3f}π → "
+            f"{record.berry_phases[-1] / np.pi:.3f}π"
         )
 
     def _trace_from_first(
@@ -216,17 +266,27 @@ class BandGeometryStage:
 
         def trace(weights: NDArray[np.float64]) -> NDArray[np.float64]:
             lines = [shared.examine_line(geometry) for geometry in geometries(weights)]
-            return np.array([np.nanmean(shared.signed**2 * (line[:, 2] + line[:, 5])) for line in lines])
+            return np.array(
+                [np.nanmean(shared.signed**2 * (line[:, 2] + line[:, 5])) for line in lines]
+            )
 
         first = np.where(np.arange(n) < count, averages.design.weights, 0.0)
         without = [np.where(np.arange(n) == block, 0.0, first) for block in range(count)]
-        mean, left_out = trace(first / first.sum()), np.array([trace(weights / weights.sum()) for weights in without])
+        mean, left_out = (
+            trace(first / first.sum()),
+            np.array([trace(weights / weights.sum()) for weights in without]),
+        )
         return mean, averages.standard_errors(mean, left_out)
 
     def _require_shared(self) -> _Primitive:
         if self._shared is None:
             raise PhysicsError(
-                message("band_geometry stage", "a sample before begin()", "begin() first", "Run the stage through the runner.")
+                message(
+                    "band_geometry stage",
+                    "a sample before begin()",
+                    "begin() first",
+                    "Run the stage through the runner.",
+                )
             )
         return self._shared
 
@@ -239,13 +299,20 @@ class _Primitive:
         self.atoms, hamiltonian, overlap = run.equilibrium()
         self.atom_map = cell_major_map(len(self.atoms), run.supercell)
         self.offsets = hamiltonian.offsets
-        parts = [keep_one_direction(m.edge_index, m.edge_cell_shift, m.blocks) for m in (hamiltonian, overlap)]
+        parts = [
+            keep_one_direction(m.edge_index, m.edge_cell_shift, m.blocks)
+            for m in (hamiltonian, overlap)
+        ]
         self.pairs: Pairs = unite_pairs([rows for rows, _ in parts])
         self.blocks = [spread(self.pairs, rows, blocks) for rows, blocks in parts]
         n_bands = int(self.offsets[-1])
         n_occupied = int(count_valence_electrons(hamiltonian.numbers, stage.valence_electrons)) // 2
         relative = range(-n_occupied, 0) if isinstance(stage.bands, str) else stage.bands
-        if min(relative) < -n_occupied or max(relative) >= n_bands - n_occupied or len(relative) == n_bands:
+        if (
+            min(relative) < -n_occupied
+            or max(relative) >= n_bands - n_occupied
+            or len(relative) == n_bands
+        ):
             raise ConfigError(
                 message(
                     "stage.band_geometry.bands",
@@ -259,17 +326,27 @@ class _Primitive:
         cell = self.atoms.cell.array
         points = lattice.hexagonal_points(cell)
         self.corner = points["K"]
-        self.signed = np.array([-d for d in reversed(stage.distances) if d > 0] + list(stage.distances))
+        self.signed = np.array(
+            [-d for d in reversed(stage.distances) if d > 0] + list(stage.distances)
+        )
         self.line = lattice.build_line(points["K"], points["Γ"], self.signed, cell)
         turns = 2.0 * np.pi * np.arange(stage.n_loop) / stage.n_loop
-        steps = stage.loop_radius * np.stack([np.cos(turns), np.sin(turns), np.zeros_like(turns)], axis=1)
+        steps = stage.loop_radius * np.stack(
+            [np.cos(turns), np.sin(turns), np.zeros_like(turns)], axis=1
+        )
         self.circle = self.corner + lattice.to_fractional(steps, cell)
 
     def build(self, pairs: Pairs, blocks: NDArray[np.float64]) -> BlochGeometry:
         """Prepare averaged H and S, (2, n_pairs, p, p)."""
         rows, both = restore_directions(pairs, blocks)
         return build_geometry(
-            both[0], both[1], rows[:, 1::-1].T, rows[:, 2:], self.offsets, self.atoms.cell.array, self.atoms.positions
+            both[0],
+            both[1],
+            rows[:, 1::-1].T,
+            rows[:, 2:],
+            self.offsets,
+            self.atoms.cell.array,
+            self.atoms.positions,
         )
 
     def examine(self, geometry: BlochGeometry) -> Geometry:
@@ -288,8 +365,12 @@ class _Primitive:
     def draw(self, geometry: BlochGeometry) -> NDArray[np.float64]:
         """Compute Ω and tr g on the square around K: (2, n_map, n_map)."""
         steps = self.stage.map_steps
-        grid = np.stack([*np.meshgrid(steps, steps, indexing="ij"), np.zeros((len(steps), len(steps)))], axis=-1)
+        grid = np.stack(
+            [*np.meshgrid(steps, steps, indexing="ij"), np.zeros((len(steps), len(steps)))], axis=-1
+        )
         points = self.corner + lattice.to_fractional(grid.reshape(-1, 3), self.atoms.cell.array)
         tensors = np.array([geometry.tensor(k, self.chosen)[1] for k in points])
-        maps = np.stack([berry_curvature(tensors), np.trace(quantum_metric(tensors), axis1=1, axis2=2)])
+        maps = np.stack(
+            [berry_curvature(tensors), np.trace(quantum_metric(tensors), axis1=1, axis2=2)]
+        )
         return maps.reshape(2, len(steps), len(steps))

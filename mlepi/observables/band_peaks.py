@@ -1,7 +1,8 @@
 """Valence and conduction peaks of averaged unfolded spectra at any k-points, with the supercell's own edges beside them.
 
-Near both edges only the states inside an energy window are computed (``mlepi.observables.cone_states``): one window where the gap
-is narrow, one around either edge where it is wide. Energies are relative to the middle of the gap of the undisplaced crystal.
+Near both edges only the states inside an energy window are computed
+(``mlepi.observables.cone_states``): one window where the gap is narrow, one around either edge
+where it is wide. Energies are relative to the middle of the gap of the undisplaced crystal.
 """
 
 from __future__ import annotations
@@ -15,10 +16,17 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.block_averages import BlockAverages
-from mlepi.observables.cone import Cone, build_points, count_occupied, lay_out, solve_many, unfold_sample
-from mlepi.physics import lattice
-from mlepi.physics.spectra import compute_spectral_function, find_peaks
-from mlepi.physics.statistics import SampleDesign, bootstrap
+from mlepi.observables.cone import (
+    Cone,
+    build_points,
+    count_occupied,
+    lay_out,
+    solve_many,
+    unfold_sample,
+)
+from mlepi.physics.averages.statistics import SampleDesign, bootstrap
+from mlepi.physics.bands import lattice
+from mlepi.physics.bands.spectra import compute_spectral_function, find_peaks
 from mlepi.pipeline.stage import SampleKey
 
 if TYPE_CHECKING:
@@ -27,7 +35,8 @@ if TYPE_CHECKING:
     from mlepi.graphs.block_matrix import BlockMatrix
 
 ALIGNMENTS = ("none", "mean_potential")
-"""What a sample's energies are relative to: the zero of H, or the mean potential Tr H/Tr S of its own atoms."""
+"""What a sample's energies are relative to: the zero of H, or the mean potential Tr H/Tr S of its
+own atoms."""
 
 HIDDEN_WEIGHT = 0.5
 """A band with more of its weight than this outside the window has no peak to speak of."""
@@ -61,14 +70,20 @@ class PeakSettings:
             raise ConfigError(
                 message(
                     f"stage.{self.stage}",
-                    f"energy_step {self.energy_step}, peak_width {self.peak_width}, energy_window {self.energy_window} eV",
+                    f"energy_step {self.energy_step}, peak_width {self.peak_width}, energy_window "
+                    f"{self.energy_window} eV",
                     "a step of at most half the width, and a width below the window",
                     "Correct them.",
                 )
             )
         if self.align not in ALIGNMENTS:
             raise ConfigError(
-                message(f"stage.{self.stage}.align", repr(self.align), f"one of {list(ALIGNMENTS)}", "Choose one of them.")
+                message(
+                    f"stage.{self.stage}.align",
+                    repr(self.align),
+                    f"one of {list(ALIGNMENTS)}",
+                    "Choose one of them.",
+                )
             )
 
     @property
@@ -86,7 +101,10 @@ class PeakSettings:
 
     def inputs(self) -> dict[str, Any]:
         """Return what decides the peaks."""
-        return {**self.sample_inputs(), "peaks": [self.energy_step, self.peak_width, self.align, self.n_resamples]}
+        return {
+            **self.sample_inputs(),
+            "peaks": [self.energy_step, self.peak_width, self.align, self.n_resamples],
+        }
 
 
 @dataclass(frozen=True)
@@ -112,15 +130,20 @@ class BandPeaks:
         """(2,) eV, middle of the windows of the valence and of the conduction band, relative to ``reference``."""
         return np.array([self.cones[0].dirac_energy, self.cones[-1].dirac_energy]) - self.reference
 
-    def evaluate(self, hamiltonian: BlockMatrix, overlap: BlockMatrix, device: str) -> dict[str, NDArray]:
+    def evaluate(
+        self, hamiltonian: BlockMatrix, overlap: BlockMatrix, device: str
+    ) -> dict[str, NDArray]:
         """Solve one displaced supercell near the edges.
 
         Returns:
-            ``levels_c`` (n_solved, n_states) eV, padded with NaN, ``weights_c`` (n_points, 2, n_states) of the two edge bands and
-            ``first_c`` (n_solved,), for each window c, as ``unfold_sample`` returns them; ``shift`` () eV, mean potential less
-            that of the undisplaced crystal.
+            ``levels_c`` (n_solved, n_states) eV, padded with NaN, ``weights_c`` (n_points, 2,
+            n_states) of the two edge bands and ``first_c`` (n_solved,), for each window c, as
+            ``unfold_sample`` returns them; ``shift`` () eV, mean potential less that of the
+            undisplaced crystal.
         """
-        arrays: dict[str, NDArray] = {"shift": np.array(mean_potential(hamiltonian, overlap) - self.mean_potential)}
+        arrays: dict[str, NDArray] = {
+            "shift": np.array(mean_potential(hamiltonian, overlap) - self.mean_potential)
+        }
         for c, cone in enumerate(self.cones):
             found = unfold_sample(cone, hamiltonian, overlap, self.settings.energy_window, device)
             middle = cone.states.shape[2] // 2
@@ -129,7 +152,10 @@ class BandPeaks:
         return arrays
 
     def average(
-        self, design: SampleDesign, temperatures: Sequence[float], results: Iterable[tuple[SampleKey, Mapping[str, NDArray]]]
+        self,
+        design: SampleDesign,
+        temperatures: Sequence[float],
+        results: Iterable[tuple[SampleKey, Mapping[str, NDArray]]],
     ) -> PeakAverages:
         """Average the spectra of both edge bands and the supercells' own edges.
 
@@ -162,15 +188,20 @@ class BandPeaks:
             raise PhysicsError(
                 message(
                     f"{self.settings.stage} stage",
-                    f"{100 * lost:.0f} % of an edge band outside the energy window at one of the k-points",
+                    f"{100 * lost:.0f} % of an edge band outside the energy window at one of the "
+                    "k-points",
                     f"at most {100 * HIDDEN_WEIGHT:.0f} %",
-                    f"Widen stage.{self.settings.stage}.energy_window, or ask for k-points nearer to the edges.",
+                    f"Widen stage.{self.settings.stage}.energy_window, or ask for k-points nearer "
+                    "to the edges.",
                 )
             )
         return PeakAverages(self, spectra, edges)
 
     def _own_edges(self, arrays: Mapping[str, NDArray]) -> NDArray[np.float64]:
-        """Return the highest occupied and the lowest empty level of a supercell at the k-points: (2,) eV; NaN if out of sight."""
+        """Return the highest occupied and the lowest empty level of a supercell at the k-points.
+
+        (2,) eV; NaN if out of sight.
+        """
         found = []
         for band in range(2):
             c = band if len(self.cones) == 2 else 0
@@ -181,7 +212,9 @@ class BandPeaks:
                 row = place - int(first)
                 known = levels[np.isfinite(levels)]
                 at_points.append(known[row] if 0 <= row < len(known) else np.nan)
-            found.append((max if band == 0 else min)(at_points) if np.all(np.isfinite(at_points)) else np.nan)
+            found.append(
+                (max if band == 0 else min)(at_points) if np.all(np.isfinite(at_points)) else np.nan
+            )
         return np.array(found) + self.centres
 
 
@@ -201,21 +234,37 @@ class PeakAverages:
 
     def energies(self, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Return the peaks for weights of the blocks: (n_temperatures, n_points, 2) eV."""
-        return find_peaks(self.peaks.settings.energies, self.spectra.average(weights)) + self.peaks.centres
+        return (
+            find_peaks(self.peaks.settings.energies, self.spectra.average(weights))
+            + self.peaks.centres
+        )
 
     def resampled(self) -> NDArray[np.float64]:
-        """Return the peaks of all bootstrap resamples: (n_resamples, n_temperatures, n_points, 2) eV."""
-        found = bootstrap(lambda w: self.energies(w).ravel(), self.spectra.design, self.peaks.settings.n_resamples, 0)
+        """Return the peaks of all bootstrap resamples.
+
+        (n_resamples, n_temperatures, n_points, 2) eV.
+        """
+        found = bootstrap(
+            lambda w: self.energies(w).ravel(),
+            self.spectra.design,
+            self.peaks.settings.n_resamples,
+            0,
+        )
         return found.reshape(-1, *self.energies().shape)
 
     def own_edges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the mean valence edge, conduction edge and gap of the supercells and their errors: (n_temperatures, 3) eV."""
+        """Return the mean valence edge, conduction edge and gap of the supercells and their errors.
+
+        (n_temperatures, 3) eV.
+        """
 
         def with_gap(edges: NDArray[np.float64]) -> NDArray[np.float64]:
             return np.concatenate([edges, edges[:, 1:] - edges[:, :1]], axis=1)
 
         mean = with_gap(self.edges.average())
-        without = np.array([with_gap(self.edges.average(weights)) for weights in self.edges.left_out])
+        without = np.array(
+            [with_gap(self.edges.average(weights)) for weights in self.edges.left_out]
+        )
         return mean, self.edges.standard_errors(mean, without)
 
 
@@ -233,18 +282,23 @@ def place_peaks(
         equilibrium: primitive structure, H (eV) and S.
         supercell: cells along each lattice vector.
         kpoints: (n_points, 3) fractional, primitive.
-        distances: (n_points,) Å⁻¹ along a line; None where the points have nothing to do with each other.
+        distances: (n_points,) Å⁻¹ along a line; None where the points have nothing to do with each
+            other.
 
     Raises:
         PhysicsError: an odd number of electrons.
     """
     _, hamiltonian, overlap = equilibrium
     n_occupied = count_occupied(hamiltonian, settings.valence_electrons)
-    bands = solve_many(lay_out(hamiltonian), lay_out(overlap), kpoints)[:, n_occupied - 1 : n_occupied + 1]
+    bands = solve_many(lay_out(hamiltonian), lay_out(overlap), kpoints)[
+        :, n_occupied - 1 : n_occupied + 1
+    ]
     highest, lowest = float(bands[:, 0].max()), float(bands[:, 1].min())
     middle = 0.5 * (highest + lowest)
     narrow = lowest - highest <= settings.energy_window
-    far_apart = np.arange(len(kpoints), dtype=np.float64)  # 1/Å: every point is proven complete on its own
+    far_apart = np.arange(
+        len(kpoints), dtype=np.float64
+    )  # 1/Å: every point is proven complete on its own
     cones = tuple(
         build_points(
             equilibrium,
@@ -264,25 +318,38 @@ def mean_potential(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> float:
     """Return Tr H/Tr S over the on-site blocks, eV: a rigid shift H + μS raises it by μ."""
     traces = []
     for matrix in (hamiltonian, overlap):
-        on_site = (matrix.edge_index[0] == matrix.edge_index[1]) & ~np.any(matrix.edge_cell_shift, axis=1)
+        on_site = (matrix.edge_index[0] == matrix.edge_index[1]) & ~np.any(
+            matrix.edge_cell_shift, axis=1
+        )
         traces.append(float(np.einsum("eaa->", matrix.blocks[on_site])))
     return traces[0] / traces[1]
 
 
 def find_edges(
-    equilibrium: tuple[Atoms, BlockMatrix, BlockMatrix], mesh: Sequence[int], valence_electrons: Mapping[int, float]
+    equilibrium: tuple[Atoms, BlockMatrix, BlockMatrix],
+    mesh: Sequence[int],
+    valence_electrons: Mapping[int, float],
 ) -> NDArray[np.float64]:
-    """Find where on a mesh the valence band is highest and the conduction band lowest: (1 or 2, 3) fractional."""
+    """Find where on a mesh the valence band is highest and the conduction band lowest.
+
+    (1 or 2, 3) fractional.
+    """
     _, hamiltonian, overlap = equilibrium
     n_occupied = count_occupied(hamiltonian, valence_electrons)
     kpoints = lattice.build_k_mesh(mesh)[0]
     bands = solve_many(lay_out(hamiltonian), lay_out(overlap), kpoints)
-    places = sorted({int(np.argmax(bands[:, n_occupied - 1])), int(np.argmin(bands[:, n_occupied]))})
+    places = sorted(
+        {int(np.argmax(bands[:, n_occupied - 1])), int(np.argmin(bands[:, n_occupied]))}
+    )
     return kpoints[places]
 
 
-def name_points(atoms: Atoms, points: Sequence[str | Sequence[float]], where: str) -> NDArray[np.float64]:
-    """Turn names of special points of a hexagonal cell, or fractional coordinates, into k-points: (n_points, 3).
+def name_points(
+    atoms: Atoms, points: Sequence[str | Sequence[float]], where: str
+) -> NDArray[np.float64]:
+    """Turn names of special points of a hexagonal cell, or fractional coordinates, into k-points.
+
+    (n_points, 3).
 
     Raises:
         ConfigError: an unknown name or not three numbers.
@@ -291,6 +358,12 @@ def name_points(atoms: Atoms, points: Sequence[str | Sequence[float]], where: st
     for point in points:
         known = lattice.hexagonal_points(atoms.cell.array) if isinstance(point, str) else {}
         if point not in known if isinstance(point, str) else len(point) != 3:
-            raise ConfigError(message(where, repr(point), "Γ, M, K, K' or three fractional coordinates", "Correct it."))
-        found.append(known[point] if isinstance(point, str) else np.asarray(point, dtype=np.float64))
+            raise ConfigError(
+                message(
+                    where, repr(point), "Γ, M, K, K' or three fractional coordinates", "Correct it."
+                )
+            )
+        found.append(
+            known[point] if isinstance(point, str) else np.asarray(point, dtype=np.float64)
+        )
     return np.array(found)

@@ -1,7 +1,9 @@
-"""What all observables of an ensemble share: the check of its samples, and averages of large arrays over blocks of samples.
+"""What all observables of an ensemble share.
 
-Arrays of every sample would fill the memory. Means over at most ``MAX_BLOCKS`` blocks of independent groups of samples carry the
-same error bar: blocks are resampled instead of samples.
+The check of its samples, and averages of large arrays over blocks of samples.
+
+Arrays of every sample would fill the memory. Means over at most ``MAX_BLOCKS`` blocks of
+independent groups of samples carry the same error bar: blocks are resampled instead of samples.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
-from mlepi.physics.statistics import SampleDesign, standard_errors
-from mlepi.physics.unfolding import AtomMap, check_atom_map
+from mlepi.physics.averages.statistics import SampleDesign, standard_errors
+from mlepi.physics.bands.unfolding import AtomMap, check_atom_map
 from mlepi.pipeline.stage import SampleKey
 
 if TYPE_CHECKING:
@@ -32,7 +34,14 @@ def check_samples(run: Run, atom_map: AtomMap) -> None:
         StructureError: an atom of the first sample is not near its site.
     """
     if run.n_samples < 2:
-        raise ConfigError(message("n_samples", f"{run.n_samples}", "at least 2, for an error bar", "Ask for more samples."))
+        raise ConfigError(
+            message(
+                "n_samples",
+                f"{run.n_samples}",
+                "at least 2, for an error bar",
+                "Ask for more samples.",
+            )
+        )
     atoms = run.equilibrium()[0]
     sample = run.displaced(SampleKey(0, run.temperatures[0]))
     check_atom_map(atom_map, atoms.positions, atoms.cell.array, sample.positions, sample.cell.array)
@@ -65,7 +74,9 @@ class BlockAverages:
     ) -> None:
         n_blocks = min(design.n_groups, max_blocks)
         self._block = design.groups * n_blocks // design.n_groups
-        totals = np.bincount(self._block, weights=design.weights, minlength=n_blocks).astype(np.float64)
+        totals = np.bincount(self._block, weights=design.weights, minlength=n_blocks).astype(
+            np.float64
+        )
         self._shares = design.weights / np.where(totals > 0, totals, 1.0)[self._block]
         self._temperatures = list(temperatures)
         self.design = SampleDesign(np.arange(n_blocks), totals)
@@ -75,16 +86,26 @@ class BlockAverages:
 
     def add(self, key: SampleKey, values: NDArray) -> None:
         """Take in the array of one sample, (*shape)."""
-        self.means[self._block[key.sample], self._temperatures.index(key.temperature)] += self._shares[key.sample] * values
+        self.means[self._block[key.sample], self._temperatures.index(key.temperature)] += (
+            self._shares[key.sample] * values
+        )
 
     def average(self, weights: NDArray[np.float64] | None = None) -> NDArray:
-        """Return the mean over blocks with given weights, (n_blocks,), or those of the ensemble: (n_temperatures, *shape)."""
+        """Return the mean over blocks with given weights, (n_blocks,), or those of the ensemble.
+
+        (n_temperatures, *shape).
+        """
         chosen = self.design.weights if weights is None else weights
         flat = self.means.reshape(len(self.means), -1)
         average: NDArray = (chosen.astype(flat.real.dtype) @ flat).reshape(self.means.shape[1:])
         return average
 
-    def standard_errors(self, whole: NDArray[np.float64], without: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the jackknife error of any estimate: from all blocks, (…), and from ``left_out``, (n_blocks, …)."""
+    def standard_errors(
+        self, whole: NDArray[np.float64], without: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the jackknife error of any estimate.
+
+        From all blocks, (…), and from ``left_out``, (n_blocks, …).
+        """
         n = len(without)
         return standard_errors(n * whole - (n - 1) * without)

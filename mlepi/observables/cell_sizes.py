@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlepi.errors import DataError, message
-from mlepi.physics.size_series import extrapolate_sizes
+from mlepi.physics.averages.size_series import extrapolate_sizes
 from mlepi.results import ObservablesRecord, ResultsStore, SelfEnergyRecord, VelocityRecord
 from mlepi.results.cell_sizes import CellSizesRecord
 
@@ -28,26 +28,45 @@ def compare_sizes(folders: Sequence[Path]) -> CellSizesRecord:
     """Collect v_F of several runs and extrapolate it.
 
     Args:
-        folders: of runs with the stage ``observables``, and ``self_energy`` in all or none; N × N cells, otherwise equal.
+        folders: of runs with the stage ``observables``, and ``self_energy`` in all or none; N × N
+            cells, otherwise equal.
 
     Returns:
         The record, sizes ascending.
 
     Raises:
-        DataError: fewer than two sizes, cells that are not N × N, or runs that differ in more than their size.
+        DataError: fewer than two sizes, cells that are not N × N, or runs that differ in more than
+            their size.
     """
-    runs = sorted((_read(folder) for folder in folders), key=lambda records: records["observables"].supercell)
+    runs = sorted(
+        (_read(folder) for folder in folders), key=lambda records: records["observables"].supercell
+    )
     observables: list[ObservablesRecord] = [records["observables"] for records in runs]
     cells = [record.supercell for record in observables]
     if len(set(cells)) != len(cells) or len(cells) < 2 or any(cell[0] != cell[1] for cell in cells):
-        _refuse(folders, f"cells {[list(cell) for cell in cells]}", "at least two different sizes N × N, each once")
-    settings = [(record.velocity_window, record.dispersion, record.temperatures.tolist()) for record in observables]
+        _refuse(
+            folders,
+            f"cells {[list(cell) for cell in cells]}",
+            "at least two different sizes N × N, each once",
+        )
+    settings = [
+        (record.velocity_window, record.dispersion, record.temperatures.tolist())
+        for record in observables
+    ]
     if any(each != settings[0] for each in settings):
-        _refuse(folders, "runs of different windows, dispersions or temperatures", "runs that differ in their size only")
+        _refuse(
+            folders,
+            "runs of different windows, dispersions or temperatures",
+            "runs that differ in their size only",
+        )
     chosen = [each for each in ESTIMATORS if all(each[1] in records for records in runs)]
-    estimates: list[list[VelocityRecord]] = [[getattr(records[stage], field) for records in runs] for _, stage, field in chosen]
+    estimates: list[list[VelocityRecord]] = [
+        [getattr(records[stage], field) for records in runs] for _, stage, field in chosen
+    ]
     values = np.array([[[r.velocities for r in row], [r.slopes for r in row]] for row in estimates])
-    errors = np.array([[[r.velocity_errors for r in row], [r.slope_errors for r in row]] for row in estimates])
+    errors = np.array(
+        [[[r.velocity_errors for r in row], [r.slope_errors for r in row]] for row in estimates]
+    )
     sizes = np.array([cell[0] for cell in cells])
     shape = (*values.shape[:2], values.shape[3])
     limits, limit_errors, chi_squared = (np.full(shape, np.nan) for _ in range(3))
@@ -59,7 +78,11 @@ def compare_sizes(folders: Sequence[Path]) -> CellSizesRecord:
         if np.count_nonzero(told) < 2:
             continue
         fit = extrapolate_sizes(sizes[told], some[told], bars[told])
-        limits[place], limit_errors[place], chi_squared[place] = fit.limit, fit.limit_error, fit.chi_squared
+        limits[place], limit_errors[place], chi_squared[place] = (
+            fit.limit,
+            fit.limit_error,
+            fit.chi_squared,
+        )
         degrees[place] = fit.degrees_of_freedom
     return CellSizesRecord(
         sizes=sizes,
@@ -68,7 +91,9 @@ def compare_sizes(folders: Sequence[Path]) -> CellSizesRecord:
         velocity_window=observables[0].velocity_window,
         dispersion=observables[0].dispersion,
         estimators=tuple(name for name, _, _ in chosen),
-        equilibrium=np.array([[row[0].equilibrium_velocity, row[0].equilibrium_slope] for row in estimates]),
+        equilibrium=np.array(
+            [[row[0].equilibrium_velocity, row[0].equilibrium_slope] for row in estimates]
+        ),
         values=values,
         errors=errors,
         limits=limits,
@@ -83,7 +108,9 @@ def _read(folder: Path) -> dict[str, Any]:
     present = store.stages()
     if "observables" not in present:
         _refuse([folder], f"stages {list(present)}", "the stage observables")
-    return {stage: store.read(stage, record) for stage, record in RECORDS.items() if stage in present}
+    return {
+        stage: store.read(stage, record) for stage, record in RECORDS.items() if stage in present
+    }
 
 
 def _refuse(folders: Sequence[Path], got: str, expected: str) -> None:

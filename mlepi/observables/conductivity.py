@@ -1,9 +1,13 @@
-"""The conductivity stage: optical conductivity and joint density of states of displaced supercells by Kubo–Greenwood.
+"""The conductivity stage.
 
-Each supercell is solved on a small k mesh whose offset runs through a low-discrepancy sequence with the number of the sample, the
-same at all temperatures, so that the ensemble as a whole covers the Brillouin zone (twist averaging; Lin, Zong and Ceperley,
-Phys. Rev. E 64, 016702 (2001), doi:10.1103/PhysRevE.64.016702). The undisplaced primitive cell at the same k-points is a control
-variate: its mean over all offsets is known from a dense mesh. Only states near the Fermi energy are computed.
+Optical conductivity and joint density of states of displaced supercells by Kubo–Greenwood.
+
+Each supercell is solved on a small k mesh whose offset runs through a low-discrepancy sequence with
+the number of the sample, the same at all temperatures, so that the ensemble as a whole covers the
+Brillouin zone (twist averaging; Lin, Zong and Ceperley, Phys. Rev. E 64, 016702 (2001),
+doi:10.1103/PhysRevE.64.016702). The undisplaced primitive cell at the same k-points is a control
+variate: its mean over all offsets is known from a dense mesh. Only states near the Fermi energy are
+computed.
 """
 
 from __future__ import annotations
@@ -18,12 +22,18 @@ from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.block_averages import check_samples
 from mlepi.observables.cone import lay_out
 from mlepi.observables.convergence import mean_and_error, running_means
-from mlepi.observables.optical_spectra import MAX_GHOSTS, OpticalStates, SpectralLines, UndisplacedSheet, lay_out_slopes
-from mlepi.physics import lattice, unfolding
-from mlepi.physics.bloch import solve_bands
-from mlepi.physics.dense_bloch import lay_out_blocks
-from mlepi.physics.optics import sheet_area
-from mlepi.physics.velocity_matrices import derivatives_at, velocity_matrices
+from mlepi.observables.optical_spectra import (
+    MAX_GHOSTS,
+    OpticalStates,
+    SpectralLines,
+    UndisplacedSheet,
+    lay_out_slopes,
+)
+from mlepi.physics.bands import lattice, unfolding
+from mlepi.physics.bands.optics import sheet_area
+from mlepi.physics.bands.velocity_matrices import derivatives_at, velocity_matrices
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import lay_out_blocks
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.conductivity import ConductivityRecord
 from mlepi.units import UNIVERSAL_CONDUCTIVITY
@@ -38,7 +48,8 @@ SPARE_STATES = 1.2
 """Factor on the number of states that the undisplaced bands have in the energy window."""
 
 OFFSET_STEPS = (0.7548776662466927, 0.5698402909980532)
-"""1/g and 1/g² with g³ = g + 1: the steps of the two-dimensional low-discrepancy sequence of the mesh offsets."""
+"""1/g and 1/g² with g³ = g + 1: the steps of the two-dimensional low-discrepancy sequence of the
+mesh offsets."""
 
 
 class ConductivityStage:
@@ -81,24 +92,41 @@ class ConductivityStage:
             raise ConfigError(
                 message(
                     "stage.conductivity",
-                    f"energy_step {energy_step}, line_width {line_width} eV, electronic_temperature {electronic_temperature} K",
+                    f"energy_step {energy_step}, line_width {line_width} eV, "
+                    f"electronic_temperature {electronic_temperature} K",
                     "a step > 0 of at most half the width, and a temperature > 0",
                     "Correct them.",
                 )
             )
         if not 0 <= window[0] < window[1] <= max_energy:
             raise ConfigError(
-                message("stage.conductivity.window", f"{list(window)}", f"two energies from 0 to {max_energy} eV", "Correct it.")
+                message(
+                    "stage.conductivity.window",
+                    f"{list(window)}",
+                    f"two energies from 0 to {max_energy} eV",
+                    "Correct it.",
+                )
             )
         for key, divisions in (("mesh", mesh), ("equilibrium_mesh", equilibrium_mesh)):
             if len(divisions) != 3 or min(divisions) < 1:
                 raise ConfigError(
-                    message(f"stage.conductivity.{key}", f"{list(divisions)}", "three divisions ≥ 1", "For example [2, 2, 1].")
+                    message(
+                        f"stage.conductivity.{key}",
+                        f"{list(divisions)}",
+                        "three divisions ≥ 1",
+                        "For example [2, 2, 1].",
+                    )
                 )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
         self.mesh = (int(mesh[0]), int(mesh[1]), int(mesh[2]))
-        self.equilibrium_mesh = (int(equilibrium_mesh[0]), int(equilibrium_mesh[1]), int(equilibrium_mesh[2]))
-        self.energies = (np.arange(round(max_energy / energy_step) + 1) * energy_step).astype(np.float64)
+        self.equilibrium_mesh = (
+            int(equilibrium_mesh[0]),
+            int(equilibrium_mesh[1]),
+            int(equilibrium_mesh[2]),
+        )
+        self.energies = (np.arange(round(max_energy / energy_step) + 1) * energy_step).astype(
+            np.float64
+        )
         self.lines = SpectralLines(self.energies, line_width, electronic_temperature)
         self.window = (float(window[0]), float(window[1]))
         self.n_resamples, self.n_counts = n_resamples, n_counts
@@ -130,22 +158,32 @@ class ConductivityStage:
 
     def begin(self, run: Run) -> None:
         """Prepare the undisplaced primitive cell, and find how many states of a supercell the energy window holds."""
-        self._shared = UndisplacedSheet(run, self.lines, self.valence_electrons, self.equilibrium_mesh)
-        self._n_half = int(np.ceil(SPARE_STATES * self._shared.count_states(self.offset_mesh(0)))) + 4
+        self._shared = UndisplacedSheet(
+            run, self.lines, self.valence_electrons, self.equilibrium_mesh
+        )
+        self._n_half = (
+            int(np.ceil(SPARE_STATES * self._shared.count_states(self.offset_mesh(0)))) + 4
+        )
         self._run, self._rest = run, {}
         check_samples(run, self._shared.atom_map)
 
-    def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
+    def evaluate(
+        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
+    ) -> dict[str, NDArray]:
         """Compute the spectra of one displaced supercell and of the undisplaced one at the same k-points.
 
         Returns:
-            ``conductivity``, ``joint_density``, ``reference_conductivity`` and ``reference_joint_density``, (n_energies,) each,
-            per layer, ``fermi_shift`` (), eV, and ``ghosts`` (), ghost states.
+            ``conductivity``, ``joint_density``, ``reference_conductivity`` and
+            ``reference_joint_density``, (n_energies,) each, per layer, ``fermi_shift`` (), eV, and
+            ``ghosts`` (), ghost states.
         """
         run, shared = self._require_begun()
         kpoints = self.offset_mesh(key.sample)
         if self._reference is None or self._reference[0] != key.sample:
-            self._reference = (key.sample, shared.response(np.concatenate([shared.unfold(k) for k in kpoints])))
+            self._reference = (
+                key.sample,
+                shared.response(np.concatenate([shared.unfold(k) for k in kpoints])),
+            )
         reference = self._reference[1]
         atoms = run.displaced(key)
         n_electrons = shared.n_electrons * shared.atom_map.n_cells
@@ -163,7 +201,9 @@ class ConductivityStage:
 
     def offset_mesh(self, sample: int) -> NDArray[np.float64]:
         """Return the k-points of one sample: (n_k, 3) fractional, of the supercell."""
-        grid = np.stack(np.meshgrid(*[np.arange(n) for n in self.mesh], indexing="ij"), axis=-1).reshape(-1, 3)
+        grid = np.stack(
+            np.meshgrid(*[np.arange(n) for n in self.mesh], indexing="ij"), axis=-1
+        ).reshape(-1, 3)
         steps = np.array([*OFFSET_STEPS, 0.0])
         return (grid + np.mod(0.5 * (steps > 0) + sample * steps, 1.0)) / np.array(self.mesh)
 
@@ -175,12 +215,19 @@ class ConductivityStage:
         kpoints: NDArray[np.float64],
         n_electrons: float,
     ) -> OpticalStates:
-        """Solve one supercell; twice as many states are taken until those at the ends are out of reach."""
+        """Solve one supercell.
+
+        Twice as many states are taken until those at the ends are out of reach.
+        """
         _, shared = self._require_begun()
         layouts = lay_out(hamiltonian), lay_out(overlap)
         slopes = tuple(lay_out_slopes(matrix, atoms) for matrix in (hamiltonian, overlap))
-        averaged = unfolding.average_cells(shared.atom_map, overlap.edge_index, overlap.edge_cell_shift, overlap.blocks)
-        bloch_overlap = lay_out_blocks(averaged[2], averaged[0], averaged[1], np.append(0, np.cumsum(shared.counts)))
+        averaged = unfolding.average_cells(
+            shared.atom_map, overlap.edge_index, overlap.edge_cell_shift, overlap.blocks
+        )
+        bloch_overlap = lay_out_blocks(
+            averaged[2], averaged[0], averaged[1], np.append(0, np.cumsum(shared.counts))
+        )
         half, middle, n = self._n_half, int(n_electrons // 2), hamiltonian.n_orbitals
         while True:
             first, last = max(0, middle - half), min(n, middle + half + MAX_GHOSTS)
@@ -188,18 +235,28 @@ class ConductivityStage:
             for number, kpoint in enumerate(kpoints):
                 overlap_k = layouts[1].at(kpoint)
                 subset = None if last - first == n else (first, last - 1)
-                values, vectors = solve_bands(layouts[0].at(kpoint), overlap_k, subset=subset, vectors=True)
+                values, vectors = solve_bands(
+                    layouts[0].at(kpoint), overlap_k, subset=subset, vectors=True
+                )
                 distances = shared.fermi_energy - values[0], values[-1] - shared.fermi_energy
-                if (first > 0 and distances[0] < self.lines.reach) or (last < n and distances[1] < self.lines.reach):
+                if (first > 0 and distances[0] < self.lines.reach) or (
+                    last < n and distances[1] < self.lines.reach
+                ):
                     break
                 states.values[number] = values
-                states.velocities.append(velocity_matrices(values, vectors, *(derivatives_at(s, kpoint) for s in slopes)))
-                states.weights.append(shared.share(overlap_k @ vectors, bloch_overlap, shared.unfold(kpoint)))
+                states.velocities.append(
+                    velocity_matrices(values, vectors, *(derivatives_at(s, kpoint) for s in slopes))
+                )
+                states.weights.append(
+                    shared.share(overlap_k @ vectors, bloch_overlap, shared.unfold(kpoint))
+                )
             else:
                 return states
             half *= 2
 
-    def finish(self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]) -> ConductivityRecord:
+    def finish(
+        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
+    ) -> ConductivityRecord:
         """Average the samples, corrected by what the undisplaced structure would have given at their k-points."""
         if self._shared is None:
             self.begin(run)
@@ -212,17 +269,23 @@ class ConductivityStage:
         def gather(name: str) -> NDArray[np.float64]:
             return np.array([[row[t][name] for t in run.temperatures] for row in rows])
 
-        rest = self._rest = self._rest or shared.response(*lattice.build_k_mesh(self.equilibrium_mesh))
+        rest = self._rest = self._rest or shared.response(
+            *lattice.build_k_mesh(self.equilibrium_mesh)
+        )
         means, errors = {}, {}
         for name in ("conductivity", "joint_density"):
             changes = gather(name) - gather(f"reference_{name}")
-            means[name], errors[name] = mean_and_error(rest[name] + changes, run.design, self.n_resamples)
+            means[name], errors[name] = mean_and_error(
+                rest[name] + changes, run.design, self.n_resamples
+            )
         inside = (self.energies >= self.window[0] - 1e-9) & (self.energies <= self.window[1] + 1e-9)
-        window_means = (rest["conductivity"] + gather("conductivity") - gather("reference_conductivity"))[:, :, inside].mean(
-            axis=2
-        )
+        window_means = (
+            rest["conductivity"] + gather("conductivity") - gather("reference_conductivity")
+        )[:, :, inside].mean(axis=2)
         mean, mean_error = mean_and_error(window_means, run.design, self.n_resamples)
-        counts, running, running_errors = running_means(window_means, run.design, self.n_counts, self.n_resamples)
+        counts, running, running_errors = running_means(
+            window_means, run.design, self.n_counts, self.n_resamples
+        )
         record = ConductivityRecord(
             temperatures=np.array(run.temperatures),
             n_samples=len(rows),
@@ -256,8 +319,10 @@ class ConductivityStage:
     def summarize(self, record: ConductivityRecord) -> str:
         """Say in a few words what was found."""
         return (
-            f"σ {record.equilibrium_mean:.3f} → {record.means[-1]:.3f}±{record.mean_errors[-1]:.3f} e²/4ħ per layer at "
-            f"{record.temperatures[-1]:g} K, mean over {record.window[0]:g}–{record.window[1]:g} eV; "
+            f"σ {record.equilibrium_mean:.3f} → "
+            f"{record.means[-1]:.3f}±{record.mean_errors[-1]:.3f} e²/4ħ per layer at "
+            f"{record.temperatures[-1]:g} K, mean over {record.window[0]:g}–{record.window[1]:g} "
+            "eV; "
             f"{record.n_samples} samples of {'×'.join(str(n) for n in record.supercell)} cells"
         )
 
@@ -268,6 +333,11 @@ class ConductivityStage:
     def _require_begun(self) -> tuple[Run, UndisplacedSheet]:
         if self._run is None or self._shared is None:
             raise PhysicsError(
-                message("conductivity stage", "a sample before begin()", "begin() first", "Run the stage through the runner.")
+                message(
+                    "conductivity stage",
+                    "a sample before begin()",
+                    "begin() first",
+                    "Run the stage through the runner.",
+                )
             )
         return self._run, self._shared

@@ -1,7 +1,7 @@
 """The neighbourhood of K that all samples share, and what one displaced supercell contributes to it.
 
-k-points run along M–K–Γ. Supercell k-points serve primitive ones at k or, because H is real, at −k: where K folds onto Γ one
-supercell solution serves K→Γ and K→M at once.
+k-points run along M–K–Γ. Supercell k-points serve primitive ones at k or, because H is real, at −k:
+where K folds onto Γ one supercell solution serves K→Γ and K→M at once.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from mlepi.errors import ConfigError, PhysicsError, StructureError, message
 from mlepi.observables.cone_states import solve_points
 from mlepi.observables.state_slopes import lay_out_slopes, share_slopes, state_velocity_matrix
-from mlepi.physics import lattice, unfolding
-from mlepi.physics.bloch import count_valence_electrons, solve_bands
-from mlepi.physics.dense_bloch import DenseBlocks, lay_out_blocks
-from mlepi.physics.velocity_matrices import band_velocities, derivatives_at_many
+from mlepi.physics.bands import lattice, unfolding
+from mlepi.physics.bands.velocity_matrices import band_velocities, derivatives_at_many
+from mlepi.physics.eigenstates.bloch import count_valence_electrons, solve_bands
+from mlepi.physics.eigenstates.dense_bloch import DenseBlocks, lay_out_blocks
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -47,12 +47,14 @@ class Cone:
         solved: (n_solved, 3) fractional k-points of the supercell that serve them.
         index: (n_points,) int, which of them serves each point.
         reversed_: (n_points,) bool, True where it serves −k.
-        states: (n_points, n_orbitals, n_bands), equilibrium states of the bands followed: the low pair, and the next pair on
-            either side where there is one.
+        states: (n_points, n_orbitals, n_bands), equilibrium states of the bands followed: the low
+            pair, and the next pair on either side where there is one.
         references: (n_points, n_bands, n_orbitals), the same Löwdin-orthonormalised, as rows.
-        sites: (n_supercell_orbitals, 3), fractional coordinates of the orbitals' equilibrium sites in the supercell.
+        sites: (n_supercell_orbitals, 3), fractional coordinates of the orbitals' equilibrium sites
+            in the supercell.
         eigenvalues: (n_points, n_bands) eV, equilibrium.
-        slopes: (n_points, n_bands) eV·Å, of the bands followed along the line, equilibrium; positive where E grows towards Γ.
+        slopes: (n_points, n_bands) eV·Å, of the bands followed along the line, equilibrium;
+            positive where E grows towards Γ.
         cell: (3, 3) rows, Å, of the supercell.
         direction: (3,) unit vector from M through K towards Γ, Cartesian.
     """
@@ -120,7 +122,12 @@ def count_occupied(hamiltonian: BlockMatrix, valence_electrons: Mapping[int, flo
     n_electrons = count_valence_electrons(hamiltonian.numbers, valence_electrons)
     if n_electrons % 2:
         raise PhysicsError(
-            message("primitive cell", f"{n_electrons} electrons per cell", "an even number", "Check `valence_electrons`.")
+            message(
+                "primitive cell",
+                f"{n_electrons} electrons per cell",
+                "an even number",
+                "Check `valence_electrons`.",
+            )
         )
     return int(n_electrons) // 2
 
@@ -133,7 +140,12 @@ def sort_distances(stage: str, distances: Sequence[float]) -> tuple[float, ...]:
     """
     if not len(distances) or min(distances) < 0 or len(set(distances)) != len(distances):
         raise ConfigError(
-            message(f"stage.{stage}.distances", f"{list(distances)}", "different numbers ≥ 0, in 1/Å", "Correct the list.")
+            message(
+                f"stage.{stage}.distances",
+                f"{list(distances)}",
+                "different numbers ≥ 0, in 1/Å",
+                "Correct the list.",
+            )
         )
     return tuple(sorted(float(d) for d in distances))
 
@@ -155,7 +167,8 @@ def build_points(
         equilibrium: structure, H (eV) and S.
         supercell: cells along each lattice vector.
         kpoints: (n_points, 3) fractional.
-        distances: (n_points,) Å⁻¹; the difference of two must not exceed the distance of the points.
+        distances: (n_points,) Å⁻¹; the difference of two must not exceed the distance of the
+            points.
         n_occupied: occupied bands.
         centre: eV, of the energy window; "Dirac energy" in what follows.
         direction: (3,) unit vector of the slopes, Cartesian; zero where none are wanted.
@@ -166,13 +179,21 @@ def build_points(
     atom_map = unfolding.cell_major_map(len(atoms), supercell)
     solved, index, reversed_ = unfolding.match_folded(atom_map, kpoints)
     overlaps = lay_out(overlap).at_many(kpoints)
-    eigenvalues, vectors = solve_bands(lay_out(hamiltonian).at_many(kpoints), overlaps, vectors=True)
+    eigenvalues, vectors = solve_bands(
+        lay_out(hamiltonian).at_many(kpoints), overlaps, vectors=True
+    )
     n_pairs = min(2, n_occupied, eigenvalues.shape[1] - n_occupied)
     states = vectors[:, :, n_occupied - n_pairs : n_occupied + n_pairs]
     followed = eigenvalues[:, n_occupied - n_pairs : n_occupied + n_pairs]
-    derivatives = lay_out_slopes(hamiltonian, cell, direction), lay_out_slopes(overlap, cell, direction)
+    derivatives = (
+        lay_out_slopes(hamiltonian, cell, direction),
+        lay_out_slopes(overlap, cell, direction),
+    )
     dh, ds = (derivatives_at_many(layout, kpoints)[0] for layout in derivatives)
-    slopes = [band_velocities(*each[:2], *(d[None] for d in each[2:]))[0] for each in zip(followed, states, dh, ds, strict=True)]
+    slopes = [
+        band_velocities(*each[:2], *(d[None] for d in each[2:]))[0]
+        for each in zip(followed, states, dh, ds, strict=True)
+    ]
     sites = np.linalg.solve(cell.T, atoms.positions.T).T[atom_map.primitive_atoms] + atom_map.cells
     counts = np.diff(hamiltonian.offsets)
     return Cone(
@@ -188,8 +209,12 @@ def build_points(
         index=index,
         reversed_=reversed_,
         states=states,
-        references=np.array([unfolding.loewdin_references(u, s) for u, s in zip(states, overlaps, strict=True)]),
-        sites=np.repeat(sites / np.array(atom_map.supercell), counts[atom_map.primitive_atoms], axis=0),
+        references=np.array(
+            [unfolding.loewdin_references(u, s) for u, s in zip(states, overlaps, strict=True)]
+        ),
+        sites=np.repeat(
+            sites / np.array(atom_map.supercell), counts[atom_map.primitive_atoms], axis=0
+        ),
         eigenvalues=eigenvalues,
         slopes=np.array(slopes),
         cell=np.array(atom_map.supercell)[:, None] * cell,
@@ -216,9 +241,10 @@ def unfold_sample(
         moving: numbers of the points at which slopes are wanted.
 
     Returns:
-        ``levels`` (n_solved, n_states) eV relative to the Dirac energy, padded with NaN; ``first`` (n_solved,) position of the
-        first one in the complete spectrum; ``weights`` (n_points, n_bands + 1, n_states) of the bands followed, ascending, and
-        of all bands together, zero where padded.
+        ``levels`` (n_solved, n_states) eV relative to the Dirac energy, padded with NaN; ``first``
+        (n_solved,) position of the first one in the complete spectrum; ``weights`` (n_points,
+        n_bands + 1, n_states) of the bands followed, ascending, and of all bands together, zero
+        where padded.
 
     Raises:
         StructureError: the atoms are not those of the repeated primitive cell.
@@ -230,7 +256,10 @@ def unfold_sample(
     weights: list[NDArray[np.float64]] = [np.empty(0)] * len(cone.kpoints)
     slopes: dict[int, NDArray[np.float64]] = {}
     derivatives = (
-        (lay_out_slopes(hamiltonian, cone.cell, cone.direction), lay_out_slopes(overlap, cone.cell, cone.direction))
+        (
+            lay_out_slopes(hamiltonian, cone.cell, cone.direction),
+            lay_out_slopes(overlap, cone.cell, cone.direction),
+        )
         if len(moving)
         else None
     )
@@ -239,16 +268,29 @@ def unfold_sample(
         points = np.flatnonzero(cone.index == number)
         matrix = None
         if derivatives is not None and np.any(np.isin(points, moving)):
-            matrix = state_velocity_matrix(solution.values, solution.vectors, cone.solved[number], derivatives)
+            matrix = state_velocity_matrix(
+                solution.values, solution.vectors, cone.solved[number], derivatives
+            )
         for point in points:
             reverse, kpoint = bool(cone.reversed_[point]), cone.kpoints[point]
             components = unfolding.unfold_mapped(
-                solution.mapped, bloch_overlaps[point], cone.atom_map, cone.counts, kpoint, reverse=reverse
+                solution.mapped,
+                bloch_overlaps[point],
+                cone.atom_map,
+                cone.counts,
+                kpoint,
+                reverse=reverse,
             )
             amplitudes = cone.references[point] @ components
             by_band = np.abs(amplitudes) ** 2
-            if matrix is not None:  # a state of −k has the conjugate amplitudes, and the slope −∂E/∂k of that at k
-                slopes[int(point)] = -share_slopes(matrix, amplitudes.conj()) if reverse else share_slopes(matrix, amplitudes)
+            if (
+                matrix is not None
+            ):  # a state of −k has the conjugate amplitudes, and the slope −∂E/∂k of that at k
+                slopes[int(point)] = (
+                    -share_slopes(matrix, amplitudes.conj())
+                    if reverse
+                    else share_slopes(matrix, amplitudes)
+                )
             weights[point] = np.concatenate([by_band, unfolding.total_weights(components)[None]])
     n_states = max(solution.values.size for solution in solutions)
     levels = np.full((len(cone.solved), n_states), np.nan)
@@ -282,9 +324,16 @@ def check_elements(cone: Cone, hamiltonian: BlockMatrix) -> None:
 
 
 def average_overlaps(cone: Cone, overlap: BlockMatrix) -> NDArray[np.complex128]:
-    """Return B†SB of one sample at all k-points (at −k for the reversed ones): (n_points, n_orbitals, n_orbitals)."""
-    averaged = unfolding.average_cells(cone.atom_map, overlap.edge_index, overlap.edge_cell_shift, overlap.blocks)
-    bloch_overlap = lay_out_blocks(averaged[2], averaged[0], averaged[1], np.append(0, np.cumsum(cone.counts)))
+    """Return B†SB of one sample at all k-points (at −k for the reversed ones).
+
+    (n_points, n_orbitals, n_orbitals).
+    """
+    averaged = unfolding.average_cells(
+        cone.atom_map, overlap.edge_index, overlap.edge_cell_shift, overlap.blocks
+    )
+    bloch_overlap = lay_out_blocks(
+        averaged[2], averaged[0], averaged[1], np.append(0, np.cumsum(cone.counts))
+    )
     return bloch_overlap.at_many(np.where(cone.reversed_[:, None], -cone.kpoints, cone.kpoints))
 
 
@@ -293,8 +342,12 @@ def lay_out(matrix: BlockMatrix) -> DenseBlocks:
     return lay_out_blocks(matrix.blocks, matrix.edge_index, matrix.edge_cell_shift, matrix.offsets)
 
 
-def solve_many(hamiltonian: DenseBlocks, overlap: DenseBlocks, kpoints: NDArray[np.float64]) -> NDArray[np.float64]:
+def solve_many(
+    hamiltonian: DenseBlocks, overlap: DenseBlocks, kpoints: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return all eigenvalues of a primitive cell at many k-points: (n_k, n_orbitals), eV."""
     chunk = max(1, MANY_ELEMENTS // hamiltonian.elements.shape[1] ** 2)
     parts = [kpoints[start : start + chunk] for start in range(0, len(kpoints), chunk)]
-    return np.concatenate([solve_bands(hamiltonian.at_many(part), overlap.at_many(part)) for part in parts])
+    return np.concatenate(
+        [solve_bands(hamiltonian.at_many(part), overlap.at_many(part)) for part in parts]
+    )

@@ -1,4 +1,7 @@
-"""What the samples of a Fermi velocity add up to: averaged spectra, slopes and sorted levels at the fitted k-points."""
+"""What the samples of a Fermi velocity add up to.
+
+Averaged spectra, slopes and sorted levels at the fitted k-points.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from numpy.typing import NDArray
 
 from mlepi.observables.block_averages import BlockAverages
 from mlepi.observables.cone import Cone
-from mlepi.physics.spectra import compute_spectral_function, sorted_levels
-from mlepi.physics.statistics import SampleDesign
-from mlepi.physics.velocities import points_inside
+from mlepi.physics.averages.statistics import SampleDesign
+from mlepi.physics.bands.spectra import compute_spectral_function, sorted_levels
+from mlepi.physics.bands.velocities import points_inside
 from mlepi.pipeline.stage import SampleKey
 
 if TYPE_CHECKING:
@@ -20,20 +23,37 @@ if TYPE_CHECKING:
 
 
 class ConeSamples:
-    """Accumulate the samples: averages of spectra and sorted levels at the fitted points, totals of all; keeps no sample."""
+    """Accumulate the samples.
 
-    def __init__(self, stage: FermiVelocityStage, cone: Cone, temperatures: Sequence[float], design: SampleDesign) -> None:
+    Averages of spectra and sorted levels at the fitted points, totals of all; keeps no sample.
+    """
+
+    def __init__(
+        self,
+        stage: FermiVelocityStage,
+        cone: Cone,
+        temperatures: Sequence[float],
+        design: SampleDesign,
+    ) -> None:
         distances = np.abs(cone.distances)
         self.fitted = stage.fitted_points(cone)
         self.inner = points_inside(distances[self.fitted], stage.fit.window)
         n_pairs = cone.states.shape[2] // 2 if stage.split_off_bands else 1
         self.bands = np.arange(-n_pairs, n_pairs)
         self.followed = self.bands + cone.states.shape[2] // 2
-        self.stage, self.cone, self.design, self.temperatures = stage, cone, design, list(temperatures)
+        self.stage, self.cone, self.design, self.temperatures = (
+            stage,
+            cone,
+            design,
+            list(temperatures),
+        )
         self.total = np.zeros((len(temperatures), len(distances), len(stage.energies)))
         self.captured = np.ones(len(temperatures))
         self.miscounted = np.zeros(len(temperatures))
-        spectra, levels = (2, len(self.fitted), len(self.bands), len(stage.energies)), (len(self.fitted), len(self.bands))
+        spectra, levels = (
+            (2, len(self.fitted), len(self.bands), len(stage.energies)),
+            (len(self.fitted), len(self.bands)),
+        )
         self.spectra = BlockAverages(design, temperatures, spectra, np.float32)
         self.levels = BlockAverages(design, temperatures, levels)
 
@@ -56,13 +76,18 @@ class ConeSamples:
         for row, point in enumerate(self.fitted):
             levels, weights = self._at(point, arrays)
             shares = np.stack([weights[bands], arrays["slopes"][row][bands, : len(levels)]])
-            spectra[:, row] = compute_spectral_function(stage.energies, levels, shares, stage.peak_width, stage.line_shape)
+            spectra[:, row] = compute_spectral_function(
+                stage.energies, levels, shares, stage.peak_width, stage.line_shape
+            )
         return spectra
 
     def levels_of(self, arrays: Mapping[str, NDArray]) -> NDArray[np.float64]:
-        """Return the mean levels of every band by position in the sorted spectrum: (n_fitted, n_bands), eV.
+        """Return the mean levels of every band by position in the sorted spectrum.
 
-        They are NaN where ghost states push the levels, found by counting, out of the energy window.
+        (n_fitted, n_bands), eV.
+
+        They are NaN where ghost states push the levels, found by counting, out of the energy
+        window.
         """
         cone, n_bands = self.cone, len(self.bands)
         middle, reach = cone.n_occupied * cone.atom_map.n_cells, cone.n_cones * n_bands // 2
@@ -75,7 +100,9 @@ class ConeSamples:
                 means[row] = wanted.reshape(n_bands, cone.n_cones).mean(axis=1)
         return means
 
-    def _at(self, point: np.integer | int, arrays: Mapping[str, NDArray]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _at(
+        self, point: np.integer | int, arrays: Mapping[str, NDArray]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the levels that serve a k-point, (n_states,), and their weights, (n_bands + 1, n_states), not padded."""
         levels = arrays["levels"][int(self.cone.index[point])]
         levels = levels[np.isfinite(levels)]
@@ -95,6 +122,8 @@ class ConeSamples:
         middle = cone.states.shape[2] // 2
         for point in self.fitted[self.inner]:
             levels, weights = self._at(point, arrays)
-            self.captured[column] = min(self.captured[column], float(weights[middle - 1 : middle + 1].sum(axis=1).min()))
+            self.captured[column] = min(
+                self.captured[column], float(weights[middle - 1 : middle + 1].sum(axis=1).min())
+            )
             n_below = int(arrays["first"][cone.index[point]]) + np.count_nonzero(levels < 0.0)
             self.miscounted[column] += n_below != cone.n_occupied * cone.atom_map.n_cells

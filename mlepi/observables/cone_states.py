@@ -1,6 +1,7 @@
 """The states of one displaced supercell in the energy window, at all k-points near K.
 
-On a processor the states are followed from the point nearest to K outwards; a GPU solves all points in one batch.
+On a processor the states are followed from the point nearest to K outwards; a GPU solves all points
+in one batch.
 """
 
 from __future__ import annotations
@@ -14,22 +15,32 @@ import torch
 from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
-from mlepi.physics.batched_states import count_batch_below, solve_batch_within
-from mlepi.physics.dense_bloch import DenseBlocks
-from mlepi.physics.followed_states import GUARD, FollowedStates, choose_shift, follow_states, single_precision, turn_states
-from mlepi.physics.shift_invert import count_states_below, solve_states_within
+from mlepi.physics.eigenstates.batched_states import count_batch_below, solve_batch_within
+from mlepi.physics.eigenstates.dense_bloch import DenseBlocks
+from mlepi.physics.eigenstates.followed_states import (
+    GUARD,
+    FollowedStates,
+    choose_shift,
+    follow_states,
+    single_precision,
+    turn_states,
+)
+from mlepi.physics.eigenstates.shift_invert import count_states_below, solve_states_within
 
 if TYPE_CHECKING:
     from mlepi.observables.cone import Cone
 
 EDGE = 0.01
-"""eV, the strip around the energy window in which its exact end may lie, so that no level sits on it."""
+"""eV, the strip around the energy window in which its exact end may lie, so that no level sits on
+it."""
 
 FOLLOWED_ORBITALS = 192
-"""Cells with fewer orbitals are diagonalised at every k-point; in larger ones states are followed from point to point."""
+"""Cells with fewer orbitals are diagonalised at every k-point; in larger ones states are followed
+from point to point."""
 
 NEIGHBOURS = 3
-"""Solved k-points whose states start the solution of the next one; three make it converge with one solve."""
+"""Solved k-points whose states start the solution of the next one; three make it converge with one
+solve."""
 
 PROOF_DISTANCE = 0.05
 """Å⁻¹; over it no band of a solid moves by more than ``GUARD``."""
@@ -55,7 +66,9 @@ class WindowStates:
     vectors: NDArray[Any]
 
 
-def solve_points(cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window: float, device: str = "cpu") -> list[WindowStates]:
+def solve_points(
+    cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window: float, device: str = "cpu"
+) -> list[WindowStates]:
     """Find all states of the energy window at every supercell k-point of one sample.
 
     Args:
@@ -75,31 +88,51 @@ def solve_points(cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window: f
     return solve_points_together(cone, layouts, window, device)
 
 
-def solve_points_together(cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window: float, device: str) -> list[WindowStates]:
-    """Solve all k-points in one batch on a device, and prove each complete; arguments and result as ``solve_points``."""
+def solve_points_together(
+    cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window: float, device: str
+) -> list[WindowStates]:
+    """Solve all k-points in one batch on a device, and prove each complete.
+
+    Arguments and result as ``solve_points``.
+    """
     h, s = (
-        torch.from_numpy(np.stack([layout.at(k).astype(np.complex128) for k in cone.solved])).to(device) for layout in layouts
+        torch.from_numpy(np.stack([layout.at(k).astype(np.complex128) for k in cone.solved])).to(
+            device
+        )
+        for layout in layouts
     )
     solved = solve_batch_within(h, s, cone.dirac_energy, window + EDGE)
-    mapped = [(overlap @ states.vectors).cpu().numpy() for overlap, states in zip(s, solved, strict=True)]
+    mapped = [
+        (overlap @ states.vectors).cpu().numpy() for overlap, states in zip(s, solved, strict=True)
+    ]
     vectors = [states.vectors.cpu().numpy() for states in solved]
     levels = [states.values.cpu().numpy() for states in solved]
     ends = np.array([_find_ends(values, cone.dirac_energy, window) for values in levels])
-    below = [np.array(count_batch_below(h, s, torch.from_numpy(ends[:, side]).to(device))) for side in range(2)]
+    below = [
+        np.array(count_batch_below(h, s, torch.from_numpy(ends[:, side]).to(device)))
+        for side in range(2)
+    ]
     results = []
-    for values, columns, states, (low, high), first, behind in zip(levels, mapped, vectors, ends, *below, strict=True):
+    for values, columns, states, (low, high), first, behind in zip(
+        levels, mapped, vectors, ends, *below, strict=True
+    ):
         inside = (values > low) & (values < high)
         if behind - first != np.count_nonzero(inside):
             raise _missed(int(np.count_nonzero(inside)), window, cone.dirac_energy)
-        results.append(WindowStates(int(first), values[inside], columns[:, inside], states[:, inside]))
+        results.append(
+            WindowStates(int(first), values[inside], columns[:, inside], states[:, inside])
+        )
     return results
 
 
-def _follow_points(cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window: float) -> list[WindowStates]:
+def _follow_points(
+    cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window: float
+) -> list[WindowStates]:
     """Solve all k-points of one sample, the one nearest to K first and the others from their neighbours.
 
-    The inertia at both ends of the window proves that no state is missing at the first and at the last point, and wherever
-    k is further than ``PROOF_DISTANCE`` from all points with a proof: between them no state passes the followed ones unseen.
+    The inertia at both ends of the window proves that no state is missing at the first and at the
+    last point, and wherever k is further than ``PROOF_DISTANCE`` from all points with a proof:
+    between them no state passes the followed ones unseen.
     """
     signed = [float(min(cone.distances[cone.index == n], key=abs)) for n in range(len(cone.solved))]
     order = sorted(range(len(cone.solved)), key=lambda n: abs(signed[n]))
@@ -108,9 +141,14 @@ def _follow_points(cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window:
     solved: dict[int, WindowStates] = {}
     known: dict[int, tuple[NDArray[Any], NDArray[np.float64]]] = {}
     for number in order:
-        h, s = (layout.at(cone.solved[number], out) for layout, out in zip(layouts, buffers, strict=True))
+        h, s = (
+            layout.at(cone.solved[number], out)
+            for layout, out in zip(layouts, buffers, strict=True)
+        )
         distance = signed[number]
-        prove = number == order[-1] or all(abs(distance - other) > PROOF_DISTANCE for other in proven)
+        prove = number == order[-1] or all(
+            abs(distance - other) > PROOF_DISTANCE for other in proven
+        )
         proven += [distance] if prove else []
         states, found = None, None
         if known and len(cone.sites) >= FOLLOWED_ORBITALS:
@@ -131,7 +169,10 @@ def _follow_points(cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window:
 def _gather_neighbours(
     cone: Cone, known: Mapping[int, tuple[NDArray[Any], NDArray[np.float64]]], number: int
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
-    """Carry the states of the nearest solved k-points to another one; return them, and the levels of the nearest."""
+    """Carry the states of the nearest solved k-points to another one.
+
+    Return them, and the levels of the nearest.
+    """
     steps = {}
     for other in known:
         step = cone.solved[number] - cone.solved[other]
@@ -141,16 +182,25 @@ def _gather_neighbours(
     return np.concatenate(turned, axis=1), known[nearest[0]][1]
 
 
-def _solve_afresh(hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], centre: float, window: float) -> FollowedStates:
+def _solve_afresh(
+    hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], centre: float, window: float
+) -> FollowedStates:
     """Find all states of the window, and those a little further out that neighbouring k-points may need."""
     values, vectors = solve_states_within(hamiltonian_k, overlap_k, centre, window + EDGE + GUARD)
     return FollowedStates(values, vectors, overlap_k @ vectors, centre, -1)
 
 
 def _close_window(
-    hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], states: FollowedStates, centre: float, window: float, prove: bool
+    hamiltonian_k: NDArray[Any],
+    overlap_k: NDArray[Any],
+    states: FollowedStates,
+    centre: float,
+    window: float,
+    prove: bool,
 ) -> WindowStates | None:
-    """Choose the exact ends of the window and count the states below; None when the counts contradict the states found.
+    """Choose the exact ends of the window and count the states below.
+
+    None when the counts contradict the states found.
 
     States solved afresh are always proven complete, followed ones where ``prove`` asks for it.
     """
@@ -160,7 +210,9 @@ def _close_window(
     n_inside = int(np.count_nonzero(inside))
     proven = prove or states.n_below < 0
     matrices = (hamiltonian_k, overlap_k)
-    rounded = (single_precision(hamiltonian_k), single_precision(overlap_k)) if proven else matrices  # safe between levels
+    rounded = (
+        (single_precision(hamiltonian_k), single_precision(overlap_k)) if proven else matrices
+    )  # safe between levels
     if states.n_below >= 0:
         first = states.n_below - int(np.count_nonzero(inside & (values < states.shift)))
         complete = not prove or count_states_below(*rounded, high) - first == n_inside
@@ -180,7 +232,8 @@ def _missed(n_found: int, window: float, centre: float) -> PhysicsError:
             "observables stage",
             f"{n_found} states within {window} eV of {centre:.3f} eV",
             "as many as the inertia of H − ES counts",
-            "The solver missed a state: this is a defect of the program, please report it with the structure.",
+            "The solver missed a state: this is a defect of the program, please report it with "
+            "the structure.",
         )
     )
 

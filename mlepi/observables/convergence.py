@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.physics.statistics import SampleDesign, bootstrap_weights
+from mlepi.physics.averages.statistics import SampleDesign, bootstrap_weights
 
 
 def mean_and_error(
@@ -29,7 +29,10 @@ def mean_and_error(
 
 def choose_counts(design: SampleDesign, n_counts: int) -> NDArray[np.int64]:
     """Choose sample sizes between the fewest that carry an error bar and all of them, evenly in the logarithm: (≤ n_counts,)."""
-    fewest = next((n for n in range(2, design.n_samples + 1) if design.first(n).n_groups > 1), design.n_samples)
+    fewest = next(
+        (n for n in range(2, design.n_samples + 1) if design.first(n).n_groups > 1),
+        design.n_samples,
+    )
     return np.unique(np.round(np.geomspace(fewest, design.n_samples, n_counts)).astype(np.int64))
 
 
@@ -48,5 +51,12 @@ def running_means(
         Numbers of samples (n_counts,), means and errors (n_counts, …).
     """
     counts = choose_counts(design, n_counts)
-    estimates = [mean_and_error(values[:count], design.first(count), n_resamples, int(count)) for count in counts]
-    return counts, np.array([mean for mean, _ in estimates]), np.array([error for _, error in estimates])
+    estimates = [
+        mean_and_error(values[:count], design.first(count), n_resamples, int(count))
+        for count in counts
+    ]
+    return (
+        counts,
+        np.array([mean for mean, _ in estimates]),
+        np.array([error for _, error in estimates]),
+    )

@@ -1,7 +1,10 @@
-"""The domain stage: distance of every displaced supercell to the training data, and inputs to label the worst of them.
+"""The domain stage.
 
-Geometry is compared with the structures on which the electron network was trained; the checkpoint names them. With several
-networks their disagreement on every sample is measured too, which needs no reference.
+Distance of every displaced supercell to the training data, and inputs to label the worst of them.
+
+Geometry is compared with the structures on which the electron network was trained; the checkpoint
+names them. With several networks their disagreement on every sample is measured too, which needs no
+reference.
 """
 
 from __future__ import annotations
@@ -26,8 +29,8 @@ from mlepi.observables.training_domain import (
     hamiltonian_spread,
     read_training_structures,
 )
-from mlepi.physics.bloch import solve_bands
-from mlepi.physics.shift_invert import count_states_below
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.shift_invert import count_states_below
 from mlepi.pipeline.stage import SampleKey
 from mlepi.project_files import find_file, locate_file
 from mlepi.results import hash_file
@@ -57,8 +60,10 @@ class DomainStage:
     """Diagnostics of the samples; see ``conf/stage/settings/domain.yaml``.
 
     Args:
-        data: training structures, a Hamiltonian data set or a file with forces; None takes what the electron checkpoint names.
-        split: JSON file of the split; None takes what the checkpoint names, or all structures of a data set given by hand.
+        data: training structures, a Hamiltonian data set or a file with forces; None takes what the
+            electron checkpoint names.
+        split: JSON file of the split; None takes what the checkpoint names, or all structures of a
+            data set given by hand.
         subset: of the split.
         electron_checkpoints: further electron networks, of the same basis as that of the run.
         phonon_checkpoints: further phonon networks.
@@ -91,16 +96,23 @@ class DomainStage:
             raise ConfigError(
                 message(
                     "stage.domain.rank_by",
-                    f"{rank_by!r} with {len(electron_checkpoints)} and {len(phonon_checkpoints)} further networks",
+                    f"{rank_by!r} with {len(electron_checkpoints)} and {len(phonon_checkpoints)} "
+                    "further networks",
                     f"one of {list(RANKINGS)}, and networks to compare for a spread",
                     "Choose another, or add checkpoints.",
                 )
             )
         if n_worst < 0:
-            raise ConfigError(message("stage.domain.n_worst", f"{n_worst}", "a number ≥ 0", "Correct it."))
+            raise ConfigError(
+                message("stage.domain.n_worst", f"{n_worst}", "a number ≥ 0", "Correct it.")
+            )
         self.data, self.split, self.subset = data, split, subset
-        self.electron_files = [find_file("stage.domain.electron_checkpoints", file) for file in electron_checkpoints]
-        self.phonon_files = [find_file("stage.domain.phonon_checkpoints", file) for file in phonon_checkpoints]
+        self.electron_files = [
+            find_file("stage.domain.electron_checkpoints", file) for file in electron_checkpoints
+        ]
+        self.phonon_files = [
+            find_file("stage.domain.phonon_checkpoints", file) for file in phonon_checkpoints
+        ]
         self.rank_by, self.n_worst = rank_by, n_worst
         self.openmx, self.vasp = openmx, vasp
         self._run: Run | None = None
@@ -122,7 +134,10 @@ class DomainStage:
         """Return what decides the diagnostics of one sample: the networks that are compared."""
         networks = {"electron": [hash_file(file) for file in self.electron_files]}
         if self.phonon_files:
-            networks["phonon"] = [run.phonon.fingerprint(), *(hash_file(file) for file in self.phonon_files)]
+            networks["phonon"] = [
+                run.phonon.fingerprint(),
+                *(hash_file(file) for file in self.phonon_files),
+            ]
         return {**networks, "supercell": list(run.supercell)}
 
     def begin(self, run: Run) -> None:
@@ -132,21 +147,29 @@ class DomainStage:
         self._sites = atoms.repeat(run.supercell).positions
         self._lowest = float(solve_bands(*_at_gamma(hamiltonian, overlap))[0])
         for kind, files in (("electron", self.electron_files), ("phonon", self.phonon_files)):
-            self._networks |= {file: load_model(file, kind=kind) for file in files if file not in self._networks}
+            self._networks |= {
+                file: load_model(file, kind=kind) for file in files if file not in self._networks
+            }
 
-    def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
+    def evaluate(
+        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
+    ) -> dict[str, NDArray]:
         """Describe one displaced supercell.
 
         Returns:
-            ``values`` (n_quantities,), Å, ``ghosts`` (), states at Γ below all bands, and with further networks
-            ``hamiltonian_spread`` (), eV, and ``force_spread`` (), eV/Å.
+            ``values`` (n_quantities,), Å, ``ghosts`` (), states at Γ below all bands, and with
+            further networks ``hamiltonian_spread`` (), eV, and ``force_spread`` (), eV/Å.
         """
         atoms = self._require_run().displaced(key)
-        n_ghosts = count_states_below(*_at_gamma(hamiltonian, overlap), self._lowest - GHOST_DISTANCE)
+        n_ghosts = count_states_below(
+            *_at_gamma(hamiltonian, overlap), self._lowest - GHOST_DISTANCE
+        )
         found = {"values": describe_geometry(atoms, self._sites), "ghosts": np.array(n_ghosts)}
         return {**found, **self._spreads(atoms, hamiltonian, overlap)}
 
-    def finish(self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]) -> DomainRecord:
+    def finish(
+        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
+    ) -> DomainRecord:
         """Compare with the training structures, rank the samples, and write the worst for labelling."""
         if self._run is None:
             self.begin(run)
@@ -157,20 +180,44 @@ class DomainStage:
 
         def gather(name: str) -> NDArray[np.float64]:
             known = all(name in arrays for row in rows.values() for arrays in row.values())
-            return np.array([[rows[n][t][name] for t in run.temperatures] for n in samples]) if known else np.empty((0, 0))
+            return (
+                np.array([[rows[n][t][name] for t in run.temperatures] for n in samples])
+                if known
+                else np.empty((0, 0))
+            )
 
         structures, source = self._read_training(run)
-        domain = TrainingDomain(np.array([describe_geometry(a) for a in structures]).reshape(-1, len(QUANTITIES)), source)
-        values, spreads = gather("values"), {name: gather(name) for name in ("hamiltonian_spread", "force_spread")}
+        domain = TrainingDomain(
+            np.array([describe_geometry(a) for a in structures]).reshape(-1, len(QUANTITIES)),
+            source,
+        )
+        values, spreads = (
+            gather("values"),
+            {name: gather(name) for name in ("hamiltonian_spread", "force_spread")},
+        )
         distances = domain.distances(values)
-        each = np.stack([domain.distances(_only(values, number)) for number in range(len(QUANTITIES))], axis=-1)
-        worst_quantities = np.where(np.isnan(distances), -1, np.where(np.isnan(each), -np.inf, each).argmax(axis=-1))
-        order = spreads[self.rank_by] if self.rank_by in spreads else np.where(np.isnan(distances), values[..., -1], distances)
+        each = np.stack(
+            [domain.distances(_only(values, number)) for number in range(len(QUANTITIES))], axis=-1
+        )
+        worst_quantities = np.where(
+            np.isnan(distances), -1, np.where(np.isnan(each), -np.inf, each).argmax(axis=-1)
+        )
+        order = (
+            spreads[self.rank_by]
+            if self.rank_by in spreads
+            else np.where(np.isnan(distances), values[..., -1], distances)
+        )
         ghosts = gather("ghosts").astype(np.int64)
         order = np.where(ghosts > 0, HAUNTED * ghosts, 0) + order
         ranked = np.argsort(-order, axis=None, kind="stable")[: self.n_worst]
-        worst = [(samples[i], run.temperatures[j]) for i, j in zip(*np.unravel_index(ranked, order.shape), strict=True)]
-        of_training = [self._spreads(atoms, *run.predict(atoms)) if self._networks else {} for atoms in structures]
+        worst = [
+            (samples[i], run.temperatures[j])
+            for i, j in zip(*np.unravel_index(ranked, order.shape), strict=True)
+        ]
+        of_training = [
+            self._spreads(atoms, *run.predict(atoms)) if self._networks else {}
+            for atoms in structures
+        ]
         record = DomainRecord(
             temperatures=np.array(run.temperatures),
             n_samples=len(samples),
@@ -186,13 +233,19 @@ class DomainStage:
             ghosts=ghosts,
             n_electron_networks=1 + len(self.electron_files),
             hamiltonian_spreads=spreads["hamiltonian_spread"],
-            training_hamiltonian_spreads=np.array([x["hamiltonian_spread"] for x in of_training if "hamiltonian_spread" in x]),
+            training_hamiltonian_spreads=np.array(
+                [x["hamiltonian_spread"] for x in of_training if "hamiltonian_spread" in x]
+            ),
             n_phonon_networks=1 + len(self.phonon_files),
             force_spreads=spreads["force_spread"],
-            training_force_spreads=np.array([x["force_spread"] for x in of_training if "force_spread" in x]),
+            training_force_spreads=np.array(
+                [x["force_spread"] for x in of_training if "force_spread" in x]
+            ),
             rank_by=self.rank_by,
             worst_samples=np.array([sample for sample, _ in worst], dtype=np.int64),
-            worst_temperatures=np.array([temperature for _, temperature in worst], dtype=np.float64),
+            worst_temperatures=np.array(
+                [temperature for _, temperature in worst], dtype=np.float64
+            ),
             label_files=tuple(self._write_labels(run, worst)),
         )
         run.warnings += [f"{self.name}: {text}" for text in record.doubts()]
@@ -200,37 +253,58 @@ class DomainStage:
 
     def summarize(self, record: DomainRecord) -> str:
         """Say in a few words what was found."""
-        largest = f"largest displacement {record.values[..., -1].max():.2f} Å, nearest pair {record.values[..., 0].min():.2f} Å"
+        largest = (
+            f"largest displacement {record.values[..., -1].max():.2f} Å, nearest pair "
+            f"{record.values[..., 0].min():.2f} Å"
+        )
         if not record.source:
             return f"{largest}; no training data known"
         outside = ", ".join(
-            f"{100 * s:.0f} % at {t:g} K" for t, s in zip(record.temperatures, record.outside_shares, strict=True)
+            f"{100 * s:.0f} % at {t:g} K"
+            for t, s in zip(record.temperatures, record.outside_shares, strict=True)
         )
         return f"{largest}; outside the range of {record.n_training} training structures: {outside}"
 
-    def _spreads(self, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
+    def _spreads(
+        self, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix
+    ) -> dict[str, NDArray]:
         run, found = self._require_run(), {}
         if self.electron_files:
-            others = [self._networks[file].hamiltonian(atoms, device=run.device, dtype=run.dtype) for file in self.electron_files]
-            found["hamiltonian_spread"] = np.array(hamiltonian_spread([hamiltonian, *others], overlap))
+            others = [
+                self._networks[file].hamiltonian(atoms, device=run.device, dtype=run.dtype)
+                for file in self.electron_files
+            ]
+            found["hamiltonian_spread"] = np.array(
+                hamiltonian_spread([hamiltonian, *others], overlap)
+            )
         if self.phonon_files:
-            calculators = [run.calculator, *(self._networks[file].calculator(device=run.device) for file in self.phonon_files)]
+            calculators = [
+                run.calculator,
+                *(self._networks[file].calculator(device=run.device) for file in self.phonon_files),
+            ]
             forces = [calculator.get_forces(atoms) for calculator in calculators]
             found["force_spread"] = np.array(force_spread(forces))
         return found
 
     def _read_training(self, run: Run) -> tuple[list[Atoms], str]:
-        """Return the training structures and what to call them; none where the checkpoint's data are not here."""
+        """Return the training structures and what to call them.
+
+        None where the checkpoint's data are not here.
+        """
         if self.data is not None:
             data, split = find_file("stage.domain.data", self.data), self.split
             where = None if split is None else find_file("stage.domain.split", split)
-            return read_training_structures(data, where, self.subset), self._describe(self.data, split)
+            return read_training_structures(data, where, self.subset), self._describe(
+                self.data, split
+            )
         named, split = find_training_data(getattr(run.electron_model, "metadata", {}))
         split = self.split or split
         found, divided = (None if name is None else locate_file(name) for name in (named, split))
         if found is None or divided is None:
             return [], ""
-        return read_training_structures(found, divided, self.subset), self._describe(str(named), split)
+        return read_training_structures(found, divided, self.subset), self._describe(
+            str(named), split
+        )
 
     def _describe(self, data: str, split: str | None) -> str:
         return data if split is None else f"{data}, {self.subset} of {split}"
@@ -239,7 +313,10 @@ class DomainStage:
         """Write the inputs of the worst samples and return their paths, relative to the run folder."""
         files = []
         for sample, temperature in worst:
-            name, atoms = f"sample_{sample:06d}_{temperature:g}K", run.displaced(SampleKey(sample, temperature))
+            name, atoms = (
+                f"sample_{sample:06d}_{temperature:g}K",
+                run.displaced(SampleKey(sample, temperature)),
+            )
             if self.openmx is not None:
                 path = Path(LABEL_FOLDER) / "openmx" / f"{name}.dat"
                 kgrid = reduce_kgrid(self.openmx.primitive_kgrid, run.supercell)
@@ -255,7 +332,12 @@ class DomainStage:
     def _require_run(self) -> Run:
         if self._run is None:
             raise PhysicsError(
-                message("domain stage", "a sample before begin()", "begin() first", "Run the stage through the runner.")
+                message(
+                    "domain stage",
+                    "a sample before begin()",
+                    "begin() first",
+                    "Run the stage through the runner.",
+                )
             )
         return self._run
 

@@ -1,8 +1,8 @@
 """The dos stage: density of states of displaced supercells with its projections on elements, orbitals and layers.
 
-All states are needed, so every k-point is diagonalised completely; a mesh of 2 along each direction has time-reversal invariant
-points only, whose matrices are real. The undisplaced crystal is taken on the folded k-points, where an undisplaced supercell
-has the same levels.
+All states are needed, so every k-point is diagonalised completely; a mesh of 2 along each direction
+has time-reversal invariant points only, whose matrices are real. The undisplaced crystal is taken
+on the folded k-points, where an undisplaced supercell has the same levels.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.band_peaks import ALIGNMENTS, mean_potential
 from mlepi.observables.block_averages import BlockAverages, check_samples
 from mlepi.observables.cone import lay_out
-from mlepi.physics import lattice, unfolding
-from mlepi.physics.bloch import SPIN_DEGENERACY, count_valence_electrons, solve_bands
-from mlepi.physics.populations import energy_of_count, integrated_lines, mulliken_weights
-from mlepi.physics.spectra import compute_spectral_function
+from mlepi.physics.bands import lattice, unfolding
+from mlepi.physics.bands.populations import energy_of_count, integrated_lines, mulliken_weights
+from mlepi.physics.bands.spectra import compute_spectral_function
+from mlepi.physics.eigenstates.bloch import SPIN_DEGENERACY, count_valence_electrons, solve_bands
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.dos import DosRecord
 
@@ -73,7 +73,14 @@ class DosStage:
                 )
             )
         if align not in ALIGNMENTS:
-            raise ConfigError(message("stage.dos.align", repr(align), f"one of {list(ALIGNMENTS)}", "Choose one of them."))
+            raise ConfigError(
+                message(
+                    "stage.dos.align",
+                    repr(align),
+                    f"one of {list(ALIGNMENTS)}",
+                    "Choose one of them.",
+                )
+            )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
         self.mesh = tuple(int(n) for n in mesh)
         self.energies = np.arange(window[0], window[1] + 0.5 * energy_step, energy_step)
@@ -102,27 +109,54 @@ class DosStage:
         check_samples(run, atom_map)
         n_electrons = count_valence_electrons(hamiltonian.numbers, self.valence_electrons)
         folded = [m * n for m, n in zip(self.mesh, run.supercell, strict=True)]
-        solved = [(levels, weight) for levels, _, weight in _solve(hamiltonian, overlap, folded, None)]
+        solved = [
+            (levels, weight) for levels, _, weight in _solve(hamiltonian, overlap, folded, None)
+        ]
         low, high = min(levels[0] for levels, _ in solved), max(levels[-1] for levels, _ in solved)
         outer = np.arange(low - 10.0 * self.width, high + 10.0 * self.width, 0.1 * self.width)
-        counts = np.sum([weight * integrated_lines(outer, levels, self.width) for levels, weight in solved], axis=0)
+        counts = np.sum(
+            [weight * integrated_lines(outer, levels, self.width) for levels, weight in solved],
+            axis=0,
+        )
         reference = energy_of_count(outer, counts, n_electrons / SPIN_DEGENERACY)
         channels, members = _channels(atoms, hamiltonian)
-        self._shared = _Shared(atom_map, n_electrons, reference, mean_potential(hamiltonian, overlap), channels, members)
+        self._shared = _Shared(
+            atom_map,
+            n_electrons,
+            reference,
+            mean_potential(hamiltonian, overlap),
+            channels,
+            members,
+        )
 
-    def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
+    def evaluate(
+        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
+    ) -> dict[str, NDArray]:
         """Diagonalise one displaced supercell on the mesh.
 
         Returns:
-            ``dos`` (n_energies,) and ``projections`` (n_channels, n_energies), 1/eV, and ``integrated`` (n_energies,), all per
-            primitive cell and spin.
+            ``dos`` (n_energies,) and ``projections`` (n_channels, n_energies), 1/eV, and
+            ``integrated`` (n_energies,), all per primitive cell and spin.
         """
         shared = self._require_shared()
-        shift = mean_potential(hamiltonian, overlap) - shared.mean_potential if self.align == "mean_potential" else 0.0
+        shift = (
+            mean_potential(hamiltonian, overlap) - shared.mean_potential
+            if self.align == "mean_potential"
+            else 0.0
+        )
         members = np.tile(shared.members, (1, shared.atom_map.n_cells))
-        return self._densities(hamiltonian, overlap, self.mesh, members, shared.reference + shift, shared.atom_map.n_cells)
+        return self._densities(
+            hamiltonian,
+            overlap,
+            self.mesh,
+            members,
+            shared.reference + shift,
+            shared.atom_map.n_cells,
+        )
 
-    def finish(self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]) -> DosRecord:
+    def finish(
+        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
+    ) -> DosRecord:
         """Average the densities."""
         if self._shared is None:
             self.begin(run)
@@ -130,11 +164,18 @@ class DosStage:
         n_channels, n_energies = len(shared.channels), len(self.energies)
         averages = BlockAverages(run.design, run.temperatures, (n_channels + 2, n_energies))
         for key, arrays in results:
-            averages.add(key, np.concatenate([arrays["projections"], arrays["dos"][None], arrays["integrated"][None]]))
+            averages.add(
+                key,
+                np.concatenate(
+                    [arrays["projections"], arrays["dos"][None], arrays["integrated"][None]]
+                ),
+            )
 
         def shifts(mean: NDArray[np.float64]) -> NDArray[np.float64]:
             wanted = shared.n_electrons / SPIN_DEGENERACY
-            return np.array([energy_of_count(self.energies, counts, wanted) for counts in mean[:, -1]])
+            return np.array(
+                [energy_of_count(self.energies, counts, wanted) for counts in mean[:, -1]]
+            )
 
         mean = averages.average()
         without = [averages.average(weights) for weights in averages.left_out]
@@ -161,16 +202,21 @@ class DosStage:
             projections=mean[:, :n_channels],
             integrated=mean[:, -1],
             fermi_shifts=shifts(mean),
-            fermi_shift_errors=averages.standard_errors(shifts(mean), np.array([shifts(each) for each in without])),
+            fermi_shift_errors=averages.standard_errors(
+                shifts(mean), np.array([shifts(each) for each in without])
+            ),
         )
 
     def summarize(self, record: DosRecord) -> str:
         """Say in a few words what was found."""
         middle = int(np.argmin(np.abs(record.energies)))
         return (
-            f"at E_F {record.equilibrium[middle]:.3f} → {record.dos[-1, middle]:.3f}±{record.dos_errors[-1, middle]:.3f} 1/eV "
-            f"per cell and spin at {record.temperatures[-1]:g} K, E_F moves by {1e3 * record.fermi_shifts[-1]:+.0f}"
-            f"±{1e3 * record.fermi_shift_errors[-1]:.0f} meV; {'×'.join(str(n) for n in record.mesh)} k-points of "
+            f"at E_F {record.equilibrium[middle]:.3f} → "
+            f"{record.dos[-1, middle]:.3f}±{record.dos_errors[-1, middle]:.3f} 1/eV "
+            f"per cell and spin at {record.temperatures[-1]:g} K, E_F moves by "
+            f"{1e3 * record.fermi_shifts[-1]:+.0f}"
+            f"±{1e3 * record.fermi_shift_errors[-1]:.0f} meV; "
+            f"{'×'.join(str(n) for n in record.mesh)} k-points of "
             f"{'×'.join(str(n) for n in record.supercell)} cells"
         )
 
@@ -187,16 +233,25 @@ class DosStage:
         projections = np.zeros((len(members), len(self.energies)))
         for levels, shares, weight in _solve(hamiltonian, overlap, mesh, members):
             weighted = np.concatenate([shares, np.ones((1, len(levels)))])
-            found = compute_spectral_function(self.energies, levels - zero, weighted, self.width, "gaussian")
+            found = compute_spectral_function(
+                self.energies, levels - zero, weighted, self.width, "gaussian"
+            )
             dos += weight / n_cells * found[-1]
             projections += weight / n_cells * found[:-1]
-            integrated += weight / n_cells * integrated_lines(self.energies, levels - zero, self.width)
+            integrated += (
+                weight / n_cells * integrated_lines(self.energies, levels - zero, self.width)
+            )
         return {"dos": dos, "projections": projections, "integrated": integrated}
 
     def _require_shared(self) -> _Shared:
         if self._shared is None:
             raise PhysicsError(
-                message("dos stage", "a sample before begin()", "begin() first", "Run the stage through the runner.")
+                message(
+                    "dos stage",
+                    "a sample before begin()",
+                    "begin() first",
+                    "Run the stage through the runner.",
+                )
             )
         return self._shared
 
@@ -210,7 +265,8 @@ class _Shared:
         reference: eV, Fermi energy of the undisplaced crystal.
         mean_potential: eV, of the undisplaced crystal.
         channels: names of the projections.
-        members: (n_channels, n_orbitals) 0 or 1, orbitals of the primitive cell that belong to each.
+        members: (n_channels, n_orbitals) 0 or 1, orbitals of the primitive cell that belong to
+            each.
     """
 
     def __init__(
@@ -222,24 +278,42 @@ class _Shared:
         channels: tuple[str, ...],
         members: NDArray[np.float64],
     ) -> None:
-        self.atom_map, self.n_electrons, self.reference, self.mean_potential = atom_map, n_electrons, reference, mean_potential
+        self.atom_map, self.n_electrons, self.reference, self.mean_potential = (
+            atom_map,
+            n_electrons,
+            reference,
+            mean_potential,
+        )
         self.channels, self.members = channels, members
 
 
-def _channels(atoms: Atoms, hamiltonian: BlockMatrix) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+def _channels(
+    atoms: Atoms, hamiltonian: BlockMatrix
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Group the orbitals of the primitive cell by element and angular momentum, and by layer where the atoms have one."""
     names: list[list[str]] = []
     layers = atoms.arrays.get("layer")
-    for atom, (number, symbol) in enumerate(zip(hamiltonian.numbers, atoms.get_chemical_symbols(), strict=True)):
+    for atom, (number, symbol) in enumerate(
+        zip(hamiltonian.numbers, atoms.get_chemical_symbols(), strict=True)
+    ):
         for l in hamiltonian.basis.shells[int(number)]:
-            both = [f"{symbol} {SHELL_NAMES[l]}"] + ([] if layers is None else [f"layer {int(layers[atom])}"])
+            both = [f"{symbol} {SHELL_NAMES[l]}"] + (
+                [] if layers is None else [f"layer {int(layers[atom])}"]
+            )
             names += [both] * (2 * l + 1)
-    channels = sorted({each[0] for each in names}) + sorted({each[1] for each in names if len(each) > 1})
-    return tuple(channels), np.array([[float(channel in each) for each in names] for channel in channels])
+    channels = sorted({each[0] for each in names}) + sorted(
+        {each[1] for each in names if len(each) > 1}
+    )
+    return tuple(channels), np.array(
+        [[float(channel in each) for each in names] for channel in channels]
+    )
 
 
 def _solve(
-    hamiltonian: BlockMatrix, overlap: BlockMatrix, mesh: Sequence[int], members: NDArray[np.float64] | None
+    hamiltonian: BlockMatrix,
+    overlap: BlockMatrix,
+    mesh: Sequence[int],
+    members: NDArray[np.float64] | None,
 ) -> Iterable[tuple[NDArray[np.float64], NDArray[np.float64], float]]:
     """Yield levels (n_states,), shares of the channels (n_channels, n_states) and the weight of every k-point of a mesh."""
     h, s = lay_out(hamiltonian), lay_out(overlap)

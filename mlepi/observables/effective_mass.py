@@ -1,4 +1,7 @@
-"""The effective_mass stage: curvature of the edge bands at a k-point, from unfolded peaks along a line through it."""
+"""The effective_mass stage.
+
+Curvature of the edge bands at a k-point, from unfolded peaks along a line through it.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from numpy.typing import NDArray
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.band_peaks import BandPeaks, PeakSettings, name_points, place_peaks
 from mlepi.observables.block_averages import check_samples
-from mlepi.physics import lattice
-from mlepi.physics.velocities import effective_masses
+from mlepi.physics.bands import lattice
+from mlepi.physics.bands.velocities import effective_masses
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.effective_mass import EffectiveMassRecord
 
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
 
 
 class EffectiveMassStage:
-    """Effective masses of the highest valence and the lowest conduction band; see ``conf/stage/settings/effective_mass.yaml``.
+    """Effective masses of the highest valence and the lowest conduction band.
+
+    See ``conf/stage/settings/effective_mass.yaml``.
 
     Args:
         valence_electrons: atomic number → valence electrons of its pseudopotential.
@@ -30,7 +35,8 @@ class EffectiveMassStage:
         toward: the same, another point of the line.
         distances: Å⁻¹ from the k-point, to both sides.
         order: 2 or 4, of the even polynomial in the distance.
-        energy_window: eV, half width around the middle of the gap, or around either edge of a wide one.
+        energy_window: eV, half width around the middle of the gap, or around either edge of a wide
+            one.
         energy_step: eV.
         peak_width: eV, standard deviation of the lines whose maxima are taken.
         n_resamples: of the bootstrap.
@@ -58,13 +64,21 @@ class EffectiveMassStage:
         n_resamples: int,
     ) -> None:
         electrons = {int(z): float(n) for z, n in valence_electrons.items()}
-        self.settings = PeakSettings(self.name, electrons, energy_window, energy_step, peak_width, "none", n_resamples)
-        if order not in (2, 4) or min(distances) < 0 or len(set(distances)) != len(distances) or len(distances) <= order // 2:
+        self.settings = PeakSettings(
+            self.name, electrons, energy_window, energy_step, peak_width, "none", n_resamples
+        )
+        if (
+            order not in (2, 4)
+            or min(distances) < 0
+            or len(set(distances)) != len(distances)
+            or len(distances) <= order // 2
+        ):
             raise ConfigError(
                 message(
                     "stage.effective_mass",
                     f"order {order} with distances {list(distances)}",
-                    "order 2 with at least two, or order 4 with at least three different distances ≥ 0, in 1/Å",
+                    "order 2 with at least two, or order 4 with at least three different "
+                    "distances ≥ 0, in 1/Å",
                     "Correct them.",
                 )
             )
@@ -79,7 +93,9 @@ class EffectiveMassStage:
 
     def sample_inputs(self, run: Run) -> dict[str, Any]:
         """Return what decides the levels and weights of one sample."""
-        line = [point if isinstance(point, str) else list(point) for point in (self.kpoint, self.toward)]
+        line = [
+            point if isinstance(point, str) else list(point) for point in (self.kpoint, self.toward)
+        ]
         return {
             **self.settings.sample_inputs(),
             "line": [*line, list(self.distances)],
@@ -90,18 +106,24 @@ class EffectiveMassStage:
         """Place the k-points and solve the equilibrium there."""
         equilibrium = run.equilibrium()
         self._device = run.device
-        kpoint, toward = name_points(equilibrium[0], [self.kpoint, self.toward], "stage.effective_mass.kpoint")
+        kpoint, toward = name_points(
+            equilibrium[0], [self.kpoint, self.toward], "stage.effective_mass.kpoint"
+        )
         signed = np.array([-d for d in reversed(self.distances) if d > 0] + list(self.distances))
         kpoints = lattice.build_line(kpoint, toward, signed, equilibrium[0].cell.array)
         peaks = place_peaks(self.settings, equilibrium, run.supercell, kpoints, signed)
         check_samples(run, peaks.cones[0].atom_map)
         self._peaks = peaks
 
-    def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
+    def evaluate(
+        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
+    ) -> dict[str, NDArray]:
         """Solve one displaced supercell near its edges and unfold it."""
         return self._require_peaks().evaluate(hamiltonian, overlap, self._device)
 
-    def finish(self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]) -> EffectiveMassRecord:
+    def finish(
+        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
+    ) -> EffectiveMassRecord:
         """Average the spectra and fit the curvature of their peaks."""
         if self._peaks is None:
             self.begin(run)
@@ -109,8 +131,12 @@ class EffectiveMassStage:
         cone = peaks.cones[0]
         averages = peaks.average(run.design, run.temperatures, results)
         energies, resampled = averages.energies(), averages.resampled()
-        masses, some = (effective_masses(cone.distances, found, self.order) for found in (energies, resampled))
-        kpoint, toward = name_points(run.equilibrium()[0], [self.kpoint, self.toward], "stage.effective_mass.kpoint")
+        masses, some = (
+            effective_masses(cone.distances, found, self.order) for found in (energies, resampled)
+        )
+        kpoint, toward = name_points(
+            run.equilibrium()[0], [self.kpoint, self.toward], "stage.effective_mass.kpoint"
+        )
         return EffectiveMassRecord(
             temperatures=np.array(run.temperatures),
             n_samples=run.n_samples,
@@ -133,16 +159,25 @@ class EffectiveMassStage:
     def summarize(self, record: EffectiveMassRecord) -> str:
         """Say in a few words what was found."""
         parts = [
-            f"{name} {record.equilibrium_masses[band]:.4f} → {record.masses[-1, band]:.4f}±{record.mass_errors[-1, band]:.4f}"
+            f"{name} {record.equilibrium_masses[band]:.4f} → "
+            f"{record.masses[-1, band]:.4f}±{record.mass_errors[-1, band]:.4f}"
             for band, name in enumerate(("valence", "conduction"))
         ]
         return (
-            f"{', '.join(parts)} m_e at {record.temperatures[-1]:g} K; {record.n_samples} samples of "
+            f"{', '.join(parts)} m_e at {record.temperatures[-1]:g} K; {record.n_samples} samples "
+            "of "
             f"{'×'.join(str(n) for n in record.supercell)} cells"
         )
 
     def _require_peaks(self) -> BandPeaks:
         if self._peaks is None:
             where = "effective_mass stage"
-            raise PhysicsError(message(where, "a sample before begin()", "begin() first", "Run the stage through the runner."))
+            raise PhysicsError(
+                message(
+                    where,
+                    "a sample before begin()",
+                    "begin() first",
+                    "Run the stage through the runner.",
+                )
+            )
         return self._peaks

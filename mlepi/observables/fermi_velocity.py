@@ -1,8 +1,11 @@
-"""The observables stage: equilibrium bands and density of states, A(k, E) near K, and v_F(T) with both estimators.
+"""The observables stage.
 
-Every sample is solved only near the Dirac energy, at supercell k-points that serve K→Γ and K→M at once where K folds onto Γ
-(H is real, so the states at −k are known). The spectral functions of the two low bands use the equilibrium bands of the
-primitive cell as a reference (``mlepi.physics.unfolding.band_weights``).
+Equilibrium bands and density of states, A(k, E) near K, and v_F(T) with both estimators.
+
+Every sample is solved only near the Dirac energy, at supercell k-points that serve K→Γ and K→M at
+once where K folds onto Γ (H is real, so the states at −k are known). The spectral functions of the
+two low bands use the equilibrium bands of the primitive cell as a reference
+(``mlepi.physics.bands.unfolding.band_weights``).
 """
 
 from __future__ import annotations
@@ -16,7 +19,14 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.block_averages import check_samples
-from mlepi.observables.cone import Cone, build_cone, lay_out, solve_many, sort_distances, unfold_sample
+from mlepi.observables.cone import (
+    Cone,
+    build_cone,
+    lay_out,
+    solve_many,
+    sort_distances,
+    unfold_sample,
+)
 from mlepi.observables.cone_samples import ConeSamples
 from mlepi.observables.velocity_estimates import (
     ResamplingPlan,
@@ -25,10 +35,10 @@ from mlepi.observables.velocity_estimates import (
     estimate_velocities,
     estimate_windows,
 )
-from mlepi.physics import lattice
-from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
-from mlepi.physics.spectra import SHAPES, compute_dos, compute_spectral_function, find_peaks
-from mlepi.physics.velocities import DISPERSIONS, points_inside
+from mlepi.physics.bands import lattice
+from mlepi.physics.bands.spectra import SHAPES, compute_dos, compute_spectral_function, find_peaks
+from mlepi.physics.bands.velocities import DISPERSIONS, points_inside
+from mlepi.physics.eigenstates.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.observables import ObservablesRecord
 
@@ -38,7 +48,9 @@ if TYPE_CHECKING:
 
 
 class FermiVelocityStage:
-    """Bands, density of states, spectral functions and Fermi velocity; see ``conf/stage/settings/observables.yaml``.
+    """Bands, density of states, spectral functions and Fermi velocity.
+
+    See ``conf/stage/settings/observables.yaml``.
 
     Args:
         valence_electrons: atomic number → valence electrons of its pseudopotential.
@@ -52,11 +64,13 @@ class FermiVelocityStage:
         energy_step: eV.
         line_shape: "gaussian" or "lorentzian".
         line_width: eV, of the maps of A(k, E).
-        peak_width: eV, of the spectra whose maxima give the velocity: wider lines make the maximum of few samples less noisy.
+        peak_width: eV, of the spectra whose maxima give the velocity: wider lines make the maximum
+            of few samples less noisy.
         velocity_window: Å⁻¹.
         windows: Å⁻¹, further windows in which all fits are repeated.
         dispersion: "hyperbola" or "linear".
-        split_off_bands: fit the split-off bands of a bilayer together with the low ones (hyperbola).
+        split_off_bands: fit the split-off bands of a bilayer together with the low ones
+            (hyperbola).
         n_resamples: of the bootstrap.
         n_counts: of the convergence study.
     """
@@ -94,15 +108,24 @@ class FermiVelocityStage:
             raise ConfigError(
                 message(
                     "stage.observables",
-                    f"energy_step {energy_step}, line_width {line_width}, peak_width {peak_width}, window {energy_window} eV",
+                    f"energy_step {energy_step}, line_width {line_width}, peak_width "
+                    f"{peak_width}, window {energy_window} eV",
                     "a step of at most half of either width, and widths smaller than the window",
                     "Correct them.",
                 )
             )
-        for key, choice, known in (("dispersion", dispersion, DISPERSIONS), ("line_shape", line_shape, SHAPES)):
+        for key, choice, known in (
+            ("dispersion", dispersion, DISPERSIONS),
+            ("line_shape", line_shape, SHAPES),
+        ):
             if choice not in known:
                 raise ConfigError(
-                    message(f"stage.observables.{key}", repr(choice), f"one of {list(known)}", "Choose one of them.")
+                    message(
+                        f"stage.observables.{key}",
+                        repr(choice),
+                        f"one of {list(known)}",
+                        "Choose one of them.",
+                    )
                 )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
         self.electronic_temperature = electronic_temperature
@@ -117,7 +140,13 @@ class FermiVelocityStage:
         self.peak_width = peak_width
         n_steps = round(energy_window / energy_step)
         self.energies = (np.arange(-n_steps, n_steps + 1) * energy_step).astype(np.float64)
-        self.fit = VelocityFit((float(velocity_window[0]), float(velocity_window[1])), dispersion, n_resamples, 0, n_counts)
+        self.fit = VelocityFit(
+            (float(velocity_window[0]), float(velocity_window[1])),
+            dispersion,
+            n_resamples,
+            0,
+            n_counts,
+        )
         self.windows = tuple((float(low), float(high)) for low, high in windows)
         self.split_off_bands = split_off_bands and dispersion == "hyperbola"
         self._cone: Cone | None = None
@@ -132,7 +161,13 @@ class FermiVelocityStage:
             "dos": [*self.dos_mesh, self.dos_width, *self.dos_window],
             "energies": [float(self.energies[0]), len(self.energies)],
             "line": [self.line_shape, self.line_width, self.peak_width],
-            "fit": [*self.fit.window, self.fit.dispersion, self.fit.n_resamples, self.fit.seed, self.fit.n_counts],
+            "fit": [
+                *self.fit.window,
+                self.fit.dispersion,
+                self.fit.n_resamples,
+                self.fit.seed,
+                self.fit.n_counts,
+            ],
             "split_off_bands": self.split_off_bands,
         }
 
@@ -141,7 +176,9 @@ class FermiVelocityStage:
         return {
             "distances": list(self.distances),
             "window": self.energy_window,
-            "velocity_windows": [list(window) for window in sorted({self.fit.window, *self.windows})],
+            "velocity_windows": [
+                list(window) for window in sorted({self.fit.window, *self.windows})
+            ],
             "valence_electrons": {str(z): n for z, n in self.valence_electrons.items()},
             "supercell": list(run.supercell),
         }
@@ -150,15 +187,26 @@ class FermiVelocityStage:
         """Solve the equilibrium near K and settle which supercell k-points serve which primitive ones."""
         self._device = run.device
         atoms, hamiltonian, overlap = run.equilibrium()
-        self._cone = build_cone(atoms, hamiltonian, overlap, run.supercell, self.distances, self.valence_electrons)
+        self._cone = build_cone(
+            atoms, hamiltonian, overlap, run.supercell, self.distances, self.valence_electrons
+        )
         check_samples(run, self._cone.atom_map)
 
-    def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
-        """Solve one displaced supercell near the Dirac energy and unfold it; the arrays are those of ``unfold_sample``."""
-        cone = self._require_cone()
-        return unfold_sample(cone, hamiltonian, overlap, self.energy_window, self._device, self.fitted_points(cone))
+    def evaluate(
+        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
+    ) -> dict[str, NDArray]:
+        """Solve one displaced supercell near the Dirac energy and unfold it.
 
-    def finish(self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]) -> ObservablesRecord:
+        The arrays are those of ``unfold_sample``.
+        """
+        cone = self._require_cone()
+        return unfold_sample(
+            cone, hamiltonian, overlap, self.energy_window, self._device, self.fitted_points(cone)
+        )
+
+    def finish(
+        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
+    ) -> ObservablesRecord:
         """Average the samples and fit the velocities."""
         if self._cone is None:
             self.begin(run)
@@ -169,7 +217,9 @@ class FermiVelocityStage:
         estimates = self._estimate(collected)
         at_rest = np.stack(
             [
-                compute_spectral_function(self.energies, levels, np.ones(len(levels)), self.line_width, self.line_shape)
+                compute_spectral_function(
+                    self.energies, levels, np.ones(len(levels)), self.line_width, self.line_shape
+                )
                 for levels in cone.eigenvalues - cone.dirac_energy
             ]
         )
@@ -187,7 +237,8 @@ class FermiVelocityStage:
             equilibrium_spectral_function=at_rest,
             spectral_functions=collected.total,
             captured_weights=collected.captured,
-            miscounted_shares=collected.miscounted / (run.n_samples * np.count_nonzero(collected.inner)),
+            miscounted_shares=collected.miscounted
+            / (run.n_samples * np.count_nonzero(collected.inner)),
             velocity_window=self.fit.window,
             dispersion=self.fit.dispersion,
             split_off_bands=self.split_off_bands,
@@ -200,15 +251,31 @@ class FermiVelocityStage:
     def fitted_points(self, cone: Cone) -> NDArray[np.int64]:
         """Return the numbers of the points inside any of the windows: (n_fitted,)."""
         distances = np.abs(cone.distances)
-        return np.flatnonzero(np.any([points_inside(distances, window) for window in (self.fit.window, *self.windows)], axis=0))
+        return np.flatnonzero(
+            np.any(
+                [points_inside(distances, window) for window in (self.fit.window, *self.windows)],
+                axis=0,
+            )
+        )
 
     def _estimate(self, collected: ConeSamples) -> dict[str, Any]:
         """Fit the velocities of all estimators, under all weights of the resampling and without one block at a time."""
-        cone, fitted, spectra, levels = collected.cone, collected.fitted, collected.spectra, collected.levels
-        plan = ResamplingPlan(spectra.design, self.fit.n_resamples, self.fit.n_counts, self.fit.seed)
+        cone, fitted, spectra, levels = (
+            collected.cone,
+            collected.fitted,
+            collected.spectra,
+            collected.levels,
+        )
+        plan = ResamplingPlan(
+            spectra.design, self.fit.n_resamples, self.fit.n_counts, self.fit.seed
+        )
         rest = cone.eigenvalues[:, cone.n_occupied + collected.bands] - cone.dirac_energy
         # sorting cannot tell cones that fold onto one k-point apart: neither may its reference
-        shared = cone.index[:, None] == cone.index[None, :] if cone.n_cones > 1 else np.eye(len(rest), dtype=bool)
+        shared = (
+            cone.index[:, None] == cone.index[None, :]
+            if cone.n_cones > 1
+            else np.eye(len(rest), dtype=bool)
+        )
         folded = (shared @ rest) / shared.sum(axis=1)[:, None]
         outwards = np.sign(cone.distances[fitted])[:, None]
         of_spectra, without = (
@@ -216,7 +283,8 @@ class FermiVelocityStage:
             for sets in (plan.weights, spectra.left_out)
         )
         of_levels, levels_without = (
-            np.array([levels.average(weights) for weights in sets]) for sets in (plan.weights, levels.left_out)
+            np.array([levels.average(weights) for weights in sets])
+            for sets in (plan.weights, levels.left_out)
         )
         peaks, slopes = (np.array([each[n] for each in of_spectra]) for n in range(2))
         peaks_without, slopes_without = (np.array([each[n] for each in without]) for n in range(2))
@@ -225,19 +293,42 @@ class FermiVelocityStage:
         for name, some, some_without, at_rest, fit in (
             ("spectral", peaks, peaks_without, rest[fitted], self.fit),
             ("sorted", of_levels, levels_without, folded[fitted], self.fit),
-            ("operator", slopes, slopes_without, outwards * cone.slopes[fitted][:, collected.followed], slope_fit),
+            (
+                "operator",
+                slopes,
+                slopes_without,
+                outwards * cone.slopes[fitted][:, collected.followed],
+                slope_fit,
+            ),
         ):
             distances = np.abs(cone.distances)[fitted]
-            found[f"{name}_windows"] = estimate_windows(some, plan, distances, at_rest, fit, self.windows)
-            all_inner, without_inner = (part[..., collected.inner, :] for part in (some, some_without))
-            velocity = estimate_velocities(
-                all_inner, without_inner, plan, distances[collected.inner], at_rest[collected.inner], fit
+            found[f"{name}_windows"] = estimate_windows(
+                some, plan, distances, at_rest, fit, self.windows
             )
-            found[name] = replace(velocity, convergence_counts=spectra.n_samples[velocity.convergence_counts - 1])
+            all_inner, without_inner = (
+                part[..., collected.inner, :] for part in (some, some_without)
+            )
+            velocity = estimate_velocities(
+                all_inner,
+                without_inner,
+                plan,
+                distances[collected.inner],
+                at_rest[collected.inner],
+                fit,
+            )
+            found[name] = replace(
+                velocity, convergence_counts=spectra.n_samples[velocity.convergence_counts - 1]
+            )
         spectral, operator = found["spectral"], found.pop("operator")
         found["sorted_average"] = found.pop("sorted")
-        energies = {name: getattr(spectral, name) for name in ("energies", "energy_errors", "equilibrium_energies")}
-        found |= {"band_slopes": operator.energies, "equilibrium_band_slopes": operator.equilibrium_energies}
+        energies = {
+            name: getattr(spectral, name)
+            for name in ("energies", "energy_errors", "equilibrium_energies")
+        }
+        found |= {
+            "band_slopes": operator.energies,
+            "equilibrium_band_slopes": operator.equilibrium_energies,
+        }
         return {**found, "velocity_operator": replace(operator, **energies)}
 
     def _peaks_and_slopes(
@@ -246,7 +337,8 @@ class FermiVelocityStage:
         """Find the maxima of A, eV, and the mean slope of the states there, dE/d|k − K| in eV·Å.
 
         Args:
-            spectra: (n_temperatures, 2, n_points, n_bands, n_energies), of ``ConeSamples.spectra_of``.
+            spectra: (n_temperatures, 2, n_points, n_bands, n_energies), of
+                ``ConeSamples.spectra_of``.
             outwards: (n_points, 1), 1 towards Γ and −1 towards M.
 
         Returns:
@@ -258,7 +350,12 @@ class FermiVelocityStage:
         left = np.floor(place).astype(np.int64)
         share = place - left
         at_left, at_right = (
-            np.stack([np.take_along_axis(each, (left + side)[..., None], axis=-1)[..., 0] for each in (plain, moving)])
+            np.stack(
+                [
+                    np.take_along_axis(each, (left + side)[..., None], axis=-1)[..., 0]
+                    for each in (plain, moving)
+                ]
+            )
             for side in (0, 1)
         )
         weight, slope = (1.0 - share) * at_left + share * at_right
@@ -275,17 +372,26 @@ class FermiVelocityStage:
             f"(spectral peak; sorted average {sorted_average}), "
             f"slope ratio {spectral.slope_ratios[-1]:.3f}±{spectral.slope_ratio_errors[-1]:.3f}; "
             f"{record.n_samples} samples of {'×'.join(str(n) for n in record.supercell)} cells, "
-            f"{record.dispersion} at |k−K| {record.velocity_window[0]:g}–{record.velocity_window[1]:g} Å⁻¹"
+            f"{record.dispersion} at |k−K| "
+            f"{record.velocity_window[0]:g}–{record.velocity_window[1]:g} Å⁻¹"
         )
 
     def error_bars(self, record: ObservablesRecord) -> dict[str, NDArray[np.float64]]:
         """Return the error bars of v_F from spectral peaks and of its change from the first temperature, m/s."""
-        return {"fermi_velocity": record.spectral.velocity_errors, "fermi_velocity_change": record.spectral.change_errors}
+        return {
+            "fermi_velocity": record.spectral.velocity_errors,
+            "fermi_velocity_change": record.spectral.change_errors,
+        }
 
     def _require_cone(self) -> Cone:
         if self._cone is None:
             raise PhysicsError(
-                message("observables stage", "a sample before begin()", "begin() first", "Run the stage through the runner.")
+                message(
+                    "observables stage",
+                    "a sample before begin()",
+                    "begin() first",
+                    "Run the stage through the runner.",
+                )
             )
         return self._cone
 
@@ -293,12 +399,18 @@ class FermiVelocityStage:
         """Compute bands, Fermi energy and density of states of the primitive cell."""
         atoms, hamiltonian, overlap = run.equilibrium()
         n_electrons = count_valence_electrons(hamiltonian.numbers, self.valence_electrons)
-        path = lattice.build_k_path(lattice.hexagonal_points(atoms.cell.array), "ΓKMΓ", atoms.cell.array, self.band_spacing)
+        path = lattice.build_k_path(
+            lattice.hexagonal_points(atoms.cell.array), "ΓKMΓ", atoms.cell.array, self.band_spacing
+        )
         mesh, weights = lattice.build_k_mesh(self.dos_mesh)
         layouts = lay_out(hamiltonian), lay_out(overlap)
         on_mesh, on_path = (solve_many(*layouts, kpoints) for kpoints in (mesh, path.kpoints))
-        fermi_energy = fermi_energy_from_eigenvalues(on_mesh, weights, n_electrons, self.electronic_temperature)
-        dos_energies = np.arange(self.dos_window[0], self.dos_window[1] + 0.1 * self.dos_width, 0.4 * self.dos_width)
+        fermi_energy = fermi_energy_from_eigenvalues(
+            on_mesh, weights, n_electrons, self.electronic_temperature
+        )
+        dos_energies = np.arange(
+            self.dos_window[0], self.dos_window[1] + 0.1 * self.dos_width, 0.4 * self.dos_width
+        )
         return {
             "fermi_energy": fermi_energy,
             "electronic_temperature": self.electronic_temperature,

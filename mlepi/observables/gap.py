@@ -1,8 +1,9 @@
 """The gap stage: band edges at chosen k-points and the gap between them, against temperature.
 
-Edges are the peaks of the averaged unfolded spectra of the highest valence and the lowest conduction band. What a supercell
-itself shows, the distance of its highest occupied and lowest empty level, is reported beside them: it contains how folded states
-split and repel each other in a cell of that size.
+Edges are the peaks of the averaged unfolded spectra of the highest valence and the lowest
+conduction band. What a supercell itself shows, the distance of its highest occupied and lowest
+empty level, is reported beside them: it contains how folded states split and repel each other in a
+cell of that size.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
-from mlepi.observables.band_peaks import BandPeaks, PeakSettings, find_edges, name_points, place_peaks
+from mlepi.observables.band_peaks import (
+    BandPeaks,
+    PeakSettings,
+    find_edges,
+    name_points,
+    place_peaks,
+)
 from mlepi.observables.block_averages import check_samples
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.gap import GapRecord
@@ -29,9 +36,11 @@ class GapStage:
 
     Args:
         valence_electrons: atomic number → valence electrons of its pseudopotential.
-        kpoints: names of special points or fractional coordinates; null takes the edges of the undisplaced crystal on ``mesh``.
+        kpoints: names of special points or fractional coordinates; null takes the edges of the
+            undisplaced crystal on ``mesh``.
         mesh: k-points among which they are looked for.
-        energy_window: eV, half width around the middle of the gap, or around either edge of a wide one.
+        energy_window: eV, half width around the middle of the gap, or around either edge of a wide
+            one.
         energy_step: eV.
         peak_width: eV, standard deviation of the lines whose maxima are taken.
         align: "none", or "mean_potential" to remove rigid shifts of H between samples.
@@ -60,7 +69,9 @@ class GapStage:
         n_resamples: int,
     ) -> None:
         electrons = {int(z): float(n) for z, n in valence_electrons.items()}
-        self.settings = PeakSettings(self.name, electrons, energy_window, energy_step, peak_width, align, n_resamples)
+        self.settings = PeakSettings(
+            self.name, electrons, energy_window, energy_step, peak_width, align, n_resamples
+        )
         self.kpoints = None if kpoints is None else tuple(kpoints)
         self.mesh = tuple(int(n) for n in mesh)
         self._peaks: BandPeaks | None = None
@@ -72,8 +83,16 @@ class GapStage:
 
     def sample_inputs(self, run: Run) -> dict[str, Any]:
         """Return what decides the levels and weights of one sample."""
-        places = list(self.mesh) if self.kpoints is None else [k if isinstance(k, str) else list(k) for k in self.kpoints]
-        return {**self.settings.sample_inputs(), "kpoints": places, "supercell": list(run.supercell)}
+        places = (
+            list(self.mesh)
+            if self.kpoints is None
+            else [k if isinstance(k, str) else list(k) for k in self.kpoints]
+        )
+        return {
+            **self.settings.sample_inputs(),
+            "kpoints": places,
+            "supercell": list(run.supercell),
+        }
 
     def begin(self, run: Run) -> None:
         """Find the edges of the undisplaced crystal and place the energy windows."""
@@ -88,11 +107,15 @@ class GapStage:
         check_samples(run, peaks.cones[0].atom_map)
         self._peaks = peaks
 
-    def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
+    def evaluate(
+        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
+    ) -> dict[str, NDArray]:
         """Solve one displaced supercell near its edges and unfold it."""
         return self._require_peaks().evaluate(hamiltonian, overlap, self._device)
 
-    def finish(self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]) -> GapRecord:
+    def finish(
+        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
+    ) -> GapRecord:
         """Average the spectra and take the distance of their peaks."""
         if self._peaks is None:
             self.begin(run)
@@ -127,9 +150,12 @@ class GapStage:
     def summarize(self, record: GapRecord) -> str:
         """Say in a few words what was found."""
         return (
-            f"gap {1e3 * record.equilibrium_gap:.0f} → {1e3 * record.gaps[-1]:.0f}±{1e3 * record.gap_errors[-1]:.0f} meV at "
-            f"{record.temperatures[-1]:g} K (spectral peaks; supercells' own {1e3 * record.supercell_edges[-1, 2]:.0f}), "
-            f"{len(record.kpoints)} k-points, {record.n_samples} samples of {'×'.join(str(n) for n in record.supercell)} cells"
+            f"gap {1e3 * record.equilibrium_gap:.0f} → "
+            f"{1e3 * record.gaps[-1]:.0f}±{1e3 * record.gap_errors[-1]:.0f} meV at "
+            f"{record.temperatures[-1]:g} K (spectral peaks; supercells' own "
+            f"{1e3 * record.supercell_edges[-1, 2]:.0f}), "
+            f"{len(record.kpoints)} k-points, {record.n_samples} samples of "
+            f"{'×'.join(str(n) for n in record.supercell)} cells"
         )
 
     def error_bars(self, record: GapRecord) -> dict[str, NDArray[np.float64]]:
@@ -139,7 +165,12 @@ class GapStage:
     def _require_peaks(self) -> BandPeaks:
         if self._peaks is None:
             raise PhysicsError(
-                message("gap stage", "a sample before begin()", "begin() first", "Run the stage through the runner.")
+                message(
+                    "gap stage",
+                    "a sample before begin()",
+                    "begin() first",
+                    "Run the stage through the runner.",
+                )
             )
         return self._peaks
 

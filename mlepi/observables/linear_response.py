@@ -1,8 +1,11 @@
-"""The linear_response stage: second-order perturbation theory of the low bands near K, from derivatives of H and S.
+"""The linear_response stage.
 
-Beside the average over displaced supercells it tells which part of a shift is second order in the displacements, which is beyond,
-and what the phonon energies add that every average over resting atoms leaves out. With the wave vectors of the supercell it is
-the small-amplitude limit of that average; a denser mesh shows what the size of the supercell does.
+Second-order perturbation theory of the low bands near K, from derivatives of H and S.
+
+Beside the average over displaced supercells it tells which part of a shift is second order in the
+displacements, which is beyond, and what the phonon energies add that every average over resting
+atoms leaves out. With the wave vectors of the supercell it is the small-amplitude limit of that
+average; a denser mesh shows what the size of the supercell does.
 """
 
 from __future__ import annotations
@@ -15,12 +18,19 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
 from mlepi.observables.cone import build_cone, lay_out
-from mlepi.observables.second_order import Bands, Crystal, build_responses, choose_bands, sum_debye_waller, sum_fan
+from mlepi.observables.second_order import (
+    Bands,
+    Crystal,
+    build_responses,
+    choose_bands,
+    sum_debye_waller,
+    sum_fan,
+)
 from mlepi.observables.velocity_estimates import VelocityFit
-from mlepi.physics.linear_response import BlockResponses
-from mlepi.physics.mode_interpolation import mesh_ensemble
-from mlepi.physics.sampling import HarmonicEnsemble, compute_modes
-from mlepi.physics.velocities import DISPERSIONS, points_inside
+from mlepi.physics.bands.velocities import DISPERSIONS, points_inside
+from mlepi.physics.coupling.linear_response import BlockResponses
+from mlepi.physics.coupling.mode_interpolation import mesh_ensemble
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
 from mlepi.pipeline.hamiltonian import HamiltonianStage
 from mlepi.pipeline.sampling import SamplingStage
 from mlepi.results.linear_response import LinearResponseRecord, SecondOrderRecord
@@ -37,7 +47,8 @@ class LinearResponseStage:
         distances: Å⁻¹, |k − K|; those inside the window are used.
         velocity_window: Å⁻¹.
         dispersion: "hyperbola" or "linear".
-        split_off_bands: fit the split-off bands of a bilayer together with the low ones (hyperbola).
+        split_off_bands: fit the split-off bands of a bilayer together with the low ones
+            (hyperbola).
         broadening: η, eV.
         chemical_potential: eV, relative to the Dirac energy.
         mesh: wave vectors of phonons for the interpolated sums; None leaves them out.
@@ -77,26 +88,44 @@ class LinearResponseStage:
         if dispersion not in DISPERSIONS:
             raise ConfigError(
                 message(
-                    "stage.linear_response.dispersion", repr(dispersion), f"one of {list(DISPERSIONS)}", "Choose one of them."
+                    "stage.linear_response.dispersion",
+                    repr(dispersion),
+                    f"one of {list(DISPERSIONS)}",
+                    "Choose one of them.",
                 )
             )
         if mesh is not None and (len(mesh) != 3 or min(mesh) < 1):
             raise ConfigError(
-                message("stage.linear_response.mesh", f"{list(mesh)}", "null or three positive integers", "Use [24, 24, 1].")
+                message(
+                    "stage.linear_response.mesh",
+                    f"{list(mesh)}",
+                    "null or three positive integers",
+                    "Use [24, 24, 1].",
+                )
             )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
         self.distances = tuple(sorted(float(d) for d in distances))
-        self.fit = VelocityFit((float(velocity_window[0]), float(velocity_window[1])), dispersion, 0, 0, 0)
+        self.fit = VelocityFit(
+            (float(velocity_window[0]), float(velocity_window[1])), dispersion, 0, 0, 0
+        )
         self.split_off_bands = split_off_bands and dispersion == "hyperbola"
         self.broadening, self.chemical_potential, self.step = broadening, chemical_potential, step
         self.mesh = None if mesh is None else (int(mesh[0]), int(mesh[1]), int(mesh[2]))
 
     def inputs(self, run: Run) -> Mapping[str, Any]:
-        """Return all settings with the network, the supercell and the distribution; not the samples, of which it needs none."""
+        """Return all settings with the network, the supercell and the distribution.
+
+        Not the samples, of which it needs none.
+        """
         sampling, hamiltonian = _stages(run)
         return {
             "network": dict(hamiltonian.network(run)),
-            "distribution": [sampling.statistics, sampling.imaginary, sampling.floor_frequency, sampling.project_out],
+            "distribution": [
+                sampling.statistics,
+                sampling.imaginary,
+                sampling.floor_frequency,
+                sampling.project_out,
+            ],
             "distances": list(self.distances),
             "fit": [*self.fit.window, self.fit.dispersion, self.split_off_bands],
             "valence_electrons": {str(z): n for z, n in self.valence_electrons.items()},
@@ -111,14 +140,25 @@ class LinearResponseStage:
         """Differentiate H and S, sum over phonons, and fit the shifted bands.
 
         Raises:
-            PhysicsError: a phonon without a positive frequency, where the sampling stage refuses it.
+            PhysicsError: a phonon without a positive frequency, where the sampling stage refuses
+                it.
         """
         atoms, hamiltonian, overlap = run.equilibrium()
-        cone = build_cone(atoms, hamiltonian, overlap, run.supercell, self.distances, self.valence_electrons)
+        cone = build_cone(
+            atoms, hamiltonian, overlap, run.supercell, self.distances, self.valence_electrons
+        )
         points = np.flatnonzero(points_inside(np.abs(cone.distances), self.fit.window))
         n_pairs = cone.states.shape[2] // 2 if self.split_off_bands else 1
         bands = choose_bands(cone, points, np.arange(-n_pairs, n_pairs))
-        crystal = Crystal(run.electron_model, atoms, cone.atom_map, lay_out(hamiltonian), lay_out(overlap), run.device, self.step)
+        crystal = Crystal(
+            run.electron_model,
+            atoms,
+            cone.atom_map,
+            lay_out(hamiltonian),
+            lay_out(overlap),
+            run.device,
+            self.step,
+        )
         run.line.start(len(atoms))
         responses, method = build_responses(crystal, run.line.advance)
         force_constants = run.read("phonon").build_force_constants()
@@ -129,7 +169,10 @@ class LinearResponseStage:
         shifts = self._shifts(run, crystal, responses, bands, ensembles, cone.dirac_energy)
         distances, energies = cone.distances[points], bands.energies - cone.dirac_energy
         at_rest = self.fit.parameters(np.abs(distances), energies)
-        sums = [self._collect(e, *terms, distances, energies) for e, terms in zip(ensembles, shifts, strict=True)]
+        sums = [
+            self._collect(e, *terms, distances, energies)
+            for e, terms in zip(ensembles, shifts, strict=True)
+        ]
         record = LinearResponseRecord(
             temperatures=np.array(own.temperatures),
             supercell=cone.atom_map.supercell,
@@ -158,8 +201,14 @@ class LinearResponseStage:
         parts = []
         for sums in (record.in_supercell, record.interpolated):
             if sums is not None:
-                static, dynamic = (values[-1] / record.equilibrium_slope for values in (sums.static_slopes, sums.dynamic_slopes))
-                parts.append(f"{'×'.join(str(n) for n in sums.mesh)} wave vectors: static {static:.3f}, dynamic {dynamic:.3f}")
+                static, dynamic = (
+                    values[-1] / record.equilibrium_slope
+                    for values in (sums.static_slopes, sums.dynamic_slopes)
+                )
+                parts.append(
+                    f"{'×'.join(str(n) for n in sums.mesh)} wave vectors: static {static:.3f}, "
+                    f"dynamic {dynamic:.3f}"
+                )
         return (
             f"slope ratio at {record.temperatures[-1]:g} K to second order, {'; '.join(parts)}; "
             f"rigid shifts change H by {record.translation_residual:.0e} eV/Å; {record.derivatives}"
@@ -174,14 +223,29 @@ class LinearResponseStage:
         ensembles: Sequence[HarmonicEnsemble],
         dirac_energy: float,
     ) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
-        """Return Fan, Debye–Waller and non-adiabatic shifts for every ensemble: (n_temperatures, n_points, n_bands), eV."""
+        """Return Fan, Debye–Waller and non-adiabatic shifts for every ensemble.
+
+        (n_temperatures, n_points, n_bands), eV.
+        """
         chemical_potential = dirac_energy + self.chemical_potential
         fans = []
         for ensemble in ensembles:
             run.line.start(len(ensemble.modes.qpoints))
-            fans.append(sum_fan(crystal, responses, bands, ensemble, chemical_potential, self.broadening, run.line.advance))
+            fans.append(
+                sum_fan(
+                    crystal,
+                    responses,
+                    bands,
+                    ensemble,
+                    chemical_potential,
+                    self.broadening,
+                    run.line.advance,
+                )
+            )
         debye_waller = sum_debye_waller(crystal, bands, ensembles, run.line.start, run.line.advance)
-        return [(fan, second, change) for (fan, change), second in zip(fans, debye_waller, strict=True)]
+        return [
+            (fan, second, change) for (fan, change), second in zip(fans, debye_waller, strict=True)
+        ]
 
     def _collect(
         self,
@@ -195,7 +259,9 @@ class LinearResponseStage:
         """Fit the shifted bands."""
 
         def fitted(shifts: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.array([self.fit.parameters(np.abs(distances), energies + shift) for shift in shifts]).T
+            return np.array(
+                [self.fit.parameters(np.abs(distances), energies + shift) for shift in shifts]
+            ).T
 
         static, dynamic = fitted(fan + debye_waller), fitted(fan + debye_waller + nonadiabatic)
         slope = self.fit.parameters(np.abs(distances), energies)[2]
@@ -221,4 +287,6 @@ class LinearResponseStage:
 
 def _stages(run: Run) -> tuple[SamplingStage, HamiltonianStage]:
     """Return the stages that know the distribution of the displacements and the network."""
-    return cast(SamplingStage, run.stages["sampling"]), cast(HamiltonianStage, run.stages["hamiltonian"])
+    return cast(SamplingStage, run.stages["sampling"]), cast(
+        HamiltonianStage, run.stages["hamiltonian"]
+    )

@@ -1,4 +1,7 @@
-"""The continuum model of a twisted bilayer with parameters from the network of the run: AA and AB cells give v_F and hoppings."""
+"""The continuum model of a twisted bilayer with parameters from the network of the run.
+
+AA and AB cells give v_F and hoppings.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, StructureError, message
 from mlepi.graphs.block_matrix import compute_bands
-from mlepi.physics import lattice
-from mlepi.physics.bloch import SPIN_DEGENERACY, count_valence_electrons
-from mlepi.physics.continuum import ContinuumModel, find_magic_angle
+from mlepi.physics.bands import lattice
+from mlepi.physics.bands.continuum import ContinuumModel, find_magic_angle
+from mlepi.physics.eigenstates.bloch import SPIN_DEGENERACY, count_valence_electrons
 from mlepi.results.bands import FLAT_BANDS, ContinuumRecord
 from mlepi.structures import build_graphene
 
@@ -39,7 +42,8 @@ class Stackings:
 
     Attributes:
         neutrality: Dirac energy of the AB bilayer, eV.
-        velocity: ħ v_F, eV·Å, of the cones of the AA bilayer, which are those of a single layer shifted by ± 3 w_AA.
+        velocity: ħ v_F, eV·Å, of the cones of the AA bilayer, which are those of a single layer
+            shifted by ± 3 w_AA.
         w_aa: a sixth of the distance of the two cones of the AA bilayer, eV.
         w_ab: γ₁ / 3, from the distance 2 γ₁ of the split-off bands of the AB bilayer at K, eV.
     """
@@ -58,7 +62,9 @@ def measure_stackings(run: Run, valence_electrons: Mapping[int, float]) -> Stack
     for stacking in ("AA", "AB"):
         atoms = build_graphene(stacking, lattice_constant=a, spacing=float(structure.spacings[0]))
         corner = lattice.hexagonal_points(atoms.cell.array)["K"]
-        step = corner / np.linalg.norm(lattice.to_cartesian(corner, atoms.cell.array)) * SLOPE_DISTANCE
+        step = (
+            corner / np.linalg.norm(lattice.to_cartesian(corner, atoms.cell.array)) * SLOPE_DISTANCE
+        )
         middle = int(count_valence_electrons(atoms.numbers, valence_electrons) / SPIN_DEGENERACY)
         bands = compute_bands(*run.predict(atoms), [corner, corner - step, corner + step])
         levels[stacking] = bands[:, middle - 2 : middle + 2]
@@ -86,7 +92,10 @@ def measure_lattice(atoms: Atoms) -> tuple[float, float]:
     if layer.max() != 1 or np.count_nonzero(layer) * 2 != len(atoms) or n_cells != round(n_cells):
         raise StructureError(
             message(
-                "twisted bilayer", f"{layer.max() + 1} layers, {len(atoms)} atoms", "two layers of equal size", "Build a bilayer."
+                "twisted bilayer",
+                f"{layer.max() + 1} layers, {len(atoms)} atoms",
+                "two layers of equal size",
+                "Build a bilayer.",
             )
         )
     area = float(np.linalg.norm(np.cross(atoms.cell[0], atoms.cell[1])))
@@ -105,7 +114,8 @@ def compare_with_continuum(
 
     Args:
         run: gives the network.
-        atoms: twisted bilayer, Å; the longer lattice period of (m, r) with r > 1 is not a moiré period and is refused.
+        atoms: twisted bilayer, Å; the longer lattice period of (m, r) with r > 1 is not a moiré
+            period and is refused.
         path: of the atomistic bands.
         valence_electrons: atomic number → valence electrons of its pseudopotential.
         parameters: ħ v_F (eV·Å), w_AA and w_AB (eV); None measures one with the network.
@@ -136,19 +146,34 @@ def compare_with_continuum(
         magic = find_magic_angle(model)
     except PhysicsError:
         magic = math.nan
-    distances = np.unique(np.concatenate([np.linspace(0.0, path.distances[-1], N_CONTINUUM_POINTS), path.ticks]))
-    fractions = np.stack([np.interp(distances, path.distances, column) for column in path.kpoints.T], axis=1)
+    distances = np.unique(
+        np.concatenate([np.linspace(0.0, path.distances[-1], N_CONTINUUM_POINTS), path.ticks])
+    )
+    fractions = np.stack(
+        [np.interp(distances, path.distances, column) for column in path.kpoints.T], axis=1
+    )
     momenta = lattice.to_cartesian(fractions, atoms.cell.array)[:, :2]
     energies = both_valleys(model, momenta)
-    source = "config" if len(given) == 3 else "AA and AB bilayers of the same network" + (", config" if given else "")
-    return ContinuumRecord(twist, velocity, w_aa, w_ab, source, magic, distances, energies - _dirac_energy(model))
+    source = (
+        "config"
+        if len(given) == 3
+        else "AA and AB bilayers of the same network" + (", config" if given else "")
+    )
+    return ContinuumRecord(
+        twist, velocity, w_aa, w_ab, source, magic, distances, energies - _dirac_energy(model)
+    )
 
 
 def both_valleys(model: ContinuumModel, momenta: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the bands of both valleys, (n_k, 2 · N_BANDS) ascending, eV, at momenta (n_k, 2), Å⁻¹ from Γ."""
-    return np.sort(np.concatenate([model.bands(momenta, N_BANDS), model.bands(-momenta, N_BANDS)], axis=1), axis=1)
+    return np.sort(
+        np.concatenate([model.bands(momenta, N_BANDS), model.bands(-momenta, N_BANDS)], axis=1),
+        axis=1,
+    )
 
 
 def _dirac_energy(model: ContinuumModel) -> float:
-    middle = both_valleys(model, model.points()["K"][None])[0, N_BANDS - FLAT_BANDS // 2 : N_BANDS + FLAT_BANDS // 2]
+    middle = both_valleys(model, model.points()["K"][None])[
+        0, N_BANDS - FLAT_BANDS // 2 : N_BANDS + FLAT_BANDS // 2
+    ]
     return float(middle.mean())

@@ -10,11 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.observables.cone import lay_out, solve_many
-from mlepi.physics import lattice, unfolding
-from mlepi.physics.bloch import count_valence_electrons, fermi_energy_from_eigenvalues, solve_bands
-from mlepi.physics.dense_bloch import DenseBlocks
-from mlepi.physics.optics import LINE_REACH, fermi_occupations, joint_density, sheet_area, sheet_conductivity
-from mlepi.physics.velocity_matrices import derivatives_at, lay_out_derivatives, velocity_matrices
+from mlepi.physics.bands import lattice, unfolding
+from mlepi.physics.bands.optics import (
+    LINE_REACH,
+    fermi_occupations,
+    joint_density,
+    sheet_area,
+    sheet_conductivity,
+)
+from mlepi.physics.bands.velocity_matrices import (
+    derivatives_at,
+    lay_out_derivatives,
+    velocity_matrices,
+)
+from mlepi.physics.eigenstates.bloch import (
+    count_valence_electrons,
+    fermi_energy_from_eigenvalues,
+    solve_bands,
+)
+from mlepi.physics.eigenstates.dense_bloch import DenseBlocks
 from mlepi.units import BOLTZMANN
 
 if TYPE_CHECKING:
@@ -30,7 +44,8 @@ SAME_CHARGE = 1e-6
 """Electrons per cell; a Fermi energy that holds the right number within this needs no other."""
 
 MAX_GHOSTS = 8
-"""Ghost states of one supercell, from errors of H along small eigenvalues of S, that are looked for; they hold no electrons."""
+"""Ghost states of one supercell, from errors of H along small eigenvalues of S, that are looked
+for; they hold no electrons."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,8 @@ class OpticalStates:
         first: position of the first state in the complete spectrum, the same at all k.
         values: (n_k, n_states), eV.
         velocities: per k (2, n_states, n_states), ħv between them, eV·Å.
-        weights: per k (n_folded, n_states), share of the states in the primitive k-points that fold onto theirs.
+        weights: per k (n_folded, n_states), share of the states in the primitive k-points that fold
+            onto theirs.
     """
 
     first: int
@@ -75,11 +91,20 @@ class SpectralLines:
         return float(self.energies[-1]) + LINE_REACH * self.width + self.thermal_reach
 
     def find_fermi_energy(
-        self, eigenvalues: NDArray[np.float64], weights: NDArray[np.float64] | None, n_electrons: float, expected: float
+        self,
+        eigenvalues: NDArray[np.float64],
+        weights: NDArray[np.float64] | None,
+        n_electrons: float,
+        expected: float,
     ) -> float:
-        """Return a Fermi energy, eV, that holds the electrons: the expected one wherever it does, as in a gap of few k-points."""
+        """Return a Fermi energy, eV, that holds the electrons.
+
+        The expected one wherever it does, as in a gap of few k-points.
+        """
         shares = np.full(len(eigenvalues), 1.0 / len(eigenvalues)) if weights is None else weights
-        filled = 2.0 * float(shares @ fermi_occupations(eigenvalues, expected, self.temperature).sum(axis=1))
+        filled = 2.0 * float(
+            shares @ fermi_occupations(eigenvalues, expected, self.temperature).sum(axis=1)
+        )
         if abs(filled - n_electrons) < SAME_CHARGE:
             return expected
         return fermi_energy_from_eigenvalues(eigenvalues, shares, n_electrons, self.temperature)
@@ -89,15 +114,20 @@ class SpectralLines:
     ) -> dict[str, NDArray[np.float64]]:
         """Fill the states with electrons and average over k.
 
-        A ghost state below the Fermi energy shifts the count of all others. Of the Fermi energies that result from 0 …
-        ``MAX_GHOSTS`` of them, the nearest to the expected one is taken: near neutrality of a semimetal they are far apart.
+        A ghost state below the Fermi energy shifts the count of all others. Of the Fermi energies
+        that result from 0 … ``MAX_GHOSTS`` of them, the nearest to the expected one is taken: near
+        neutrality of a semimetal they are far apart.
 
         Returns:
-            ``conductivity`` (mean of xx and yy), ``joint_density``, ``fermi_energy`` and the number of ``ghosts``.
+            ``conductivity`` (mean of xx and yy), ``joint_density``, ``fermi_energy`` and the number
+            of ``ghosts``.
         """
         pairs = 0.5 * n_electrons - states.first
         possible = range(min(MAX_GHOSTS, int(states.values.shape[1] - pairs - 0.5)) + 1)
-        levels = [self.find_fermi_energy(states.values, None, 2.0 * (pairs + n), expected_fermi_energy) for n in possible]
+        levels = [
+            self.find_fermi_energy(states.values, None, 2.0 * (pairs + n), expected_fermi_energy)
+            for n in possible
+        ]
         n_ghosts = int(np.argmin(np.abs(np.array(levels) - expected_fermi_energy)))
         fermi = levels[n_ghosts]
         lines = (fermi, self.temperature, self.width, area)
@@ -105,7 +135,10 @@ class SpectralLines:
             sheet_conductivity(self.energies, e, v, *lines).mean(axis=0)
             for e, v in zip(states.values, states.velocities, strict=True)
         ]
-        joint = [joint_density(self.energies, e, w, *lines) for e, w in zip(states.values, states.weights, strict=True)]
+        joint = [
+            joint_density(self.energies, e, w, *lines)
+            for e, w in zip(states.values, states.weights, strict=True)
+        ]
         return {
             "conductivity": np.mean(sigma, axis=0),
             "joint_density": np.mean(joint, axis=0),
@@ -124,12 +157,20 @@ class UndisplacedSheet:
         mesh: k-points that settle the Fermi energy.
     """
 
-    def __init__(self, run: Run, lines: SpectralLines, valence_electrons: Mapping[int, float], mesh: Sequence[int]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        lines: SpectralLines,
+        valence_electrons: Mapping[int, float],
+        mesh: Sequence[int],
+    ) -> None:
         self.lines = lines
         self.atoms, hamiltonian, overlap = run.equilibrium()
         self.atom_map = unfolding.cell_major_map(len(self.atoms), run.supercell)
         self.counts = np.diff(hamiltonian.offsets)
-        self.n_layers = len(np.unique(self.atoms.arrays["layer"])) if "layer" in self.atoms.arrays else 1
+        self.n_layers = (
+            len(np.unique(self.atoms.arrays["layer"])) if "layer" in self.atoms.arrays else 1
+        )
         self.n_electrons = count_valence_electrons(hamiltonian.numbers, valence_electrons)
         self.area = sheet_area(self.atoms.cell.array) * self.n_layers
         self.layouts = lay_out(hamiltonian), lay_out(overlap)
@@ -145,25 +186,44 @@ class UndisplacedSheet:
         Args:
             kpoints: (n_k, 3) fractional, of the supercell; the mean over them is taken.
         """
-        distances = solve_many(*self.layouts, np.concatenate([self.unfold(k) for k in kpoints])) - self.fermi_energy
-        filled, empty = (np.count_nonzero((sign * distances > 0) & (sign * distances < self.lines.reach)) for sign in (-1, 1))
+        distances = (
+            solve_many(*self.layouts, np.concatenate([self.unfold(k) for k in kpoints]))
+            - self.fermi_energy
+        )
+        filled, empty = (
+            np.count_nonzero((sign * distances > 0) & (sign * distances < self.lines.reach))
+            for sign in (-1, 1)
+        )
         return -(-int(max(filled, empty)) // len(kpoints))
 
     def unfold(self, kpoint: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the primitive k-points that fold onto one of the supercell: (n_cells, 3) fractional."""
+        """Return the primitive k-points that fold onto one of the supercell.
+
+        (n_cells, 3) fractional.
+        """
         repeats = np.array(self.atom_map.supercell)
-        grid = np.stack(np.meshgrid(*[np.arange(n) for n in repeats], indexing="ij"), axis=-1).reshape(-1, 3)
+        grid = np.stack(
+            np.meshgrid(*[np.arange(n) for n in repeats], indexing="ij"), axis=-1
+        ).reshape(-1, 3)
         return (grid + kpoint) / repeats
 
-    def share(self, mapped: NDArray[Any], bloch_overlap: DenseBlocks, kpoints: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the weights of states, given as S times their vectors, in primitive k-points: (n_k, n_states)."""
+    def share(
+        self, mapped: NDArray[Any], bloch_overlap: DenseBlocks, kpoints: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the weights of states, given as S times their vectors, in primitive k-points.
+
+        (n_k, n_states).
+        """
         overlaps = bloch_overlap.at_many(kpoints)
         components = (
-            unfolding.unfold_mapped(mapped, s, self.atom_map, self.counts, k) for s, k in zip(overlaps, kpoints, strict=True)
+            unfolding.unfold_mapped(mapped, s, self.atom_map, self.counts, k)
+            for s, k in zip(overlaps, kpoints, strict=True)
         )
         return np.array([unfolding.total_weights(d) for d in components])
 
-    def response(self, kpoints: NDArray[np.float64], weights: NDArray[np.float64] | None = None) -> dict[str, NDArray]:
+    def response(
+        self, kpoints: NDArray[np.float64], weights: NDArray[np.float64] | None = None
+    ) -> dict[str, NDArray]:
         """Return conductivity, joint density (both per layer) and Fermi energy, averaged over primitive k-points."""
         lines = self.lines
         weights = np.full(len(kpoints), 1.0 / len(kpoints)) if weights is None else weights
@@ -173,17 +233,32 @@ class UndisplacedSheet:
         filled = np.where(values < fermi + lines.thermal_reach, values, -np.inf).max(axis=1)
         sigma, joint = np.zeros_like(lines.energies), np.zeros_like(lines.energies)
         settings = (fermi, lines.temperature, lines.width, self.area)
-        for k, weight in zip(kpoints[empty - filled < lines.reach], weights[empty - filled < lines.reach], strict=True):
+        for k, weight in zip(
+            kpoints[empty - filled < lines.reach],
+            weights[empty - filled < lines.reach],
+            strict=True,
+        ):
             e, vectors = solve_bands(*(layout.at(k) for layout in self.layouts), vectors=True)
             near = np.abs(e - fermi) < lines.reach
-            velocities = velocity_matrices(e[near], vectors[:, near], *(derivatives_at(slope, k) for slope in self.slopes))
-            sigma += weight * sheet_conductivity(lines.energies, e[near], velocities, *settings).mean(axis=0)
-            joint += weight * joint_density(lines.energies, e[near], np.ones((1, int(near.sum()))), *settings)
+            velocities = velocity_matrices(
+                e[near], vectors[:, near], *(derivatives_at(slope, k) for slope in self.slopes)
+            )
+            sigma += weight * sheet_conductivity(
+                lines.energies, e[near], velocities, *settings
+            ).mean(axis=0)
+            joint += weight * joint_density(
+                lines.energies, e[near], np.ones((1, int(near.sum()))), *settings
+            )
         return {"conductivity": sigma, "joint_density": joint, "fermi_energy": np.array(fermi)}
 
 
 def lay_out_slopes(matrix: BlockMatrix, atoms: Atoms) -> tuple[DenseBlocks, ...]:
     """Lay out ∂/∂k_x and ∂/∂k_y of a matrix of a structure in the atomic gauge."""
     return lay_out_derivatives(
-        matrix.blocks, matrix.edge_index, matrix.edge_cell_shift, matrix.offsets, atoms.cell.array, atoms.positions
+        matrix.blocks,
+        matrix.edge_index,
+        matrix.edge_cell_shift,
+        matrix.offsets,
+        atoms.cell.array,
+        atoms.positions,
     )

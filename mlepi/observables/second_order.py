@@ -1,8 +1,11 @@
-"""The terms of second-order perturbation theory near K: derivatives of H and S in a supercell, sums over wave vectors.
+"""The terms of second-order perturbation theory near K.
 
-The Debye–Waller term needs ½ Σ_ab ⟨u_a u_b⟩ ∂²H/∂u_a∂u_b averaged over the cells of a crystal. By translation symmetry a runs
-over the coordinates of one cell alone: mixed second derivatives along u_a and c_a = Σ_b ⟨u_a u_b⟩ u_b. At all temperatures and
-meshes the c_a of one coordinate span a few directions; only those are differentiated.
+Derivatives of H and S in a supercell, sums over wave vectors.
+
+The Debye–Waller term needs ½ Σ_ab ⟨u_a u_b⟩ ∂²H/∂u_a∂u_b averaged over the cells of a crystal. By
+translation symmetry a runs over the coordinates of one cell alone: mixed second derivatives along
+u_a and c_a = Σ_b ⟨u_a u_b⟩ u_b. At all temperatures and meshes the c_a of one coordinate span a few
+directions; only those are differentiated.
 """
 
 from __future__ import annotations
@@ -16,10 +19,9 @@ from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
 from mlepi.observables.cone import Cone
-from mlepi.physics.bloch import solve_bands
-from mlepi.physics.cell_response import collect_response
-from mlepi.physics.dense_bloch import DenseBlocks, lay_out_blocks
-from mlepi.physics.linear_response import (
+from mlepi.physics.bands.unfolding import AtomMap, average_cells
+from mlepi.physics.coupling.cell_response import collect_response
+from mlepi.physics.coupling.linear_response import (
     BlockResponses,
     adiabatic_fan,
     debye_waller,
@@ -28,18 +30,20 @@ from mlepi.physics.linear_response import (
     perturb,
     share_degenerate,
 )
-from mlepi.physics.mode_interpolation import covariance_rows, mode_variances, mode_vectors
-from mlepi.physics.unfolding import AtomMap, average_cells
+from mlepi.physics.coupling.mode_interpolation import covariance_rows, mode_variances, mode_vectors
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import DenseBlocks, lay_out_blocks
 from mlepi.predictors import BlockDerivatives, compute_derivatives, compute_second_derivatives
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from mlepi.physics.sampling import HarmonicEnsemble
+    from mlepi.physics.vibrations.thermal import HarmonicEnsemble
     from mlepi.pipeline.sources import ElectronModel
 
 RANK_TOLERANCE = 1e-3
-"""Directions of the covariance with a coordinate that are smaller than this part of its variance are left out."""
+"""Directions of the covariance with a coordinate that are smaller than this part of its variance
+are left out."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,9 @@ class Crystal:
         """The cell in which H and S are differentiated."""
         return self.atoms.repeat(self.atom_map.supercell)
 
-    def solve(self, kpoints: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
+    def solve(
+        self, kpoints: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
         """Return all energies (n_k, n_orbitals), eV, and states (n_k, n_orbitals, n_orbitals) of the primitive cell."""
         solved: tuple[NDArray[np.float64], NDArray[np.complex128]] = solve_bands(
             self.hamiltonian.at_many(kpoints), self.overlap.at_many(kpoints), vectors=True
@@ -123,7 +129,9 @@ def build_responses(crystal: Crystal, advance: Callable[[], None]) -> tuple[Bloc
     for atom in range(len(crystal.atoms)):
         directions = np.zeros((3, len(supercell), 3))
         directions[:, atom] = np.eye(3)
-        found = compute_derivatives(crystal.model, supercell, directions, device=crystal.device, step=crystal.step)
+        found = compute_derivatives(
+            crystal.model, supercell, directions, device=crystal.device, step=crystal.step
+        )
         if found.ket_overlap is None:
             raise PhysicsError(
                 message(
@@ -133,7 +141,9 @@ def build_responses(crystal: Crystal, advance: Callable[[], None]) -> tuple[Bloc
                     "Return it from the model's derivatives().",
                 )
             )
-        for part, derivative in zip(parts, (found.hamiltonian, found.overlap, found.ket_overlap), strict=True):
+        for part, derivative in zip(
+            parts, (found.hamiltonian, found.overlap, found.ket_overlap), strict=True
+        ):
             part.append(derivative)
         method = found.method
         advance()
@@ -176,19 +186,30 @@ def sum_fan(
         Adiabatic shifts and what phonon energies add, (n_temperatures, n_points, n_bands) each, eV.
     """
     qpoints, masses = ensemble.modes.qpoints, ensemble.modes.masses
-    variances, vectors, temperatures = mode_variances(ensemble), mode_vectors(ensemble), np.array(ensemble.temperatures)
+    variances, vectors, temperatures = (
+        mode_variances(ensemble),
+        mode_vectors(ensemble),
+        np.array(ensemble.temperatures),
+    )
     static = np.zeros((len(temperatures), *bands.energies.shape))
     change = np.zeros_like(static)
     for q, qpoint in enumerate(qpoints):
         final = crystal.solve(bands.kpoints + qpoint)
-        perturbations = perturb(responses, qpoint, bands.kpoints, (bands.energies, bands.states), final)
+        perturbations = perturb(
+            responses, qpoint, bands.kpoints, (bands.energies, bands.states), final
+        )
         for point, cartesian in enumerate(perturbations):
             modes = cartesian.along(vectors[q], masses)
             static[:, point] += adiabatic_fan(modes, variances[:, q], broadening)
             if not np.any(qpoint):
                 static[:, point] += moving_norm(modes, variances[:, q])
             change[:, point] += nonadiabatic_fan(
-                modes, variances[:, q], ensemble.frequencies[q], temperatures, chemical_potential, broadening
+                modes,
+                variances[:, q],
+                ensemble.frequencies[q],
+                temperatures,
+                chemical_potential,
+                broadening,
             )
         advance()
     for shifts in (static, change):
@@ -216,7 +237,9 @@ def sum_debye_waller(
     Returns:
         One array (n_temperatures, n_points, n_bands) per ensemble, eV.
     """
-    rows = np.concatenate([covariance_rows(ensemble, crystal.atom_map.supercell) for ensemble in ensembles])
+    rows = np.concatenate(
+        [covariance_rows(ensemble, crystal.atom_map.supercell) for ensemble in ensembles]
+    )
     n_cases, n_coordinates = rows.shape[:2]
     factors = [_compress(rows[:, c].reshape(n_cases, -1)) for c in range(n_coordinates)]
     start(sum(len(directions) for _, directions in factors))
@@ -235,8 +258,12 @@ def sum_debye_waller(
                 device=crystal.device,
                 step=crystal.step,
             )
-            for matrix, derivative in zip(matrices, (found.hamiltonian, found.overlap), strict=True):
-                matrix += weight[:, None, None, None] * _cell_sum(crystal, derivative, bands.kpoints)
+            for matrix, derivative in zip(
+                matrices, (found.hamiltonian, found.overlap), strict=True
+            ):
+                matrix += weight[:, None, None, None] * _cell_sum(
+                    crystal, derivative, bands.kpoints
+                )
             advance()
     shifts = np.array(
         [
@@ -257,8 +284,15 @@ def _compress(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     return left[:, kept] * values[kept], directions[kept]
 
 
-def _cell_sum(crystal: Crystal, derivative: BlockDerivatives, kpoints: NDArray[np.float64]) -> NDArray[np.complex128]:
-    """Return half the sum over all cells, as a matrix of the primitive cell: (n_k, n_orbitals, n_orbitals)."""
+def _cell_sum(
+    crystal: Crystal, derivative: BlockDerivatives, kpoints: NDArray[np.float64]
+) -> NDArray[np.complex128]:
+    """Return half the sum over all cells, as a matrix of the primitive cell.
+
+    (n_k, n_orbitals, n_orbitals).
+    """
     blocks = 0.5 * crystal.atom_map.n_cells * derivative.values[0]
-    edge_index, shift, averaged = average_cells(crystal.atom_map, derivative.edge_index, derivative.edge_cell_shift, blocks)
+    edge_index, shift, averaged = average_cells(
+        crystal.atom_map, derivative.edge_index, derivative.edge_cell_shift, blocks
+    )
     return lay_out_blocks(averaged, edge_index, shift, crystal.offsets).at_many(kpoints)

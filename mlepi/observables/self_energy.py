@@ -1,8 +1,11 @@
-"""The self_energy stage: averaged Green's functions of the bands near K, their self-energies and quasiparticles, and v_F.
+"""The self_energy stage.
 
-Every sample contributes a few Ritz levels per k-point that represent its Green's function (``mlepi.physics.green``); the average,
-the self-energy and its zeros are taken at the end. Each band has its own scalar Dyson equation: the poles are those of the full
-matrix, and the noise of a finite average does not enter through the inverse of a large one.
+Averaged Green's functions of the bands near K, their self-energies and quasiparticles, and v_F.
+
+Every sample contributes a few Ritz levels per k-point that represent its Green's function
+(``mlepi.physics.bands.green``); the average, the self-energy and its zeros are taken at the end. Each
+band has its own scalar Dyson equation: the poles are those of the full matrix, and the noise of a
+finite average does not enter through the inverse of a large one.
 """
 
 from __future__ import annotations
@@ -16,11 +19,29 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.block_averages import BlockAverages, check_samples
-from mlepi.observables.cone import Cone, average_overlaps, build_cone, check_elements, lay_out, sort_distances
-from mlepi.observables.velocity_estimates import ResamplingPlan, VelocityFit, estimate_velocities, estimate_windows
-from mlepi.physics import unfolding
-from mlepi.physics.green import diagonal_green_function, moments, project_resolvent, quasiparticles, self_energy
-from mlepi.physics.velocities import DISPERSIONS
+from mlepi.observables.cone import (
+    Cone,
+    average_overlaps,
+    build_cone,
+    check_elements,
+    lay_out,
+    sort_distances,
+)
+from mlepi.observables.velocity_estimates import (
+    ResamplingPlan,
+    VelocityFit,
+    estimate_velocities,
+    estimate_windows,
+)
+from mlepi.physics.bands import unfolding
+from mlepi.physics.bands.green import (
+    diagonal_green_function,
+    moments,
+    project_resolvent,
+    quasiparticles,
+    self_energy,
+)
+from mlepi.physics.bands.velocities import DISPERSIONS
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.self_energy import SelfEnergyRecord
 
@@ -30,7 +51,9 @@ if TYPE_CHECKING:
 
 
 class SelfEnergyStage:
-    """Self-energies, quasiparticles and their Fermi velocity; see ``conf/stage/settings/self_energy.yaml``.
+    """Self-energies, quasiparticles and their Fermi velocity.
+
+    See ``conf/stage/settings/self_energy.yaml``.
 
     Args:
         valence_electrons: atomic number → valence electrons of its pseudopotential.
@@ -42,7 +65,8 @@ class SelfEnergyStage:
         velocity_window: Å⁻¹.
         windows: Å⁻¹, further windows in which the fit is repeated.
         dispersion: "hyperbola" or "linear".
-        split_off_bands: fit the split-off bands of a bilayer together with the low ones (hyperbola).
+        split_off_bands: fit the split-off bands of a bilayer together with the low ones
+            (hyperbola).
         n_resamples: of the bootstrap.
         n_counts: of the convergence study.
 
@@ -76,21 +100,34 @@ class SelfEnergyStage:
             raise ConfigError(
                 message(
                     "stage.self_energy",
-                    f"energy_step {energy_step}, broadening {broadening}, window {energy_window}, tolerance {tolerance} eV",
-                    "a step of at most half the broadening, a broadening below the window, and a tolerance > 0",
+                    f"energy_step {energy_step}, broadening {broadening}, window {energy_window}, "
+                    f"tolerance {tolerance} eV",
+                    "a step of at most half the broadening, a broadening below the window, and a "
+                    "tolerance > 0",
                     "Correct them.",
                 )
             )
         if dispersion not in DISPERSIONS:
             raise ConfigError(
-                message("stage.self_energy.dispersion", repr(dispersion), f"one of {list(DISPERSIONS)}", "Choose one of them.")
+                message(
+                    "stage.self_energy.dispersion",
+                    repr(dispersion),
+                    f"one of {list(DISPERSIONS)}",
+                    "Choose one of them.",
+                )
             )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
         self.distances = sort_distances("self_energy", distances)
         self.energy_window, self.broadening, self.tolerance = energy_window, broadening, tolerance
         n_steps = round(energy_window / energy_step)
         self.energies = (np.arange(-n_steps, n_steps + 1) * energy_step).astype(np.float64)
-        self.fit = VelocityFit((float(velocity_window[0]), float(velocity_window[1])), dispersion, n_resamples, 0, n_counts)
+        self.fit = VelocityFit(
+            (float(velocity_window[0]), float(velocity_window[1])),
+            dispersion,
+            n_resamples,
+            0,
+            n_counts,
+        )
         self.windows = tuple((float(low), float(high)) for low, high in windows)
         self.split_off_bands = split_off_bands and dispersion == "hyperbola"
         self._cone: Cone | None = None
@@ -101,7 +138,13 @@ class SelfEnergyStage:
             **self.sample_inputs(run),
             "energies": [float(self.energies[0]), len(self.energies)],
             "windows": [list(window) for window in self.windows],
-            "fit": [*self.fit.window, self.fit.dispersion, self.fit.n_resamples, self.fit.seed, self.fit.n_counts],
+            "fit": [
+                *self.fit.window,
+                self.fit.dispersion,
+                self.fit.n_resamples,
+                self.fit.seed,
+                self.fit.n_counts,
+            ],
         }
 
     def sample_inputs(self, run: Run) -> dict[str, Any]:
@@ -120,12 +163,14 @@ class SelfEnergyStage:
         check_samples(run, cone.atom_map)
         self._cone = cone
 
-    def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
+    def evaluate(
+        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
+    ) -> dict[str, NDArray]:
         """Represent the Green's functions of one displaced supercell by Ritz levels.
 
         Returns:
-            ``levels`` (n_solved, n_levels) eV relative to the Dirac energy, padded with NaN, and ``weights``
-            (n_points, n_bands, n_levels), zero where padded.
+            ``levels`` (n_solved, n_levels) eV relative to the Dirac energy, padded with NaN, and
+            ``weights`` (n_points, n_bands, n_levels), zero where padded.
 
         Raises:
             StructureError: the atoms are not those of the repeated primitive cell.
@@ -135,7 +180,10 @@ class SelfEnergyStage:
         bands = self._bands(cone)
         layouts = lay_out(hamiltonian), lay_out(overlap)
         overlaps = average_overlaps(cone, overlap)
-        coarse = np.arange(-self.energy_window, self.energy_window, 0.5 * self.broadening) + cone.dirac_energy
+        coarse = (
+            np.arange(-self.energy_window, self.energy_window, 0.5 * self.broadening)
+            + cone.dirac_energy
+        )
         found: list[NDArray[np.float64]] = []
         weights: dict[int, NDArray[np.float64]] = {}
         for number, kpoint in enumerate(cone.solved):
@@ -153,45 +201,73 @@ class SelfEnergyStage:
             ]
             h, s = (layout.at(kpoint) for layout in layouts)
             states = np.concatenate(columns, axis=1)
-            projected = project_resolvent(h, s, states, coarse, self.broadening, tolerance=self.tolerance)
+            projected = project_resolvent(
+                h, s, states, coarse, self.broadening, tolerance=self.tolerance
+            )
             found.append(projected.levels - cone.dirac_energy)
             shares = np.abs(projected.components) ** 2
-            weights |= {int(point): part for point, part in zip(points, np.split(shares, len(points)), strict=True)}
+            weights |= {
+                int(point): part
+                for point, part in zip(points, np.split(shares, len(points)), strict=True)
+            }
         n_levels = max(len(levels) for levels in found)
-        levels, padded = np.full((len(found), n_levels), np.nan), np.zeros((len(weights), len(bands), n_levels))
+        levels, padded = (
+            np.full((len(found), n_levels), np.nan),
+            np.zeros((len(weights), len(bands), n_levels)),
+        )
         for number, values in enumerate(found):
             levels[number, : len(values)] = values
         for point, shares in weights.items():
             padded[point, :, : shares.shape[1]] = shares
         return {"levels": levels, "weights": padded}
 
-    def finish(self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]) -> SelfEnergyRecord:
+    def finish(
+        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
+    ) -> SelfEnergyRecord:
         """Average the Green's functions, find the quasiparticles and fit the velocity."""
         if self._cone is None:
             self.begin(run)
         cone = self._require_cone()
         bare = cone.eigenvalues[:, cone.n_occupied + self._relative_bands(cone)] - cone.dirac_energy
         shape = bare.shape
-        greens = BlockAverages(run.design, run.temperatures, (*shape, len(self.energies)), np.complex64)
+        greens = BlockAverages(
+            run.design, run.temperatures, (*shape, len(self.energies)), np.complex64
+        )
         powers = BlockAverages(run.design, run.temperatures, (2, *shape))
         z = self.energies + 1j * self.broadening
         for key, arrays in results:
-            levels = np.where(np.isfinite(arrays["levels"]), arrays["levels"], 0.0)[cone.index]  # padded ones have no weight
+            levels = np.where(np.isfinite(arrays["levels"]), arrays["levels"], 0.0)[
+                cone.index
+            ]  # padded ones have no weight
             greens.add(key, diagonal_green_function(levels, arrays["weights"], z))
-            of_points = [moments(some, weights) for some, weights in zip(levels, arrays["weights"], strict=True)]
+            of_points = [
+                moments(some, weights)
+                for some, weights in zip(levels, arrays["weights"], strict=True)
+            ]
             powers.add(key, np.stack(of_points, axis=1))
 
         def find(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.stack(quasiparticles(self.energies, greens.average(weights).astype(np.complex128), bare, self.broadening))
+            return np.stack(
+                quasiparticles(
+                    self.energies,
+                    greens.average(weights).astype(np.complex128),
+                    bare,
+                    self.broadening,
+                )
+            )
 
         plan = ResamplingPlan(greens.design, self.fit.n_resamples, self.fit.n_counts, self.fit.seed)
         resampled = np.array([find(weights) for weights in plan.weights])
         (energies, strengths, widths), of_resamples = plan.split(resampled)[-1]
         errors = of_resamples.std(axis=0)
         left_out = np.array([find(weights)[0] for weights in greens.left_out])
-        velocity = estimate_velocities(resampled[:, 0], left_out, plan, np.abs(cone.distances), bare, self.fit)
+        velocity = estimate_velocities(
+            resampled[:, 0], left_out, plan, np.abs(cone.distances), bare, self.fit
+        )
         first, second = np.moveaxis(powers.average(), 1, 0)
-        first_errors = powers.standard_errors(first, np.array([powers.average(weights)[:, 0] for weights in powers.left_out]))
+        first_errors = powers.standard_errors(
+            first, np.array([powers.average(weights)[:, 0] for weights in powers.left_out])
+        )
         green = greens.average().astype(np.complex128)
         counts = greens.n_samples[velocity.convergence_counts - 1]
         record = SelfEnergyRecord(
@@ -219,7 +295,9 @@ class SelfEnergyStage:
             split_off_bands=self.split_off_bands,
             n_resamples=self.fit.n_resamples,
             velocity=replace(velocity, convergence_counts=counts),
-            windows=estimate_windows(resampled[:, 0], plan, np.abs(cone.distances), bare, self.fit, self.windows),
+            windows=estimate_windows(
+                resampled[:, 0], plan, np.abs(cone.distances), bare, self.fit, self.windows
+            ),
         )
         run.warnings += [f"{self.name}: {text}" for text in record.doubts()]
         return record
@@ -229,8 +307,10 @@ class SelfEnergyStage:
         velocity = record.velocity
         return (
             f"v_F {1e-5 * velocity.equilibrium_velocity:.2f} → {1e-5 * velocity.velocities[-1]:.2f}"
-            f"±{1e-5 * velocity.velocity_errors[-1]:.2f} ×10⁵ m/s at {record.temperatures[-1]:g} K (quasiparticles), "
-            f"Z {record.weights.min():.2f}–{record.weights.max():.2f}, widths up to {1e3 * record.widths.max():.0f} meV"
+            f"±{1e-5 * velocity.velocity_errors[-1]:.2f} ×10⁵ m/s at {record.temperatures[-1]:g} "
+            "K (quasiparticles), "
+            f"Z {record.weights.min():.2f}–{record.weights.max():.2f}, widths up to "
+            f"{1e3 * record.widths.max():.0f} meV"
         )
 
     def error_bars(self, record: SelfEnergyRecord) -> dict[str, NDArray[np.float64]]:
@@ -249,6 +329,11 @@ class SelfEnergyStage:
     def _require_cone(self) -> Cone:
         if self._cone is None:
             raise PhysicsError(
-                message("self_energy stage", "a sample before begin()", "begin() first", "Run the stage through the runner.")
+                message(
+                    "self_energy stage",
+                    "a sample before begin()",
+                    "begin() first",
+                    "Run the stage through the runner.",
+                )
             )
         return self._cone

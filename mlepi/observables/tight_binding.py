@@ -1,4 +1,7 @@
-"""The stage ``tight_binding``: a one-orbital Hamiltonian that follows the electron network around the Dirac energy."""
+"""The stage ``tight_binding``.
+
+A one-orbital Hamiltonian that follows the electron network around the Dirac energy.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ import numpy as np
 from ase.neighborlist import neighbor_list
 
 from mlepi.errors import ConfigError, PhysicsError, message
-from mlepi.physics import lattice, unfolding
-from mlepi.physics.bloch import count_valence_electrons, solve_bands
-from mlepi.physics.sampling import sample_displacements
+from mlepi.physics.bands import lattice, unfolding
+from mlepi.physics.eigenstates.bloch import count_valence_electrons, solve_bands
+from mlepi.physics.vibrations.thermal import sample_displacements
 from mlepi.pipeline.structure import measure_spacings
 from mlepi.reference_systems import TightBinding
 from mlepi.reference_systems.fit import fit_tight_binding
@@ -24,11 +27,14 @@ if TYPE_CHECKING:
     from mlepi.pipeline.run import Run
 
 OTHER_SEED = 1_000_003
-"""Added to the seed of the ensemble: the structures of the fit must not be samples of the ensemble that it will control."""
+"""Added to the seed of the ensemble: the structures of the fit must not be samples of the ensemble
+that it will control."""
 
 
 class TightBindingStage:
-    """Fit hopping and its decay to levels of displaced supercells; see ``conf/stage/settings/tight_binding.yaml``.
+    """Fit hopping and its decay to levels of displaced supercells.
+
+    See ``conf/stage/settings/tight_binding.yaml``.
 
     Args:
         valence_electrons: atomic number → valence electrons of its pseudopotential.
@@ -43,7 +49,12 @@ class TightBindingStage:
     record: ClassVar[type] = TightBindingRecord
 
     def __init__(
-        self, *, valence_electrons: Mapping[int, float], n_structures: int, distances: Sequence[float], n_levels: int
+        self,
+        *,
+        valence_electrons: Mapping[int, float],
+        n_structures: int,
+        distances: Sequence[float],
+        n_levels: int,
     ) -> None:
         if n_structures < 1 or n_levels < 2 or n_levels % 2:
             raise ConfigError(
@@ -80,7 +91,9 @@ class TightBindingStage:
         on_line = lattice.build_line(points["K"], points["Γ"], signed, cell)
         kpoints = np.array([atom_map.fold(k) for k in on_line])
         corner = 2.0 * atom_map.fold(points["K"])
-        n_levels = self.n_levels * (2 if np.max(np.abs(corner - np.round(corner))) < unfolding.FOLD_TOLERANCE else 1)
+        n_levels = self.n_levels * (
+            2 if np.max(np.abs(corner - np.round(corner))) < unfolding.FOLD_TOLERANCE else 1
+        )
         structures = self._displaced(run)
         levels = []
         run.line.start(len(structures))
@@ -119,7 +132,11 @@ class TightBindingStage:
 
     def summarize(self, record: TightBindingRecord) -> str:
         """Say in a few words what was found."""
-        between = f", γ₁ {record.interlayer_hopping:.3f} eV (β {record.interlayer_decay:.1f})" if record.n_layers > 1 else ""
+        between = (
+            f", γ₁ {record.interlayer_hopping:.3f} eV (β {record.interlayer_decay:.1f})"
+            if record.n_layers > 1
+            else ""
+        )
         within = f"t {record.hopping:.3f} eV (β {record.hopping_decay:.2f})"
         velocity = f"v_F {1e-5 * record.fermi_velocity:.2f} ×10⁵ m/s"
         return f"{within}{between}, {velocity}, levels within {1e3 * record.rms:.0f} meV (rms)"
@@ -149,5 +166,12 @@ def measure_bond(atoms: Atoms) -> float:
     layer = atoms.arrays["layer"]
     bonds = lengths[layer[source] == layer[target]]
     if not len(bonds):
-        raise PhysicsError(message("tight binding", "no bond shorter than 2 Å", "graphene layers", "Use another structure."))
+        raise PhysicsError(
+            message(
+                "tight binding",
+                "no bond shorter than 2 Å",
+                "graphene layers",
+                "Use another structure.",
+            )
+        )
     return float(bonds.mean())

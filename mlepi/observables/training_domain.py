@@ -1,4 +1,7 @@
-"""How far a structure lies from those that a network was trained on: distances of pairs and layers, spread of networks."""
+"""How far a structure lies from those that a network was trained on.
+
+Distances of pairs and layers, spread of networks.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,13 @@ from numpy.typing import NDArray
 from mlepi.errors import DataError, StructureError, message
 from mlepi.graphs.neighbours import find_edges
 from mlepi.observables.averaged_blocks import spread, unite_pairs
-from mlepi.structures import HamiltonianDataset, get_layers, read_forces_dataset, read_split, select_intralayer
+from mlepi.structures import (
+    HamiltonianDataset,
+    get_layers,
+    read_forces_dataset,
+    read_split,
+    select_intralayer,
+)
 from mlepi.structures.layers import TOLERANCE
 
 if TYPE_CHECKING:
@@ -29,10 +38,12 @@ QUANTITIES = (
     "height within a layer",
     "displacement",
 )
-"""What describes a structure, all in Å; bonds are pairs closer than ``TOLERANCE`` times their covalent radii."""
+"""What describes a structure, all in Å; bonds are pairs closer than ``TOLERANCE`` times their
+covalent radii."""
 
 SIDES = (-1, 1, -1, 0, 1, None)
-"""Side on which a quantity leaves the training data: below, above, both (0), or not known from them (None)."""
+"""Side on which a quantity leaves the training data: below, above, both (0), or not known from them
+(None)."""
 
 INTERLAYER_CUTOFF = 6.0
 """Å; layers further apart than this do not meet."""
@@ -57,7 +68,8 @@ class TrainingDomain:
     def ranges(self) -> NDArray[np.float64]:
         """Smallest and largest value, (n_quantities, 2), Å; NaN where none is known."""
         low, high = (
-            reduce(self.values, axis=0, initial=limit) for reduce, limit in ((np.fmin.reduce, np.inf), (np.fmax.reduce, -np.inf))
+            reduce(self.values, axis=0, initial=limit)
+            for reduce, limit in ((np.fmin.reduce, np.inf), (np.fmax.reduce, -np.inf))
         )
         limits = np.stack([low, high], axis=1)
         return np.where(np.isfinite(limits), limits, np.nan)
@@ -65,7 +77,10 @@ class TrainingDomain:
     @property
     def scales(self) -> NDArray[np.float64]:
         """Standard deviation among the structures, (n_quantities,), Å."""
-        deviations = [column[np.isfinite(column)].std() if np.any(np.isfinite(column)) else np.nan for column in self.values.T]
+        deviations = [
+            column[np.isfinite(column)].std() if np.any(np.isfinite(column)) else np.nan
+            for column in self.values.T
+        ]
         return np.maximum(np.array(deviations), SMALLEST_SCALE)
 
     def distances(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -75,7 +90,8 @@ class TrainingDomain:
             values: (…, n_quantities), Å.
 
         Returns:
-            (…,), the largest over the quantities; negative inside, NaN where nothing can be compared.
+            (…,), the largest over the quantities; negative inside, NaN where nothing can be
+            compared.
         """
         ranges, scales = self.ranges, self.scales
         excess = np.full(values.shape, -np.inf)
@@ -90,7 +106,9 @@ class TrainingDomain:
         return np.where(np.isfinite(largest), largest, np.nan)
 
 
-def describe_geometry(atoms: Atoms, sites: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+def describe_geometry(
+    atoms: Atoms, sites: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Return the quantities of one structure.
 
     Args:
@@ -98,12 +116,15 @@ def describe_geometry(atoms: Atoms, sites: NDArray[np.float64] | None = None) ->
         sites: (n_atoms, 3), Å, from which displacements are counted; None where they are not known.
 
     Returns:
-        (n_quantities,), Å, in the order of ``QUANTITIES``; NaN for what the structure does not have.
+        (n_quantities,), Å, in the order of ``QUANTITIES``; NaN for what the structure does not
+        have.
     """
     layer = get_layers(atoms)
     edge_index, shift = find_edges(atoms, INTERLAYER_CUTOFF)
     source, target = edge_index
-    lengths = np.linalg.norm(atoms.positions[source] + shift @ atoms.cell.array - atoms.positions[target], axis=1)
+    lengths = np.linalg.norm(
+        atoms.positions[source] + shift @ atoms.cell.array - atoms.positions[target], axis=1
+    )
     intra = select_intralayer(atoms, edge_index, shift)
     radii = covalent_radii[atoms.numbers]
     bonds = intra & (lengths < TOLERANCE * (radii[source] + radii[target]))
@@ -111,7 +132,9 @@ def describe_geometry(atoms: Atoms, sites: NDArray[np.float64] | None = None) ->
     heights = atoms.positions @ (normal / np.linalg.norm(normal))
     means = np.array([heights[layer == number].mean() for number in range(int(layer.max()) + 1)])
     within = np.abs(heights - means[layer]).max()
-    displacement = np.nan if sites is None else np.linalg.norm(atoms.positions - sites, axis=1).max()
+    displacement = (
+        np.nan if sites is None else np.linalg.norm(atoms.positions - sites, axis=1).max()
+    )
     spacing = np.nan if len(means) < 2 else np.abs(np.diff(means)).mean()
     pairs = [lengths[chosen] for chosen in (intra, bonds, ~intra)]
     found = [
@@ -136,20 +159,30 @@ def read_training_structures(data: Path, split: Path | None, subset: str = "trai
     Raises:
         DataError: a file cannot be read, or the split has no such subset.
     """
-    structures: HamiltonianDataset | list[Any] = HamiltonianDataset(data) if data.suffix == ".h5" else read_forces_dataset(data)
+    structures: HamiltonianDataset | list[Any] = (
+        HamiltonianDataset(data) if data.suffix == ".h5" else read_forces_dataset(data)
+    )
     atoms = {structure.name: structure.atoms for structure in structures}
     if split is None:
         return list(atoms.values())
     names = read_split(split, atoms)
     if not names.get(subset):
-        raise DataError(message(str(split), f"subsets {sorted(names)}", f"{subset!r}", "Use the split of the training."))
+        raise DataError(
+            message(
+                str(split),
+                f"subsets {sorted(names)}",
+                f"{subset!r}",
+                "Use the split of the training.",
+            )
+        )
     return [atoms[name] for name in names[subset]]
 
 
 def hamiltonian_spread(hamiltonians: Sequence[BlockMatrix], overlap: BlockMatrix) -> float:
     """Return the root mean square deviation of networks' Hamiltonians from their mean, energy zeros apart, eV.
 
-    Each difference from the mean is freed of the multiple of S that reduces it most (least squares): H + μS is the same physics.
+    Each difference from the mean is freed of the multiple of S that reduces it most (least
+    squares): H + μS is the same physics.
 
     Args:
         hamiltonians: of one structure from at least two networks.
@@ -160,7 +193,10 @@ def hamiltonian_spread(hamiltonians: Sequence[BlockMatrix], overlap: BlockMatrix
     """
     tables = [_pairs(matrix) for matrix in (*hamiltonians, overlap)]
     union = unite_pairs(tables)
-    if len({(matrix.blocks.shape[1:], len(matrix.numbers)) for matrix in (*hamiltonians, overlap)}) > 1:
+    if (
+        len({(matrix.blocks.shape[1:], len(matrix.numbers)) for matrix in (*hamiltonians, overlap)})
+        > 1
+    ):
         raise StructureError(
             message(
                 "ensemble of electron networks",
@@ -169,7 +205,10 @@ def hamiltonian_spread(hamiltonians: Sequence[BlockMatrix], overlap: BlockMatrix
                 "Use checkpoints of one kind.",
             )
         )
-    aligned = [spread(union, table, matrix.blocks) for table, matrix in zip(tables, (*hamiltonians, overlap), strict=True)]
+    aligned = [
+        spread(union, table, matrix.blocks)
+        for table, matrix in zip(tables, (*hamiltonians, overlap), strict=True)
+    ]
     s, h = aligned[-1], np.array(aligned[:-1])
     differences = h - h.mean(axis=0)
     shifts = np.sum(differences * s, axis=(1, 2, 3)) / np.sum(s * s)
@@ -185,7 +224,10 @@ def force_spread(forces: Sequence[NDArray[np.float64]]) -> float:
 
 
 def find_training_data(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Return data set and split that the metadata of a checkpoint name, as written there; None where they do not."""
+    """Return data set and split that the metadata of a checkpoint name, as written there.
+
+    None where they do not.
+    """
     data = metadata.get("config", {}).get("data", {})
     return data.get("path"), data.get("split")
 

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError
 from mlepi.observables.convergence import choose_counts
-from mlepi.physics.statistics import SampleDesign, bootstrap_weights
-from mlepi.physics.velocities import fit_cone, fit_slopes, points_inside, window_slope
+from mlepi.physics.averages.statistics import SampleDesign, bootstrap_weights
+from mlepi.physics.bands.velocities import fit_cone, fit_slopes, points_inside, window_slope
 from mlepi.results.observables import VelocityRecord, WindowRecord
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
 CONVERGENCE_RESAMPLES = 50
-"""Bootstrap resamples for error bars of the first n samples: 10 % accurate, enough to see them shrink."""
+"""Bootstrap resamples for error bars of the first n samples: 10 % accurate, enough to see them
+shrink."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,19 @@ class VelocityFit:
     seed: int
     n_counts: int
 
-    def parameters(self, distances: NDArray[np.float64], energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    def parameters(
+        self, distances: NDArray[np.float64], energies: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """Fit the low bands.
 
         Args:
             distances: (n_points,) Å⁻¹.
-            energies: (n_points, 2) low valence and conduction band, eV, or (n_points, 4) between the split-off ones.
+            energies: (n_points, 2) low valence and conduction band, eV, or (n_points, 4) between
+                the split-off ones.
 
         Returns:
-            (3,): v in m/s, γ₁ in eV, mean slope of the low bands in m/s; NaN where an energy is not known.
+            (3,): v in m/s, γ₁ in eV, mean slope of the low bands in m/s; NaN where an energy is not
+            known.
         """
         if not np.all(np.isfinite(energies)):
             return np.full(3, np.nan)
@@ -54,26 +59,44 @@ class VelocityFit:
         valence, conduction = energies[:, middle - 1], energies[:, middle]
         split_off = (energies[:, 0], energies[:, 3]) if energies.shape[1] == 4 else None
         fit = fit_cone(distances, valence, conduction, self.window, self.dispersion, split_off)
-        return np.array([fit.fermi_velocity, fit.gamma_1, window_slope(distances, valence, conduction, self.window)])
+        return np.array(
+            [
+                fit.fermi_velocity,
+                fit.gamma_1,
+                window_slope(distances, valence, conduction, self.window),
+            ]
+        )
 
 
 @dataclass(frozen=True)
 class SlopeFit(VelocityFit):
-    """How slopes of bands become a velocity: as ``VelocityFit``, with slopes dE/d|k − K|, eV·Å, in place of energies."""
+    """How slopes of bands become a velocity.
 
-    def parameters(self, distances: NDArray[np.float64], energies: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Fit the slopes of the bands, (n_points, n_bands), eV·Å; result as ``VelocityFit.parameters``."""
+    As ``VelocityFit``, with slopes dE/d|k − K|, eV·Å, in place of energies.
+    """
+
+    def parameters(
+        self, distances: NDArray[np.float64], energies: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Fit the slopes of the bands, (n_points, n_bands), eV·Å.
+
+        Result as ``VelocityFit.parameters``.
+        """
         slopes = energies
         n_pairs = slopes.shape[1] // 2
         halves = 0.5 * (slopes[:, n_pairs:] - slopes[:, n_pairs - 1 :: -1])
         velocity, gamma_1 = fit_slopes(distances, halves, self.window, self.dispersion)
         inside = points_inside(distances, self.window)
-        return np.array([velocity, gamma_1, float(halves[inside, 0].mean()) * EV_ANGSTROM_TO_METRE_PER_SECOND])
+        return np.array(
+            [velocity, gamma_1, float(halves[inside, 0].mean()) * EV_ANGSTROM_TO_METRE_PER_SECOND]
+        )
 
 
 @dataclass(frozen=True)
 class ResamplingPlan:
-    """All sets of sample weights under which averages are needed: known before the first sample, so that one pass serves them.
+    """All sets of sample weights under which averages are needed.
+
+    Known before the first sample, so that one pass serves them.
 
     Attributes:
         design: of the samples.
@@ -94,21 +117,36 @@ class ResamplingPlan:
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Number of resamples of every sample size; fewer for the smaller ones, whose error bars are only looked at."""
-        return [min(self.n_resamples, CONVERGENCE_RESAMPLES)] * (len(self.counts) - 1) + [self.n_resamples]
+        """Number of resamples of every sample size.
+
+        Fewer for the smaller ones, whose error bars are only looked at.
+        """
+        return [min(self.n_resamples, CONVERGENCE_RESAMPLES)] * (len(self.counts) - 1) + [
+            self.n_resamples
+        ]
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:
-        """(n_sets, n_samples): for every sample size the first samples as they are, then their resamples."""
+        """(n_sets, n_samples).
+
+        For every sample size the first samples as they are, then their resamples.
+        """
         rows = []
         for count, size in zip(self.counts, self.sizes, strict=True):
             first = self.design.first(int(count))
-            some = np.concatenate([first.weights[None], bootstrap_weights(first, size, self.seed + int(count))])
+            some = np.concatenate(
+                [first.weights[None], bootstrap_weights(first, size, self.seed + int(count))]
+            )
             rows.append(np.pad(some, ((0, 0), (0, self.design.n_samples - int(count)))))
         return np.concatenate(rows)
 
-    def split(self, estimates: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Give back, for every sample size, the estimate and those of its resamples: (…) and (n_resamples, …)."""
+    def split(
+        self, estimates: NDArray[np.float64]
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Give back, for every sample size, the estimate and those of its resamples.
+
+        (…) and (n_resamples, …).
+        """
         parts = np.split(estimates, np.cumsum([1 + size for size in self.sizes])[:-1])
         return [(part[0], part[1:]) for part in parts]
 
@@ -124,8 +162,10 @@ def estimate_velocities(
     """Fit v_F at every temperature, with bootstrap errors, pseudo-values and the convergence with the number of samples.
 
     Args:
-        energies: (n_sets, n_temperatures, n_points, n_bands), eV, from the averages under ``plan.weights``; two or four bands.
-        left_out: (n_groups, n_temperatures, n_points, n_bands), eV, from the averages without one group of samples at a time.
+        energies: (n_sets, n_temperatures, n_points, n_bands), eV, from the averages under
+            ``plan.weights``; two or four bands.
+        left_out: (n_groups, n_temperatures, n_points, n_bands), eV, from the averages without one
+            group of samples at a time.
         plan: of the resampling.
         distances: (n_points,) |k − K|, Å⁻¹.
         equilibrium: (n_points, n_bands), eV, undisplaced energies of the same points.
@@ -136,7 +176,12 @@ def estimate_velocities(
     """
 
     def fitted(many: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array([[fit.parameters(distances, one) for one in at_temperatures] for at_temperatures in many])
+        return np.array(
+            [
+                [fit.parameters(distances, one) for one in at_temperatures]
+                for at_temperatures in many
+            ]
+        )
 
     by_count = plan.split(fitted(energies))
     values, resampled = by_count[-1]
@@ -198,7 +243,10 @@ def estimate_windows(
     for row, window in enumerate(windows):
         other = replace(fit, window=window)
         try:
-            at_rest, values, *some = [np.array([other.parameters(distances, one) for one in each])[:, [0, 2]] for each in many]
+            at_rest, values, *some = [
+                np.array([other.parameters(distances, one) for one in each])[:, [0, 2]]
+                for each in many
+            ]
         except ConfigError:  # too few distances inside
             continue
         found[row] = np.broadcast_to(at_rest.T, values.T.shape), values.T, np.std(some, axis=0).T

@@ -1,1 +1,4 @@
-"""Physics as pure functions on arrays: phonons, sampling, overlaps, Bloch sums, unfolding, spectra, velocities."""
+"""Physics as pure functions on arrays.
+
+Phonons, sampling, overlaps, Bloch sums, unfolding, spectra, velocities.
+"""

@@ -1,4 +1,7 @@
-"""The pipeline from a structure to observables: stages that each write one record, and their runner."""
+"""The pipeline from a structure to observables.
+
+Stages that each write one record, and their runner.
+"""
 
 from mlepi.pipeline.hamiltonian import HamiltonianStage
 from mlepi.pipeline.inference import infer

@@ -18,8 +18,9 @@ _POLL = 0.1
 def run_ahead(items: Iterable[Item], depth: int = 1) -> Generator[Item]:
     """Yield the items of an iterable, in order, while a thread prepares the next ones.
 
-    An error of the iterable is raised where its item would have come. Close the generator (``contextlib.closing``) to end the
-    thread early: it finishes the item that it is preparing and stops.
+    An error of the iterable is raised where its item would have come. Close the generator
+    (``contextlib.closing``) to end the thread early: it finishes the item that it is preparing and
+    stops.
 
     Args:
         items: advanced in the thread only.

@@ -1,4 +1,7 @@
-"""From the composed config of an inference to a ``Run``; every mistake in it is found first and reported at once."""
+"""From the composed config of an inference to a ``Run``.
+
+Every mistake in it is found first and reported at once.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlepi.config_check import check_target, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, MlepiError, message
-from mlepi.physics.samplers import Sampler
+from mlepi.physics.vibrations.samplers import Sampler
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.sources import TOY, TOYS, Source
 from mlepi.project_files import locate_file
@@ -73,7 +76,9 @@ def build_run(config: DictConfig, folder: Path, local_rank: int = 0) -> Run:
     """
     plain = check_config(config)
     stages, sampler = _build_stages(config)
-    temperatures = plain["temperature"] if isinstance(plain["temperature"], list) else [plain["temperature"]]
+    temperatures = (
+        plain["temperature"] if isinstance(plain["temperature"], list) else [plain["temperature"]]
+    )
     sampler.files(tuple(float(t) for t in temperatures))  # says now which file is missing
     device = f"cuda:{local_rank}" if plain["device"] == "cuda" else plain["device"]
     return Run(
@@ -112,7 +117,9 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     """
     problems = list_missing_values(config)
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=not problems)  # type: ignore[assignment]
-    problems += list_unknown_keys("", plain, (*_CHECKS, "stage", "sampler", "trainer", "folder"), "conf/infer.yaml")
+    problems += list_unknown_keys(
+        "", plain, (*_CHECKS, "stage", "sampler", "trainer", "folder"), "conf/infer.yaml"
+    )
     problems += _list_absent_keys("", plain, (*_CHECKS, "stage", "sampler", "trainer"))
     for key, (check, expected) in _CHECKS.items():
         if key in plain and plain[key] != "???" and not check(plain[key]):
@@ -139,7 +146,9 @@ def check_config(config: DictConfig) -> dict[str, Any]:
 
 def _list_absent_keys(where: str, node: Mapping[str, Any], needed: Iterable[str]) -> list[str]:
     return [
-        message(where + key, "no such key", "a value", "Take it over from conf/infer.yaml.") for key in needed if key not in node
+        message(where + key, "no such key", "a value", "Take it over from conf/infer.yaml.")
+        for key in needed
+        if key not in node
     ]
 
 
@@ -148,12 +157,21 @@ def _is_integer(value: Any, smallest: int) -> bool:
 
 
 def _is_temperature(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value >= 0
+    )
 
 
 def _are_temperatures(value: Any) -> bool:
     values = value if isinstance(value, list) else [value]
-    return bool(values) and all(_is_temperature(t) for t in values) and len({float(t) for t in values}) == len(values)
+    return (
+        bool(values)
+        and all(_is_temperature(t) for t in values)
+        and len({float(t) for t in values}) == len(values)
+    )
 
 
 def _is_supercell(value: Any) -> bool:
@@ -161,12 +179,19 @@ def _is_supercell(value: Any) -> bool:
 
 
 def _is_source(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and bool(value)) or (isinstance(value, dict) and "_target_" in value)
+    return (
+        value is None
+        or (isinstance(value, str) and bool(value))
+        or (isinstance(value, dict) and "_target_" in value)
+    )
 
 
 def _are_electrons(value: Any) -> bool:
     numbers = value.items() if isinstance(value, dict) else [(None, None)]
-    return all(_is_integer(z, 1) and isinstance(n, (int, float)) and not isinstance(n, bool) and n > 0 for z, n in numbers)
+    return all(
+        _is_integer(z, 1) and isinstance(n, (int, float)) and not isinstance(n, bool) and n > 0
+        for z, n in numbers
+    )
 
 
 def _overlap_files(value: Any) -> list[Any]:
@@ -174,7 +199,9 @@ def _overlap_files(value: Any) -> list[Any]:
 
 
 def _are_files(value: Any) -> bool:
-    return all(isinstance(file, str) and locate_file(file) is not None for file in _overlap_files(value))
+    return all(
+        isinstance(file, str) and locate_file(file) is not None for file in _overlap_files(value)
+    )
 
 
 _SWITCH = (lambda value: isinstance(value, bool), "true or false")
@@ -192,11 +219,17 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dtype": (lambda value: value in ("float32", "float64"), "float32 or float64"),
     "valence_electrons": (_are_electrons, "a number > 0 per atomic number, such as {6: 4}"),
     "report": _SWITCH,
-    "batch_size": (lambda value: value is None or _is_integer(value, 1), "null or a positive integer"),
+    "batch_size": (
+        lambda value: value is None or _is_integer(value, 1),
+        "null or a positive integer",
+    ),
     "prefetch": (lambda value: value is None or isinstance(value, bool), "null, true or false"),
     "compile": _SWITCH,
     "tf32": _SWITCH,
-    "device": (lambda value: isinstance(value, str) and value.split(":")[0] in ("cpu", "cuda"), "cpu, cuda or cuda:N"),
+    "device": (
+        lambda value: isinstance(value, str) and value.split(":")[0] in ("cpu", "cuda"),
+        "cpu, cuda or cuda:N",
+    ),
 }
 """Key at the top of the config → whether a value is acceptable, and what is."""
 
@@ -205,7 +238,12 @@ def _check_stage_names(names: Any) -> list[str]:
     if isinstance(names, list) and names and all(name in STAGES for name in names):
         return []
     return [
-        message("stage.run", f"{names}", f"a list of names among {', '.join(STAGES)}", "Choose with stage=all or stage=NAME.")
+        message(
+            "stage.run",
+            f"{names}",
+            f"a list of names among {', '.join(STAGES)}",
+            "Choose with stage=all or stage=NAME.",
+        )
     ]
 
 
@@ -234,7 +272,14 @@ def _check_source(name: str, value: Any, needed: bool) -> list[str]:
         has_toy = name in TOYS
         if locate_file(value) or (has_toy and value == TOY):
             return []
-        return [message(name, repr(value), "an existing file or toy" if has_toy else "an existing file", "Correct the path.")]
+        return [
+            message(
+                name,
+                repr(value),
+                "an existing file or toy" if has_toy else "an existing file",
+                "Correct the path.",
+            )
+        ]
     return _check_node(name, value)
 
 
@@ -253,7 +298,9 @@ def _build_stages(config: DictConfig) -> tuple[dict[str, Any], Sampler]:
         except Exception as error:
             cause = error.__cause__ or error
             problems.append(
-                str(cause) if isinstance(cause, MlepiError) else message(name, str(cause), "settings", "Correct them.")
+                str(cause)
+                if isinstance(cause, MlepiError)
+                else message(name, str(cause), "settings", "Correct them.")
             )
     if problems:
         raise ConfigError("\n".join(problems))

@@ -12,9 +12,15 @@ from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
 from mlepi.graphs.block_matrix import BlockMatrix
-from mlepi.physics.bloch import smallest_overlap_eigenvalue
+from mlepi.physics.eigenstates.bloch import smallest_overlap_eigenvalue
 from mlepi.pipeline.stage import SampleKey
-from mlepi.results import HamiltonianRecord, StructureRecord, collect_provenance, hash_file, write_hamiltonian
+from mlepi.results import (
+    HamiltonianRecord,
+    StructureRecord,
+    collect_provenance,
+    hash_file,
+    write_hamiltonian,
+)
 from mlepi.structures import LabelledStructure, write_deeph
 
 if TYPE_CHECKING:
@@ -47,7 +53,9 @@ class HamiltonianStage:
     requires: ClassVar[tuple[str, ...]] = ("structure",)
     record: ClassVar[type] = HamiltonianRecord
 
-    def __init__(self, *, store: bool = False, deeph: bool = False, ghost_threshold: float = 1e-4) -> None:
+    def __init__(
+        self, *, store: bool = False, deeph: bool = False, ghost_threshold: float = 1e-4
+    ) -> None:
         self.store = store
         self.deeph = deeph
         self.ghost_threshold = ghost_threshold
@@ -77,28 +85,54 @@ class HamiltonianStage:
                     f"overlap of {structure.source}",
                     f"smallest eigenvalue {smallest.min():.1e}",
                     "a positive definite matrix",
-                    "Atoms are too close for this basis, or the overlap table does not belong to it.",
+                    "Atoms are too close for this basis, or the overlap table does not belong to "
+                    "it.",
                 )
             )
         if smallest.min() < self.ghost_threshold:
             run.warnings.append(
-                f"hamiltonian: S is nearly singular (smallest eigenvalue {smallest.min():.1e} < {self.ghost_threshold:.0e}); "
-                "small errors of H then make ghost states, eigenvalues far from any physical band. Atoms may be too close "
+                f"hamiltonian: S is nearly singular (smallest eigenvalue {smallest.min():.1e} < "
+                f"{self.ghost_threshold:.0e}); "
+                "small errors of H then make ghost states, eigenvalues far from any physical "
+                "band. Atoms may be too close "
                 "for the basis."
             )
         provenance = collect_provenance(run.config, self.inputs(run), run.seed)
-        checksum = write_hamiltonian(run.store.folder / FILE_NAME, structure.atoms, hamiltonian, overlap, provenance)
+        checksum = write_hamiltonian(
+            run.store.folder / FILE_NAME, structure.atoms, hamiltonian, overlap, provenance
+        )
         if self.deeph:
-            write_deeph_folder(run.store.folder / DEEPH_FOLDER, structure.atoms, hamiltonian, overlap, structure.source)
-        return HamiltonianRecord(FILE_NAME, checksum, hamiltonian.n_orbitals, hamiltonian.blocks.shape[0], kpoints, smallest)
+            write_deeph_folder(
+                run.store.folder / DEEPH_FOLDER,
+                structure.atoms,
+                hamiltonian,
+                overlap,
+                structure.source,
+            )
+        return HamiltonianRecord(
+            FILE_NAME,
+            checksum,
+            hamiltonian.n_orbitals,
+            hamiltonian.blocks.shape[0],
+            kpoints,
+            smallest,
+        )
 
     def summarize(self, record: HamiltonianRecord) -> str:
         """Say in a few words what was found."""
         smallest = float(record.smallest_overlap_eigenvalues.min())
-        return f"{record.n_orbitals} orbitals in {record.file}, smallest eigenvalue of S {smallest:.1e}"
+        return (
+            f"{record.n_orbitals} orbitals in {record.file}, smallest eigenvalue of S "
+            f"{smallest:.1e}"
+        )
 
-    def predict_samples(self, run: Run, keys: Sequence[SampleKey]) -> list[tuple[BlockMatrix, BlockMatrix]]:
-        """Return H and S of displaced supercells, stored if asked; each is what it would be without the others."""
+    def predict_samples(
+        self, run: Run, keys: Sequence[SampleKey]
+    ) -> list[tuple[BlockMatrix, BlockMatrix]]:
+        """Return H and S of displaced supercells, stored if asked.
+
+        Each is what it would be without the others.
+        """
         structures = [run.displaced(key) for key in keys]
         predicted = run.predict_many(structures)
         if self.store:
@@ -106,8 +140,12 @@ class HamiltonianStage:
                 self._store_sample(run, key, atoms, *matrices)
         return predicted
 
-    def _store_sample(self, run: Run, key: SampleKey, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> None:
-        path = run.store.folder / SAMPLES_FOLDER / f"sample_{key.sample:06d}_T{key.temperature:g}.h5"
+    def _store_sample(
+        self, run: Run, key: SampleKey, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix
+    ) -> None:
+        path = (
+            run.store.folder / SAMPLES_FOLDER / f"sample_{key.sample:06d}_T{key.temperature:g}.h5"
+        )
         provenance = {
             "inputs": dict(self.network(run)),
             "sample": key.sample,
@@ -124,11 +162,14 @@ def examine_overlap(overlap: BlockMatrix) -> tuple[NDArray[np.float64], NDArray[
         overlap: of any structure.
 
     Returns:
-        The k-points that were examined, (n_kpoints, 3) fractional, and the eigenvalue at each, (n_kpoints,).
+        The k-points that were examined, (n_kpoints, 3) fractional, and the eigenvalue at each,
+        (n_kpoints,).
     """
     if overlap.n_orbitals > DENSE_LIMIT:
         gamma = overlap.sparse(np.zeros(3)).real
-        value = scipy.sparse.linalg.eigsh(gamma, k=1, which="SA", tol=0.03, ncv=64, return_eigenvectors=False)
+        value = scipy.sparse.linalg.eigsh(
+            gamma, k=1, which="SA", tol=0.03, ncv=64, return_eigenvectors=False
+        )
         return np.zeros((1, 3)), np.asarray(value, dtype=np.float64)
     n = 6 if overlap.n_orbitals <= MESH_LIMIT else 1
     grid = np.stack(np.meshgrid(np.arange(n) / n, np.arange(n) / n, [0.0], indexing="ij"), axis=-1)
@@ -136,7 +177,9 @@ def examine_overlap(overlap: BlockMatrix) -> tuple[NDArray[np.float64], NDArray[
     return kpoints, np.array([smallest_overlap_eigenvalue(overlap.dense(k)) for k in kpoints])
 
 
-def write_deeph_folder(folder: Path, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix, name: str) -> None:
+def write_deeph_folder(
+    folder: Path, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix, name: str
+) -> None:
     """Write H and S on their common pairs in the DeepH layout, replacing an earlier folder.
 
     Pairs that only one of the two has get a zero block in the other.
@@ -157,7 +200,9 @@ def write_deeph_folder(folder: Path, atoms: Atoms, hamiltonian: BlockMatrix, ove
     write_deeph(folder, structure)
 
 
-def _align(first: BlockMatrix, second: BlockMatrix) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.float64]]]:
+def _align(
+    first: BlockMatrix, second: BlockMatrix
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.float64]]]:
     """Put two matrices on the union of their edges."""
     rows = [np.concatenate([m.edge_index.T, m.edge_cell_shift], axis=1) for m in (first, second)]
     union, inverse = np.unique(np.concatenate(rows), axis=0, return_inverse=True)

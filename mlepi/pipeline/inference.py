@@ -36,7 +36,9 @@ def infer(config: DictConfig, folder: Path) -> Run | None:
         run = build_run(config, folder, processes.local_rank)
         processes.on_first(lambda: _load_networks(run, needed_sources(plain["stage"])))
         with float32_precision(run.tf32 and run.on_gpu):
-            run_stages(run, plain["stage"]["run"], processes, ProgressReport(quiet=not processes.is_first))
+            run_stages(
+                run, plain["stage"]["run"], processes, ProgressReport(quiet=not processes.is_first)
+            )
     except MlepiError:
         if processes.is_first:
             raise

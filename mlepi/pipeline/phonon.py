@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from mlepi.errors import ConfigError, message
-from mlepi.physics.phonons import (
+from mlepi.physics.vibrations.force_constants import (
     ForceConstants,
     compute_force_constants,
     compute_phonon_bands,
     compute_phonon_dos,
     differentiate_force_constants,
 )
-from mlepi.physics.sampling import compute_modes
-from mlepi.physics.sum_rules import SumRules, impose_sum_rules, measure_sum_rules
+from mlepi.physics.vibrations.sum_rules import SumRules, impose_sum_rules, measure_sum_rules
+from mlepi.physics.vibrations.thermal import compute_modes
 from mlepi.results import PhononRecord, StructureRecord
 from mlepi.units import THZ_TO_INVERSE_CM
 
@@ -33,12 +33,14 @@ class PhononStage:
     """Differentiate the forces of the phonon source in the supercell.
 
     Args:
-        method: "displacements" for finite differences of the forces, "derivatives" for those of the network itself.
+        method: "displacements" for finite differences of the forces, "derivatives" for those of the
+            network itself.
         displacement: Å, of the finite differences.
         symmetrize: impose the space group, Φ_ab = Φ_baᵀ and the translational sum rule together.
-        sum_rules: imposed after that by the smallest symmetric correction: "none", "translational", or "rotational" for the
-            translational, rotational and Huang rules.
-        path: special points of the bands; None takes "GMKG" for a hexagonal layer and the lattice's standard path otherwise.
+        sum_rules: imposed after that by the smallest symmetric correction: "none", "translational",
+            or "rotational" for the translational, rotational and Huang rules.
+        path: special points of the bands; None takes "GMKG" for a hexagonal layer and the lattice's
+            standard path otherwise.
         n_points: q-points of the bands.
         in_plane: keep q_z = 0.
         dos_mesh: q-points of the density of states.
@@ -65,7 +67,12 @@ class PhononStage:
     ) -> None:
         if method not in ("displacements", "derivatives"):
             raise ConfigError(
-                message("stage.phonon.method", repr(method), "'displacements' or 'derivatives'", "Choose one of the two.")
+                message(
+                    "stage.phonon.method",
+                    repr(method),
+                    "'displacements' or 'derivatives'",
+                    "Choose one of the two.",
+                )
             )
         self.method = method
         self.displacement = displacement
@@ -115,20 +122,36 @@ class PhononStage:
 
     def summarize(self, record: PhononRecord) -> str:
         """Say in a few words what was found."""
-        low, high = record.lowest_frequency * THZ_TO_INVERSE_CM, record.band_frequencies.max() * THZ_TO_INVERSE_CM
+        low, high = (
+            record.lowest_frequency * THZ_TO_INVERSE_CM,
+            record.band_frequencies.max() * THZ_TO_INVERSE_CM,
+        )
         imaginary = ", IMAGINARY MODES" if record.lowest_frequency < 0 else ""
-        residual = f"sum rule {record.raw_sum_rule_residual:.0e} → {record.sum_rule_residual:.0e} eV/Å²"
-        rotational = f"rotational {record.raw_rotational_residual:.0e} → {record.rotational_residual:.0e} eV/Å"
+        residual = (
+            f"sum rule {record.raw_sum_rule_residual:.0e} → {record.sum_rule_residual:.0e} eV/Å²"
+        )
+        rotational = (
+            f"rotational {record.raw_rotational_residual:.0e} → {record.rotational_residual:.0e} "
+            "eV/Å"
+        )
         return f"{low:.0f} to {high:.0f} cm⁻¹{imaginary}, {residual}, {rotational}"
 
     def _differentiate(self, atoms: Atoms, run: Run) -> ForceConstants:
         if self.method == "derivatives":
-            return differentiate_force_constants(atoms, run.calculator, run.supercell, symmetrize=self.symmetrize)
+            return differentiate_force_constants(
+                atoms, run.calculator, run.supercell, symmetrize=self.symmetrize
+            )
         return compute_force_constants(
-            atoms, run.calculator, run.supercell, displacement=self.displacement, symmetrize=self.symmetrize
+            atoms,
+            run.calculator,
+            run.supercell,
+            displacement=self.displacement,
+            symmetrize=self.symmetrize,
         )
 
-    def _measure_loads(self, atoms: Atoms, run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    def _measure_loads(
+        self, atoms: Atoms, run: Run
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Return forces, eV/Å, and stress (3, 3), eV/Å³, of the structure, which enter the rules.
 
         Raises:

@@ -1,4 +1,7 @@
-"""The processes that share the samples of a run: one, several on this machine, or those of torchrun or SLURM."""
+"""The processes that share the samples of a run.
+
+One, several on this machine, or those of torchrun or SLURM.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,14 @@ from mlepi.errors import MlepiError
 Result = TypeVar("Result")
 
 PATIENCE = timedelta(days=7)
-"""How long processes wait for each other: the first one may relax a structure or write a long record meanwhile."""
+"""How long processes wait for each other: the first one may relax a structure or write a long
+record meanwhile."""
 
 
 class Processes:
-    """The group of processes of a run; small Python objects travel between them, arrays go through files.
+    """The group of processes of a run.
+
+    Small Python objects travel between them, arrays go through files.
 
     Args:
         rank: number of this process.
@@ -38,7 +44,10 @@ class Processes:
         return self.rank == 0
 
     def gather(self, value: Result) -> list[Result]:
-        """Collect one value from every process, in the order of ranks; all processes wait for each other."""
+        """Collect one value from every process, in the order of ranks.
+
+        All processes wait for each other.
+        """
         if self.n_processes == 1:
             return [value]
         values: list[Any] = [None] * self.n_processes
@@ -79,13 +88,18 @@ def launch_processes(devices: int, num_nodes: int) -> Processes:
     Returns:
         The group, seen from this process.
     """
-    started = int(os.environ.get("WORLD_SIZE", "1"))  # by torchrun, or by the process that launched this one
+    started = int(
+        os.environ.get("WORLD_SIZE", "1")
+    )  # by torchrun, or by the process that launched this one
     if devices * num_nodes == 1 and started == 1:
         return Processes()
     from lightning.fabric import Fabric
     from lightning.fabric.strategies import DDPStrategy
 
-    for talkative in ("lightning.fabric.utilities.distributed", "lightning.pytorch.utilities.rank_zero"):
+    for talkative in (
+        "lightning.fabric.utilities.distributed",
+        "lightning.pytorch.utilities.rank_zero",
+    ):
         logging.getLogger(talkative).setLevel(logging.WARNING)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])

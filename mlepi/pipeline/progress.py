@@ -1,4 +1,7 @@
-"""One line per stage: a bar with an estimate of what is left on a terminal, one plain line at the end elsewhere."""
+"""One line per stage.
+
+A bar with an estimate of what is left on a terminal, one plain line at the end elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,14 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class StageLine:
@@ -19,7 +29,9 @@ class StageLine:
         note: what the stage found, in a few words; shown when it is done.
     """
 
-    def __init__(self, bar: Progress | None, name: str, say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, bar: Progress | None, name: str, say: Callable[[str], None] | None = None
+    ) -> None:
         self.note = ""
         self._name, self._say = name, say
         self._bar = bar
@@ -33,7 +45,10 @@ class StageLine:
             self._bar.update(self._task, total=total, completed=done)
 
     def advance(self, note: str = "") -> None:
-        """Count one more sample; ``note`` is shown with an estimate of what is left, for samples that take minutes."""
+        """Count one more sample.
+
+        ``note`` is shown with an estimate of what is left, for samples that take minutes.
+        """
         self._done += 1
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task)
@@ -75,7 +90,12 @@ class ProgressReport:
         if self._quiet:
             yield StageLine(None, name)
         elif self._console.is_terminal:
-            columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            columns = (
+                TextColumn("{task.description:<12}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
             left = (TextColumn("left"), TimeRemainingColumn())
             with Progress(*columns, *left, console=self._console, transient=True) as bar:
                 line = StageLine(bar, name, bar.console.print)

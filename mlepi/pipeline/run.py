@@ -10,12 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlepi.errors import DataError, message
-from mlepi.physics.samplers import MonteCarlo, Sampler
-from mlepi.physics.sampling import HarmonicEnsemble, compute_modes
-from mlepi.physics.statistics import SampleDesign
+from mlepi.physics.averages.statistics import SampleDesign
+from mlepi.physics.vibrations.samplers import MonteCarlo, Sampler
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
 from mlepi.pipeline.progress import StageLine
-from mlepi.pipeline.sources import BatchedElectronModel, ElectronModel, Source, load_calculator, load_electron
-from mlepi.results import HamiltonianRecord, PhononRecord, ResultsStore, SamplingRecord, read_hamiltonian
+from mlepi.pipeline.sources import (
+    BatchedElectronModel,
+    ElectronModel,
+    Source,
+    load_calculator,
+    load_electron,
+)
+from mlepi.results import (
+    HamiltonianRecord,
+    PhononRecord,
+    ResultsStore,
+    SamplingRecord,
+    read_hamiltonian,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,12 +57,15 @@ class Run:
         overlap: files with the overlaps of the orbitals, instead of the checkpoint's own table.
         dtype: arithmetic of the electron network; forces are always computed in float64.
         device: of the networks in this process.
-        batch_size: samples that the electron network sees at once; None takes 1 on a processor and more on a GPU.
-        prefetch: predict the next samples in a thread while one is diagonalised; None does so with a GPU only.
+        batch_size: samples that the electron network sees at once; None takes 1 on a processor and
+            more on a GPU.
+        prefetch: predict the next samples in a thread while one is diagonalised; None does so with
+            a GPU only.
         compiled: run the kernels of the networks compiled.
         tf32: let a GPU round the factors of float32 products.
         config: the resolved config, for provenance.
-        warnings: texts that a stage wants the user to see; the runner shows them when the stage is done.
+        warnings: texts that a stage wants the user to see; the runner shows them when the stage is
+            done.
         line: where a stage tells its progress.
     """
 
@@ -75,7 +90,9 @@ class Run:
     warnings: list[str] = field(default_factory=list)
     line: StageLine = field(default_factory=lambda: StageLine(None, ""), repr=False)
     _records: dict[str, tuple[str | None, Any]] = field(default_factory=dict, repr=False)
-    _ensembles: dict[tuple[str | None, str | None], HarmonicEnsemble] = field(default_factory=dict, repr=False)
+    _ensembles: dict[tuple[str | None, str | None], HarmonicEnsemble] = field(
+        default_factory=dict, repr=False
+    )
 
     def read(self, stage: str) -> Any:
         """Return the record of an earlier stage.
@@ -98,7 +115,10 @@ class Run:
         if content is None:
             raise DataError(
                 message(
-                    str(self.store.path), f"no record {stage!r}", "the record of an earlier stage", f"Run stage={stage} first."
+                    str(self.store.path),
+                    f"no record {stage!r}",
+                    "the record of an earlier stage",
+                    f"Run stage={stage} first.",
                 )
             )
         return content
@@ -143,7 +163,10 @@ class Run:
         return atoms
 
     def displacements(self, temperature: float, indices: Sequence[int]) -> NDArray[np.float64]:
-        """Return the displacements of any snapshots, also beyond ``n_samples``: (n_samples, n_supercell, 3), Å."""
+        """Return the displacements of any snapshots, also beyond ``n_samples``.
+
+        (n_samples, n_supercell, 3), Å.
+        """
         return self.sampler.displacements(self.ensemble(), temperature, indices, self.seed)
 
     @property
@@ -153,7 +176,9 @@ class Run:
 
     def predict(self, atoms: Atoms) -> tuple[BlockMatrix, BlockMatrix]:
         """Return Hamiltonian (eV) and overlap of a structure from the electron network."""
-        return self.electron_model.hamiltonian(atoms, device=self.device, dtype=self.dtype), self.electron_model.overlap(atoms)
+        return self.electron_model.hamiltonian(
+            atoms, device=self.device, dtype=self.dtype
+        ), self.electron_model.overlap(atoms)
 
     def predict_many(self, structures: Sequence[Atoms]) -> list[tuple[BlockMatrix, BlockMatrix]]:
         """Return Hamiltonian and overlap of several structures, in one evaluation where the model can."""

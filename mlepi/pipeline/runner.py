@@ -1,7 +1,10 @@
-"""Runs the stages in order: skips what is unchanged, shares samples over processes, resumes, and closes with one record each.
+"""Runs the stages in order.
 
-Stages that look at samples and follow each other share one pass over them. With a target for the error bar of an observable the
-ensemble grows until the target is reached, instead of having its size from the start.
+Skips what is unchanged, shares samples over processes, resumes, and closes with one record each.
+
+Stages that look at samples and follow each other share one pass over them. With a target for the
+error bar of an observable the ensemble grows until the target is reached, instead of having its
+size from the start.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from mlepi.pipeline.stage import NestedStage, SampledStage, Stage, TargetStage
 from mlepi.results import collect_provenance, hash_data
 
 FIRST_SAMPLES = 16
-"""Samples after which the error bar is looked at for the first time; the error bar of fewer says little."""
+"""Samples after which the error bar is looked at for the first time; the error bar of fewer says
+little."""
 
 GROWTH = 2.0
 """Factor by which an ensemble grows at most before its error bar is looked at again."""
@@ -31,7 +35,9 @@ SAFETY = 1.1
 """Factor on the number of samples that the error bar asks for, since it is uncertain itself."""
 
 
-def run_stages(run: Run, names: Sequence[str], processes: Processes, report: ProgressReport) -> None:
+def run_stages(
+    run: Run, names: Sequence[str], processes: Processes, report: ProgressReport
+) -> None:
     """Run stages one after the other.
 
     Args:
@@ -54,7 +60,10 @@ def run_stages(run: Run, names: Sequence[str], processes: Processes, report: Pro
 
 
 def describe_inputs(run: Run, stage: Stage | SampledStage) -> dict[str, Any]:
-    """Return everything that decides the record of a stage: settings, networks, and the digests of the records it reads."""
+    """Return everything that decides the record of a stage.
+
+    Settings, networks, and the digests of the records it reads.
+    """
     stopping = dict(_sampling(run).stopping()) if isinstance(stage, SampledStage) else {}
     return {
         "stage": stage.name,
@@ -69,7 +78,9 @@ def _group_stages(stages: Sequence[Stage | SampledStage]) -> list[list[Stage | S
     """Put sampled stages that follow each other together, unless one reads the record of another."""
     groups: list[list[Stage | SampledStage]] = []
     for stage in stages:
-        together = groups and isinstance(stage, SampledStage) and isinstance(groups[-1][0], SampledStage)
+        together = (
+            groups and isinstance(stage, SampledStage) and isinstance(groups[-1][0], SampledStage)
+        )
         if together and not {other.name for other in groups[-1]} & set(stage.requires):
             groups[-1].append(stage)
         else:
@@ -94,16 +105,24 @@ def _run_plain(run: Run, stage: Stage, processes: Processes, report: ProgressRep
 def _hand_down(run: Run, nested: Run, stage: Stage) -> None:
     """Copy the records that a nested run does not make itself."""
     for name in stage.requires:
-        if nested.stages[name] is run.stages[name] and nested.store.content(name) != run.store.content(name):
+        if nested.stages[name] is run.stages[name] and nested.store.content(
+            name
+        ) != run.store.content(name):
             digest = run.store.inputs(name) or ""
             drop = _dependents(run.stages, name)
             nested.store.write(name, run.read(name), digest, run.store.provenance(name), drop=drop)
 
 
-def _run_sampled(run: Run, stages: Sequence[SampledStage], processes: Processes, report: ProgressReport) -> None:
+def _run_sampled(
+    run: Run, stages: Sequence[SampledStage], processes: Processes, report: ProgressReport
+) -> None:
     """Run stages that look at samples, in one pass over those that any of them has not seen."""
-    digests = processes.on_first(lambda: {stage.name: hash_data(describe_inputs(run, stage)) for stage in stages})
-    stored = processes.on_first(lambda: {stage.name: run.store.inputs(stage.name) for stage in stages})
+    digests = processes.on_first(
+        lambda: {stage.name: hash_data(describe_inputs(run, stage)) for stage in stages}
+    )
+    stored = processes.on_first(
+        lambda: {stage.name: run.store.inputs(stage.name) for stage in stages}
+    )
     pending = [stage for stage in stages if stored[stage.name] != digests[stage.name]]
     for stage in stages:
         if stage not in pending:
@@ -124,14 +143,27 @@ def _run_sampled(run: Run, stages: Sequence[SampledStage], processes: Processes,
             _finish_sampled(run, stage, n_samples, digests[stage.name], processes, line)
 
 
-def _finish_sampled(run: Run, stage: SampledStage, n_samples: int, digest: str, processes: Processes, line: StageLine) -> None:
+def _finish_sampled(
+    run: Run,
+    stage: SampledStage,
+    n_samples: int,
+    digest: str,
+    processes: Processes,
+    line: StageLine,
+) -> None:
     with run.limited_to(n_samples):
-        processes.on_first(lambda: _finish(run, stage, stage.finish(run, find_results(run, stage)), digest, line))
+        processes.on_first(
+            lambda: _finish(run, stage, stage.finish(run, find_results(run, stage)), digest, line)
+        )
 
 
-def _finish(run: Run, stage: Stage | SampledStage, record: Any, digest: str, line: StageLine) -> None:
+def _finish(
+    run: Run, stage: Stage | SampledStage, record: Any, digest: str, line: StageLine
+) -> None:
     provenance = collect_provenance(run.config, describe_inputs(run, stage), run.seed)
-    run.store.write(stage.name, record, digest, provenance, drop=_dependents(run.stages, stage.name))
+    run.store.write(
+        stage.name, record, digest, provenance, drop=_dependents(run.stages, stage.name)
+    )
     line.note = stage.summarize(record)
 
 
@@ -144,8 +176,13 @@ def _dependents(stages: Mapping[str, Stage | SampledStage], name: str) -> set[st
     return found
 
 
-def _grow_ensemble(run: Run, stages: Sequence[SampledStage], processes: Processes, line: StageLine) -> int:
-    """Evaluate samples until the error bar asked for is reached, or all of them; return how many it took."""
+def _grow_ensemble(
+    run: Run, stages: Sequence[SampledStage], processes: Processes, line: StageLine
+) -> int:
+    """Evaluate samples until the error bar asked for is reached, or all of them.
+
+    Return how many it took.
+    """
     sampling = _sampling(run)
     judge = next((stage for stage in stages if _can_judge(stage, sampling.target)), None)
     if sampling.target_error is None or judge is None:
@@ -156,12 +193,17 @@ def _grow_ensemble(run: Run, stages: Sequence[SampledStage], processes: Processe
         with run.limited_to(n_samples):
             evaluate_samples(run, stages, processes, line)
             error = processes.on_first(lambda: _largest_error(run, judge, sampling.target))
-        text = f"{n_samples} samples: error bar of {sampling.target} {error:.3g} (target {sampling.target_error:.3g})"
+        text = (
+            f"{n_samples} samples: error bar of {sampling.target} {error:.3g} (target "
+            f"{sampling.target_error:.3g})"
+        )
         if error <= sampling.target_error:
             line.tell(text)
             return n_samples
         if n_samples == run.n_samples:
-            run.warnings.append(f"{judge.name}: {text} and no more than n_samples={run.n_samples} allowed.")
+            run.warnings.append(
+                f"{judge.name}: {text} and no more than n_samples={run.n_samples} allowed."
+            )
             return n_samples
         n_samples = next_size(n_samples, error, sampling.target_error, run.n_samples)
         line.tell(f"{text}, going on to {n_samples}")
@@ -200,7 +242,14 @@ def _check_target(run: Run, names: Sequence[str]) -> None:
     if any(isinstance(stage, SampledStage) for stage in stages) and not any(
         _can_judge(stage, _sampling(run).target) for stage in stages
     ):
-        known = sorted({target for stage in run.stages.values() if isinstance(stage, TargetStage) for target in stage.targets})
+        known = sorted(
+            {
+                target
+                for stage in run.stages.values()
+                if isinstance(stage, TargetStage)
+                for target in stage.targets
+            }
+        )
         raise ConfigError(
             message(
                 "stage.sampling.target",

@@ -1,7 +1,10 @@
-"""The pass over the displaced supercells: H and S of each are predicted once and given to every stage that looks at samples.
+"""The pass over the displaced supercells.
 
-What a stage finds in one sample goes to the part files of that stage at once. Samples are shared over the processes, continue
-where an earlier run stopped, and no more than one batch of them is ever in memory.
+H and S of each are predicted once and given to every stage that looks at samples.
+
+What a stage finds in one sample goes to the part files of that stage at once. Samples are shared
+over the processes, continue where an earlier run stopped, and no more than one batch of them is
+ever in memory.
 """
 
 from __future__ import annotations
@@ -34,8 +37,14 @@ GPU_BATCH_SIZE = 16
 
 
 def describe_sample_inputs(run: Run, stage: SampledStage) -> dict[str, Any]:
-    """Return everything that decides the result of one sample: not how many there are, nor at which temperatures."""
-    sampling, hamiltonian = cast(SamplingStage, run.stages["sampling"]), cast(HamiltonianStage, run.stages["hamiltonian"])
+    """Return everything that decides the result of one sample.
+
+    Not how many there are, nor at which temperatures.
+    """
+    sampling, hamiltonian = (
+        cast(SamplingStage, run.stages["sampling"]),
+        cast(HamiltonianStage, run.stages["hamiltonian"]),
+    )
     return {
         "stage": stage.name,
         "version": stage.version,
@@ -65,13 +74,20 @@ class SampleResults:
 
     def __iter__(self) -> Iterator[tuple[SampleKey, dict[str, NDArray[Any]]]]:
         """Yield the results one by one, whichever process made them."""
-        places = {SampleKey(*key): (part, place) for part in self._parts() for key, place in part.places().items()}
+        places = {
+            SampleKey(*key): (part, place)
+            for part in self._parts()
+            for key, place in part.places().items()
+        }
         for key in self.keys:
             part, place = places[key]
             yield key, part.load(place)
 
     def find_done(self) -> set[SampleKey]:
-        """Return the samples that are done, in whichever number of processes; forget those of other inputs."""
+        """Return the samples that are done, in whichever number of processes.
+
+        Forget those of other inputs.
+        """
         return {SampleKey(*key) for part in self._parts() for key in part.keys()}  # noqa: SIM118
 
     def part(self, rank: int) -> PartFile:
@@ -79,17 +95,32 @@ class SampleResults:
         return PartFile(self.folder / f"{self.name}.{rank}.part", self.inputs)
 
     def _parts(self) -> list[PartFile]:
-        return [PartFile(path, self.inputs) for path in sorted(self.folder.glob(f"{self.name}.*.part"))]
+        return [
+            PartFile(path, self.inputs) for path in sorted(self.folder.glob(f"{self.name}.*.part"))
+        ]
 
 
 def find_results(run: Run, stage: SampledStage) -> SampleResults:
     """Return where the results of a stage are, or will be, for the samples of a run."""
-    keys = [SampleKey(sample, temperature) for sample in range(run.n_samples) for temperature in run.temperatures]
-    return SampleResults(run.store.folder / PARTS_FOLDER, stage.name, hash_data(describe_sample_inputs(run, stage)), keys)
+    keys = [
+        SampleKey(sample, temperature)
+        for sample in range(run.n_samples)
+        for temperature in run.temperatures
+    ]
+    return SampleResults(
+        run.store.folder / PARTS_FOLDER,
+        stage.name,
+        hash_data(describe_sample_inputs(run, stage)),
+        keys,
+    )
 
 
-def evaluate_samples(run: Run, stages: Sequence[SampledStage], processes: Processes, line: StageLine) -> None:
-    """Give every displaced supercell to every stage that has not seen it; the results are in the part files afterwards.
+def evaluate_samples(
+    run: Run, stages: Sequence[SampledStage], processes: Processes, line: StageLine
+) -> None:
+    """Give every displaced supercell to every stage that has not seen it.
+
+    The results are in the part files afterwards.
 
     Args:
         run: settings and store.
@@ -110,7 +141,11 @@ def evaluate_samples(run: Run, stages: Sequence[SampledStage], processes: Proces
         (stage, result.part(processes.rank), set(mine) - found)
         for stage, result, found in zip(stages, results, done, strict=True)
     ]
-    failures = [error for error in processes.gather(_evaluate(run, mine, todo, folder, line)) if error is not None]
+    failures = [
+        error
+        for error in processes.gather(_evaluate(run, mine, todo, folder, line))
+        if error is not None
+    ]
     if failures:
         raise failures[0]
 
@@ -127,7 +162,10 @@ def _evaluate(
     folder: Path,
     line: StageLine,
 ) -> MlepiError | None:
-    """Evaluate the samples of this process; an error here stops the other processes at their next sample."""
+    """Evaluate the samples of this process.
+
+    An error here stops the other processes at their next sample.
+    """
     stop = folder / STOP_FILE
     try:
         for stage, _, _ in todo:
@@ -147,7 +185,9 @@ def _evaluate(
     return None
 
 
-def _predict(run: Run, keys: Sequence[SampleKey]) -> Generator[tuple[SampleKey, tuple[BlockMatrix, BlockMatrix]]]:
+def _predict(
+    run: Run, keys: Sequence[SampleKey]
+) -> Generator[tuple[SampleKey, tuple[BlockMatrix, BlockMatrix]]]:
     """Yield H and S of the samples in order, predicted in batches and, with a GPU, ahead of their use."""
     hamiltonian = cast(HamiltonianStage, run.stages["hamiltonian"])
     size = run.batch_size or (GPU_BATCH_SIZE if run.on_gpu else 1)

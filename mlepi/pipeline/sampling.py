@@ -9,8 +9,14 @@ import numpy as np
 from ase.io import write
 
 from mlepi.errors import ConfigError, message
-from mlepi.physics.samplers import HarmonicSampler, MonteCarlo
-from mlepi.physics.sampling import (
+from mlepi.physics.averages.statistics import (
+    SampleDesign,
+    effective_sample_size,
+    jackknife,
+    standard_errors,
+)
+from mlepi.physics.vibrations.samplers import HarmonicSampler, MonteCarlo
+from mlepi.physics.vibrations.thermal import (
     SOFTEST_FREQUENCY,
     HarmonicEnsemble,
     ImaginaryModes,
@@ -19,7 +25,6 @@ from mlepi.physics.sampling import (
     Statistics,
     compute_modes,
 )
-from mlepi.physics.statistics import SampleDesign, effective_sample_size, jackknife, standard_errors
 from mlepi.results import PhononRecord, SamplingRecord, hash_file
 
 if TYPE_CHECKING:
@@ -44,11 +49,12 @@ class SamplingStage:
         statistics: "quantum" (with zero point) or "classical".
         imaginary: modes without a positive frequency: "error", "freeze" or "floor".
         floor_frequency: THz, for "floor".
-        project_out: "none", or "ZA" to leave out the rigid out-of-plane waves of the whole stack of layers.
+        project_out: "none", or "ZA" to leave out the rigid out-of-plane waves of the whole stack of
+            layers.
         export: write the displaced supercells as extxyz files, one per temperature.
         target: observable whose error bar decides when there are enough samples.
-        target_error: error bar at which the ensemble stops growing, at every temperature, in the unit of the observable; None
-            takes all ``n_samples``.
+        target_error: error bar at which the ensemble stops growing, at every temperature, in the
+            unit of the observable; None takes all ``n_samples``.
     """
 
     name: ClassVar[str] = "sampling"
@@ -86,10 +92,18 @@ class SamplingStage:
 
     def inputs(self, run: Run) -> Mapping[str, Any]:
         """Return all settings with temperatures, number of samples and seed."""
-        return {**self.distribution(run), "temperature": run.temperatures, "n_samples": run.n_samples, "export": self.export}
+        return {
+            **self.distribution(run),
+            "temperature": run.temperatures,
+            "n_samples": run.n_samples,
+            "export": self.export,
+        }
 
     def distribution(self, run: Run) -> Mapping[str, Any]:
-        """Return what decides a single snapshot at a given temperature; choices that change nothing are not named."""
+        """Return what decides a single snapshot at a given temperature.
+
+        Choices that change nothing are not named.
+        """
         sampler = run.sampler
         files = {str(path): hash_file(path) for path in sampler.files(run.temperatures)}
         return {
@@ -102,22 +116,37 @@ class SamplingStage:
         }
 
     def ensemble(self, run: Run, modes: NormalModes) -> HarmonicEnsemble:
-        """Return the harmonic distribution; a sampler that does not draw from it is only compared with its stable modes."""
+        """Return the harmonic distribution.
+
+        A sampler that does not draw from it is only compared with its stable modes.
+        """
         imaginary = self.imaginary if isinstance(run.sampler, HarmonicSampler) else "freeze"
         return HarmonicEnsemble(
-            modes, run.temperatures, self.statistics, imaginary, self.floor_frequency, self.project_out, run.device
+            modes,
+            run.temperatures,
+            self.statistics,
+            imaginary,
+            self.floor_frequency,
+            self.project_out,
+            run.device,
         )
 
     def stopping(self) -> Mapping[str, Any]:
         """Return what decides how many samples the stages after this one look at, beside ``n_samples``."""
-        return {} if self.target_error is None else {"target": self.target, "target_error": self.target_error}
+        return (
+            {}
+            if self.target_error is None
+            else {"target": self.target, "target_error": self.target_error}
+        )
 
     def compute(self, run: Run) -> SamplingRecord:
         """Look at every snapshot once, a few at a time, and return what characterises them."""
         phonon: PhononRecord = run.read("phonon")
         modes = compute_modes(phonon.build_force_constants())
         ensemble = self.ensemble(run, modes)
-        run.warnings += [f"sampling: {text}" for text in run.sampler.advice(run.n_samples, run.temperatures)]
+        run.warnings += [
+            f"sampling: {text}" for text in run.sampler.advice(run.n_samples, run.temperatures)
+        ]
         if self.export:
             for path in (run.store.folder / EXPORT_FOLDER).glob("*.extxyz"):
                 path.unlink()
@@ -129,10 +158,16 @@ class SamplingStage:
             for start in range(0, run.n_samples, BATCH_SIZE):
                 batch = range(start, min(start + BATCH_SIZE, run.n_samples))
                 displacements = run.sampler.displacements(ensemble, temperature, batch, run.seed)
-                squares[i, start : batch.stop] = (displacements**2).reshape(len(batch), -1, *squares.shape[2:]).mean(axis=1)
+                squares[i, start : batch.stop] = (
+                    (displacements**2).reshape(len(batch), -1, *squares.shape[2:]).mean(axis=1)
+                )
                 largest[i] = max(largest[i], float(np.linalg.norm(displacements, axis=2).max()))
                 if self.export:
-                    _export(run.store.folder / EXPORT_FOLDER / f"T{temperature:g}.extxyz", supercell, displacements)
+                    _export(
+                        run.store.folder / EXPORT_FOLDER / f"T{temperature:g}.extxyz",
+                        supercell,
+                        displacements,
+                    )
         counts, means, errors = study_convergence(squares.mean(axis=2), design)
         threshold = self.floor_frequency if ensemble.imaginary == "floor" else SOFTEST_FREQUENCY
         return SamplingRecord(
@@ -159,10 +194,18 @@ class SamplingStage:
     def summarize(self, record: SamplingRecord) -> str:
         """Say in a few words what was found."""
         span = f"{record.temperatures.min():g} to {record.temperatures.max():g} K"
-        soft = f", {record.n_soft_modes} soft modes: {record.imaginary}" if record.n_soft_modes else ""
-        flexural = f"ZA share of ⟨u²⟩ {100 * record.za_shares.max():.0f} %{', left out' if record.project_out == 'ZA' else ''}"
+        soft = (
+            f", {record.n_soft_modes} soft modes: {record.imaginary}" if record.n_soft_modes else ""
+        )
+        flexural = (
+            f"ZA share of ⟨u²⟩ {100 * record.za_shares.max():.0f} "
+            f"%{', left out' if record.project_out == 'ZA' else ''}"
+        )
         largest = f"largest displacement {record.max_displacements.max():.2f} Å"
-        return f"{record.n_samples} snapshots ({record.sampler}) at {span}, {largest}, {flexural}{soft}"
+        return (
+            f"{record.n_samples} snapshots ({record.sampler}) at {span}, {largest}, "
+            f"{flexural}{soft}"
+        )
 
 
 def study_convergence(
@@ -171,12 +214,13 @@ def study_convergence(
     """Follow ⟨u²⟩ with the number of samples.
 
     Args:
-        squares: (n_temperatures, n_samples, 3), Å², mean over the atoms of every sample; z is the direction out of plane.
+        squares: (n_temperatures, n_samples, 3), Å², mean over the atoms of every sample; z is the
+            direction out of plane.
         design: of the samples.
 
     Returns:
-        Sample sizes (n_counts,); means and standard errors (n_counts, n_temperatures, 2), Å², in plane and out of plane; errors
-        are NaN for fewer than two independent groups.
+        Sample sizes (n_counts,); means and standard errors (n_counts, n_temperatures, 2), Å², in
+        plane and out of plane; errors are NaN for fewer than two independent groups.
     """
     parts = np.stack([squares[..., 0] + squares[..., 1], squares[..., 2]], axis=-1)
     counts = np.unique(np.round(np.geomspace(1, design.n_samples, N_COUNTS)).astype(np.int64))

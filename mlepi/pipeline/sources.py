@@ -1,4 +1,7 @@
-"""Where the networks and the structure of a run come from: checkpoints, files, or classes and functions named in the config."""
+"""Where the networks and the structure of a run come from.
+
+Checkpoints, files, or classes and functions named in the config.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
 
 
 class ElectronModel(Protocol):
-    """Whatever predicts H and S of a structure; ``mlepi.predictors.ElectronPredictor`` or a model of your own."""
+    """Whatever predicts H and S of a structure.
+
+    ``mlepi.predictors.ElectronPredictor`` or a model of your own.
+    """
 
     def hamiltonian(self, atoms: Atoms, *, device: str = ..., dtype: str = ...) -> BlockMatrix:
         """Return the Hamiltonian, eV."""
@@ -42,7 +48,9 @@ class ElectronModel(Protocol):
 class BatchedElectronModel(ElectronModel, Protocol):
     """A model that predicts several structures in one evaluation, each as if it were alone."""
 
-    def hamiltonians(self, structures: Sequence[Atoms], *, device: str = ..., dtype: str = ...) -> list[BlockMatrix]:
+    def hamiltonians(
+        self, structures: Sequence[Atoms], *, device: str = ..., dtype: str = ...
+    ) -> list[BlockMatrix]:
         """Return the Hamiltonians, eV."""
         ...
 
@@ -66,7 +74,8 @@ class Source:
 
     Attributes:
         key: config key that holds it, for messages.
-        value: path, or mapping with ``_target_``; None when the run needs none. "toy" becomes the target in ``TOYS``.
+        value: path, or mapping with ``_target_``; None when the run needs none. "toy" becomes the
+            target in ``TOYS``.
     """
 
     key: str
@@ -80,7 +89,9 @@ class Source:
     @property
     def path(self) -> Path | None:
         """The file, if it is one; looked for in the working folder and in the project folder."""
-        return (locate_file(self.value) or Path(self.value)) if isinstance(self.value, str) else None
+        return (
+            (locate_file(self.value) or Path(self.value)) if isinstance(self.value, str) else None
+        )
 
     def fingerprint(self) -> str:
         """Digest the content of the file, or the name and the arguments of the target."""
@@ -91,7 +102,9 @@ class Source:
         value = self._require()
         if isinstance(value, str):
             return value
-        arguments = ", ".join(f"{name}={item}" for name, item in value.items() if name != "_target_")
+        arguments = ", ".join(
+            f"{name}={item}" for name, item in value.items() if name != "_target_"
+        )
         return f"{value['_target_']}({arguments})"
 
     def build(self) -> Any:
@@ -105,12 +118,21 @@ class Source:
         except Exception as error:
             cause = error.__cause__ or error
             raise ConfigError(
-                message(self.key, f"{self.describe()}: {cause}", "a working target", "Correct the config.")
+                message(
+                    self.key,
+                    f"{self.describe()}: {cause}",
+                    "a working target",
+                    "Correct the config.",
+                )
             ) from error
 
     def _require(self) -> str | Mapping[str, Any]:
         if self.value is None:
-            raise ConfigError(message(self.key, "nothing", "a path or {_target_: …}", "Give it, this stage needs it."))
+            raise ConfigError(
+                message(
+                    self.key, "nothing", "a path or {_target_: …}", "Give it, this stage needs it."
+                )
+            )
         return self.value
 
 
@@ -136,13 +158,16 @@ def load_calculator(source: Source, device: str, compiled: bool = False) -> Calc
     return calculator
 
 
-def load_electron(source: Source, overlap: Sequence[Path] = (), compiled: bool = False) -> ElectronModel:
+def load_electron(
+    source: Source, overlap: Sequence[Path] = (), compiled: bool = False
+) -> ElectronModel:
     """Return the electron network of a checkpoint, or the model of a target.
 
     Args:
         source: of the Hamiltonian.
         compiled: run the network's kernels compiled; a target decides for itself.
-        overlap: a table of radial overlap functions (HDF5), or one ``.pao`` file per element, instead of the checkpoint's own.
+        overlap: a table of radial overlap functions (HDF5), or one ``.pao`` file per element,
+            instead of the checkpoint's own.
 
     Raises:
         DataError: the overlap files do not hold the orbitals of the Hamiltonian.
@@ -184,11 +209,18 @@ def load_overlap_table(files: Sequence[Path], basis: OrbitalBasis) -> OverlapTab
         if number not in basis.elements or file.suffix != ".pao":
             raise DataError(
                 message(
-                    "overlap", f"the file {file.name}", "a .pao file named after an element of the basis", "Correct the path."
+                    "overlap",
+                    f"the file {file.name}",
+                    "a .pao file named after an element of the basis",
+                    "Correct the path.",
                 )
             )
         degrees = basis.shells[number]
-        orbitals.append(read_pao(file, "".join(f"{SHELL_LETTERS[l]}{degrees.count(l)}" for l in sorted(set(degrees)))))
+        orbitals.append(
+            read_pao(
+                file, "".join(f"{SHELL_LETTERS[l]}{degrees.count(l)}" for l in sorted(set(degrees)))
+            )
+        )
     return tabulate_overlaps(orbitals)
 
 
@@ -200,6 +232,13 @@ def load_structure(source: Source) -> Atoms:
     """
     atoms = source.build() if source.path is None else read_structure(source.path)
     if not hasattr(atoms, "get_scaled_positions"):
-        raise StructureError(message(source.key, f"{type(atoms).__name__}", "an ase.Atoms", "Name a builder of structures."))
+        raise StructureError(
+            message(
+                source.key,
+                f"{type(atoms).__name__}",
+                "an ase.Atoms",
+                "Name a builder of structures.",
+            )
+        )
     atoms.arrays["layer"] = get_layers(atoms)
     return atoms

@@ -1,8 +1,10 @@
-"""What a stage is: it reads records, computes, and returns one record; the runner does everything else.
+"""What a stage is: it reads records, computes, and returns one record.
 
-A stage never writes the store, never asks whether its work is done and knows nothing of processes. Its constructor takes the
-keys of ``conf/stage/settings/<name>.yaml``, its record is a frozen dataclass whose fields carry their unit
-(``field(metadata=mlepi.results.unit(…))``).
+The runner does everything else.
+
+A stage never writes the store, never asks whether its work is done and knows nothing of processes.
+Its constructor takes the keys of ``conf/stage/settings/<name>.yaml``, its record is a frozen
+dataclass whose fields carry their unit (``field(metadata=mlepi.results.unit(…))``).
 """
 
 from __future__ import annotations
@@ -52,7 +54,10 @@ class Stage(Protocol):
         ...
 
     def compute(self, run: Run) -> Record:
-        """Compute the record; called in one process only. ``run.read(stage)`` gives the records of earlier stages."""
+        """Compute the record; called in one process only.
+
+        ``run.read(stage)`` gives the records of earlier stages.
+        """
         ...
 
     def summarize(self, record: Record) -> str:
@@ -62,11 +67,14 @@ class Stage(Protocol):
 
 @runtime_checkable
 class SampledStage(Protocol):
-    """A stage that looks at every displaced supercell; the runner shares the samples over the processes.
+    """A stage that looks at every displaced supercell.
 
-    ``sample_inputs`` must not hold the number of samples nor the temperatures: results of single samples then stay valid when an
-    ensemble grows. ``begin`` is called once in every process, ``evaluate`` once per sample in one of them, ``finish`` in one
-    process with the results of all samples in the order of snapshots and, within one, of temperatures.
+    The runner shares the samples over the processes.
+
+    ``sample_inputs`` must not hold the number of samples nor the temperatures: results of single
+    samples then stay valid when an ensemble grows. ``begin`` is called once in every process,
+    ``evaluate`` once per sample in one of them, ``finish`` in one process with the results of all
+    samples in the order of snapshots and, within one, of temperatures.
     """
 
     name: ClassVar[str]
@@ -83,15 +91,23 @@ class SampledStage(Protocol):
         ...
 
     def begin(self, run: Run) -> None:
-        """Prepare what all samples share; ``run.equilibrium()`` gives the undisplaced primitive H and S."""
+        """Prepare what all samples share.
+
+        ``run.equilibrium()`` gives the undisplaced primitive H and S.
+        """
         ...
 
-    def evaluate(self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> dict[str, NDArray]:
+    def evaluate(
+        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
+    ) -> dict[str, NDArray]:
         """Return small named arrays for one displaced supercell; they are stored at once."""
         ...
 
     def finish(self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]) -> Record:
-        """Combine the results of all samples into the record; averages and error bars take ``run.design``."""
+        """Combine the results of all samples into the record.
+
+        Averages and error bars take ``run.design``.
+        """
         ...
 
     def summarize(self, record: Record) -> str:
@@ -119,5 +135,8 @@ class NestedStage(Protocol):
     """A plain stage that rests on other runs, which the runner makes first, in folders below that of its own run."""
 
     def nested_runs(self, run: Run) -> Sequence[tuple[Run, Sequence[str]]]:
-        """Return the runs and the stages of each; called in every process, after the required records are there."""
+        """Return the runs and the stages of each.
+
+        Called in every process, after the required records are there.
+        """
         ...

@@ -26,7 +26,8 @@ IN_PLANE = (1, 1, 0, 0, 0, 1)
 """Strains xx, yy, zz, yz, xz, xy that a layered cell with vacuum along z may follow."""
 
 LARGE = 300
-"""Atoms from which on a relaxation keeps no Hessian matrix, which would be too large to diagonalise at every step."""
+"""Atoms from which on a relaxation keeps no Hessian matrix, which would be too large to diagonalise
+at every step."""
 TOLD_EVERY = 30.0
 """s between two lines about a relaxation."""
 
@@ -35,7 +36,8 @@ class StructureStage:
     """Read or build the structure, and relax it if asked.
 
     Args:
-        relax: "none", "positions", or "positions_and_cell" for the in-plane cell as well (z must be the stacking direction).
+        relax: "none", "positions", or "positions_and_cell" for the in-plane cell as well (z must be
+            the stacking direction).
         max_force: eV/Å (and eV per unit strain), at which a relaxation is done.
         max_steps: of the relaxation.
         note: why this structure, for the record and the report.
@@ -55,7 +57,14 @@ class StructureStage:
         note: str = "",
     ) -> None:
         if relax not in RELAXATIONS:
-            raise ConfigError(message("stage.structure.relax", repr(relax), f"one of {list(RELAXATIONS)}", "Choose one of them."))
+            raise ConfigError(
+                message(
+                    "stage.structure.relax",
+                    repr(relax),
+                    f"one of {list(RELAXATIONS)}",
+                    "Choose one of them.",
+                )
+            )
         self.relax = relax
         self.max_force = max_force
         self.max_steps = max_steps
@@ -63,9 +72,17 @@ class StructureStage:
 
     def inputs(self, run: Run) -> Mapping[str, Any]:
         """Return the structure's source and, for a relaxation, its settings and the network."""
-        inputs: dict[str, Any] = {"structure": run.structure.fingerprint(), "relax": self.relax, "note": self.note}
+        inputs: dict[str, Any] = {
+            "structure": run.structure.fingerprint(),
+            "relax": self.relax,
+            "note": self.note,
+        }
         if self.relax != "none":
-            inputs |= {"max_force": self.max_force, "max_steps": self.max_steps, "phonon": run.phonon.fingerprint()}
+            inputs |= {
+                "max_force": self.max_force,
+                "max_steps": self.max_steps,
+                "phonon": run.phonon.fingerprint(),
+            }
         return inputs
 
     def compute(self, run: Run) -> StructureRecord:
@@ -84,7 +101,10 @@ class StructureStage:
             nonlocal told
             if time.monotonic() - told > TOLD_EVERY:
                 told = time.monotonic()
-                run.line.tell(f"step {step} of at most {self.max_steps}, largest force {force:.1e} of {self.max_force:.0e} eV/Å")
+                run.line.tell(
+                    f"step {step} of at most {self.max_steps}, largest force {force:.1e} of "
+                    f"{self.max_force:.0e} eV/Å"
+                )
 
         n_steps = relax_structure(
             atoms,
@@ -97,18 +117,30 @@ class StructureStage:
         energy, max_force = float(atoms.get_potential_energy()), _largest_force(atoms)
         atoms.calc = None
         return StructureRecord(
-            atoms, source, self.relax, n_steps, energy, max_force, spacings=measure_spacings(atoms), note=self.note
+            atoms,
+            source,
+            self.relax,
+            n_steps,
+            energy,
+            max_force,
+            spacings=measure_spacings(atoms),
+            note=self.note,
         )
 
     def summarize(self, record: StructureRecord) -> str:
         """Say in a few words what was found."""
         n_layers = len(record.spacings) + 1
-        spacings = f" {'/'.join(f'{s:.3f}' for s in record.spacings)} Å apart" if n_layers > 1 else ""
+        spacings = (
+            f" {'/'.join(f'{s:.3f}' for s in record.spacings)} Å apart" if n_layers > 1 else ""
+        )
         relaxed = f"relaxed: {record.relaxation}"
         if record.max_force is not None:
             relaxed += f", {record.n_steps} steps, {record.max_force:.1e} eV/Å"
         note = f" ({record.note})" if record.note else ""
-        return f"{record.atoms.get_chemical_formula()}, {n_layers} layer{'s' * (n_layers > 1)}{spacings}, {relaxed}{note}"
+        return (
+            f"{record.atoms.get_chemical_formula()}, {n_layers} "
+            f"layer{'s' * (n_layers > 1)}{spacings}, {relaxed}{note}"
+        )
 
 
 def measure_spacings(atoms: Atoms) -> NDArray[np.float64]:

@@ -1,4 +1,7 @@
-"""Quantum metric and Berry curvature near K: along M–K–Γ, as maps, and their convergence with the number of samples."""
+"""Quantum metric and Berry curvature near K.
+
+Along M–K–Γ, as maps, and their convergence with the number of samples.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,37 @@ def plot_band_geometry(record: BandGeometryRecord) -> Figure:
         figure = new_figure(1.6 * COLUMN, 0.85 * COLUMN)
         metric, curvature = figure.subplots(1, 2)
         rest = np.trace(record.equilibrium_metrics, axis1=-2, axis2=-1)
-        traces, errors = (np.trace(g, axis1=-2, axis2=-1) for g in (record.metrics, record.metric_errors))
-        metric.plot(record.distances, rest, color=GREY, linestyle="", marker="_", markersize=8, label="undisplaced")
-        curvature.plot(record.distances, record.equilibrium_curvatures, color=GREY, linestyle="", marker="_", markersize=8)
+        traces, errors = (
+            np.trace(g, axis1=-2, axis2=-1) for g in (record.metrics, record.metric_errors)
+        )
+        metric.plot(
+            record.distances,
+            rest,
+            color=GREY,
+            linestyle="",
+            marker="_",
+            markersize=8,
+            label="undisplaced",
+        )
+        curvature.plot(
+            record.distances,
+            record.equilibrium_curvatures,
+            color=GREY,
+            linestyle="",
+            marker="_",
+            markersize=8,
+        )
         for index, colour in enumerate(temperature_colours(record.temperatures)):
-            style = {"color": colour, "linestyle": "", "marker": "o", "label": f"{record.temperatures[index]:g} K"}
+            style = {
+                "color": colour,
+                "linestyle": "",
+                "marker": "o",
+                "label": f"{record.temperatures[index]:g} K",
+            }
             metric.errorbar(record.distances, traces[index], errors[index], **style)
-            curvature.errorbar(record.distances, record.curvatures[index], record.curvature_errors[index], **style)
+            curvature.errorbar(
+                record.distances, record.curvatures[index], record.curvature_errors[index], **style
+            )
         metric.set_yscale("log")
         metric.set_ylabel("tr g (Å²)")
         curvature.set_ylabel("Ω$_z$ (Å²)")
@@ -45,7 +72,14 @@ def plot_geometry_maps(record: BandGeometryRecord) -> Figure:
         finite = np.concatenate([values[np.isfinite(values) & (values > 0)] for values in maps])
         norm = LogNorm(np.quantile(finite, 0.02), np.quantile(finite, 0.98))
         for axes, title, values in zip(grid.flat, titles, maps, strict=False):
-            image = axes.pcolormesh(record.map_steps, record.map_steps, values.T, norm=norm, shading="nearest", rasterized=True)
+            image = axes.pcolormesh(
+                record.map_steps,
+                record.map_steps,
+                values.T,
+                norm=norm,
+                shading="nearest",
+                rasterized=True,
+            )
             axes.set_aspect("equal")
             axes.set_title(title)
         for axes in list(grid.flat)[len(maps) :]:
@@ -63,7 +97,9 @@ def plot_geometry_convergence(record: BandGeometryRecord) -> Figure:
     with house_style():
         figure = new_figure(COLUMN, 0.85 * COLUMN)
         axes = figure.subplots()
-        rest = np.nanmean(record.distances**2 * np.trace(record.equilibrium_metrics, axis1=-2, axis2=-1))
+        rest = np.nanmean(
+            record.distances**2 * np.trace(record.equilibrium_metrics, axis1=-2, axis2=-1)
+        )
         axes.axhline(rest, color=GREY, linestyle="--", label="undisplaced")
         for index, colour in enumerate(temperature_colours(record.temperatures)):
             axes.errorbar(
@@ -85,6 +121,8 @@ def list_geometry_facts(record: BandGeometryRecord) -> list[list[str]]:
     """Return rows (quantity, value) for the report."""
     where = f"Berry phase of |k − K| = {record.loop_radius:g} Å⁻¹"
     rows = [[f"{where}, undisplaced", f"{record.equilibrium_berry_phase / np.pi:.3f} π"]]
-    for temperature, phase, error in zip(record.temperatures, record.berry_phases, record.berry_phase_errors, strict=True):
+    for temperature, phase, error in zip(
+        record.temperatures, record.berry_phases, record.berry_phase_errors, strict=True
+    ):
         rows.append([f"{where}, {temperature:g} K", f"{phase / np.pi:.3f} ± {error / np.pi:.3f} π"])
     return rows

@@ -18,7 +18,11 @@ from mlepi.results.store import FILE_NAME
 
 NAME = "cell_sizes"
 COLOURS = dict(
-    zip(("spectral peak", "self-energy", "velocity operator", "sorted average"), (BLUE, GREY, GREEN, RED), strict=True)
+    zip(
+        ("spectral peak", "self-energy", "velocity operator", "sorted average"),
+        (BLUE, GREY, GREEN, RED),
+        strict=True,
+    )
 )
 QUANTITIES = ("v_F", "mean slope")
 
@@ -37,7 +41,14 @@ def write_series(folder: Path) -> str:
     """
     stores = sorted(path for path in folder.glob(f"*/{FILE_NAME}"))
     if not stores:
-        raise DataError(message(str(folder), "no runs below it", "one folder per size", "Run experiment=cell_sizes first."))
+        raise DataError(
+            message(
+                str(folder),
+                "no runs below it",
+                "one folder per size",
+                "Run experiment=cell_sizes first.",
+            )
+        )
     record = compare_sizes([store.parent for store in stores])
     inputs = {store.parent.name: hash_file(store) for store in stores}
     provenance = collect_provenance({}, inputs, 0)
@@ -54,7 +65,8 @@ def format_series(record: CellSizesRecord) -> str:
     sizes = [f"{n}×{n} ({count})" for n, count in zip(record.sizes, record.n_samples, strict=True)]
     header = ["estimator", "", "T (K)", "undisplaced", *sizes, "1/N → 0", "χ² / degrees of freedom"]
     lines = [
-        f"Fermi velocity and mean slope, 10⁵ m/s, {record.dispersion} at |k−K| = {low:g}–{high:g} Å⁻¹; in brackets the samples. "
+        f"Fermi velocity and mean slope, 10⁵ m/s, {record.dispersion} at |k−K| = {low:g}–{high:g} "
+        "Å⁻¹; in brackets the samples. "
         "The limit is that of a straight line in 1/N by weighted least squares.",
         "",
         "| " + " | ".join(header) + " |",
@@ -66,13 +78,23 @@ def format_series(record: CellSizesRecord) -> str:
                 place = (row, kind, i)
                 cells = [
                     with_error(1e-5 * value, 1e-5 * error)
-                    for value, error in zip(record.values[row, kind, :, i], record.errors[row, kind, :, i], strict=True)
+                    for value, error in zip(
+                        record.values[row, kind, :, i], record.errors[row, kind, :, i], strict=True
+                    )
                 ]
                 known = np.isfinite(record.limits[place])
-                quality = f"{record.chi_squared[place]:.1f} / {record.degrees_of_freedom[place]}" if known else "—"
+                quality = (
+                    f"{record.chi_squared[place]:.1f} / {record.degrees_of_freedom[place]}"
+                    if known
+                    else "—"
+                )
                 limit = with_error(1e-5 * record.limits[place], 1e-5 * record.limit_errors[place])
                 rest = f"{1e-5 * record.equilibrium[row, kind]:.3f}"
-                lines.append("| " + " | ".join([name, quantity, f"{temperature:g}", rest, *cells, limit, quality]) + " |")
+                lines.append(
+                    "| "
+                    + " | ".join([name, quantity, f"{temperature:g}", rest, *cells, limit, quality])
+                    + " |"
+                )
     return "\n".join(lines) + "\n"
 
 
@@ -83,12 +105,34 @@ def plot_cell_sizes(record: CellSizesRecord) -> Figure:
         panels = figure.subplots(1, 2)
         inverse = 1.0 / record.sizes
         for kind, (axes, quantity) in enumerate(zip(panels, ("v$_F$", "mean slope"), strict=True)):
-            axes.axhline(1e-5 * record.equilibrium[0, kind], color="black", linestyle="--", linewidth=0.7, label="undisplaced")
+            axes.axhline(
+                1e-5 * record.equilibrium[0, kind],
+                color="black",
+                linestyle="--",
+                linewidth=0.7,
+                label="undisplaced",
+            )
             for row, name in enumerate(record.estimators):
-                values, errors = 1e-5 * record.values[row, kind, :, -1], 1e-5 * record.errors[row, kind, :, -1]
-                limit, limit_error = 1e-5 * record.limits[row, kind, -1], 1e-5 * record.limit_errors[row, kind, -1]
-                axes.errorbar(inverse, values, errors, color=COLOURS[name], marker="o", linestyle="", label=name)
-                axes.errorbar([0.0], [limit], [limit_error], color=COLOURS[name], marker="D", linestyle="")
+                values, errors = (
+                    1e-5 * record.values[row, kind, :, -1],
+                    1e-5 * record.errors[row, kind, :, -1],
+                )
+                limit, limit_error = (
+                    1e-5 * record.limits[row, kind, -1],
+                    1e-5 * record.limit_errors[row, kind, -1],
+                )
+                axes.errorbar(
+                    inverse,
+                    values,
+                    errors,
+                    color=COLOURS[name],
+                    marker="o",
+                    linestyle="",
+                    label=name,
+                )
+                axes.errorbar(
+                    [0.0], [limit], [limit_error], color=COLOURS[name], marker="D", linestyle=""
+                )
             axes.set_xlim(left=-0.02)
             axes.set_xlabel("1/N")
             axes.set_ylabel(f"{quantity} (10⁵ m/s)")

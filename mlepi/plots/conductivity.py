@@ -15,8 +15,16 @@ def plot_conductivity(record: ConductivityRecord) -> Figure:
         figure = new_figure(1.7 * COLUMN, 0.85 * COLUMN)
         sigma, joint = figure.subplots(1, 2)
         sigma.axhline(1.0, color="0.85", zorder=0)
-        sigma.plot(record.energies, record.equilibrium_conductivity, color=GREY, linestyle="--", label="undisplaced")
-        joint.plot(record.energies, 1e3 * record.equilibrium_joint_density, color=GREY, linestyle="--")
+        sigma.plot(
+            record.energies,
+            record.equilibrium_conductivity,
+            color=GREY,
+            linestyle="--",
+            label="undisplaced",
+        )
+        joint.plot(
+            record.energies, 1e3 * record.equilibrium_joint_density, color=GREY, linestyle="--"
+        )
         for index, colour in enumerate(temperature_colours(record.temperatures)):
             label = f"{record.temperatures[index]:g} K"
             for axes, factor, values, errors in (
@@ -27,7 +35,9 @@ def plot_conductivity(record: ConductivityRecord) -> Figure:
                 low, high = factor * (values - errors), factor * (values + errors)
                 axes.fill_between(record.energies, low, high, color=colour, alpha=0.2, linewidth=0)
         siemens = 1e6 * record.universal_conductivity
-        right = sigma.secondary_yaxis("right", functions=(lambda x: siemens * x, lambda x: x / siemens))
+        right = sigma.secondary_yaxis(
+            "right", functions=(lambda x: siemens * x, lambda x: x / siemens)
+        )
         right.set_ylabel("µS")
         sigma.set_ylabel("Re σ per layer (e²/4ħ)")
         joint.set_ylabel("joint density per layer (10⁻³/(eV Å²))")
@@ -64,8 +74,16 @@ def plot_conductivity_convergence(record: ConductivityRecord) -> Figure:
 def list_conductivity_facts(record: ConductivityRecord) -> list[list[str]]:
     """Return rows (quantity, value) for the report."""
     rows = [["mean conductivity per layer, undisplaced", f"{record.equilibrium_mean:.3f} e²/4ħ"]]
-    for temperature, mean, error in zip(record.temperatures, record.means, record.mean_errors, strict=True):
+    for temperature, mean, error in zip(
+        record.temperatures, record.means, record.mean_errors, strict=True
+    ):
         siemens = 1e6 * record.universal_conductivity
         value = f"{mean:.3f} ± {error:.3f} e²/4ħ = {siemens * mean:.2f} ± {siemens * error:.2f} µS"
-        rows.append([f"mean conductivity per layer, {record.window[0]:g}–{record.window[1]:g} eV, {temperature:g} K", value])
+        rows.append(
+            [
+                f"mean conductivity per layer, {record.window[0]:g}–{record.window[1]:g} eV, "
+                f"{temperature:g} K",
+                value,
+            ]
+        )
     return rows

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_figure, temperature_colours
+from mlepi.plots.style import (
+    BLUE,
+    COLUMN,
+    GREEN,
+    GREY,
+    RED,
+    house_style,
+    new_figure,
+    temperature_colours,
+)
 from mlepi.results.dos import DosRecord
 from mlepi.results.effective_mass import EffectiveMassRecord
 from mlepi.results.gap import GapRecord
@@ -19,11 +28,26 @@ def plot_gap(record: GapRecord) -> Figure:
         gap.axhline(1e3 * record.equilibrium_gap, color=GREY, linestyle="--", label="undisplaced")
         for values, errors, name, colour, marker in (
             (record.gaps, record.gap_errors, "spectral peaks", BLUE, "o"),
-            (record.supercell_edges[:, 2], record.supercell_edge_errors[:, 2], "supercells' own", RED, "s"),
+            (
+                record.supercell_edges[:, 2],
+                record.supercell_edge_errors[:, 2],
+                "supercells' own",
+                RED,
+                "s",
+            ),
         ):
-            gap.errorbar(record.temperatures, 1e3 * values, 1e3 * errors, color=colour, marker=marker, label=name)
+            gap.errorbar(
+                record.temperatures,
+                1e3 * values,
+                1e3 * errors,
+                color=colour,
+                marker=marker,
+                label=name,
+            )
         gap.set_ylabel("gap (meV)")
-        gap.set_title(f"{'×'.join(str(n) for n in record.supercell[:2])} cell, {record.n_samples} samples")
+        gap.set_title(
+            f"{'×'.join(str(n) for n in record.supercell[:2])} cell, {record.n_samples} samples"
+        )
         shifts = record.band_energies - record.equilibrium
         for point, kpoint in enumerate(record.kpoints):
             for band, (name, colour) in enumerate((("valence", GREEN), ("conduction", BLUE))):
@@ -67,11 +91,18 @@ def plot_effective_masses(record: EffectiveMassRecord) -> Figure:
         for band, (name, colour) in enumerate((("valence", GREEN), ("conduction", BLUE))):
             masses.axhline(record.equilibrium_masses[band], color=colour, linestyle="--")
             masses.errorbar(
-                record.temperatures, record.masses[:, band], record.mass_errors[:, band], color=colour, marker="o", label=name
+                record.temperatures,
+                record.masses[:, band],
+                record.mass_errors[:, band],
+                color=colour,
+                marker="o",
+                label=name,
             )
         masses.set_xlabel("temperature (K)")
         masses.set_ylabel("effective mass (m$_e$)")
-        masses.set_title(f"{'×'.join(str(n) for n in record.supercell[:2])} cell, {record.n_samples} samples")
+        masses.set_title(
+            f"{'×'.join(str(n) for n in record.supercell[:2])} cell, {record.n_samples} samples"
+        )
         masses.legend()
     return figure
 
@@ -81,16 +112,29 @@ def plot_dos(record: DosRecord) -> Figure:
     with house_style():
         figure = new_figure(2.0 * COLUMN, 0.9 * COLUMN)
         total, parts = figure.subplots(1, 2, sharex=True)
-        total.plot(record.energies, record.equilibrium, color=GREY, linestyle="--", label="undisplaced")
+        total.plot(
+            record.energies, record.equilibrium, color=GREY, linestyle="--", label="undisplaced"
+        )
         colours = temperature_colours(record.temperatures)
         for index, temperature in enumerate(record.temperatures):
-            total.plot(record.energies, record.dos[index], color=colours[index], label=f"{temperature:g} K")
+            total.plot(
+                record.energies, record.dos[index], color=colours[index], label=f"{temperature:g} K"
+            )
             low, high = (record.dos[index] + sign * record.dos_errors[index] for sign in (-1, 1))
-            total.fill_between(record.energies, low, high, color=colours[index], alpha=0.3, linewidth=0)
+            total.fill_between(
+                record.energies, low, high, color=colours[index], alpha=0.3, linewidth=0
+            )
         hottest = int(np.argmax(record.temperatures))
         for number, channel in enumerate(record.channels):
-            (line,) = parts.plot(record.energies, record.projections[hottest, number], label=channel)
-            parts.plot(record.energies, record.equilibrium_projections[number], color=line.get_color(), linestyle="--")
+            (line,) = parts.plot(
+                record.energies, record.projections[hottest, number], label=channel
+            )
+            parts.plot(
+                record.energies,
+                record.equilibrium_projections[number],
+                color=line.get_color(),
+                linestyle="--",
+            )
         parts.set_title(f"{record.temperatures[hottest]:g} K, dashed: undisplaced")
         total.set_ylabel("DOS (1/eV per cell and spin)")
         for axes in (total, parts):

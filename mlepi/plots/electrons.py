@@ -7,7 +7,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, label_path, new_figure, temperature_colours
+from mlepi.plots.style import (
+    BLUE,
+    COLUMN,
+    GREEN,
+    GREY,
+    RED,
+    house_style,
+    label_path,
+    new_figure,
+    temperature_colours,
+)
 from mlepi.results import ObservablesRecord, VelocityRecord
 
 ESTIMATORS = (
@@ -52,9 +62,14 @@ def plot_spectral_functions(record: ObservablesRecord) -> Figure:
         peak = float(np.max(record.spectral_functions))
         titles = ["equilibrium", *(f"{t:g} K" for t in record.temperatures)]
         for axes, title, spectrum in zip(
-            grid.flat, titles, [record.equilibrium_spectral_function, *record.spectral_functions], strict=False
+            grid.flat,
+            titles,
+            [record.equilibrium_spectral_function, *record.spectral_functions],
+            strict=False,
         ):
-            image = axes.pcolormesh(edges, energy_edges, spectrum.T, vmin=0.0, vmax=peak, rasterized=True)
+            image = axes.pcolormesh(
+                edges, energy_edges, spectrum.T, vmin=0.0, vmax=peak, rasterized=True
+            )
             axes.set_title(title)
             axes.set_xticks([edges[0], 0.0, edges[-1]], ["M ←", "K", "→ Γ"])
         for axes in list(grid.flat)[n_panels:]:
@@ -72,7 +87,12 @@ def plot_fermi_velocity(record: ObservablesRecord) -> Figure:
     with house_style():
         figure = new_figure(COLUMN, 0.85 * COLUMN)
         axes = figure.subplots()
-        axes.axhline(1e-5 * record.spectral.equilibrium_velocity, color=GREY, linestyle="--", label="undisplaced")
+        axes.axhline(
+            1e-5 * record.spectral.equilibrium_velocity,
+            color=GREY,
+            linestyle="--",
+            label="undisplaced",
+        )
         for field, name, colour, marker in ESTIMATORS:
             estimate: VelocityRecord = getattr(record, field)
             axes.errorbar(
@@ -104,8 +124,17 @@ def plot_low_bands(record: ObservablesRecord) -> Figure:
         signed = record.map_distances[_fitted(record)]
         for axes, (field, name, _, marker) in zip(panels, ENERGY_ESTIMATORS, strict=True):
             estimate: VelocityRecord = getattr(record, field)
-            axes.plot(signed, estimate.equilibrium_energies, linestyle="", marker="_", markersize=7, color="0.3")
-            axes.plot([], [], linestyle="", marker="_", markersize=7, color="0.3", label="undisplaced")
+            axes.plot(
+                signed,
+                estimate.equilibrium_energies,
+                linestyle="",
+                marker="_",
+                markersize=7,
+                color="0.3",
+            )
+            axes.plot(
+                [], [], linestyle="", marker="_", markersize=7, color="0.3", label="undisplaced"
+            )
             last = len(record.temperatures) - 1
             for index, colour in {0: GREEN, last: RED}.items():
                 for band in range(estimate.energies.shape[2]):
@@ -152,8 +181,18 @@ def plot_convergence(record: ObservablesRecord) -> Figure:
 
 
 def _draw_cone(axes: Axes, record: ObservablesRecord, energies: np.ndarray) -> None:
-    """Mark the peaks of both low bands; the fitted points are those of the map inside the window, in its order."""
-    axes.plot(record.map_distances[_fitted(record)], energies, linestyle="", marker="x", markersize=2.5, color=BLUE)
+    """Mark the peaks of both low bands.
+
+    The fitted points are those of the map inside the window, in its order.
+    """
+    axes.plot(
+        record.map_distances[_fitted(record)],
+        energies,
+        linestyle="",
+        marker="x",
+        markersize=2.5,
+        color=BLUE,
+    )
 
 
 def _fitted(record: ObservablesRecord) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Second-order shifts of the low bands, and what they say about an average over samples: the decomposition of v_F(T)."""
+"""Second-order shifts of the low bands, and what they say about an average over samples.
+
+The decomposition of v_F(T).
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,20 @@ from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_f
 from mlepi.plots.velocities import html_table, list_estimates
 from mlepi.results import LinearResponseRecord, SecondOrderRecord, VelocityRecord
 
-TERMS = (("fan", "Fan", BLUE), ("debye_waller", "Debye–Waller", GREEN), ("nonadiabatic", "phonon energies", RED))
+TERMS = (
+    ("fan", "Fan", BLUE),
+    ("debye_waller", "Debye–Waller", GREEN),
+    ("nonadiabatic", "phonon energies", RED),
+)
 """Field of ``SecondOrderRecord``, name and colour of each term."""
 
 AVERAGES = ("spectral peak", "self-energy")
-"""Estimators of v_F from samples that follow the same bands as perturbation theory, and are compared with it."""
+"""Estimators of v_F from samples that follow the same bands as perturbation theory, and are
+compared with it."""
 
 SMALL_REMAINDER = 0.5
-"""Perturbation theory corrects an average only where what lies beyond second order is less than this part of the second order."""
+"""Perturbation theory corrects an average only where what lies beyond second order is less than
+this part of the second order."""
 
 VELOCITY_HEADER = (
     "T (K)",
@@ -53,7 +62,9 @@ DECOMPOSITION_HEADER = (
 
 @dataclass(frozen=True)
 class Decomposition:
-    """Mean slope of the low bands over that of the undisplaced structure, and its changes by part; (n_temperatures,) each.
+    """Mean slope of the low bands over that of the undisplaced structure, and its changes by part.
+
+    (n_temperatures,) each.
 
     Attributes:
         temperatures: K, those that the average and the perturbation theory share.
@@ -65,7 +76,8 @@ class Decomposition:
         all_orders: slope ratio of the average over samples.
         all_orders_errors: its standard error.
         nonadiabatic: change by phonon energies, wave vectors of the denser mesh where there is one.
-        size: change of the adiabatic second order from the wave vectors of the supercell to the denser mesh; NaN without one.
+        size: change of the adiabatic second order from the wave vectors of the supercell to the
+            denser mesh; NaN without one.
     """
 
     temperatures: NDArray[np.float64]
@@ -81,21 +93,32 @@ class Decomposition:
 
     @property
     def beyond(self) -> NDArray[np.float64]:
-        """What the average holds beyond second order, of the same supercell; its error is that of the average."""
+        """What the average holds beyond second order, of the same supercell.
+
+        Its error is that of the average.
+        """
         return self.all_orders - self.second_order
 
     @property
     def total(self) -> NDArray[np.float64]:
         """The average, corrected to second order for phonon energies and for the size of the supercell.
 
-        NaN where higher orders are not small, beyond two standard errors: second order of this cell then means little.
+        NaN where higher orders are not small, beyond two standard errors: second order of this cell
+        then means little.
         """
-        large = np.abs(self.beyond) - 2.0 * self.all_orders_errors > SMALL_REMAINDER * np.abs(self.second_order - 1.0)
-        return np.where(large, np.nan, self.all_orders + self.nonadiabatic + np.nan_to_num(self.size))
+        large = np.abs(self.beyond) - 2.0 * self.all_orders_errors > SMALL_REMAINDER * np.abs(
+            self.second_order - 1.0
+        )
+        return np.where(
+            large, np.nan, self.all_orders + self.nonadiabatic + np.nan_to_num(self.size)
+        )
 
 
 def decompose(
-    record: LinearResponseRecord, velocity: VelocityRecord, temperatures: NDArray[np.float64], name: str
+    record: LinearResponseRecord,
+    velocity: VelocityRecord,
+    temperatures: NDArray[np.float64],
+    name: str,
 ) -> Decomposition:
     """Compare an average over samples with perturbation theory.
 
@@ -110,7 +133,11 @@ def decompose(
     own = [int(np.flatnonzero(record.temperatures == t)[0]) for t in shared]
     slope, cell, mesh = record.equilibrium_slope, record.in_supercell, record.interpolated
     best = cell if mesh is None else mesh
-    size = np.full(len(own), np.nan) if mesh is None else (mesh.static_slopes - cell.static_slopes)[own] / slope
+    size = (
+        np.full(len(own), np.nan)
+        if mesh is None
+        else (mesh.static_slopes - cell.static_slopes)[own] / slope
+    )
     return Decomposition(
         temperatures=np.array(shared),
         average=name,
@@ -153,20 +180,31 @@ def linear_response_section(records: Mapping[str, Any]) -> list[str]:
     low, high = record.velocity_window
     parts = [
         "<h2>Second order in the displacements, and beyond</h2>",
-        f"<p>Perturbation theory from derivatives of H and S ({html.escape(record.derivatives)}), {record.dispersion} fit of the "
-        f"low bands at |k − K| = {low:g} … {high:g} Å⁻¹, denominators broadened by {1e3 * record.broadening:.0f} meV, chemical "
-        f"potential {record.chemical_potential:+g} eV from the Dirac energy. Static: atoms at rest in every sample, as in an "
-        "average over displaced supercells; dynamic: with the phonon energies in the denominators. Changes are those of the mean "
+        f"<p>Perturbation theory from derivatives of H and S ({html.escape(record.derivatives)}), "
+        f"{record.dispersion} fit of the "
+        f"low bands at |k − K| = {low:g} … {high:g} Å⁻¹, denominators broadened by "
+        f"{1e3 * record.broadening:.0f} meV, chemical "
+        f"potential {record.chemical_potential:+g} eV from the Dirac energy. Static: atoms at "
+        "rest in every sample, as in an "
+        "average over displaced supercells; dynamic: with the phonon energies in the "
+        "denominators. Changes are those of the mean "
         "slope over that of the undisplaced structure, "
         f"{1e-5 * record.equilibrium_slope:.3f} × 10⁵ m/s, and add up.</p>",
-        html_table(VELOCITY_HEADER, [row for sums, _ in _meshes(record) for row in _velocity_rows(record, sums)]),
+        html_table(
+            VELOCITY_HEADER,
+            [row for sums, _ in _meshes(record) for row in _velocity_rows(record, sums)],
+        ),
     ]
     for parts_of_average in list_decompositions(records):
         parts += [
-            f"<h3>{html.escape(parts_of_average.average.capitalize())}: what is in the average over samples</h3>",
-            "<p>Mean slope over that of the undisplaced structure. The samples hold all orders, at rest, with the waves of the "
-            "supercell: less the second order of the same waves they leave what is beyond second order. Phonon energies and the "
-            "waves of a denser mesh are added to second order, where what is beyond it is small.</p>",
+            f"<h3>{html.escape(parts_of_average.average.capitalize())}: what is in the average "
+            "over samples</h3>",
+            "<p>Mean slope over that of the undisplaced structure. The samples hold all orders, "
+            "at rest, with the waves of the "
+            "supercell: less the second order of the same waves they leave what is beyond second "
+            "order. Phonon energies and the "
+            "waves of a denser mesh are added to second order, where what is beyond it is "
+            "small.</p>",
             html_table(DECOMPOSITION_HEADER, decomposition_rows(parts_of_average)),
         ]
     return parts
@@ -192,7 +230,10 @@ def _velocity_rows(record: LinearResponseRecord, sums: SecondOrderRecord) -> lis
             f"{1e-5 * sums.dynamic_velocities[i]:.3f}",
             f"{sums.static_slopes[i] / slope:.3f}",
             f"{sums.dynamic_slopes[i] / slope:.3f}",
-            *(f"{values[i] / slope:+.3f}" for values in (sums.fan_slopes, sums.debye_waller_slopes, sums.nonadiabatic_slopes)),
+            *(
+                f"{values[i] / slope:+.3f}"
+                for values in (sums.fan_slopes, sums.debye_waller_slopes, sums.nonadiabatic_slopes)
+            ),
         ]
         for i, temperature in enumerate(record.temperatures)
     ]
@@ -211,7 +252,9 @@ def decomposition_rows(parts: Decomposition) -> list[list[str]]:
             f"{parts.beyond[i]:+.3f} ± {parts.all_orders_errors[i]:.3f}",
             f"{parts.nonadiabatic[i]:+.3f}",
             f"{parts.size[i]:+.3f}" if np.isfinite(parts.size[i]) else "—",
-            f"{parts.total[i]:.3f} ± {parts.all_orders_errors[i]:.3f}" if np.isfinite(parts.total[i]) else "—",
+            f"{parts.total[i]:.3f} ± {parts.all_orders_errors[i]:.3f}"
+            if np.isfinite(parts.total[i])
+            else "—",
         ]
         for i, temperature in enumerate(parts.temperatures)
     ]
@@ -222,15 +265,28 @@ def plot_second_order(record: LinearResponseRecord) -> Figure:
     with house_style():
         figure = new_figure(1.9 * COLUMN, 1.1 * COLUMN)
         shifts, slopes = figure.subplots(1, 2)
-        sides = [np.flatnonzero(record.map_distances < 0), np.flatnonzero(record.map_distances >= 0)]
+        sides = [
+            np.flatnonzero(record.map_distances < 0),
+            np.flatnonzero(record.map_distances >= 0),
+        ]
         for sums, style in _meshes(record):
             for field, name, colour in TERMS:
                 values = 1e3 * _half_gap(getattr(sums, field)[0])
                 label: str | None = f"{name}, {_mesh_name(sums)}"
                 for side in sides:  # no line across K, where the low bands touch
-                    shifts.plot(record.map_distances[side], values[side], color=colour, linestyle=style, marker=".", label=label)
+                    shifts.plot(
+                        record.map_distances[side],
+                        values[side],
+                        color=colour,
+                        linestyle=style,
+                        marker=".",
+                        label=label,
+                    )
                     label = None
-            for values, name, colour in ((sums.static_slopes, "static", BLUE), (sums.dynamic_slopes, "dynamic", RED)):
+            for values, name, colour in (
+                (sums.static_slopes, "static", BLUE),
+                (sums.dynamic_slopes, "dynamic", RED),
+            ):
                 slopes.plot(
                     record.temperatures,
                     values / record.equilibrium_slope,
@@ -252,7 +308,9 @@ def plot_second_order(record: LinearResponseRecord) -> Figure:
 
 
 def plot_decomposition(records: Mapping[str, Any]) -> Figure:
-    """Draw slope ratios against temperature: second order, all orders with error bars, and corrected for the rest.
+    """Draw slope ratios against temperature.
+
+    Second order, all orders with error bars, and corrected for the rest.
 
     Args:
         records: stage → record, for which ``list_decompositions`` is not empty.
@@ -261,11 +319,25 @@ def plot_decomposition(records: Mapping[str, Any]) -> Figure:
         found = list_decompositions(records)
         record: LinearResponseRecord = records["linear_response"]
         figure = new_figure(1.1 * COLUMN * len(found), 1.1 * COLUMN)
-        for axes, parts in zip(np.atleast_1d(figure.subplots(1, len(found), sharey=True)), found, strict=True):
+        for axes, parts in zip(
+            np.atleast_1d(figure.subplots(1, len(found), sharey=True)), found, strict=True
+        ):
             cell = _mesh_name(record.in_supercell)
             axes.axhline(1.0, color=GREY, linestyle="--", label="undisplaced")
-            axes.plot(parts.temperatures, parts.second_order, color=BLUE, marker="o", label=f"second order, static, {cell}")
-            axes.plot(parts.temperatures, parts.dynamic, color=GREEN, marker="v", label=f"second order, dynamic, {cell}")
+            axes.plot(
+                parts.temperatures,
+                parts.second_order,
+                color=BLUE,
+                marker="o",
+                label=f"second order, static, {cell}",
+            )
+            axes.plot(
+                parts.temperatures,
+                parts.dynamic,
+                color=GREEN,
+                marker="v",
+                label=f"second order, dynamic, {cell}",
+            )
             axes.errorbar(
                 parts.temperatures,
                 parts.all_orders,
@@ -291,7 +363,10 @@ def plot_decomposition(records: Mapping[str, Any]) -> Figure:
 
 
 def _half_gap(shifts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the shift of half the gap between the low bands: (n_points, n_bands) → (n_points,), eV."""
+    """Return the shift of half the gap between the low bands.
+
+    (n_points, n_bands) → (n_points,), eV.
+    """
     middle = shifts.shape[1] // 2
     return np.asarray(0.5 * (shifts[:, middle] - shifts[:, middle - 1]))
 

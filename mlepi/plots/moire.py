@@ -17,8 +17,8 @@ MARGIN = 1.15
 def plot_moire_bands(record: BandsRecord) -> Figure:
     """Draw the states at the k-points that were solved, energies from the Fermi energy in meV, and the continuum bands behind.
 
-    The continuum model is aligned to the mean of the four states around neutrality where both have their Dirac points, at the
-    first K of the path.
+    The continuum model is aligned to the mean of the four states around neutrality where both have
+    their Dirac points, at the first K of the path.
 
     Args:
         record: of the bands stage.
@@ -32,9 +32,16 @@ def plot_moire_bands(record: BandsRecord) -> Figure:
         energies = 1e3 * (record.energies - record.fermi_energy)
         if record.continuum is not None:
             offset = _dirac_offset(record, energies)
-            lines = axes.plot(record.continuum.distances, 1e3 * record.continuum.energies + offset, color=GREY, linewidth=0.8)
+            lines = axes.plot(
+                record.continuum.distances,
+                1e3 * record.continuum.energies + offset,
+                color=GREY,
+                linewidth=0.8,
+            )
             lines[0].set_label(f"continuum model, {record.continuum.twist:.2f}°")
-        points = axes.plot(record.distances, energies, color=BLUE, linestyle="none", marker="o", markersize=2.5)
+        points = axes.plot(
+            record.distances, energies, color=BLUE, linestyle="none", marker="o", markersize=2.5
+        )
         points[0].set_label("network")
         axes.axhline(0.0, color="0.5", linewidth=0.6, zorder=0)
         label_path(axes, record.label_distances, record.labels)
@@ -49,21 +56,34 @@ def list_band_facts(record: BandsRecord) -> list[list[str]]:
     """Return the rows that a report shows of the states of a large cell: quantity, value."""
     below, above = (1e3 * gap for gap in record.gaps())
     rows = [
-        ["Fermi energy of the large cell", f"{record.fermi_energy:.4f} eV with {record.n_electrons:g} electrons"],
+        [
+            "Fermi energy of the large cell",
+            f"{record.fermi_energy:.4f} eV with {record.n_electrons:g} electrons",
+        ],
         ["width of the four bands around neutrality", f"{1e3 * record.flat_width():.2f} meV"],
         ["gaps below and above them", f"{below:.2f} and {above:.2f} meV"],
-        ["bound of the errors of these energies", f"{record.error_bound:.1e} eV ({record.backend})"],
-        ["CPU time per k-point", ", ".join(f"{seconds:.0f}" for seconds in record.cpu_seconds) + " s"],
+        [
+            "bound of the errors of these energies",
+            f"{record.error_bound:.1e} eV ({record.backend})",
+        ],
+        [
+            "CPU time per k-point",
+            ", ".join(f"{seconds:.0f}" for seconds in record.cpu_seconds) + " s",
+        ],
     ]
     if (continuum := record.continuum) is not None:
         magic = f"{continuum.magic_angle:.3f}°" if math.isfinite(continuum.magic_angle) else "none"
         rows += [
             [
                 "continuum model",
-                f"{continuum.twist:.3f}°, ħv {continuum.velocity:.3f} eV·Å, w_AA {1e3 * continuum.w_aa:.1f} meV, "
+                f"{continuum.twist:.3f}°, ħv {continuum.velocity:.3f} eV·Å, w_AA "
+                f"{1e3 * continuum.w_aa:.1f} meV, "
                 f"w_AB {1e3 * continuum.w_ab:.1f} meV ({continuum.source})",
             ],
-            ["its flat bands and magic angle", f"{1e3 * continuum.flat_width():.2f} meV wide, {magic}"],
+            [
+                "its flat bands and magic angle",
+                f"{1e3 * continuum.flat_width():.2f} meV wide, {magic}",
+            ],
         ]
     return rows
 

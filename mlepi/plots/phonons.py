@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlepi.plots.style import BLUE, COLUMN, GREY, house_style, label_path, new_figure, temperature_colours
+from mlepi.plots.style import (
+    BLUE,
+    COLUMN,
+    GREY,
+    house_style,
+    label_path,
+    new_figure,
+    temperature_colours,
+)
 from mlepi.results import PhononRecord, SamplingRecord
 from mlepi.units import THZ_TO_INVERSE_CM
 
@@ -26,7 +34,13 @@ def plot_phonons(record: PhononRecord) -> Figure:
         bands.axhline(0.0, color="0.5", linewidth=0.6, zorder=0)
         label_path(bands, record.band_label_distances, record.band_labels)
         bands.set_ylabel("frequency (cm⁻¹)")
-        dos.fill_betweenx(record.dos_frequencies * THZ_TO_INVERSE_CM, record.dos, color=BLUE, alpha=0.25, linewidth=0)
+        dos.fill_betweenx(
+            record.dos_frequencies * THZ_TO_INVERSE_CM,
+            record.dos,
+            color=BLUE,
+            alpha=0.25,
+            linewidth=0,
+        )
         dos.plot(record.dos, record.dos_frequencies * THZ_TO_INVERSE_CM, color=BLUE)
         dos.set_xlim(left=0.0)
         dos.set_xlabel("DOS (1/THz)")
@@ -40,7 +54,8 @@ def plot_sampling(record: SamplingRecord) -> Figure:
         record: of the sampling stage.
 
     Returns:
-        The figure; bars are standard errors by groups of independent samples. Without motion (classical, 0 K) nothing is drawn.
+        The figure; bars are standard errors by groups of independent samples. Without motion
+        (classical, 0 K) nothing is drawn.
     """
     exact = record.mean_square_displacements.mean(axis=1)
     parts = np.stack([exact[:, 0] + exact[:, 1], exact[:, 2]], axis=1)
@@ -48,7 +63,9 @@ def plot_sampling(record: SamplingRecord) -> Figure:
     with house_style():
         figure = new_figure(1.5 * COLUMN, 0.85 * COLUMN)
         panels = figure.subplots(1, 2, sharey=True)
-        for direction, (axes, name) in enumerate(zip(panels, ("in plane", "out of plane"), strict=True)):
+        for direction, (axes, name) in enumerate(
+            zip(panels, ("in plane", "out of plane"), strict=True)
+        ):
             axes.axhline(1.0, color=GREY, linestyle="--")
             for i, temperature in enumerate(record.temperatures):
                 if parts[i, direction] > 0:

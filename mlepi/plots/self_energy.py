@@ -5,10 +5,22 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_figure, temperature_colours
+from mlepi.plots.style import (
+    BLUE,
+    COLUMN,
+    GREEN,
+    GREY,
+    RED,
+    house_style,
+    new_figure,
+    temperature_colours,
+)
 from mlepi.results import SelfEnergyRecord
 
-BAND_NAMES = {2: ("valence", "conduction"), 4: ("split-off valence", "valence", "conduction", "split-off conduction")}
+BAND_NAMES = {
+    2: ("valence", "conduction"),
+    4: ("split-off valence", "valence", "conduction", "split-off conduction"),
+}
 
 
 def plot_self_energies(record: SelfEnergyRecord) -> Figure:
@@ -21,16 +33,31 @@ def plot_self_energies(record: SelfEnergyRecord) -> Figure:
         for band, name in enumerate(names):
             spectrum, sigma = panels[:, band]
             energy = record.quasiparticle_energies[hottest, point, band]
-            spectrum.plot(record.energies, record.spectral_functions[hottest, point, band], color=BLUE)
-            spectrum.axvline(record.bare_energies[point, band], color=GREY, linestyle="--", label="undisplaced")
+            spectrum.plot(
+                record.energies, record.spectral_functions[hottest, point, band], color=BLUE
+            )
+            spectrum.axvline(
+                record.bare_energies[point, band], color=GREY, linestyle="--", label="undisplaced"
+            )
             spectrum.axvline(energy, color=RED, label="quasiparticle")
             spectrum.set_title(f"{name}, {record.temperatures[hottest]:g} K")
             values = record.self_energies[hottest, point, band]
             sigma.plot(record.energies, values.real, color=BLUE, label="Re Σ")
             sigma.plot(record.energies, -values.imag, color=GREEN, label="−Im Σ")
             reach = 1.1 * float(np.max(np.abs(values)))
-            sigma.plot(record.energies, record.energies - record.bare_energies[point, band], color=GREY, label="ω − ε")
-            sigma.plot([energy], [energy - record.bare_energies[point, band]], color=RED, marker="o", linestyle="")
+            sigma.plot(
+                record.energies,
+                record.energies - record.bare_energies[point, band],
+                color=GREY,
+                label="ω − ε",
+            )
+            sigma.plot(
+                [energy],
+                [energy - record.bare_energies[point, band]],
+                color=RED,
+                marker="o",
+                linestyle="",
+            )
             sigma.set_ylim(-reach, reach)
             sigma.set_xlabel("ω − E$_D$ (eV)")
         panels[0, 0].set_ylabel(f"A at K + {record.map_distances[point]:g} Å⁻¹ (1/eV)")

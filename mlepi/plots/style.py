@@ -1,4 +1,7 @@
-"""The one matplotlib style of the package, and how a figure reaches the disk: PNG for the screen, PDF for the paper."""
+"""The one matplotlib style of the package, and how a figure reaches the disk.
+
+PNG for the screen, PDF for the paper.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,9 @@ def save_figure(figure: Figure, folder: Path, name: str) -> Path:
     return path
 
 
-def temperature_colours(temperatures: NDArray[np.float64]) -> list[tuple[float, float, float, float]]:
+def temperature_colours(
+    temperatures: NDArray[np.float64],
+) -> list[tuple[float, float, float, float]]:
     """Return one colour per temperature, blue for the coldest to red for the hottest."""
     shades = np.linspace(0.08, 0.92, len(temperatures))
     return [mpl.colormaps["coolwarm"](shade) for shade in shades]

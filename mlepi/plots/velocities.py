@@ -33,7 +33,8 @@ MEANING = {
     "spectral peak": "maxima of the unfolded spectral function: the estimate to use.",
     "self-energy": "zeros of ω − ε − Re Σ(ω) from the averaged Green's function, which separates shift and broadening.",
     "velocity operator": "group velocities ⟨∂H/∂k − E ∂S/∂k⟩ of supercell states, averaged over those in the spectral peak. "
-    "Where scattering mixes states of different velocity it averages over them, and is lowered more than the peak moves.",
+    "Where scattering mixes states of different velocity it averages over them, and is lowered "
+    "more than the peak moves.",
     "sorted average": "what a supercell band plot shows, for comparison: folded states at one k-point repel each other, which "
     "rounds the cone and depends on the cell.",
 }
@@ -61,7 +62,8 @@ class Estimate(NamedTuple):
         low, high = record.velocity_window
         bands = " with split-off bands" if record.split_off_bands else ""
         return (
-            f"{record.n_samples} samples of {'×'.join(str(n) for n in record.supercell)} cells, {record.dispersion}{bands} at "
+            f"{record.n_samples} samples of {'×'.join(str(n) for n in record.supercell)} cells, "
+            f"{record.dispersion}{bands} at "
             f"|k−K| = {low:g}–{high:g} Å⁻¹"
         )
 
@@ -76,26 +78,52 @@ def list_estimates(records: Mapping[str, Any]) -> list[Estimate]:
     observables: ObservablesRecord | None = records.get("observables")
     quasiparticles: SelfEnergyRecord | None = records.get("self_energy")
     if observables is not None:
-        found.append(Estimate("spectral peak", observables.spectral, observables.spectral_windows, observables))
+        found.append(
+            Estimate(
+                "spectral peak", observables.spectral, observables.spectral_windows, observables
+            )
+        )
     if quasiparticles is not None:
-        found.append(Estimate("self-energy", quasiparticles.velocity, quasiparticles.windows, quasiparticles))
+        found.append(
+            Estimate("self-energy", quasiparticles.velocity, quasiparticles.windows, quasiparticles)
+        )
     if observables is not None:
         found += [
-            Estimate("velocity operator", observables.velocity_operator, observables.operator_windows, observables),
-            Estimate("sorted average", observables.sorted_average, observables.sorted_windows, observables),
+            Estimate(
+                "velocity operator",
+                observables.velocity_operator,
+                observables.operator_windows,
+                observables,
+            ),
+            Estimate(
+                "sorted average",
+                observables.sorted_average,
+                observables.sorted_windows,
+                observables,
+            ),
         ]
     return found
 
 
 def print_estimates(records: Mapping[str, Any]) -> None:
-    """Print v_F(T) of every estimator as a table, and the windows side by side; nothing where there are none."""
+    """Print v_F(T) of every estimator as a table, and the windows side by side.
+
+    Nothing where there are none.
+    """
     console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
     estimates = list_estimates(records)
     for estimate in estimates:
         rows = [[row[column] for column in TERMINAL_COLUMNS] for row in _rows(estimate)]
-        _print(console, f"Fermi velocity, {estimate.name}: {estimate.where()}", [HEADER[c] for c in TERMINAL_COLUMNS], rows)
+        _print(
+            console,
+            f"Fermi velocity, {estimate.name}: {estimate.where()}",
+            [HEADER[c] for c in TERMINAL_COLUMNS],
+            rows,
+        )
     if estimates:
-        _print(console, f"{_windows_title(estimates)}: v_F / undisplaced", *_window_table(estimates))
+        _print(
+            console, f"{_windows_title(estimates)}: v_F / undisplaced", *_window_table(estimates)
+        )
 
 
 def velocity_section(records: Mapping[str, Any]) -> list[str]:
@@ -107,14 +135,20 @@ def velocity_section(records: Mapping[str, Any]) -> list[str]:
     for estimate in estimates:
         parts += [
             f"<h3>{html.escape(estimate.name.capitalize())}</h3>",
-            f"<p>{html.escape(MEANING[estimate.name].capitalize())} {html.escape(estimate.where())}.</p>",
+            f"<p>{html.escape(MEANING[estimate.name].capitalize())} "
+            f"{html.escape(estimate.where())}.</p>",
             html_table(HEADER, _rows(estimate)),
         ]
-    parts += [f"<h3>{html.escape(_windows_title(estimates))}</h3>", "<p>v_F over that of the undisplaced structure.</p>"]
+    parts += [
+        f"<h3>{html.escape(_windows_title(estimates))}</h3>",
+        "<p>v_F over that of the undisplaced structure.</p>",
+    ]
     parts.append(html_table(*_window_table(estimates)))
     parts.append(
-        "<p>The mean slope needs no model of the bands; v_F and γ₁ of a hyperbola are strongly correlated, so that a small "
-        "change of shape moves both. All are adiabatic (no phonon energies in denominators) and at fixed lattice constants (no "
+        "<p>The mean slope needs no model of the bands; v_F and γ₁ of a hyperbola are strongly "
+        "correlated, so that a small "
+        "change of shape moves both. All are adiabatic (no phonon energies in denominators) and "
+        "at fixed lattice constants (no "
         "thermal expansion).</p>"
     )
     return parts
@@ -123,7 +157,9 @@ def velocity_section(records: Mapping[str, Any]) -> list[str]:
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a table in HTML."""
     cells = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
     return f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -137,19 +173,32 @@ def _describe(records: Mapping[str, Any]) -> str:
     observables, quasiparticles = records.get("observables"), records.get("self_energy")
     if observables is not None:
         texts.append(
-            f"Maps of A(k, E) have {observables.line_shape} lines of {1e3 * observables.line_width:.0f} meV, the spectra whose "
-            f"maxima are fitted {1e3 * observables.peak_width:.0f} meV. Error bars: standard deviation of "
+            f"Maps of A(k, E) have {observables.line_shape} lines of "
+            f"{1e3 * observables.line_width:.0f} meV, the spectra whose "
+            f"maxima are fitted {1e3 * observables.peak_width:.0f} meV. Error bars: standard "
+            "deviation of "
             f"{observables.n_resamples} bootstrap resamples of the samples."
         )
     if quasiparticles is not None:
-        texts.append(f"Self-energies are taken {1e3 * quasiparticles.broadening:.0f} meV above the real axis.")
+        texts.append(
+            f"Self-energies are taken {1e3 * quasiparticles.broadening:.0f} meV above the real "
+            "axis."
+        )
     return " ".join(texts)
 
 
 def _rows(estimate: Estimate) -> list[list[str]]:
     """Write one estimator's v_F(T) as rows of ``HEADER``, the undisplaced structure first."""
     velocity = estimate.velocity
-    rows = [["undisplaced", f"{1e-5 * velocity.equilibrium_velocity:.3f}", "1", "", f"{velocity.equilibrium_gamma_1:.3f}"]]
+    rows = [
+        [
+            "undisplaced",
+            f"{1e-5 * velocity.equilibrium_velocity:.3f}",
+            "1",
+            "",
+            f"{velocity.equilibrium_gamma_1:.3f}",
+        ]
+    ]
     rows[0] += [f"{1e-5 * velocity.equilibrium_slope:.3f}", "1"]
     for i, temperature in enumerate(estimate.record.temperatures):
         rows.append(
@@ -179,7 +228,9 @@ def _window_table(estimates: Sequence[Estimate]) -> tuple[list[str], list[list[s
         windows = estimate.windows
         for n, (low, high) in enumerate(windows.windows):
             rest = windows.equilibrium_velocities[n]
-            cell = with_error(windows.velocities[n, -1] / rest, windows.velocity_errors[n, -1] / rest)
+            cell = with_error(
+                windows.velocities[n, -1] / rest, windows.velocity_errors[n, -1] / rest
+            )
             rows.setdefault((float(low), float(high)), {})[estimate.name] = cell
         low, high = estimate.record.velocity_window
         rows.setdefault((low, high), {})[estimate.name] = with_error(
@@ -191,7 +242,9 @@ def _window_table(estimates: Sequence[Estimate]) -> tuple[list[str], list[list[s
     ]
 
 
-def _print(console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print(
+    console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
     table = Table(title=title, title_justify="left", box=SIMPLE)
     for name in header:
         table.add_column(name, justify="right")

@@ -1,4 +1,7 @@
-"""Trained networks with all that is needed to use them: graph building, elements, basis and overlap table."""
+"""Trained networks with all that is needed to use them.
+
+Graph building, elements, basis and overlap table.
+"""
 
 from mlepi.predictors.derivatives import (
     BlockDerivatives,

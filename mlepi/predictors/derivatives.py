@@ -1,11 +1,13 @@
 """Derivatives of H and S with respect to the positions of the atoms, along given directions, once or twice.
 
-Networks are differentiated in forward mode (one evaluation gives the exact derivative of every block along one direction) in
-double precision, overlaps through the splines of their table. Edges are those of the structure at rest, because blocks vanish
-smoothly at the cutoff. Models that offer nothing of the kind are differentiated by central differences.
+Networks are differentiated in forward mode (one evaluation gives the exact derivative of every
+block along one direction) in double precision, overlaps through the splines of their table. Edges
+are those of the structure at rest, because blocks vanish smoothly at the cutoff. Models that offer
+nothing of the kind are differentiated by central differences.
 
 References:
-    Griewank and Walther, Evaluating Derivatives (2008), doi:10.1137/1.9780898717761, chapter 3 (forward mode).
+    Griewank and Walther, Evaluating Derivatives (2008), doi:10.1137/1.9780898717761, chapter 3
+    (forward mode).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 from mlepi.errors import PhysicsError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph
-from mlepi.physics.dense_bloch import unique_rows
+from mlepi.physics.eigenstates.dense_bloch import unique_rows
 from mlepi.physics.overlaps import OverlapTable
 from mlepi.physics.overlaps.evaluate import compute_overlap_blocks_torch
 
@@ -36,7 +38,8 @@ FORWARD_MODE = "forward-mode differentiation"
 """How a network's derivatives are made, in the words of a record."""
 
 LOST_BLOCK = 1e-6
-"""Largest element, eV or 1, of a block that a displaced structure may have and the one at rest has not."""
+"""Largest element, eV or 1, of a block that a displaced structure may have and the one at rest has
+not."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class BlockDerivatives:
     Attributes:
         edge_index: (2, n_edges) int, as ``BlockMatrix``, of the structure at rest.
         edge_cell_shift: (n_edges, 3) int.
-        values: (n_directions, n_edges, p, p); unit of the blocks per Å (first) or Å² (second derivatives).
+        values: (n_directions, n_edges, p, p); unit of the blocks per Å (first) or Å² (second
+            derivatives).
     """
 
     edge_index: NDArray[np.int64]
@@ -61,7 +65,8 @@ class MatrixDerivatives:
     Attributes:
         hamiltonian: eV/Å or eV/Å².
         overlap: 1/Å or 1/Å².
-        ket_overlap: of S where only the orbital on the right moves, 1/Å; None with second derivatives, and where unknown.
+        ket_overlap: of S where only the orbital on the right moves, 1/Å; None with second
+            derivatives, and where unknown.
         method: how they were made, in words.
     """
 
@@ -87,26 +92,39 @@ class HamiltonianModel(Protocol):
 class DifferentiableModel(HamiltonianModel, Protocol):
     """A model that knows the derivatives of its matrices."""
 
-    def derivatives(self, atoms: Atoms, directions: NDArray[np.float64], *, device: str = ...) -> MatrixDerivatives:
+    def derivatives(
+        self, atoms: Atoms, directions: NDArray[np.float64], *, device: str = ...
+    ) -> MatrixDerivatives:
         """Return first derivatives along directions (n_directions, n_atoms, 3)."""
         ...
 
     def second_derivatives(
-        self, atoms: Atoms, first: NDArray[np.float64], second: NDArray[np.float64], *, device: str = ...
+        self,
+        atoms: Atoms,
+        first: NDArray[np.float64],
+        second: NDArray[np.float64],
+        *,
+        device: str = ...,
     ) -> MatrixDerivatives:
         """Return mixed second derivatives along pairs of directions, (n_directions, n_atoms, 3) each."""
         ...
 
 
 def compute_derivatives(
-    model: HamiltonianModel, atoms: Atoms, directions: NDArray[np.float64], *, device: str = "cpu", step: float = 0.01
+    model: HamiltonianModel,
+    atoms: Atoms,
+    directions: NDArray[np.float64],
+    *,
+    device: str = "cpu",
+    step: float = 0.01,
 ) -> MatrixDerivatives:
     """Differentiate H and S along directions, exactly where the model can, by central differences otherwise.
 
     Args:
         model: of H and S.
         atoms: structure at rest; not modified.
-        directions: (n_directions, n_atoms, 3), dimensionless; the derivative is with respect to their factor in Å.
+        directions: (n_directions, n_atoms, 3), dimensionless; the derivative is with respect to
+            their factor in Å.
         device: where a network runs.
         step: Å, of central differences: the displacement of the atom that moves most.
 
@@ -128,9 +146,13 @@ def compute_derivatives(
         parts[1].append(changes[1])
         source, target = rest[1].edge_index
         moving = np.any(direction != 0.0, axis=1)
-        if moving.sum() == 1:  # an orbital on the right moves where it sits on that atom, and not the one on the left
+        if (
+            moving.sum() == 1
+        ):  # an orbital on the right moves where it sits on that atom, and not the one on the left
             parts[2].append(changes[1] * (moving[source] & ~moving[target])[:, None, None])
-    hamiltonian, overlap = (_collect(matrix, values) for matrix, values in zip(rest, parts[:2], strict=True))
+    hamiltonian, overlap = (
+        _collect(matrix, values) for matrix, values in zip(rest, parts[:2], strict=True)
+    )
     ket = _collect(rest[1], parts[2]) if len(parts[2]) == len(directions) else None
     return MatrixDerivatives(hamiltonian, overlap, ket, f"central differences of {step:g} Å")
 
@@ -144,7 +166,9 @@ def compute_second_derivatives(
     device: str = "cpu",
     step: float = 0.01,
 ) -> MatrixDerivatives:
-    """Return ∂²/∂first∂second of H and S for pairs of directions; arguments and errors as ``compute_derivatives``.
+    """Return ∂²/∂first∂second of H and S for pairs of directions.
+
+    Arguments and errors as ``compute_derivatives``.
 
     Args:
         model: of H and S.
@@ -161,18 +185,26 @@ def compute_second_derivatives(
     for one, other in zip(first, second, strict=True):
         h, g = step / np.abs(one).max(), step / np.abs(other).max()
         corners = [
-            [a * b * blocks for blocks in _displaced(model, atoms, a * h * one + b * g * other, device, rest)]
+            [
+                a * b * blocks
+                for blocks in _displaced(model, atoms, a * h * one + b * g * other, device, rest)
+            ]
             for a in (1, -1)
             for b in (1, -1)
         ]
         for part, blocks in zip(parts, zip(*corners, strict=True), strict=True):
             part.append(np.sum(blocks, axis=0) / (4.0 * h * g))
-    hamiltonian, overlap = (_collect(matrix, values) for matrix, values in zip(rest, parts, strict=True))
+    hamiltonian, overlap = (
+        _collect(matrix, values) for matrix, values in zip(rest, parts, strict=True)
+    )
     return MatrixDerivatives(hamiltonian, overlap, None, f"central differences of {step:g} Å")
 
 
 def differentiate_network(
-    network: nn.Module, graph: AtomGraph, first: NDArray[np.float64], second: NDArray[np.float64] | None = None
+    network: nn.Module,
+    graph: AtomGraph,
+    first: NDArray[np.float64],
+    second: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Differentiate the blocks of an electron network in forward mode, one direction after the other.
 
@@ -183,14 +215,20 @@ def differentiate_network(
         second: (n_directions, n_atoms, 3) for mixed second derivatives.
 
     Returns:
-        (n_directions, n_blocks, p, p), on-site blocks first, then those of ``fields.RELATIONS`` in turn; eV/Å or eV/Å².
+        (n_directions, n_blocks, p, p), on-site blocks first, then those of ``fields.RELATIONS`` in
+        turn; eV/Å or eV/Å².
     """
 
     def blocks(positions: Tensor) -> Tensor:
         moved = graph.clone()
         moved[fields.ATOM][fields.POSITIONS] = positions
         predicted = network(moved)
-        return torch.cat([predicted["onsite_blocks"], *(predicted["edge_blocks"][name] for name in fields.RELATIONS)])
+        return torch.cat(
+            [
+                predicted["onsite_blocks"],
+                *(predicted["edge_blocks"][name] for name in fields.RELATIONS),
+            ]
+        )
 
     return _push_forward(blocks, graph[fields.ATOM][fields.POSITIONS], first, second)
 
@@ -218,7 +256,10 @@ def differentiate_overlaps(
     Returns:
         (n_directions, n_edges, p, p), 1/Å or 1/Å².
     """
-    atoms, edges = torch.from_numpy(np.asarray(numbers, dtype=np.int64)), torch.from_numpy(np.asarray(edge_index))
+    atoms, edges = (
+        torch.from_numpy(np.asarray(numbers, dtype=np.int64)),
+        torch.from_numpy(np.asarray(edge_index)),
+    )
     result = np.zeros((len(first), len(vectors), size, size))
     for n, change in enumerate(first):
         moving = np.any(change != 0.0, axis=1)
@@ -237,7 +278,9 @@ def differentiate_overlaps(
     return result
 
 
-def _overlap_blocks(table: OverlapTable, numbers: Tensor, edge_index: Tensor, size: int, vectors: Tensor) -> Tensor:
+def _overlap_blocks(
+    table: OverlapTable, numbers: Tensor, edge_index: Tensor, size: int, vectors: Tensor
+) -> Tensor:
     return compute_overlap_blocks_torch(table, numbers, edge_index, vectors, size)
 
 
@@ -245,7 +288,11 @@ class _SmoothActivations(TorchFunctionMode):
     """Write SiLU as x·sigmoid(x), because torch's own has no second derivative in forward mode."""
 
     def __torch_function__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if func is nn.functional.silu:
             return args[0] * torch.sigmoid(args[0])
@@ -253,7 +300,10 @@ class _SmoothActivations(TorchFunctionMode):
 
 
 def _push_forward(
-    function: Callable[[Tensor], Tensor], point: Tensor, first: NDArray[np.float64], second: NDArray[np.float64] | None
+    function: Callable[[Tensor], Tensor],
+    point: Tensor,
+    first: NDArray[np.float64],
+    second: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
     """Return the derivatives of a function along directions, or the mixed second ones along pairs of them."""
 
@@ -274,7 +324,9 @@ def _push_forward(
     return np.array(results)
 
 
-def _evaluate(model: HamiltonianModel, atoms: Atoms, device: str) -> tuple[BlockMatrix, BlockMatrix]:
+def _evaluate(
+    model: HamiltonianModel, atoms: Atoms, device: str
+) -> tuple[BlockMatrix, BlockMatrix]:
     return model.hamiltonian(atoms, device=device, dtype="float64"), model.overlap(atoms)
 
 
@@ -288,7 +340,10 @@ def _displaced(
     """Return the blocks of H and S of a displaced structure, in the order of those at rest."""
     moved = atoms.copy()
     moved.positions += displacement
-    return [_align(matrix, at_rest) for matrix, at_rest in zip(_evaluate(model, moved, device), rest, strict=True)]
+    return [
+        _align(matrix, at_rest)
+        for matrix, at_rest in zip(_evaluate(model, moved, device), rest, strict=True)
+    ]
 
 
 def _align(matrix: BlockMatrix, rest: BlockMatrix) -> NDArray[np.float64]:

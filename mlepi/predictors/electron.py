@@ -40,7 +40,8 @@ class ElectronPredictor(Predictor):
         model: trained network.
         basis: orbitals of the data it was trained on.
         cutoffs: relation → cutoff of the graph, Å; blocks of the Hamiltonian vanish beyond.
-        overlap_table: radial overlap functions of the basis; without it only Hamiltonians can be predicted.
+        overlap_table: radial overlap functions of the basis; without it only Hamiltonians can be
+            predicted.
         metadata: where the network comes from; plain Python data.
 
     Raises:
@@ -64,7 +65,9 @@ class ElectronPredictor(Predictor):
         if overlap_table is not None:
             check_overlap_table(basis, overlap_table)
 
-    def hamiltonian(self, atoms: Atoms, *, device: str | torch.device = "cpu", dtype: str = "float32") -> BlockMatrix:
+    def hamiltonian(
+        self, atoms: Atoms, *, device: str | torch.device = "cpu", dtype: str = "float32"
+    ) -> BlockMatrix:
         """Predict the Hamiltonian of a structure.
 
         Args:
@@ -81,9 +84,15 @@ class ElectronPredictor(Predictor):
         return self.hamiltonians([atoms], device=device, dtype=dtype)[0]
 
     def hamiltonians(
-        self, structures: Sequence[Atoms], *, device: str | torch.device = "cpu", dtype: str = "float32"
+        self,
+        structures: Sequence[Atoms],
+        *,
+        device: str | torch.device = "cpu",
+        dtype: str = "float32",
     ) -> list[BlockMatrix]:
-        """Predict the Hamiltonians of several structures in one evaluation; each is what it would be alone, but for rounding.
+        """Predict the Hamiltonians of several structures in one evaluation.
+
+        Each is what it would be alone, but for rounding.
 
         Args:
             structures: not modified.
@@ -103,26 +112,42 @@ class ElectronPredictor(Predictor):
         batch = graphs[0] if len(graphs) == 1 else Batch.from_data_list(graphs)
         with torch.no_grad():
             predicted = network(batch.to(device))
-        onsite = np.split(_to_numpy(predicted["onsite_blocks"]), np.cumsum([len(atoms) for atoms in structures])[:-1])
+        onsite = np.split(
+            _to_numpy(predicted["onsite_blocks"]),
+            np.cumsum([len(atoms) for atoms in structures])[:-1],
+        )
         parts = {
-            relation: np.split(_to_numpy(values), np.cumsum([_edges(graph, relation).num_edges for graph in graphs])[:-1])
+            relation: np.split(
+                _to_numpy(values),
+                np.cumsum([_edges(graph, relation).num_edges for graph in graphs])[:-1],
+            )
             for relation, values in predicted["edge_blocks"].items()
         }
         return [
-            self._collect(atoms, graph, onsite[n], {relation: split[n] for relation, split in parts.items()})
+            self._collect(
+                atoms, graph, onsite[n], {relation: split[n] for relation, split in parts.items()}
+            )
             for n, (atoms, graph) in enumerate(zip(structures, graphs, strict=True))
         ]
 
     def _collect(
-        self, atoms: Atoms, graph: AtomGraph, onsite: NDArray[np.float64], edge_blocks: Mapping[str, NDArray[np.float64]]
+        self,
+        atoms: Atoms,
+        graph: AtomGraph,
+        onsite: NDArray[np.float64],
+        edge_blocks: Mapping[str, NDArray[np.float64]],
     ) -> BlockMatrix:
         """Put the blocks of one structure together: on-site ones, then every relation."""
         edge_index, shift = _block_edges(len(atoms), graph, list(edge_blocks))
         blocks = np.concatenate([onsite, *edge_blocks.values()])
-        return BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), self.basis, edge_index, shift, blocks)
+        return BlockMatrix(
+            np.asarray(atoms.numbers, dtype=np.int64), self.basis, edge_index, shift, blocks
+        )
 
     def overlap(self, atoms: Atoms, table: OverlapTable | None = None) -> BlockMatrix:
-        """Compute the overlap matrix of a structure: all pairs closer than the sum of their orbital radii.
+        """Compute the overlap matrix of a structure.
+
+        All pairs closer than the sum of their orbital radii.
 
         Args:
             atoms: structure; not modified.
@@ -135,8 +160,13 @@ class ElectronPredictor(Predictor):
         """
         return self.overlaps([atoms], table)[0]
 
-    def overlaps(self, structures: Sequence[Atoms], table: OverlapTable | None = None) -> list[BlockMatrix]:
-        """Compute the overlap matrices of several structures; arguments and errors as ``overlap``."""
+    def overlaps(
+        self, structures: Sequence[Atoms], table: OverlapTable | None = None
+    ) -> list[BlockMatrix]:
+        """Compute the overlap matrices of several structures.
+
+        Arguments and errors as ``overlap``.
+        """
         used = self._require_table(table)
         for atoms in structures:
             self.basis.check_elements(atoms.numbers)
@@ -145,20 +175,31 @@ class ElectronPredictor(Predictor):
         blocks = compute_overlap_blocks(
             used,
             np.concatenate([np.asarray(atoms.numbers, dtype=np.int64) for atoms in structures]),
-            np.concatenate([pair.edge_index + start for pair, start in zip(pairs, first[:-1], strict=True)], axis=1),
+            np.concatenate(
+                [pair.edge_index + start for pair, start in zip(pairs, first[:-1], strict=True)],
+                axis=1,
+            ),
             np.concatenate([pair.vectors for pair in pairs]),
             self.basis.max_orbitals,
         )
         splits = np.split(blocks, np.cumsum([len(pair.vectors) for pair in pairs])[:-1])
         return [
-            BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), self.basis, pair.edge_index, pair.edge_cell_shift, part)
+            BlockMatrix(
+                np.asarray(atoms.numbers, dtype=np.int64),
+                self.basis,
+                pair.edge_index,
+                pair.edge_cell_shift,
+                part,
+            )
             for atoms, pair, part in zip(structures, pairs, splits, strict=True)
         ]
 
     def derivatives(
         self, atoms: Atoms, directions: NDArray[np.float64], *, device: str | torch.device = "cpu"
     ) -> MatrixDerivatives:
-        """Differentiate H and S along directions, exactly and in double precision; see ``mlepi.predictors.derivatives``.
+        """Differentiate H and S along directions, exactly and in double precision.
+
+        See ``mlepi.predictors.derivatives``.
 
         Args:
             atoms: structure at rest; not modified.
@@ -172,13 +213,22 @@ class ElectronPredictor(Predictor):
         return self._differentiate(atoms, device, directions, None)
 
     def second_derivatives(
-        self, atoms: Atoms, first: NDArray[np.float64], second: NDArray[np.float64], *, device: str | torch.device = "cpu"
+        self,
+        atoms: Atoms,
+        first: NDArray[np.float64],
+        second: NDArray[np.float64],
+        *,
+        device: str | torch.device = "cpu",
     ) -> MatrixDerivatives:
         """Return ∂²/∂first∂second of H and S for pairs of directions, (n_directions, n_atoms, 3) each; otherwise as above."""
         return self._differentiate(atoms, device, first, second)
 
     def _differentiate(
-        self, atoms: Atoms, device: str | torch.device, first: NDArray[np.float64], second: NDArray[np.float64] | None
+        self,
+        atoms: Atoms,
+        device: str | torch.device,
+        first: NDArray[np.float64],
+        second: NDArray[np.float64] | None,
     ) -> MatrixDerivatives:
         table = self._require_table(None)
         self.check_elements(atoms.numbers)
@@ -190,9 +240,17 @@ class ElectronPredictor(Predictor):
         pairs = _find_overlapping_pairs(atoms, table)
         source, target = pairs.edge_index
 
-        def overlaps(one: NDArray[np.float64], other: NDArray[np.float64] | None = None) -> BlockDerivatives:
+        def overlaps(
+            one: NDArray[np.float64], other: NDArray[np.float64] | None = None
+        ) -> BlockDerivatives:
             blocks = differentiate_overlaps(
-                table, atoms.numbers, pairs.edge_index, pairs.vectors, self.basis.max_orbitals, one, other
+                table,
+                atoms.numbers,
+                pairs.edge_index,
+                pairs.vectors,
+                self.basis.max_orbitals,
+                one,
+                other,
             )
             return BlockDerivatives(pairs.edge_index, pairs.edge_cell_shift, blocks)
 
@@ -214,14 +272,18 @@ class ElectronPredictor(Predictor):
                     "electron checkpoint",
                     "no overlap table",
                     "one, or a table passed to overlap()",
-                    "Read one with mlepi.physics.overlaps.read_overlap_table, or export the checkpoint with it.",
+                    "Read one with mlepi.physics.overlaps.read_overlap_table, or export the "
+                    "checkpoint with it.",
                 )
             )
         return used
 
 
 class _Pairs(NamedTuple):
-    """On-site pairs and pairs of overlapping orbitals: (2, n), (n, 3) int and (n, 3) Å from target to source."""
+    """On-site pairs and pairs of overlapping orbitals.
+
+    (2, n), (n, 3) int and (n, 3) Å from target to source.
+    """
 
     edge_index: NDArray[np.int64]
     edge_cell_shift: NDArray[np.int64]
@@ -230,7 +292,9 @@ class _Pairs(NamedTuple):
 
 def _find_overlapping_pairs(atoms: Atoms, table: OverlapTable) -> _Pairs:
     edge_index, shift = find_edges(atoms, max(table.cutoff(a, b) for a, b in table.values))
-    vectors = atoms.positions[edge_index[0]] + shift @ atoms.cell.array - atoms.positions[edge_index[1]]
+    vectors = (
+        atoms.positions[edge_index[0]] + shift @ atoms.cell.array - atoms.positions[edge_index[1]]
+    )
     radii = np.array([table.radii[int(z)] for z in atoms.numbers])
     close = np.linalg.norm(vectors, axis=1) < radii[edge_index[0]] + radii[edge_index[1]]
     onsite_index, onsite_shift = _onsite_edges(len(atoms))
@@ -250,7 +314,8 @@ def check_overlap_table(basis: OrbitalBasis, table: OverlapTable) -> None:
                 message(
                     f"overlap table, element {z}",
                     f"shells {found[0]} within {found[1]:.3f} Å",
-                    f"{basis.shells[z]} within {basis.radii[z]:.3f} Å, the basis of the Hamiltonian",
+                    f"{basis.shells[z]} within {basis.radii[z]:.3f} Å, the basis of the "
+                    "Hamiltonian",
                     "Use the table of this basis.",
                 )
             )
@@ -261,19 +326,25 @@ def _edges(graph: AtomGraph, relation: str) -> Any:
     return graph[fields.edge_type(relation)]
 
 
-def _block_edges(n_atoms: int, graph: AtomGraph, relations: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _block_edges(
+    n_atoms: int, graph: AtomGraph, relations: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return ``edge_index`` and ``edge_cell_shift`` of the on-site blocks, then of the edges of some relations."""
     stores = [_edges(graph, relation) for relation in relations]
     edge_index, shift = _onsite_edges(n_atoms)
     return (
-        np.concatenate([edge_index, *(store[fields.EDGE_INDEX].cpu().numpy() for store in stores)], axis=1),
+        np.concatenate(
+            [edge_index, *(store[fields.EDGE_INDEX].cpu().numpy() for store in stores)], axis=1
+        ),
         np.concatenate([shift, *(store[fields.EDGE_CELL_SHIFT].cpu().numpy() for store in stores)]),
     )
 
 
 def _onsite_edges(n_atoms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return ``edge_index`` (2, n_atoms) and ``edge_cell_shift`` (n_atoms, 3) of the on-site blocks."""
-    return np.tile(np.arange(n_atoms, dtype=np.int64), (2, 1)), np.zeros((n_atoms, 3), dtype=np.int64)
+    return np.tile(np.arange(n_atoms, dtype=np.int64), (2, 1)), np.zeros(
+        (n_atoms, 3), dtype=np.int64
+    )
 
 
 def _to_numpy(values: torch.Tensor) -> NDArray[np.float64]:

@@ -25,7 +25,12 @@ class PhononPredictor(Predictor):
     kind: ClassVar[str] = "phonon"
 
     def energy_and_forces(
-        self, structures: Sequence[Atoms], *, batch_size: int = 8, device: str | torch.device = "cpu", dtype: str = "float64"
+        self,
+        structures: Sequence[Atoms],
+        *,
+        batch_size: int = 8,
+        device: str | torch.device = "cpu",
+        dtype: str = "float64",
     ) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
         """Predict energies and forces of many structures.
 
@@ -59,12 +64,15 @@ class PhononPredictor(Predictor):
         device: str | torch.device = "cpu",
         dtype: str = "float64",
     ) -> NDArray[np.float64]:
-        """Differentiate the energy twice by automatic differentiation: one vector-Jacobian product of the forces per row.
+        """Differentiate the energy twice by automatic differentiation.
+
+        One vector-Jacobian product of the forces per row.
 
         Args:
             atoms: structure; not modified.
             indices: atoms whose rows are wanted.
-            batch_size: rows per product; so many copies of the structure are differentiated together, which pays on a GPU.
+            batch_size: rows per product; so many copies of the structure are differentiated
+                together, which pays on a GPU.
             device: where to compute.
             dtype: "float32" or "float64".
 
@@ -84,29 +92,52 @@ class PhononPredictor(Predictor):
             positions = batch[fields.ATOM][fields.POSITIONS].detach().clone().requires_grad_(True)
             energy = network.energy(batch, positions).sum()
             # a structure without edges has an energy that depends on nothing
-            (gradient,) = torch.autograd.grad(energy + 0.0 * (positions**2).sum(), positions, create_graph=True)
+            (gradient,) = torch.autograd.grad(
+                energy + 0.0 * (positions**2).sum(), positions, create_graph=True
+            )
         gradient = gradient.reshape(n_copies, len(atoms), 3)
         rows = []
         for start in range(0, len(wanted), n_copies):
             chunk = wanted[start : start + n_copies]
-            chosen = torch.stack([gradient[copy, atom, axis] for copy, (atom, axis) in enumerate(chunk)]).sum()
+            chosen = torch.stack(
+                [gradient[copy, atom, axis] for copy, (atom, axis) in enumerate(chunk)]
+            ).sum()
             (products,) = torch.autograd.grad(chosen, positions, retain_graph=True)
-            rows.append(products.detach().reshape(n_copies, len(atoms), 3)[: len(chunk)].cpu().double().numpy())
+            rows.append(
+                products.detach()
+                .reshape(n_copies, len(atoms), 3)[: len(chunk)]
+                .cpu()
+                .double()
+                .numpy()
+            )
         return np.concatenate(rows).reshape(len(indices), 3, len(atoms), 3)
 
-    def calculator(self, device: str | torch.device = "cpu", dtype: str = "float64") -> PhononCalculator:
-        """Return an ASE calculator: eV, eV/Å, eV/Å³; float64 by default, as finite differences of forces need."""
+    def calculator(
+        self, device: str | torch.device = "cpu", dtype: str = "float64"
+    ) -> PhononCalculator:
+        """Return an ASE calculator: eV, eV/Å, eV/Å³.
+
+        Float64 by default, as finite differences of forces need.
+        """
         self.network(device, dtype)
         return PhononCalculator(self, device=device, dtype=dtype)
 
     def _evaluate(
-        self, structures: Sequence[Atoms], device: str | torch.device, dtype: str, compute_stress: bool
+        self,
+        structures: Sequence[Atoms],
+        device: str | torch.device,
+        dtype: str,
+        compute_stress: bool,
     ) -> dict[str, NDArray[np.float64]]:
         network = self.network(device, dtype)
         for atoms in structures:
             self.check_elements(atoms.numbers)
         graphs = [build_graph(atoms, self.cutoffs, dtype=DTYPES[dtype]) for atoms in structures]
-        results = network(Batch.from_data_list(graphs).to(device), compute_forces=True, compute_stress=compute_stress)
+        results = network(
+            Batch.from_data_list(graphs).to(device),
+            compute_forces=True,
+            compute_stress=compute_stress,
+        )
         return {name: value.detach().cpu().double().numpy() for name, value in results.items()}
 
 
@@ -121,16 +152,27 @@ class PhononCalculator(Calculator):
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]  # type: ignore[misc]
 
-    def __init__(self, predictor: PhononPredictor, *, device: str | torch.device = "cpu", dtype: str = "float64") -> None:
+    def __init__(
+        self,
+        predictor: PhononPredictor,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: str = "float64",
+    ) -> None:
         super().__init__()
         self.predictor = predictor
         self.device = device
         self.dtype = dtype
 
     def hessian_rows(self, atoms: Atoms, indices: Sequence[int]) -> NDArray[np.float64]:
-        """Return second derivatives of the energy, (n_indices, 3, n_atoms, 3), eV/Å²; see ``PhononPredictor.hessian_rows``."""
+        """Return second derivatives of the energy, (n_indices, 3, n_atoms, 3), eV/Å².
+
+        See ``PhononPredictor.hessian_rows``.
+        """
         batch_size = 1 if torch.device(self.device).type == "cpu" else 3 * len(indices)
-        return self.predictor.hessian_rows(atoms, indices, batch_size=batch_size, device=self.device, dtype=self.dtype)
+        return self.predictor.hessian_rows(
+            atoms, indices, batch_size=batch_size, device=self.device, dtype=self.dtype
+        )
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what changed since the last calculation, the layer of the atoms included."""
@@ -150,18 +192,28 @@ class PhononCalculator(Calculator):
         """Compute energy and forces, and the stress when it is asked for.
 
         Raises:
-            StructureError: an unknown element, atoms too close, or the stress of a structure without volume.
+            StructureError: an unknown element, atoms too close, or the stress of a structure
+                without volume.
         """
         super().calculate(atoms, list(properties), list(system_changes))
         structure: Atoms = self.atoms
         wants_stress = "stress" in properties
         if wants_stress and structure.cell.rank < 3:
             raise StructureError(
-                message("stress", "a cell without volume", "three lattice vectors", "Set the cell or do not ask for the stress.")
+                message(
+                    "stress",
+                    "a cell without volume",
+                    "three lattice vectors",
+                    "Set the cell or do not ask for the stress.",
+                )
             )
         results = self.predictor._evaluate([structure], self.device, self.dtype, wants_stress)
         energy = float(results["energy"][0])
-        computed: dict[str, Any] = {"energy": energy, "free_energy": energy, "forces": results["forces"]}
+        computed: dict[str, Any] = {
+            "energy": energy,
+            "free_energy": energy,
+            "forces": results["forces"],
+        }
         if wants_stress:
             computed["stress"] = full_3x3_to_voigt_6_stress(results["stress"][0])
         self.results = computed

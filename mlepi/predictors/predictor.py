@@ -1,4 +1,7 @@
-"""What every predictor shares: the trained network in the precision and on the device that is asked for."""
+"""What every predictor shares.
+
+The trained network in the precision and on the device that is asked for.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ class Predictor:
         self._compiled = False
 
     def compile_kernels(self) -> None:
-        """Run the network's kernels compiled from now on; the first evaluation takes minutes more, less when cached.
+        """Run the network's kernels compiled from now on.
+
+        The first evaluation takes minutes more, less when cached.
 
         Raises:
             ConfigError: the network has no compiled kernels.
@@ -61,7 +66,9 @@ class Predictor:
             ConfigError: the precision is unknown or the device cannot be used.
         """
         if dtype not in DTYPES:
-            raise ConfigError(message("dtype", repr(dtype), f"one of {sorted(DTYPES)}", "Edit the config."))
+            raise ConfigError(
+                message("dtype", repr(dtype), f"one of {sorted(DTYPES)}", "Edit the config.")
+            )
         key = (str(device), dtype)
         if key not in self._networks:
             check_device(device)
@@ -91,4 +98,8 @@ def check_device(device: str | torch.device) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         reason = str(error).splitlines()[0]
-        raise ConfigError(message("device", f"{str(device)!r} ({reason})", "a device of this machine", 'Use "cpu".')) from error
+        raise ConfigError(
+            message(
+                "device", f"{str(device)!r} ({reason})", "a device of this machine", 'Use "cpu".'
+            )
+        ) from error

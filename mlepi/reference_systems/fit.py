@@ -1,8 +1,9 @@
 """Fit one-orbital tight binding to the states around the Dirac energy of another Hamiltonian.
 
-The fit follows the levels of displaced supercells, so that bond lengths and spacings enter with the strength that they have in
-the Hamiltonian it stands for. Its parameters are the hopping and its decay inside a layer and between layers. Each structure has
-an energy zero of its own. What comes out is cheap and follows the other from sample to sample: a control variate.
+The fit follows the levels of displaced supercells, so that bond lengths and spacings enter with the
+strength that they have in the Hamiltonian it stands for. Its parameters are the hopping and its
+decay inside a layer and between layers. Each structure has an energy zero of its own. What comes
+out is cheap and follows the other from sample to sample: a control variate.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
-from mlepi.physics.bloch import solve_bands
+from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.reference_systems.tight_binding import INTERLAYER, INTRALAYER, TightBinding
 
 FEWEST_LEVELS = 4
@@ -37,7 +38,8 @@ class FittedTightBinding:
         bond: Å, d₀ inside a layer.
         spacing: Å, d₀ between layers.
         rms: eV, root mean square misfit of the levels.
-        wanted: (n_structures, n_kpoints, n_levels), eV, the levels less their mean over each structure.
+        wanted: (n_structures, n_kpoints, n_levels), eV, the levels less their mean over each
+            structure.
         found: the same of the fit.
     """
 
@@ -55,14 +57,19 @@ class FittedTightBinding:
 
 
 def fit_tight_binding(
-    structures: Sequence[Atoms], kpoints: NDArray[np.float64], levels: NDArray[np.float64], bond: float, spacing: float
+    structures: Sequence[Atoms],
+    kpoints: NDArray[np.float64],
+    levels: NDArray[np.float64],
+    bond: float,
+    spacing: float,
 ) -> FittedTightBinding:
     """Fit the levels of several structures by least squares.
 
     Args:
         structures: graphene layers, displaced, with the layer of each atom.
         kpoints: (n_kpoints, 3) fractional; some beside K, or the velocity is not determined.
-        levels: (n_structures, n_kpoints, n_levels), eV, even number, half of them below neutrality; any zero for each structure.
+        levels: (n_structures, n_kpoints, n_levels), eV, even number, half of them below neutrality;
+            any zero for each structure.
         bond: Å, of the equilibrium.
         spacing: Å, of the equilibrium; without meaning in a monolayer.
 
@@ -98,7 +105,12 @@ def fit_tight_binding(
 
     start = [*INTRALAYER["s"]["sss"], *(INTERLAYER["s"]["sss"] if layered else ())]
     best = scipy.optimize.least_squares(
-        lambda parameters: (solve(parameters) - wanted).ravel(), start, x_scale=np.abs(start), method="lm", xtol=1e-6, ftol=1e-6
+        lambda parameters: (solve(parameters) - wanted).ravel(),
+        start,
+        x_scale=np.abs(start),
+        method="lm",
+        xtol=1e-6,
+        ftol=1e-6,
     )
     arguments = build(best.x)
     return FittedTightBinding(
@@ -125,7 +137,9 @@ def describe_tight_binding(
     }
 
 
-def _levels(model: TightBinding, atoms: Atoms, kpoints: NDArray[np.float64], part: tuple[int, int]) -> NDArray[np.float64]:
+def _levels(
+    model: TightBinding, atoms: Atoms, kpoints: NDArray[np.float64], part: tuple[int, int]
+) -> NDArray[np.float64]:
     """Return the levels of one structure that are fitted: (n_kpoints, n_levels), eV."""
     h, s = model.hamiltonian(atoms).dense_many(kpoints), model.overlap(atoms).dense_many(kpoints)
     try:

@@ -2,9 +2,11 @@
 
     python -m mlepi.reference_systems.generate FOLDER --stacking monolayer --orbitals s
 
-The folder gets ``hamiltonians.h5``, ``forces.extxyz``, ``overlap.h5`` (radial functions for checkpoints) and ``split.json``.
-Structures are supercells with thermal displacements of the springs' own harmonic distribution, each at a temperature between 0
-and the highest, with independent noise of every atom and a random strain on top. Structure i depends on the seed and on i alone.
+The folder gets ``hamiltonians.h5``, ``forces.extxyz``, ``overlap.h5`` (radial functions for
+checkpoints) and ``split.json``. Structures are supercells with thermal displacements of the
+springs' own harmonic distribution, each at a temperature between 0 and the highest, with
+independent noise of every atom and a random strain on top. Structure i depends on the seed and on i
+alone.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from ase import Atoms
 
 from mlepi.errors import ConfigError, message
 from mlepi.physics.overlaps import write_overlap_table
-from mlepi.physics.phonons import compute_force_constants
-from mlepi.physics.sampling import HarmonicEnsemble, compute_modes
+from mlepi.physics.vibrations.force_constants import compute_force_constants
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
 from mlepi.reference_systems.springs import HoneycombSprings
 from mlepi.reference_systems.tight_binding import TightBinding
 from mlepi.structures import (
@@ -33,7 +35,12 @@ from mlepi.structures import (
     write_split,
 )
 
-HAMILTONIANS, FORCES, OVERLAP, SPLIT = "hamiltonians.h5", "forces.extxyz", "overlap.h5", "split.json"
+HAMILTONIANS, FORCES, OVERLAP, SPLIT = (
+    "hamiltonians.h5",
+    "forces.extxyz",
+    "overlap.h5",
+    "split.json",
+)
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
@@ -75,7 +82,14 @@ def generate(folder: str | Path, settings: DataSettings) -> list[LabelledStructu
         ConfigError: too few structures for three subsets.
     """
     if settings.n_structures < 10:
-        raise ConfigError(message("n_structures", f"{settings.n_structures}", "at least 10, for three subsets", "Ask for more."))
+        raise ConfigError(
+            message(
+                "n_structures",
+                f"{settings.n_structures}",
+                "at least 10, for three subsets",
+                "Ask for more.",
+            )
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = TightBinding(orbitals=settings.orbitals, orthogonal=settings.orthogonal)
@@ -83,7 +97,10 @@ def generate(folder: str | Path, settings: DataSettings) -> list[LabelledStructu
         label_structure(f"toy_{number:05d}", atoms, model, HoneycombSprings())
         for number, atoms in enumerate(displace_structures(settings))
     ]
-    provenance = {"reference_system": "tight binding and springs of graphene layers", **asdict(settings)}
+    provenance = {
+        "reference_system": "tight binding and springs of graphene layers",
+        **asdict(settings),
+    }
     write_hamiltonian_dataset(folder / HAMILTONIANS, structures, provenance)
     write_extxyz(folder / FORCES, structures)
     write_overlap_table(folder / OVERLAP, model.overlap_table(), provenance)
@@ -95,7 +112,9 @@ def generate(folder: str | Path, settings: DataSettings) -> list[LabelledStructu
 def displace_structures(settings: DataSettings) -> list[Atoms]:
     """Build the displaced supercells of a data set."""
     primitive = build_graphene(settings.stacking)
-    modes = compute_modes(compute_force_constants(primitive, HoneycombSprings(), settings.supercell))
+    modes = compute_modes(
+        compute_force_constants(primitive, HoneycombSprings(), settings.supercell)
+    )
     structures = []
     for number in range(settings.n_structures):
         rng = np.random.default_rng([settings.seed, number])
@@ -103,11 +122,15 @@ def displace_structures(settings: DataSettings) -> list[Atoms]:
         normals = rng.standard_normal((1, modes.n_supercell, 3))
         atoms = primitive.repeat(settings.supercell)
         atoms.positions += ensemble.displacements(normals)[0, 0]
-        structures.append(perturb_structure(atoms, rng, settings.noise, settings.noise, strain=settings.strain))
+        structures.append(
+            perturb_structure(atoms, rng, settings.noise, settings.noise, strain=settings.strain)
+        )
     return structures
 
 
-def label_structure(name: str, atoms: Atoms, model: TightBinding, springs: HoneycombSprings) -> LabelledStructure:
+def label_structure(
+    name: str, atoms: Atoms, model: TightBinding, springs: HoneycombSprings
+) -> LabelledStructure:
     """Compute energy, forces, Hamiltonian and overlap of a structure."""
     hamiltonian, overlap = model.hamiltonian(atoms), model.overlap(atoms)
     energy = springs.get_potential_energy(atoms)
@@ -128,7 +151,9 @@ def label_structure(name: str, atoms: Atoms, model: TightBinding, springs: Honey
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write a data set from the command line."""
     default = DataSettings()
-    parser = argparse.ArgumentParser(prog="python -m mlepi.reference_systems.generate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m mlepi.reference_systems.generate", description=__doc__
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--stacking", default=default.stacking, help="monolayer, AB, …")
     parser.add_argument("--supercell", type=int, nargs=3, default=default.supercell)

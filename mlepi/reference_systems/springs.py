@@ -1,16 +1,20 @@
-"""A force field for flat graphene layers: an ASE calculator whose phonons have the right size and whose minimum is known.
+"""A force field for flat graphene layers.
 
-The energy is a sum of squares about the flat honeycomb and depends on relative positions only, so that it is smooth and exactly
-invariant under rotations and translations:
+An ASE calculator whose phonons have the right size and whose minimum is known.
+
+The energy is a sum of squares about the flat honeycomb and depends on relative positions only, so
+that it is smooth and exactly invariant under rotations and translations:
 
     E = ¼ k_b Σ (d − d₀)²                           bonds, every one from both ends
-      + ½ k_a Σ (cos θ + ½)²                        angles between the bonds of an atom
-      + ½ k_n Σ [n · Σ_j r_ij]²                     height of an atom over its three neighbours, n the normal of their plane
-      + ¼ Σ w [k_h (h − h₀)² + k_s (ρ² − d₀²)²]     pairs of neighbouring layers, from both ends
+      + ½ k_a Σ (cos θ + ½)²                        angles between the bonds of an atom + ½ k_n Σ [n
+      · Σ_j r_ij]²                     height of an atom over its three neighbours, n the normal of
+      their plane + ¼ Σ w [k_h (h − h₀)² + k_s (ρ² − d₀²)²]     pairs of neighbouring layers, from
+      both ends
 
-with h = |n·r| and ρ² = r² − h² of a pair, and w a smooth cutoff of ρ and r. Between AB layers ρ is 0 or d₀, so that forces and
-stress vanish at the lattice constant and the spacing of the constructor; AB is the most stable stacking. The bending modes are
-quadratic in q by rotation invariance. With m the mass of an atom,
+with h = |n·r| and ρ² = r² − h² of a pair, and w a smooth cutoff of ρ and r. Between AB layers ρ is
+0 or d₀, so that forces and stress vanish at the lattice constant and the spacing of the
+constructor; AB is the most stable stacking. The bending modes are quadratic in q by rotation
+invariance. With m the mass of an atom,
 
     m ω² = k_n (3 ∓ |1 + e^{iq·a₁} + e^{iq·a₂}|)²   out-of-plane modes of a layer,
     m ω² = 3 k_b + 27 k_a/(2 d₀²)                   its in-plane optical mode at Γ,
@@ -45,9 +49,12 @@ VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
 class HoneycombSprings(Calculator):
-    """Springs of graphene layers; stands in for the phonon network (``phonon={_target_: …}``). Energies, forces and stress.
+    """Springs of graphene layers; stands in for the phonon network (``phonon={_target_: …}``).
 
-    The defaults give 1,580 cm⁻¹ for the optical mode of the layer at Γ, 31 and 90 cm⁻¹ for shear and breathing of the bilayer.
+    Energies, forces and stress.
+
+    The defaults give 1,580 cm⁻¹ for the optical mode of the layer at Γ, 31 and 90 cm⁻¹ for shear
+    and breathing of the bilayer.
 
     Args:
         lattice_constant: Å, of the flat layer at rest.
@@ -74,9 +81,20 @@ class HoneycombSprings(Calculator):
     ) -> None:
         super().__init__()
         self.bond_length, self.spacing = lattice_constant / math.sqrt(3.0), spacing
-        self.bond, self.angle, self.normal, self.breathing, self.shear = bond, angle, normal, breathing, shear
+        self.bond, self.angle, self.normal, self.breathing, self.shear = (
+            bond,
+            angle,
+            normal,
+            breathing,
+            shear,
+        )
 
-    def calculate(self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Any = ("energy",),
+        system_changes: Any = all_changes,
+    ) -> None:
         """Compute energy (eV), forces (eV/Å) and stress (eV/Å³, Voigt order) of a structure.
 
         Raises:
@@ -90,7 +108,8 @@ class HoneycombSprings(Calculator):
         cell = torch.tensor(structure.cell.array, dtype=torch.float64)
         deformation = torch.eye(3, dtype=torch.float64) + strain
         vectors = [
-            (positions[source] + shift @ cell - positions[target]) @ deformation for source, target, shift in (bonds, pairs)
+            (positions[source] + shift @ cell - positions[target]) @ deformation
+            for source, target, shift in (bonds, pairs)
         ]
         energy = self.energy(vectors[0], vectors[1], pairs[1])
         gradient, virial = torch.autograd.grad(energy, (positions, strain), materialize_grads=True)
@@ -101,7 +120,9 @@ class HoneycombSprings(Calculator):
             "stress": np.array([stress[a, b] for a, b in VOIGT]),
         }
 
-    def energy(self, bonds: torch.Tensor, pairs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def energy(
+        self, bonds: torch.Tensor, pairs: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
         """Evaluate the energy as a differentiable function of the edge vectors.
 
         Args:
@@ -119,15 +140,22 @@ class HoneycombSprings(Calculator):
         normals = torch.linalg.cross(first - third, second - third)
         normals = normals / normals.norm(dim=1, keepdim=True)
         energy = 0.25 * self.bond * ((lengths - self.bond_length) ** 2).sum()
-        cosines = torch.stack([(units[:, a] * units[:, b]).sum(dim=1) for a, b in ((0, 1), (0, 2), (1, 2))])
+        cosines = torch.stack(
+            [(units[:, a] * units[:, b]).sum(dim=1) for a, b in ((0, 1), (0, 2), (1, 2))]
+        )
         energy = energy + 0.5 * self.angle * ((cosines + 0.5) ** 2).sum()
         energy = energy + 0.5 * self.normal * ((normals * triples.sum(dim=1)).sum(dim=1) ** 2).sum()
         height = (pairs * normals[targets]).sum(dim=1).abs()
         square = (pairs**2).sum(dim=1)
         lateral = square - height**2
         onset, end = LATERAL_CUTOFF
-        window = smooth_cutoff(lateral, onset**2, end**2) * smooth_cutoff(square, PAIR_CUTOFF[0] ** 2, PAIR_CUTOFF[1] ** 2)
-        squares = self.breathing * (height - self.spacing) ** 2 + self.shear * (lateral - self.bond_length**2) ** 2
+        window = smooth_cutoff(lateral, onset**2, end**2) * smooth_cutoff(
+            square, PAIR_CUTOFF[0] ** 2, PAIR_CUTOFF[1] ** 2
+        )
+        squares = (
+            self.breathing * (height - self.spacing) ** 2
+            + self.shear * (lateral - self.bond_length**2) ** 2
+        )
         return energy + 0.25 * (window * squares).sum()
 
 
@@ -139,14 +167,17 @@ def find_springs(atoms: Atoms) -> tuple[Springs, Springs]:
     """Find the bonds and the pairs of different layers of a structure.
 
     Returns:
-        Bonds, three per atom in the order of the atoms, and pairs within ``PAIR_CUTOFF``; both directions of each.
+        Bonds, three per atom in the order of the atoms, and pairs within ``PAIR_CUTOFF``; both
+        directions of each.
 
     Raises:
         StructureError: an atom has not exactly three neighbours in its layer.
     """
     layer = get_layers(atoms)
     index, shift = find_edges(atoms, PAIR_CUTOFF[1])
-    lengths = np.linalg.norm(atoms.positions[index[0]] + shift @ atoms.cell.array - atoms.positions[index[1]], axis=1)
+    lengths = np.linalg.norm(
+        atoms.positions[index[0]] + shift @ atoms.cell.array - atoms.positions[index[1]], axis=1
+    )
     between = layer[index[0]] != layer[index[1]]
     bonded = ~between & (lengths < LONGEST_BOND)
     counts = np.bincount(index[1, bonded], minlength=len(atoms))

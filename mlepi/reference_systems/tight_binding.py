@@ -1,21 +1,27 @@
-"""Honeycomb tight binding with hopping that depends on the distance: an electron model whose bands are known.
+"""Honeycomb tight binding with hopping that depends on the distance.
 
-Every two-centre integral is V(d) = V₀ exp[−β(d/d₀ − 1)] times a smooth cutoff, with d₀ the bond inside a layer and the spacing
-between layers. Inside a layer only first neighbours are in range, between layers those within 4.15 Å, so that the textbook
-results hold exactly for flat layers. Blocks of s and p orbitals follow Slater and Koster, with e the unit vector from i to j:
+An electron model whose bands are known.
 
-    ⟨s|H|s⟩ = V_ssσ,   ⟨s|H|p_b⟩ = e_b V_spσ = −⟨p_b|H|s⟩,   ⟨p_a|H|p_b⟩ = e_a e_b (V_ppσ − V_ppπ) + δ_ab V_ppπ.
+Every two-centre integral is V(d) = V₀ exp[−β(d/d₀ − 1)] times a smooth cutoff, with d₀ the bond
+inside a layer and the spacing between layers. Inside a layer only first neighbours are in range,
+between layers those within 4.15 Å, so that the textbook results hold exactly for flat layers.
+Blocks of s and p orbitals follow Slater and Koster, with e the unit vector from i to j:
 
-Both orbital sets are rotation covariant; for flat layers one s orbital per atom is the p_z model of graphene. Blocks are
-differentiable functions of the edge vectors, in torch and float64.
+    ⟨s|H|s⟩ = V_ssσ,   ⟨s|H|p_b⟩ = e_b V_spσ = −⟨p_b|H|s⟩,   ⟨p_a|H|p_b⟩ = e_a e_b (V_ppσ − V_ppπ) +
+    δ_ab V_ppπ.
+
+Both orbital sets are rotation covariant; for flat layers one s orbital per atom is the p_z model of
+graphene. Blocks are differentiable functions of the edge vectors, in torch and float64.
 
 References:
-    Slater, Koster, Phys. Rev. 94, 1498 (1954), doi:10.1103/PhysRev.94.1498.
-    Saito, Dresselhaus, Dresselhaus, Physical Properties of Carbon Nanotubes (1998), doi:10.1142/p080 (first neighbours
-        of graphene; there σ lobes point at each other, hence the other signs of H_spσ, H_ppσ, S_spσ and S_ppσ).
-    Pereira, Castro Neto, Peres, Phys. Rev. B 80, 045401 (2009), doi:10.1103/PhysRevB.80.045401 (β = 3.37 of the π bond).
-    Harrison, Electronic Structure and the Properties of Solids (1980) (V ∝ d⁻², whose logarithmic slope is β = 2, for σ bonds).
-    Trambly de Laissardière, Mayou, Magaud, Nano Lett. 10, 804 (2010), doi:10.1021/nl902948m (decay between layers, 2.218 Å⁻¹).
+    Slater, Koster, Phys. Rev. 94, 1498 (1954), doi:10.1103/PhysRev.94.1498. Saito, Dresselhaus,
+    Dresselhaus, Physical Properties of Carbon Nanotubes (1998), doi:10.1142/p080 (first neighbours
+        of graphene; there σ lobes point at each other, hence the other signs of H_spσ, H_ppσ, S_spσ
+        and S_ppσ).
+    Pereira, Castro Neto, Peres, Phys. Rev. B 80, 045401 (2009), doi:10.1103/PhysRevB.80.045401 (β =
+    3.37 of the π bond). Harrison, Electronic Structure and the Properties of Solids (1980) (V ∝
+    d⁻², whose logarithmic slope is β = 2, for σ bonds). Trambly de Laissardière, Mayou, Magaud,
+    Nano Lett. 10, 804 (2010), doi:10.1021/nl902948m (decay between layers, 2.218 Å⁻¹).
 """
 
 from __future__ import annotations
@@ -44,7 +50,8 @@ BOND = LATTICE_CONSTANT / math.sqrt(3.0)
 """Å, bond of flat graphene; d₀ of the integrals inside a layer."""
 
 Integrals = Mapping[str, Sequence[float]]
-"""Name of a two-centre integral (sss, sps, pps, ppp) → V₀ (eV, or dimensionless for an overlap) and β."""
+"""Name of a two-centre integral (sss, sps, pps, ppp) → V₀ (eV, or dimensionless for an overlap) and
+β."""
 
 NAMES = {"s": ("sss",), "sp": ("sss", "sps", "pps", "ppp")}
 """Orbital set → its two-centre integrals."""
@@ -70,7 +77,9 @@ INTERLAYER_CUTOFF = (3.4, 4.15)
 """Å: straight and slanted neighbours at 3.35 and 3.64 Å are inside, those at 4.16 Å are not."""
 
 _TABLE_POINTS = 4151
-_TABLE_START = 1.0  # Å; closer than this no two atoms are, and the table goes over to the on-site overlap
+_TABLE_START = (
+    1.0  # Å; closer than this no two atoms are, and the table goes over to the on-site overlap
+)
 
 
 @dataclass(frozen=True)
@@ -89,12 +98,15 @@ class Edges:
 
 
 class TightBinding:
-    """Tight binding of graphene layers; stands in for the electron network (``electron={_target_: …}``).
+    """Tight binding of graphene layers.
+
+    Stands in for the electron network (``electron={_target_: …}``).
 
     Args:
         orbitals: "s" (one orbital and one electron per atom) or "sp" (four of each).
         orthogonal: no overlap between atoms; false takes ``overlap``.
-        intralayer: name → (V₀ in eV, β) inside a layer; None takes the published values of ``INTRALAYER``.
+        intralayer: name → (V₀ in eV, β) inside a layer; None takes the published values of
+            ``INTRALAYER``.
         interlayer: likewise between layers; d₀ is the spacing.
         overlap: name → (S₀, β) inside a layer.
         onsite: shell → eV.
@@ -118,20 +130,44 @@ class TightBinding:
         spacing: float = SPACING,
     ) -> None:
         if orbitals not in NAMES:
-            raise ConfigError(message("TightBinding.orbitals", repr(orbitals), f"one of {list(NAMES)}", "Choose one of them."))
+            raise ConfigError(
+                message(
+                    "TightBinding.orbitals",
+                    repr(orbitals),
+                    f"one of {list(NAMES)}",
+                    "Choose one of them.",
+                )
+            )
         self.orbitals = orbitals
         self.bond, self.spacing = float(bond), float(spacing)
         none = dict.fromkeys(NAMES[orbitals], (0.0, 0.0))
-        self.intralayer = self._complete("intralayer", INTRALAYER[orbitals] if intralayer is None else intralayer)
-        self.interlayer = self._complete("interlayer", INTERLAYER[orbitals] if interlayer is None else interlayer)
-        self.overlaps = self._complete("overlap", none if orthogonal else OVERLAP[orbitals] if overlap is None else overlap)
+        self.intralayer = self._complete(
+            "intralayer", INTRALAYER[orbitals] if intralayer is None else intralayer
+        )
+        self.interlayer = self._complete(
+            "interlayer", INTERLAYER[orbitals] if interlayer is None else interlayer
+        )
+        self.overlaps = self._complete(
+            "overlap", none if orthogonal else OVERLAP[orbitals] if overlap is None else overlap
+        )
         self.onsite = dict(ONSITE[orbitals] if onsite is None else onsite)
         if set(self.onsite) != set(orbitals):
-            raise ConfigError(message("TightBinding.onsite", f"{sorted(self.onsite)}", f"{list(orbitals)}", "Name every shell."))
+            raise ConfigError(
+                message(
+                    "TightBinding.onsite",
+                    f"{sorted(self.onsite)}",
+                    f"{list(orbitals)}",
+                    "Name every shell.",
+                )
+            )
         shells = tuple(range(len(orbitals)))
-        self.basis = OrbitalBasis({6: shells}, {6: 0.5 * INTERLAYER_CUTOFF[1]}, {6: f"tight binding, {orbitals}"})
+        self.basis = OrbitalBasis(
+            {6: shells}, {6: 0.5 * INTERLAYER_CUTOFF[1]}, {6: f"tight binding, {orbitals}"}
+        )
 
-    def hamiltonian(self, atoms: Atoms, *, device: str | torch.device = "cpu", dtype: str = "float64") -> BlockMatrix:
+    def hamiltonian(
+        self, atoms: Atoms, *, device: str | torch.device = "cpu", dtype: str = "float64"
+    ) -> BlockMatrix:
         """Return the Hamiltonian, eV, computed in float64 whatever the network's ``dtype`` is."""
         return self._matrix(atoms, 0, device)
 
@@ -146,10 +182,19 @@ class TightBinding:
             StructureError: an atom is not carbon.
         """
         if np.any(atoms.numbers != 6):
-            raise StructureError(message("reference system", atoms.get_chemical_formula(), "carbon only", "Use graphene layers."))
+            raise StructureError(
+                message(
+                    "reference system",
+                    atoms.get_chemical_formula(),
+                    "carbon only",
+                    "Use graphene layers.",
+                )
+            )
         layer = get_layers(atoms)
         index, shift = find_edges(atoms, INTERLAYER_CUTOFF[1])
-        lengths = np.linalg.norm(atoms.positions[index[0]] + shift @ atoms.cell.array - atoms.positions[index[1]], axis=1)
+        lengths = np.linalg.norm(
+            atoms.positions[index[0]] + shift @ atoms.cell.array - atoms.positions[index[1]], axis=1
+        )
         interlayer = layer[index[0]] != layer[index[1]]
         near = interlayer | (lengths < INTRALAYER_CUTOFF[1])
         own = np.tile(np.arange(len(atoms)), (2, 1))
@@ -159,12 +204,20 @@ class TightBinding:
             np.concatenate([np.zeros(len(atoms), dtype=np.bool_), interlayer[near]]),
         )
 
-    def edge_vectors(self, positions: torch.Tensor, cell: torch.Tensor, edges: Edges) -> torch.Tensor:
+    def edge_vectors(
+        self, positions: torch.Tensor, cell: torch.Tensor, edges: Edges
+    ) -> torch.Tensor:
         """Return r_j + shift·cell − r_i: (n_edges, 3), Å, differentiable in positions and cell."""
         source, target = torch.as_tensor(edges.index, device=positions.device)
-        return positions[source] + torch.as_tensor(edges.shift, device=positions.device).to(cell) @ cell - positions[target]
+        return (
+            positions[source]
+            + torch.as_tensor(edges.shift, device=positions.device).to(cell) @ cell
+            - positions[target]
+        )
 
-    def blocks(self, vectors: torch.Tensor, interlayer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def blocks(
+        self, vectors: torch.Tensor, interlayer: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Evaluate H and S as differentiable functions of the edge vectors.
 
         Args:
@@ -178,32 +231,55 @@ class TightBinding:
         own = square < 1e-16
         lengths = torch.where(own, 1.0, square).sqrt()  # no slope at zero, where the root has none
         directions = vectors / lengths[:, None]
-        within, between = self._radial(self.intralayer, lengths), self._radial(self.interlayer, lengths, inter=True)
+        within, between = (
+            self._radial(self.intralayer, lengths),
+            self._radial(self.interlayer, lengths, inter=True),
+        )
         radial = torch.where(interlayer[:, None], between, within)
-        onsite = vectors.new_tensor([self.onsite["s"], *[self.onsite.get("p", 0.0)] * 3])[: self.basis.max_orbitals]
+        onsite = vectors.new_tensor([self.onsite["s"], *[self.onsite.get("p", 0.0)] * 3])[
+            : self.basis.max_orbitals
+        ]
         atom = own[:, None, None]
         hamiltonian = torch.where(atom, torch.diag(onsite), _slater_koster(radial, directions))
         shared = torch.where(interlayer[:, None], 0.0, self._radial(self.overlaps, lengths))
-        overlap = torch.where(atom, torch.eye(len(onsite)).to(vectors), _slater_koster(shared, directions))
+        overlap = torch.where(
+            atom, torch.eye(len(onsite)).to(vectors), _slater_koster(shared, directions)
+        )
         return hamiltonian, overlap
 
     @property
     def fermi_velocity(self) -> float:
-        """v_F of the flat monolayer at the constructor's bond, m/s: √3·a·|t − E₀s|/2ħ, a = √3·bond."""
+        """v_F of the flat monolayer at the constructor's bond, m/s.
+
+        √3·a·|t − E₀s|/2ħ, a = √3·bond.
+        """
         name, shell = ("sss", "s") if self.orbitals == "s" else ("ppp", "p")
         hopping = self.intralayer[name][0] - self.onsite[shell] * self.overlaps[name][0]
-        return math.sqrt(3.0) / 2.0 * math.sqrt(3.0) * self.bond * abs(hopping) * EV_ANGSTROM_TO_METRE_PER_SECOND
+        return (
+            math.sqrt(3.0)
+            / 2.0
+            * math.sqrt(3.0)
+            * self.bond
+            * abs(hopping)
+            * EV_ANGSTROM_TO_METRE_PER_SECOND
+        )
 
     @property
     def gamma_1(self) -> float:
-        """γ₁ of the flat bilayer at the constructor's spacing, eV: half the splitting of the dimer states at K.
+        """γ₁ of the flat bilayer at the constructor's spacing, eV.
 
-        Exact for "s", where all slanted hoppings cancel at K; in "sp" those between π and σ orbitals do not.
+        Half the splitting of the dimer states at K.
+
+        Exact for "s", where all slanted hoppings cancel at K; in "sp" those between π and σ
+        orbitals do not.
         """
         return abs(self.interlayer["sss" if self.orbitals == "s" else "pps"][0])
 
     def overlap_table(self) -> OverlapTable:
-        """Tabulate the overlap as the radial functions that a checkpoint carries; exact for distances above 1 Å."""
+        """Tabulate the overlap as the radial functions that a checkpoint carries.
+
+        Exact for distances above 1 Å.
+        """
         distances = torch.linspace(0.0, INTERLAYER_CUTOFF[1], _TABLE_POINTS, dtype=torch.float64)
         far = distances.clamp(min=0.3)
         along = torch.stack([torch.zeros_like(far), torch.zeros_like(far), far], dim=1)
@@ -214,7 +290,9 @@ class TightBinding:
         values = []
         for channel in list_channels(shells, shells, same_element=True):
             la, lb = shells[channel.shell_1], shells[channel.shell_2]
-            block = blocks[:, slices[channel.shell_1], slices[channel.shell_2]].reshape(len(far), -1)
+            block = blocks[:, slices[channel.shell_1], slices[channel.shell_2]].reshape(
+                len(far), -1
+            )
             values.append(weight * _project(block, along, la, lb, channel.total))
             if la == lb and channel.total == 0:
                 own = torch.eye(2 * la + 1, dtype=torch.float64).reshape(1, -1)
@@ -224,23 +302,43 @@ class TightBinding:
 
     def _matrix(self, atoms: Atoms, which: int, device: str | torch.device) -> BlockMatrix:
         edges = self.find_edges(atoms)
-        positions, cell = (torch.tensor(a, dtype=torch.float64, device=device) for a in (atoms.positions, atoms.cell.array))
+        positions, cell = (
+            torch.tensor(a, dtype=torch.float64, device=device)
+            for a in (atoms.positions, atoms.cell.array)
+        )
         vectors = self.edge_vectors(positions, cell, edges)
-        values = self.blocks(vectors, torch.as_tensor(edges.interlayer, device=device))[which].cpu().numpy()
-        return BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), self.basis, edges.index, edges.shift, values).symmetrised()
+        values = (
+            self.blocks(vectors, torch.as_tensor(edges.interlayer, device=device))[which]
+            .cpu()
+            .numpy()
+        )
+        return BlockMatrix(
+            np.asarray(atoms.numbers, dtype=np.int64), self.basis, edges.index, edges.shift, values
+        ).symmetrised()
 
-    def _radial(self, integrals: Integrals, lengths: torch.Tensor, inter: bool = False) -> torch.Tensor:
+    def _radial(
+        self, integrals: Integrals, lengths: torch.Tensor, inter: bool = False
+    ) -> torch.Tensor:
         """Evaluate V(d) of every integral: (n_edges, n_integrals)."""
-        rest, cutoff = (self.spacing, INTERLAYER_CUTOFF) if inter else (self.bond, INTRALAYER_CUTOFF)
+        rest, cutoff = (
+            (self.spacing, INTERLAYER_CUTOFF) if inter else (self.bond, INTRALAYER_CUTOFF)
+        )
         strengths, decays = lengths.new_tensor([integrals[name] for name in NAMES[self.orbitals]]).T
-        return strengths * torch.exp(-decays * (lengths[:, None] / rest - 1.0)) * smooth_cutoff(lengths, *cutoff)[:, None]
+        return (
+            strengths
+            * torch.exp(-decays * (lengths[:, None] / rest - 1.0))
+            * smooth_cutoff(lengths, *cutoff)[:, None]
+        )
 
     def _complete(self, key: str, integrals: Integrals) -> dict[str, tuple[float, float]]:
         names = NAMES[self.orbitals]
         if set(integrals) != set(names) or any(len(pair) != 2 for pair in integrals.values()):
             raise ConfigError(
                 message(
-                    f"TightBinding.{key}", f"{dict(integrals)}", f"{{{', '.join(f'{n}: [V₀, β]' for n in names)}}}", "Give all."
+                    f"TightBinding.{key}",
+                    f"{dict(integrals)}",
+                    f"{{{', '.join(f'{n}: [V₀, β]' for n in names)}}}",
+                    "Give all.",
                 )
             )
         return {name: (float(integrals[name][0]), float(integrals[name][1])) for name in names}
@@ -254,11 +352,18 @@ def _slater_koster(radial: torch.Tensor, directions: torch.Tensor) -> torch.Tens
     e = directions[:, [1, 2, 0]]
     across = sps * e[:, None, :]
     pp = (pps - ppp) * e[:, :, None] * e[:, None, :] + ppp * torch.eye(3).to(radial)
-    return torch.cat([torch.cat([sss, across], dim=2), torch.cat([-across.transpose(1, 2), pp], dim=2)], dim=1)
+    return torch.cat(
+        [torch.cat([sss, across], dim=2), torch.cat([-across.transpose(1, 2), pp], dim=2)], dim=1
+    )
 
 
-def _project(block: torch.Tensor, vectors: torch.Tensor, la: int, lb: int, total: int) -> torch.Tensor:
-    """Return the radial function t_abL of flattened blocks (n, (2la+1)(2lb+1)) of edges along z: (n,)."""
+def _project(
+    block: torch.Tensor, vectors: torch.Tensor, la: int, lb: int, total: int
+) -> torch.Tensor:
+    """Return the radial function t_abL of flattened blocks (n, (2la+1)(2lb+1)) of edges along z.
+
+    (n,).
+    """
     rows, start = [], 0
     coupling = coupling_matrix(la, lb).to(block)
     momenta = range(abs(la - lb), la + lb + 1, 2)
@@ -266,7 +371,9 @@ def _project(block: torch.Tensor, vectors: torch.Tensor, la: int, lb: int, total
         rows.append(solid_harmonics(momentum, vectors) @ coupling[start : start + 2 * momentum + 1])
         start += 2 * momentum + 1
     patterns = torch.stack(rows, dim=2)  # n, elements, momenta
-    if patterns.shape[0] == 1 and total == 0:  # on-site: every pattern but the isotropic one is to vanish
+    if (
+        patterns.shape[0] == 1 and total == 0
+    ):  # on-site: every pattern but the isotropic one is to vanish
         return (block * patterns[:, :, 0]).sum(dim=1) / (patterns[:, :, 0] ** 2).sum(dim=1)
     solution = torch.linalg.lstsq(patterns, block[:, :, None]).solution[:, :, 0]
     return solution[:, list(momenta).index(total)]

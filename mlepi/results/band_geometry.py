@@ -1,4 +1,7 @@
-"""The record of the band_geometry stage: Berry curvature, quantum metric and Berry phases of the averaged Bloch Hamiltonian."""
+"""The record of the band_geometry stage.
+
+Berry curvature, quantum metric and Berry phases of the averaged Bloch Hamiltonian.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,19 @@ from numpy.typing import NDArray
 from mlepi.results.hdf5 import unit
 
 NARROW_GAP = 0.005
-"""eV; the geometry of bands that come closer to others than this somewhere is told to be doubtful there."""
+"""eV; the geometry of bands that come closer to others than this somewhere is told to be doubtful
+there."""
 
 
 @dataclass(frozen=True)
 class BandGeometryRecord:
-    """Geometry of a set of bands near K; error bars are those of a jackknife over blocks of samples.
+    """Geometry of a set of bands near K.
 
-    What is averaged are the blocks of H and S themselves, over the cells of each supercell and over the samples. Their Bloch
-    sums are the first and the zeroth moment of the averaged spectral function of the primitive Bloch sums.
+    Error bars are those of a jackknife over blocks of samples.
+
+    What is averaged are the blocks of H and S themselves, over the cells of each supercell and over
+    the samples. Their Bloch sums are the first and the zeroth moment of the averaged spectral
+    function of the primitive Bloch sums.
 
     Attributes:
         temperatures: (n_temperatures,).
@@ -42,7 +49,8 @@ class BandGeometryRecord:
         equilibrium_maps: (2, n_map, n_map), Ω_z and tr g, first index of the map along x.
         maps: (n_temperatures, 2, n_map, n_map).
         convergence_counts: (n_counts,), numbers of samples of the convergence study.
-        convergence_traces: (n_counts, n_temperatures), mean of |k − K|² tr g over the line, from the first samples; ¼ on a cone.
+        convergence_traces: (n_counts, n_temperatures), mean of |k − K|² tr g over the line, from
+            the first samples; ¼ on a cone.
         convergence_errors: (n_counts, n_temperatures).
     """
 
@@ -78,6 +86,7 @@ class BandGeometryRecord:
             return []
         where = ", ".join(f"{d:g}" for d in self.distances[narrow])
         return [
-            f"at k − K = {where} Å⁻¹ the chosen bands come within {1e3 * gaps.min():.1f} meV of others: curvature and metric "
+            f"at k − K = {where} Å⁻¹ the chosen bands come within {1e3 * gaps.min():.1f} meV of "
+            "others: curvature and metric "
             "diverge there, and follow what is left of noise and symmetry breaking."
         ]

@@ -1,4 +1,7 @@
-"""What the bands stage found: states around the Fermi level of a large cell along a path, beside the continuum model."""
+"""What the bands stage found.
+
+States around the Fermi level of a large cell along a path, beside the continuum model.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ class ContinuumRecord:
         w_aa: interlayer hopping in AA regions.
         w_ab: interlayer hopping in AB regions.
         source: where the three come from.
-        magic_angle: at which the velocity at K vanishes with these parameters, degrees; NaN when it does not.
+        magic_angle: at which the velocity at K vanishes with these parameters, degrees; NaN when it
+            does not.
         distances: (n_points,) along the path.
         energies: (n_points, n_bands), of both valleys, from the middle of the flat bands at K.
     """
@@ -56,10 +60,12 @@ class BandsRecord:
         n_electrons: per cell.
         fermi_energy: of the neutral cell with these k-points.
         electronic_temperature: of its smearing.
-        error_bound: largest ‖Hc − ESc‖ / √s, with s the smallest eigenvalue of S: bounds the error of every energy.
+        error_bound: largest ‖Hc − ESc‖ / √s, with s the smallest eigenvalue of S: bounds the error
+            of every energy.
         proven: number of k-points at which two further counts have shown that no state is missing.
         backend: library of the factorisation.
-        cpu_seconds: (n_kpoints,) for each k-point; that of its time-reversed partner where it was not computed again.
+        cpu_seconds: (n_kpoints,) for each k-point; that of its time-reversed partner where it was
+            not computed again.
         continuum: the continuum model; None when it was not asked for.
     """
 

@@ -22,9 +22,11 @@ class CellSizesRecord:
         dispersion: "hyperbola" or "linear".
         estimators: names.
         equilibrium: (n_estimators, 2), v_F and mean slope of the undisplaced structure.
-        values: (n_estimators, 2, n_sizes, n_temperatures), v_F and mean slope; NaN where a run does not tell.
+        values: (n_estimators, 2, n_sizes, n_temperatures), v_F and mean slope; NaN where a run does
+            not tell.
         errors: (n_estimators, 2, n_sizes, n_temperatures), bootstrap.
-        limits: (n_estimators, 2, n_temperatures), value at 1/N → 0; NaN with fewer than two sizes that tell.
+        limits: (n_estimators, 2, n_temperatures), value at 1/N → 0; NaN with fewer than two sizes
+            that tell.
         limit_errors: (n_estimators, 2, n_temperatures).
         chi_squared: (n_estimators, 2, n_temperatures).
         degrees_of_freedom: (n_estimators, 2, n_temperatures).

@@ -1,4 +1,7 @@
-"""The record of the conductivity stage: optical conductivity and joint density of states against photon energy."""
+"""The record of the conductivity stage.
+
+Optical conductivity and joint density of states against photon energy.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,13 @@ FERMI_SHIFT = 0.1
 
 @dataclass(frozen=True)
 class ConductivityRecord:
-    """Optical response of a sheet, per layer; error bars are standard deviations of a bootstrap over the samples.
+    """Optical response of a sheet, per layer.
 
-    Averages over samples are corrected by the undisplaced structure: each sample is compared with the undisplaced supercell at
-    its own k-points, and the mean difference is added to the undisplaced spectrum of a dense mesh.
+    Error bars are standard deviations of a bootstrap over the samples.
+
+    Averages over samples are corrected by the undisplaced structure: each sample is compared with
+    the undisplaced supercell at its own k-points, and the mean difference is added to the
+    undisplaced spectrum of a dense mesh.
 
     Attributes:
         temperatures: (n_temperatures,).
@@ -34,11 +40,15 @@ class ConductivityRecord:
         equilibrium_conductivity: (n_energies,), undisplaced, mean of xx and yy.
         conductivities: (n_temperatures, n_energies).
         conductivity_errors: (n_temperatures, n_energies).
-        equilibrium_joint_density: (n_energies,), undisplaced joint density of vertical transitions, both spins.
-        joint_densities: (n_temperatures, n_energies), transitions weighted by the primitive k-points that both states share.
+        equilibrium_joint_density: (n_energies,), undisplaced joint density of vertical transitions,
+            both spins.
+        joint_densities: (n_temperatures, n_energies), transitions weighted by the primitive
+            k-points that both states share.
         joint_density_errors: (n_temperatures, n_energies).
-        fermi_shifts: (n_temperatures,), mean Fermi energy of the samples minus that of the undisplaced supercell.
-        ghosts: (n_temperatures,), mean number of ghost states per supercell, which were given no electrons.
+        fermi_shifts: (n_temperatures,), mean Fermi energy of the samples minus that of the
+            undisplaced supercell.
+        ghosts: (n_temperatures,), mean number of ghost states per supercell, which were given no
+            electrons.
         window: smallest and largest ħω of the window means.
         equilibrium_mean: mean conductivity in the window, undisplaced.
         means: (n_temperatures,), the same at temperature.
@@ -80,12 +90,14 @@ class ConductivityRecord:
         shift = self.fermi_shifts[np.abs(self.fermi_shifts).argmax()]
         if abs(shift) > FERMI_SHIFT:
             texts.append(
-                f"displacements move the Fermi energy by {shift:+.2f} eV on average, more than bands do: the energy zero of the "
+                f"displacements move the Fermi energy by {shift:+.2f} eV on average, more than "
+                "bands do: the energy zero of the "
                 "predicted Hamiltonians drifts."
             )
         if self.ghosts.max() > 0:
             texts.append(
-                f"{self.ghosts.max():.2g} ghost states per supercell (errors of H along small eigenvalues of S); they were given "
+                f"{self.ghosts.max():.2g} ghost states per supercell (errors of H along small "
+                "eigenvalues of S); they were given "
                 "no electrons, so that neutrality is where the undisplaced bands have it."
             )
         return texts

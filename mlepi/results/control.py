@@ -1,4 +1,7 @@
-"""Records of the stages ``tight_binding`` and ``control``: a cheap Hamiltonian, and what it takes off the error bars."""
+"""Records of the stages ``tight_binding`` and ``control``.
+
+A cheap Hamiltonian, and what it takes off the error bars.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,8 @@ class TightBindingRecord:
         fermi_velocity: of the fit, undisplaced.
         rms: misfit of the levels of displaced supercells.
         kpoints: (n_kpoints, 3), fractional, of the supercell.
-        levels: (n_structures, n_kpoints, n_levels), of the network, relative to their mean over each structure.
+        levels: (n_structures, n_kpoints, n_levels), of the network, relative to their mean over
+            each structure.
         fitted_levels: the same of the fit.
     """
 
@@ -45,7 +49,9 @@ class TightBindingRecord:
 
 @dataclass(frozen=True)
 class ControlledRecord:
-    """v_F of one estimator with a control variate; the last axis is (v_F, its change from the first T, mean slope).
+    """v_F of one estimator with a control variate.
+
+    The last axis is (v_F, its change from the first T, mean slope).
 
     Attributes:
         plain: (n_temperatures, 3), without control.
@@ -54,7 +60,8 @@ class ControlledRecord:
         errors: (n_temperatures, 3), those of the cheap average included.
         coefficients: (n_temperatures, 3), c.
         correlations: (n_temperatures, 3), of what single groups of samples contribute.
-        variance_reductions: (n_temperatures, 3), squared plain error over squared controlled one; 0 where nothing varies.
+        variance_reductions: (n_temperatures, 3), squared plain error over squared controlled one; 0
+            where nothing varies.
         sample_reductions: (n_temperatures, 3), the same for an exact cheap average.
     """
 

@@ -1,4 +1,7 @@
-"""The record of the domain stage: how far the displaced supercells lie from what the networks were trained on."""
+"""The record of the domain stage.
+
+How far the displaced supercells lie from what the networks were trained on.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,15 @@ class DomainRecord:
         training_values: (n_training, n_quantities).
         training_ranges: (n_quantities, 2), smallest and largest; NaN where none is known.
         values: (n_samples, n_temperatures, n_quantities); NaN for what the structure does not have.
-        distances: (n_samples, n_temperatures), how far a sample lies outside the training range in the worst quantity, in
-            standard deviations among the training structures; negative inside, NaN without training data.
-        worst_quantities: (n_samples, n_temperatures) int, position of that quantity; −1 without training data.
+        distances: (n_samples, n_temperatures), how far a sample lies outside the training range in
+            the worst quantity, in standard deviations among the training structures; negative
+            inside, NaN without training data.
+        worst_quantities: (n_samples, n_temperatures) int, position of that quantity; −1 without
+            training data.
         ghosts: (n_samples, n_temperatures) int, states at Γ far below all undisplaced bands.
         n_electron_networks: networks that predicted H of every sample.
-        hamiltonian_spreads: (n_samples, n_temperatures), root mean square deviation of H among them, energy zeros apart.
+        hamiltonian_spreads: (n_samples, n_temperatures), root mean square deviation of H among
+            them, energy zeros apart.
         training_hamiltonian_spreads: (n_training,), the same on the training structures.
         n_phonon_networks: networks that predicted the forces.
         force_spreads: (n_samples, n_temperatures).
@@ -65,27 +71,37 @@ class DomainRecord:
 
     @property
     def outside_shares(self) -> NDArray[np.float64]:
-        """Share of the samples outside the training range, (n_temperatures,); NaN without training data."""
+        """Share of the samples outside the training range, (n_temperatures,).
+
+        NaN without training data.
+        """
         return np.where(np.isnan(self.distances), np.nan, self.distances > 0).mean(axis=0)
 
     def doubts(self) -> list[str]:
         """Say in words what makes numbers from these samples doubtful; empty when nothing does."""
         texts = []
         if not self.source:
-            texts.append("no training structures are known: set stage.domain.data to see how far the samples are from them.")
-        for temperature, share, column in zip(self.temperatures, self.outside_shares, self.distances.T, strict=True):
+            texts.append(
+                "no training structures are known: set stage.domain.data to see how far the "
+                "samples are from them."
+            )
+        for temperature, share, column in zip(
+            self.temperatures, self.outside_shares, self.distances.T, strict=True
+        ):
             if share > 0:
                 sample = int(np.nanargmax(column))
                 index = int(np.flatnonzero(self.temperatures == temperature)[0])
                 name = self.quantities[int(self.worst_quantities[sample, index])]
                 texts.append(
-                    f"{100 * share:.0f} % of the samples at {temperature:g} K lie outside the training data, by up to "
+                    f"{100 * share:.0f} % of the samples at {temperature:g} K lie outside the "
+                    "training data, by up to "
                     f"{column[sample]:.1f} standard deviations ({name})."
                 )
         haunted = np.count_nonzero(self.ghosts.any(axis=1))
         if haunted:
             texts.append(
-                f"{haunted} of {self.n_samples} samples have ghost states far below all bands, whatever their distance from the "
+                f"{haunted} of {self.n_samples} samples have ghost states far below all bands, "
+                "whatever their distance from the "
                 "training data: label them, or do not count states."
             )
         for what, spreads, training, name in (
@@ -94,7 +110,8 @@ class DomainRecord:
         ):
             if spreads.size and training.size and spreads.max() > training.max():
                 texts.append(
-                    f"the networks differ in {what} by up to {spreads.max():.3g} {name}, more than on any training structure "
+                    f"the networks differ in {what} by up to {spreads.max():.3g} {name}, more "
+                    "than on any training structure "
                     f"({training.max():.3g} {name})."
                 )
         return texts

@@ -1,4 +1,7 @@
-"""The record of the dos stage: densities of states of displaced supercells, in total and by orbital and layer."""
+"""The record of the dos stage.
+
+Densities of states of displaced supercells, in total and by orbital and layer.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,16 @@ from mlepi.results.hdf5 import unit
 class DosRecord:
     """Densities of states per primitive cell and spin against temperature.
 
-    Energies are relative to ``reference``, on the scale of H (``align`` "none") or of the mean potential of each sample. Errors
-    are jackknife standard errors over blocks of samples.
+    Energies are relative to ``reference``, on the scale of H (``align`` "none") or of the mean
+    potential of each sample. Errors are jackknife standard errors over blocks of samples.
 
     Attributes:
         temperatures: (n_temperatures,).
         n_samples: supercells per temperature.
         supercell: primitive cells along each lattice vector.
         mesh: k-points of the supercell.
-        reference: Fermi energy of the undisplaced crystal on the same k-points, where its states are counted with the same lines.
+        reference: Fermi energy of the undisplaced crystal on the same k-points, where its states
+            are counted with the same lines.
         align: "none" or "mean_potential": whether rigid shifts of H between samples were removed.
         width: standard deviation of the lines.
         energies: (n_energies,).
@@ -35,7 +39,8 @@ class DosRecord:
         dos_errors: (n_temperatures, n_energies).
         projections: (n_temperatures, n_channels, n_energies).
         integrated: (n_temperatures, n_energies), states below each energy.
-        fermi_shifts: (n_temperatures,), energy below which the electrons fit, from ``reference``; NaN outside the window.
+        fermi_shifts: (n_temperatures,), energy below which the electrons fit, from ``reference``;
+            NaN outside the window.
         fermi_shift_errors: (n_temperatures,).
     """
 

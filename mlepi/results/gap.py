@@ -14,8 +14,9 @@ from mlepi.results.hdf5 import unit
 class GapRecord:
     """Band edges from peaks of the unfolded spectral function, and those of the supercells beside them.
 
-    All energies are relative to ``reference``, on the scale of H (``align`` "none") or of the mean potential of each sample.
-    Errors are standard deviations of a bootstrap over blocks of samples, with the same resamples at all temperatures.
+    All energies are relative to ``reference``, on the scale of H (``align`` "none") or of the mean
+    potential of each sample. Errors are standard deviations of a bootstrap over blocks of samples,
+    with the same resamples at all temperatures.
 
     Attributes:
         temperatures: (n_temperatures,).
@@ -27,18 +28,20 @@ class GapRecord:
         kpoints: (n_points, 3).
         equilibrium: (n_points, 2), valence and conduction band, undisplaced.
         energies: (n_energies,), of the spectra, relative to the middle of their windows.
-        centres: (2,), middle of the windows of valence and conduction band, relative to ``reference``.
+        centres: (2,), middle of the windows of valence and conduction band, relative to
+            ``reference``.
         spectral_functions: (n_temperatures, n_points, 2, n_energies), of both bands.
         band_energies: (n_temperatures, n_points, 2), peaks.
         band_errors: (n_temperatures, n_points, 2).
-        equilibrium_gap: lowest conduction less highest valence energy among the points, undisplaced.
+        equilibrium_gap: lowest conduction less highest valence energy among the points,
+            undisplaced.
         gaps: (n_temperatures,), the same of the peaks.
         gap_errors: (n_temperatures,).
         gap_changes: (n_temperatures,), from the first temperature.
         gap_change_errors: (n_temperatures,), small thanks to common random numbers.
-        supercell_edges: (n_temperatures, 3), mean highest occupied level of the supercells at the points, mean lowest empty
-            level, and mean gap; NaN where a sample's lie outside the energy window. For comparison: folded states split and
-            repel each other.
+        supercell_edges: (n_temperatures, 3), mean highest occupied level of the supercells at the
+            points, mean lowest empty level, and mean gap; NaN where a sample's lie outside the
+            energy window. For comparison: folded states split and repel each other.
         supercell_edge_errors: (n_temperatures, 3).
     """
 

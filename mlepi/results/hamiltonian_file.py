@@ -1,11 +1,13 @@
 """One Hamiltonian and overlap in one HDF5 file, for use outside this package as well.
 
-Layout (format 1): ``numbers`` (n_atoms,), ``positions`` (n_atoms, 3) Å, ``cell`` (3, 3) Å with lattice vectors as rows, ``layer``
-(n_atoms,) if known. The groups ``hamiltonian`` (eV) and ``overlap`` (dimensionless) each have their own pairs: ``edge_index``
-(2, n_edges), row 0 = source j, row 1 = target i; ``edge_cell_shift`` (n_edges, 3) = R; ``blocks`` (n_edges, p, p): block e =
-⟨i, cell 0| · |j, cell R⟩, rows are orbitals of i, zero-padded to p. On-site blocks and both directions are present. The
-attribute ``basis`` is JSON: ``shells`` maps an atomic number to its angular momenta; inside a shell the functions are real
-harmonics in e3nn order, (y, z, x) for p. H(k) = Σ_R e^{2πi k·R} H(R), k fractional.
+Layout (format 1): ``numbers`` (n_atoms,), ``positions`` (n_atoms, 3) Å, ``cell`` (3, 3) Å with
+lattice vectors as rows, ``layer`` (n_atoms,) if known. The groups ``hamiltonian`` (eV) and
+``overlap`` (dimensionless) each have their own pairs: ``edge_index`` (2, n_edges), row 0 = source
+j, row 1 = target i; ``edge_cell_shift`` (n_edges, 3) = R; ``blocks`` (n_edges, p, p): block e = ⟨i,
+cell 0| · |j, cell R⟩, rows are orbitals of i, zero-padded to p. On-site blocks and both directions
+are present. The attribute ``basis`` is JSON: ``shells`` maps an atomic number to its angular
+momenta; inside a shell the functions are real harmonics in e3nn order, (y, z, x) for p. H(k) = Σ_R
+e^{2πi k·R} H(R), k fractional.
 """
 
 from __future__ import annotations
@@ -34,7 +36,11 @@ MATRICES = ("hamiltonian", "overlap")
 
 
 def write_hamiltonian(
-    path: Path, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix, provenance: Mapping[str, Any]
+    path: Path,
+    atoms: Atoms,
+    hamiltonian: BlockMatrix,
+    overlap: BlockMatrix,
+    provenance: Mapping[str, Any],
 ) -> str:
     """Write H and S of one structure; the file appears complete or not at all.
 
@@ -64,11 +70,23 @@ def write_hamiltonian(
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with h5py.File(temporary, "w") as file:
-            file.attrs.update({"format": FORMAT, "basis": json.dumps(hamiltonian.basis.to_dict()), "checksum": checksum})
+            file.attrs.update(
+                {
+                    "format": FORMAT,
+                    "basis": json.dumps(hamiltonian.basis.to_dict()),
+                    "checksum": checksum,
+                }
+            )
             file.attrs["provenance"] = json.dumps(provenance)
             for name, values in arrays.items():
-                options = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if values.size > 4096 else {}
-                file.create_dataset(name, data=values, **options).attrs["unit"] = UNITS.get(name, "1")
+                options = (
+                    {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+                    if values.size > 4096
+                    else {}
+                )
+                file.create_dataset(name, data=values, **options).attrs["unit"] = UNITS.get(
+                    name, "1"
+                )
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -87,7 +105,10 @@ def read_hamiltonian(path: Path) -> tuple[Atoms, BlockMatrix, BlockMatrix]:
     Raises:
         DataError: the file is missing or damaged.
     """
-    names = (*STRUCTURE, *(f"{m}/{part}" for m in MATRICES for part in ("edge_index", "edge_cell_shift", "blocks")))
+    names = (
+        *STRUCTURE,
+        *(f"{m}/{part}" for m in MATRICES for part in ("edge_index", "edge_cell_shift", "blocks")),
+    )
     try:
         with h5py.File(path, "r") as file:
             arrays = {name: file[name][()] for name in names if name in file}
@@ -115,7 +136,13 @@ def read_hamiltonian(path: Path) -> tuple[Atoms, BlockMatrix, BlockMatrix]:
     if "layer" in arrays:
         atoms.arrays["layer"] = arrays["layer"]
     hamiltonian, overlap = (
-        BlockMatrix(arrays["numbers"], basis, arrays[f"{m}/edge_index"], arrays[f"{m}/edge_cell_shift"], arrays[f"{m}/blocks"])
+        BlockMatrix(
+            arrays["numbers"],
+            basis,
+            arrays[f"{m}/edge_index"],
+            arrays[f"{m}/edge_cell_shift"],
+            arrays[f"{m}/blocks"],
+        )
         for m in MATRICES
     )
     return atoms, hamiltonian, overlap

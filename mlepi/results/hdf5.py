@@ -1,7 +1,8 @@
 """Frozen dataclasses as HDF5 groups: one member per field, its unit as an attribute.
 
-A field may hold an array, a number, a truth value, a text, None, a tuple of numbers or texts, a mapping from names to arrays, an
-``ase.Atoms`` or another such dataclass; everything else is refused.
+A field may hold an array, a number, a truth value, a text, None, a tuple of numbers or texts, a
+mapping from names to arrays, an ``ase.Atoms`` or another such dataclass; everything else is
+refused.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ KIND = "kind"
 
 
 def unit(name: str) -> dict[str, str]:
-    """Declare the unit of a field of a record, ``field(metadata=unit("eV"))``; it is written beside the numbers.
+    """Declare the unit of a field of a record, ``field(metadata=unit("eV"))``.
+
+    It is written beside the numbers.
 
     Args:
         name: e.g. "eV/Å²"; "1" for numbers without one.
@@ -45,7 +48,9 @@ def write_record(group: h5py.Group, record: Any) -> None:
         DataError: a field holds something that has no place in a record.
     """
     for field in dataclasses.fields(record):
-        _write_value(group, field.name, getattr(record, field.name), str(field.metadata.get(UNIT, "1")))
+        _write_value(
+            group, field.name, getattr(record, field.name), str(field.metadata.get(UNIT, "1"))
+        )
 
 
 def read_record(group: h5py.Group, record_type: type) -> Any:
@@ -78,7 +83,10 @@ def read_record(group: h5py.Group, record_type: type) -> Any:
 
 
 def hash_group(group: h5py.Group) -> str:
-    """Digest names, types and numbers of everything in a group; equal content gives an equal digest."""
+    """Digest names, types and numbers of everything in a group.
+
+    Equal content gives an equal digest.
+    """
     digest = hashlib.sha256()
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -114,7 +122,9 @@ def _write_value(group: h5py.Group, name: str, value: Any, unit_name: str) -> No
             _write_value(member, str(key), item, unit_name)
     else:
         kind, data = _as_dataset(value, f"field {group.name}/{name}")
-        options = {"compression": "gzip", "shuffle": True} if kind == "array" and data.size > 1024 else {}
+        options = (
+            {"compression": "gzip", "shuffle": True} if kind == "array" and data.size > 1024 else {}
+        )
         member = group.create_dataset(name, data=data, **options)
         member.attrs[KIND] = kind
         member.attrs[UNIT] = unit_name
@@ -135,17 +145,28 @@ def _as_dataset(value: Any, where: str) -> tuple[str, Any]:
         return "array", value
     if isinstance(value, tuple) and value and all(isinstance(item, str) for item in value):
         return "texts", np.array([item.encode() for item in value], dtype=h5py.string_dtype())
-    if isinstance(value, tuple) and all(isinstance(item, (int, float, np.number)) for item in value):
+    if isinstance(value, tuple) and all(
+        isinstance(item, (int, float, np.number)) for item in value
+    ):
         integers = bool(value) and all(isinstance(item, (int, np.integer)) for item in value)
         return "numbers", np.array(value, dtype=np.int64 if integers else np.float64)
-    raise DataError(message(where, type(value).__name__, "arrays, numbers, texts, Atoms or records", "Convert it first."))
+    raise DataError(
+        message(
+            where,
+            type(value).__name__,
+            "arrays, numbers, texts, Atoms or records",
+            "Convert it first.",
+        )
+    )
 
 
 def _read_value(item: h5py.Group | h5py.Dataset, annotation: Any) -> Any:
     kind = item.attrs[KIND]
     if kind == "record":
         candidates = (annotation, *typing.get_args(annotation))
-        return read_record(item, next(t for t in candidates if isinstance(t, type) and dataclasses.is_dataclass(t)))
+        return read_record(
+            item, next(t for t in candidates if isinstance(t, type) and dataclasses.is_dataclass(t))
+        )
     if kind == "atoms":
         return _read_atoms(item)
     if kind == "mapping":
@@ -179,7 +200,9 @@ def _write_atoms(group: h5py.Group, atoms: Atoms) -> None:
 
 
 def _read_atoms(group: h5py.Group) -> Atoms:
-    atoms = Atoms(group["numbers"][()], group["positions"][()], cell=group["cell"][()], pbc=group["pbc"][()])
+    atoms = Atoms(
+        group["numbers"][()], group["positions"][()], cell=group["cell"][()], pbc=group["pbc"][()]
+    )
     atoms.set_masses(group["masses"][()])
     if "layer" in group:
         atoms.arrays["layer"] = group["layer"][()]

@@ -1,4 +1,7 @@
-"""The record of the observables stage: bands and density of states at equilibrium, A(k, E) and v_F(T) with error bars."""
+"""The record of the observables stage.
+
+Bands and density of states at equilibrium, A(k, E) and v_F(T) with error bars.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,18 @@ MISCOUNTED_SHARE = 0.1
 class VelocityRecord:
     """Fermi velocity against temperature from one estimator.
 
-    The last axis of ``energies`` is (valence, conduction), or (split-off valence, valence, conduction, split-off conduction)
-    where the split-off bands of a bilayer take part in the fit.
+    The last axis of ``energies`` is (valence, conduction), or (split-off valence, valence,
+    conduction, split-off conduction) where the split-off bands of a bilayer take part in the fit.
 
-    Error bars are standard deviations of a bootstrap over the samples, with the same resamples at all temperatures. A sorted
-    average is NaN at temperatures where ghost states push the low bands out of the energy window.
+    Error bars are standard deviations of a bootstrap over the samples, with the same resamples at
+    all temperatures. A sorted average is NaN at temperatures where ghost states push the low bands
+    out of the energy window.
 
     Attributes:
         distances: (n_points,), |k − K| of the points.
         equilibrium_energies: (n_points, n_bands), undisplaced, relative to the Dirac energy.
-        energies: (n_temperatures, n_points, n_bands), relative to the Dirac energy of the equilibrium.
+        energies: (n_temperatures, n_points, n_bands), relative to the Dirac energy of the
+            equilibrium.
         energy_errors: (n_temperatures, n_points, n_bands).
         equilibrium_velocity: v_F of the undisplaced structure, same fit, same points.
         velocities: (n_temperatures,).
@@ -44,13 +49,14 @@ class VelocityRecord:
         equilibrium_slope: mean group velocity of the low bands in the window, undisplaced.
         slopes: (n_temperatures,), the same at temperature.
         slope_errors: (n_temperatures,).
-        slope_ratios: (n_temperatures,), slope at temperature over that of the equilibrium; needs no model of the bands.
+        slope_ratios: (n_temperatures,), slope at temperature over that of the equilibrium; needs no
+            model of the bands.
         slope_ratio_errors: (n_temperatures,).
         convergence_counts: (n_counts,), numbers of samples of the convergence study.
         convergence_velocities: (n_counts, n_temperatures), v_F from the first samples.
         convergence_errors: (n_counts, n_temperatures).
-        pseudo_velocities: (n_groups, n_temperatures, 2), jackknife pseudo-values of v_F and of the mean slope, one per
-            independent group of samples.
+        pseudo_velocities: (n_groups, n_temperatures, 2), jackknife pseudo-values of v_F and of the
+            mean slope, one per independent group of samples.
     """
 
     distances: NDArray[np.float64] = field(metadata=unit("1/Å"))
@@ -80,7 +86,9 @@ class VelocityRecord:
 
 @dataclass(frozen=True)
 class WindowRecord:
-    """The same velocities from other windows of |k − K|; NaN where a window holds too few distances for the fit.
+    """The same velocities from other windows of |k − K|.
+
+    NaN where a window holds too few distances for the fit.
 
     Attributes:
         windows: (n_windows, 2), smallest and largest |k − K|.
@@ -128,18 +136,20 @@ class ObservablesRecord:
         map_distances: (n_points,), k − K along M–K–Γ, negative towards M.
         equilibrium_spectral_function: (n_points, n_energies), per spin.
         spectral_functions: (n_temperatures, n_points, n_energies), averaged over the samples.
-        captured_weights: (n_temperatures,), smallest share of a low band at a fitted point that lies in the energy window.
-        miscounted_shares: (n_temperatures,), share of the fitted points and samples at which the states below the Dirac energy
-            are not as many as the electron pairs: ghost states or rigid shifts, which upset ``sorted_average`` only.
+        captured_weights: (n_temperatures,), smallest share of a low band at a fitted point that
+            lies in the energy window.
+        miscounted_shares: (n_temperatures,), share of the fitted points and samples at which the
+            states below the Dirac energy are not as many as the electron pairs: ghost states or
+            rigid shifts, which upset ``sorted_average`` only.
         velocity_window: smallest and largest |k − K| of the fits.
         dispersion: "hyperbola" or "linear".
         split_off_bands: whether the split-off bands took part in the fits.
         n_resamples: of the bootstrap.
         spectral: v_F from the peaks of the unfolded spectral function of the low bands.
-        sorted_average: v_F from averages of sorted supercell eigenvalues, for comparison only: level repulsion among folded bands
-            rounds the cone in a small supercell.
-        velocity_operator: v_F from group velocities of supercell states, ⟨∂H/∂k − E ∂S/∂k⟩, averaged over the states in the
-            spectral peak; its energies are those of ``spectral``.
+        sorted_average: v_F from averages of sorted supercell eigenvalues, for comparison only:
+            level repulsion among folded bands rounds the cone in a small supercell.
+        velocity_operator: v_F from group velocities of supercell states, ⟨∂H/∂k − E ∂S/∂k⟩,
+            averaged over the states in the spectral peak; its energies are those of ``spectral``.
         band_slopes: (n_temperatures, n_points, n_bands), these group velocities as dE/d|k − K|.
         equilibrium_band_slopes: (n_points, n_bands), undisplaced.
         spectral_windows: ``spectral`` in other windows.
@@ -189,18 +199,22 @@ class ObservablesRecord:
         texts = []
         if self.captured_weights.min() < 1.0 - LOST_WEIGHT:
             texts.append(
-                f"only {100 * self.captured_weights.min():.0f} % of a low band lies within {self.energies[-1]:.2f} eV of the "
+                f"only {100 * self.captured_weights.min():.0f} % of a low band lies within "
+                f"{self.energies[-1]:.2f} eV of the "
                 "Dirac energy; widen stage.observables.energy_window."
             )
         lost = ~np.isfinite(self.sorted_average.velocities)
         if np.any(lost):
             texts.append(
-                f"no sorted average at {', '.join(f'{t:g}' for t in self.temperatures[lost])} K: counted from the bottom of the "
+                f"no sorted average at {', '.join(f'{t:g}' for t in self.temperatures[lost])} K: "
+                "counted from the bottom of the "
                 "spectrum, the low bands are outside the energy window (ghost states of H and S)."
             )
         elif self.miscounted_shares.max() > MISCOUNTED_SHARE:
             texts.append(
-                f"at {100 * self.miscounted_shares.max():.0f} % of the points the states below the Dirac energy are not as many "
-                "as the electron pairs (ghost states of H and S, or rigid shifts); do not trust the sorted average."
+                f"at {100 * self.miscounted_shares.max():.0f} % of the points the states below "
+                "the Dirac energy are not as many "
+                "as the electron pairs (ghost states of H and S, or rigid shifts); do not trust "
+                "the sorted average."
             )
         return texts

@@ -1,8 +1,9 @@
 """Part files: results of single samples, appended one by one, that survive being killed at any moment.
 
-A part file is a sequence of frames: magic, length and CRC-32 of the payload, payload. The payload is an ``.npz`` of the
-arrays and of a ``__key__`` (JSON text). The first frame names the inputs that the results belong to. A frame that ends beyond
-the file is the one that was being written when the process died and is dropped; any other disagreement is damage and raises.
+A part file is a sequence of frames: magic, length and CRC-32 of the payload, payload. The payload
+is an ``.npz`` of the arrays and of a ``__key__`` (JSON text). The first frame names the inputs that
+the results belong to. A frame that ends beyond the file is the one that was being written when the
+process died and is dropped; any other disagreement is damage and raises.
 """
 
 from __future__ import annotations
@@ -135,6 +136,9 @@ def _key(payload: bytes, path: Path) -> tuple[Any, ...]:
 def _damaged(path: Path, position: int) -> DataError:
     return DataError(
         message(
-            f"{path}, byte {position}", "a damaged frame", "the results of samples", "Delete the file; its samples are redone."
+            f"{path}, byte {position}",
+            "a damaged frame",
+            "the results of samples",
+            "Delete the file; its samples are redone.",
         )
     )

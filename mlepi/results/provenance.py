@@ -12,7 +12,19 @@ from typing import Any
 
 from mlepi.errors import DataError, message
 
-PACKAGES = ("mlepi", "torch", "e3nn", "torch-geometric", "lightning", "numpy", "scipy", "ase", "phonopy", "symfc", "h5py")
+PACKAGES = (
+    "mlepi",
+    "torch",
+    "e3nn",
+    "torch-geometric",
+    "lightning",
+    "numpy",
+    "scipy",
+    "ase",
+    "phonopy",
+    "symfc",
+    "h5py",
+)
 
 
 def hash_data(data: Any) -> str:
@@ -25,7 +37,12 @@ def hash_data(data: Any) -> str:
         text = json.dumps(data, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise DataError(
-            message("stage inputs", str(error), "plain JSON-able data", "Convert arrays and objects first.")
+            message(
+                "stage inputs",
+                str(error),
+                "plain JSON-able data",
+                "Convert arrays and objects first.",
+            )
         ) from error
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -40,15 +57,20 @@ def hash_file(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(message(str(path), str(error.strerror), "a readable file", "Correct the path.")) from error
+        raise DataError(
+            message(str(path), str(error.strerror), "a readable file", "Correct the path.")
+        ) from error
 
 
-def collect_provenance(config: Mapping[str, Any], inputs: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def collect_provenance(
+    config: Mapping[str, Any], inputs: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
     """Describe how a record was made.
 
     Args:
         config: the resolved config of the run.
-        inputs: what decided the result: settings of the stage, digests of earlier records and of checkpoints.
+        inputs: what decided the result: settings of the stage, digests of earlier records and of
+            checkpoints.
         seed: of the ensemble.
 
     Returns:
@@ -68,7 +90,9 @@ def find_commit(folder: Path) -> str:
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return "no repository"
-    return commit + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no", ".") else "")
+    return commit + (
+        "+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no", ".") else ""
+    )
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -1,4 +1,7 @@
-"""One frozen record per stage: what it found, in internal units. Observables have their own file."""
+"""One frozen record per stage: what it found, in internal units.
+
+Observables have their own file.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlepi.physics.phonons import ForceConstants
+from mlepi.physics.vibrations.force_constants import ForceConstants
 from mlepi.results.hdf5 import unit
 
 
@@ -23,7 +26,8 @@ class StructureRecord:
         n_steps: relaxation steps taken.
         energy: eV, of the phonon network; None when it was not asked.
         max_force: eV/Å, largest force on an atom in the result; None likewise.
-        spacings: (n_layers − 1,), distance between the mean planes of neighbouring layers, from bottom to top.
+        spacings: (n_layers − 1,), distance between the mean planes of neighbouring layers, from
+            bottom to top.
         note: why this structure was chosen, in the words of the config.
     """
 
@@ -44,7 +48,8 @@ class PhononRecord:
     Attributes:
         atoms: one cell.
         supercell: number of cells along each lattice vector.
-        force_constants: (n_atoms, n_supercell, 3, 3), columns in the order of ``atoms.repeat(supercell)``.
+        force_constants: (n_atoms, n_supercell, 3, 3), columns in the order of
+            ``atoms.repeat(supercell)``.
         raw_sum_rule_residual: largest |Σ_b Φ_ab| of the plain derivatives.
         sum_rule_residual: the same of the stored force constants.
         band_qpoints: (n_qpoints, 3), fractional.
@@ -54,12 +59,15 @@ class PhononRecord:
         band_label_distances: (n_labels,).
         dos_frequencies: (n_points,).
         dos: (n_points,), integrates to 3 n_atoms.
-        lowest_frequency: of the modes of the supercell, translations apart; negative when imaginary.
+        lowest_frequency: of the modes of the supercell, translations apart; negative when
+            imaginary.
         method: "displacements" or "derivatives".
         sum_rules: "none", "translational" or "rotational", imposed after the symmetry.
-        raw_rotational_residual: largest violation of the rotational rule with its force terms, before the rules were imposed.
+        raw_rotational_residual: largest violation of the rotational rule with its force terms,
+            before the rules were imposed.
         rotational_residual: the same of the stored force constants.
-        raw_huang_residual: largest violation of the Huang rule of a cell with its stress terms, before the rules were imposed.
+        raw_huang_residual: largest violation of the Huang rule of a cell with its stress terms,
+            before the rules were imposed.
         huang_residual: the same of the stored force constants.
     """
 
@@ -85,12 +93,16 @@ class PhononRecord:
 
     def build_force_constants(self) -> ForceConstants:
         """Return the force constants in the form that ``mlepi.physics`` takes."""
-        return ForceConstants(self.atoms, self.supercell, self.force_constants, self.raw_sum_rule_residual)
+        return ForceConstants(
+            self.atoms, self.supercell, self.force_constants, self.raw_sum_rule_residual
+        )
 
 
 @dataclass(frozen=True)
 class SamplingRecord:
-    """The thermal ensemble. Snapshots are not stored: seed, index and force constants give them again.
+    """The thermal ensemble.
+
+    Snapshots are not stored: seed, index and force constants give them again.
 
     Attributes:
         temperatures: (n_temperatures,).
@@ -101,16 +113,21 @@ class SamplingRecord:
         floor_frequency: used with imaginary = "floor".
         n_soft_modes: number of modes that were frozen or raised to the floor.
         mean_square_displacements: (n_temperatures, n_atoms, 3), exact ⟨u²⟩ of the Gaussian.
-        sampled_mean_square_displacements: (n_temperatures, n_atoms, 3), of the snapshots of this run.
+        sampled_mean_square_displacements: (n_temperatures, n_atoms, 3), of the snapshots of this
+            run.
         max_displacements: (n_temperatures,), largest displacement of any atom in any snapshot.
         sampler: class of the sampler.
         n_groups: groups of samples that are independent of each other; error bars count these.
-        effective_sample_size: number of equally weighted samples that would be as precise; ``n_samples`` without weights.
+        effective_sample_size: number of equally weighted samples that would be as precise;
+            ``n_samples`` without weights.
         project_out: "none", or "ZA" when rigid out-of-plane waves were left out.
-        za_shares: (n_temperatures,), share of these waves in the harmonic mass-weighted ⟨u²⟩, before they were left out.
+        za_shares: (n_temperatures,), share of these waves in the harmonic mass-weighted ⟨u²⟩,
+            before they were left out.
         convergence_counts: (n_counts,), sample sizes.
-        convergence: (n_counts, n_temperatures, 2), ⟨u²⟩ of the first so many samples, in plane and out of plane, mean over atoms.
-        convergence_errors: (n_counts, n_temperatures, 2), standard errors by the groups; NaN with fewer than two.
+        convergence: (n_counts, n_temperatures, 2), ⟨u²⟩ of the first so many samples, in plane and
+            out of plane, mean over atoms.
+        convergence_errors: (n_counts, n_temperatures, 2), standard errors by the groups; NaN with
+            fewer than two.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -128,9 +145,15 @@ class SamplingRecord:
     effective_sample_size: float = field(default=0.0, metadata=unit("1"))
     project_out: str = "none"
     za_shares: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), metadata=unit("1"))
-    convergence_counts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64), metadata=unit("1"))
-    convergence: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0, 2)), metadata=unit("Å²"))
-    convergence_errors: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0, 2)), metadata=unit("Å²"))
+    convergence_counts: NDArray[np.int64] = field(
+        default_factory=lambda: np.empty(0, dtype=np.int64), metadata=unit("1")
+    )
+    convergence: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty((0, 0, 2)), metadata=unit("Å²")
+    )
+    convergence_errors: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty((0, 0, 2)), metadata=unit("Å²")
+    )
 
 
 @dataclass(frozen=True)

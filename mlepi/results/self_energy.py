@@ -1,4 +1,7 @@
-"""The record of the self_energy stage: averaged Green's functions near K, self-energies, quasiparticles, and v_F from them."""
+"""The record of the self_energy stage.
+
+Averaged Green's functions near K, self-energies, quasiparticles, and v_F from them.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ WEAK_QUASIPARTICLE = 0.5
 class SelfEnergyRecord:
     """Self-energies and quasiparticles of the bands near the Dirac energy.
 
-    The bands are (valence, conduction), or (split-off valence, valence, conduction, split-off conduction). Errors are standard
-    deviations of a bootstrap over blocks of samples.
+    The bands are (valence, conduction), or (split-off valence, valence, conduction, split-off
+    conduction). Errors are standard deviations of a bootstrap over blocks of samples.
 
     Attributes:
         temperatures: (n_temperatures,).
@@ -30,7 +33,8 @@ class SelfEnergyRecord:
         energies: (n_energies,), ω relative to the Dirac energy.
         map_distances: (n_points,), k − K along M–K–Γ, negative towards M.
         bare_energies: (n_points, n_bands), undisplaced, relative to the Dirac energy.
-        spectral_functions: (n_temperatures, n_points, n_bands, n_energies), −Im Ḡ_bb/π at ω + iη, per spin.
+        spectral_functions: (n_temperatures, n_points, n_bands, n_energies), −Im Ḡ_bb/π at ω + iη,
+            per spin.
         self_energies: (n_temperatures, n_points, n_bands, n_energies), Σ_b(ω + iη), complex.
         quasiparticle_energies: (n_temperatures, n_points, n_bands), relative to the Dirac energy.
         quasiparticle_errors: (n_temperatures, n_points, n_bands).
@@ -38,10 +42,11 @@ class SelfEnergyRecord:
         weight_errors: (n_temperatures, n_points, n_bands).
         widths: (n_temperatures, n_points, n_bands), −2 Z Im Σ, full width.
         width_errors: (n_temperatures, n_points, n_bands).
-        first_order_shifts: (n_temperatures, n_points, n_bands), first moment of A less ε: ⟨H⟩ − ε, exact, the Debye–Waller
-            shift of all orders.
+        first_order_shifts: (n_temperatures, n_points, n_bands), first moment of A less ε: ⟨H⟩ − ε,
+            exact, the Debye–Waller shift of all orders.
         first_order_errors: (n_temperatures, n_points, n_bands).
-        second_moments: (n_temperatures, n_points, n_bands), variance of A without η: the strength of the scattering.
+        second_moments: (n_temperatures, n_points, n_bands), variance of A without η: the strength
+            of the scattering.
         velocity_window: smallest and largest |k − K| of the fits.
         dispersion: "hyperbola" or "linear".
         split_off_bands: whether the split-off bands took part in the fit.
@@ -82,6 +87,7 @@ class SelfEnergyRecord:
         if lowest >= WEAK_QUASIPARTICLE:
             return []
         return [
-            f"a quasiparticle has the weight {lowest:.2f} only: its spectral function has several peaks, of which the highest is "
+            f"a quasiparticle has the weight {lowest:.2f} only: its spectral function has several "
+            "peaks, of which the highest is "
             "taken; a larger cell or a larger stage.self_energy.broadening joins them."
         ]

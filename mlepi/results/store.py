@@ -1,7 +1,10 @@
-"""The store of a run: one HDF5 file with a group per stage, replaced as a whole, checked when it is read.
+"""The store of a run.
 
-Layout: ``/<stage>/record/<field>`` with attribute ``unit``; attributes of ``/<stage>``: ``inputs`` (digest of what decided the
-result), ``content`` (digest of the record) and ``provenance`` (JSON text).
+One HDF5 file with a group per stage, replaced as a whole, checked when it is read.
+
+Layout: ``/<stage>/record/<field>`` with attribute ``unit``; attributes of ``/<stage>``: ``inputs``
+(digest of what decided the result), ``content`` (digest of the record) and ``provenance`` (JSON
+text).
 """
 
 from __future__ import annotations
@@ -85,7 +88,14 @@ class ResultsStore:
                 )
             return read_record(group["record"], record_type)
 
-    def write(self, stage: str, record: Any, inputs: str, provenance: Mapping[str, Any], drop: Collection[str] = ()) -> str:
+    def write(
+        self,
+        stage: str,
+        record: Any,
+        inputs: str,
+        provenance: Mapping[str, Any],
+        drop: Collection[str] = (),
+    ) -> str:
         """Write one record; the file changes as a whole or not at all.
 
         Args:
@@ -93,7 +103,8 @@ class ResultsStore:
             record: a frozen dataclass.
             inputs: digest of what decided the result.
             provenance: plain data, see ``collect_provenance``.
-            drop: stages whose records rest on this one; they are removed if this one differs from the earlier one.
+            drop: stages whose records rest on this one; they are removed if this one differs from
+                the earlier one.
 
         Returns:
             Digest of the record.
@@ -108,7 +119,9 @@ class ResultsStore:
                 content = hash_group(group["record"])
                 stale = set(drop) if content != self.content(stage) else set()
                 self._copy_other_stages({stage, *stale}, target)
-                group.attrs.update({"inputs": inputs, "content": content, "provenance": json.dumps(provenance)})
+                group.attrs.update(
+                    {"inputs": inputs, "content": content, "provenance": json.dumps(provenance)}
+                )
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(self.path)
@@ -132,7 +145,12 @@ class ResultsStore:
     def _require(self, file: h5py.File, stage: str) -> None:
         if stage not in file:
             raise DataError(
-                message(str(self.path), f"no record {stage!r}", f"one of {sorted(file)}", f"Run stage={stage} first.")
+                message(
+                    str(self.path),
+                    f"no record {stage!r}",
+                    f"one of {sorted(file)}",
+                    f"Run stage={stage} first.",
+                )
             )
 
     @contextmanager
@@ -143,13 +161,25 @@ class ResultsStore:
                 if file.attrs["format"] != FORMAT:
                     raise DataError(
                         message(
-                            str(self.path), f"format {file.attrs['format']}", f"format {FORMAT}", "Use the version that wrote it."
+                            str(self.path),
+                            f"format {file.attrs['format']}",
+                            f"format {FORMAT}",
+                            "Use the version that wrote it.",
                         )
                     )
                 yield file
         except FileNotFoundError as error:
-            raise DataError(message(str(self.path), "no such file", "the records of a run", "Run infer.py first.")) from error
+            raise DataError(
+                message(
+                    str(self.path), "no such file", "the records of a run", "Run infer.py first."
+                )
+            ) from error
         except (OSError, KeyError, RuntimeError, ValueError) as error:
             raise DataError(
-                message(str(self.path), f"a damaged file ({error})", "the records of a run", "Delete the file and run again.")
+                message(
+                    str(self.path),
+                    f"a damaged file ({error})",
+                    "the records of a run",
+                    "Delete the file and run again.",
+                )
             ) from error

@@ -1,7 +1,10 @@
-"""Structures, energies and forces in files that ASE reads or writes: any structure file, VASP's vasprun.xml and OUTCAR, extxyz.
+"""Structures, energies and forces in files that ASE reads or writes.
 
-Units are ASE's own, eV and Å, which are the internal ones. **Energy**: forces are derivatives of the electronic free energy, so
-where a file has it (VASP: ``free energy TOTEN``) it is taken, and not the one extrapolated to zero smearing, ASE's ``energy``.
+Any structure file, VASP's vasprun.xml and OUTCAR, extxyz.
+
+Units are ASE's own, eV and Å, which are the internal ones. **Energy**: forces are derivatives of
+the electronic free energy, so where a file has it (VASP: ``free energy TOTEN``) it is taken, and
+not the one extrapolated to zero smearing, ASE's ``energy``.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from mlepi.errors import DataError, StructureError, message
 from mlepi.structures.labelled_structure import LabelledStructure
 
 VASP_FORMATS = {"vasprun.xml": "vasp-xml", "OUTCAR": "vasp-out"}
-"""Names inside a file name by which VASP output is known; everything else with labels is taken as extxyz."""
+"""Names inside a file name by which VASP output is known; everything else with labels is taken as
+extxyz."""
 
 
 def read_structure(path: str | Path) -> Atoms:
@@ -57,47 +61,80 @@ def read_forces_dataset(path: str | Path) -> list[LabelledStructure]:
         path: vasprun.xml, OUTCAR (the name must contain that), or extxyz.
 
     Returns:
-        One entry per structure: energy in eV (the free energy where the file has it), forces (n_atoms, 3) in eV/Å. Names are the
-        ``name`` of an extxyz frame, else the stem of the file and the position in it; other extxyz keys become the provenance.
+        One entry per structure: energy in eV (the free energy where the file has it), forces
+        (n_atoms, 3) in eV/Å. Names are the ``name`` of an extxyz frame, else the stem of the file
+        and the position in it; other extxyz keys become the provenance.
 
     Raises:
-        DataError: the file cannot be read or is empty, energy or forces are missing or not finite, or a name repeats.
+        DataError: the file cannot be read or is empty, energy or forces are missing or not finite,
+            or a name repeats.
         StructureError: a structure is not periodic.
     """
     path = Path(path)
     file_format = next((name for part, name in VASP_FORMATS.items() if part in path.name), "extxyz")
     frames = _read_frames(path, index=":", file_format=file_format)
     if not frames:
-        raise DataError(message(str(path), "no structures", "at least one", "Check that the calculation has finished."))
-    structures = [_labelled(path, position, atoms, file_format) for position, atoms in enumerate(frames)]
+        raise DataError(
+            message(
+                str(path),
+                "no structures",
+                "at least one",
+                "Check that the calculation has finished.",
+            )
+        )
+    structures = [
+        _labelled(path, position, atoms, file_format) for position, atoms in enumerate(frames)
+    ]
     names = [structure.name for structure in structures]
     if len(set(names)) != len(names):
-        raise DataError(message(str(path), "two structures of one name", "unique names", "Change the key `name` of one frame."))
+        raise DataError(
+            message(
+                str(path),
+                "two structures of one name",
+                "unique names",
+                "Change the key `name` of one frame.",
+            )
+        )
     return structures
 
 
 def write_extxyz(path: str | Path, structures: Iterable[LabelledStructure]) -> None:
     """Write structures with energies and forces as extended xyz, from which ``read_forces_dataset`` rebuilds them.
 
-    Energies keep all digits; positions and forces keep eight decimals. Provenance and Fermi energy become keys of the frame.
+    Energies keep all digits; positions and forces keep eight decimals. Provenance and Fermi energy
+    become keys of the frame.
 
     Args:
         path: file to write; it appears complete or not at all.
         structures: each with energy and forces.
 
     Raises:
-        DataError: a structure has no energy or no forces, or its name or provenance would be read back as something else.
+        DataError: a structure has no energy or no forces, or its name or provenance would be read
+            back as something else.
     """
     path = Path(path)
     frames = []
     for structure in structures:
         if structure.energy is None or structure.forces is None:
-            raise DataError(message(structure.name, "no energy or forces", "both", "Drop the structure or read its labels."))
+            raise DataError(
+                message(
+                    structure.name,
+                    "no energy or forces",
+                    "both",
+                    "Drop the structure or read its labels.",
+                )
+            )
         atoms = structure.atoms.copy()
-        extra = {"name": structure.name, "fermi_energy": structure.fermi_energy, **structure.provenance}
+        extra = {
+            "name": structure.name,
+            "fermi_energy": structure.fermi_energy,
+            **structure.provenance,
+        }
         atoms.info = {key: _plain(value) for key, value in extra.items() if value is not None}
         _check_keys(structure.name, atoms.info)
-        atoms.calc = SinglePointCalculator(atoms, energy=float(structure.energy), forces=np.asarray(structure.forces))
+        atoms.calc = SinglePointCalculator(
+            atoms, energy=float(structure.energy), forces=np.asarray(structure.forces)
+        )
         frames.append(atoms)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
@@ -113,10 +150,20 @@ def _read_frames(path: Path, index: str, file_format: str | None) -> list[Atoms]
         raise DataError(message(str(path), "no such file", "a structure file", "Check the path."))
     try:
         frames = ase.io.read(path, index=index, format=file_format)
-    except Exception as error:  # ASE's parsers raise anything, down to StopIteration and AssertionError
+    except (
+        Exception
+    ) as error:  # ASE's parsers raise anything, down to StopIteration and AssertionError
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        expected = f"a file in ASE's format {file_format!r}" if file_format else "a structure in a format that ASE knows"
-        raise DataError(message(str(path), f"an unreadable file ({reason})", expected, "Check that it is complete.")) from error
+        expected = (
+            f"a file in ASE's format {file_format!r}"
+            if file_format
+            else "a structure in a format that ASE knows"
+        )
+        raise DataError(
+            message(
+                str(path), f"an unreadable file ({reason})", expected, "Check that it is complete."
+            )
+        ) from error
     return frames if isinstance(frames, list) else [frames]
 
 
@@ -126,12 +173,24 @@ def _labelled(path: Path, position: int, atoms: Atoms, file_format: str) -> Labe
     results: Mapping[str, Any] = atoms.calc.results if atoms.calc is not None else {}
     energy, forces = results.get("free_energy", results.get("energy")), results.get("forces")
     if energy is None or forces is None:
-        fix = "In extxyz the keys must be `energy` and `forces`; in VASP the calculation must have finished."
-        raise DataError(message(where, f"only {sorted(results) or 'no labels'}", "an energy and forces", fix))
+        fix = (
+            "In extxyz the keys must be `energy` and `forces`; in VASP the calculation must have "
+            "finished."
+        )
+        raise DataError(
+            message(where, f"only {sorted(results) or 'no labels'}", "an energy and forces", fix)
+        )
     forces = np.array(forces, dtype=np.float64)
     if forces.shape != (len(atoms), 3) or not np.isfinite(forces).all() or not np.isfinite(energy):
         got = f"forces of shape {forces.shape} or a value that is not finite"
-        raise DataError(message(where, got, f"an energy and ({len(atoms)}, 3) finite forces", "Remove the structure."))
+        raise DataError(
+            message(
+                where,
+                got,
+                f"an energy and ({len(atoms)}, 3) finite forces",
+                "Remove the structure.",
+            )
+        )
     _check_periodic(where, atoms)
     fermi_energy = info.pop("fermi_energy", None)
     atoms = atoms.copy()
@@ -143,7 +202,11 @@ def _labelled(path: Path, position: int, atoms: Atoms, file_format: str) -> Labe
         energy=float(energy),
         forces=forces,
         fermi_energy=None if fermi_energy is None else float(fermi_energy),
-        provenance={"file": path.name, "format": file_format, **{key: _plain(value) for key, value in info.items()}},
+        provenance={
+            "file": path.name,
+            "format": file_format,
+            **{key: _plain(value) for key, value in info.items()},
+        },
     )
 
 
@@ -151,19 +214,36 @@ def _check_keys(where: str, info: dict[str, Any]) -> None:
     """Refuse keys that extxyz reserves, and text that it would read back as a number or a truth value."""
     reserved = sorted({*all_properties, "Lattice", "Properties", "pbc"} & set(info))
     changed = [
-        key for key, value in info.items() if _plain(key_val_str_to_dict(key_val_dict_to_str({key: value}))) != {key: value}
+        key
+        for key, value in info.items()
+        if _plain(key_val_str_to_dict(key_val_dict_to_str({key: value}))) != {key: value}
     ]
     if reserved or changed:
-        got = f"the keys {reserved + changed} with values {[info[key] for key in reserved + changed]}"
-        raise DataError(message(where, got, "a name and provenance that extxyz can hold", "Rename the key or change its value."))
+        got = (
+            f"the keys {reserved + changed} with values {[info[key] for key in reserved + changed]}"
+        )
+        raise DataError(
+            message(
+                where,
+                got,
+                "a name and provenance that extxyz can hold",
+                "Rename the key or change its value.",
+            )
+        )
 
 
 def _check_periodic(where: str, atoms: Atoms) -> None:
     if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
-        raise StructureError(message(where, "positions or a cell that are not finite", "numbers in Å", "Check the file."))
+        raise StructureError(
+            message(
+                where, "positions or a cell that are not finite", "numbers in Å", "Check the file."
+            )
+        )
     if atoms.cell.rank < 3 or atoms.cell.volume < 1e-3:
         expected = "three lattice vectors; a slab needs vacuum along the third"
-        raise StructureError(message(where, "no periodic cell", expected, "Add a lattice to the file."))
+        raise StructureError(
+            message(where, "no periodic cell", expected, "Add a lattice to the file.")
+        )
 
 
 def _plain(value: Any) -> Any:

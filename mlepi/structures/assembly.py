@@ -1,7 +1,9 @@
-"""From the pair lists of other codes to labels in internal order: the part that all Hamiltonian readers share.
+"""From the pair lists of other codes to labels in internal order.
 
-A reader delivers what its file holds (pairs, flat blocks, foreign orbital order, already in eV); ``assemble_labels``
-permutes, pads, completes, symmetrises and validates it.
+The part that all Hamiltonian readers share.
+
+A reader delivers what its file holds (pairs, flat blocks, foreign orbital order, already in eV);
+``assemble_labels`` permutes, pads, completes, symmetrises and validates it.
 """
 
 from __future__ import annotations
@@ -37,8 +39,10 @@ class BlockList:
     """Blocks of one real-space matrix as a file lists them.
 
     Attributes:
-        pairs: (n_pairs, 5) int, [R1, R2, R3, i, j] with atoms counted from 0: the block ⟨i, cell 0 | · | j, cell R⟩.
-        values: flat, block after block, each row-major with rows = orbitals of i in the foreign order; eV or dimensionless.
+        pairs: (n_pairs, 5) int, [R1, R2, R3, i, j] with atoms counted from 0: the block ⟨i, cell 0
+            | · | j, cell R⟩.
+        values: flat, block after block, each row-major with rows = orbitals of i in the foreign
+            order; eV or dimensionless.
         boundaries: (n_pairs + 1,) int, where each block begins in ``values``.
     """
 
@@ -63,9 +67,9 @@ def assemble_labels(
 ) -> LabelledStructure:
     """Build validated labels in internal order from foreign pair lists.
 
-    The edges are the union of the pairs of both matrices, sorted by target, source and cell; a pair that one matrix does
-    not list is zero in it. Each matrix is made exactly Hermitian (the average with the transposed reverse), provided that
-    it was so within the tolerances of ``validation``.
+    The edges are the union of the pairs of both matrices, sorted by target, source and cell; a pair
+    that one matrix does not list is zero in it. Each matrix is made exactly Hermitian (the average
+    with the transposed reverse), provided that it was so within the tolerances of ``validation``.
 
     Args:
         where: file or folder, for messages.
@@ -92,7 +96,14 @@ def assemble_labels(
         _check_sizes(where, quantity, blocks, basis.counts(atoms.numbers))
         check_finite(where, quantity, blocks.values)
         if len(np.unique(blocks.pairs, axis=0)) != len(blocks.pairs):
-            raise DataError(message(where, f"{ARTICLE[quantity]} pair listed twice", "every pair once", "Write the file again."))
+            raise DataError(
+                message(
+                    where,
+                    f"{ARTICLE[quantity]} pair listed twice",
+                    "every pair once",
+                    "Write the file again.",
+                )
+            )
     keys = {quantity: blocks.pairs[:, [3, 4, 0, 1, 2]] for quantity, blocks in lists.items()}
     edges, rows = np.unique(np.concatenate(list(keys.values())), axis=0, return_inverse=True)
     edge_index, shift = np.ascontiguousarray(edges[:, [1, 0]].T), np.ascontiguousarray(edges[:, 2:])
@@ -105,7 +116,9 @@ def assemble_labels(
     start = 0
     for quantity, blocks in lists.items():
         values = np.zeros((len(edges), basis.max_orbitals, basis.max_orbitals))
-        values[rows.ravel()[start : start + len(blocks.pairs)]] = _pad_blocks(blocks, atoms.numbers, basis, order)
+        values[rows.ravel()[start : start + len(blocks.pairs)]] = _pad_blocks(
+            blocks, atoms.numbers, basis, order
+        )
         start += len(blocks.pairs)
         padded[quantity] = symmetrise_blocks(where, quantity, values, reverse, tolerances[quantity])
     structure = LabelledStructure(
@@ -130,9 +143,10 @@ def assemble_labels(
 def infer_radii(atoms: Atoms, pairs: NDArray[np.int64]) -> dict[int, float]:
     """Estimate orbital radii from the longest listed pairs, for formats that do not hold them.
 
-    Half the longest pair of equal elements; an element without such a pair gets what the longest pair with another
-    element leaves. The result is a lower bound of the true radius (a finite structure need not have a pair at exactly
-    the sum of two radii) and differs between structures of one data set: give the radii where they are known.
+    Half the longest pair of equal elements; an element without such a pair gets what the longest
+    pair with another element leaves. The result is a lower bound of the true radius (a finite
+    structure need not have a pair at exactly the sum of two radii) and differs between structures
+    of one data set: give the radii where they are known.
 
     Args:
         atoms: structure, Å.
@@ -142,61 +156,100 @@ def infer_radii(atoms: Atoms, pairs: NDArray[np.int64]) -> dict[int, float]:
         Atomic number → radius, Å; together the radii cover every pair of the list.
     """
     numbers = atoms.numbers
-    vectors = atoms.positions[pairs[:, 4]] + pairs[:, :3] @ atoms.cell.array - atoms.positions[pairs[:, 3]]
+    vectors = (
+        atoms.positions[pairs[:, 4]]
+        + pairs[:, :3] @ atoms.cell.array
+        - atoms.positions[pairs[:, 3]]
+    )
     distances = np.linalg.norm(vectors, axis=1)
     elements = sorted({int(z) for z in numbers})
     longest = {
-        (a, b): float(distances[(numbers[pairs[:, 3]] == a) & (numbers[pairs[:, 4]] == b)].max(initial=0.0))
+        (a, b): float(
+            distances[(numbers[pairs[:, 3]] == a) & (numbers[pairs[:, 4]] == b)].max(initial=0.0)
+        )
         for a in elements
         for b in elements
     }
     radii = {a: longest[a, a] / 2.0 for a in elements if longest[a, a] > 0.0}
     known = dict(radii)
     for a in (z for z in elements if z not in known):
-        radii[a] = max([longest[a, b] - r for b, r in known.items()] or [max(longest[a, b] for b in elements) / 2.0])
+        radii[a] = max(
+            [longest[a, b] - r for b, r in known.items()]
+            or [max(longest[a, b] for b in elements) / 2.0]
+        )
     for a in elements:
         for b in elements:
             excess = max(0.0, longest[a, b] - radii[a] - radii[b])
-            radii[a], radii[b] = (radii[a] + excess / 2.0, radii[b] + excess / 2.0) if a != b else (radii[a], radii[b])
+            radii[a], radii[b] = (
+                (radii[a] + excess / 2.0, radii[b] + excess / 2.0)
+                if a != b
+                else (radii[a], radii[b])
+            )
     return radii
 
 
 def _check_sizes(where: str, quantity: str, blocks: BlockList, counts: NDArray[np.int64]) -> None:
     """Check that every block has as many values as the orbitals of its two atoms demand."""
-    sizes, expected = np.diff(blocks.boundaries), counts[blocks.pairs[:, 3]] * counts[blocks.pairs[:, 4]]
+    sizes, expected = (
+        np.diff(blocks.boundaries),
+        counts[blocks.pairs[:, 3]] * counts[blocks.pairs[:, 4]],
+    )
     wrong = np.flatnonzero(sizes != expected)
     if wrong.size:
         *shift, i, j = (int(v) for v in blocks.pairs[wrong[0]])
         raise DataError(
             message(
                 where,
-                f"{ARTICLE[quantity]} block of {sizes[wrong[0]]} values for pair R = {shift}, i = {i}, j = {j} (counted from 0)",
+                f"{ARTICLE[quantity]} block of {sizes[wrong[0]]} values for pair R = {shift}, i = "
+                f"{i}, j = {j} (counted from 0)",
                 f"{counts[i]} × {counts[j]} values, the orbitals of its atoms",
                 "The basis given with the file does not belong to its matrices.",
             )
         )
     if int(blocks.boundaries[0]) != 0 or int(blocks.boundaries[-1]) != len(blocks.values):
         raise DataError(
-            message(where, f"{len(blocks.values)} {quantity} values", f"{int(blocks.boundaries[-1])}", "The file is damaged.")
+            message(
+                where,
+                f"{len(blocks.values)} {quantity} values",
+                f"{int(blocks.boundaries[-1])}",
+                "The file is damaged.",
+            )
         )
 
 
-def _pad_blocks(blocks: BlockList, numbers: NDArray[np.integer], basis: OrbitalBasis, order: str) -> NDArray[np.float64]:
-    """Cut the flat values into blocks in internal order, zero-padded: (n_pairs, max_orbitals, max_orbitals)."""
+def _pad_blocks(
+    blocks: BlockList, numbers: NDArray[np.integer], basis: OrbitalBasis, order: str
+) -> NDArray[np.float64]:
+    """Cut the flat values into blocks in internal order, zero-padded.
+
+    (n_pairs, max_orbitals, max_orbitals).
+    """
     padded = np.zeros((len(blocks.pairs), basis.max_orbitals, basis.max_orbitals))
     target, source = numbers[blocks.pairs[:, 3]], numbers[blocks.pairs[:, 4]]
     for a in sorted({int(z) for z in numbers}):
         for b in sorted({int(z) for z in numbers}):
             chosen = np.flatnonzero((target == a) & (source == b))
             n_a, n_b = basis.n_orbitals(a), basis.n_orbitals(b)
-            cut = blocks.values[blocks.boundaries[chosen][:, None] + np.arange(n_a * n_b)].reshape(-1, n_a, n_b)
+            cut = blocks.values[blocks.boundaries[chosen][:, None] + np.arange(n_a * n_b)].reshape(
+                -1, n_a, n_b
+            )
             permuted = cut[:, basis.permutation(a, order)][:, :, basis.permutation(b, order)]
             padded[chosen, :n_a, :n_b] = permuted
     return padded
 
 
 def element_number(where: str, symbol: str) -> int:
-    """Translate a chemical symbol to its atomic number; raise ``DataError`` naming the place when it is none."""
+    """Translate a chemical symbol to its atomic number.
+
+    Raise ``DataError`` naming the place when it is none.
+    """
     if symbol not in chemical_symbols[1:]:
-        raise DataError(message(where, f"element {symbol!r}", "a chemical symbol", "Correct the name of the element."))
+        raise DataError(
+            message(
+                where,
+                f"element {symbol!r}",
+                "a chemical symbol",
+                "Correct the name of the element.",
+            )
+        )
     return chemical_symbols.index(symbol)

@@ -1,8 +1,11 @@
-"""The local-orbital basis: which shells an element carries, and the one place that knows orbital orders.
+"""The local-orbital basis.
 
-Internally the orbitals of an atom are its shells in the order of the list, and inside a shell of angular momentum l the
-real spherical harmonics of e3nn, m = −l…l, which is (y, z, x) for p. Foreign codes order the functions of a shell
-differently; ``OrbitalBasis.permutation`` is the only translation.
+Which shells an element carries, and the one place that knows orbital orders.
+
+Internally the orbitals of an atom are its shells in the order of the list, and inside a shell of
+angular momentum l the real spherical harmonics of e3nn, m = −l…l, which is (y, z, x) for p. Foreign
+codes order the functions of a shell differently; ``OrbitalBasis.permutation`` is the only
+translation.
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ from mlepi.errors import DataError, StructureError, message
 SHELL_LETTERS = "spdfg"
 
 ORBITAL_ORDERS: dict[str, dict[int, tuple[int, ...]]] = {
-    # position in the foreign shell of each internal function m = −l…l: foreign_values[order[l]] is in internal order
+    # position in the foreign shell of each internal function m = −l…l: foreign_values[order[l]] is
+    # in internal order
     "e3nn": {},
-    # OpenMX: p = x, y, z; d = 3z²−r², x²−y², xy, xz, yz; f = z³, xz², yz², z(x²−y²), xyz, x(x²−3y²), y(3x²−y²)
+    # OpenMX: p = x, y, z; d = 3z²−r², x²−y², xy, xz, yz; f = z³, xz², yz², z(x²−y²), xyz,
+    # x(x²−3y²), y(3x²−y²)
     "openmx": {1: (1, 2, 0), 2: (2, 4, 0, 3, 1), 3: (6, 4, 2, 0, 1, 3, 5)},
 }
-"""For each known order and l, the foreign position of every internal function (DeepH's "wiki" order is "e3nn")."""
+"""For each known order and l, the foreign position of every internal function (DeepH's "wiki" order
+is "e3nn")."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,10 @@ class OrbitalBasis:
     """Shells and orbital radii of every element of a data set.
 
     Attributes:
-        shells: atomic number → angular momenta of its shells, in the order of the data; C6.0-s2p2 is {6: (0, 0, 1, 1)}.
-        radii: atomic number → radius beyond which its orbitals vanish, Å; a pair overlaps up to the sum of two radii.
+        shells: atomic number → angular momenta of its shells, in the order of the data; C6.0-s2p2
+            is {6: (0, 0, 1, 1)}.
+        radii: atomic number → radius beyond which its orbitals vanish, Å; a pair overlaps up to the
+            sum of two radii.
         names: atomic number → name in the code that made it, e.g. "C6.0-s2p2"; for provenance only.
     """
 
@@ -49,12 +57,20 @@ class OrbitalBasis:
         object.__setattr__(self, "names", {int(z): str(n) for z, n in sorted(self.names.items())})
         if not shells or any(not ls or min(ls) < 0 for ls in shells.values()):
             raise DataError(
-                message("OrbitalBasis.shells", f"{shells}", "at least one shell l ≥ 0 for every element", "Check the data set.")
+                message(
+                    "OrbitalBasis.shells",
+                    f"{shells}",
+                    "at least one shell l ≥ 0 for every element",
+                    "Check the data set.",
+                )
             )
         if set(self.radii) != set(shells):
             raise DataError(
                 message(
-                    "OrbitalBasis.radii", f"elements {sorted(self.radii)}", f"{sorted(shells)}", "Give one radius per element."
+                    "OrbitalBasis.radii",
+                    f"elements {sorted(self.radii)}",
+                    f"{sorted(shells)}",
+                    "Give one radius per element.",
                 )
             )
 
@@ -80,7 +96,10 @@ class OrbitalBasis:
     def slices(self, number: int) -> list[slice]:
         """Return the orbital range of every shell of one element."""
         ends = np.cumsum([2 * l + 1 for l in self._shells_of(number)])
-        return [slice(int(end) - (2 * l + 1), int(end)) for l, end in zip(self.shells[number], ends, strict=True)]
+        return [
+            slice(int(end) - (2 * l + 1), int(end))
+            for l, end in zip(self.shells[number], ends, strict=True)
+        ]
 
     def counts(self, numbers: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
         """Count the orbitals of every atom: (n_atoms,) int."""
@@ -88,11 +107,17 @@ class OrbitalBasis:
         return np.array([self.n_orbitals(int(z)) for z in numbers], dtype=np.int64)
 
     def offsets(self, numbers: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
-        """Return the first matrix row of every atom, and the matrix size last: (n_atoms + 1,) int."""
+        """Return the first matrix row of every atom, and the matrix size last.
+
+        (n_atoms + 1,) int.
+        """
         return np.concatenate([[0], np.cumsum(self.counts(numbers))]).astype(np.int64)
 
     def mask(self, numbers: Sequence[int] | NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Mark the orbitals that exist in an array padded to ``max_orbitals``: (n_atoms, max_orbitals) bool."""
+        """Mark the orbitals that exist in an array padded to ``max_orbitals``.
+
+        (n_atoms, max_orbitals) bool.
+        """
         return np.arange(self.max_orbitals)[None, :] < self.counts(numbers)[:, None]
 
     def permutation(self, number: int, order: str) -> NDArray[np.int64]:
@@ -103,19 +128,32 @@ class OrbitalBasis:
             order: name in ``ORBITAL_ORDERS``: "e3nn" (the identity) or "openmx".
 
         Returns:
-            (n_orbitals,) int; a foreign block B of a pair (a, b) is B[p_a][:, p_b] in internal order.
+            (n_orbitals,) int; a foreign block B of a pair (a, b) is B[p_a][:, p_b] in internal
+            order.
 
         Raises:
             DataError: the order is unknown, or is not tabulated for an l of this element.
         """
         if order not in ORBITAL_ORDERS:
-            raise DataError(message("orbital order", repr(order), f"one of {sorted(ORBITAL_ORDERS)}", "Name a known order."))
+            raise DataError(
+                message(
+                    "orbital order",
+                    repr(order),
+                    f"one of {sorted(ORBITAL_ORDERS)}",
+                    "Name a known order.",
+                )
+            )
         table = ORBITAL_ORDERS[order]
         permutation: list[int] = []
         for l, shell in zip(self._shells_of(number), self.slices(number), strict=True):
             if order != "e3nn" and l > 0 and l not in table:
                 raise DataError(
-                    message(f"orbital order {order!r}", f"a shell with l = {l}", f"l ≤ {max(table)}", "Add the order.")
+                    message(
+                        f"orbital order {order!r}",
+                        f"a shell with l = {l}",
+                        f"l ≤ {max(table)}",
+                        "Add the order.",
+                    )
                 )
             permutation += [shell.start + k for k in table.get(l, tuple(range(2 * l + 1)))]
         return np.array(permutation, dtype=np.int64)

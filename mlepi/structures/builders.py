@@ -1,7 +1,8 @@
 """Graphene stacks, commensurate twisted bilayers, supercells and random distortions.
 
-All cells are periodic in three directions, hexagonal with a₁ ∥ x and 60° between a₁ and a₂, the slab centred along c. A
-stacking is told by the shift of each layer in units of (a₁, a₂): 0 for A, ⅓(1, 1) for B, ⅔(1, 1) for C, ½(1, 1) for SP.
+All cells are periodic in three directions, hexagonal with a₁ ∥ x and 60° between a₁ and a₂, the
+slab centred along c. A stacking is told by the shift of each layer in units of (a₁, a₂): 0 for A,
+⅓(1, 1) for B, ⅔(1, 1) for C, ½(1, 1) for SP.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def build_graphene(
     """Build the primitive cell of stacked graphene.
 
     Args:
-        stacking: "monolayer", "SP", or a letter A, B, C per layer from bottom to top, e.g. "AA", "AB", "ABA", "ABC".
+        stacking: "monolayer", "SP", or a letter A, B, C per layer from bottom to top, e.g. "AA",
+            "AB", "ABA", "ABC".
         lattice_constant: Å.
         spacing: distance between neighbouring layers, Å.
         height: length of c, Å; ``n_layers·spacing`` gives the bulk crystal.
@@ -63,7 +65,9 @@ def build_graphene(
         along = tuple(REGISTRIES[letter] for letter in stacking)
     else:
         expected = f"one of {sorted(STACKINGS)} or letters of {''.join(REGISTRIES)}, one per layer"
-        raise StructureError(message("build_graphene, stacking", repr(stacking), expected, "For example AB or ABC."))
+        raise StructureError(
+            message("build_graphene, stacking", repr(stacking), expected, "For example AB or ABC.")
+        )
     shifts = np.repeat(np.array(along)[:, None], 2, axis=1)
     if slide is not None:
         shifts[-1] += np.asarray(slide, dtype=np.float64)
@@ -72,13 +76,20 @@ def build_graphene(
 
 
 def build_twisted_bilayer(
-    m: int, r: int, lattice_constant: float = LATTICE_CONSTANT, spacing: float = SPACING, height: float = HEIGHT
+    m: int,
+    r: int,
+    lattice_constant: float = LATTICE_CONSTANT,
+    spacing: float = SPACING,
+    height: float = HEIGHT,
 ) -> Atoms:
-    """Build the commensurate twisted bilayer (m, r): AA stacking with the upper layer turned about an atom.
+    """Build the commensurate twisted bilayer (m, r).
 
-    With r not divisible by 3 the lower layer has the superlattice vector m·a₁ + (m + r)·a₂ and the upper one, of equal length,
-    (m + r)·a₁' + m·a₂'; with r divisible by 3 (m + r/3)·a₁ + (r/3)·a₂ and (m + 2r/3)·a₁' − (r/3)·a₂'. It is put along x; the
-    other superlattice vector is the same turned by 60°. (31, 1) has 1.05°, (30, 1) 1.08° and 11,164 atoms.
+    AA stacking with the upper layer turned about an atom.
+
+    With r not divisible by 3 the lower layer has the superlattice vector m·a₁ + (m + r)·a₂ and the
+    upper one, of equal length, (m + r)·a₁' + m·a₂'; with r divisible by 3 (m + r/3)·a₁ + (r/3)·a₂
+    and (m + 2r/3)·a₁' − (r/3)·a₂'. It is put along x; the other superlattice vector is the same
+    turned by 60°. (31, 1) has 1.05°, (30, 1) 1.08° and 11,164 atoms.
 
     Args:
         m: positive integer.
@@ -88,16 +99,20 @@ def build_twisted_bilayer(
         height: length of c, Å.
 
     Returns:
-        4(3m² + 3mr + r²) atoms, or a third of it when 3 divides r; flat layers, the lower one first.
+        4(3m² + 3mr + r²) atoms, or a third of it when 3 divides r; flat layers, the lower one
+        first.
 
     Raises:
-        StructureError: m and r are not positive integers without a common divisor, or the layers do not fit into the cell.
+        StructureError: m and r are not positive integers without a common divisor, or the layers do
+            not fit into the cell.
 
     References:
         Lopes dos Santos, Peres, Castro Neto (2012), doi:10.1103/PhysRevB.86.155449, Eqs. 2 and 5–8.
     """
     _check_twist(m, r)
-    lower, upper = ((m, m + r), (m + r, m)) if r % 3 else ((m + r // 3, r // 3), (m + 2 * r // 3, -r // 3))
+    lower, upper = (
+        ((m, m + r), (m + r, m)) if r % 3 else ((m + r // 3, r // 3), (m + 2 * r // 3, -r // 3))
+    )
     p, q = lower
     length = lattice_constant * math.sqrt(p * p + p * q + q * q)
     cell = length * np.array([[1.0, 0.0], [0.5, math.sqrt(0.75)]])
@@ -105,7 +120,9 @@ def build_twisted_bilayer(
 
 
 def compute_twist_angle(m: int, r: int) -> float:
-    """Return the twist of the commensurate bilayer (m, r) in degrees: cos θ = (3m² + 3mr + r²/2) / (3m² + 3mr + r²).
+    """Return the twist of the commensurate bilayer (m, r) in degrees.
+
+    Cos θ = (3m² + 3mr + r²/2) / (3m² + 3mr + r²).
 
     References:
         Lopes dos Santos, Peres, Castro Neto (2012), doi:10.1103/PhysRevB.86.155449, Eq. 2.
@@ -123,15 +140,21 @@ def build_supercell(atoms: Atoms, repeats: Sequence[int]) -> Atoms:
         repeats: (3,) positive integers.
 
     Returns:
-        The supercell in the order of ``ase.Atoms.repeat``: all atoms of the first cell, then all of the next; the third lattice
-        vector runs fastest. Layers are those of the cell; when the cell is repeated along c they are found anew.
+        The supercell in the order of ``ase.Atoms.repeat``: all atoms of the first cell, then all of
+        the next; the third lattice vector runs fastest. Layers are those of the cell; when the cell
+        is repeated along c they are found anew.
 
     Raises:
         StructureError: repeats are not three positive integers.
     """
     if len(repeats) != 3 or any(int(n) != n or n < 1 for n in repeats):
         raise StructureError(
-            message("build_supercell, repeats", f"{list(repeats)}", "three positive integers", "For example 3 3 1.")
+            message(
+                "build_supercell, repeats",
+                f"{list(repeats)}",
+                "three positive integers",
+                "For example 3 3 1.",
+            )
         )
     primitive = atoms.copy()
     primitive.set_array("layer", get_layers(atoms))
@@ -150,18 +173,22 @@ def perturb_structure(
     spacing_change: float = 0.0,
     strain: float = 0.0,
 ) -> Atoms:
-    """Distort a structure at random: strain, rigid slide and spacing of the layers, and displacements of the atoms.
+    """Distort a structure at random.
 
-    The plane is that of the first two lattice vectors. All random numbers are drawn whatever the amplitudes, so that one seed
-    gives the same directions for every amplitude.
+    Strain, rigid slide and spacing of the layers, and displacements of the atoms.
+
+    The plane is that of the first two lattice vectors. All random numbers are drawn whatever the
+    amplitudes, so that one seed gives the same directions for every amplitude.
 
     Args:
         atoms: structure, Å; not changed.
         rng: source of the random numbers.
         in_plane: standard deviation of each of the two in-plane displacements of every atom, Å.
         out_of_plane: standard deviation of the displacement of every atom along the normal, Å.
-        slide: every layer but the lowest is shifted by ``slide·(u₁·a₁ + u₂·a₂)``, u uniform in [0, 1); 1 reaches every registry.
-        spacing_change: every distance between neighbouring layers changes by up to ± this, uniformly, Å.
+        slide: every layer but the lowest is shifted by ``slide·(u₁·a₁ + u₂·a₂)``, u uniform in [0,
+            1); 1 reaches every registry.
+        spacing_change: every distance between neighbouring layers changes by up to ± this,
+            uniformly, Å.
         strain: each of ε_xx, ε_yy, ε_xy of the cell is uniform in ± this.
 
     Returns:
@@ -173,7 +200,12 @@ def perturb_structure(
     amplitudes = np.array([in_plane, out_of_plane, slide, spacing_change, strain])
     if not (np.isfinite(amplitudes).all() and (amplitudes >= 0.0).all()):
         raise StructureError(
-            message("perturb_structure", f"amplitudes {amplitudes.tolist()}", "numbers ≥ 0", "Correct the sign.")
+            message(
+                "perturb_structure",
+                f"amplitudes {amplitudes.tolist()}",
+                "numbers ≥ 0",
+                "Correct the sign.",
+            )
         )
     layer = get_layers(atoms)
     n_gaps = int(layer.max())
@@ -184,36 +216,50 @@ def perturb_structure(
     distorted = atoms.copy()
     distorted.set_array("layer", layer)
     frame = _plane_frame(atoms.cell.array)
-    tensor = np.array([[epsilon[0], epsilon[2], 0.0], [epsilon[2], epsilon[1], 0.0], [0.0, 0.0, 0.0]])
+    tensor = np.array(
+        [[epsilon[0], epsilon[2], 0.0], [epsilon[2], epsilon[1], 0.0], [0.0, 0.0, 0.0]]
+    )
     distorted.set_cell(atoms.cell.array @ (np.eye(3) + frame.T @ tensor @ frame), scale_atoms=True)
     rigid = slides[layer] @ distorted.cell.array[:2] + lifts[layer, None] * frame[2]
     distorted.positions += rigid + noise @ frame
     return distorted
 
 
-def _stack(layers: Sequence[NDArray[np.float64]], cell: NDArray[np.float64], spacing: float, height: float) -> Atoms:
+def _stack(
+    layers: Sequence[NDArray[np.float64]], cell: NDArray[np.float64], spacing: float, height: float
+) -> Atoms:
     """Put flat carbon layers, given as in-plane fractions, above each other in the middle of the cell."""
     n_layers = len(layers)
     if not (height > 0.0 and spacing > 0.0 and (n_layers - 1) * spacing < height):
         got = f"{n_layers} layers at {spacing} Å in a cell of {height} Å"
-        raise StructureError(message("graphene stack", got, "a cell higher than the stack", "Increase the height."))
+        raise StructureError(
+            message("graphene stack", got, "a cell higher than the stack", "Increase the height.")
+        )
     z = 0.5 * height + spacing * (np.arange(n_layers) - 0.5 * (n_layers - 1))
     positions = np.vstack(
-        [np.column_stack([fractions @ cell, np.full(len(fractions), z[k])]) for k, fractions in enumerate(layers)]
+        [
+            np.column_stack([fractions @ cell, np.full(len(fractions), z[k])])
+            for k, fractions in enumerate(layers)
+        ]
     )
     full_cell = np.zeros((3, 3))
     full_cell[:2, :2], full_cell[2, 2] = cell, height
     atoms = Atoms("C" * len(positions), positions=positions, cell=full_cell, pbc=True)
-    atoms.set_array("layer", np.repeat(np.arange(n_layers), [len(fractions) for fractions in layers]))
+    atoms.set_array(
+        "layer", np.repeat(np.arange(n_layers), [len(fractions) for fractions in layers])
+    )
     return atoms
 
 
 def _fill_supercell(p: int, q: int) -> NDArray[np.float64]:
     """Return the fractions (n_atoms, 2) of a graphene layer in the cell spanned by p·a₁ + q·a₂ and the same turned by 60°.
 
-    Lattice points are chosen in integers: n·adj(M) modulo det M, so that none is lost or doubled at the edge of the cell.
+    Lattice points are chosen in integers: n·adj(M) modulo det M, so that none is lost or doubled at
+    the edge of the cell.
     """
-    adjugate = np.array([[p + q, -q], [q, p]])  # of M = ((p, q), (−q, p + q)), rows = superlattice vectors
+    adjugate = np.array(
+        [[p + q, -q], [q, p]]
+    )  # of M = ((p, q), (−q, p + q)), rows = superlattice vectors
     determinant = p * p + p * q + q * q
     reach = np.arange(-abs(p) - abs(q), 2 * (abs(p) + abs(q)) + 1)
     points = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -226,11 +272,16 @@ def _fill_supercell(p: int, q: int) -> NDArray[np.float64]:
 def _check_twist(m: int, r: int) -> None:
     if m < 1 or r < 1 or math.gcd(m, r) != 1:
         expected = "positive integers without a common divisor"
-        raise StructureError(message("twisted bilayer (m, r)", f"({m}, {r})", expected, "For example (30, 1)."))
+        raise StructureError(
+            message("twisted bilayer (m, r)", f"({m}, {r})", expected, "For example (30, 1).")
+        )
 
 
 def _plane_frame(cell: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return an orthonormal frame (3, 3): along a₁, across it in the plane of a₁ and a₂, and their normal on the side of c."""
+    """Return an orthonormal frame (3, 3).
+
+    Along a₁, across it in the plane of a₁ and a₂, and their normal on the side of c.
+    """
     first = cell[0] / np.linalg.norm(cell[0])
     normal = np.cross(cell[0], cell[1])
     normal = normal / np.linalg.norm(normal) * math.copysign(1.0, float(normal @ cell[2]))

@@ -1,4 +1,7 @@
-"""Convert the Hamiltonians of other codes into the package's HDF5 format: ``python -m mlepi.structures.convert``."""
+"""Convert the Hamiltonians of other codes into the package's HDF5 format.
+
+``python -m mlepi.structures.convert``.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +31,14 @@ def convert(
     """Read every source and write one Hamiltonian data set.
 
     Args:
-        sources: for "openmx" .scfout files or folders with one each (the .out beside it is used when there is one); for the
-            DeepH formats folders of one structure, or folders of such folders.
+        sources: for "openmx" .scfout files or folders with one each (the .out beside it is used
+            when there is one); for the DeepH formats folders of one structure, or folders of such
+            folders.
         source_format: "openmx", "deeph" or "deeph_legacy".
         out: HDF5 file to write.
-        radii: chemical symbol → orbital radius, Å, for the DeepH formats; when None the largest radius that any of the
-            structures shows is used for all of them (every source is then read twice).
+        radii: chemical symbol → orbital radius, Å, for the DeepH formats; when None the largest
+            radius that any of the structures shows is used for all of them (every source is then
+            read twice).
         note: text for the provenance of the data set: functional, basis, code version, licence.
 
     Returns:
@@ -62,17 +67,46 @@ def convert(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mlepi.structures.convert", description=__doc__)
-    parser.add_argument("sources", nargs="+", metavar="SRC", help=".scfout files, or folders of one or of many structures")
-    parser.add_argument("--format", required=True, choices=["openmx", "deeph", "deeph_legacy"], help="what the sources are")
-    parser.add_argument("--out", required=True, metavar="FILE.h5", help="data set to write; must not exist")
-    parser.add_argument("--radius", action="append", default=[], metavar="C=3.175", help="orbital radius, Å (DeepH only)")
-    parser.add_argument("--note", default="", help="provenance: functional, basis, code version, licence")
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SRC",
+        help=".scfout files, or folders of one or of many structures",
+    )
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=["openmx", "deeph", "deeph_legacy"],
+        help="what the sources are",
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="FILE.h5", help="data set to write; must not exist"
+    )
+    parser.add_argument(
+        "--radius",
+        action="append",
+        default=[],
+        metavar="C=3.175",
+        help="orbital radius, Å (DeepH only)",
+    )
+    parser.add_argument(
+        "--note", default="", help="provenance: functional, basis, code version, licence"
+    )
     options = parser.parse_args(arguments)
     try:
         if Path(options.out).exists():
-            raise DataError(message("--out", f"existing file {options.out}", "a new file", "Remove it or choose another name."))
+            raise DataError(
+                message(
+                    "--out",
+                    f"existing file {options.out}",
+                    "a new file",
+                    "Remove it or choose another name.",
+                )
+            )
         radii = _parse_radii(options.radius, options.format)
-        n_structures = convert(options.sources, options.format, options.out, radii=radii, note=options.note)
+        n_structures = convert(
+            options.sources, options.format, options.out, radii=radii, note=options.note
+        )
     except MlepiError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -86,7 +120,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse_radii(words: Sequence[str], source_format: str) -> dict[str, float] | None:
     """Read "C=3.175" into a mapping; None when nothing is given."""
     if words and source_format == "openmx":
-        raise DataError(message("--radius", f"{list(words)}", "none with --format openmx", "The .scfout names its radii."))
+        raise DataError(
+            message(
+                "--radius",
+                f"{list(words)}",
+                "none with --format openmx",
+                "The .scfout names its radii.",
+            )
+        )
     radii: dict[str, float] = {}
     for word in words:
         symbol, _, value = word.partition("=")
@@ -95,40 +136,77 @@ def _parse_radii(words: Sequence[str], source_format: str) -> dict[str, float] |
         except ValueError:
             radii[symbol] = 0.0
         if symbol not in chemical_symbols[1:] or not 0.0 < radii[symbol] < 100.0:
-            raise DataError(message("--radius", repr(word), "an element and a radius in Å such as C=3.175", "Correct it."))
+            raise DataError(
+                message(
+                    "--radius",
+                    repr(word),
+                    "an element and a radius in Å such as C=3.175",
+                    "Correct it.",
+                )
+            )
     return radii or None
 
 
 def _expand(source: Path, source_format: str) -> list[Path]:
     """List the structures that a source stands for, sorted by name."""
     if not source.exists():
-        raise DataError(message(str(source), "no such file or folder", f"a source of format {source_format}", "Check the path."))
+        raise DataError(
+            message(
+                str(source),
+                "no such file or folder",
+                f"a source of format {source_format}",
+                "Check the path.",
+            )
+        )
     if source_format == "openmx":
         if source.is_file():
             return [source]
         found = sorted(source.glob("*.scfout"))
         if len(found) != 1:
-            raise DataError(message(str(source), f"{len(found)} .scfout files", "one", "Name the .scfout files themselves."))
+            raise DataError(
+                message(
+                    str(source),
+                    f"{len(found)} .scfout files",
+                    "one",
+                    "Name the .scfout files themselves.",
+                )
+            )
         return found
     if source.is_file():
-        raise DataError(message(str(source), "a file", f"a folder of format {source_format}", "Give the folder."))
+        raise DataError(
+            message(
+                str(source), "a file", f"a folder of format {source_format}", "Give the folder."
+            )
+        )
     if (source / "info.json").exists():
         return [source]
     found = sorted(path.parent for path in source.glob("*/info.json"))
     if not found:
-        raise DataError(message(str(source), "no info.json in it or in its folders", "DeepH folders", "Check the path."))
+        raise DataError(
+            message(
+                str(source),
+                "no info.json in it or in its folders",
+                "DeepH folders",
+                "Check the path.",
+            )
+        )
     return found
 
 
 def _names(paths: Sequence[Path], source_format: str) -> list[str]:
-    """Name structures by file stem or folder; where that is not unique, with the folder above in front."""
+    """Name structures by file stem or folder.
+
+    Where that is not unique, with the folder above in front.
+    """
     short = [path.stem if source_format == "openmx" else path.resolve().name for path in paths]
     if len(set(short)) == len(short):
         return short
     return [f"{path.resolve().parent.name}_{name}" for path, name in zip(paths, short, strict=True)]
 
 
-def _read(path: Path, source_format: str, radii: dict[str, float] | None, name: str) -> LabelledStructure:
+def _read(
+    path: Path, source_format: str, radii: dict[str, float] | None, name: str
+) -> LabelledStructure:
     if source_format == "openmx":
         log = path.with_suffix(".out")
         structure = read_openmx(path, log if log.exists() else None, name=name)
@@ -137,7 +215,9 @@ def _read(path: Path, source_format: str, radii: dict[str, float] | None, name: 
     else:
         structure = read_deeph_legacy(path, radii=radii, name=name)
     if structure.hamiltonian_blocks is None:
-        raise DataError(message(str(path), "an overlap without Hamiltonian", "both", "Leave this folder out."))
+        raise DataError(
+            message(str(path), "an overlap without Hamiltonian", "both", "Leave this folder out.")
+        )
     return structure
 
 

@@ -1,9 +1,12 @@
-"""Readers and writer of DeepH's folders: the legacy "processed" folder and the new layout (POSCAR, ``*.h5`` in chunks).
+"""Readers and writer of DeepH's folders.
 
-Both hold ⟨i, cell 0 | · | j, cell R⟩ with rows = orbitals of i, both directions and on-site blocks, in eV and Å. They
-differ in layout, in the base of atom indices (legacy 1, new 0) and in the orbital order (legacy OpenMX's, new e3nn's).
-Neither holds orbital radii: give them as ``radii``; without, half the longest pair of equal elements is taken (see
-``assembly.infer_radii``), a lower bound that may differ between the structures of one data set.
+The legacy "processed" folder and the new layout (POSCAR, ``*.h5`` in chunks).
+
+Both hold ⟨i, cell 0 | · | j, cell R⟩ with rows = orbitals of i, both directions and on-site blocks,
+in eV and Å. They differ in layout, in the base of atom indices (legacy 1, new 0) and in the orbital
+order (legacy OpenMX's, new e3nn's). Neither holds orbital radii: give them as ``radii``; without,
+half the longest pair of equal elements is taken (see ``assembly.infer_radii``), a lower bound that
+may differ between the structures of one data set.
 """
 
 from __future__ import annotations
@@ -30,17 +33,23 @@ from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.validation import check_atom_indices, check_finite, check_hamiltonian_labels
 
 EXTRA_KEY = "mlepi"
-"""Key of ``info.json`` under which ``write_deeph`` keeps what the layout has no place for; other programs ignore it."""
+"""Key of ``info.json`` under which ``write_deeph`` keeps what the layout has no place for; other
+programs ignore it."""
 
 
 def read_deeph_legacy(
-    folder: str | Path, *, radii: Mapping[str, float] | None = None, order: str = "openmx", name: str | None = None
+    folder: str | Path,
+    *,
+    radii: Mapping[str, float] | None = None,
+    order: str = "openmx",
+    name: str | None = None,
 ) -> LabelledStructure:
     """Read a legacy "processed" folder, as DeepH-pack 1, DeepH-E3 and the published data sets use it.
 
     Args:
-        folder: holds lat.dat, site_positions.dat (both with vectors as columns), element.dat, orbital_types.dat, info.json,
-            overlaps.h5 and, unless it is overlap-only, hamiltonians.h5, keyed "[Rx, Ry, Rz, i, j]" with atoms from 1.
+        folder: holds lat.dat, site_positions.dat (both with vectors as columns), element.dat,
+            orbital_types.dat, info.json, overlaps.h5 and, unless it is overlap-only,
+            hamiltonians.h5, keyed "[Rx, Ry, Rz, i, j]" with atoms from 1.
         radii: chemical symbol → orbital radius, Å; inferred from the pairs when None.
         order: orbital order inside a shell, a name in ``basis.ORBITAL_ORDERS``.
         name: name of the structure; that of the folder when None.
@@ -49,7 +58,8 @@ def read_deeph_legacy(
         Labels in internal units and order; pairs that only one matrix lists are zero in the other.
 
     Raises:
-        DataError: a file is missing or damaged, the data are spinful, or an invariant of ``validation`` is broken.
+        DataError: a file is missing or damaged, the data are spinful, or an invariant of
+            ``validation`` is broken.
     """
     path = Path(folder)
     where = str(path)
@@ -62,14 +72,22 @@ def read_deeph_legacy(
         raise DataError(
             message(
                 where,
-                f"lat.dat of shape {cell.T.shape} and site_positions.dat of shape {positions.T.shape}",
+                f"lat.dat of shape {cell.T.shape} and site_positions.dat of shape "
+                f"{positions.T.shape}",
                 f"(3, 3) and (3, {len(numbers)}): vectors as columns",
                 "Transpose the files.",
             )
         )
     for z in numbers:
         if not 0 < z < len(chemical_symbols):
-            raise DataError(message(f"{path / 'element.dat'}", f"{z}", "atomic numbers", "Write one atomic number per line."))
+            raise DataError(
+                message(
+                    f"{path / 'element.dat'}",
+                    f"{z}",
+                    "atomic numbers",
+                    "Write one atomic number per line.",
+                )
+            )
     atoms = Atoms(numbers=numbers, positions=positions, cell=cell, pbc=True)
     shells = _read_orbital_types(path, numbers)
     counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in numbers])
@@ -85,24 +103,32 @@ def read_deeph_legacy(
         overlap=overlap,
         hamiltonian=hamiltonian,
         fermi_energy=_fermi_energy(where, info, "fermi_level"),
-        provenance={"format": "DeepH legacy", "folder": path.resolve().name, "radii": "given" if radii else "inferred"},
+        provenance={
+            "format": "DeepH legacy",
+            "folder": path.resolve().name,
+            "radii": "given" if radii else "inferred",
+        },
     )
 
 
-def read_deeph(folder: str | Path, *, radii: Mapping[str, float] | None = None, name: str | None = None) -> LabelledStructure:
+def read_deeph(
+    folder: str | Path, *, radii: Mapping[str, float] | None = None, name: str | None = None
+) -> LabelledStructure:
     """Read one structure of the new layout of DeepH-pack 2 and DeepH-dock.
 
     Args:
         folder: holds POSCAR, info.json, overlap.h5 and, unless it is overlap-only, hamiltonian.h5.
-        radii: chemical symbol → orbital radius, Å; when None those that ``write_deeph`` stored, else inferred from the pairs.
+        radii: chemical symbol → orbital radius, Å; when None those that ``write_deeph`` stored,
+            else inferred from the pairs.
         name: name of the structure; that of the folder when None.
 
     Returns:
-        Labels in internal units and order; pairs that only one matrix lists are zero in the other. Layers and basis names
-        come back when ``write_deeph`` wrote the folder.
+        Labels in internal units and order; pairs that only one matrix lists are zero in the other.
+        Layers and basis names come back when ``write_deeph`` wrote the folder.
 
     Raises:
-        DataError: a file is missing or damaged, the data are spinful, or an invariant of ``validation`` is broken.
+        DataError: a file is missing or damaged, the data are spinful, or an invariant of
+            ``validation`` is broken.
     """
     path = Path(folder)
     where = str(path)
@@ -115,10 +141,15 @@ def read_deeph(folder: str | Path, *, radii: Mapping[str, float] | None = None, 
     if missing:
         raise DataError(
             message(
-                f"{path / 'info.json'}", f"no elements_orbital_map for {missing}", "all elements of POSCAR", "Add the shells."
+                f"{path / 'info.json'}",
+                f"no elements_orbital_map for {missing}",
+                "all elements of POSCAR",
+                "Add the shells.",
             )
         )
-    shells = {element_number(where, symbol): tuple(int(l) for l in ls) for symbol, ls in table.items()}
+    shells = {
+        element_number(where, symbol): tuple(int(l) for l in ls) for symbol, ls in table.items()
+    }
     shells = {z: ls for z, ls in shells.items() if z in set(atoms.numbers.tolist())}
     counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in atoms.numbers])
     for key, expected in (("atoms_quantity", len(atoms)), ("orbits_quantity", int(counts.sum()))):
@@ -134,7 +165,15 @@ def read_deeph(folder: str | Path, *, radii: Mapping[str, float] | None = None, 
     overlap = _read_chunks(path / "overlap.h5", counts)
     file = path / "hamiltonian.h5"
     hamiltonian = _read_chunks(file, counts) if file.exists() else None
-    basis = _build_basis(where, atoms, shells, radii or extra.get("radii"), overlap, hamiltonian, extra.get("basis_names"))
+    basis = _build_basis(
+        where,
+        atoms,
+        shells,
+        radii or extra.get("radii"),
+        overlap,
+        hamiltonian,
+        extra.get("basis_names"),
+    )
     if "layer" in extra:
         atoms.arrays["layer"] = np.array(extra["layer"], dtype=np.int64)
     return assemble_labels(
@@ -157,9 +196,10 @@ def read_deeph(folder: str | Path, *, radii: Mapping[str, float] | None = None, 
 def write_deeph(folder: str | Path, structure: LabelledStructure) -> NDArray[np.int64]:
     """Write one structure in the new layout, complete or not at all.
 
-    POSCAR wants the atoms grouped by element, so atoms and pairs are reordered (elements by first appearance, stable within).
-    Energy and forces have no place in the layout and are not written; layers, orbital radii and basis names go under the
-    key "mlepi" of info.json, which ``read_deeph`` knows.
+    POSCAR wants the atoms grouped by element, so atoms and pairs are reordered (elements by first
+    appearance, stable within). Energy and forces have no place in the layout and are not written;
+    layers, orbital radii and basis names go under the key "mlepi" of info.json, which
+    ``read_deeph`` knows.
 
     Args:
         folder: new folder; must not exist.
@@ -173,10 +213,21 @@ def write_deeph(folder: str | Path, structure: LabelledStructure) -> NDArray[np.
     """
     path = Path(folder)
     if path.exists():
-        raise DataError(message(str(path), "an existing path", "a new folder", "Remove it or choose another name."))
+        raise DataError(
+            message(
+                str(path), "an existing path", "a new folder", "Remove it or choose another name."
+            )
+        )
     basis, edge_index, shift = structure.basis, structure.edge_index, structure.edge_cell_shift
     if basis is None or edge_index is None or shift is None or structure.overlap_blocks is None:
-        raise DataError(message(structure.name, "no overlap blocks", "basis, edges and overlap", "Compute the overlap first."))
+        raise DataError(
+            message(
+                structure.name,
+                "no overlap blocks",
+                "basis, edges and overlap",
+                "Compute the overlap first.",
+            )
+        )
     check_hamiltonian_labels(structure)
     symbols = structure.atoms.get_chemical_symbols()
     elements = list(dict.fromkeys(symbols))
@@ -191,19 +242,33 @@ def write_deeph(folder: str | Path, structure: LabelledStructure) -> NDArray[np.
     try:
         plain = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
         write_ase(temporary / "POSCAR", plain, format="vasp", direct=False, sort=False)
-        _write_chunks(temporary / "overlap.h5", pairs[by_pair], counts, np.asarray(structure.overlap_blocks)[by_pair])
+        _write_chunks(
+            temporary / "overlap.h5",
+            pairs[by_pair],
+            counts,
+            np.asarray(structure.overlap_blocks)[by_pair],
+        )
         if structure.hamiltonian_blocks is not None:
-            _write_chunks(temporary / "hamiltonian.h5", pairs[by_pair], counts, np.asarray(structure.hamiltonian_blocks)[by_pair])
+            _write_chunks(
+                temporary / "hamiltonian.h5",
+                pairs[by_pair],
+                counts,
+                np.asarray(structure.hamiltonian_blocks)[by_pair],
+            )
         info: dict[str, Any] = {
             "atoms_quantity": len(atoms),
             "orbits_quantity": int(counts.sum()),
             "orthogonal_basis": False,
             "spinful": False,
             "fermi_energy_eV": structure.fermi_energy,
-            "elements_orbital_map": {s: list(basis.shells[chemical_symbols.index(s)]) for s in elements},
+            "elements_orbital_map": {
+                s: list(basis.shells[chemical_symbols.index(s)]) for s in elements
+            },
             EXTRA_KEY: {
                 "radii": {s: basis.radii[chemical_symbols.index(s)] for s in elements},
-                "basis_names": {s: basis.names.get(chemical_symbols.index(s), "") for s in elements},
+                "basis_names": {
+                    s: basis.names.get(chemical_symbols.index(s), "") for s in elements
+                },
             },
         }
         if "layer" in atoms.arrays:
@@ -219,7 +284,12 @@ def write_deeph(folder: str | Path, structure: LabelledStructure) -> NDArray[np.
 def _require(path: Path) -> Path:
     if not path.is_file():
         raise DataError(
-            message(str(path.parent), f"no file {path.name}", f"a DeepH folder with {path.name}", "Check the folder.")
+            message(
+                str(path.parent),
+                f"no file {path.name}",
+                f"a DeepH folder with {path.name}",
+                "Check the folder.",
+            )
         )
     return path
 
@@ -230,7 +300,11 @@ def _load_text(folder: Path, file: str) -> NDArray[np.float64]:
     try:
         table = np.loadtxt(path, ndmin=2)
     except ValueError as error:
-        raise DataError(message(str(path), f"text that is no table ({error})", "numbers", "Write the file again.")) from error
+        raise DataError(
+            message(
+                str(path), f"text that is no table ({error})", "numbers", "Write the file again."
+            )
+        ) from error
     check_finite(str(path), "table", table)
     return table
 
@@ -240,16 +314,25 @@ def _read_info(folder: Path) -> dict[str, Any]:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(message(str(path), f"no JSON ({error})", "a JSON object", "Write the file again.")) from error
+        raise DataError(
+            message(str(path), f"no JSON ({error})", "a JSON object", "Write the file again.")
+        ) from error
     if not isinstance(info, dict):
-        raise DataError(message(str(path), type(info).__name__, "a JSON object", "Write the file again."))
+        raise DataError(
+            message(str(path), type(info).__name__, "a JSON object", "Write the file again.")
+        )
     return info
 
 
 def _refuse_spin(where: str, spinful: Any) -> None:
     if spinful:
         raise DataError(
-            message(where, "spinful data (2 × 2 spin blocks)", "spinless blocks", "Only calculations without spin are supported.")
+            message(
+                where,
+                "spinful data (2 × 2 spin blocks)",
+                "spinless blocks",
+                "Only calculations without spin are supported.",
+            )
         )
 
 
@@ -259,7 +342,11 @@ def _fermi_energy(where: str, info: Mapping[str, Any], key: str) -> float | None
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise DataError(message(f"{where}/info.json", f"{key} = {value!r}", "a number in eV", "Correct info.json."))
+        raise DataError(
+            message(
+                f"{where}/info.json", f"{key} = {value!r}", "a number in eV", "Correct info.json."
+            )
+        )
     return float(value)
 
 
@@ -267,7 +354,11 @@ def _read_poscar(path: Path) -> Atoms:
     try:
         atoms = cast(Atoms, read_ase(_require(path), format="vasp"))
     except (ValueError, IndexError, KeyError, StopIteration, RuntimeError, OSError) as error:
-        raise DataError(message(str(path), f"no POSCAR ({error})", "a POSCAR with element names", "Write it again.")) from error
+        raise DataError(
+            message(
+                str(path), f"no POSCAR ({error})", "a POSCAR with element names", "Write it again."
+            )
+        ) from error
     return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
 
 
@@ -276,13 +367,25 @@ def _read_orbital_types(folder: Path, numbers: NDArray[np.int64]) -> dict[int, t
     path = _require(folder / "orbital_types.dat")
     lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if len(lines) != len(numbers) or not all(word.isdigit() for words in lines for word in words):
-        raise DataError(message(str(path), f"{len(lines)} lines of shells", f"{len(numbers)} lists of l", "One line per atom."))
+        raise DataError(
+            message(
+                str(path),
+                f"{len(lines)} lines of shells",
+                f"{len(numbers)} lists of l",
+                "One line per atom.",
+            )
+        )
     shells: dict[int, tuple[int, ...]] = {}
     for z, words in zip(numbers.tolist(), lines, strict=True):
         ls = tuple(int(word) for word in words)
         if shells.setdefault(z, ls) != ls:
             raise DataError(
-                message(str(path), f"shells {shells[z]} and {ls} for element {z}", "one basis per element", "Use one basis.")
+                message(
+                    str(path),
+                    f"shells {shells[z]} and {ls} for element {z}",
+                    "one basis per element",
+                    "Use one basis.",
+                )
             )
     return shells
 
@@ -306,7 +409,14 @@ def _build_basis(
     else:
         missing = sorted({chemical_symbols[z] for z in elements} - set(radii))
         if missing:
-            raise DataError(message(where, f"no radius for {missing}", "one radius in Å per element", "Give their radii."))
+            raise DataError(
+                message(
+                    where,
+                    f"no radius for {missing}",
+                    "one radius in Å per element",
+                    "Give their radii.",
+                )
+            )
         by_number = {z: float(radii[chemical_symbols[z]]) for z in elements}
     return OrbitalBasis(
         shells={z: shells[z] for z in elements},
@@ -319,7 +429,11 @@ def _open_matrix(path: Path) -> h5py.File:
     try:
         return h5py.File(_require(path), "r")
     except OSError as error:
-        raise DataError(message(str(path), f"no readable HDF5 ({error})", "an HDF5 file", "Copy or write it again.")) from error
+        raise DataError(
+            message(
+                str(path), f"no readable HDF5 ({error})", "an HDF5 file", "Copy or write it again."
+            )
+        ) from error
 
 
 def _check_shape(where: str, key: str, shape: tuple[int, ...], expected: tuple[int, int]) -> None:
@@ -346,11 +460,17 @@ def _read_legacy_blocks(path: Path, counts: NDArray[np.int64]) -> BlockList:
             except (ValueError, TypeError):
                 valid = False
             if not valid:
-                raise DataError(message(str(path), f"key {text!r}", "'[Rx, Ry, Rz, i, j]'", "Write the file again."))
+                raise DataError(
+                    message(
+                        str(path), f"key {text!r}", "'[Rx, Ry, Rz, i, j]'", "Write the file again."
+                    )
+                )
             keys.append(key)
             blocks.append(np.asarray(dataset))
     if not keys:
-        raise DataError(message(str(path), "no blocks", "one dataset per pair", "Write the file again."))
+        raise DataError(
+            message(str(path), "no blocks", "one dataset per pair", "Write the file again.")
+        )
     pairs = np.array(keys, dtype=np.int64)
     check_atom_indices(str(path), pairs[:, 3:], len(counts), base=1)
     pairs[:, 3:] -= 1
@@ -358,7 +478,11 @@ def _read_legacy_blocks(path: Path, counts: NDArray[np.int64]) -> BlockList:
         _refuse_spin(str(path), np.iscomplexobj(block))
         _check_shape(str(path), str(key), block.shape, (int(counts[pair[3]]), int(counts[pair[4]])))
     values = np.concatenate([block.ravel() for block in blocks]).astype(np.float64)
-    return BlockList(pairs, values, np.concatenate([[0], np.cumsum([block.size for block in blocks])]).astype(np.int64))
+    return BlockList(
+        pairs,
+        values,
+        np.concatenate([[0], np.cumsum([block.size for block in blocks])]).astype(np.int64),
+    )
 
 
 def _read_chunks(path: Path, counts: NDArray[np.int64]) -> BlockList:
@@ -366,17 +490,31 @@ def _read_chunks(path: Path, counts: NDArray[np.int64]) -> BlockList:
     with _open_matrix(path) as file:
         missing = sorted({"atom_pairs", "chunk_shapes", "chunk_boundaries", "entries"} - set(file))
         if missing:
-            raise DataError(message(str(path), f"no dataset {missing}", "the chunked layout of DeepH", "Write the file again."))
+            raise DataError(
+                message(
+                    str(path),
+                    f"no dataset {missing}",
+                    "the chunked layout of DeepH",
+                    "Write the file again.",
+                )
+            )
         pairs, shapes, boundaries, values = (
-            np.asarray(file[k]) for k in ("atom_pairs", "chunk_shapes", "chunk_boundaries", "entries")
+            np.asarray(file[k])
+            for k in ("atom_pairs", "chunk_shapes", "chunk_boundaries", "entries")
         )
     _refuse_spin(str(path), np.iscomplexobj(values))
     n_pairs = len(pairs)
-    if not n_pairs or pairs.shape != (n_pairs, 5) or shapes.shape != (n_pairs, 2) or boundaries.shape != (n_pairs + 1,):
+    if (
+        not n_pairs
+        or pairs.shape != (n_pairs, 5)
+        or shapes.shape != (n_pairs, 2)
+        or boundaries.shape != (n_pairs + 1,)
+    ):
         raise DataError(
             message(
                 str(path),
-                f"atom_pairs {pairs.shape}, chunk_shapes {shapes.shape}, chunk_boundaries {boundaries.shape}",
+                f"atom_pairs {pairs.shape}, chunk_shapes {shapes.shape}, chunk_boundaries "
+                f"{boundaries.shape}",
                 "(n, 5), (n, 2), (n + 1,)",
                 "Write the file again.",
             )
@@ -386,12 +524,19 @@ def _read_chunks(path: Path, counts: NDArray[np.int64]) -> BlockList:
     if wrong.size:
         first = wrong[0]
         _check_shape(
-            str(path), str(pairs[first].tolist()), tuple(shapes[first].tolist()), tuple(counts[pairs[first, 3:]].tolist())
+            str(path),
+            str(pairs[first].tolist()),
+            tuple(shapes[first].tolist()),
+            tuple(counts[pairs[first, 3:]].tolist()),
         )
-    return BlockList(pairs.astype(np.int64), values.astype(np.float64).ravel(), boundaries.astype(np.int64))
+    return BlockList(
+        pairs.astype(np.int64), values.astype(np.float64).ravel(), boundaries.astype(np.int64)
+    )
 
 
-def _write_chunks(path: Path, pairs: NDArray[np.int64], counts: NDArray[np.int64], blocks: NDArray[np.floating]) -> None:
+def _write_chunks(
+    path: Path, pairs: NDArray[np.int64], counts: NDArray[np.int64], blocks: NDArray[np.floating]
+) -> None:
     """Write padded blocks as flat chunks without the padding."""
     shapes = counts[pairs[:, 3:]]
     rows = np.arange(blocks.shape[1])
@@ -399,5 +544,7 @@ def _write_chunks(path: Path, pairs: NDArray[np.int64], counts: NDArray[np.int64
     with h5py.File(path, "w") as file:
         file["atom_pairs"] = pairs
         file["chunk_shapes"] = shapes
-        file["chunk_boundaries"] = np.concatenate([[0], np.cumsum(shapes[:, 0] * shapes[:, 1])]).astype(np.int64)
+        file["chunk_boundaries"] = np.concatenate(
+            [[0], np.cumsum(shapes[:, 0] * shapes[:, 1])]
+        ).astype(np.int64)
         file["entries"] = blocks[keep].astype(np.float64)

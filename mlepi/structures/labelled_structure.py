@@ -1,4 +1,7 @@
-"""One DFT calculation as data: a structure with the energies, forces, Hamiltonian and overlap computed for it."""
+"""One DFT calculation as data.
+
+A structure with the energies, forces, Hamiltonian and overlap computed for it.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,10 @@ from mlepi.structures.basis import OrbitalBasis
 class LabelledStructure:
     """Labels of one structure in internal units and orbital order.
 
-    Blocks follow the package convention: ``edge_index[0]`` = source j, ``edge_index[1]`` = target i, block e =
-    ⟨i, cell 0 | · | j, cell R⟩ with R = ``edge_cell_shift[e]``, rows = orbitals of i. Both directions and the on-site
-    blocks (i = j, R = 0) are present. Blocks are zero-padded to ``basis.max_orbitals``.
+    Blocks follow the package convention: ``edge_index[0]`` = source j, ``edge_index[1]`` = target
+    i, block e = ⟨i, cell 0 | · | j, cell R⟩ with R = ``edge_cell_shift[e]``, rows = orbitals of i.
+    Both directions and the on-site blocks (i = j, R = 0) are present. Blocks are zero-padded to
+    ``basis.max_orbitals``.
 
     Attributes:
         name: unique name in its data set.
@@ -49,7 +53,9 @@ class LabelledStructure:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-def reverse_edges(edge_index: NDArray[np.int64], edge_cell_shift: NDArray[np.int64]) -> NDArray[np.int64]:
+def reverse_edges(
+    edge_index: NDArray[np.int64], edge_cell_shift: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Find, for every edge (j → i, R), the position of its reverse (i → j, −R).
 
     Args:
@@ -67,9 +73,23 @@ def reverse_edges(edge_index: NDArray[np.int64], edge_cell_shift: NDArray[np.int
     forward_order, backward_order = np.lexsort(forward), np.lexsort(backward)
     ordered = forward[:, forward_order]
     if forward.shape[1] > 1 and bool(np.any(np.all(ordered[:, 1:] == ordered[:, :-1], axis=0))):
-        raise DataError(message("edge list", "an edge twice", "every (source, target, shift) once", "Check the reader."))
+        raise DataError(
+            message(
+                "edge list",
+                "an edge twice",
+                "every (source, target, shift) once",
+                "Check the reader.",
+            )
+        )
     if not np.array_equal(ordered, backward[:, backward_order]):
-        raise DataError(message("edge list", "edges without a reverse", "both directions of every pair", "Check the reader."))
+        raise DataError(
+            message(
+                "edge list",
+                "edges without a reverse",
+                "both directions of every pair",
+                "Check the reader.",
+            )
+        )
     reverse = np.empty(forward.shape[1], dtype=np.int64)
     reverse[backward_order] = forward_order
     return reverse

@@ -1,8 +1,9 @@
 """Which atom is in which layer, and which pairs of atoms stay within one layer.
 
-A layer is a connected component of the graph of bonds, found with periodic boundary conditions in all three directions; a pair is
-bonded when it is closer than a tolerance times the sum of the covalent radii. Layers are numbered from bottom to top along the
-stacking direction, which is the normal of the plane that a layer spans. A crystal bonded in three dimensions is one layer.
+A layer is a connected component of the graph of bonds, found with periodic boundary conditions in
+all three directions; a pair is bonded when it is closer than a tolerance times the sum of the
+covalent radii. Layers are numbered from bottom to top along the stacking direction, which is the
+normal of the plane that a layer spans. A crystal bonded in three dimensions is one layer.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ TOLERANCE = 1.2
 """Bond criterion: distance below this times the sum of covalent radii (C–C 1.82 Å, Mo–S 3.11 Å)."""
 
 BOUNDARY_PREFERENCE = 0.5
-"""Å; numbering starts at the cell boundary unless another gap between layers is wider than the one there by this."""
+"""Å; numbering starts at the cell boundary unless another gap between layers is wider than the one
+there by this."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,11 @@ class _Components:
 
     Attributes:
         label: (n_atoms,) int, component of each atom.
-        cells: (n_atoms, 3) int; atom a with this shift is bonded to its component without crossing it.
-        spans: per component an orthonormal basis (rank, 3) of the lattice translations that connect it with itself, in units of
-            the lattice vectors: rank 2 for a layer, 3 for a crystal, 0 for a molecule.
+        cells: (n_atoms, 3) int; atom a with this shift is bonded to its component without crossing
+            it.
+        spans: per component an orthonormal basis (rank, 3) of the lattice translations that connect
+            it with itself, in units of the lattice vectors: rank 2 for a layer, 3 for a crystal, 0
+            for a molecule.
     """
 
     label: NDArray[np.int64]
@@ -57,11 +61,22 @@ def get_layers(atoms: Atoms) -> NDArray[np.int64]:
     if "layer" not in atoms.arrays:
         return assign_layers(atoms)
     supplied = np.asarray(atoms.arrays["layer"])
-    layer = supplied.astype(np.int64) if supplied.ndim == 1 and supplied.dtype.kind in "iuf" else None
-    if layer is None or not np.array_equal(layer, supplied) or set(layer.tolist()) != set(range(int(layer.max(initial=-1)) + 1)):
-        got = f"{supplied.dtype} of shape {supplied.shape} with values {np.unique(supplied)[:8].tolist()}"
+    layer = (
+        supplied.astype(np.int64) if supplied.ndim == 1 and supplied.dtype.kind in "iuf" else None
+    )
+    if (
+        layer is None
+        or not np.array_equal(layer, supplied)
+        or set(layer.tolist()) != set(range(int(layer.max(initial=-1)) + 1))
+    ):
+        got = (
+            f"{supplied.dtype} of shape {supplied.shape} with values "
+            f"{np.unique(supplied)[:8].tolist()}"
+        )
         fix = "Renumber the layers, or delete the array to have them found."
-        raise StructureError(message("atoms.arrays['layer']", got, "one integer per atom, 0…n−1 without gaps", fix))
+        raise StructureError(
+            message("atoms.arrays['layer']", got, "one integer per atom, 0…n−1 without gaps", fix)
+        )
     return layer
 
 
@@ -69,12 +84,13 @@ def assign_layers(atoms: Atoms, tolerance: float = TOLERANCE) -> NDArray[np.int6
     """Find the layers of a structure from its bonds.
 
     Args:
-        atoms: structure with three lattice vectors, positions in Å, wrapped or not; taken as periodic in all directions.
+        atoms: structure with three lattice vectors, positions in Å, wrapped or not; taken as
+            periodic in all directions.
         tolerance: factor on the sum of covalent radii below which a pair is bonded.
 
     Returns:
-        (n_atoms,) int, numbered 0, 1, … from bottom to top. With vacuum the lowest layer is the first above it; without, the
-        first above the cell boundary.
+        (n_atoms,) int, numbered 0, 1, … from bottom to top. With vacuum the lowest layer is the
+        first above it; without, the first above the cell boundary.
 
     Raises:
         StructureError: the structure has no atoms or no cell with a volume.
@@ -92,7 +108,9 @@ def assign_layers(atoms: Atoms, tolerance: float = TOLERANCE) -> NDArray[np.int6
     np.maximum.at(high, components.label, heights)
     order = np.argsort(mean - wrap, kind="stable")
     low, high = (low - wrap)[order], (high - wrap)[order]
-    gaps = (np.append(low[1:], low[0] + 1.0) - high) / float(np.linalg.norm(normal @ atoms.cell.reciprocal().array))
+    gaps = (np.append(low[1:], low[0] + 1.0) - high) / float(
+        np.linalg.norm(normal @ atoms.cell.reciprocal().array)
+    )
     first = 0 if gaps[-1] >= gaps.max() - BOUNDARY_PREFERENCE else int(np.argmax(gaps)) + 1
     number = np.empty(n_components, dtype=np.int64)
     number[np.roll(order, -first)] = np.arange(n_components)
@@ -100,12 +118,16 @@ def assign_layers(atoms: Atoms, tolerance: float = TOLERANCE) -> NDArray[np.int6
 
 
 def select_intralayer(
-    atoms: Atoms, edge_index: NDArray[np.integer], edge_cell_shift: NDArray[np.integer], tolerance: float = TOLERANCE
+    atoms: Atoms,
+    edge_index: NDArray[np.integer],
+    edge_cell_shift: NDArray[np.integer],
+    tolerance: float = TOLERANCE,
 ) -> NDArray[np.bool_]:
     """Mark the edges that stay within one layer.
 
-    Equal layer numbers are necessary but not sufficient: in a crystal with one layer per cell an edge along the stacking
-    direction leads to the next layer, which is an image with the same number.
+    Equal layer numbers are necessary but not sufficient: in a crystal with one layer per cell an
+    edge along the stacking direction leads to the next layer, which is an image with the same
+    number.
 
     Args:
         atoms: structure, Å; a supplied layer index wins over the bonds.
@@ -132,14 +154,26 @@ def select_intralayer(
     return same
 
 
-def _find_bonds(atoms: Atoms, tolerance: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _find_bonds(
+    atoms: Atoms, tolerance: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return all bonds in both directions: i, j (n_bonds,) and cell of j (n_bonds, 3)."""
     if len(atoms) == 0:
-        raise StructureError(message("structure", "no atoms", "at least one", "Check the file or builder."))
+        raise StructureError(
+            message("structure", "no atoms", "at least one", "Check the file or builder.")
+        )
     if atoms.cell.rank < 3 or not np.isfinite(atoms.positions).all():
-        got = f"a cell of rank {atoms.cell.rank}" if atoms.cell.rank < 3 else "positions that are not finite"
+        got = (
+            f"a cell of rank {atoms.cell.rank}"
+            if atoms.cell.rank < 3
+            else "positions that are not finite"
+        )
         expected = "finite positions and three lattice vectors"
-        raise StructureError(message("structure", got, expected, "Give a slab vacuum along the third lattice vector."))
+        raise StructureError(
+            message(
+                "structure", got, expected, "Give a slab vacuum along the third lattice vector."
+            )
+        )
     radii = tolerance * covalent_radii[atoms.numbers]
     neighbours = vesin.NeighborList(cutoff=2.0 * float(radii.max()), full_list=True)
     i, j, shifts, distances = neighbours.compute(
@@ -150,9 +184,13 @@ def _find_bonds(atoms: Atoms, tolerance: float) -> tuple[NDArray[np.int64], NDAr
     return i[bonded], j[bonded], shifts[bonded].astype(np.int64)
 
 
-def _find_components(n_atoms: int, i: NDArray[np.int64], j: NDArray[np.int64], shifts: NDArray[np.int64]) -> _Components:
+def _find_components(
+    n_atoms: int, i: NDArray[np.int64], j: NDArray[np.int64], shifts: NDArray[np.int64]
+) -> _Components:
     """Unwrap every component by going outwards from its first atom, all components at once."""
-    n_components, label = connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(n_atoms, n_atoms)), directed=False)
+    n_components, label = connected_components(
+        coo_array((np.ones(len(i)), (i, j)), shape=(n_atoms, n_atoms)), directed=False
+    )
     cells = np.zeros((n_atoms, 3), dtype=np.int64)
     reached = np.zeros(n_atoms, dtype=bool)
     reached[np.unique(label, return_index=True)[1]] = True
@@ -174,7 +212,9 @@ def _find_components(n_atoms: int, i: NDArray[np.int64], j: NDArray[np.int64], s
 
 
 def _stacking_normal(components: _Components) -> NDArray[np.float64]:
-    """Return the smallest integers m with m·t = 0 for the translations t of the largest layer; (0, 0, 1) without a layer.
+    """Return the smallest integers m with m·t = 0 for the translations t of the largest layer.
+
+    (0, 0, 1) without a layer.
 
     m·f of fractional coordinates f is a height in units of the stacking period.
     """

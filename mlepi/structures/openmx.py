@@ -1,9 +1,12 @@
-"""Reader of OpenMX results: the binary ``.scfout`` of versions 3.9 and 4.0 and, for energy and forces, the text ``.out``.
+"""Reader of OpenMX results.
 
-The ``.scfout`` holds structure, Hamiltonian, overlap and chemical potential in Hartree and Bohr, and at its end the input
-file, which alone tells the shells of every atom. Block h of atom i is ⟨i, cell 0 | · | j, cell R⟩ with rows = orbitals of
-i, j = natn[i][h] (counted from 1) and R = atv_ijk[ncn[i][h]]; the orbital order is "openmx" of ``OrbitalBasis``. Numbers are
-converted with the CODATA values of ``units``; OpenMX's own constants differ by 7e-8 relative.
+The binary ``.scfout`` of versions 3.9 and 4.0 and, for energy and forces, the text ``.out``.
+
+The ``.scfout`` holds structure, Hamiltonian, overlap and chemical potential in Hartree and Bohr,
+and at its end the input file, which alone tells the shells of every atom. Block h of atom i is ⟨i,
+cell 0 | · | j, cell R⟩ with rows = orbitals of i, j = natn[i][h] (counted from 1) and R =
+atv_ijk[ncn[i][h]]; the orbital order is "openmx" of ``OrbitalBasis``. Numbers are converted with
+the CODATA values of ``units``; OpenMX's own constants differ by 7e-8 relative.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ FORMAT_CODE = 3
 SPIN = {1: "spin-polarised (collinear)", 3: "non-collinear"}
 LINE_LENGTH = 256
 
-PAO_NAME = re.compile(r"^[A-Za-z_]+?(?P<radius>\d+(?:\.\d+)?)[A-Za-z_]*-(?P<shells>(?:[spdfg]\d+(?:>\d+)?)+)$")
+PAO_NAME = re.compile(
+    r"^[A-Za-z_]+?(?P<radius>\d+(?:\.\d+)?)[A-Za-z_]*-(?P<shells>(?:[spdfg]\d+(?:>\d+)?)+)$"
+)
 NUMBER = r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?"
 
 
@@ -57,17 +62,21 @@ class _ScfOut:
     text: str
 
 
-def read_openmx(scfout: str | Path, out: str | Path | None = None, name: str | None = None) -> LabelledStructure:
+def read_openmx(
+    scfout: str | Path, out: str | Path | None = None, name: str | None = None
+) -> LabelledStructure:
     """Read Hamiltonian, overlap and Fermi energy of a non-spin-polarised OpenMX run, and energy and forces from its log.
 
     Args:
         scfout: binary file of OpenMX 3.9 or 4.0 (``HS.fileout on``), of either byte order.
-        out: the ``.out`` of the same run; without it (and unless it was appended to the ``.scfout``) energy and forces are None.
+        out: the ``.out`` of the same run; without it (and unless it was appended to the
+            ``.scfout``) energy and forces are None.
         name: name of the structure; the stem of ``scfout`` when None.
 
     Returns:
-        Labels in eV, Å and internal orbital order, both directions of every pair, exactly Hermitian. Positions and cell
-        are those of the ``.scfout`` (not wrapped); ``fermi_energy`` is OpenMX's chemical potential.
+        Labels in eV, Å and internal orbital order, both directions of every pair, exactly
+        Hermitian. Positions and cell are those of the ``.scfout`` (not wrapped); ``fermi_energy``
+        is OpenMX's chemical potential.
 
     Raises:
         DataError: wrong version, spin, damage, or any invariant of ``validation`` broken.
@@ -76,7 +85,9 @@ def read_openmx(scfout: str | Path, out: str | Path | None = None, name: str | N
     where = str(path)
     raw = _read_scfout(path)
     log = _read_text(Path(out)) if out is not None else raw.text
-    species, labels = read_species(where, raw.text if _has_species(raw.text) else log, len(raw.positions))
+    species, labels = read_species(
+        where, raw.text if _has_species(raw.text) else log, len(raw.positions)
+    )
     numbers = np.array([species[label].number for label in labels])
     basis = _build_basis(where, species, labels)
     expected = basis.counts(numbers)
@@ -92,9 +103,15 @@ def read_openmx(scfout: str | Path, out: str | Path | None = None, name: str | N
         )
     atoms = Atoms(numbers=numbers, positions=raw.positions * BOHR, cell=raw.cell * BOHR, pbc=True)
     energy, forces = _read_log(
-        str(out) if out is not None else where, log, atoms, raw.chemical_potential, required=out is not None
+        str(out) if out is not None else where,
+        log,
+        atoms,
+        raw.chemical_potential,
+        required=out is not None,
     )
-    hamiltonian = BlockList(raw.hamiltonian.pairs, raw.hamiltonian.values * HARTREE, raw.hamiltonian.boundaries)
+    hamiltonian = BlockList(
+        raw.hamiltonian.pairs, raw.hamiltonian.values * HARTREE, raw.hamiltonian.boundaries
+    )
     return assemble_labels(
         where,
         name or path.stem,
@@ -121,7 +138,8 @@ def parse_pao_name(where: str, pao: str) -> tuple[tuple[int, ...], float]:
 
     Args:
         where: file, for the message.
-        pao: such as "C6.0-s2p2" (two s and two p shells, radius 6.0 Bohr) or "H5.0-s3>1" (contracted: one s shell).
+        pao: such as "C6.0-s2p2" (two s and two p shells, radius 6.0 Bohr) or "H5.0-s3>1"
+            (contracted: one s shell).
 
     Returns:
         Angular momenta in OpenMX's order (s, p, d, …), and the radius in Å.
@@ -132,13 +150,25 @@ def parse_pao_name(where: str, pao: str) -> tuple[tuple[int, ...], float]:
     match = PAO_NAME.match(pao)
     if match is None:
         raise DataError(
-            message(where, f"basis name {pao!r}", "a name such as C6.0-s2p2", "Correct Definition.of.Atomic.Species.")
+            message(
+                where,
+                f"basis name {pao!r}",
+                "a name such as C6.0-s2p2",
+                "Correct Definition.of.Atomic.Species.",
+            )
         )
     shells: list[int] = []
     for letter, primitives, contracted in re.findall(r"([spdfg])(\d+)(?:>(\d+))?", match["shells"]):
         shells += [SHELL_LETTERS.index(letter)] * int(contracted or primitives)
     if shells != sorted(shells):
-        raise DataError(message(where, f"basis name {pao!r}", "shells in the order s, p, d, f", "Correct the name of the basis."))
+        raise DataError(
+            message(
+                where,
+                f"basis name {pao!r}",
+                "shells in the order s, p, d, f",
+                "Correct the name of the basis.",
+            )
+        )
     return tuple(shells), float(match["radius"]) * BOHR
 
 
@@ -148,10 +178,19 @@ class _Binary:
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise DataError(
-                message(str(path), "no such file", "a .scfout file of OpenMX", "Check the path; HS.fileout must be on.")
+                message(
+                    str(path),
+                    "no such file",
+                    "a .scfout file of OpenMX",
+                    "Check the path; HS.fileout must be on.",
+                )
             )
         self.where = str(path)
-        self.data = np.fromfile(path, dtype=np.uint8) if path.stat().st_size < 1 else np.memmap(path, dtype=np.uint8, mode="r")
+        self.data = (
+            np.fromfile(path, dtype=np.uint8)
+            if path.stat().st_size < 1
+            else np.memmap(path, dtype=np.uint8, mode="r")
+        )
         self.position = 0
         self.byte_order = "<"
 
@@ -180,29 +219,49 @@ class _Binary:
         self._bytes(8 * count, what)
 
     def text(self, n_lines: int) -> str:
-        lines = self._bytes(LINE_LENGTH * n_lines, "the appended input file").reshape(n_lines, LINE_LENGTH)
-        return "".join(bytes(line).split(b"\0", 1)[0].decode("utf-8", "replace").rstrip("\n") + "\n" for line in lines)
+        lines = self._bytes(LINE_LENGTH * n_lines, "the appended input file").reshape(
+            n_lines, LINE_LENGTH
+        )
+        return "".join(
+            bytes(line).split(b"\0", 1)[0].decode("utf-8", "replace").rstrip("\n") + "\n"
+            for line in lines
+        )
 
     def rest(self) -> str:
-        return bytes(self._bytes(len(self.data) - self.position, "appended text")).decode("utf-8", "replace")
+        return bytes(self._bytes(len(self.data) - self.position, "appended text")).decode(
+            "utf-8", "replace"
+        )
 
 
 def _read_header(file: _Binary) -> tuple[int, int, int]:
-    """Read the seven leading integers and refuse what is not supported: (n_atoms, n_cells − 1, order of OLPpo)."""
+    """Read the seven leading integers and refuse what is not supported.
+
+    (n_atoms, n_cells − 1, order of OLPpo).
+    """
     for byte_order in ("<", ">"):
         file.position, file.byte_order = 0, byte_order
-        n_atoms, code, n_central, n_left, n_right, n_cells = (int(v) for v in file.integers(6, "the header"))
+        n_atoms, code, n_central, n_left, n_right, n_cells = (
+            int(v) for v in file.integers(6, "the header")
+        )
         if 0 <= code < 64 and n_atoms > 0 and n_cells >= 0:
             break
     else:
         raise DataError(
-            message(file.where, "no OpenMX header in either byte order", "a binary .scfout", "Give the .scfout file.")
+            message(
+                file.where,
+                "no OpenMX header in either byte order",
+                "a binary .scfout",
+                "Give the .scfout file.",
+            )
         )
     version, spin = divmod(code, 4)
     if version != FORMAT_CODE:
         raise DataError(
             message(
-                file.where, f"format code {version}", f"{FORMAT_CODE} (OpenMX 3.9 or 4.0)", "Repeat the run with such a version."
+                file.where,
+                f"format code {version}",
+                f"{FORMAT_CODE} (OpenMX 3.9 or 4.0)",
+                "Repeat the run with such a version.",
             )
         )
     if spin != 0:
@@ -215,7 +274,14 @@ def _read_header(file: _Binary) -> tuple[int, int, int]:
             )
         )
     if n_central != n_atoms or n_left or n_right:
-        raise DataError(message(file.where, "atoms of leads (NEGF)", "one periodic structure", "Repeat the run without leads."))
+        raise DataError(
+            message(
+                file.where,
+                "atoms of leads (NEGF)",
+                "one periodic structure",
+                "Repeat the run without leads.",
+            )
+        )
     return n_atoms, n_cells, int(file.integers(1, "order_max")[0])
 
 
@@ -228,21 +294,35 @@ def _read_scfout(path: Path) -> _ScfOut:
     counts = file.integers(n_atoms, "Total_NumOrbs")
     n_neighbours = file.integers(n_atoms, "FNAN") + 1
     if counts.min() < 1 or n_neighbours.min() < 1 or position_orders < 0:
-        raise DataError(message(file.where, "negative counts", "positive orbital and neighbour counts", "The file is damaged."))
+        raise DataError(
+            message(
+                file.where,
+                "negative counts",
+                "positive orbital and neighbour counts",
+                "The file is damaged.",
+            )
+        )
     n_pairs = int(n_neighbours.sum())
     target = np.repeat(np.arange(n_atoms), n_neighbours)
     source = file.integers(n_pairs, "natn")
     cell_index = file.integers(n_pairs, "ncn")
     check_atom_indices(f"{file.where}, natn", source, n_atoms, base=1)
     if cell_index.min() < 0 or cell_index.max() > n_cells:
-        raise DataError(message(file.where, "a cell index outside atv_ijk", f"0 … {n_cells}", "The file is damaged."))
+        raise DataError(
+            message(
+                file.where, "a cell index outside atv_ijk", f"0 … {n_cells}", "The file is damaged."
+            )
+        )
     source -= 1
     pairs = np.column_stack([cells[cell_index], target, source])
     first = np.concatenate([[0], np.cumsum(n_neighbours)[:-1]])
     if np.any(source[first] != np.arange(n_atoms)) or np.any(pairs[first, :3] != 0):
         raise DataError(
             message(
-                file.where, "a neighbour list that does not begin with the atom itself", "natn[i][0] = i", "The file is damaged."
+                file.where,
+                "a neighbour list that does not begin with the atom itself",
+                "natn[i][0] = i",
+                "The file is damaged.",
             )
         )
     cell = file.floats(12, "tv").reshape(3, 4)[:, 1:]
@@ -272,16 +352,34 @@ def _read_scfout(path: Path) -> _ScfOut:
 
 def _read_text(path: Path) -> str:
     if not path.is_file():
-        raise DataError(message(str(path), "no such file", "the .out file of the run", "Check the path, or leave `out` away."))
+        raise DataError(
+            message(
+                str(path),
+                "no such file",
+                "the .out file of the run",
+                "Check the path, or leave `out` away.",
+            )
+        )
     return path.read_text(encoding="utf-8", errors="replace")
 
 
 def find_block(text: str, keyword: str) -> list[list[str]] | None:
-    """Return the words of every line of the last ``<keyword … keyword>`` block, comments removed; None if there is none."""
-    found = re.findall(rf"<{re.escape(keyword)}\s*\n(.*?){re.escape(keyword)}>", text, flags=re.DOTALL | re.IGNORECASE)
+    """Return the words of every line of the last ``<keyword … keyword>`` block, comments removed.
+
+    None if there is none.
+    """
+    found = re.findall(
+        rf"<{re.escape(keyword)}\s*\n(.*?){re.escape(keyword)}>",
+        text,
+        flags=re.DOTALL | re.IGNORECASE,
+    )
     if not found:
         return None
-    return [words for words in (line.split("#", 1)[0].split() for line in found[-1].splitlines()) if words]
+    return [
+        words
+        for words in (line.split("#", 1)[0].split() for line in found[-1].splitlines())
+        if words
+    ]
 
 
 def _has_species(text: str) -> bool:
@@ -302,12 +400,16 @@ def read_species(where: str, text: str, n_atoms: int) -> tuple[dict[str, Species
     Raises:
         DataError: a definition is missing or malformed, or the atoms are not as many.
     """
-    definitions, coordinates = find_block(text, "Definition.of.Atomic.Species"), find_block(text, "Atoms.SpeciesAndCoordinates")
+    definitions, coordinates = (
+        find_block(text, "Definition.of.Atomic.Species"),
+        find_block(text, "Atoms.SpeciesAndCoordinates"),
+    )
     if definitions is None or coordinates is None:
         raise DataError(
             message(
                 where,
-                "no Definition.of.Atomic.Species or Atoms.SpeciesAndCoordinates at the end of the file",
+                "no Definition.of.Atomic.Species or Atoms.SpeciesAndCoordinates at the end of the "
+                "file",
                 "the input file, which names the orbitals of every atom",
                 "Give the .out file of the run as well.",
             )
@@ -315,13 +417,29 @@ def read_species(where: str, text: str, n_atoms: int) -> tuple[dict[str, Species
     species: dict[str, Species] = {}
     for words in definitions:
         if len(words) < 3:
-            raise DataError(message(where, f"species line {words}", "label, basis, pseudopotential", "Correct the input text."))
+            raise DataError(
+                message(
+                    where,
+                    f"species line {words}",
+                    "label, basis, pseudopotential",
+                    "Correct the input text.",
+                )
+            )
         label, pao, pseudopotential = words[:3]
         symbol = re.split(r"[_\d]", pseudopotential)[0]
         if symbol == "E":
-            raise DataError(message(where, f"species {label!r} of empty atoms", "real atoms only", "Remove the ghost atoms."))
+            raise DataError(
+                message(
+                    where,
+                    f"species {label!r} of empty atoms",
+                    "real atoms only",
+                    "Remove the ghost atoms.",
+                )
+            )
         shells, radius = parse_pao_name(where, pao)
-        species[label] = Species(element_number(where, symbol), shells, radius, pao, pseudopotential)
+        species[label] = Species(
+            element_number(where, symbol), shells, radius, pao, pseudopotential
+        )
     labels = [words[1] if len(words) > 1 else "" for words in coordinates]
     if len(labels) != n_atoms or not set(labels) <= set(species):
         raise DataError(
@@ -342,7 +460,10 @@ def _build_basis(where: str, species: dict[str, Species], labels: list[str]) -> 
     radii: dict[int, float] = {}
     names: dict[int, str] = {}
     for item in used:
-        if item.number in names and (shells[item.number], radii[item.number]) != (item.shells, item.radius):
+        if item.number in names and (shells[item.number], radii[item.number]) != (
+            item.shells,
+            item.radius,
+        ):
             raise DataError(
                 message(
                     where,
@@ -351,7 +472,11 @@ def _build_basis(where: str, species: dict[str, Species], labels: list[str]) -> 
                     "Use the same basis for all atoms of an element.",
                 )
             )
-        shells[item.number], radii[item.number], names[item.number] = item.shells, item.radius, item.pao
+        shells[item.number], radii[item.number], names[item.number] = (
+            item.shells,
+            item.radius,
+            item.pao,
+        )
     return OrbitalBasis(shells=shells, radii=radii, names=names)
 
 
@@ -366,10 +491,21 @@ def _read_log(
         if not required:
             return None, None
         missing = [
-            k for k, v in {"Utot": energies, "Chemical potential": potentials, "coordinates.forces": block}.items() if not v
+            k
+            for k, v in {
+                "Utot": energies,
+                "Chemical potential": potentials,
+                "coordinates.forces": block,
+            }.items()
+            if not v
         ]
         raise DataError(
-            message(where, f"no {' and no '.join(missing)}", "the .out of a finished run", "Give the right .out file.")
+            message(
+                where,
+                f"no {' and no '.join(missing)}",
+                "the .out of a finished run",
+                "Give the right .out file.",
+            )
         )
     if abs(float(potentials[-1]) - chemical_potential) > 1e-6:
         raise DataError(
@@ -382,19 +518,29 @@ def _read_log(
         )
     rows = block[1:]
     if len(rows) != len(atoms) or any(len(row) < 8 for row in rows):
-        raise DataError(message(where, f"forces on {len(rows)} atoms", f"{len(atoms)}", "The two files are of different runs."))
+        raise DataError(
+            message(
+                where,
+                f"forces on {len(rows)} atoms",
+                f"{len(atoms)}",
+                "The two files are of different runs.",
+            )
+        )
     symbols = [row[1] for row in rows]
     try:
         table = np.array([[float(v) for v in row[2:8]] for row in rows])
     except ValueError as error:
-        raise DataError(message(where, f"coordinates.forces with {error}", "numbers", "The file is damaged.")) from error
+        raise DataError(
+            message(where, f"coordinates.forces with {error}", "numbers", "The file is damaged.")
+        ) from error
     shift = np.linalg.solve(atoms.cell.array.T, (table[:, :3] - atoms.positions).T).T
     distances = np.linalg.norm((shift - np.round(shift)) @ atoms.cell.array, axis=1)
     if symbols != atoms.get_chemical_symbols() or distances.max() > 1e-3:
         raise DataError(
             message(
                 where,
-                f"coordinates that differ from the .scfout by up to {distances.max():.4f} Å, or other elements",
+                f"coordinates that differ from the .scfout by up to {distances.max():.4f} Å, or "
+                "other elements",
                 "the same structure",
                 "The two files are of different runs or steps.",
             )

@@ -1,7 +1,11 @@
-"""OpenMX input files: one self-consistent calculation of a structure that writes H, S, energy and forces, and reading one back.
+"""OpenMX input files.
 
-Keywords are those of OpenMX 3.9 and 4.0 (https://www.openmx-square.org/openmx_man3.9/node21.html). Positions and lattice vectors
-are in Å, with ten decimals; orbitals and pseudopotentials are looked for where the installation has them (DATA.PATH is not set).
+One self-consistent calculation of a structure that writes H, S, energy and forces, and reading one
+back.
+
+Keywords are those of OpenMX 3.9 and 4.0 (https://www.openmx-square.org/openmx_man3.9/node21.html).
+Positions and lattice vectors are in Å, with ten decimals; orbitals and pseudopotentials are looked
+for where the installation has them (DATA.PATH is not set).
 """
 
 from __future__ import annotations
@@ -34,7 +38,8 @@ class OpenmxSettings:
         electronic_temperature: K.
         criterion: of self-consistency, Hartree.
         dispersion: add Grimme's D2 to energy and forces.
-        primitive_kgrid: k-points for a primitive cell; a supercell gets as many fewer, even where there are several.
+        primitive_kgrid: k-points for a primitive cell; a supercell gets as many fewer, even where
+            there are several.
     """
 
     bases: Mapping[int, str]
@@ -49,11 +54,17 @@ class OpenmxSettings:
 
     def __post_init__(self) -> None:
         """Refuse elements without a pseudopotential or electrons, and names that are no basis."""
-        known = [set(map(int, table)) for table in (self.bases, self.pseudopotentials, self.valence_electrons)]
+        known = [
+            set(map(int, table))
+            for table in (self.bases, self.pseudopotentials, self.valence_electrons)
+        ]
         if not known[0] == known[1] == known[2]:
             raise ConfigError(
                 message(
-                    "openmx", f"elements {[sorted(table) for table in known]}", "the same in all three tables", "Complete them."
+                    "openmx",
+                    f"elements {[sorted(table) for table in known]}",
+                    "the same in all three tables",
+                    "Complete them.",
                 )
             )
         for name in self.bases.values():
@@ -61,13 +72,21 @@ class OpenmxSettings:
 
 
 def reduce_kgrid(primitive_kgrid: Sequence[int], supercell: Sequence[int]) -> tuple[int, int, int]:
-    """Return a k mesh of a supercell that is at least as dense; divisions above one are even, so that they miss K and Γ alike."""
+    """Return a k mesh of a supercell that is at least as dense.
+
+    Divisions above one are even, so that they miss K and Γ alike.
+    """
     divisions = [-(-int(n) // int(m)) for n, m in zip(primitive_kgrid, supercell, strict=True)]
-    even = [n if n == 1 and full == 1 else n + n % 2 for n, full in zip(divisions, primitive_kgrid, strict=True)]
+    even = [
+        n if n == 1 and full == 1 else n + n % 2
+        for n, full in zip(divisions, primitive_kgrid, strict=True)
+    ]
     return even[0], even[1], even[2]
 
 
-def write_openmx_input(path: str | Path, atoms: Atoms, settings: OpenmxSettings, kgrid: Sequence[int]) -> None:
+def write_openmx_input(
+    path: str | Path, atoms: Atoms, settings: OpenmxSettings, kgrid: Sequence[int]
+) -> None:
     """Write an input file; the name of the calculation is the stem of the file.
 
     Args:
@@ -83,15 +102,28 @@ def write_openmx_input(path: str | Path, atoms: Atoms, settings: OpenmxSettings,
     numbers = np.unique(atoms.numbers)
     missing = sorted({int(z) for z in numbers} - {int(z) for z in settings.bases})
     if missing or atoms.cell.rank < 3:
-        got = f"elements {missing} without a basis" if missing else f"a cell of rank {atoms.cell.rank}"
-        raise StructureError(
-            message(path.name, got, "elements of the settings in a periodic cell", "Complete the settings or the structure.")
+        got = (
+            f"elements {missing} without a basis"
+            if missing
+            else f"a cell of rank {atoms.cell.rank}"
         )
-    tables = [{int(z): value for z, value in table.items()} for table in (settings.bases, settings.pseudopotentials)]
+        raise StructureError(
+            message(
+                path.name,
+                got,
+                "elements of the settings in a periodic cell",
+                "Complete the settings or the structure.",
+            )
+        )
+    tables = [
+        {int(z): value for z, value in table.items()}
+        for table in (settings.bases, settings.pseudopotentials)
+    ]
     half = {int(z): 0.5 * float(n) for z, n in settings.valence_electrons.items()}
     species = [f" {chemical_symbols[z]}  {tables[0][int(z)]}  {tables[1][int(z)]}" for z in numbers]
     rows = [
-        f" {i + 1:5d} {chemical_symbols[z]:<2} {_coordinates(r)}  {half[int(z)]:.1f} {half[int(z)]:.1f}"
+        f" {i + 1:5d} {chemical_symbols[z]:<2} {_coordinates(r)}  {half[int(z)]:.1f} "
+        f"{half[int(z)]:.1f}"
         for i, (z, r) in enumerate(zip(atoms.numbers, atoms.positions, strict=True))
     ]
     lines = [
@@ -140,7 +172,10 @@ def read_openmx_input(path: str | Path) -> Atoms:
     if not path.is_file():
         raise DataError(message(str(path), "no such file", "an OpenMX input", "Check the path."))
     text = path.read_text(encoding="utf-8", errors="replace")
-    coordinates, vectors = find_block(text, "Atoms.SpeciesAndCoordinates"), find_block(text, "Atoms.UnitVectors")
+    coordinates, vectors = (
+        find_block(text, "Atoms.SpeciesAndCoordinates"),
+        find_block(text, "Atoms.UnitVectors"),
+    )
     if not coordinates or not vectors:
         raise DataError(
             message(
@@ -151,11 +186,19 @@ def read_openmx_input(path: str | Path) -> Atoms:
             )
         )
     species, labels = read_species(str(path), text, len(coordinates))
-    cell = np.array([[float(x) for x in row[:3]] for row in vectors]) * _length_unit(text, "Atoms.UnitVectors.Unit")
+    cell = np.array([[float(x) for x in row[:3]] for row in vectors]) * _length_unit(
+        text, "Atoms.UnitVectors.Unit"
+    )
     table = np.array([[float(x) for x in row[2:5]] for row in coordinates])
     unit = _keyword(text, "Atoms.SpeciesAndCoordinates.Unit", "ang")
-    positions = table @ cell if unit == "frac" else table * _length_unit(text, "Atoms.SpeciesAndCoordinates.Unit")
-    return Atoms([species[label].number for label in labels], positions=positions, cell=cell, pbc=True)
+    positions = (
+        table @ cell
+        if unit == "frac"
+        else table * _length_unit(text, "Atoms.SpeciesAndCoordinates.Unit")
+    )
+    return Atoms(
+        [species[label].number for label in labels], positions=positions, cell=cell, pbc=True
+    )
 
 
 def _block(keyword: str, rows: Sequence[str]) -> list[str]:
@@ -167,7 +210,9 @@ def _coordinates(vector: NDArray[np.float64]) -> str:
 
 
 def _keyword(text: str, keyword: str, default: str) -> str:
-    found = re.findall(rf"^\s*{re.escape(keyword)}\s+(\S+)", text, flags=re.MULTILINE | re.IGNORECASE)
+    found = re.findall(
+        rf"^\s*{re.escape(keyword)}\s+(\S+)", text, flags=re.MULTILINE | re.IGNORECASE
+    )
     return str(found[-1]).lower() if found else default
 
 

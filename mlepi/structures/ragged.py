@@ -1,8 +1,10 @@
-"""Orbital blocks in one direction and of different sizes: how flat arrays on disk become padded blocks in memory, and back.
+"""Orbital blocks in one direction and of different sizes.
 
-In memory every block is padded to ``OrbitalBasis.max_orbitals`` and both directions of a pair are present. On disk one
-direction is kept, the one with R > 0 lexicographically or R = 0 and target ≤ source, and every block is a stretch of a
-flat array, row-major, without padding.
+How flat arrays on disk become padded blocks in memory, and back.
+
+In memory every block is padded to ``OrbitalBasis.max_orbitals`` and both directions of a pair are
+present. On disk one direction is kept, the one with R > 0 lexicographically or R = 0 and target ≤
+source, and every block is a stretch of a flat array, row-major, without padding.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from numpy.typing import NDArray
 from mlepi.errors import DataError, message
 
 
-def select_one_direction(edge_index: NDArray[np.integer], edge_cell_shift: NDArray[np.integer]) -> NDArray[np.bool_]:
+def select_one_direction(
+    edge_index: NDArray[np.integer], edge_cell_shift: NDArray[np.integer]
+) -> NDArray[np.bool_]:
     """Mark the edges that stand on disk: R > 0 lexicographically, or R = 0 and target ≤ source.
 
     Args:
@@ -30,19 +34,26 @@ def select_one_direction(edge_index: NDArray[np.integer], edge_cell_shift: NDArr
 
 
 def restore_both_directions(
-    edge_index: NDArray[np.integer], edge_cell_shift: NDArray[np.integer], *blocks: NDArray[np.floating]
+    edge_index: NDArray[np.integer],
+    edge_cell_shift: NDArray[np.integer],
+    *blocks: NDArray[np.floating],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.floating]]]:
     """Append the reverse of every edge that is not on-site; its blocks are the transposed ones.
 
     Args:
-        edge_index: (2, n_edges) int, source and target atoms, one direction of every pair and all on-site edges.
+        edge_index: (2, n_edges) int, source and target atoms, one direction of every pair and all
+            on-site edges.
         edge_cell_shift: (n_edges, 3) int.
         blocks: any number of (n_edges, p, p) arrays, rows = orbitals of the target.
 
     Returns:
-        The edge list, the shifts and the blocks with both directions; on-site blocks are made exactly symmetric.
+        The edge list, the shifts and the blocks with both directions; on-site blocks are made
+        exactly symmetric.
     """
-    edge_index, edge_cell_shift = np.asarray(edge_index, dtype=np.int64), np.asarray(edge_cell_shift, dtype=np.int64)
+    edge_index, edge_cell_shift = (
+        np.asarray(edge_index, dtype=np.int64),
+        np.asarray(edge_cell_shift, dtype=np.int64),
+    )
     onsite = (edge_index[0] == edge_index[1]) & ~edge_cell_shift.any(axis=1)
     complete = []
     for block in blocks:
@@ -56,7 +67,9 @@ def restore_both_directions(
     )
 
 
-def flatten_blocks(blocks: NDArray[np.floating], n_rows: NDArray[np.int64], n_columns: NDArray[np.int64]) -> NDArray[np.floating]:
+def flatten_blocks(
+    blocks: NDArray[np.floating], n_rows: NDArray[np.int64], n_columns: NDArray[np.int64]
+) -> NDArray[np.floating]:
     """Concatenate padded blocks without their padding, row-major.
 
     Args:
@@ -65,7 +78,8 @@ def flatten_blocks(blocks: NDArray[np.floating], n_rows: NDArray[np.int64], n_co
         n_columns: (n_blocks,) int, columns of each block that exist.
 
     Returns:
-        (Σ n_rows·n_columns,), of the same dtype; block b starts at ``block_offsets(n_rows, n_columns)[b]``.
+        (Σ n_rows·n_columns,), of the same dtype; block b starts at ``block_offsets(n_rows,
+        n_columns)[b]``.
     """
     offsets = block_offsets(n_rows, n_columns)
     values = np.empty(offsets[-1], dtype=blocks.dtype)
@@ -80,7 +94,14 @@ def pad_blocks(
     """Undo ``flatten_blocks``: zero-padded blocks (n_blocks, size, size), float64."""
     offsets = block_offsets(n_rows, n_columns)
     if len(values) != offsets[-1]:
-        raise DataError(message("flat blocks", f"{len(values)} values", f"{offsets[-1]}", "Check the basis of the data set."))
+        raise DataError(
+            message(
+                "flat blocks",
+                f"{len(values)} values",
+                f"{offsets[-1]}",
+                "Check the basis of the data set.",
+            )
+        )
     blocks = np.zeros((len(n_rows), size, size))
     for rows, columns, members, places in _size_groups(n_rows, n_columns, offsets):
         blocks[members, :rows, :columns] = values[places].reshape(-1, rows, columns)
@@ -88,16 +109,24 @@ def pad_blocks(
 
 
 def block_offsets(n_rows: NDArray[np.int64], n_columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where every block starts in the flat array, and the total last: (n_blocks + 1,) int."""
+    """Return where every block starts in the flat array, and the total last.
+
+    (n_blocks + 1,) int.
+    """
     return np.concatenate([[0], np.cumsum(n_rows * n_columns)]).astype(np.int64)
 
 
 def _size_groups(
     n_rows: NDArray[np.int64], n_columns: NDArray[np.int64], offsets: NDArray[np.int64]
 ) -> list[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]]:
-    """Group blocks by size: rows, columns, the blocks (m,), and the places of their values (m, rows·columns)."""
+    """Group blocks by size.
+
+    Rows, columns, the blocks (m,), and the places of their values (m, rows·columns).
+    """
     groups = []
     for rows, columns in np.unique(np.stack([n_rows, n_columns], axis=1), axis=0).tolist():
         members = np.flatnonzero((n_rows == rows) & (n_columns == columns))
-        groups.append((rows, columns, members, offsets[members, None] + np.arange(rows * columns)[None, :]))
+        groups.append(
+            (rows, columns, members, offsets[members, None] + np.arange(rows * columns)[None, :])
+        )
     return groups

@@ -1,7 +1,9 @@
-"""Named, stored splits of a data set by structure: made once from names and a seed, written to JSON, checked on use.
+"""Named, stored splits of a data set by structure.
 
-The order of the structures inside a stratum is that of SHA-256(seed, name): it depends on nothing but these two, so neither on
-the order of files nor on a random generator's version.
+Made once from names and a seed, written to JSON, checked on use.
+
+The order of the structures inside a stratum is that of SHA-256(seed, name): it depends on nothing
+but these two, so neither on the order of files nor on a random generator's version.
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ FORMAT_VERSION = 1
 
 
 def make_split(
-    names: Iterable[str], fractions: Mapping[str, float], seed: int, strata: Mapping[str, str] | None = None
+    names: Iterable[str],
+    fractions: Mapping[str, float],
+    seed: int,
+    strata: Mapping[str, str] | None = None,
 ) -> dict[str, list[str]]:
     """Distribute structures over subsets, each stratum in the given proportions.
 
-    Structures are taken stratum by stratum; each goes to the subset that lags most behind its fraction of those taken so far, so
-    that the counts are within one of the fractions for the whole and within two for every stratum.
+    Structures are taken stratum by stratum; each goes to the subset that lags most behind its
+    fraction of those taken so far, so that the counts are within one of the fractions for the whole
+    and within two for every stratum.
 
     Args:
         names: unique names of the structures, in any order.
@@ -38,16 +44,33 @@ def make_split(
         Subset → sorted names.
 
     Raises:
-        DataError: names repeat, fractions do not sum to 1, a stratum is missing, or a subset stays empty.
+        DataError: names repeat, fractions do not sum to 1, a stratum is missing, or a subset stays
+            empty.
     """
     names = sorted(names)
     if len(set(names)) != len(names):
-        raise DataError(message("split", "a name twice", "unique names", "Rename one of the structures."))
+        raise DataError(
+            message("split", "a name twice", "unique names", "Rename one of the structures.")
+        )
     if min(fractions.values(), default=0.0) <= 0.0 or abs(sum(fractions.values()) - 1.0) > 1e-9:
-        raise DataError(message("split fractions", f"{dict(fractions)}", "positive numbers with sum 1", "Correct the fractions."))
+        raise DataError(
+            message(
+                "split fractions",
+                f"{dict(fractions)}",
+                "positive numbers with sum 1",
+                "Correct the fractions.",
+            )
+        )
     missing = sorted(set(names) - set(strata)) if strata is not None else []
     if missing:
-        raise DataError(message("split strata", f"none for {_some(missing)}", "one per structure", "Complete the strata."))
+        raise DataError(
+            message(
+                "split strata",
+                f"none for {_some(missing)}",
+                "one per structure",
+                "Complete the strata.",
+            )
+        )
 
     def draw(name: str) -> tuple[str, str]:
         stratum = "" if strata is None else strata[name]
@@ -55,17 +78,26 @@ def make_split(
 
     split: dict[str, list[str]] = {subset: [] for subset in fractions}
     for taken, name in enumerate(sorted(names, key=draw), start=1):
-        lag = {subset: fractions[subset] * taken - len(members) for subset, members in split.items()}
+        lag = {
+            subset: fractions[subset] * taken - len(members) for subset, members in split.items()
+        }
         split[max(lag, key=lambda subset: lag[subset])].append(name)
     empty = [subset for subset, members in split.items() if not members]
     if empty:
         raise DataError(
-            message("split", f"no structure in {empty}", "at least one in each", "Add structures or change fractions.")
+            message(
+                "split",
+                f"no structure in {empty}",
+                "at least one in each",
+                "Add structures or change fractions.",
+            )
         )
     return {subset: sorted(members) for subset, members in split.items()}
 
 
-def write_split(path: str | Path, split: Mapping[str, Iterable[str]], provenance: Mapping[str, Any]) -> None:
+def write_split(
+    path: str | Path, split: Mapping[str, Iterable[str]], provenance: Mapping[str, Any]
+) -> None:
     """Write a split as JSON; the file appears complete or not at all.
 
     Args:
@@ -96,19 +128,35 @@ def read_split(path: str | Path, names: Iterable[str]) -> dict[str, list[str]]:
         Subset → names.
 
     Raises:
-        DataError: the file is missing or not a split, a structure is in two subsets, is unknown, or is in none.
+        DataError: the file is missing or not a split, a structure is in two subsets, is unknown, or
+            is in none.
     """
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        split = {str(subset): [str(name) for name in members] for subset, members in content["split"].items()}
+        split = {
+            str(subset): [str(name) for name in members]
+            for subset, members in content["split"].items()
+        }
         version = (content["format"], content["format_version"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            message(str(path), f"no readable split ({error})", f"JSON of format {FORMAT}", "Make it with write_split.")
+            message(
+                str(path),
+                f"no readable split ({error})",
+                f"JSON of format {FORMAT}",
+                "Make it with write_split.",
+            )
         ) from error
     if version != (FORMAT, FORMAT_VERSION):
-        raise DataError(message(str(path), f"format {version}", f"{(FORMAT, FORMAT_VERSION)}", "Make it with write_split."))
+        raise DataError(
+            message(
+                str(path),
+                f"format {version}",
+                f"{(FORMAT, FORMAT_VERSION)}",
+                "Make it with write_split.",
+            )
+        )
     used = Counter(name for subset in split.values() for name in subset)
     known = set(names)
     problems = {
@@ -119,7 +167,12 @@ def read_split(path: str | Path, names: Iterable[str]) -> dict[str, list[str]]:
     found = "; ".join(f"{_some(wrong)} {what}" for what, wrong in problems.items() if wrong)
     if found:
         raise DataError(
-            message(str(path), found, "every structure of the data set once", "Use the split made for this data set.")
+            message(
+                str(path),
+                found,
+                "every structure of the data set once",
+                "Use the split made for this data set.",
+            )
         )
     return split
 

@@ -1,4 +1,7 @@
-"""VASP inputs of one self-consistent calculation: POSCAR, INCAR and KPOINTS; the POTCAR is the user's own."""
+"""VASP inputs of one self-consistent calculation: POSCAR, INCAR and KPOINTS.
+
+The POTCAR is the user's own.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,17 @@ class VaspSettings:
         if len(self.primitive_kgrid) != 3 or min(self.primitive_kgrid) < 1:
             raise ConfigError(
                 message(
-                    "vasp.primitive_kgrid", f"{list(self.primitive_kgrid)}", "three divisions ≥ 1", "For example [18, 18, 1]."
+                    "vasp.primitive_kgrid",
+                    f"{list(self.primitive_kgrid)}",
+                    "three divisions ≥ 1",
+                    "For example [18, 18, 1].",
                 )
             )
 
 
-def write_vasp_input(folder: str | Path, atoms: Atoms, settings: VaspSettings, kgrid: Sequence[int]) -> None:
+def write_vasp_input(
+    folder: str | Path, atoms: Atoms, settings: VaspSettings, kgrid: Sequence[int]
+) -> None:
     """Write POSCAR (Cartesian, atoms sorted by element), INCAR and KPOINTS into a folder.
 
     Args:

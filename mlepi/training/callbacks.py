@@ -22,11 +22,23 @@ log = logging.getLogger(__name__)
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds of a duration ``DD:HH:MM:SS`` or ``HH:MM:SS``; ``ConfigError`` for any other text."""
+    """Return the seconds of a duration ``DD:HH:MM:SS`` or ``HH:MM:SS``.
+
+    ``ConfigError`` for any other text.
+    """
     if not re.fullmatch(r"(\d+:)?\d+:\d\d:\d\d", text):
-        raise ConfigError(message("trainer.max_time", repr(text), "'HH:MM:SS' or 'DD:HH:MM:SS'", "Quote it in YAML."))
+        raise ConfigError(
+            message(
+                "trainer.max_time", repr(text), "'HH:MM:SS' or 'DD:HH:MM:SS'", "Quote it in YAML."
+            )
+        )
     factors = (1, 60, 3600, 86400)
-    return float(sum(int(part) * factor for part, factor in zip(reversed(text.split(":")), factors, strict=False)))
+    return float(
+        sum(
+            int(part) * factor
+            for part, factor in zip(reversed(text.split(":")), factors, strict=False)
+        )
+    )
 
 
 def format_duration(seconds: float) -> str:
@@ -39,7 +51,10 @@ def format_duration(seconds: float) -> str:
 
 
 class EpochLines(Callback):
-    """Write one line per epoch to the log: losses, monitored metric, learning rate, time per epoch, time left."""
+    """Write one line per epoch to the log.
+
+    Losses, monitored metric, learning rate, time per epoch, time left.
+    """
 
     def __init__(self) -> None:
         self._begin = 0.0
@@ -56,12 +71,23 @@ class EpochLines(Callback):
             return
         done = trainer.current_epoch - self._first_epoch + 1
         seconds = (time.monotonic() - self._begin) / done
-        last = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else None
+        last = (
+            trainer.max_epochs
+            if trainer.max_epochs is not None and trainer.max_epochs > 0
+            else None
+        )
         shown = ["train/loss", "val/loss", str(getattr(pl_module, "monitor", "val/loss"))]
-        values = {name: trainer.callback_metrics[name] for name in dict.fromkeys(shown) if name in trainer.callback_metrics}
+        values = {
+            name: trainer.callback_metrics[name]
+            for name in dict.fromkeys(shown)
+            if name in trainer.callback_metrics
+        }
         parts = [f"epoch {trainer.current_epoch + 1}" + (f"/{last}" if last else "")]
         parts += [f"{name} {float(value):.5g}" for name, value in values.items()]
-        parts += [f"lr {trainer.optimizers[0].param_groups[0]['lr']:.2e}", f"{format_duration(seconds)} per epoch"]
+        parts += [
+            f"lr {trainer.optimizers[0].param_groups[0]['lr']:.2e}",
+            f"{format_duration(seconds)} per epoch",
+        ]
         if last:
             parts.append(f"{format_duration(seconds * (last - trainer.current_epoch - 1))} left")
         log.info(" | ".join(parts))
@@ -93,14 +119,21 @@ class TimeLimit(Callback):
         """Stop, on all processes, if another epoch as long as the longest so far would not fit."""
         now = time.monotonic()
         self._longest = max(self._longest, now - self._epoch_begin)
-        if trainer.strategy.reduce_boolean_decision(now + self._longest - self._begin > self.limit, all=False):
+        if trainer.strategy.reduce_boolean_decision(
+            now + self._longest - self._begin > self.limit, all=False
+        ):
             trainer.should_stop = True
             if trainer.is_global_zero:
-                log.info("time limit of %s reached; resume with ckpt_path=…/last.ckpt", format_duration(self.limit))
+                log.info(
+                    "time limit of %s reached; resume with ckpt_path=…/last.ckpt",
+                    format_duration(self.limit),
+                )
 
 
 class BestAndLast(ModelCheckpoint):
-    """Keep best.ckpt, by a monitored metric, and last.ckpt, after every epoch; a resumed training starts with the best so far.
+    """Keep best.ckpt, by a monitored metric, and last.ckpt, after every epoch.
+
+    A resumed training starts with the best so far.
 
     Args:
         folder: where both are written.
@@ -135,7 +168,10 @@ class BestAndLast(ModelCheckpoint):
         if self.previous is not None and self.previous != folder:
             name = Path(state_dict["best_model_path"]).name
             if not (self.previous / name).is_file():
-                log.warning("%s is missing: the best checkpoint will be the best of the epochs to come", self.previous / name)
+                log.warning(
+                    "%s is missing: the best checkpoint will be the best of the epochs to come",
+                    self.previous / name,
+                )
                 return
             if getattr(rank_zero_only, "rank", 0) == 0:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -163,7 +199,12 @@ class RandomState(Callback):
         _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - the global state itself
         state: dict[str, Any] = {
             "python": (version, list(internal), gauss),
-            "numpy": (torch.as_tensor(np.asarray(keys, dtype=np.int64)), int(position), int(has_gauss), float(cached)),
+            "numpy": (
+                torch.as_tensor(np.asarray(keys, dtype=np.int64)),
+                int(position),
+                int(has_gauss),
+                float(cached),
+            ),
             "torch": torch.get_rng_state(),
         }
         if torch.cuda.is_available():
@@ -182,7 +223,8 @@ class RandomState(Callback):
         version, internal, gauss = state["python"]
         random.setstate((version, tuple(internal), gauss))
         keys, position, has_gauss, cached = state["numpy"]
-        np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+        legacy = ("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached)
+        np.random.set_state(legacy)  # noqa: NPY002
         torch.set_rng_state(state["torch"].cpu())
         if "cuda" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state_all([value.cpu() for value in state["cuda"]])

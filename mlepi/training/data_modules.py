@@ -16,7 +16,12 @@ from torch_geometric.data import Batch
 from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph, build_graph
-from mlepi.physics.overlaps import OverlapSample, OverlapTable, fit_overlap_table, read_overlap_table
+from mlepi.physics.overlaps import (
+    OverlapSample,
+    OverlapTable,
+    fit_overlap_table,
+    read_overlap_table,
+)
 from mlepi.predictors.electron import check_overlap_table
 from mlepi.project_files import find_file
 from mlepi.structures.ase_files import read_forces_dataset
@@ -30,10 +35,13 @@ SUBSETS = ("train", "val", "test")
 
 
 class GlobalBatches(Sampler[list[int]]):
-    """Batches that do not depend on the number of processes: each process takes its share of every global batch.
+    """Batches that do not depend on the number of processes.
 
-    The order of an epoch depends on seed and epoch only. Training takes full batches, so that what is left over (other
-    structures in every epoch) is left out; evaluation takes every structure exactly once.
+    Each process takes its share of every global batch.
+
+    The order of an epoch depends on seed and epoch only. Training takes full batches, so that what
+    is left over (other structures in every epoch) is left out; evaluation takes every structure
+    exactly once.
 
     Args:
         n_structures: size of the subset.
@@ -43,7 +51,15 @@ class GlobalBatches(Sampler[list[int]]):
         n_processes: number of processes.
     """
 
-    def __init__(self, *, n_structures: int, batch_size: int, seed: int | None, rank: int = 0, n_processes: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        n_structures: int,
+        batch_size: int,
+        seed: int | None,
+        rank: int = 0,
+        n_processes: int = 1,
+    ) -> None:
         self.n_structures = n_structures
         self.batch_size = min(batch_size, n_structures)
         self.seed = seed
@@ -63,8 +79,13 @@ class GlobalBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         order = np.arange(self.n_structures)
         if self.seed is None:  # whole structures in turn: a process must not be left without any
-            share, size = order[self.rank :: self.n_processes], max(1, self.batch_size // self.n_processes)
-            yield from (share[start : start + size].tolist() for start in range(0, len(share), size))
+            share, size = (
+                order[self.rank :: self.n_processes],
+                max(1, self.batch_size // self.n_processes),
+            )
+            yield from (
+                share[start : start + size].tolist() for start in range(0, len(share), size)
+            )
             return
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_structures)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
@@ -78,7 +99,9 @@ class GlobalBatches(Sampler[list[int]]):
 
 
 class Collation:
-    """Join chosen graphs of a subset to a batch; the batch of a single graph is made once and shares its memory.
+    """Join chosen graphs of a subset to a batch.
+
+    The batch of a single graph is made once and shares its memory.
 
     Args:
         graphs: of the subset.
@@ -95,7 +118,9 @@ class Collation:
         [i] = chosen
         if i not in self._singles:
             self._singles[i] = self._join_single(self.graphs[i])
-        return copy.copy(self._singles[i])  # moving a batch to a device replaces its tensors in place
+        return copy.copy(
+            self._singles[i]
+        )  # moving a batch to a device replaces its tensors in place
 
     @staticmethod
     def _join_single(graph: AtomGraph) -> Batch:
@@ -115,7 +140,8 @@ class GraphDataModule(LightningDataModule):
         split: JSON file of the split, likewise.
         batch_size: structures per global batch, divided over the processes.
         eval_batch_size: the same for validation and test.
-        n_train: use only the first structures of the training subset (learning curves); None for all.
+        n_train: use only the first structures of the training subset (learning curves); None for
+            all.
         cutoffs: relation → cutoff, Å.
         dtype: "float32" or "float64".
         seed: of the shuffling.
@@ -137,7 +163,14 @@ class GraphDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
-            raise ConfigError(message("data.batch_size", f"{batch_size}, {eval_batch_size}", "at least 1", "Edit the config."))
+            raise ConfigError(
+                message(
+                    "data.batch_size",
+                    f"{batch_size}, {eval_batch_size}",
+                    "at least 1",
+                    "Edit the config.",
+                )
+            )
         self.path = find_file("data.path", path)
         self.split_path = find_file("data.split", split)
         self.batch_size = batch_size
@@ -159,8 +192,14 @@ class GraphDataModule(LightningDataModule):
         """Return the cutoff of every relation, Å."""
         missing = [name for name, value in self.requested_cutoffs.items() if value is None]
         if missing:
-            raise ConfigError(message("graph.cutoffs", f"null for {missing}", "a length in Å", "Edit the config."))
-        return {name: float(value) for name, value in self.requested_cutoffs.items() if value is not None}
+            raise ConfigError(
+                message("graph.cutoffs", f"null for {missing}", "a length in Å", "Edit the config.")
+            )
+        return {
+            name: float(value)
+            for name, value in self.requested_cutoffs.items()
+            if value is not None
+        }
 
     def prepare(self) -> None:
         """Read, split and build all graphs, once."""
@@ -171,14 +210,24 @@ class GraphDataModule(LightningDataModule):
         missing = [subset for subset in SUBSETS if not split.get(subset)]
         if missing:
             raise DataError(
-                message(str(self.split_path), f"nothing in {missing}", f"subsets {list(SUBSETS)}", "Use another split.")
+                message(
+                    str(self.split_path),
+                    f"nothing in {missing}",
+                    f"subsets {list(SUBSETS)}",
+                    "Use another split.",
+                )
             )
         self.cutoffs = self.resolve_cutoffs(list(structures.values()))
-        self.structures = {subset: [structures[name] for name in split[subset]] for subset in SUBSETS}
+        self.structures = {
+            subset: [structures[name] for name in split[subset]] for subset in SUBSETS
+        }
         if self.n_train is not None:
             self.structures["train"] = self.structures["train"][: self.n_train]
         self.graphs = {
-            subset: [build_graph(structure.atoms, self.cutoffs, structure, self.dtype) for structure in chosen]
+            subset: [
+                build_graph(structure.atoms, self.cutoffs, structure, self.dtype)
+                for structure in chosen
+            ]
             for subset, chosen in self.structures.items()
         }
 
@@ -190,7 +239,10 @@ class GraphDataModule(LightningDataModule):
         if smallest < processes:
             raise ConfigError(
                 message(
-                    "data.batch_size", f"a batch or subset of {smallest}", f"at least {processes}, one per process", "Raise it."
+                    "data.batch_size",
+                    f"a batch or subset of {smallest}",
+                    f"at least {processes}, one per process",
+                    "Raise it.",
                 )
             )
 
@@ -217,16 +269,31 @@ class GraphDataModule(LightningDataModule):
 
     def _loader(self, subset: str, batch_size: int, seed: int | None) -> DataLoader:
         graphs = self.graphs[subset]
-        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        batches = GlobalBatches(n_structures=len(graphs), batch_size=batch_size, seed=seed, rank=rank, n_processes=processes)
-        generator = torch.Generator().manual_seed(self.seed)  # else every pass would draw from the global one
+        rank, processes = (
+            (self.trainer.global_rank, self.trainer.world_size)
+            if self.trainer is not None
+            else (0, 1)
+        )
+        batches = GlobalBatches(
+            n_structures=len(graphs),
+            batch_size=batch_size,
+            seed=seed,
+            rank=rank,
+            n_processes=processes,
+        )
+        generator = torch.Generator().manual_seed(
+            self.seed
+        )  # else every pass would draw from the global one
         collation = self._collations.setdefault(subset, Collation(graphs))
         numbers: Any = range(len(graphs))
         return DataLoader(numbers, batch_sampler=batches, collate_fn=collation, generator=generator)
 
 
 class ForcesDataModule(GraphDataModule):
-    """Energies and forces in extended XYZ (or anything that ``read_forces_dataset`` reads). Arguments: ``GraphDataModule``."""
+    """Energies and forces in extended XYZ (or anything that ``read_forces_dataset`` reads).
+
+    Arguments: ``GraphDataModule``.
+    """
 
     kind: ClassVar[str] = "phonon"
 
@@ -237,21 +304,28 @@ class ForcesDataModule(GraphDataModule):
             if structure.energy is None or structure.forces is None:
                 raise DataError(
                     message(
-                        f"{self.path.name}, {structure.name}", "no energy or no forces", "both", "Remove or label the structure."
+                        f"{self.path.name}, {structure.name}",
+                        "no energy or no forces",
+                        "both",
+                        "Remove or label the structure.",
                     )
                 )
         return structures
 
 
 class HamiltonianDataModule(GraphDataModule):
-    """Hamiltonians and overlaps in the package's HDF5 format. Further arguments: ``GraphDataModule``.
+    """Hamiltonians and overlaps in the package's HDF5 format.
+
+    Further arguments: ``GraphDataModule``.
 
     A cutoff of None is the range of the basis: twice its largest orbital radius.
 
     Args:
-        energy_zero: "as_computed", or "fermi" to subtract E_F·S of every structure from its Hamiltonian on load.
-        overlap_table: HDF5 file with the radial overlap functions of the basis, which checkpoints will carry; "fit" finds them
-            from the overlaps of the training subset (refused later at distances that it does not cover); None for none.
+        energy_zero: "as_computed", or "fermi" to subtract E_F·S of every structure from its
+            Hamiltonian on load.
+        overlap_table: HDF5 file with the radial overlap functions of the basis, which checkpoints
+            will carry; "fit" finds them from the overlaps of the training subset (refused later at
+            distances that it does not cover); None for none.
         **arguments: of ``GraphDataModule``.
     """
 
@@ -260,7 +334,14 @@ class HamiltonianDataModule(GraphDataModule):
     def __init__(self, *, energy_zero: str, overlap_table: str | None, **arguments: Any) -> None:
         super().__init__(**arguments)
         if energy_zero not in ("as_computed", "fermi"):
-            raise ConfigError(message("data.energy_zero", repr(energy_zero), "'as_computed' or 'fermi'", "Edit the config."))
+            raise ConfigError(
+                message(
+                    "data.energy_zero",
+                    repr(energy_zero),
+                    "'as_computed' or 'fermi'",
+                    "Edit the config.",
+                )
+            )
         self.energy_zero = energy_zero
         self.overlap_table: OverlapTable | None = None
         self.fit_overlaps = overlap_table == FIT
@@ -277,9 +358,19 @@ class HamiltonianDataModule(GraphDataModule):
     def resolve_cutoffs(self, structures: list[LabelledStructure]) -> dict[str, float]:
         """Return the cutoff of every relation, Å; the range of the basis where none is given."""
         if self.basis is None:
-            raise DataError(message(str(self.path), "no basis", "Hamiltonians with their basis", "Make the data set again."))
+            raise DataError(
+                message(
+                    str(self.path),
+                    "no basis",
+                    "Hamiltonians with their basis",
+                    "Make the data set again.",
+                )
+            )
         reach = 2.0 * self.basis.max_radius
-        return {name: reach if value is None else float(value) for name, value in self.requested_cutoffs.items()}
+        return {
+            name: reach if value is None else float(value)
+            for name, value in self.requested_cutoffs.items()
+        }
 
     def prepare(self) -> None:
         """Read, split and build all graphs, once, and shift the energy zero of the labels."""
@@ -310,8 +401,13 @@ class HamiltonianDataModule(GraphDataModule):
                     "Set data.energy_zero=as_computed.",
                 )
             )
-        for store in (graph[fields.ATOM], *(graph[fields.edge_type(relation)] for relation in fields.RELATIONS)):
-            store[fields.HAMILTONIAN_BLOCKS] -= structure.fermi_energy * store[fields.OVERLAP_BLOCKS]
+        for store in (
+            graph[fields.ATOM],
+            *(graph[fields.edge_type(relation)] for relation in fields.RELATIONS),
+        ):
+            store[fields.HAMILTONIAN_BLOCKS] -= (
+                structure.fermi_energy * store[fields.OVERLAP_BLOCKS]
+            )
 
 
 def fit_overlaps(structures: Iterable[LabelledStructure], basis: OrbitalBasis) -> OverlapTable:
@@ -322,14 +418,29 @@ def fit_overlaps(structures: Iterable[LabelledStructure], basis: OrbitalBasis) -
     """
     samples = []
     for structure in structures:
-        if structure.edge_index is None or structure.edge_cell_shift is None or structure.overlap_blocks is None:
+        if (
+            structure.edge_index is None
+            or structure.edge_cell_shift is None
+            or structure.overlap_blocks is None
+        ):
             raise DataError(
-                message(f"structure {structure.name!r}", "no overlaps", "overlap blocks to fit", "Name a table file instead.")
+                message(
+                    f"structure {structure.name!r}",
+                    "no overlaps",
+                    "overlap blocks to fit",
+                    "Name a table file instead.",
+                )
             )
         source, target = structure.edge_index
         atoms = structure.atoms
-        vectors = atoms.positions[source] + structure.edge_cell_shift @ atoms.cell.array - atoms.positions[target]
-        samples.append(OverlapSample(atoms.numbers, structure.edge_index, vectors, structure.overlap_blocks))
+        vectors = (
+            atoms.positions[source]
+            + structure.edge_cell_shift @ atoms.cell.array
+            - atoms.positions[target]
+        )
+        samples.append(
+            OverlapSample(atoms.numbers, structure.edge_index, vectors, structure.overlap_blocks)
+        )
     return fit_overlap_table(samples, basis.shells, basis.radii, basis.names)
 
 

@@ -17,11 +17,13 @@ GAUGES = ("", "_gauge_free")
 
 
 class ElectronTask(Task):
-    """Train a network that returns "onsite_blocks" (n_atoms, p, p) and "edge_blocks" {relation: (n_edges, p, p)}, eV.
+    """Train a network that returns "onsite_blocks" (n_atoms, p, p) and "edge_blocks" {relation.
 
-    Metrics, all in meV: MAE and RMSE of the existing Hamiltonian elements (on-site blocks and both directions of every
-    pair), as they are and gauge-free, min over μ of Σ|ΔH − μS| per structure with the exact minimiser, together and by
-    block type. See ``Task`` for further arguments.
+    (n_edges, p, p)}, eV.
+
+    Metrics, all in meV: MAE and RMSE of the existing Hamiltonian elements (on-site blocks and both
+    directions of every pair), as they are and gauge-free, min over μ of Σ|ΔH − μS| per structure
+    with the exact minimiser, together and by block type. See ``Task`` for further arguments.
 
     Args:
         basis: orbital basis of the labels as plain data (``OrbitalBasis.to_dict``).
@@ -66,11 +68,20 @@ class ElectronTask(Task):
         }
 
     def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return label and prediction of one batch for a parity plot: Hamiltonian elements by block type."""
+        """Return label and prediction of one batch for a parity plot.
+
+        Hamiltonian elements by block type.
+        """
         errors = compute_block_errors(self.model(graph), graph, self.orbital_mask)
-        stores = {"onsite": graph[fields.ATOM], **{name: graph[fields.edge_type(name)] for name in fields.RELATIONS}}
+        stores = {
+            "onsite": graph[fields.ATOM],
+            **{name: graph[fields.edge_type(name)] for name in fields.RELATIONS},
+        }
         data = {}
         for name, store in stores.items():
             label = store[fields.HAMILTONIAN_BLOCKS][errors.mask[name]]
-            data[f"H {name} (eV)"] = (label, label + errors.difference[name][errors.mask[name]].detach())
+            data[f"H {name} (eV)"] = (
+                label,
+                label + errors.difference[name][errors.mask[name]].detach(),
+            )
         return data

@@ -1,7 +1,10 @@
-"""Facts that a network needs and only the training subset knows; they fill the values that its configuration leaves at null.
+"""Facts that a network needs and only the training subset knows.
 
-A fact fills every key of its name with the value null, however deep in the model's config. A network that needs more than
-what is here offers ``prepare(graphs)``, which sees the training subset once, before training, and fills its buffers.
+They fill the values that its configuration leaves at null.
+
+A fact fills every key of its name with the value null, however deep in the model's config. A
+network that needs more than what is here offers ``prepare(graphs)``, which sees the training subset
+once, before training, and fills its buffers.
 """
 
 from __future__ import annotations
@@ -26,21 +29,34 @@ def fit_atomic_energies(structures: Sequence[LabelledStructure]) -> list[float]:
     """Fit the energy per atom of all structures by one energy per element, least squares of smallest norm.
 
     Returns:
-        (n_elements,) eV in the order of ``find_elements``; for a single element the mean energy per atom.
+        (n_elements,) eV in the order of ``find_elements``; for a single element the mean energy per
+        atom.
     """
     elements = find_elements(structures)
-    fractions = np.array([[np.mean(structure.atoms.numbers == z) for z in elements] for structure in structures])
-    energies = np.array([float(structure.energy or 0.0) / len(structure.atoms) for structure in structures])
+    fractions = np.array(
+        [[np.mean(structure.atoms.numbers == z) for z in elements] for structure in structures]
+    )
+    energies = np.array(
+        [float(structure.energy or 0.0) / len(structure.atoms) for structure in structures]
+    )
     return [float(value) for value in np.linalg.lstsq(fractions, energies, rcond=None)[0]]
 
 
 def compute_force_scale(structures: Sequence[LabelledStructure]) -> float:
-    """Compute the root mean square of all force components, eV/Å: the natural unit of interaction energies."""
+    """Compute the root mean square of all force components, eV/Å.
+
+    The natural unit of interaction energies.
+    """
     forces = np.concatenate([np.asarray(structure.forces).ravel() for structure in structures])
     scale = float(np.sqrt(np.mean(forces**2)))
     if not scale > 0.0:
         raise DataError(
-            message("training subset", "forces that are all zero", "forces of displaced structures", "Check the labels.")
+            message(
+                "training subset",
+                "forces that are all zero",
+                "forces of displaced structures",
+                "Check the labels.",
+            )
         )
     return scale
 
@@ -49,7 +65,10 @@ def count_neighbours(graphs: Sequence[AtomGraph]) -> dict[str, float]:
     """Count the mean number of neighbours of an atom in every relation."""
     n_atoms = sum(int(graph[fields.ATOM].num_nodes) for graph in graphs)
     return {
-        relation: sum(graph[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1] for graph in graphs) / n_atoms
+        relation: sum(
+            graph[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1] for graph in graphs
+        )
+        / n_atoms
         for relation in fields.RELATIONS
     }
 
@@ -67,8 +86,19 @@ def electron_facts(structures: Sequence[LabelledStructure]) -> dict[str, Any]:
     """Return elements, shells (atomic number → l of its shells) and basis (plain data) of a training subset."""
     basis = structures[0].basis
     if basis is None:
-        raise DataError(message(f"structure {structures[0].name!r}", "no basis", "Hamiltonian labels", "Use another data set."))
-    return {"elements": list(basis.elements), "shells": {z: list(ls) for z, ls in basis.shells.items()}, "basis": basis.to_dict()}
+        raise DataError(
+            message(
+                f"structure {structures[0].name!r}",
+                "no basis",
+                "Hamiltonian labels",
+                "Use another data set.",
+            )
+        )
+    return {
+        "elements": list(basis.elements),
+        "shells": {z: list(ls) for z, ls in basis.shells.items()},
+        "basis": basis.to_dict(),
+    }
 
 
 FACTS: dict[str, Callable[[Sequence[LabelledStructure]], dict[str, Any]]] = {
@@ -81,7 +111,10 @@ FACTS: dict[str, Callable[[Sequence[LabelledStructure]], dict[str, Any]]] = {
 def fill_facts(config: Any, facts: Mapping[str, Any]) -> Any:
     """Return a nested config with every null whose key is a fact replaced by the fact."""
     if isinstance(config, Mapping):
-        return {key: facts[key] if value is None and key in facts else fill_facts(value, facts) for key, value in config.items()}
+        return {
+            key: facts[key] if value is None and key in facts else fill_facts(value, facts)
+            for key, value in config.items()
+        }
     if isinstance(config, list):
         return [fill_facts(value, facts) for value in config]
     return config
@@ -96,7 +129,8 @@ def complete_model(
 ) -> dict[str, Any]:
     """Return the config of a network with all facts of the training subset filled in.
 
-    Besides the facts of its kind there are ``mean_neighbours`` (relation → number) and ``cutoffs`` (relation → Å).
+    Besides the facts of its kind there are ``mean_neighbours`` (relation → number) and ``cutoffs``
+    (relation → Å).
 
     Args:
         kind: "phonon" or "electron".

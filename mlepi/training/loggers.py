@@ -13,7 +13,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 log = logging.getLogger(__name__)
 
 
-def build_loggers(folder: Path, config: Mapping[str, Any], run_config: Mapping[str, Any]) -> list[Logger]:
+def build_loggers(
+    folder: Path, config: Mapping[str, Any], run_config: Mapping[str, Any]
+) -> list[Logger]:
     """Return the loggers of a run, CSV first.
 
     Args:
@@ -29,11 +31,19 @@ def build_loggers(folder: Path, config: Mapping[str, Any], run_config: Mapping[s
 
 
 def attempt(what: str, action: Callable[[], Any]) -> Any:
-    """Return the result of an action of a service that the run can do without; None and one message when it fails."""
+    """Return the result of an action of a service that the run can do without.
+
+    None and one message when it fails.
+    """
     try:
         return action()
     except Exception as error:
-        log.warning("%s failed (%s: %s); the run continues, with CSV only", what, type(error).__name__, error)
+        log.warning(
+            "%s failed (%s: %s); the run continues, with CSV only",
+            what,
+            type(error).__name__,
+            error,
+        )
         return None
 
 
@@ -61,13 +71,17 @@ class OptionalWandbLogger(WandbLogger):
             self.failed = attempt("wandb", guarded) is None
 
 
-def _start_wandb(folder: Path, options: Mapping[str, Any], run_config: Mapping[str, Any]) -> OptionalWandbLogger:
+def _start_wandb(
+    folder: Path, options: Mapping[str, Any], run_config: Mapping[str, Any]
+) -> OptionalWandbLogger:
     logger = OptionalWandbLogger(save_dir=folder, **options)
     logger.experiment.config.update(dict(run_config), allow_val_change=True)
     return logger
 
 
-def log_results(loggers: list[Logger], metrics: Mapping[str, float], figures: Mapping[str, Path]) -> None:
+def log_results(
+    loggers: list[Logger], metrics: Mapping[str, float], figures: Mapping[str, Path]
+) -> None:
     """Send the table of test metrics and the parity plots to wandb, if it takes part.
 
     Args:
@@ -78,7 +92,9 @@ def log_results(loggers: list[Logger], metrics: Mapping[str, float], figures: Ma
     rows = [[name, value] for name, value in metrics.items()]
     for logger in loggers:
         if isinstance(logger, OptionalWandbLogger):
-            logger.try_wandb(partial(logger.log_table, "test/table", columns=["metric", "value"], data=rows))
+            logger.try_wandb(
+                partial(logger.log_table, "test/table", columns=["metric", "value"], data=rows)
+            )
             for name, path in figures.items():
                 logger.try_wandb(partial(logger.log_image, f"parity/{name}", [str(path)]))
 

@@ -45,15 +45,17 @@ def elementwise_loss(kind: str) -> Callable[[Tensor], Tensor]:
         "l1_mse": lambda x: x.abs() + x.square(),
     }
     if kind not in kinds:
-        raise ConfigError(message("task.loss.kind", repr(kind), f"one of {sorted(kinds)}", "Edit the config."))
+        raise ConfigError(
+            message("task.loss.kind", repr(kind), f"one of {sorted(kinds)}", "Edit the config.")
+        )
     return kinds[kind]
 
 
 def global_loss(terms: Mapping[str, Term]) -> Tensor:
     """Add up the terms with counts over all processes.
 
-    DistributedDataParallel averages gradients over processes; multiplied with their number, the local sum over the global
-    count gives exactly the gradient of the mean over the global batch.
+    DistributedDataParallel averages gradients over processes; multiplied with their number, the
+    local sum over the global count gives exactly the gradient of the mean over the global batch.
     """
     counts = torch.stack([term.count.to(torch.float64) for term in terms.values()])
     processes = 1
@@ -70,8 +72,8 @@ def global_loss(terms: Mapping[str, Term]) -> Tensor:
 class PhononLoss:
     """Weighted sum of the losses of the energy per atom (eV) and of the force components (eV/Å).
 
-    The published MACE training is ``kind="mse"``, ``energy_weight=1``, ``forces_weight=100`` (Batatia et al. 2022,
-    arXiv:2206.07697, and the defaults of its code).
+    The published MACE training is ``kind="mse"``, ``energy_weight=1``, ``forces_weight=100``
+    (Batatia et al. 2022, arXiv:2206.07697, and the defaults of its code).
 
     Args:
         energy_weight: weight of the energy per atom.
@@ -82,7 +84,13 @@ class PhononLoss:
     """
 
     def __init__(
-        self, *, energy_weight: float, forces_weight: float, kind: str, energy_unit: float = 1.0, forces_unit: float = 1.0
+        self,
+        *,
+        energy_weight: float,
+        forces_weight: float,
+        kind: str,
+        energy_unit: float = 1.0,
+        forces_unit: float = 1.0,
     ) -> None:
         self.energy_weight = energy_weight
         self.forces_weight = forces_weight
@@ -91,7 +99,9 @@ class PhononLoss:
         self.forces_unit = forces_unit
         self.elementwise = elementwise_loss(kind)
 
-    def __call__(self, energy_per_atom_difference: Tensor, forces_difference: Tensor) -> dict[str, Term]:
+    def __call__(
+        self, energy_per_atom_difference: Tensor, forces_difference: Tensor
+    ) -> dict[str, Term]:
         """Return the terms of one batch.
 
         Args:
@@ -129,7 +139,10 @@ class BlockErrors:
     n_graphs: int
 
     def shifted(self, mu: Tensor) -> BlockErrors:
-        """Return the errors after an energy shift of each structure, ΔH − μS; μ is (n_graphs,), eV."""
+        """Return the errors after an energy shift of each structure, ΔH − μS.
+
+        μ is (n_graphs,), eV.
+        """
         difference = {
             name: value - mu[self.graph[name]][:, None, None].to(value.dtype) * self.overlap[name]
             for name, value in self.difference.items()
@@ -137,11 +150,14 @@ class BlockErrors:
         return BlockErrors(difference, self.overlap, self.mask, self.graph, self.n_graphs)
 
 
-def compute_block_errors(prediction: Mapping[str, Any], graph: Any, orbital_mask: Tensor) -> BlockErrors:
+def compute_block_errors(
+    prediction: Mapping[str, Any], graph: Any, orbital_mask: Tensor
+) -> BlockErrors:
     """Compare predicted blocks with the labels of a batch, on existing orbitals only.
 
     Args:
-        prediction: "onsite_blocks" (n_atoms, p, p) and "edge_blocks" {relation: (n_edges, p, p)}, eV.
+        prediction: "onsite_blocks" (n_atoms, p, p) and "edge_blocks" {relation: (n_edges, p, p)},
+            eV.
         graph: batch with Hamiltonian and overlap labels.
         orbital_mask: (largest atomic number + 1, p) bool, orbitals that an element has.
     """
@@ -184,12 +200,14 @@ class ElectronLoss:
     """Mean elementwise loss of the existing Hamiltonian elements, on-site and both directions of every pair.
 
     Args:
-        kind: elementwise loss, see ``elementwise_loss``; the published DeepH-E3 training is a masked "mse".
-        gauge_free: subtract, per structure, the energy shift μS that fits best in the least-squares sense, because H is
-            defined only up to it.
+        kind: elementwise loss, see ``elementwise_loss``; the published DeepH-E3 training is a
+            masked "mse".
+        gauge_free: subtract, per structure, the energy shift μS that fits best in the least-squares
+            sense, because H is defined only up to it.
         unit: difference that counts as 1, eV.
-        balanced: average each block type (on-site, intra, inter) by itself and add up the three means, because the on-site
-            blocks are few but shift whole bands; otherwise one mean over all elements (published).
+        balanced: average each block type (on-site, intra, inter) by itself and add up the three
+            means, because the on-site blocks are few but shift whole bands; otherwise one mean over
+            all elements (published).
     """
 
     def __init__(self, *, kind: str, gauge_free: bool, unit: float, balanced: bool) -> None:
@@ -208,6 +226,8 @@ class ElectronLoss:
                 name: Term(self.elementwise(value / self.unit).sum(), errors.mask[name].sum(), 1.0)
                 for name, value in errors.difference.items()
             }
-        total = torch.stack([self.elementwise(value / self.unit).sum() for value in errors.difference.values()]).sum()
+        total = torch.stack(
+            [self.elementwise(value / self.unit).sum() for value in errors.difference.values()]
+        ).sum()
         count = torch.stack([mask.sum() for mask in errors.mask.values()]).sum()
         return {"hamiltonian": Term(total, count, 1.0)}

@@ -1,4 +1,7 @@
-"""Error measures in the units of the field: sums over all structures and processes, divided once at the end."""
+"""Error measures in the units of the field.
+
+Sums over all structures and processes, divided once at the end.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ class ErrorSums(Metric):
             self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, difference: Tensor, count: Tensor | None = None) -> None:
-        """Add differences of any shape; ``count`` is the number of those that exist, if some are padding (zero)."""
+        """Add differences of any shape.
+
+        ``count`` is the number of those that exist, if some are padding (zero).
+        """
         difference = difference.detach().to(torch.float64)
         self.absolute += difference.abs().sum()
         self.squared += difference.square().sum()
@@ -40,11 +46,17 @@ class ErrorSums(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return "mae" and "rmse" in the chosen unit; 0 when nothing was seen."""
         count = self.count.clamp(min=1.0)
-        return {"mae": self.unit * self.absolute / count, "rmse": self.unit * (self.squared / count).sqrt()}
+        return {
+            "mae": self.unit * self.absolute / count,
+            "rmse": self.unit * (self.squared / count).sqrt(),
+        }
 
 
 class LossSums(Metric):
-    """A loss over a whole subset: the same terms as in training, with counts over all structures and processes."""
+    """A loss over a whole subset.
+
+    The same terms as in training, with counts over all structures and processes.
+    """
 
     full_state_update = False
     totals: Tensor
@@ -53,11 +65,15 @@ class LossSums(Metric):
     def __init__(self, num_terms: int) -> None:
         super().__init__()
         for name in ("totals", "counts"):
-            self.add_state(name, default=torch.zeros(num_terms, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(
+                name, default=torch.zeros(num_terms, dtype=torch.float64), dist_reduce_fx="sum"
+            )
 
     def update(self, terms: dict[str, Term]) -> None:
         """Add the terms of one batch."""
-        self.totals += torch.stack([term.weight * term.total.detach().to(torch.float64) for term in terms.values()])
+        self.totals += torch.stack(
+            [term.weight * term.total.detach().to(torch.float64) for term in terms.values()]
+        )
         self.counts += torch.stack([term.count.to(torch.float64) for term in terms.values()])
 
     def compute(self) -> Tensor:
@@ -76,8 +92,12 @@ def least_absolute_shift(errors: BlockErrors) -> Tensor:
     shifts = []
     for structure in range(errors.n_graphs):
         chosen = {name: graph == structure for name, graph in errors.graph.items()}
-        difference = torch.cat([errors.difference[name][at].flatten() for name, at in chosen.items()]).to(torch.float64)
-        overlap = torch.cat([errors.overlap[name][at].flatten() for name, at in chosen.items()]).to(torch.float64)
+        difference = torch.cat(
+            [errors.difference[name][at].flatten() for name, at in chosen.items()]
+        ).to(torch.float64)
+        overlap = torch.cat([errors.overlap[name][at].flatten() for name, at in chosen.items()]).to(
+            torch.float64
+        )
         nonzero = overlap != 0.0
         ratio, order = (difference[nonzero] / overlap[nonzero]).sort()
         weight = overlap[nonzero].abs()[order].cumsum(0)

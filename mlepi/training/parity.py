@@ -35,7 +35,9 @@ def plot_parity(task: Task, batches: Iterable[Any], folder: Path) -> dict[str, P
                 collected.setdefault(name, []).append(pair)
     files = {}
     for name, pairs in collected.items():
-        label, prediction = (torch.cat([pair[k].cpu().to(torch.float64) for pair in pairs]) for k in (0, 1))
+        label, prediction = (
+            torch.cat([pair[k].cpu().to(torch.float64) for pair in pairs]) for k in (0, 1)
+        )
         if len(label) == 0:
             continue
         quantity, unit = name.rstrip(")").split(" (")
@@ -45,14 +47,22 @@ def plot_parity(task: Task, batches: Iterable[Any], folder: Path) -> dict[str, P
     return files
 
 
-def _draw(quantity: str, unit: str, label: torch.Tensor, prediction: torch.Tensor, path: Path) -> None:
+def _draw(
+    quantity: str, unit: str, label: torch.Tensor, prediction: torch.Tensor, path: Path
+) -> None:
     step = max(1, len(label) // MAX_POINTS)
     error = (prediction - label).abs().mean().item()
     figure = Figure(figsize=(4.0, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.plot(label[::step], prediction[::step], ".", markersize=2, color="tab:blue", rasterized=True)
+    axes.plot(
+        label[::step], prediction[::step], ".", markersize=2, color="tab:blue", rasterized=True
+    )
     low, high = float(label.min()), float(label.max())
     axes.plot([low, high], [low, high], "-", color="0.5", linewidth=0.8)
-    axes.set(xlabel=f"label ({unit})", ylabel=f"prediction ({unit})", title=f"{quantity}: MAE {1e3 * error:.3g} m{unit}")
+    axes.set(
+        xlabel=f"label ({unit})",
+        ylabel=f"prediction ({unit})",
+        title=f"{quantity}: MAE {1e3 * error:.3g} m{unit}",
+    )
     figure.savefig(path, dpi=150)

@@ -15,7 +15,8 @@ from mlepi.training.task import Task
 class PhononTask(Task):
     """Train a network that returns "energy" (n_graphs,), eV, and "forces" (n_atoms, 3), eV/Å.
 
-    Metrics: MAE and RMSE of the energy per atom (meV/atom) and of the force components (meV/Å). See ``Task`` for arguments.
+    Metrics: MAE and RMSE of the energy per atom (meV/atom) and of the force components (meV/Å). See
+    ``Task`` for arguments.
     """
 
     kind: ClassVar[str] = "phonon"
@@ -30,7 +31,9 @@ class PhononTask(Task):
         with torch.enable_grad():  # forces are a derivative, also in validation
             prediction = self.model(graph)
         atoms = graph[fields.ATOM]
-        energy_difference = (prediction["energy"].to(torch.float64) - graph[fields.ENERGY]) / atoms.ptr.diff()
+        energy_difference = (
+            prediction["energy"].to(torch.float64) - graph[fields.ENERGY]
+        ) / atoms.ptr.diff()
         forces_difference = prediction["forces"] - atoms[fields.FORCES]
         if subset is not None:
             self.errors(subset, "energy").update(energy_difference)
@@ -42,16 +45,27 @@ class PhononTask(Task):
         metrics: dict[str, Tensor] = {}
         for quantity, unit in (("energy", "mev_per_atom"), ("forces", "mev_per_angstrom")):
             values = self.errors(subset, quantity).compute()
-            metrics.update({f"{quantity}_{measure}_{unit}": value for measure, value in values.items()})
+            metrics.update(
+                {f"{quantity}_{measure}_{unit}": value for measure, value in values.items()}
+            )
         return metrics
 
     def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return label and prediction of one batch for a parity plot: energies per atom relative to the references, forces."""
+        """Return label and prediction of one batch for a parity plot.
+
+        Energies per atom relative to the references, forces.
+        """
         with torch.enable_grad():
             prediction = self.model(graph)
         atoms = graph[fields.ATOM]
         n_atoms = atoms.ptr.diff()
         return {
-            "energy (eV/atom)": (graph[fields.ENERGY] / n_atoms, prediction["energy"].detach().to(torch.float64) / n_atoms),
-            "forces (eV/Å)": (atoms[fields.FORCES].flatten(), prediction["forces"].detach().flatten()),
+            "energy (eV/atom)": (
+                graph[fields.ENERGY] / n_atoms,
+                prediction["energy"].detach().to(torch.float64) / n_atoms,
+            ),
+            "forces (eV/Å)": (
+                atoms[fields.FORCES].flatten(),
+                prediction["forces"].detach().flatten(),
+            ),
         }

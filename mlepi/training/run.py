@@ -55,8 +55,10 @@ TOLERATED_WARNINGS = (
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",  # Lightning's own use of torch
     ".*number of training batches .* is smaller than the logging interval.*",
     ".*GPU available but not used.*",
-    ".*Grad strides do not match bucket view strides.*",  # column vectors in DistributedDataParallel
-    ".*Experiment logs directory .* exists and is not empty.*",  # the user chose the folder of an earlier run
+    # column vectors in DistributedDataParallel
+    ".*Grad strides do not match bucket view strides.*",
+    # the user chose the folder of an earlier run
+    ".*Experiment logs directory .* exists and is not empty.*",
     ".*Checkpoint directory .* exists and is not empty.*",
 )
 
@@ -66,10 +68,12 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
 
     Args:
         config: composed from ``conf/train.yaml``.
-        folder: run folder, which gets checkpoints/, csv/, config.yaml, run.json, test_metrics.json and parity plots.
+        folder: run folder, which gets checkpoints/, csv/, config.yaml, run.json, test_metrics.json
+            and parity plots.
 
     Returns:
-        Metrics of the best checkpoint on the test subset; of the validation subset when ``test`` is false.
+        Metrics of the best checkpoint on the test subset; of the validation subset when ``test`` is
+        false.
     """
     check_config(config, KNOWN_KEYS, SUPPLIED)
     if not isinstance(config.seed, int):
@@ -90,7 +94,9 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
         return run_trainer(plain, data, task, folder, resume)
 
 
-def check_config(config: DictConfig, known: Iterable[str], supplied: Mapping[str, set[str]]) -> None:
+def check_config(
+    config: DictConfig, known: Iterable[str], supplied: Mapping[str, set[str]]
+) -> None:
     """Raise one ``ConfigError`` that lists every unknown key, every missing value and every class that does not exist.
 
     Args:
@@ -108,7 +114,10 @@ def check_config(config: DictConfig, known: Iterable[str], supplied: Mapping[str
 
 def build_data(plain: Mapping[str, Any]) -> GraphDataModule:
     """Build the data module and all its graphs."""
-    kinds = {name: str(vars(get_class(str(plain[name]["_target_"])))["kind"]) for name in ("task", "data")}
+    kinds = {
+        name: str(vars(get_class(str(plain[name]["_target_"])))["kind"])
+        for name in ("task", "data")
+    }
     if kinds["task"] != kinds["data"]:
         raise ConfigError(
             message(
@@ -128,12 +137,20 @@ def build_task(plain: Mapping[str, Any], data: GraphDataModule) -> Task:
     """Build the task with its network, after filling in what the training subset knows."""
     task_config = dict(plain["task"])
     kind = data.kind
-    model = complete_model(kind, plain["model"], data.structures["train"], data.graphs["train"], data.cutoffs)
+    model = complete_model(
+        kind, plain["model"], data.structures["train"], data.graphs["train"], data.cutoffs
+    )
     metadata = {**describe_run(plain), "data": data.describe()}
     described = stamp(kind, model, data.cutoffs, **data.stamp_parts(), metadata=metadata)
     extra = {"basis": described["basis"]} if "basis" in described else {}
     task: Task = build_part(
-        "task", task_config, model=model, optimizer=plain["optimizer"], dtype=plain["dtype"], stamp=described, **extra
+        "task",
+        task_config,
+        model=model,
+        optimizer=plain["optimizer"],
+        dtype=plain["dtype"],
+        stamp=described,
+        **extra,
     )
     prepare = getattr(task.model, "prepare", None)
     if callable(prepare):
@@ -149,33 +166,48 @@ def describe_run(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "config": dict(plain),
         "commit": read_commit(),
-        "versions": {**{name: version(name) for name in packages}, "python": sys.version.split()[0]},
+        "versions": {
+            **{name: version(name) for name in packages},
+            "python": sys.version.split()[0],
+        },
         "seed": plain["seed"],
     }
 
 
 def read_commit() -> str:
-    """Return the commit of the project, with "-modified" when files differ from it; "unknown" outside a repository."""
+    """Return the commit of the project, with "-modified" when files differ from it.
+
+    "unknown" outside a repository.
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(PROJECT_FOLDER), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
 
     try:
-        return git("rev-parse", "HEAD") + ("-modified" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + (
+            "-modified" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
-def build_trainer(plain: Mapping[str, Any], loggers: list[Logger], monitor: str, folder: Path, resume: str | None) -> Trainer:
+def build_trainer(
+    plain: Mapping[str, Any], loggers: list[Logger], monitor: str, folder: Path, resume: str | None
+) -> Trainer:
     """Build the trainer with callbacks for checkpoints, progress and the time limit."""
     options = dict(plain["trainer"])
     limit = options.pop("max_time")
     previous = None if resume is None else Path(resume).resolve().parent
-    callbacks: list[Callback] = [build_part(f"callbacks.{name}", part) for name, part in plain["callbacks"].items() if part]
+    callbacks: list[Callback] = [
+        build_part(f"callbacks.{name}", part) for name, part in plain["callbacks"].items() if part
+    ]
     interactive = sys.stderr.isatty()
     callbacks += [TQDMProgressBar()] if interactive else []
-    callbacks += [EpochLines(), BestAndLast(folder=folder / "checkpoints", monitor=monitor, previous=previous)]
+    callbacks += [
+        EpochLines(),
+        BestAndLast(folder=folder / "checkpoints", monitor=monitor, previous=previous),
+    ]
     if limit is not None:
         callbacks.append(TimeLimit(limit=parse_duration(str(limit))))
     fixed = {
@@ -196,22 +228,43 @@ def run_trainer(
     """Fit, test the best checkpoint and write the table."""
     n_parameters = sum(parameter.numel() for parameter in task.model.parameters())
     sizes = ", ".join(f"{len(graphs)} {subset}" for subset, graphs in data.graphs.items())
-    log.info("%s | %d parameters | structures: %s | run folder %s", plain["name"], n_parameters, sizes, folder)
+    log.info(
+        "%s | %d parameters | structures: %s | run folder %s",
+        plain["name"],
+        n_parameters,
+        sizes,
+        folder,
+    )
     loggers = build_loggers(folder, plain["logger"], plain)
     trainer = build_trainer(plain, loggers, task.monitor, folder, resume)
     if trainer.is_global_zero:
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(plain))), encoding="utf-8")
-        (folder / "run.json").write_text(json.dumps(task.stamp["metadata"], indent=1) + "\n", encoding="utf-8")
+        (folder / "config.yaml").write_text(
+            OmegaConf.to_yaml(OmegaConf.create(dict(plain))), encoding="utf-8"
+        )
+        (folder / "run.json").write_text(
+            json.dumps(task.stamp["metadata"], indent=1) + "\n", encoding="utf-8"
+        )
     trainer.fit(task, datamodule=data, ckpt_path=resume)
     best = str(getattr(trainer.checkpoint_callback, "best_model_path", ""))
     if not best:
-        raise ConfigError(message("trainer", "no validated epoch", "at least one", "Raise max_epochs and limit_val_batches."))
+        raise ConfigError(
+            message(
+                "trainer",
+                "no validated epoch",
+                "at least one",
+                "Raise max_epochs and limit_val_batches.",
+            )
+        )
     if not plain["test"]:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         finish(loggers)
         return metrics
     trainer.test(task, datamodule=data, ckpt_path=best, verbose=False)
-    metrics = {name.removeprefix("test/"): float(value) for name, value in trainer.callback_metrics.items() if "test/" in name}
+    metrics = {
+        name.removeprefix("test/"): float(value)
+        for name, value in trainer.callback_metrics.items()
+        if "test/" in name
+    }
     if trainer.is_global_zero:
         figures = plot_parity(task, data.test_dataloader(), folder)
         write_table(plain, data, metrics, best, folder)
@@ -220,7 +273,13 @@ def run_trainer(
     return metrics
 
 
-def write_table(plain: Mapping[str, Any], data: GraphDataModule, metrics: Mapping[str, float], best: str, folder: Path) -> None:
+def write_table(
+    plain: Mapping[str, Any],
+    data: GraphDataModule,
+    metrics: Mapping[str, float],
+    best: str,
+    folder: Path,
+) -> None:
     """Write test_metrics.json and show the table."""
     epoch = int(torch.load(best, map_location="cpu", weights_only=True)["epoch"])
     content = {
@@ -228,9 +287,18 @@ def write_table(plain: Mapping[str, Any], data: GraphDataModule, metrics: Mappin
         "checkpoint": Path(best).name,
         "epoch": epoch + 1,
         "data": data.describe(),
-        "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
+        "metrics": {
+            name: value if math.isfinite(value) else None for name, value in metrics.items()
+        },
     }
-    (folder / "test_metrics.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (folder / "test_metrics.json").write_text(
+        json.dumps(content, indent=1) + "\n", encoding="utf-8"
+    )
     width = max(len(name) for name in metrics)
     lines = [f"  {name:<{width}}  {value:12.5g}" for name, value in metrics.items()]
-    log.info("test set, best checkpoint (epoch %d) in %s\n%s", epoch + 1, Path(best).parent, "\n".join(lines))
+    log.info(
+        "test set, best checkpoint (epoch %d) in %s\n%s",
+        epoch + 1,
+        Path(best).parent,
+        "\n".join(lines),
+    )

@@ -1,4 +1,7 @@
-"""Learning-rate schedules: functions from an optimizer and the length of the training to a schedule."""
+"""Learning-rate schedules.
+
+Functions from an optimizer and the length of the training to a schedule.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ class Schedule:
 
     Attributes:
         scheduler: of PyTorch.
-        interval: "step" after every optimizer step, "epoch" after every epoch, "metric" after every epoch with the value of
-            ``Task.monitor``.
+        interval: "step" after every optimizer step, "epoch" after every epoch, "metric" after every
+            epoch with the value of ``Task.monitor``.
     """
 
     scheduler: Any
@@ -56,12 +59,16 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, *, warmup_fraction: fl
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total_steps - warmup))))
+        return 0.5 * (
+            1.0 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total_steps - warmup)))
+        )
 
     return Schedule(LambdaLR(optimizer, factor), "step")
 
 
-def reduce_on_plateau(optimizer: Optimizer, total_steps: int, *, factor: float, patience: int, min_lr: float) -> Schedule:
+def reduce_on_plateau(
+    optimizer: Optimizer, total_steps: int, *, factor: float, patience: int, min_lr: float
+) -> Schedule:
     """Multiply the learning rate when the monitored value has not improved for some epochs.
 
     Args:
@@ -71,7 +78,9 @@ def reduce_on_plateau(optimizer: Optimizer, total_steps: int, *, factor: float, 
         patience: epochs without improvement before it acts.
         min_lr: lower limit.
     """
-    return Schedule(ReduceLROnPlateau(optimizer, factor=factor, patience=patience, min_lr=min_lr), "metric")
+    return Schedule(
+        ReduceLROnPlateau(optimizer, factor=factor, patience=patience, min_lr=min_lr), "metric"
+    )
 
 
 def halve_every(optimizer: Optimizer, total_steps: int, *, start: int, every: int) -> Schedule:
@@ -83,4 +92,9 @@ def halve_every(optimizer: Optimizer, total_steps: int, *, start: int, every: in
         start: epoch of the first halving.
         every: epochs between halvings.
     """
-    return Schedule(LambdaLR(optimizer, lambda epoch: 0.5 ** (0 if epoch < start else 1 + (epoch - start) // every)), "epoch")
+    return Schedule(
+        LambdaLR(
+            optimizer, lambda epoch: 0.5 ** (0 if epoch < start else 1 + (epoch - start) // every)
+        ),
+        "epoch",
+    )

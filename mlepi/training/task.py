@@ -1,4 +1,7 @@
-"""What phonon and electron training share: building the network, optimizer and schedule, logging, and the checkpoint's stamp."""
+"""What phonon and electron training share.
+
+Building the network, optimizer and schedule, logging, and the checkpoint's stamp.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ EVALUATED = ("val", "test")
 def parse_dtype(name: str) -> torch.dtype:
     """Return the floating-point type of a run; ``ConfigError`` when the name is unknown."""
     if name not in DTYPES:
-        raise ConfigError(message("dtype", repr(name), f"one of {sorted(DTYPES)}", "Edit the config."))
+        raise ConfigError(
+            message("dtype", repr(name), f"one of {sorted(DTYPES)}", "Edit the config.")
+        )
     return DTYPES[name]
 
 
@@ -47,14 +52,19 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def build_part(where: str, config: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-    """Instantiate a nested plain config; anything that it does not accept becomes a ``ConfigError``."""
+    """Instantiate a nested plain config.
+
+    Anything that it does not accept becomes a ``ConfigError``.
+    """
     try:
         return instantiate(dict(config), *args, _convert_="all", **kwargs)
     except InstantiationException as error:
         if isinstance(error.__cause__, MlepiError):
             raise error.__cause__ from error
         text = " ".join(str(error).split())
-        raise ConfigError(message(where, text, "a config that its class accepts", "Correct the keys and values.")) from error
+        raise ConfigError(
+            message(where, text, "a config that its class accepts", "Correct the keys and values.")
+        ) from error
 
 
 class Task(LightningModule, ABC):
@@ -64,9 +74,11 @@ class Task(LightningModule, ABC):
         model: nested plain config of the network with all facts filled in.
         optimizer: "optimizer" and "schedule": partial configs.
         loss: arguments of the loss.
-        monitor: metric of the validation set that chooses the best checkpoint and drives plateau schedules.
+        monitor: metric of the validation set that chooses the best checkpoint and drives plateau
+            schedules.
         dtype: "float32" or "float64".
-        stamp: what the checkpoint says about itself under the key "mlepi", so that it rebuilds the network alone.
+        stamp: what the checkpoint says about itself under the key "mlepi", so that it rebuilds the
+            network alone.
     """
 
     kind: ClassVar[str]
@@ -89,8 +101,12 @@ class Task(LightningModule, ABC):
         with default_dtype(parse_dtype(dtype)):
             self.model: nn.Module = build_part("model", model)
         self.loss = self.build_loss(loss)
-        self.loss_sums = nn.ModuleDict({subset: LossSums(self.loss.num_terms) for subset in EVALUATED})
-        self.error_sums = nn.ModuleDict({f"{subset}_{name}": ErrorSums() for subset in EVALUATED for name in self.quantities})
+        self.loss_sums = nn.ModuleDict(
+            {subset: LossSums(self.loss.num_terms) for subset in EVALUATED}
+        )
+        self.error_sums = nn.ModuleDict(
+            {f"{subset}_{name}": ErrorSums() for subset in EVALUATED for name in self.quantities}
+        )
         self.schedule: Schedule | None = None
         self._schedule_state: dict[str, Any] | None = None
 
@@ -113,7 +129,14 @@ class Task(LightningModule, ABC):
     def training_step(self, graph: Any, batch_index: int) -> Tensor:
         """Return the loss of a batch, a mean over the global batch."""
         loss = global_loss(self.compute_terms(graph))
-        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, batch_size=graph.num_graphs, sync_dist=True)
+        self.log(
+            "train/loss",
+            loss.detach(),
+            on_step=False,
+            on_epoch=True,
+            batch_size=graph.num_graphs,
+            sync_dist=True,
+        )
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -122,11 +145,18 @@ class Task(LightningModule, ABC):
             self.schedule.scheduler.step()
 
     def on_train_epoch_end(self) -> None:
-        """Advance a schedule that counts epochs; it happens here so that an epoch's checkpoint contains it."""
+        """Advance a schedule that counts epochs.
+
+        It happens here so that an epoch's checkpoint contains it.
+        """
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
         if self.schedule is not None and self.schedule.interval == "epoch":
             self.schedule.scheduler.step()
-        if self.schedule is not None and self.schedule.interval == "metric" and self.monitor in self.trainer.callback_metrics:
+        if (
+            self.schedule is not None
+            and self.schedule.interval == "metric"
+            and self.monitor in self.trainer.callback_metrics
+        ):
             self.schedule.scheduler.step(float(self.trainer.callback_metrics[self.monitor]))
 
     def validation_step(self, graph: Any, batch_index: int) -> None:
@@ -155,14 +185,28 @@ class Task(LightningModule, ABC):
             part.reset()
         named = {f"{subset}/{name}": value.to(torch.float32) for name, value in metrics.items()}
         if subset == "val" and self.monitor not in named:
-            raise ConfigError(message("task.monitor", repr(self.monitor), "a validation metric", suggest(self.monitor, named)))
+            raise ConfigError(
+                message(
+                    "task.monitor",
+                    repr(self.monitor),
+                    "a validation metric",
+                    suggest(self.monitor, named),
+                )
+            )
         self.log_dict(named, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """Build optimizer and schedule; the schedule is advanced and stored here, see ``on_train_epoch_end``."""
-        optimizer = build_part("optimizer.optimizer", self.optimizer_config["optimizer"])(list(self.model.parameters()))
+        """Build optimizer and schedule.
+
+        The schedule is advanced and stored here, see ``on_train_epoch_end``.
+        """
+        optimizer = build_part("optimizer.optimizer", self.optimizer_config["optimizer"])(
+            list(self.model.parameters())
+        )
         total_steps = self.trainer.estimated_stepping_batches
-        self.schedule = build_part("optimizer.schedule", self.optimizer_config["schedule"])(optimizer, total_steps)
+        self.schedule = build_part("optimizer.schedule", self.optimizer_config["schedule"])(
+            optimizer, total_steps
+        )
         if self._schedule_state is not None:
             self.schedule.scheduler.load_state_dict(self._schedule_state)
         return optimizer
@@ -174,11 +218,23 @@ class Task(LightningModule, ABC):
             checkpoint["schedule"] = self.schedule.scheduler.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the schedule until the schedule exists; refuse to continue with averaged weights."""
+        """Keep the state of the schedule until the schedule exists.
+
+        Refuse to continue with averaged weights.
+        """
         averages = any(isinstance(callback, EMA) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
-        if self.trainer.state.fn == TrainerFn.FITTING and TRAINING_WEIGHTS in checkpoint and not averages:
+        if (
+            self.trainer.state.fn == TrainerFn.FITTING
+            and TRAINING_WEIGHTS in checkpoint
+            and not averages
+        ):
             raise ConfigError(
-                message("ckpt_path", "a checkpoint of a training with EMA", "one without", "Resume with callbacks=default.")
+                message(
+                    "ckpt_path",
+                    "a checkpoint of a training with EMA",
+                    "one without",
+                    "Resume with callbacks=default.",
+                )
             )
         self._schedule_state = checkpoint.get("schedule")
 

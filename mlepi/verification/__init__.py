@@ -1,4 +1,7 @@
-"""The verification pack: exact limits, reference systems and the whole way from data to v_F(T), against known answers."""
+"""The verification pack.
+
+Exact limits, reference systems and the whole way from data to v_F(T), against known answers.
+"""
 
 from mlepi.verification.check import Check
 from mlepi.verification.pack import PACK, Verification, run_pack, select

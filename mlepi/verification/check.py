@@ -13,9 +13,11 @@ class Check:
 
     Attributes:
         name: what is compared.
-        expected: from algebra, from the literature or, for whole runs, from the reference system itself.
+        expected: from algebra, from the literature or, for whole runs, from the reference system
+            itself.
         got: what the package computes.
-        tolerance: largest accepted |got − expected|; for statistical checks a number of standard errors; for bounds 0.
+        tolerance: largest accepted |got − expected|; for statistical checks a number of standard
+            errors; for bounds 0.
         sigma: standard error of ``got`` where it is a statistical estimate, else None.
         passed: whether it holds.
         unit: of ``expected``, ``got``, ``tolerance`` and ``sigma``.
@@ -46,8 +48,12 @@ def within(name: str, expected: float, got: float, tolerance: float, unit: str =
     return Check(name, float(expected), float(got), float(tolerance), None, passed, unit)
 
 
-def statistical(name: str, expected: float, got: float, sigma: float, unit: str = "", n_sigma: float = 3.0) -> Check:
-    """Compare a statistical estimate, at ``n_sigma`` standard errors; other arguments as ``within``.
+def statistical(
+    name: str, expected: float, got: float, sigma: float, unit: str = "", n_sigma: float = 3.0
+) -> Check:
+    """Compare a statistical estimate, at ``n_sigma`` standard errors.
+
+    Other arguments as ``within``.
 
     Args:
         name: what is compared.
@@ -58,7 +64,9 @@ def statistical(name: str, expected: float, got: float, sigma: float, unit: str 
         n_sigma: accepted deviation in standard errors.
     """
     passed = bool(np.isfinite(got) and sigma > 0 and abs(got - expected) <= n_sigma * sigma)
-    return Check(name, float(expected), float(got), float(n_sigma * sigma), float(sigma), passed, unit)
+    return Check(
+        name, float(expected), float(got), float(n_sigma * sigma), float(sigma), passed, unit
+    )
 
 
 def at_least(name: str, bound: float, got: float, unit: str = "") -> Check:

@@ -1,7 +1,8 @@
 """What the average of sorted levels does to a Dirac cone that is folded onto Γ, beside the spectral function.
 
-Phonons of Γ and K couple the four states of K and K′ in a 3n×3n cell at first order, with matrix elements of variance ∝ 1/N, N
-being the number of cells: sorted levels are pushed apart by ⟨|E|⟩ ∝ 1/√N, the mean of the spectral function stays where it was.
+Phonons of Γ and K couple the four states of K and K′ in a 3n×3n cell at first order, with matrix
+elements of variance ∝ 1/N, N being the number of cells: sorted levels are pushed apart by ⟨|E|⟩ ∝
+1/√N, the mean of the spectral function stays where it was.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.physics.bloch import solve_bands
-from mlepi.physics.lattice import build_line, hexagonal_points
-from mlepi.physics.sampling import draw_normals
-from mlepi.physics.spectra import compute_spectral_function, find_peaks
-from mlepi.physics.statistics import bootstrap
-from mlepi.physics.unfolding import band_weights, cell_major_map, unfold_states
+from mlepi.physics.averages.statistics import bootstrap
+from mlepi.physics.bands.lattice import build_line, hexagonal_points
+from mlepi.physics.bands.spectra import compute_spectral_function, find_peaks
+from mlepi.physics.bands.unfolding import band_weights, cell_major_map, unfold_states
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.vibrations.thermal import draw_normals
 from mlepi.reference_systems import TightBinding
 from mlepi.structures import build_graphene
 from mlepi.verification.check import Check, at_least, statistical
@@ -41,11 +42,15 @@ class Samples:
         model, primitive = TightBinding(orbitals="s"), build_graphene("monolayer")
         points, cell = hexagonal_points(primitive.cell.array), primitive.cell.array
         kpoints = build_line(points["K"], points["Γ"], np.array([0.0, DISTANCE]), cell)
-        rest = [m.dense_many(kpoints) for m in (model.hamiltonian(primitive), model.overlap(primitive))]
+        rest = [
+            m.dense_many(kpoints) for m in (model.hamiltonian(primitive), model.overlap(primitive))
+        ]
         energies, vectors = solve_bands(*rest, vectors=True)
         atom_map, counts = cell_major_map(2, (n, n, 1)), np.ones(2, dtype=np.int64)
         ensemble = ensemble_of(graphene_springs(n=n), 0.0)
-        displacements = scale * ensemble.displacements_at(0.0, draw_normals(31, range(n_samples), 2 * n * n))
+        displacements = scale * ensemble.displacements_at(
+            0.0, draw_normals(31, range(n_samples), 2 * n * n)
+        )
         self.energies = energies[:, 1]
         self.middle = np.empty((n_samples, 2, 4))
         self.spectra = np.empty((n_samples, 2, len(ENERGIES)))
@@ -62,7 +67,9 @@ class Samples:
                 self.middle[sample, point] = levels[n * n - 2 : n * n + 2]
                 # at K the two bands are degenerate, and only their sum is defined
                 chosen = weights[1] if point else weights.mean(axis=0)
-                self.spectra[sample, point] = compute_spectral_function(ENERGIES, levels, chosen, WIDTH, "gaussian")
+                self.spectra[sample, point] = compute_spectral_function(
+                    ENERGIES, levels, chosen, WIDTH, "gaussian"
+                )
 
     def gap(self) -> NDArray[np.float64]:
         """Return the mean |E| of the four levels at K: (n_samples,), eV."""
@@ -70,7 +77,10 @@ class Samples:
 
 
 def check_folded_cone() -> list[Check]:
-    """First order: ⟨|E|⟩ of 3×3 is twice that of 6×6, Ḡ stays at 0; at full amplitude sorting takes slope, the peak does not."""
+    """First order: ⟨|E|⟩ of 3×3 is twice that of 6×6, Ḡ stays at 0.
+
+    At full amplitude sorting takes slope, the peak does not.
+    """
     small = {n: Samples(n, count, SMALL).gap() / SMALL for n, count in ((3, 400), (6, 200))}
     means = {n: gaps.mean() for n, gaps in small.items()}
     errors = {n: gaps.std(ddof=1) / np.sqrt(len(gaps)) / means[n] for n, gaps in small.items()}
@@ -91,8 +101,15 @@ def check_folded_cone() -> list[Check]:
     spread = bootstrap(slopes, len(gaps), 100, 0)
     margin = float((spread[:, 1] - spread[:, 0]).std())
     return [
-        statistical("folded cone, first order: ⟨|E(K)|⟩ of 3×3 over that of 6×6", 2.0, ratio, sigma),
-        at_least("folded cone 6×6, 0 K: ⟨|E(K)|⟩ of sorted levels, standard errors", 10.0, _in_errors(gaps), "σ"),
+        statistical(
+            "folded cone, first order: ⟨|E(K)|⟩ of 3×3 over that of 6×6", 2.0, ratio, sigma
+        ),
+        at_least(
+            "folded cone 6×6, 0 K: ⟨|E(K)|⟩ of sorted levels, standard errors",
+            10.0,
+            _in_errors(gaps),
+            "σ",
+        ),
         statistical(
             "folded cone 6×6, 0 K: centre of A(K, E)",
             0.0,
@@ -101,7 +118,10 @@ def check_folded_cone() -> list[Check]:
             "eV",
         ),
         at_least(
-            "folded cone 6×6, 0 K: slope lost by sorting alone, standard errors", 3.0, float(found[1] - found[0]) / margin, "σ"
+            "folded cone 6×6, 0 K: slope lost by sorting alone, standard errors",
+            3.0,
+            float(found[1] - found[0]) / margin,
+            "σ",
         ),
     ]
 

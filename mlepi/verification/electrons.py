@@ -11,10 +11,10 @@ from scipy.spatial.transform import Rotation
 
 from mlepi.graphs.block_matrix import compute_bands
 from mlepi.observables.cone import lay_out
-from mlepi.physics.bloch import solve_bands
-from mlepi.physics.lattice import build_line, hexagonal_points
-from mlepi.physics.unfolding import band_weights, cell_major_map, total_weights, unfold_states
-from mlepi.physics.velocities import fit_cone
+from mlepi.physics.bands.lattice import build_line, hexagonal_points
+from mlepi.physics.bands.unfolding import band_weights, cell_major_map, total_weights, unfold_states
+from mlepi.physics.bands.velocities import fit_cone
+from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.reference_systems import TightBinding
 from mlepi.structures import build_graphene
 from mlepi.verification.check import Check, at_most, within
@@ -25,7 +25,8 @@ SIGMA_PI = -3.033
 """eV, V_ppπ of Saito, Dresselhaus, Dresselhaus (1998), doi:10.1142/p080."""
 
 STRAIGHT = {"sss": (GAMMA_1, 200.0)}
-"""Interlayer hopping between atoms on top of each other alone: at 3.64 Å it has fallen to 1e-8 eV."""
+"""Interlayer hopping between atoms on top of each other alone: at 3.64 Å it has fallen to 1e-8 eV.
+"""
 
 
 def velocity(hopping: float) -> float:
@@ -41,10 +42,15 @@ def rattled(stacking: str, n: int, amplitude: float = 0.05) -> Atoms:
 
 
 def check_fermi_velocity() -> list[Check]:
-    """v_F = √3·a·t/2ħ of the layer, of π bands among σ bands, with and without overlap; the bands of the bilayer."""
+    """v_F = √3·a·t/2ħ of the layer, of π bands among σ bands, with and without overlap.
+
+    The bands of the bilayer.
+    """
     atoms = build_graphene("monolayer")
     points = hexagonal_points(atoms.cell.array)
-    distances = np.array([-2e-5, -1e-5, 1e-5, 2e-5])  # trigonal warping cancels between opposite directions
+    distances = np.array(
+        [-2e-5, -1e-5, 1e-5, 2e-5]
+    )  # trigonal warping cancels between opposite directions
     checks = []
     for orbitals, hopping in (("s", HOPPING), ("sp", SIGMA_PI)):
         for orthogonal in (True, False):
@@ -54,7 +60,9 @@ def check_fermi_velocity() -> list[Check]:
             n = bands.shape[1] // 2
             fit = fit_cone(np.abs(distances), bands[:, n - 1], bands[:, n], (0.0, 1e-3), "linear")
             name = f"v_F of the layer, orbitals {orbitals}{'' if orthogonal else ', overlap'}"
-            checks.append(within(name, velocity(hopping), fit.fermi_velocity, 1e-5 * velocity(hopping), "m/s"))
+            checks.append(
+                within(name, velocity(hopping), fit.fermi_velocity, 1e-5 * velocity(hopping), "m/s")
+            )
     return checks + _check_bilayer()
 
 
@@ -63,32 +71,57 @@ def _check_bilayer() -> list[Check]:
     atoms = build_graphene("AB")
     points = hexagonal_points(atoms.cell.array)
     model = TightBinding(orbitals="s", interlayer=STRAIGHT)
-    kpoints = np.concatenate([[points["K"], points["M"], points["Γ"]], np.random.default_rng(0).uniform(size=(5, 3))])
+    kpoints = np.concatenate(
+        [[points["K"], points["M"], points["Γ"]], np.random.default_rng(0).uniform(size=(5, 3))]
+    )
     bands = compute_bands(model.hamiltonian(atoms), model.overlap(atoms), kpoints)
     turns = 2j * np.pi * kpoints[:, :2]
     f = np.abs(1 + np.exp(turns[:, 0]) + np.exp(turns[:, 1]))
     root = np.sqrt(GAMMA_1**2 + 4 * (HOPPING * f) ** 2)
-    exact = 0.5 * np.stack([-root - GAMMA_1, -root + GAMMA_1, root - GAMMA_1, root + GAMMA_1], axis=1)
+    exact = 0.5 * np.stack(
+        [-root - GAMMA_1, -root + GAMMA_1, root - GAMMA_1, root + GAMMA_1], axis=1
+    )
     distances = np.concatenate([-np.linspace(0.005, 0.02, 8), np.linspace(0.005, 0.02, 8)])
     cone = build_line(points["K"], points["Γ"], distances, atoms.cell.array)
     low = compute_bands(model.hamiltonian(atoms), model.overlap(atoms), cone)
-    fit = fit_cone(np.abs(distances), low[:, 1], low[:, 2], (0.0, 0.03), "hyperbola", (low[:, 0], low[:, 3]))
+    fit = fit_cone(
+        np.abs(distances), low[:, 1], low[:, 2], (0.0, 0.03), "hyperbola", (low[:, 0], low[:, 3])
+    )
     # of t|f| = ħv k (1 + O(k²a²)), k²a²/8 = 3e-4 at the end of the window
     return [
-        at_most("bilayer: largest error of ±½[√(γ₁² + 4t²|f|²) ± γ₁]", 1e-7, float(np.abs(bands - exact).max()), "eV"),
-        within("bilayer: v_F of the fitted hyperbola", velocity(HOPPING), fit.fermi_velocity, 1e-3 * velocity(HOPPING), "m/s"),
+        at_most(
+            "bilayer: largest error of ±½[√(γ₁² + 4t²|f|²) ± γ₁]",
+            1e-7,
+            float(np.abs(bands - exact).max()),
+            "eV",
+        ),
+        within(
+            "bilayer: v_F of the fitted hyperbola",
+            velocity(HOPPING),
+            fit.fermi_velocity,
+            1e-3 * velocity(HOPPING),
+            "m/s",
+        ),
         within("bilayer: γ₁ of the fitted hyperbola", GAMMA_1, fit.gamma_1, 1e-3 * GAMMA_1, "eV"),
     ]
 
 
-def _solve(model: TightBinding, atoms: Atoms, kpoint: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+def _solve(
+    model: TightBinding, atoms: Atoms, kpoint: NDArray[np.float64]
+) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Return H(k), S(k), energies and states."""
-    hamiltonian, overlap = model.hamiltonian(atoms).dense(kpoint), model.overlap(atoms).dense(kpoint)
+    hamiltonian, overlap = (
+        model.hamiltonian(atoms).dense(kpoint),
+        model.overlap(atoms).dense(kpoint),
+    )
     return hamiltonian, overlap, *solve_bands(hamiltonian, overlap, vectors=True)
 
 
 def check_unfolding() -> list[Check]:
-    """Undisplaced supercells unfold to the primitive bands with weights 0 and 1; displaced ones keep the sum rules."""
+    """Undisplaced supercells unfold to the primitive bands with weights 0 and 1.
+
+    Displaced ones keep the sum rules.
+    """
     model, n = TightBinding(orbitals="sp", orthogonal=False), 3
     primitive = build_graphene("AB")
     counts = np.full(4, 4)
@@ -102,7 +135,9 @@ def check_unfolding() -> list[Check]:
         weights = total_weights(unfold_states(states, overlap, atom_map, counts, kpoint))
         # a random k has no symmetry: no two supercell states coincide
         worst = max(worst, float(np.abs(weights - np.round(weights)).max()))
-        energies_off = max(energies_off, float(np.abs(np.sort(energies[weights > 0.5]) - own).max()))
+        energies_off = max(
+            energies_off, float(np.abs(np.sort(energies[weights > 0.5]) - own).max())
+        )
         _, overlap, _, states = _solve(model, rattled("AB", n), folded)
         components = unfold_states(states, overlap, atom_map, counts, kpoint)
         sums_off = max(sums_off, abs(float(total_weights(components).sum()) - 16.0))
@@ -110,14 +145,19 @@ def check_unfolding() -> list[Check]:
         bands_off = max(bands_off, float(np.abs(by_band.sum(axis=1) - 1.0).max()))
     return [
         at_most("undisplaced 3×3 bilayer: weights differ from 0 or 1 by", 1e-9, worst),
-        at_most("undisplaced 3×3 bilayer: unfolded against primitive bands", 1e-9, energies_off, "eV"),
+        at_most(
+            "undisplaced 3×3 bilayer: unfolded against primitive bands", 1e-9, energies_off, "eV"
+        ),
         at_most("displaced: Σ_n W_n differs from the number of orbitals by", 1e-9, sums_off),
         at_most("displaced: Σ_n W_nb of one band differs from 1 by", 1e-9, bands_off),
     ]
 
 
 def check_moments() -> list[Check]:
-    """Moments of A(k, E): ∫A E = ⟨B|H|B⟩ (Debye–Waller alone), ∫A E² = ⟨B|HS⁻¹H|B⟩, of Löwdin-orthonormalised Bloch sums."""
+    """Moments of A(k, E).
+
+    ∫A E = ⟨B|H|B⟩ (Debye–Waller alone), ∫A E² = ⟨B|HS⁻¹H|B⟩, of Löwdin-orthonormalised Bloch sums.
+    """
     model, n, kpoint = TightBinding(orbitals="sp", orthogonal=False), 3, np.array([0.21, 0.34, 0.0])
     atom_map, counts = cell_major_map(4, (n, n, 1)), np.full(4, 4)
     hamiltonian, overlap, energies, states = _solve(model, rattled("AB", n), atom_map.fold(kpoint))
@@ -128,8 +168,18 @@ def check_moments() -> list[Check]:
     second = basis.conj().T @ hamiltonian @ np.linalg.solve(overlap, hamiltonian @ basis)
     found = [(components * energies**power) @ components.conj().T for power in (1, 2)]
     return [
-        at_most("first moment of A(k, E): largest error", 1e-9, float(np.abs(found[0] - first).max()), "eV"),
-        at_most("second moment of A(k, E): largest error", 1e-8, float(np.abs(found[1] - second).max()), "eV²"),
+        at_most(
+            "first moment of A(k, E): largest error",
+            1e-9,
+            float(np.abs(found[0] - first).max()),
+            "eV",
+        ),
+        at_most(
+            "second moment of A(k, E): largest error",
+            1e-8,
+            float(np.abs(found[1] - second).max()),
+            "eV²",
+        ),
     ]
 
 
@@ -141,7 +191,10 @@ def check_symmetry() -> list[Check]:
 
         def levels(structure: Atoms, model: TightBinding = model) -> NDArray[np.float64]:
             return np.asarray(
-                solve_bands(model.hamiltonian(structure).dense([0, 0, 0]), model.overlap(structure).dense([0, 0, 0]))
+                solve_bands(
+                    model.hamiltonian(structure).dense([0, 0, 0]),
+                    model.overlap(structure).dense([0, 0, 0]),
+                )
             )
 
         rest = levels(atoms)
@@ -160,5 +213,7 @@ def check_symmetry() -> list[Check]:
             ("other cell of the lattice", relabelled),
         ):
             change = float(np.abs(levels(other) - rest).max())
-            checks.append(at_most(f"{name}: change of the levels, orbitals {orbitals}", 1e-9, change, "eV"))
+            checks.append(
+                at_most(f"{name}: change of the levels, orbitals {orbitals}", 1e-9, change, "eV")
+            )
     return checks

@@ -7,7 +7,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 from scipy import constants
 
-from mlepi.physics.phonons import ForceConstants
+from mlepi.physics.vibrations.force_constants import ForceConstants
 
 AMU = constants.atomic_mass
 EV = constants.electron_volt
@@ -20,7 +20,9 @@ def angular_frequency(stiffness: float, mass: float) -> float:
     return float(np.sqrt(stiffness * EV * 1e20 / (mass * AMU)))
 
 
-def oscillator_variance(omega: float | NDArray[np.float64], mass: float, temperature: float) -> NDArray[np.float64]:
+def oscillator_variance(
+    omega: float | NDArray[np.float64], mass: float, temperature: float
+) -> NDArray[np.float64]:
     """Return ⟨x²⟩ = ħ/(2mω) coth(ħω/2k_BT).
 
     Args:
@@ -34,7 +36,9 @@ def oscillator_variance(omega: float | NDArray[np.float64], mass: float, tempera
     zero_point = constants.hbar / (2.0 * mass * AMU * np.asarray(omega)) * 1e20
     if temperature == 0.0:
         return zero_point
-    return np.asarray(zero_point / np.tanh(constants.hbar * np.asarray(omega) / (2.0 * constants.k * temperature)))
+    return np.asarray(
+        zero_point / np.tanh(constants.hbar * np.asarray(omega) / (2.0 * constants.k * temperature))
+    )
 
 
 def classical_variance(stiffness: float, temperature: float) -> float:
@@ -43,7 +47,10 @@ def classical_variance(stiffness: float, temperature: float) -> float:
 
 
 def einstein_solid(stiffness: float, n_cells: int) -> ForceConstants:
-    """Return Φ_ab = k δ_ab for one carbon atom per cell; translations are projected out by the ensemble, not here."""
+    """Return Φ_ab = k δ_ab for one carbon atom per cell.
+
+    Translations are projected out by the ensemble, not here.
+    """
     atoms = Atoms("C", cell=[3.0, 3.0, 3.0], pbc=True)
     atoms.set_masses([CARBON])
     values = np.zeros((1, n_cells, 3, 3))
@@ -60,7 +67,12 @@ def chain(stiffness: float, masses: tuple[float, ...], n_cells: int) -> ForceCon
         n_cells: cells of the chain.
     """
     n = len(masses)
-    atoms = Atoms(f"C{n}", positions=[[2.0 * a, 0.0, 0.0] for a in range(n)], cell=[2.0 * n, 8.0, 8.0], pbc=True)
+    atoms = Atoms(
+        f"C{n}",
+        positions=[[2.0 * a, 0.0, 0.0] for a in range(n)],
+        cell=[2.0 * n, 8.0, 8.0],
+        pbc=True,
+    )
     atoms.set_masses(masses)
     values = np.zeros((n, n * n_cells, 3, 3))
     for a in range(n):
@@ -78,7 +90,9 @@ def dimer(stretch: float, swing: float, bond: float) -> ForceConstants:
         swing: eV/Å², across it; holds the direction of the bond.
         bond: Å.
     """
-    atoms = Atoms("C2", positions=[[0.0, 0.0, 0.0], [bond, 0.0, 0.0]], cell=[20.0, 20.0, 20.0], pbc=True)
+    atoms = Atoms(
+        "C2", positions=[[0.0, 0.0, 0.0], [bond, 0.0, 0.0]], cell=[20.0, 20.0, 20.0], pbc=True
+    )
     atoms.set_masses([CARBON, CARBON])
     spring = np.diag([stretch, swing, swing])
     values = np.array([[spring, -spring], [-spring, spring]])

@@ -1,8 +1,9 @@
 """The whole way: data of the reference system → small networks → inference, against inference with the reference system itself.
 
-Both inferences use the same normals, so the noise of the samples nearly cancels in their difference, which is the error of the
-networks. It is compared with the standard errors of the reference run alone: the bootstrap over its snapshots, which holds
-sampling noise and nothing of the networks. Everything goes through ``train.py`` and ``infer.py``, each in a process of its own.
+Both inferences use the same normals, so the noise of the samples nearly cancels in their
+difference, which is the error of the networks. It is compared with the standard errors of the
+reference run alone: the bootstrap over its snapshots, which holds sampling noise and nothing of the
+networks. Everything goes through ``train.py`` and ``infer.py``, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
 from mlepi.project_files import PROJECT_FOLDER
-from mlepi.reference_systems.generate import FORCES, HAMILTONIANS, OVERLAP, SPLIT, DataSettings, generate
+from mlepi.reference_systems.generate import (
+    FORCES,
+    HAMILTONIANS,
+    OVERLAP,
+    SPLIT,
+    DataSettings,
+    generate,
+)
 from mlepi.results import ObservablesRecord, ResultsStore
 from mlepi.verification.check import Check, at_most, statistical
 
@@ -31,15 +39,21 @@ TWO_STANDARD_ERRORS = 2.0
 
 def check_full_loop() -> list[Check]:
     """Train both networks on data of the toy monolayer and find the toy's own v_F(T) and band shifts."""
-    return _check_loop("loop", DataSettings(stacking="monolayer"), "toy_monolayer", ("phonon", "electron"))
+    return _check_loop(
+        "loop", DataSettings(stacking="monolayer"), "toy_monolayer", ("phonon", "electron")
+    )
 
 
 def check_bilayer_hamiltonian() -> list[Check]:
     """Train the electron network on the AB bilayer and find the toy's own v_F(T) with the toy's springs."""
-    return _check_loop("bilayer", DataSettings(stacking="AB", n_structures=30), "toy_bilayer", ("electron",))
+    return _check_loop(
+        "bilayer", DataSettings(stacking="AB", n_structures=30), "toy_bilayer", ("electron",)
+    )
 
 
-def _check_loop(name: str, settings: DataSettings, experiment: str, trained: Sequence[str]) -> list[Check]:
+def _check_loop(
+    name: str, settings: DataSettings, experiment: str, trained: Sequence[str]
+) -> list[Check]:
     with TemporaryDirectory(prefix="mlepi-verification-") as folder:
         return compare_runs(name, *run_loop(Path(folder), settings, experiment, trained))
 
@@ -53,7 +67,8 @@ def run_loop(
         folder: for data, checkpoints and records.
         settings: of the training data.
         experiment: configuration of the inference.
-        trained: "phonon", "electron" or both; the other network is the reference system in both runs.
+        trained: "phonon", "electron" or both; the other network is the reference system in both
+            runs.
 
     Returns:
         The observables by the reference system and by the trained networks.
@@ -80,8 +95,15 @@ def run_loop(
     )
     model = f"{{_target_:mlepi.reference_systems.TightBinding,orbitals:{settings.orbitals},orthogonal:{settings.orthogonal}}}"
     toys = {"phonon": "toy", "electron": model}
-    networks = {**toys, **{kind: str(folder / kind / "checkpoints" / "best.ckpt") for kind in trained}}
-    sampling = [f"n_samples={N_SAMPLES}", f"temperature=[{','.join(f'{t:g}' for t in TEMPERATURES)}]", "report=false"]
+    networks = {
+        **toys,
+        **{kind: str(folder / kind / "checkpoints" / "best.ckpt") for kind in trained},
+    }
+    sampling = [
+        f"n_samples={N_SAMPLES}",
+        f"temperature=[{','.join(f'{t:g}' for t in TEMPERATURES)}]",
+        "report=false",
+    ]
     _run_all(
         [
             [
@@ -90,17 +112,26 @@ def run_loop(
                 f"folder={folder / name}",
                 *sampling,
                 "~electron",  # the experiment's own is a node, which a path cannot replace
-                *(f"{'+' if kind == 'electron' else ''}{kind}={source}" for kind, source in chosen.items()),
+                *(
+                    f"{'+' if kind == 'electron' else ''}{kind}={source}"
+                    for kind, source in chosen.items()
+                ),
             ]
             for name, chosen in (("toy", toys), ("networks", networks))
         ]
     )
-    toy, found = (ResultsStore(folder / name).read("observables", ObservablesRecord) for name in ("toy", "networks"))
+    toy, found = (
+        ResultsStore(folder / name).read("observables", ObservablesRecord)
+        for name in ("toy", "networks")
+    )
     return toy, found
 
 
 def compare_runs(name: str, toy: ObservablesRecord, networks: ObservablesRecord) -> list[Check]:
-    """Compare v_F(T) and the band shifts of two runs, in standard errors of the first; the name heads those of the checks."""
+    """Compare v_F(T) and the band shifts of two runs, in standard errors of the first.
+
+    The name heads those of the checks.
+    """
     checks = []
     shifts = [_band_shifts(record) for record in (toy, networks)]
     for t, temperature in enumerate(toy.temperatures):
@@ -124,7 +155,8 @@ def compare_runs(name: str, toy: ObservablesRecord, networks: ObservablesRecord)
                 TWO_STANDARD_ERRORS,
             ),
             at_most(
-                f"{at}: largest deviation of {shifts[0][t].size} band shifts, standard errors of the toy's",
+                f"{at}: largest deviation of {shifts[0][t].size} band shifts, standard errors of "
+                "the toy's",
                 TWO_STANDARD_ERRORS,
                 float(np.max(np.abs(shifts[1][t] - shifts[0][t]) / own.energy_errors[t])),
                 "σ",
@@ -159,4 +191,11 @@ def _run_all(commands: Sequence[Sequence[str]]) -> None:
     for process, (script, *_), output in zip(started, commands, outputs, strict=True):
         if process.returncode:
             last = " ".join(output.splitlines()[-3:])
-            raise PhysicsError(message(f"full loop, {script}", f"exit status {process.returncode}: {last}", "0", "See above."))
+            raise PhysicsError(
+                message(
+                    f"full loop, {script}",
+                    f"exit status {process.returncode}: {last}",
+                    "0",
+                    "See above.",
+                )
+            )

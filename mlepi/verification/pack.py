@@ -73,7 +73,9 @@ def select(quick: bool = False, only: str | None = None) -> tuple[Verification, 
         chosen = tuple(verification for verification in PACK if verification.name == only)
         if not chosen:
             names = [verification.name for verification in PACK]
-            raise ConfigError(message("--only", repr(only), "the name of a verification", suggest(only, names)))
+            raise ConfigError(
+                message("--only", repr(only), "the name of a verification", suggest(only, names))
+            )
         return chosen
     return tuple(verification for verification in PACK if verification.quick or not quick)
 

@@ -10,10 +10,16 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.observables.cone import lay_out
-from mlepi.observables.second_order import Bands, Crystal, build_responses, sum_debye_waller, sum_fan
-from mlepi.physics.bloch import solve_bands
-from mlepi.physics.sampling import HarmonicEnsemble, draw_normals
-from mlepi.physics.unfolding import AtomMap, cell_major_map
+from mlepi.observables.second_order import (
+    Bands,
+    Crystal,
+    build_responses,
+    sum_debye_waller,
+    sum_fan,
+)
+from mlepi.physics.bands.unfolding import AtomMap, cell_major_map
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, draw_normals
 from mlepi.reference_systems import TightBinding
 from mlepi.structures import build_graphene
 from mlepi.verification.check import Check, statistical, within
@@ -37,7 +43,9 @@ def check_allen_heine() -> list[Check]:
     levels = _Levels(model, atoms, atom_map, own)
     curvature = _curvatures(levels, ensemble)
     n_samples = 300
-    displacements = ensemble.displacements_at(TEMPERATURE, draw_normals(9, range(n_samples), ensemble.modes.n_supercell))
+    displacements = ensemble.displacements_at(
+        TEMPERATURE, draw_normals(9, range(n_samples), ensemble.modes.n_supercell)
+    )
     pairs = np.array([0.5 * (levels(FRACTION * u) + levels(-FRACTION * u)) for u in displacements])
     changes = (pairs - levels(np.zeros_like(displacements[0]))) / FRACTION**2
     checks = []
@@ -53,7 +61,15 @@ def check_allen_heine() -> list[Check]:
         )
         sigma = changes[:, band].std(ddof=1) / np.sqrt(n_samples)
         mean = changes[:, band].mean()
-        checks.append(statistical(f"Allen–Heine, {name} band: Monte Carlo at λ = {FRACTION}", theory[band], mean, sigma, "eV"))
+        checks.append(
+            statistical(
+                f"Allen–Heine, {name} band: Monte Carlo at λ = {FRACTION}",
+                theory[band],
+                mean,
+                sigma,
+                "eV",
+            )
+        )
     return checks
 
 
@@ -61,7 +77,9 @@ def _perturb(
     model: TightBinding, atoms: Atoms, ensemble: HarmonicEnsemble, atom_map: AtomMap
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the static shifts of both bands by the package's perturbation theory, and their energies at rest, eV."""
-    hamiltonian, overlap = (lay_out(matrix) for matrix in (model.hamiltonian(atoms), model.overlap(atoms)))
+    hamiltonian, overlap = (
+        lay_out(matrix) for matrix in (model.hamiltonian(atoms), model.overlap(atoms))
+    )
     crystal = Crystal(model, atoms, atom_map, hamiltonian, overlap, "cpu", 0.002)
     energies, states = crystal.solve(KPOINT[None])
     bands = Bands(KPOINT[None], energies, states)
@@ -72,9 +90,14 @@ def _perturb(
 
 
 class _Levels:
-    """The two levels of a displaced supercell that belong to k: displacements (n_atoms, 3), Å → (2,), eV."""
+    """The two levels of a displaced supercell that belong to k.
 
-    def __init__(self, model: TightBinding, atoms: Atoms, atom_map: AtomMap, energies: NDArray[np.float64]) -> None:
+    Displacements (n_atoms, 3), Å → (2,), eV.
+    """
+
+    def __init__(
+        self, model: TightBinding, atoms: Atoms, atom_map: AtomMap, energies: NDArray[np.float64]
+    ) -> None:
         self.model, self.atoms = model, atoms.repeat(atom_map.supercell)
         self.kpoint = atom_map.fold(KPOINT)
         self.chosen = [0]
@@ -91,7 +114,9 @@ class _Levels:
         return np.asarray(solve_bands(*(matrix.dense(self.kpoint) for matrix in matrices)))
 
 
-def _curvatures(levels: _Levels, ensemble: HarmonicEnsemble, step: float = 2e-3) -> NDArray[np.float64]:
+def _curvatures(
+    levels: _Levels, ensemble: HarmonicEnsemble, step: float = 2e-3
+) -> NDArray[np.float64]:
     """Return ½ Σ_ν ⟨Q_ν²⟩ ∂²E/∂Q_ν² by differences of fourth order along the axes of the covariance: (2,), eV."""
     values, vectors = np.linalg.eigh(ensemble.covariance()[0])
     total = np.zeros(2)
@@ -100,6 +125,8 @@ def _curvatures(levels: _Levels, ensemble: HarmonicEnsemble, step: float = 2e-3)
             continue
         direction = step * vector.reshape(-1, 3)
         found = [levels(n * direction) for n in (-2, -1, 0, 1, 2)]
-        curvature = (-found[0] + 16 * found[1] - 30 * found[2] + 16 * found[3] - found[4]) / (12 * step**2)
+        curvature = (-found[0] + 16 * found[1] - 30 * found[2] + 16 * found[3] - found[4]) / (
+            12 * step**2
+        )
         total += 0.5 * value * curvature
     return total

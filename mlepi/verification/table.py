@@ -40,14 +40,26 @@ def write_table(checks: Sequence[Check], folder: Path) -> tuple[Path, Path]:
     """Write ``verification.json`` and ``verification.md`` and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     data, text = folder / "verification.json", folder / "verification.md"
-    data.write_text(json.dumps([asdict(check) for check in checks], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    data.write_text(
+        json.dumps([asdict(check) for check in checks], indent=1, ensure_ascii=False) + "\n",
+        encoding="utf-8",
+    )
     rows = [COLUMNS, tuple("---" for _ in COLUMNS), *(_cells(check) for check in checks)]
     text.write_text("\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n", encoding="utf-8")
     return data, text
 
 
 def _cells(check: Check) -> tuple[str, ...]:
-    expected = f"{check.kind if check.kind != '=' else ''} {check.expected:.6g} {check.unit}".strip()
+    expected = (
+        f"{check.kind if check.kind != '=' else ''} {check.expected:.6g} {check.unit}".strip()
+    )
     sigma = "" if check.sigma is None else f"{check.sigma:.2g}"
     tolerance = f"{check.tolerance:.2g}" if check.kind == "=" else ""
-    return check.name, expected, f"{check.got:.6g}", tolerance, sigma, "yes" if check.passed else "NO"
+    return (
+        check.name,
+        expected,
+        f"{check.got:.6g}",
+        tolerance,
+        sigma,
+        "yes" if check.passed else "NO",
+    )

@@ -1,7 +1,9 @@
-"""How much the ways to reduce noise gain: Sobol sequences, common random numbers and a control variate, on 6×6 graphene.
+"""How much the ways to reduce noise gain.
 
-The observable is a band energy at temperature: half the gap between the low bands at K + 0.1 Å⁻¹ towards Γ, each the mean energy
-of its unfolded weight within 1.6 eV of the Dirac point.
+Sobol sequences, common random numbers and a control variate, on 6×6 graphene.
+
+The observable is a band energy at temperature: half the gap between the low bands at K + 0.1 Å⁻¹
+towards Γ, each the mean energy of its unfolded weight within 1.6 eV of the Dirac point.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.observables.cone import build_cone, unfold_sample
-from mlepi.physics.bloch import solve_bands
-from mlepi.physics.control_variate import apply_control
-from mlepi.physics.lattice import build_line, hexagonal_points
-from mlepi.physics.samplers import MonteCarlo, Sobol
-from mlepi.physics.sampling import HarmonicEnsemble
-from mlepi.physics.unfolding import cell_major_map
+from mlepi.physics.averages.control_variate import apply_control
+from mlepi.physics.bands.lattice import build_line, hexagonal_points
+from mlepi.physics.bands.unfolding import cell_major_map
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.vibrations.samplers import MonteCarlo, Sobol
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 from mlepi.reference_systems import TightBinding
 from mlepi.reference_systems.fit import fit_tight_binding
 from mlepi.structures import build_graphene
@@ -42,7 +44,9 @@ class HalfGap:
     def __init__(self, model: TightBinding, valence_electrons: int) -> None:
         self.model, self.primitive = model, build_graphene("monolayer")
         matrices = model.hamiltonian(self.primitive), model.overlap(self.primitive)
-        self.cone = build_cone(self.primitive, *matrices, SUPERCELL, (DISTANCE,), {6: valence_electrons})
+        self.cone = build_cone(
+            self.primitive, *matrices, SUPERCELL, (DISTANCE,), {6: valence_electrons}
+        )
         self.towards_gamma = int(np.argmax(self.cone.distances))
 
     @cached_property
@@ -63,45 +67,76 @@ class HalfGap:
         return np.array([self._evaluate(atoms) for atoms in self.displaced(displacements)])
 
     def _evaluate(self, atoms: Atoms) -> float:
-        found = unfold_sample(self.cone, self.model.hamiltonian(atoms), self.model.overlap(atoms), WINDOW)
+        found = unfold_sample(
+            self.cone, self.model.hamiltonian(atoms), self.model.overlap(atoms), WINDOW
+        )
         point = self.towards_gamma
         levels, weights = found["levels"][self.cone.index[point]], found["weights"][point]
         inside = np.isfinite(levels)
         middle = (len(weights) - 1) // 2  # the last row is that of all bands together
-        valence, conduction = (np.average(levels[inside], weights=weights[band][inside]) for band in (middle - 1, middle))
+        valence, conduction = (
+            np.average(levels[inside], weights=weights[band][inside])
+            for band in (middle - 1, middle)
+        )
         return 0.5 * float(conduction - valence)
 
 
 def check_common_numbers() -> list[Check]:
-    """E(300 K) − E(0 K) with the same normals against independent ones: at least a hundredth of the variance."""
+    """E(300 K) − E(0 K) with the same normals against independent ones.
+
+    At least a hundredth of the variance.
+    """
     observable, n_samples = HalfGap(TightBinding(orbitals="s"), 1), 128
     cold, hot = (
-        observable(MonteCarlo().displacements(observable.ensemble, temperature, range(n_samples), 41))
+        observable(
+            MonteCarlo().displacements(observable.ensemble, temperature, range(n_samples), 41)
+        )
         for temperature in TEMPERATURES
     )
     reduction = (cold.var(ddof=1) + hot.var(ddof=1)) / (hot - cold).var(ddof=1)
-    return [at_least("common numbers, E(300 K) − E(0 K): variance divided by", 100.0, float(reduction))]
+    return [
+        at_least("common numbers, E(300 K) − E(0 K): variance divided by", 100.0, float(reduction))
+    ]
 
 
 def check_sobol() -> list[Check]:
-    """The mean of 64 Sobol points against 64 independent ones: at most a third of the variance, and the same mean."""
+    """The mean of 64 Sobol points against 64 independent ones.
+
+    At most a third of the variance, and the same mean.
+    """
     observable, n_samples, n_replicates = HalfGap(TightBinding(orbitals="s"), 1), 64, 24
     hot = TEMPERATURES[1]
     plain = observable(MonteCarlo().displacements(observable.ensemble, hot, range(512), 42))
     sampler = Sobol(n_replicates=n_replicates)
     indices = range(n_samples * n_replicates)
     points = observable(sampler.displacements(observable.ensemble, hot, indices, 43))
-    means = np.array([points[sampler.groups(len(points)) == replicate].mean() for replicate in range(n_replicates)])
+    means = np.array(
+        [
+            points[sampler.groups(len(points)) == replicate].mean()
+            for replicate in range(n_replicates)
+        ]
+    )
     reduction = plain.var(ddof=1) / n_samples / means.var(ddof=1)
-    sigma = np.hypot(plain.std(ddof=1) / np.sqrt(len(plain)), means.std(ddof=1) / np.sqrt(n_replicates))
+    sigma = np.hypot(
+        plain.std(ddof=1) / np.sqrt(len(plain)), means.std(ddof=1) / np.sqrt(n_replicates)
+    )
     return [
         at_least("Sobol, 64 points: variance divided by", 3.0, float(reduction)),
-        statistical("Sobol against Monte Carlo: mean half gap", plain.mean(), means.mean(), float(sigma), "eV"),
+        statistical(
+            "Sobol against Monte Carlo: mean half gap",
+            plain.mean(),
+            means.mean(),
+            float(sigma),
+            "eV",
+        ),
     ]
 
 
 def check_control_variate() -> list[Check]:
-    """Slater–Koster s and p orbitals by a fitted single orbital: a fiftieth of the variance, and the same mean."""
+    """Slater–Koster s and p orbitals by a fitted single orbital.
+
+    A fiftieth of the variance, and the same mean.
+    """
     expensive, n_expensive, n_cheap = TightBinding(orbitals="sp", orthogonal=False), 32, 4096
     network = HalfGap(expensive, 4)
     hot = TEMPERATURES[1]
@@ -127,7 +162,13 @@ def check_control_variate() -> list[Check]:
     sigma = float(np.hypot(estimate.errors[0], brute.std(ddof=1) / np.sqrt(len(brute))))
     return [
         at_least("control variate, 32 and 4,096 samples: variance divided by", 50.0, reduction),
-        statistical("control variate against brute force: mean half gap", brute.mean(), float(estimate.values[0]), sigma, "eV"),
+        statistical(
+            "control variate against brute force: mean half gap",
+            brute.mean(),
+            float(estimate.values[0]),
+            sigma,
+            "eV",
+        ),
     ]
 
 

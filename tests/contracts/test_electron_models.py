@@ -56,7 +56,10 @@ class ElectronModelContract:
         turned.positions = atoms.positions @ matrix.T
         rotations = {number: orbital_rotation(number, matrix) for number in BASIS.elements}
         z = atoms.numbers
-        expected = {key: rotations[z[key[0]]] @ b @ rotations[z[key[1]]].T for key, b in predict(model, atoms).items()}
+        expected = {
+            key: rotations[z[key[0]]] @ b @ rotations[z[key[1]]].T
+            for key, b in predict(model, atoms).items()
+        }
         assert_same(predict(model, turned), expected)
 
     def test_translation(self, model):
@@ -78,7 +81,10 @@ class ElectronModelContract:
     def test_permutation(self, model):
         order = np.array([2, 0, 3, 1])
         new = np.argsort(order)
-        expected = {(int(new[i]), int(new[j]), *r): block for (i, j, *r), block in predict(model, bilayer()).items()}
+        expected = {
+            (int(new[i]), int(new[j]), *r): block
+            for (i, j, *r), block in predict(model, bilayer()).items()
+        }
         assert_same(predict(model, bilayer()[order]), expected)
 
     def test_supercell_equals_repeated_cell(self, model):
@@ -88,15 +94,23 @@ class ElectronModelContract:
         assert len(large) == 6 * len(small)
         for (i, j, *r), block in large.items():
             cell = cells[j // 4] + np.array(r) * repeats - cells[i // 4]
-            np.testing.assert_allclose(block, small[i % 4, j % 4, *cell.tolist()], rtol=0, atol=1e-9)
+            np.testing.assert_allclose(
+                block, small[i % 4, j % 4, *cell.tolist()], rtol=0, atol=1e-9
+            )
 
     def test_batch_equals_single(self, model):
         structures = [bilayer(seed=1), bilayer(seed=2)[:2], bilayer(seed=3).repeat((2, 1, 1))]
         graphs = [build_graph(atoms, CUTOFFS, dtype=torch.float64) for atoms in structures]
         with torch.no_grad():
-            together, alone = model(Batch.from_data_list(graphs)), [model(graph) for graph in graphs]
+            together, alone = (
+                model(Batch.from_data_list(graphs)),
+                [model(graph) for graph in graphs],
+            )
         pairs = [(together["onsite_blocks"], [out["onsite_blocks"] for out in alone])]
-        pairs += [(together["edge_blocks"][r], [out["edge_blocks"][r] for out in alone]) for r in fields.RELATIONS]
+        pairs += [
+            (together["edge_blocks"][r], [out["edge_blocks"][r] for out in alone])
+            for r in fields.RELATIONS
+        ]
         for joint, parts in pairs:
             torch.testing.assert_close(joint, torch.cat(parts), rtol=0, atol=1e-9)
 
@@ -129,7 +143,14 @@ class ElectronModelContract:
         for step in (-1e-9, 1e-9):
             last = [0.6 * (distance + step), 0.0, 0.8 * (distance + step)]
             blocks.append(
-                predict(model, cluster([[0, 0, 0], [0.4, 0.9, 1.0], last], [0, 0, 0 if relation == "intra" else 1], [6, 1, 6]))
+                predict(
+                    model,
+                    cluster(
+                        [[0, 0, 0], [0.4, 0.9, 1.0], last],
+                        [0, 0, 0 if relation == "intra" else 1],
+                        [6, 1, 6],
+                    ),
+                )
             )
         assert len(blocks[0]) == len(blocks[1]) + 2
         return largest_difference(*blocks)
@@ -142,13 +163,23 @@ class ElectronModelContract:
         """Largest change of the blocks between atoms at one end of a double chain when the other end moves."""
         n, spacing = 30, 1.4
         x = spacing * np.arange(n)
-        positions = np.concatenate([np.column_stack([x, 0.1 * np.cos(x), z + 0.1 * np.sin(x)]) for z in (1.0, 4.3)])
-        atoms = Atoms(numbers=[6] * (2 * n), positions=positions, cell=[n * spacing + 12.0, 20.0, 20.0], pbc=True)
+        positions = np.concatenate(
+            [np.column_stack([x, 0.1 * np.cos(x), z + 0.1 * np.sin(x)]) for z in (1.0, 4.3)]
+        )
+        atoms = Atoms(
+            numbers=[6] * (2 * n),
+            positions=positions,
+            cell=[n * spacing + 12.0, 20.0, 20.0],
+            pbc=True,
+        )
         atoms.arrays["layer"] = np.repeat([0, 1], n)
         moved = atoms.copy()
         moved.positions[[n - 1, 2 * n - 1]] += [0.1, 0.2, -0.1]
         near = {i for i in range(2 * n) if i % n < 3}
-        before, after = ({key: block for key, block in predict(model, a).items() if set(key[:2]) <= near} for a in (atoms, moved))
+        before, after = (
+            {key: block for key, block in predict(model, a).items() if set(key[:2]) <= near}
+            for a in (atoms, moved)
+        )
         assert len(before) > 20
         return largest_difference(before, after)
 
@@ -159,7 +190,9 @@ class ElectronModelContract:
         assert all(np.isfinite(block).all() for block in blocks.values())
         alone = predict(model, cluster([[1.0, 2.0, 3.0]], [0]))
         assert list(alone) == [(0, 0, 0, 0, 0)]
-        for l, shell in zip(BASIS.shells[6], BASIS.slices(6), strict=True):  # a sphere: one number per shell
+        for l, shell in zip(
+            BASIS.shells[6], BASIS.slices(6), strict=True
+        ):  # a sphere: one number per shell
             block = alone[0, 0, 0, 0, 0][shell, shell]
             np.testing.assert_allclose(block, block[0, 0] * np.eye(2 * l + 1), rtol=0, atol=1e-9)
 
@@ -169,14 +202,20 @@ class ElectronModelContract:
         upper = atoms[2:]
         upper.arrays["layer"][:] = 0
         expected = predict(model, atoms[:2])
-        expected.update({(i + 2, j + 2, *r): block for (i, j, *r), block in predict(model, upper).items()})
+        expected.update(
+            {(i + 2, j + 2, *r): block for (i, j, *r), block in predict(model, upper).items()}
+        )
         assert_same(predict(model, atoms), expected)
 
     @pytest.mark.parametrize("structure", ["bilayer", "along the axes"])
     def test_derivative_equals_finite_difference(self, model, structure):
         atoms = bilayer()
         if structure == "along the axes":
-            atoms = cluster([[0, 0, 0], [1.3, 0, 0], [0, 1.4, 0], [0, 0, 1.5], [0, 0, 3.2]], [0, 0, 0, 0, 1], [6, 1, 6, 6, 6])
+            atoms = cluster(
+                [[0, 0, 0], [1.3, 0, 0], [0, 1.4, 0], [0, 0, 1.5], [0, 0, 3.2]],
+                [0, 0, 0, 0, 1],
+                [6, 1, 6, 6, 6],
+            )
         graph = build_graph(atoms, CUTOFFS, dtype=torch.float64)
         positions = graph[fields.ATOM][fields.POSITIONS].clone().requires_grad_()
 
@@ -192,7 +231,9 @@ class ElectronModelContract:
             for atom, axis in np.ndindex(*gradient.shape):
                 offset = torch.zeros_like(positions)
                 offset[atom, axis] = step
-                numeric[atom, axis] = (project(positions + offset) - project(positions - offset)) / (2 * step)
+                numeric[atom, axis] = (
+                    project(positions + offset) - project(positions - offset)
+                ) / (2 * step)
         assert gradient.abs().max() > 1e-2
         torch.testing.assert_close(gradient, numeric, rtol=1e-6, atol=1e-5)
 
@@ -235,7 +276,11 @@ class ElectronModelContract:
         model = build_model(self.name).train()
         graph = build_graph(bilayer(), CUTOFFS, dtype=torch.float64)
         flat_blocks(model(graph)).square().sum().backward()
-        untouched = [name for name, p in model.named_parameters() if p.numel() and (p.grad is None or not torch.any(p.grad != 0))]
+        untouched = [
+            name
+            for name, p in model.named_parameters()
+            if p.numel() and (p.grad is None or not torch.any(p.grad != 0))
+        ]
         assert untouched == [], untouched
 
 
@@ -308,7 +353,10 @@ def test_one_element(shells):
     turned.set_cell(atoms.cell.array @ matrix.T)
     turned.positions = atoms.positions @ matrix.T
     rotation = orbital_rotation(6, matrix, basis)
-    assert_same(predict(model, turned), {key: rotation @ block @ rotation.T for key, block in predict(model, atoms).items()})
+    assert_same(
+        predict(model, turned),
+        {key: rotation @ block @ rotation.T for key, block in predict(model, atoms).items()},
+    )
 
 
 def test_homogeneous_model_ignores_the_layer_and_hedgenet_does_not():
@@ -326,7 +374,9 @@ def test_homogeneous_model_ignores_the_layer_and_hedgenet_does_not():
         model = instantiate(config, _convert_="all").double()
         graphs = [build_graph(a, cutoffs, dtype=torch.float64) for a in (atoms, one_layer)]
         with torch.no_grad():
-            first, second = (dict(zip(edge_keys(g), flat_blocks(model(g)).numpy(), strict=True)) for g in graphs)
+            first, second = (
+                dict(zip(edge_keys(g), flat_blocks(model(g)).numpy(), strict=True)) for g in graphs
+            )
         return largest_difference(first, second)
 
     assert change("deeph_e3") < 1e-10

@@ -28,14 +28,21 @@ def dense_internal(structure, blocks, kpoint):
     """H(k) from labels in internal order, block by block."""
     ends = structure.basis.offsets(structure.atoms.numbers)
     dense = np.zeros((ends[-1], ends[-1]), dtype=complex)
-    for (j, i), shift, block in zip(structure.edge_index.T, structure.edge_cell_shift, blocks, strict=True):
+    for (j, i), shift, block in zip(
+        structure.edge_index.T, structure.edge_cell_shift, blocks, strict=True
+    ):
         size = ends[i + 1] - ends[i], ends[j + 1] - ends[j]
-        dense[ends[i] : ends[i + 1], ends[j] : ends[j + 1]] += np.exp(2j * np.pi * kpoint @ shift) * block[: size[0], : size[1]]
+        dense[ends[i] : ends[i + 1], ends[j] : ends[j + 1]] += (
+            np.exp(2j * np.pi * kpoint @ shift) * block[: size[0], : size[1]]
+        )
     return dense
 
 
 class HamiltonianReaderContract:
-    """A subclass gives ``read(sample, folder)``: write the sample as a foreign file and read it with the package."""
+    """A subclass gives ``read(sample, folder)``.
+
+    Write the sample as a foreign file and read it with the package.
+    """
 
     @pytest.fixture(params=["real", "slater_koster"])
     def case(self, request, tmp_path):
@@ -55,7 +62,9 @@ class HamiltonianReaderContract:
     def test_both_directions_and_onsite_edges(self, case):
         sample, structure = case
         reverse = reverse_edges(structure.edge_index, structure.edge_cell_shift)
-        onsite = (structure.edge_index[0] == structure.edge_index[1]) & ~structure.edge_cell_shift.any(axis=1)
+        onsite = (
+            structure.edge_index[0] == structure.edge_index[1]
+        ) & ~structure.edge_cell_shift.any(axis=1)
         assert structure.edge_index.shape == (2, len(sample.pairs))
         assert np.sort(structure.edge_index[1, onsite]).tolist() == list(range(len(sample.numbers)))
         np.testing.assert_array_equal(reverse[onsite], np.flatnonzero(onsite))
@@ -72,7 +81,9 @@ class HamiltonianReaderContract:
         structure = case[1]
         j, i = structure.edge_index
         vectors = (
-            structure.atoms.positions[j] + structure.edge_cell_shift @ structure.atoms.cell.array - structure.atoms.positions[i]
+            structure.atoms.positions[j]
+            + structure.edge_cell_shift @ structure.atoms.cell.array
+            - structure.atoms.positions[i]
         )
         reach = np.array([structure.basis.radii[int(z)] for z in structure.atoms.numbers])
         assert np.all(np.linalg.norm(vectors, axis=1) <= reach[i] + reach[j] + 1e-6)
@@ -84,20 +95,28 @@ class HamiltonianReaderContract:
         S = dense_internal(structure, structure.overlap_blocks, kpoint)
         np.testing.assert_allclose(H, H.conj().T, atol=1e-12)
         assert scipy.linalg.eigvalsh(S)[0] > 1e-4
-        np.testing.assert_allclose(scipy.linalg.eigvalsh(H, S), sample.eigenvalues(kpoint), atol=2e-7)
+        np.testing.assert_allclose(
+            scipy.linalg.eigvalsh(H, S), sample.eigenvalues(kpoint), atol=2e-7
+        )
 
     def test_internal_order_is_that_of_e3nn(self, case):
         """Every s–l overlap is along e3nn's Y_l of the bond (argument y, z, x), for all shells."""
         sample, structure = case
         numbers = structure.atoms.numbers
         checked = 0
-        for (j, i), shift, block in zip(structure.edge_index.T, structure.edge_cell_shift, structure.overlap_blocks, strict=True):
-            vector = structure.atoms.positions[j] + shift @ sample.cell - structure.atoms.positions[i]
+        for (j, i), shift, block in zip(
+            structure.edge_index.T, structure.edge_cell_shift, structure.overlap_blocks, strict=True
+        ):
+            vector = (
+                structure.atoms.positions[j] + shift @ sample.cell - structure.atoms.positions[i]
+            )
             if not 0.1 < np.linalg.norm(vector) < 3.0:
                 continue
             basis, zi, zj = structure.basis, int(numbers[i]), int(numbers[j])
             for l, columns in zip(basis.shells[zj], basis.slices(zj), strict=True):
-                harmonics = o3.spherical_harmonics(l, torch.tensor(vector[[1, 2, 0]]), True, "norm").numpy()
+                harmonics = o3.spherical_harmonics(
+                    l, torch.tensor(vector[[1, 2, 0]]), True, "norm"
+                ).numpy()
                 values = block[basis.slices(zi)[0].start, columns]
                 np.testing.assert_allclose(values, (values @ harmonics) * harmonics, atol=1e-4)
                 checked += l > 0 and np.abs(values).max() > 1e-2
@@ -110,9 +129,14 @@ class HamiltonianReaderContract:
         basis, numbers = structure.basis, structure.atoms.numbers
         checked = 0
         for (j, i), shift, block in zip(
-            structure.edge_index.T, structure.edge_cell_shift, structure.hamiltonian_blocks, strict=True
+            structure.edge_index.T,
+            structure.edge_cell_shift,
+            structure.hamiltonian_blocks,
+            strict=True,
         ):
-            vector = structure.atoms.positions[j] + shift @ sample.cell - structure.atoms.positions[i]
+            vector = (
+                structure.atoms.positions[j] + shift @ sample.cell - structure.atoms.positions[i]
+            )
             r = np.linalg.norm(vector)
             if r < 0.1:
                 continue
@@ -120,18 +144,26 @@ class HamiltonianReaderContract:
             d = vector[[1, 2, 0]] / r
             envelope = -1.3 * (1 - (r / (sample.radii[zi] + sample.radii[zj])) ** 2) ** 2
             for a, b in (
-                (a, b) for a, la in enumerate(basis.shells[zi]) for b, lb in enumerate(basis.shells[zj]) if la == lb == 1
+                (a, b)
+                for a, la in enumerate(basis.shells[zi])
+                for b, lb in enumerate(basis.shells[zj])
+                if la == lb == 1
             ):
                 sigma = -envelope * (1 + 0.3 * a) * (1 + 0.3 * b)
                 expected = -0.4 * sigma * np.eye(3) + 1.4 * sigma * np.outer(d, d)
-                np.testing.assert_allclose(block[basis.slices(zi)[a], basis.slices(zj)[b]], expected, atol=1e-9)
+                np.testing.assert_allclose(
+                    block[basis.slices(zi)[a], basis.slices(zj)[b]], expected, atol=1e-9
+                )
                 checked += 1
         assert checked > 50
 
 
 def grouped(sample):
     """Atom order of POSCAR: elements by first appearance."""
-    return np.argsort([list(dict.fromkeys(sample.numbers.tolist())).index(z) for z in sample.numbers.tolist()], kind="stable")
+    return np.argsort(
+        [list(dict.fromkeys(sample.numbers.tolist())).index(z) for z in sample.numbers.tolist()],
+        kind="stable",
+    )
 
 
 class TestOpenMX(HamiltonianReaderContract):

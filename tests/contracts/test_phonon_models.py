@@ -60,8 +60,12 @@ def build_model(name: str, elements=(6, 7), dtype=torch.float64, seed=1):
 def bilayer(elements=(6, 7), seed=0) -> Atoms:
     """Rattled AB-like bilayer with two atoms per layer in a slightly sheared cell, layer of each atom given."""
     cell = np.array([[2.5, 0.1, 0.0], [-1.2, 2.2, 0.05], [0.1, 0.0, 14.0]])
-    fractional = np.array([[0, 0, 0.3], [1 / 3, 2 / 3, 0.3], [1 / 3, 2 / 3, 0.53], [2 / 3, 1 / 3, 0.53]])
-    atoms = Atoms(numbers=[elements[0], elements[-1]] * 2, cell=cell, scaled_positions=fractional, pbc=True)
+    fractional = np.array(
+        [[0, 0, 0.3], [1 / 3, 2 / 3, 0.3], [1 / 3, 2 / 3, 0.53], [2 / 3, 1 / 3, 0.53]]
+    )
+    atoms = Atoms(
+        numbers=[elements[0], elements[-1]] * 2, cell=cell, scaled_positions=fractional, pbc=True
+    )
     atoms.positions += 0.05 * np.random.default_rng(seed).normal(size=(4, 3))
     atoms.arrays["layer"] = np.array([0, 0, 1, 1])
     return atoms
@@ -85,14 +89,22 @@ class PhononModelContract:
     def test_rotation_and_inversion(self, model):
         atoms = bilayer()
         before = predict(model, atoms, compute_stress=True)
-        for matrix in (Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix(), -np.eye(3), np.diag([1.0, -1.0, 1.0])):
+        for matrix in (
+            Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix(),
+            -np.eye(3),
+            np.diag([1.0, -1.0, 1.0]),
+        ):
             turned = atoms.copy()
             turned.set_cell(atoms.cell.array @ matrix.T)
             turned.positions = atoms.positions @ matrix.T
             after = predict(model, turned, compute_stress=True)
             np.testing.assert_allclose(after["energy"], before["energy"], rtol=0, atol=1e-9)
-            np.testing.assert_allclose(after["forces"], before["forces"] @ matrix.T, rtol=0, atol=1e-9)
-            np.testing.assert_allclose(after["stress"], matrix @ before["stress"] @ matrix.T, rtol=0, atol=1e-10)
+            np.testing.assert_allclose(
+                after["forces"], before["forces"] @ matrix.T, rtol=0, atol=1e-9
+            )
+            np.testing.assert_allclose(
+                after["stress"], matrix @ before["stress"] @ matrix.T, rtol=0, atol=1e-10
+            )
 
     def test_translation_and_no_net_force(self, model):
         atoms = bilayer()
@@ -120,7 +132,9 @@ class PhononModelContract:
 
     def test_batch_equals_single(self, model):
         structures = [bilayer(seed=1), bilayer(seed=2)[:2], bilayer(seed=3).repeat((2, 1, 1))]
-        batch = Batch.from_data_list([build_graph(atoms, CUTOFFS, dtype=torch.float64) for atoms in structures])
+        batch = Batch.from_data_list(
+            [build_graph(atoms, CUTOFFS, dtype=torch.float64) for atoms in structures]
+        )
         together = model(batch, compute_stress=True)
         alone = [predict(model, atoms, compute_stress=True) for atoms in structures]
         for key in ("energy", "forces", "stress"):
@@ -136,7 +150,9 @@ class PhononModelContract:
                 moved = atoms.copy()
                 moved.positions[atom, axis] += sign * step
                 energies.append(predict(model, moved, compute_forces=False)["energy"][0])
-            assert forces[atom, axis] == pytest.approx(-(energies[0] - energies[1]) / (2 * step), abs=1e-6)
+            assert forces[atom, axis] == pytest.approx(
+                -(energies[0] - energies[1]) / (2 * step), abs=1e-6
+            )
 
     def test_stress_is_the_strain_gradient(self, model):
         atoms, step = bilayer(), 1e-5
@@ -160,7 +176,9 @@ class PhononModelContract:
         free = sum(REFERENCES[z] for z in (6, 7))
 
         def pair(distance):
-            atoms = Atoms("CN", positions=[[0, 0, 0], [0, 0, distance]], cell=[20, 20, 20], pbc=True)
+            atoms = Atoms(
+                "CN", positions=[[0, 0, 0], [0, 0, distance]], cell=[20, 20, 20], pbc=True
+            )
             atoms.arrays["layer"] = np.array([0, 0 if relation == "intra" else 1])
             return predict(model, atoms)
 
@@ -175,13 +193,18 @@ class PhononModelContract:
     def test_longer_edge_list_changes_nothing(self, model):
         """Edges beyond the model's own cutoffs, as in a list with a skin, carry nothing."""
         atoms = bilayer()
-        short, long = predict(model, atoms), predict(model, atoms, cutoffs={"intra": 4.0, "inter": 5.5})
+        short, long = (
+            predict(model, atoms),
+            predict(model, atoms, cutoffs={"intra": 4.0, "inter": 5.5}),
+        )
         np.testing.assert_allclose(long["energy"], short["energy"], rtol=0, atol=1e-9)
         np.testing.assert_allclose(long["forces"], short["forces"], rtol=0, atol=1e-9)
 
     def test_isolated_atoms_have_their_reference_energy(self, model):
         for number, energy in REFERENCES.items():
-            atoms = Atoms(numbers=[number], positions=[[1.0, 2.0, 3.0]], cell=[20, 20, 20], pbc=True)
+            atoms = Atoms(
+                numbers=[number], positions=[[1.0, 2.0, 3.0]], cell=[20, 20, 20], pbc=True
+            )
             result = predict(model, atoms)
             assert result["energy"][0] == energy
             assert np.all(result["forces"] == 0.0)
@@ -193,13 +216,20 @@ class PhononModelContract:
         upper.arrays["layer"][:] = 0
         parts = [predict(model, atoms[:2]), predict(model, upper)]
         whole = predict(model, atoms)
-        assert whole["energy"][0] == pytest.approx(parts[0]["energy"][0] + parts[1]["energy"][0], abs=1e-9)
-        np.testing.assert_allclose(whole["forces"], np.concatenate([p["forces"] for p in parts]), rtol=0, atol=1e-10)
+        assert whole["energy"][0] == pytest.approx(
+            parts[0]["energy"][0] + parts[1]["energy"][0], abs=1e-9
+        )
+        np.testing.assert_allclose(
+            whole["forces"], np.concatenate([p["forces"] for p in parts]), rtol=0, atol=1e-10
+        )
 
     def test_elements_differ(self, model):
         swapped = bilayer()
         swapped.numbers = swapped.numbers[[1, 0, 3, 2]]
-        assert abs(predict(model, bilayer())["energy"][0] - predict(model, swapped)["energy"][0]) > 1e-5
+        assert (
+            abs(predict(model, bilayer())["energy"][0] - predict(model, swapped)["energy"][0])
+            > 1e-5
+        )
 
     def test_one_element_model(self):
         model = build_model(self.name, elements=(6,))
@@ -212,7 +242,9 @@ class PhononModelContract:
         graph = build_graph(bilayer(), CUTOFFS, dtype=torch.float32)
         single = copy.deepcopy(model).to(torch.float32)(graph)
         assert single["forces"].dtype == torch.float32
-        assert single["energy"].dtype == torch.float64  # thousands of eV do not fit in single precision
+        assert (
+            single["energy"].dtype == torch.float64
+        )  # thousands of eV do not fit in single precision
         np.testing.assert_allclose(single["energy"].numpy(), double["energy"], rtol=0, atol=2e-5)
         np.testing.assert_allclose(single["forces"].numpy(), double["forces"], rtol=0, atol=2e-4)
 
@@ -221,7 +253,10 @@ class PhononModelContract:
         torch.save(model.state_dict(), buffer)
         buffer.seek(0)
         other = build_model(self.name, seed=2)
-        assert np.abs(predict(other, bilayer())["energy"] - predict(model, bilayer())["energy"]).max() > 1e-4
+        assert (
+            np.abs(predict(other, bilayer())["energy"] - predict(model, bilayer())["energy"]).max()
+            > 1e-4
+        )
         other.load_state_dict(torch.load(buffer, weights_only=True))
         for key, value in predict(model, bilayer()).items():
             np.testing.assert_array_equal(predict(other, bilayer())[key], value)
@@ -243,13 +278,19 @@ class PhononModelContract:
         model = build_model(self.name).train()
         result = model(build_graph(bilayer(), CUTOFFS, dtype=torch.float64))
         (result["energy"].sum() + result["forces"].square().sum()).backward()
-        untouched = [name for name, p in model.named_parameters() if p.numel() and (p.grad is None or not torch.any(p.grad != 0))]
+        untouched = [
+            name
+            for name, p in model.named_parameters()
+            if p.numel() and (p.grad is None or not torch.any(p.grad != 0))
+        ]
         assert untouched == []
 
     def test_works_without_gradient_mode(self, model):
         with torch.no_grad():
             result = predict(model, bilayer())
-        np.testing.assert_allclose(result["forces"], predict(model, bilayer())["forces"], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            result["forces"], predict(model, bilayer())["forces"], rtol=0, atol=1e-12
+        )
 
 
 class TestMACE(PhononModelContract):

@@ -1,4 +1,7 @@
-"""What every reader of energies and forces promises: vasprun.xml, OUTCAR and extxyz of the same steps give the same labels."""
+"""What every reader of energies and forces promises.
+
+Vasprun.xml, OUTCAR and extxyz of the same steps give the same labels.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,9 @@ class ForcesReaderContract:
             assert structure.atoms.calc is None
             assert structure.atoms.info == {}
             np.testing.assert_allclose(structure.atoms.cell.array, CELL, atol=self.digits)
-            np.testing.assert_allclose(structure.atoms.positions, step["scaled"] @ CELL, atol=self.digits)
+            np.testing.assert_allclose(
+                structure.atoms.positions, step["scaled"] @ CELL, atol=self.digits
+            )
 
     def test_energy_is_the_one_whose_derivative_are_the_forces(self, path):
         for structure, step in zip(read_forces_dataset(path), STEPS, strict=True):
@@ -71,7 +76,9 @@ class ForcesReaderContract:
     def test_extxyz_keeps_everything(self, path, tmp_path):
         structures = read_forces_dataset(path)
         write_extxyz(tmp_path / "copy.extxyz", structures)
-        for copy, original in zip(read_forces_dataset(tmp_path / "copy.extxyz"), structures, strict=True):
+        for copy, original in zip(
+            read_forces_dataset(tmp_path / "copy.extxyz"), structures, strict=True
+        ):
             assert copy.name == original.name
             assert copy.energy == original.energy
             np.testing.assert_allclose(copy.forces, original.forces, atol=1e-8)
@@ -129,7 +136,8 @@ class TestVasprun(ForcesReaderContract):
         def energies(step):
             return (
                 f'<energy><i name="e_fr_energy"> {step["free_energy"]:.8f} </i>'
-                f'<i name="e_wo_entrp"> {step["energy"]:.8f} </i><i name="e_0_energy"> {step["energy"]:.8f} </i></energy>'
+                f'<i name="e_wo_entrp"> {step["energy"]:.8f} </i><i name="e_0_energy"> '
+                f"{step['energy']:.8f} </i></energy>"
             )
 
         calculations = "\n".join(
@@ -138,7 +146,8 @@ class TestVasprun(ForcesReaderContract):
             for step in STEPS
         )
         path.write_text(
-            '<?xml version="1.0" encoding="ISO-8859-1"?>\n<modeling>\n<kpoints><varray name="kpointlist"><v>0 0 0</v></varray>'
+            '<?xml version="1.0" encoding="ISO-8859-1"?>\n<modeling>\n<kpoints><varray '
+            'name="kpointlist"><v>0 0 0</v></varray>'
             '<varray name="weights"><v>1.0</v></varray></kpoints>\n'
             f'<atominfo><atoms>3</atoms><array name="atoms"><set>{atoms}</set></array></atominfo>\n'
             + structure(STEPS[0], ' name="initialpos"')
@@ -158,21 +167,36 @@ class TestOutcar(ForcesReaderContract):
             " POTCAR:    PAW_PBE S 06Sep2000",
             "   ISPIN  =      1    spin polarized calculation?",
             "   ions per type =               1   2",
-            "   k-points           NKPTS =      1   k-points in BZ     NKDIM =      1   number of bands    NBANDS=      4",
+            "   k-points           NKPTS =      1   k-points in BZ     NKDIM =      1   number of "
+            "bands    NBANDS=      4",
             " k-points in reciprocal lattice and weights: automatic",
             "   0.00000000  0.00000000  0.00000000      1.000",
             "",
         ]
         for number, step in enumerate(STEPS, start=1):
-            lines += [f"--------------------------------------- Iteration    {number}(   1)  ------------------------"]
+            lines += [
+                f"--------------------------------------- Iteration    {number}(   1)  "
+                "------------------------"
+            ]
             lines += ["      direct lattice vectors                 reciprocal lattice vectors"]
             reciprocal = np.linalg.inv(CELL).T
-            lines += [" ".join(f"{x:15.9f}" for x in (*a, *b)) for a, b in zip(CELL, reciprocal, strict=True)]
-            lines += ["", " POSITION                                       TOTAL-FORCE (eV/Angst)", " " + "-" * 83]
+            lines += [
+                " ".join(f"{x:15.9f}" for x in (*a, *b))
+                for a, b in zip(CELL, reciprocal, strict=True)
+            ]
+            lines += [
+                "",
+                " POSITION                                       TOTAL-FORCE (eV/Angst)",
+                " " + "-" * 83,
+            ]
             both = np.hstack([step["scaled"] @ CELL, step["forces"]])
             lines += [" ".join(f"{x:13.6f}" for x in row) for row in both]
             lines += [" " + "-" * 83, "", "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)"]
             lines += ["  ---------------------------------------------------"]
             lines += [f"  free  energy   TOTEN  = {step['free_energy']:20.8f} eV", ""]
-            lines += [f"  energy  without entropy= {step['energy']:18.8f}  energy(sigma->0) = {step['energy']:18.8f}", ""]
+            lines += [
+                f"  energy  without entropy= {step['energy']:18.8f}  energy(sigma->0) = "
+                f"{step['energy']:18.8f}",
+                "",
+            ]
         path.write_text("\n".join(lines) + "\n")

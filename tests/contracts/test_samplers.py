@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mlepi.physics.phonons import compute_force_constants
-from mlepi.physics.samplers import ZG, Antithetic, MonteCarlo, Sobol, ThermalLines
-from mlepi.physics.sampling import HarmonicEnsemble, compute_modes, draw_normals
-from mlepi.physics.statistics import jackknife, standard_errors
+from mlepi.physics.averages.statistics import jackknife, standard_errors
+from mlepi.physics.vibrations.force_constants import compute_force_constants
+from mlepi.physics.vibrations.samplers import ZG, Antithetic, MonteCarlo, Sobol, ThermalLines
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes, draw_normals
 from mlepi.reference_systems import HoneycombSprings
 from mlepi.structures import build_graphene
 
@@ -15,7 +15,9 @@ TEMPERATURES = (0.0, 300.0)
 
 @pytest.fixture(scope="module")
 def ensemble():
-    force_constants = compute_force_constants(build_graphene("monolayer"), HoneycombSprings(), (4, 3, 1))
+    force_constants = compute_force_constants(
+        build_graphene("monolayer"), HoneycombSprings(), (4, 3, 1)
+    )
     return HarmonicEnsemble(compute_modes(force_constants), TEMPERATURES)
 
 
@@ -34,7 +36,9 @@ class SamplerContract:
 
     @pytest.fixture
     def coordinates(self, ensemble):
-        return ensemble.coordinates.coordinates(self.make().normals(ensemble, range(self.n_samples), 3))
+        return ensemble.coordinates.coordinates(
+            self.make().normals(ensemble, range(self.n_samples), 3)
+        )
 
     def test_a_snapshot_depends_on_its_number_and_the_seed_alone(self, ensemble):
         many = self.make().normals(ensemble, range(20), 5)
@@ -48,15 +52,22 @@ class SamplerContract:
         cold, hot = (self.make().displacements(ensemble, t, [2, 7], 0) for t in TEMPERATURES)
         assert np.corrcoef(cold.ravel(), hot.ravel())[0, 1] > 0.9
         normals = self.make().normals(ensemble, [2, 7], 0)
-        np.testing.assert_allclose(ensemble.displacements(normals), np.stack([cold, hot]), atol=1e-14)
+        np.testing.assert_allclose(
+            ensemble.displacements(normals), np.stack([cold, hot]), atol=1e-14
+        )
 
     def test_centre_of_mass_rests(self, ensemble):
-        assert np.abs(self.make().displacements(ensemble, 300.0, range(6), 1).mean(axis=1)).max() < 1e-14
+        assert (
+            np.abs(self.make().displacements(ensemble, 300.0, range(6), 1).mean(axis=1)).max()
+            < 1e-14
+        )
 
     def test_groups_are_those_of_a_smaller_ensemble(self, ensemble):
         design = self.make().design(ensemble, 24)
         assert design.n_samples == 24
-        np.testing.assert_array_equal(design.first(16).groups, self.make().design(ensemble, 16).groups)
+        np.testing.assert_array_equal(
+            design.first(16).groups, self.make().design(ensemble, 16).groups
+        )
         np.testing.assert_allclose(design.weights, 1 / 24)
         if self.pairs:
             np.testing.assert_array_equal(design.groups, np.arange(24) // 2)
@@ -67,7 +78,11 @@ class SamplerContract:
         n = coordinates.shape[1]
         linear, matrix = rng.standard_normal(n), rng.standard_normal((n, n))
         matrix = (matrix + matrix.T) / 2 + 0.5 * np.eye(n)
-        values = 1.5 + coordinates @ linear + 0.5 * np.einsum("si,ij,sj->s", coordinates, matrix, coordinates)
+        values = (
+            1.5
+            + coordinates @ linear
+            + 0.5 * np.einsum("si,ij,sj->s", coordinates, matrix, coordinates)
+        )
         design = self.make().design(ensemble, self.n_samples)
         mean, error = mean_and_error(values, design)
         # Student's t of few groups has wide tails; the scale is that of plain Monte Carlo
@@ -80,7 +95,9 @@ class SamplerContract:
         if self.pairs:
             assert np.abs(odd.mean(axis=0)).max() < 1e-12
         else:
-            assert np.abs(odd.mean(axis=0)).max() < 5 * np.sqrt(22 / self.n_samples)  # ⟨(ζ + ζ³)²⟩ = 22
+            assert np.abs(odd.mean(axis=0)).max() < 5 * np.sqrt(
+                22 / self.n_samples
+            )  # ⟨(ζ + ζ³)²⟩ = 22
 
     def test_settings_name_the_sampler(self):
         assert self.make().settings()["sampler"] == type(self.make()).__name__
@@ -93,8 +110,13 @@ class TestMonteCarlo(SamplerContract):
         return MonteCarlo()
 
     def test_normals_are_those_of_every_earlier_version(self, ensemble):
-        np.testing.assert_array_equal(MonteCarlo().normals(ensemble, range(3), 7), draw_normals(7, range(3), 24))
-        assert draw_normals(7, [2], 1)[0, 0, 0] == np.random.default_rng(np.random.SeedSequence([7, 2])).standard_normal()
+        np.testing.assert_array_equal(
+            MonteCarlo().normals(ensemble, range(3), 7), draw_normals(7, range(3), 24)
+        )
+        assert (
+            draw_normals(7, [2], 1)[0, 0, 0]
+            == np.random.default_rng(np.random.SeedSequence([7, 2])).standard_normal()
+        )
 
 
 class TestAntithetic(SamplerContract):

@@ -1,4 +1,7 @@
-"""The scripts of benchmarks/ import each other by name; last on the path, because tests/references has a path_network too."""
+"""The scripts of benchmarks/ import each other by name.
+
+Last on the path, because tests/references has a path_network too.
+"""
 
 import sys
 from pathlib import Path

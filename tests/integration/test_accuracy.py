@@ -1,4 +1,7 @@
-"""The scripts that measure and ship checkpoints: known errors come out as such, verdicts can fail, a card is complete."""
+"""The scripts that measure and ship checkpoints.
+
+Known errors come out as such, verdicts can fail, a card is complete.
+"""
 
 import importlib.util
 import json
@@ -8,12 +11,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny_networks import BASIS, CUTOFFS, build_config, build_network, corrugated_bilayer, gaussian_overlap_table
+from tiny_networks import (
+    BASIS,
+    CUTOFFS,
+    build_config,
+    build_network,
+    corrugated_bilayer,
+    gaussian_overlap_table,
+)
 
 from mlepi.checkpoint import load_checkpoint, load_model, save_checkpoint, stamp
 from mlepi.errors import CheckpointError, DataError
 from mlepi.graphs.block_matrix import compute_bands
-from mlepi.physics.phonons import ForceConstants
+from mlepi.physics.vibrations.force_constants import ForceConstants
 from mlepi.structures import build_graphene
 from mlepi.structures.ase_files import write_extxyz
 from mlepi.structures.dataset import write_hamiltonian_dataset
@@ -39,7 +49,11 @@ make = load_script(ROOT / "data" / "checkpoints" / "make.py")
 
 
 def write_checkpoint(path, kind, data, table=True):
-    extra = {"basis": BASIS, "overlap_table": gaussian_overlap_table() if table else None} if kind == "electron" else {}
+    extra = (
+        {"basis": BASIS, "overlap_table": gaussian_overlap_table() if table else None}
+        if kind == "electron"
+        else {}
+    )
     metadata = {"config": {"data": data}, "seed": 1, "commit": "abc-modified", "versions": VERSIONS}
     described = stamp(kind, build_config(kind), CUTOFFS, metadata=metadata, **extra)
     save_checkpoint(path, described, build_network(kind).state_dict())
@@ -49,7 +63,9 @@ def carbon_bilayers():
     for number, name in enumerate(NAMES):
         atoms = corrugated_bilayer()
         atoms.numbers[:] = 6
-        atoms.positions += np.random.default_rng(number).normal(scale=0.02, size=atoms.positions.shape)
+        atoms.positions += np.random.default_rng(number).normal(
+            scale=0.02, size=atoms.positions.shape
+        )
         yield name, atoms
 
 
@@ -57,20 +73,39 @@ def carbon_bilayers():
 def electron(tmp_path_factory):
     """A network and labels that are its own matrices with the energies raised by SHIFT."""
     folder = tmp_path_factory.mktemp("electron")
-    data = {"path": str(folder / "h.h5"), "split": str(folder / "split.json"), "energy_zero": "as_computed"}
+    data = {
+        "path": str(folder / "h.h5"),
+        "split": str(folder / "split.json"),
+        "energy_zero": "as_computed",
+    }
     write_checkpoint(folder / "e.ckpt", "electron", data)
     predictor = load_model(folder / "e.ckpt")
     labelled = []
     for name, atoms in carbon_bilayers():
-        overlap, hamiltonian = predictor.overlap(atoms).symmetrised(), predictor.hamiltonian(atoms).symmetrised()
+        overlap, hamiltonian = (
+            predictor.overlap(atoms).symmetrised(),
+            predictor.hamiltonian(atoms).symmetrised(),
+        )
         blocks = SHIFT * overlap.blocks
-        place = {tuple(row): e for e, row in enumerate(np.column_stack([overlap.edge_index.T, overlap.edge_cell_shift]))}
+        place = {
+            tuple(row): e
+            for e, row in enumerate(
+                np.column_stack([overlap.edge_index.T, overlap.edge_cell_shift])
+            )
+        }
         rows = np.column_stack([hamiltonian.edge_index.T, hamiltonian.edge_cell_shift])
         blocks[[place[tuple(row)] for row in rows]] += hamiltonian.blocks
         fermi = float(np.median(compute_bands(hamiltonian, overlap, [[0, 0, 0]])))
         labelled.append(
             LabelledStructure(
-                name, atoms, BASIS, overlap.edge_index, overlap.edge_cell_shift, blocks, overlap.blocks, fermi_energy=fermi
+                name,
+                atoms,
+                BASIS,
+                overlap.edge_index,
+                overlap.edge_cell_shift,
+                blocks,
+                overlap.blocks,
+                fermi_energy=fermi,
             )
         )
     write_hamiltonian_dataset(data["path"], labelled, {})
@@ -78,16 +113,25 @@ def electron(tmp_path_factory):
     return folder
 
 
-def test_a_shift_of_all_energies_is_found_and_is_no_error_of_the_gauge_free_and_aligned_measures(electron):
+def test_a_shift_of_all_energies_is_found_and_is_no_error_of_the_gauge_free_and_aligned_measures(
+    electron,
+):
     result = accuracy.measure(electron / "e.ckpt")
     metrics = result["metrics"]
-    assert result["data"] == {"path": "h.h5", "split": "split.json", "subset": "test", "n_structures": 1}
+    assert result["data"] == {
+        "path": "h.h5",
+        "split": "split.json",
+        "subset": "test",
+        "n_structures": 1,
+    }
     assert metrics["bands_n_states"] > 0
     assert metrics["bands_unaligned_rms_mev"] == pytest.approx(1e3 * SHIFT, abs=0.5)
     assert metrics["bands_aligned_rms_mev"] < 0.5
     assert metrics["hamiltonian_mae_mev"] > 100 * metrics["hamiltonian_gauge_free_mae_mev"]
     assert metrics["overlap_max"] < 1e-6
-    assert metrics["overlap_smallest_eigenvalue"] == pytest.approx(metrics["overlap_smallest_eigenvalue_dft"], rel=1e-3)
+    assert metrics["overlap_smallest_eigenvalue"] == pytest.approx(
+        metrics["overlap_smallest_eigenvalue_dft"], rel=1e-3
+    )
     assert "| H, gauge-free MAE (meV) |" in accuracy.format_table(result)
 
 
@@ -96,12 +140,18 @@ def test_an_overlap_error_and_a_missing_block_are_seen(electron):
     atoms = next(atoms for _, atoms in carbon_bilayers())
     overlap = predictor.overlap(atoms)
     short = type(overlap)(
-        overlap.numbers, overlap.basis, overlap.edge_index[:, :-1], overlap.edge_cell_shift[:-1], overlap.blocks[:-1].copy()
+        overlap.numbers,
+        overlap.basis,
+        overlap.edge_index[:, :-1],
+        overlap.edge_cell_shift[:-1],
+        overlap.blocks[:-1].copy(),
     )
     short.blocks[0, 0, 0] += 1e-3
     found = accuracy.measure_overlap(overlap, short, atoms)
     assert found["onsite"]["max"] == pytest.approx(1e-3)
-    assert max(found[part]["max"] for part in ("intra", "inter")) == pytest.approx(np.abs(overlap.blocks[-1]).max())
+    assert max(found[part]["max"] for part in ("intra", "inter")) == pytest.approx(
+        np.abs(overlap.blocks[-1]).max()
+    )
     assert sum(part["count"] for part in found.values()) == 16 * overlap.edge_index.shape[1]
 
 
@@ -111,7 +161,11 @@ def test_energies_and_forces_that_are_off_by_a_constant(tmp_path):
     predictor, labelled = load_model(tmp_path / "p.ckpt"), []
     for name, atoms in carbon_bilayers():
         energies, forces = predictor.energy_and_forces([atoms])
-        labelled.append(LabelledStructure(name, atoms, energy=energies[0] + 0.002 * len(atoms), forces=forces[0] - 0.03))
+        labelled.append(
+            LabelledStructure(
+                name, atoms, energy=energies[0] + 0.002 * len(atoms), forces=forces[0] - 0.03
+            )
+        )
     write_extxyz(data["path"], labelled)
     write_split(data["split"], {"train": ["a"], "val": ["b"], "test": ["c"]}, {})
     result = accuracy.measure(tmp_path / "p.ckpt")
@@ -139,13 +193,23 @@ def test_gamma_modes_are_told_apart_by_their_patterns():
     layers, sublattices = np.array([1, 1, -1, -1]), np.array([1, -1, 1, -1])
     x, z = (np.eye(3)[0], np.eye(3)[1]), (np.eye(3)[2],)
     patterns = [("shear", layers, x), ("breathing", layers, z)]
-    patterns += [(name, signs, along) for name, along in (("ZO", z), ("G", x)) for signs in (sublattices, layers * sublattices)]
+    patterns += [
+        (name, signs, along)
+        for name, along in (("ZO", z), ("G", x))
+        for signs in (sublattices, layers * sublattices)
+    ]
     hessian = np.zeros((12, 12))
     for name, signs, along in patterns:
         for direction in along:
             vector = np.kron(signs / 2.0, direction)
-            hessian += (wanted[name] / THZ_TO_INVERSE_CM / FORCE_CONSTANT_TO_THZ) ** 2 * 12.011 * np.outer(vector, vector)
-    found = phonons.classify_gamma_modes(ForceConstants(atoms, (1, 1, 1), hessian.reshape(4, 3, 4, 3).transpose(0, 2, 1, 3)))
+            hessian += (
+                (wanted[name] / THZ_TO_INVERSE_CM / FORCE_CONSTANT_TO_THZ) ** 2
+                * 12.011
+                * np.outer(vector, vector)
+            )
+    found = phonons.classify_gamma_modes(
+        ForceConstants(atoms, (1, 1, 1), hessian.reshape(4, 3, 4, 3).transpose(0, 2, 1, 3))
+    )
     assert {name: len(values) for name, values in found.items()} == phonons.GAMMA_MODES
     for name, frequency in wanted.items():
         assert found[name] == pytest.approx([frequency] * len(found[name]))
@@ -169,15 +233,27 @@ def test_bending_is_separated_from_tension(stress):
     values[0, :, 2, 2] = column.ravel()
     values[0, 0, :2, :2] = 100.0 * np.eye(2)  # in-plane branches far above
     found = phonons.analyse_flexural_branch(
-        ForceConstants(atoms, (n, n, 1), values), stress, 0.0, 3.35, phonons.special_points(atoms)["M"]
+        ForceConstants(atoms, (n, n, 1), values),
+        stress,
+        0.0,
+        3.35,
+        phonons.special_points(atoms)["M"],
     )
     assert found["bending_exponent"] == pytest.approx(2.0, abs=0.1)
-    assert found["bending_rigidity"] == pytest.approx(kappa, rel=0.15)  # the lattice softens L by 1 − (qa)²/16
+    assert found["bending_rigidity"] == pytest.approx(
+        kappa, rel=0.15
+    )  # the lattice softens L by 1 − (qa)²/16
     assert (found["exponent"] < found["bending_exponent"]) == (stress > 0) or stress == 0
 
 
 def good_phonons():
-    modes = {"translation": [0.0] * 3, "shear": [30.0] * 2, "breathing": [80.0], "ZO": [900.0] * 2, "G": [1580.0] * 4}
+    modes = {
+        "translation": [0.0] * 3,
+        "shear": [30.0] * 2,
+        "breathing": [80.0],
+        "ZO": [900.0] * 2,
+        "G": [1580.0] * 4,
+    }
     flexural = {"M": {"bending_exponent": 2.0}, "K": {"bending_exponent": 2.0}}
     return {"gamma_modes": modes, "flexural": flexural, "lowest_commensurate": [20.0]}
 
@@ -185,7 +261,12 @@ def good_phonons():
 def test_every_phonon_verdict_can_fail():
     assert all(row["met"] for row in phonons.judge(good_phonons()))
     bad = good_phonons()
-    bad["gamma_modes"] |= {"translation": [-3.0, 0.0, 0.0], "shear": [-5.0, 30.0], "breathing": [-1.0], "G": [1400.0] * 4}
+    bad["gamma_modes"] |= {
+        "translation": [-3.0, 0.0, 0.0],
+        "shear": [-5.0, 30.0],
+        "breathing": [-1.0],
+        "G": [1400.0] * 4,
+    }
     bad["flexural"]["K"]["bending_exponent"] = float("nan")
     bad["lowest_commensurate"] = [-5.0]
     assert not any(row["met"] for row in phonons.judge(bad))
@@ -199,10 +280,19 @@ def run_folder(electron, tmp_path):
     (run / ".hydra").mkdir()
     stamped, weights = load_checkpoint(electron / "e.ckpt")
     for name, epoch in (("best", 6), ("last", 9)):
-        torch.save({"mlepi": stamped, "state_dict": weights, "epoch": epoch}, run / "checkpoints" / f"{name}.ckpt")
-    (run / "config.yaml").write_text(yaml.safe_dump({"name": "tiny", "data": stamped["metadata"]["config"]["data"]}))
-    (run / ".hydra" / "overrides.yaml").write_text("- model=hedgenet_electron\n- hydra.run.dir=/somewhere\n")
-    (run / "train.log").write_text("[2026-01-01 10:00:00,000][x] a\n[2026-01-01 11:05:10,000][x] b\n")
+        torch.save(
+            {"mlepi": stamped, "state_dict": weights, "epoch": epoch},
+            run / "checkpoints" / f"{name}.ckpt",
+        )
+    (run / "config.yaml").write_text(
+        yaml.safe_dump({"name": "tiny", "data": stamped["metadata"]["config"]["data"]})
+    )
+    (run / ".hydra" / "overrides.yaml").write_text(
+        "- model=hedgenet_electron\n- hydra.run.dir=/somewhere\n"
+    )
+    (run / "train.log").write_text(
+        "[2026-01-01 10:00:00,000][x] a\n[2026-01-01 11:05:10,000][x] b\n"
+    )
     return run
 
 
@@ -212,13 +302,22 @@ def test_a_shipped_checkpoint_and_its_card(run_folder, tmp_path):
     numbers = json.loads(path.with_suffix(".json").read_text("utf-8"))
     assert predictor.metadata["test_metrics"] == numbers["accuracy"]["metrics"]
     assert numbers["training"] == {"epochs": 10, "best_epoch": 7, "wall_time": "1 h 05 min"}
-    for text in ("`python train.py model=hedgenet_electron`", "1 train, 1 val, 1 test", "with uncommitted changes", "1 h 05 min"):
+    for text in (
+        "`python train.py model=hedgenet_electron`",
+        "1 train, 1 val, 1 test",
+        "with uncommitted changes",
+        "1 h 05 min",
+    ):
         assert text in card
-    assert str(tmp_path.parent) not in card + path.with_suffix(".yaml").read_text("utf-8") + str(predictor.metadata)
+    assert str(tmp_path.parent) not in card + path.with_suffix(".yaml").read_text("utf-8") + str(
+        predictor.metadata
+    )
 
 
 def test_what_cannot_be_shipped_is_refused(run_folder, tmp_path, monkeypatch):
-    (run_folder / "test_metrics.json").write_text(json.dumps({"metrics": {"hamiltonian_gauge_free_mae_mev": 2.0}}))
+    (run_folder / "test_metrics.json").write_text(
+        json.dumps({"metrics": {"hamiltonian_gauge_free_mae_mev": 2.0}})
+    )
     with pytest.raises(CheckpointError, match="hamiltonian_gauge_free_mae_mev 2"):
         make.check_reproduced(run_folder, {"hamiltonian_gauge_free_mae_mev": 3.0})
     with pytest.raises(DataError, match=r"benchmarks/accuracy.py: got .*no such file"):

@@ -1,4 +1,7 @@
-"""What users get wrong most: one message that says where, what and how to mend it, exit status 1, and nothing written."""
+"""What users get wrong most.
+
+One message that says where, what and how to mend it, exit status 1, and nothing written.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ def run_script(script, folder, *overrides):
     where = f"hydra.run.dir={folder}" if script == "train.py" else f"folder={folder}"
     command = [sys.executable, str(ROOT / script), where, *overrides]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+    )
 
 
 def check_refused(run, *texts):
@@ -48,18 +53,27 @@ def structure_file(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "text"), [("wrong element", "atomic numbers [5, 7]; expected only elements of"), ("too close", "0.200 Å apart")]
+    ("kind", "text"),
+    [
+        ("wrong element", "atomic numbers [5, 7]; expected only elements of"),
+        ("too close", "0.200 Å apart"),
+    ],
 )
 def test_structure_that_cannot_be_used(tmp_path, kind, text):
     file = structure_file(tmp_path, kind)
-    check_refused(run_script("infer.py", tmp_path / "run", "stage=hamiltonian", f"structure={file}"), text)
+    check_refused(
+        run_script("infer.py", tmp_path / "run", "stage=hamiltonian", f"structure={file}"), text
+    )
     assert not list((tmp_path / "run").glob("hamiltonian*"))
 
 
 @pytest.mark.parametrize(("key", "path"), [("electron", PHONON), ("phonon", ELECTRON)])
 def test_checkpoint_of_the_wrong_kind(tmp_path, key, path):
     other = "electron" if key == "phonon" else "phonon"
-    check_refused(run_script("infer.py", tmp_path / "run", f"{key}={ROOT / path}"), f"a checkpoint of kind '{other}'")
+    check_refused(
+        run_script("infer.py", tmp_path / "run", f"{key}={ROOT / path}"),
+        f"a checkpoint of kind '{other}'",
+    )
 
 
 def damage(tmp_path, how):
@@ -81,14 +95,21 @@ def damage(tmp_path, how):
 @pytest.mark.parametrize("how", ["truncated", "missing key", "overwritten"])
 def test_damaged_data_set(tmp_path, how):
     file = damage(tmp_path, how)
-    check_refused(run_script("train.py", tmp_path / "run", "model=hedgenet_electron", f"data.path={file}"), "damaged.h5")
+    check_refused(
+        run_script("train.py", tmp_path / "run", "model=hedgenet_electron", f"data.path={file}"),
+        "damaged.h5",
+    )
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(
     ("script", "overrides", "texts"),
     [
-        ("train.py", ["model=hedgenet_electron", "optimizer.max_epoch=1"], ["max_epoch", "max_epochs"]),
+        (
+            "train.py",
+            ["model=hedgenet_electron", "optimizer.max_epoch=1"],
+            ["max_epoch", "max_epochs"],
+        ),
         ("train.py", ["+sed=1"], ["sed", "seed"]),
         ("train.py", ["model=hedgenet_fonon"], ["hedgenet_phonon"]),
         ("infer.py", ["temprature=[0]"], ["temprature", "temperature"]),

@@ -1,4 +1,7 @@
-"""The speed benchmark: its peer is right, its rows have the promised form, both sides run in turn, mistakes are named."""
+"""The speed benchmark.
+
+Its peer is right, its rows have the promised form, both sides run in turn, mistakes are named.
+"""
 
 import importlib.util
 import itertools
@@ -45,22 +48,36 @@ ELECTRON = {
     "num_layers": 1,
 }
 PHONON = {"num_features": 4, "l_max": 2, "l_max_hidden": 1, "radial_widths": [8]}
-SIZES = {"published": {"electron": ELECTRON, "phonon": PHONON}, "small": {"electron": ELECTRON, "phonon": PHONON}}
+SIZES = {
+    "published": {"electron": ELECTRON, "phonon": PHONON},
+    "small": {"electron": ELECTRON, "phonon": PHONON},
+}
 CHANNELS = [4, 3, 2, 2, 2]
 
 
 def build_peer(**changes):
     torch.manual_seed(3)
-    sizes = {"n_elements": 1, "shells": (0, 0, 1, 1), "channels": CHANNELS, "embedding_channels": 4, "l_max": 4}
+    sizes = {
+        "n_elements": 1,
+        "shells": (0, 0, 1, 1),
+        "channels": CHANNELS,
+        "embedding_channels": 4,
+        "l_max": 4,
+    }
     sizes |= {"num_layers": 2, "num_radial": 8, "radial_hidden": [8], "cutoff": 4.2}
     with double_precision():
         return peer.PathNetwork(**{**sizes, **changes})
 
 
 def some_edges():
-    """All pairs of four points, and every point with itself: species, source, target, vectors (Å)."""
+    """All pairs of four points, and every point with itself.
+
+    Species, source, target, vectors (Å).
+    """
     positions = torch.randn(4, 3, dtype=torch.float64)
-    pairs = [(i, j) for i, j in itertools.product(range(4), repeat=2) if i != j] + [(i, i) for i in range(4)]
+    pairs = [(i, j) for i, j in itertools.product(range(4), repeat=2) if i != j] + [
+        (i, i) for i in range(4)
+    ]
     target, source = torch.tensor(pairs).T
     return torch.zeros(4, dtype=torch.long), source, target, positions[source] - positions[target]
 
@@ -76,15 +93,23 @@ def test_blocks_of_the_peer_turn_with_the_structure(determinant):
     for start, part in ((0, scalar), (1, scalar), (2, vector), (5, vector)):
         orbitals[start : start + len(part), start : start + len(part)] = part
     with torch.no_grad():
-        before, after = network(species, source, target, vectors).numpy(), network(species, source, target, turned).numpy()
+        before, after = (
+            network(species, source, target, vectors).numpy(),
+            network(species, source, target, turned).numpy(),
+        )
     np.testing.assert_allclose(after, orbitals @ before @ orbitals.T, rtol=0, atol=1e-11)
     assert np.abs(before).max() > 0.1
     assert np.abs(before - after).max() > 0.1
 
 
 def copy_weights(weights, network, config):
-    """Give the peer the weights of an ``ElectronNetwork`` of one element; only normalisation constants differ."""
-    backbone, readout = (oracle.select(weights, f"{part}.all.") for part in ("network.backbones", "readouts"))
+    """Give the peer the weights of an ``ElectronNetwork`` of one element.
+
+    Only normalisation constants differ.
+    """
+    backbone, readout = (
+        oracle.select(weights, f"{part}.all.") for part in ("network.backbones", "readouts")
+    )
     scale = np.sqrt(config["num_radial"] / np.sqrt(np.pi))  # of the length expansion
 
     def flat(table, prefix):
@@ -92,21 +117,33 @@ def copy_weights(weights, network, config):
 
     def copy_update(update, table, node, edge, pseudo):
         convolution = oracle.select(table, "convolution.")
-        exact = oracle.Convolution(convolution, node, edge, config["channels"], pseudo, config["l_max"])
+        exact = oracle.Convolution(
+            convolution, node, edge, config["channels"], pseudo, config["l_max"]
+        )
         update.convolution.product.weight.copy_(exact.weights)
         for k, layer in enumerate(update.convolution.radial_network):
-            layer.weight.copy_(convolution[f"radial_network.layers.{k}.weight"].T * (scale if k == 0 else 1.0))
+            layer.weight.copy_(
+                convolution[f"radial_network.layers.{k}.weight"].T * (scale if k == 0 else 1.0)
+            )
         extra = torch.eye(pseudo[1] if pseudo else 0, dtype=torch.float64).flatten()
         for name in ("before", "after", "self_connection", "skip"):
             module = getattr(update, name)
             if module is not None:
                 weights = [weight[0] for weight in oracle.sequence(table, f"{name}.weights.")]
-                weights = weights or [torch.eye(n, dtype=torch.float64) * np.sqrt(n) for n in edge]  # the identity, as a map
+                weights = weights or [
+                    torch.eye(n, dtype=torch.float64) * np.sqrt(n) for n in edge
+                ]  # the identity, as a map
                 linear = torch.cat([weight.flatten() for weight in weights])
-                module.weight.copy_(torch.cat([linear, extra * np.sqrt(len(extra)) ** 0.5]) if name == "after" else linear)
+                module.weight.copy_(
+                    torch.cat([linear, extra * np.sqrt(len(extra)) ** 0.5])
+                    if name == "after"
+                    else linear
+                )
         for name in ("before", "after"):
             getattr(update, name).bias.copy_(table[f"{name}.bias"][0])
-        for own, weight in zip(update.norm.weights, oracle.sequence(table, "norm.weights."), strict=False):
+        for own, weight in zip(
+            update.norm.weights, oracle.sequence(table, "norm.weights."), strict=False
+        ):
             own.copy_(weight)
         update.norm.biases[0].copy_(table["norm.bias"])
 
@@ -117,12 +154,30 @@ def copy_weights(weights, network, config):
         node = edge = [config["embedding_channels"]]
         for layer in range(config["num_layers"]):
             last = layer + 1 == config["num_layers"]
-            copy_update(network.node_updates[layer], oracle.select(backbone, f"node_updates.{layer}."), node, edge, [])
+            copy_update(
+                network.node_updates[layer],
+                oracle.select(backbone, f"node_updates.{layer}."),
+                node,
+                edge,
+                [],
+            )
             node = config["channels"]
-            table = oracle.select(readout, "update.") if last else oracle.select(backbone, f"edge_updates.{layer}.")
-            copy_update(network.edge_updates[layer], table, node, edge, config["pseudo_channels"] if last else [])
+            table = (
+                oracle.select(readout, "update.")
+                if last
+                else oracle.select(backbone, f"edge_updates.{layer}.")
+            )
+            copy_update(
+                network.edge_updates[layer],
+                table,
+                node,
+                edge,
+                config["pseudo_channels"] if last else [],
+            )
             edge = config["channels"]
-        network.readout.weight.copy_(torch.cat([flat(readout, "natural.weights."), flat(readout, "pseudo.weights.")]))
+        network.readout.weight.copy_(
+            torch.cat([flat(readout, "natural.weights."), flat(readout, "pseudo.weights.")])
+        )
         network.readout.bias.copy_(readout["natural.bias"][0])
 
 
@@ -132,18 +187,26 @@ def test_peer_computes_the_published_equations():
     There the publication has a linear map and a norm more.
     """
     options = {"basis": OrbitalBasis({6: (0, 0, 1, 1)}, {6: 2.1}, {6: "C-s2p2"}), "pseudo": "[0,2]"}
-    config, model = build_config("deeph_e3_exact", **options), build_model("deeph_e3_exact", **options)
+    config, model = (
+        build_config("deeph_e3_exact", **options),
+        build_model("deeph_e3_exact", **options),
+    )
     sizes = config["network"]["backbone"]
     last = peer.natural_irreps(CHANNELS) + o3.Irreps("2x1e")
     network = build_peer(num_layers=sizes["num_layers"], last_irreps=last)
     copy_weights(model.state_dict(), network, sizes)
     with torch.no_grad():
         edges = some_edges()
-        expected, found = oracle.PathNetwork(model.state_dict(), config)(*edges).numpy(), network(*edges).numpy()
+        expected, found = (
+            oracle.PathNetwork(model.state_dict(), config)(*edges).numpy(),
+            network(*edges).numpy(),
+        )
     np.testing.assert_allclose(found[:, :2], expected[:, :2], rtol=0, atol=1e-10)
     np.testing.assert_allclose(found[:, :, :2], expected[:, :, :2], rtol=0, atol=1e-10)
     for a, b in itertools.product((slice(2, 5), slice(5, 8)), repeat=2):
-        symmetric = [block[:, a, b] + block[:, a, b].transpose(0, 2, 1) for block in (found, expected)]
+        symmetric = [
+            block[:, a, b] + block[:, a, b].transpose(0, 2, 1) for block in (found, expected)
+        ]
         np.testing.assert_allclose(*symmetric, rtol=0, atol=1e-10)
     assert np.abs(expected).max() > 0.1
 
@@ -151,8 +214,15 @@ def test_peer_computes_the_published_equations():
 @pytest.fixture
 def settings(tmp_path):
     def make(**changes):
-        options = {"sizes": SIZES, "peers_python": tmp_path / "absent", "folder": tmp_path / "results", "rounds": 1}
-        return speed_settings.Settings(**{**options, "works": ("electron_train_step",), "atoms": (4,), **changes})
+        options = {
+            "sizes": SIZES,
+            "peers_python": tmp_path / "absent",
+            "folder": tmp_path / "results",
+            "rounds": 1,
+        }
+        return speed_settings.Settings(
+            **{**options, "works": ("electron_train_step",), "atoms": (4,), **changes}
+        )
 
     return make
 
@@ -167,15 +237,21 @@ def test_both_sides_run_in_turn_and_write_what_was_promised(settings, tmp_path):
     assert entry["work"] == "electron_train_step"
     assert (entry["n_atoms"], entry["dtype"], entry["threads"]) == (4, "float32", 1)
     assert entry["peer"].startswith("path by path, e3nn")
-    assert entry["ratio"] == pytest.approx(entry["peer_seconds"] / entry["ours_seconds"])  # one round
+    assert entry["ratio"] == pytest.approx(
+        entry["peer_seconds"] / entry["ours_seconds"]
+    )  # one round
     assert min(entry["ours_peak_mb"], entry["peer_peak_mb"], entry["ratio"]) > 0.0
     (row,) = json.loads((chosen.folder / "details.json").read_text())["rows"]
-    assert row["sides"]["peer"]["n_edges"] == row["sides"]["ours"]["n_edges"] + 4  # an edge from every atom to itself
+    assert (
+        row["sides"]["peer"]["n_edges"] == row["sides"]["ours"]["n_edges"] + 4
+    )  # an edge from every atom to itself
     assert details["notes"] == []
     tables = (chosen.folder / "latest.md").read_text()
     assert "| training step, electrons | 4 | 1 |" in tables
     assert not [path for path in chosen.folder.iterdir() if path.suffix == ".part"]
-    again = speed.Benchmark(chosen, "python speed.py", speed_results.read_details(chosen.folder / "details.json")).run()
+    again = speed.Benchmark(
+        chosen, "python speed.py", speed_results.read_details(chosen.folder / "details.json")
+    ).run()
     assert again["rows"] == details["rows"]  # nothing is measured twice
 
 
@@ -190,7 +266,11 @@ class FakeWorker:
             if request["model"] == "hedgenet_electron" and self.name == "ours":
                 raise WorkerError("at least one layer")
             return {"n_edges": 8, "warmup_seconds": [0.1, 0.1], "name": "a peer"}
-        return {"run": {"wall": 2.0, "cpu": 1.0}, "memory": {"peak_mb": 5.0, "run_mb": 4.0}, "check": {}}[command]
+        return {
+            "run": {"wall": 2.0, "cpu": 1.0},
+            "memory": {"peak_mb": 5.0, "run_mb": 4.0},
+            "check": {},
+        }[command]
 
     def close(self):
         pass
@@ -200,11 +280,14 @@ def test_a_side_that_fails_is_left_out_with_its_reason(settings, monkeypatch):
     monkeypatch.setattr(speed, "Worker", FakeWorker)
     chosen = settings(atoms=(16, 4), hedgenet_atoms=(4, 16), compiled_atoms=(16,), rounds=2)
     details = speed.Benchmark(chosen, "python speed.py").run()
-    found = [(row["comparison"], row["n_atoms"], tuple(sorted(row["sides"]))) for row in details["rows"]]
+    found = [
+        (row["comparison"], row["n_atoms"], tuple(sorted(row["sides"]))) for row in details["rows"]
+    ]
     expected = [("peer", 4, ("ours", "peer")), ("peer", 16, ("compiled", "ours", "peer"))]
     assert found == [*expected, ("hedgenet", 4, ("backbone",)), ("hedgenet", 16, ("backbone",))]
     assert details["notes"] == [
-        "training step, electrons, HedgeNet against its backbone, 4 atoms, 1 thread: hedgenet left out from here on. "
+        "training step, electrons, HedgeNet against its backbone, 4 atoms, 1 thread: hedgenet "
+        "left out from here on. "
         "at least one layer"
     ]
     assert len(json.loads((chosen.folder / "latest.json").read_text())) == 2
@@ -228,7 +311,9 @@ def test_a_side_too_large_or_too_slow_is_left_out_beforehand(settings):
 def test_mistakes_on_the_command_line_are_named(settings):
     with pytest.raises(ConfigError, match=r"--works: got bands; expected some of energy_forces"):
         speed.Benchmark(settings(works=("bands",)), "")
-    with pytest.raises(ConfigError, match=r"--peers: got no interpreter .*absent; .* `make bench` makes it"):
+    with pytest.raises(
+        ConfigError, match=r"--peers: got no interpreter .*absent; .* `make bench` makes it"
+    ):
         speed.Benchmark(settings(works=("energy_forces",)), "")
     with pytest.raises(ConfigError, match=r"--atoms: got 65; expected 4n²"):
         speed_settings.build_structure(65)
@@ -238,9 +323,15 @@ def test_mistakes_on_the_command_line_are_named(settings):
         label_seconds.collect_seconds(ROOT / "tests" / "integration")
     with pytest.raises(WorkerError, match="no interpreter nowhere"):
         Worker("mace_peer", 1, "nowhere")
-    with Worker("absent", 1) as worker, pytest.raises(WorkerError, match=r"status 1: .*No module named workers\.absent"):
+    with (
+        Worker("absent", 1) as worker,
+        pytest.raises(WorkerError, match=r"status 1: .*No module named workers\.absent"),
+    ):
         worker.ask("run")
-    with Worker("machine", 1) as worker, pytest.raises(WorkerError, match="worker machine, dance: got KeyError: 'dance'"):
+    with (
+        Worker("machine", 1) as worker,
+        pytest.raises(WorkerError, match="worker machine, dance: got KeyError: 'dance'"),
+    ):
         worker.ask("dance")
 
 
@@ -270,7 +361,9 @@ def test_rows_that_are_not_measured_again_stay():
 def test_structures_have_the_size_asked_for(n_atoms):
     atoms = speed_settings.build_structure(n_atoms)
     assert len(atoms) == n_atoms
-    np.testing.assert_array_equal(atoms.positions, speed_settings.build_structure(n_atoms).positions)
+    np.testing.assert_array_equal(
+        atoms.positions, speed_settings.build_structure(n_atoms).positions
+    )
     assert set(atoms.arrays["layer"]) == {0, 1}
 
 
@@ -299,7 +392,9 @@ def test_rounds_alternate():
 
         def ask(self, command):
             calls.append((self.name, command))
-            return {"wall": 1.0, "cpu": 1.0} if command == "run" else {"peak_mb": 1.0, "run_mb": 1.0}
+            return (
+                {"wall": 1.0, "cpu": 1.0} if command == "run" else {"peak_mb": 1.0, "run_mb": 1.0}
+            )
 
     calls = []
     measure_in_turn({"a": Recorder("a"), "b": Recorder("b")}, 2)
@@ -311,8 +406,22 @@ def make_row(n_atoms, **changes):
         "ours": {"seconds": 1e-3 * n_atoms, "peak_mb": 2.0 * n_atoms**1.5},
         "peer": {"seconds": 4e-3 * n_atoms**1.2, "peak_mb": 5.0 * n_atoms},
     }
-    row = {"work": "hamiltonian", "comparison": "peer", "size": "published", "dtype": "float32", "threads": 1, "n_atoms": n_atoms}
-    return {**row, "peer": "path by path", "sides": sides, "ratios": {"ours": 4.0}, "commit": "abc", **changes}
+    row = {
+        "work": "hamiltonian",
+        "comparison": "peer",
+        "size": "published",
+        "dtype": "float32",
+        "threads": 1,
+        "n_atoms": n_atoms,
+    }
+    return {
+        **row,
+        "peer": "path by path",
+        "sides": sides,
+        "ratios": {"ours": 4.0},
+        "commit": "abc",
+        **changes,
+    }
 
 
 def test_ratio_is_the_median_of_the_rounds():
@@ -322,7 +431,11 @@ def test_ratio_is_the_median_of_the_rounds():
     }
     sides, ratios = speed_results.summarise_sides(samples, "wall", "peer")
     assert ratios == {"ours": 3.0}
-    assert (sides["ours"]["seconds"], sides["peer"]["seconds"], sides["peer"]["cpu_seconds"]) == (2.0, 6.0, 2.0)
+    assert (sides["ours"]["seconds"], sides["peer"]["seconds"], sides["peer"]["cpu_seconds"]) == (
+        2.0,
+        6.0,
+        2.0,
+    )
     assert speed_results.choose_clock(1, "cpu") == "cpu"
     assert speed_results.choose_clock(2, "cpu") == speed_results.choose_clock(1, "cuda") == "wall"
 
@@ -339,7 +452,9 @@ def test_growth_is_fitted_between_the_stated_sizes():
 
 
 def test_latest_holds_only_rows_with_both_sides():
-    alone = make_row(11164, size="small", sides={"ours": {"seconds": 1.0, "peak_mb": 1.0}}, ratios={})
+    alone = make_row(
+        11164, size="small", sides={"ours": {"seconds": 1.0, "peak_mb": 1.0}}, ratios={}
+    )
     backbone = make_row(64, comparison="hedgenet")
     latest = speed_results.make_latest([make_row(64), alone, backbone])
     assert [tuple(entry) for entry in latest] == [speed_results.KEYS]
@@ -362,22 +477,40 @@ def test_label_seconds_come_from_the_labels(tmp_path):
     found = label_seconds.collect_seconds(tmp_path)
     assert json.loads(label_seconds.format_lines(found)) == found
     (entry,) = found["structures"]
-    assert entry == {"name": "one", "n_atoms": 2, "kgrid": [3, 3, 1], "scf_steps": 12, "seconds": 17.13}
+    assert entry == {
+        "name": "one",
+        "n_atoms": 2,
+        "kgrid": [3, 3, 1],
+        "scf_steps": 12,
+        "seconds": 17.13,
+    }
 
 
 def test_floors_count_what_the_kernels_need():
     size = speed_settings.read_sizes()["published"]
     channels = size["electron"]["channels"]
     pair, outputs = [2 * count for count in channels], [128, 32, 16, 8, 8]
-    products = kernel_floors.so2_operations(pair, outputs) + kernel_floors.so2_operations(channels, outputs)
+    products = kernel_floors.so2_operations(pair, outputs) + kernel_floors.so2_operations(
+        channels, outputs
+    )
     assert products == 2 * (384 * 192 + 2 * (192 * 64 + 96 * 32 + 48 * 16 + 24 * 8))
     assert kernel_floors.rotation_operations([5, 2, 1]) == 2 * (9 * 2 + 25)
     assert kernel_floors.linear_operations([2, 3], [4, 5, 6]) == 2 * (2 * 4 + 3 * 3 * 5)
     assert kernel_floors.count_monomials(0, 0, 3) == (2, 3)  # x + x² + x³
-    per_edge = [kernel_floors.count_electron_update(64, n, size["electron"], True).operations for n in (1000, 2000, 3000)]
+    per_edge = [
+        kernel_floors.count_electron_update(64, n, size["electron"], True).operations
+        for n in (1000, 2000, 3000)
+    ]
     assert per_edge[2] - per_edge[1] == per_edge[1] - per_edge[0] > products * 1000
     messages = kernel_floors.count_mace_interaction(64, 2852, size["phonon"], 1)
-    found = kernel_floors.compare(messages, 0.5, {"gflop_per_second": 100.0, "gbyte_per_second": 10.0})
+    found = kernel_floors.compare(
+        messages, 0.5, {"gflop_per_second": 100.0, "gbyte_per_second": 10.0}
+    )
     assert found["fraction"] == pytest.approx(found["floor_seconds"] / 0.5)
-    assert kernel_floors.compare(messages, None, {"gflop_per_second": 1.0, "gbyte_per_second": 1.0})["fraction"] is None
+    assert (
+        kernel_floors.compare(messages, None, {"gflop_per_second": 1.0, "gbyte_per_second": 1.0})[
+            "fraction"
+        ]
+        is None
+    )
     assert kernel_floors.Floor(2e9, 1e9).seconds(4.0, 4.0) == 0.5

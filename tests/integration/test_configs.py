@@ -1,4 +1,7 @@
-"""Every config file composes, names classes that exist, and gives them keys that they accept; every network instantiates."""
+"""Every config file composes, names classes that exist, and gives them keys that they accept.
+
+Every network instantiates.
+"""
 
 import inspect
 from functools import cache
@@ -20,43 +23,68 @@ from mlepi.training.facts import complete_model
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
 PRIMARY = {
-    **dict.fromkeys(["model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger"], "train"),
+    **dict.fromkeys(
+        ["model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger"],
+        "train",
+    ),
     "stage": "infer",
     "sampler": "infer",
     "plots": "infer",
 }
 """Config group → script that composes it; ``experiment`` and ``hydra`` belong to either."""
 
-MODELS = ["mace", "mace_4layer", "hedgenet_phonon", "deeph_e3", "deeph_e3_6layer", "deeph_e3_exact", "hedgenet_electron"]
+MODELS = [
+    "mace",
+    "mace_4layer",
+    "hedgenet_phonon",
+    "deeph_e3",
+    "deeph_e3_6layer",
+    "deeph_e3_exact",
+    "hedgenet_electron",
+]
 SIZES = ["small", "published"]
 FILES = [
     path.relative_to(CONF).with_suffix("")
     for path in sorted(CONF.rglob("*.yaml"))
     if len(path.relative_to(CONF).parts) == 2 and not path.name.startswith("_")
 ]
-"""Choices of all groups, such as ``model/mace``; a leading underscore marks a part that other choices include."""
+"""Choices of all groups, such as ``model/mace``; a leading underscore marks a part that other
+choices include."""
 
 
 def compose_plain(primary, *overrides):
-    """Compose a script's config as the script does and resolve all interpolations; Hydra's own node is left out."""
+    """Compose a script's config as the script does and resolve all interpolations.
+
+    Hydra's own node is left out.
+    """
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(primary, overrides=list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(config)  # ${hydra:…} refers to it
     keys = [key for key in config if key != "hydra"]
-    return OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True, throw_on_missing=True)
+    return OmegaConf.to_container(
+        OmegaConf.masked_copy(config, keys), resolve=True, throw_on_missing=True
+    )
 
 
 def network_of(file):
     """Choose a network for which the config file of another group makes sense."""
-    return "model=hedgenet_electron" if "electron" in file.name or "hamiltonian" in file.name else "model=hedgenet_phonon"
+    return (
+        "model=hedgenet_electron"
+        if "electron" in file.name or "hamiltonian" in file.name
+        else "model=hedgenet_phonon"
+    )
 
 
 def compose_choice(file):
     group, choice = file.parts
     if group in ("experiment", "hydra"):
         text = (CONF / file).with_suffix(".yaml").read_text(encoding="utf-8")
-        primaries = ["train"] if group == "hydra" else [name for name in ("train", "infer") if f"{name}.py" in text]
+        primaries = (
+            ["train"]
+            if group == "hydra"
+            else [name for name in ("train", "infer") if f"{name}.py" in text]
+        )
         assert primaries, "an experiment says in its first comment how it is run"
         return [compose_plain(primary, f"{group}={choice}") for primary in primaries]
     overrides = [f"{group}={choice}"]
@@ -77,18 +105,33 @@ def nodes_with_target(node, path=""):
 
 
 def check_keys(path, node):
-    """List what is wrong with one node: keys that its class does not take, or a constructor that is no schema."""
+    """List what is wrong with one node.
+
+    Keys that its class does not take, or a constructor that is no schema.
+    """
     target = get_object(node["_target_"])
     parameters = dict(inspect.signature(target).parameters)
     if node["_target_"].startswith("mlepi.") and inspect.isclass(target):
-        loose = [name for name, p in parameters.items() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
-        supplied = 1 if node.get("_partial_") else 0  # HeteroNetwork calls a backbone with the sub-network's name
-        yield from (f"{path}: {node['_target_']} takes {name!r} by position" for name in loose[supplied:])
+        loose = [
+            name for name, p in parameters.items() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)
+        ]
+        supplied = (
+            1 if node.get("_partial_") else 0
+        )  # HeteroNetwork calls a backbone with the sub-network's name
+        yield from (
+            f"{path}: {node['_target_']} takes {name!r} by position" for name in loose[supplied:]
+        )
     names = set(parameters)
     for ancestor in target.__mro__ if inspect.isclass(target) else ():
-        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) and "__init__" in vars(ancestor):
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) and "__init__" in vars(
+            ancestor
+        ):
             names |= set(inspect.signature(ancestor.__init__).parameters)
-    given = {key for key in node if key not in ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")}
+    given = {
+        key
+        for key in node
+        if key not in ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+    }
     yield from (f"{path}: {node['_target_']} takes no {key!r}" for key in sorted(given - names))
 
 
@@ -102,7 +145,12 @@ def test_config_file_composes_and_fits_its_classes(file):
 
 @pytest.mark.parametrize(
     ("primary", "override"),
-    [("train", "experiment=typo"), ("infer", "experiment=typo"), ("train", "model=typo"), ("infer", "stage=typo")],
+    [
+        ("train", "experiment=typo"),
+        ("infer", "experiment=typo"),
+        ("train", "model=typo"),
+        ("infer", "stage=typo"),
+    ],
 )
 def test_unknown_choice_is_refused(primary, override):
     with pytest.raises(HydraException, match="typo"):
@@ -111,8 +159,12 @@ def test_unknown_choice_is_refused(primary, override):
 
 def test_every_group_is_covered():
     assert {file.parts[0] for file in FILES} - {"experiment", "hydra"} <= set(PRIMARY)
-    assert {f"model/{name}" for name in MODELS} == {str(file) for file in FILES if file.parts[0] == "model"}
-    assert {f"size/{name}" for name in SIZES} == {str(file) for file in FILES if file.parts[0] == "size"}
+    assert {f"model/{name}" for name in MODELS} == {
+        str(file) for file in FILES if file.parts[0] == "model"
+    }
+    assert {f"size/{name}" for name in SIZES} == {
+        str(file) for file in FILES if file.parts[0] == "size"
+    }
 
 
 @cache
@@ -121,7 +173,11 @@ def training_subset(kind):
     if kind == "electron":
         dataset = HamiltonianDataset(data / "hamiltonians.h5")
         return [dataset[name] for name in dataset.names if name.startswith("slide")][:2]
-    return [structure for structure in read_forces_dataset(data / "forces.extxyz") if len(structure.atoms) == 4][:2]
+    return [
+        structure
+        for structure in read_forces_dataset(data / "forces.extxyz")
+        if len(structure.atoms) == 4
+    ][:2]
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -26,7 +26,10 @@ def predictor():
 def test_pairs_differ_by_a_rigid_displacement(data):
     pairs = coupling.find_pairs(data)
     kinds = [kind for _, _, kind in pairs]
-    assert (kinds.count("spacing"), kinds.count("slide")) == (18, 12)  # 6 stackings × 3 intervals; 3 neighbours × 4 spacings
+    assert (kinds.count("spacing"), kinds.count("slide")) == (
+        18,
+        12,
+    )  # 6 stackings × 3 intervals; 3 neighbours × 4 spacings
     for first, second, kind in pairs:
         step = coupling.displacement(first.atoms, second.atoms)
         assert 0.05 < np.linalg.norm(step) < 0.5
@@ -38,9 +41,9 @@ def test_pairs_differ_by_a_rigid_displacement(data):
 def test_the_derivative_between_layers_is_that_of_dft(data, predictor):
     """AB at 3.10 and 3.25 Å, neither of which the network was trained on.
 
-    The mean derivative over the interval is a difference of Hamiltonians, so its error is at most the sum of their two errors
-    over the displacement: known from the blocks themselves. A network whose derivatives were noise would not stay below a tenth
-    of the derivative of DFT.
+    The mean derivative over the interval is a difference of Hamiltonians, so its error is at most
+    the sum of their two errors over the displacement: known from the blocks themselves. A network
+    whose derivatives were noise would not stay below a tenth of the derivative of DFT.
     """
     first, second = (data[f"slide_+0.000_+0.000_{d}"] for d in ("3.10", "3.25"))
     pair, elements = coupling.compare_pair(predictor, first, second, "spacing", 0)
@@ -53,16 +56,22 @@ def test_the_derivative_between_layers_is_that_of_dft(data, predictor):
     for labels in (first, second):
         matrix, _ = coupling.block_matrices(labels)
         predicted = predictor.hamiltonian(labels.atoms, dtype="float64")
-        edges, (difference, _) = coupling.combine([(1.0, predicted), (-1.0, matrix)], [(1.0, matrix)])
+        edges, (difference, _) = coupling.combine(
+            [(1.0, predicted), (-1.0, matrix)], [(1.0, matrix)]
+        )
         layer = labels.atoms.arrays["layer"]
         errors.append(np.linalg.norm(difference[layer[edges[:, 0]] != layer[edges[:, 1]]]))
     n_elements = elements["inter"].shape[1]
     bound = sum(errors) / pair.length / np.sqrt(n_elements)
-    assert inter["error"] <= 1.01 * bound  # 1 %: the error of the quadrature, and blocks beyond one of the two edge lists
+    assert (
+        inter["error"] <= 1.01 * bound
+    )  # 1 %: the error of the quadrature, and blocks beyond one of the two edge lists
 
 
 def test_tables_hold_the_numbers_of_the_results():
-    results = json.loads((ROOT / "benchmarks" / "results" / "coupling.json").read_text(encoding="utf-8"))
+    results = json.loads(
+        (ROOT / "benchmarks" / "results" / "coupling.json").read_text(encoding="utf-8")
+    )
     text = (ROOT / "benchmarks" / "results" / "coupling.md").read_text(encoding="utf-8")
     assert coupling.write_markdown(results) == text
     pairs = [coupling.Pair(**pair) for pair in results["pairs"]]

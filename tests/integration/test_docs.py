@@ -1,4 +1,7 @@
-"""What the documentation says is true: its commands compose, its links lead somewhere, its table of keys is the config."""
+"""What the documentation says is true.
+
+Its commands compose, its links lead somewhere, its table of keys is the config.
+"""
 
 import ast
 import importlib
@@ -30,7 +33,10 @@ COMMANDS = sorted(
 def test_documented_command_composes(command):
     words = shlex.split(command)[1:]
     overrides = [word for word in words[1:] if word != "-m"]
-    sweeps = [override.split("=")[1].split(",") if "-m" in words and "," in override else [None] for override in overrides]
+    sweeps = [
+        override.split("=")[1].split(",") if "-m" in words and "," in override else [None]
+        for override in overrides
+    ]
     for position, choices in enumerate(sweeps):
         for choice in choices:
             chosen = list(overrides)
@@ -70,23 +76,37 @@ def python_blocks(page):
 def test_python_example_of_the_readme_runs():
     (example,) = [block for block in python_blocks(ROOT / "README.md") if "load_model" in block]
     code = example + "\nassert bands.shape == (2, 32)\n"
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_examples_import_what_exists(page):
     nodes = [node for block in python_blocks(page) for node in ast.parse(block).body]
-    absent = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names if not find_spec(alias.name)]
+    absent = [
+        alias.name
+        for node in nodes
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if not find_spec(alias.name)
+    ]
     for node in nodes:
         if isinstance(node, ast.ImportFrom):
             module = importlib.import_module(node.module)
-            absent += [f"{node.module}.{alias.name}" for alias in node.names if not hasattr(module, alias.name)]
+            absent += [
+                f"{node.module}.{alias.name}"
+                for alias in node.names
+                if not hasattr(module, alias.name)
+            ]
     assert absent == []
 
 
 def test_table_of_keys_is_current():
-    specification = importlib.util.spec_from_file_location("make_config", ROOT / "docs" / "make_config.py")
+    specification = importlib.util.spec_from_file_location(
+        "make_config", ROOT / "docs" / "make_config.py"
+    )
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     stored = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")

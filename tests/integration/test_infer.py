@@ -1,4 +1,7 @@
-"""The inference command: records, files, errors and processes, with springs and a toy Hamiltonian in place of networks."""
+"""The inference command.
+
+Records, files, errors and processes, with springs and a toy Hamiltonian in place of networks.
+"""
 
 import os
 import subprocess
@@ -14,7 +17,10 @@ from mlepi.results import BandsRecord, ObservablesRecord, ResultsStore, read_ham
 
 ROOT = Path(__file__).parents[2]
 TOYS = Path(__file__).parents[1]
-MODELS = ["phonon={_target_:toy_models.HoneycombSprings}", "electron={_target_:toy_models.ToyElectron}"]
+MODELS = [
+    "phonon={_target_:toy_models.HoneycombSprings}",
+    "electron={_target_:toy_models.ToyElectron}",
+]
 # stages that take their settings from the observables, which the toy replaces
 FREED = {"velocity_window": "[0.04,0.1]", "dispersion": "linear", "split_off_bands": "false"}
 TOY_RUN = [
@@ -26,7 +32,11 @@ TOY_RUN = [
     "+stage.observables={_target_:toy_models.LevelsStage}",
     "stage.self_energy.windows=[]",
     "stage.linear_response.distances=[0.05]",
-    *(f"stage.{stage}.{key}={value}" for stage in ("self_energy", "linear_response") for key, value in FREED.items()),
+    *(
+        f"stage.{stage}.{key}={value}"
+        for stage in ("self_energy", "linear_response")
+        for key, value in FREED.items()
+    ),
     "stage.run=[structure,phonon,sampling,hamiltonian,observables]",
     "supercell=[3,3,1]",
     "n_samples=3",
@@ -38,7 +48,9 @@ TOY_RUN = [
 def infer(folder, *overrides):
     environment = {**os.environ, "PYTHONPATH": str(TOYS), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "infer.py"), f"hydra.run.dir={folder}", *overrides]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder.parent, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=folder.parent, check=False
+    )
 
 
 def test_run_then_rerun(tmp_path):
@@ -51,7 +63,9 @@ def test_run_then_rerun(tmp_path):
         "hamiltonian",
         "observables",
     ]
-    assert {"results.h5", "hamiltonian.h5", ".hydra"} <= {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"results.h5", "hamiltonian.h5", ".hydra"} <= {
+        path.name for path in (tmp_path / "run").iterdir()
+    }
     again = infer(tmp_path / "run", *TOY_RUN)
     assert again.stdout.count("unchanged") == 5
     provenance = ResultsStore(tmp_path / "run").provenance("phonon")
@@ -65,7 +79,9 @@ def test_hamiltonian_of_any_structure_file(tmp_path):
 
     atoms = build_honeycomb(2.5).repeat((2, 1, 1))
     write(tmp_path / "some.cif", atoms)
-    run = infer(tmp_path / "run", "stage=hamiltonian", "structure=some.cif", "phonon=null", MODELS[1])
+    run = infer(
+        tmp_path / "run", "stage=hamiltonian", "structure=some.cif", "phonon=null", MODELS[1]
+    )
     assert run.returncode == 0, run.stderr
     read, hamiltonian, overlap = read_hamiltonian(tmp_path / "run" / "hamiltonian.h5")
     np.testing.assert_allclose(read.positions, atoms.positions, atol=1e-6)
@@ -80,22 +96,37 @@ def test_hamiltonian_of_any_structure_file(tmp_path):
         (["temprature=3"], ["temprature: got an unknown key", "Did you mean 'temperature'?"]),
         (
             ["+temprature=3", "n_samples=0"],
-            ["Did you mean 'temperature'?", "n_samples: got 0", "phonon: got 'missing.ckpt'", "The traceback is in"],
+            [
+                "Did you mean 'temperature'?",
+                "n_samples: got 0",
+                "phonon: got 'missing.ckpt'",
+                "The traceback is in",
+            ],
         ),
-        (["stage=hamiltonan"], ["stage: got 'hamiltonan'; expected one of", "Did you mean 'hamiltonian'?"]),
+        (
+            ["stage=hamiltonan"],
+            ["stage: got 'hamiltonan'; expected one of", "Did you mean 'hamiltonian'?"],
+        ),
         (["stage=hamiltonian", "structure=broken.cif"], ["broken.cif", "The traceback is in"]),
     ],
 )
 def test_mistakes_end_with_one_text_and_status_1(tmp_path, overrides, expected):
     (tmp_path / "broken.cif").write_text("no structure at all")
-    run = infer(tmp_path / "run", *MODELS, *overrides, *(["phonon=missing.ckpt"] if "n_samples=0" in overrides else []))
+    run = infer(
+        tmp_path / "run",
+        *MODELS,
+        *overrides,
+        *(["phonon=missing.ckpt"] if "n_samples=0" in overrides else []),
+    )
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
     assert run.stderr.startswith("error: ")
     for text in expected:
         assert text in run.stderr
     if "The traceback is in" in expected:
-        assert "Traceback (most recent call last)" in (tmp_path / "run" / "traceback.txt").read_text()
+        assert (
+            "Traceback (most recent call last)" in (tmp_path / "run" / "traceback.txt").read_text()
+        )
 
 
 def test_unusable_checkpoint_stops_before_the_first_stage(tmp_path):
@@ -132,30 +163,51 @@ def test_a_killed_run_continues_in_the_middle_of_the_samples(tmp_path):
 
 @pytest.mark.slow
 def test_real_observables_and_report(tmp_path):
-    overrides = [item for item in TOY_RUN if "stage.observables" not in item and item != "report=false"]
-    run = infer(tmp_path / "run", *overrides, "valence_electrons={6:1}", "stage.observables.dispersion=linear")
+    overrides = [
+        item for item in TOY_RUN if "stage.observables" not in item and item != "report=false"
+    ]
+    run = infer(
+        tmp_path / "run",
+        *overrides,
+        "valence_electrons={6:1}",
+        "stage.observables.dispersion=linear",
+    )
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     assert run.stdout.splitlines()[-1].startswith("report")
     names = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
-    assert {"phonons.png", "phonons.pdf", "bands.png", "spectral_function.png", "fermi_velocity.pdf"} <= names
+    assert {
+        "phonons.png",
+        "phonons.pdf",
+        "bands.png",
+        "spectral_function.png",
+        "fermi_velocity.pdf",
+    } <= names
     assert (tmp_path / "run" / "report.html").stat().st_size > 1e5
     record = ResultsStore(tmp_path / "run").read("observables", ObservablesRecord)
-    # v = (3/2) t d0 less the overlap's share: 8.7e5 m/s for the undisplaced honeycomb, and a little less at temperature
+    # v = (3/2) t d0 less the overlap's share: 8.7e5 m/s for the undisplaced honeycomb, and a little
+    # less at temperature
     assert record.spectral.equilibrium_velocity == pytest.approx(8.7e5, rel=0.03)
     assert 0.8 < record.spectral.ratios[1] < 1.0
 
 
 @pytest.mark.slow
 def test_states_of_a_twisted_cell_by_the_shipped_network(tmp_path):
-    """The magic-angle experiment on a cell that can be diagonalised: the states next to neutrality, with their numbers."""
-    run = infer(tmp_path / "run", "experiment=tbg_magic", "structure.m=2", "stage.bands.spacing=0.5")
+    """The magic-angle experiment on a cell that can be diagonalised.
+
+    The states next to neutrality, with their numbers.
+    """
+    run = infer(
+        tmp_path / "run", "experiment=tbg_magic", "structure.m=2", "stage.bands.spacing=0.5"
+    )
     assert run.returncode == 0, run.stderr
     record = ResultsStore(tmp_path / "run").read("bands", BandsRecord)
     _, hamiltonian, overlap = read_hamiltonian(tmp_path / "run" / "hamiltonian.h5")
     wanted = slice(record.first_state, record.first_state + record.energies.shape[1])
     for kpoint, energies in zip(record.kpoints, record.energies, strict=True):
-        expected = scipy.linalg.eigh(hamiltonian.dense(kpoint), overlap.dense(kpoint), eigvals_only=True)
+        expected = scipy.linalg.eigh(
+            hamiltonian.dense(kpoint), overlap.dense(kpoint), eigvals_only=True
+        )
         np.testing.assert_allclose(energies, expected[wanted], rtol=0, atol=1e-8)
     assert record.n_electrons == 4 * 76
     assert record.first_state + record.energies.shape[1] // 2 == record.n_electrons / 2
@@ -168,12 +220,19 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
     assert infer(tmp_path / "one", *TOY_RUN).returncode == 0
     run = infer(tmp_path / "two", *TOY_RUN, "trainer.devices=2")
     assert run.returncode == 0, run.stderr
-    assert {path.name for path in (tmp_path / "two" / "parts").iterdir()} == {"observables.0.part", "observables.1.part"}
+    assert {path.name for path in (tmp_path / "two" / "parts").iterdir()} == {
+        "observables.0.part",
+        "observables.1.part",
+    }
     one, two = (ResultsStore(tmp_path / name) for name in ("one", "two"))
     assert one.stages() == two.stages()
-    assert [one.content(stage) for stage in one.stages()] == [two.content(stage) for stage in two.stages()]
+    assert [one.content(stage) for stage in one.stages()] == [
+        two.content(stage) for stage in two.stages()
+    ]
     # a failure in one process ends both, and the samples of the other one are kept
-    failed = infer(tmp_path / "failed", *TOY_RUN, "trainer.devices=2", "+stage.observables.fail_at=2")
+    failed = infer(
+        tmp_path / "failed", *TOY_RUN, "trainer.devices=2", "+stage.observables.fail_at=2"
+    )
     assert failed.returncode == 1
     assert failed.stderr.count("a failure on purpose") == 1
     assert infer(tmp_path / "failed", *TOY_RUN).returncode == 0
@@ -181,7 +240,15 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
 
 
 def test_help_loads_no_framework():
-    code = "import sys; sys.argv = ['infer.py', '--help']; import runpy\ntry: runpy.run_path('infer.py', run_name='__main__')\n"
-    code += "except SystemExit: pass\nprint(sorted({'torch', 'lightning', 'phonopy', 'ase'} & set(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    code = (
+        "import sys; sys.argv = ['infer.py', '--help']; import runpy\ntry: "
+        "runpy.run_path('infer.py', run_name='__main__')\n"
+    )
+    code += (
+        "except SystemExit: pass\nprint(sorted({'torch', 'lightning', 'phonopy', 'ase'} & "
+        "set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert run.stdout.splitlines()[-1] == "[]"

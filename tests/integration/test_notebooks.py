@@ -12,8 +12,13 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 @pytest.fixture
 def kernel_of_this_environment(monkeypatch):
     """Run cells with this interpreter, whatever kernel called python3 is installed on the machine."""
-    spec = KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python")
-    monkeypatch.setattr("jupyter_client.kernelspec.KernelSpecManager.get_kernel_spec", lambda self, name: spec)
+    spec = KernelSpec(
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        language="python",
+    )
+    monkeypatch.setattr(
+        "jupyter_client.kernelspec.KernelSpecManager.get_kernel_spec", lambda self, name: spec
+    )
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
@@ -30,10 +35,19 @@ def test_notebook_is_stored_without_outputs(path):
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_notebook_runs(path):
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}})
+    client = NotebookClient(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(NOTEBOOKS)}},
+    )
     client.execute()
     printed = "".join(
-        output.text for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs if "text" in output
+        output.text
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if "text" in output
     )
     assert "RMS difference" in printed
     assert "Warning" not in printed

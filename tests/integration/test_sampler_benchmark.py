@@ -25,7 +25,9 @@ def toy(samplers):
 
 
 def test_peak_of_a_known_spectrum(samplers):
-    assert samplers.find_peak(np.exp(-0.5 * ((samplers.ENERGIES - 0.0123) / 0.1) ** 2)) == pytest.approx(0.0123, abs=1e-6)
+    assert samplers.find_peak(
+        np.exp(-0.5 * ((samplers.ENERGIES - 0.0123) / 0.1) ** 2)
+    ) == pytest.approx(0.0123, abs=1e-6)
 
 
 def test_at_rest_the_energy_is_that_of_the_cone(samplers, toy):
@@ -33,10 +35,14 @@ def test_at_rest_the_energy_is_that_of_the_cone(samplers, toy):
     for k in toy.star:
         spectrum = toy.spectra(rest, k)[0]
         # one state carries all the weight, at ε = t |Σ_j e^{ik·R_j}|
-        np.testing.assert_allclose(spectrum, np.exp(-0.5 * (samplers.ENERGIES / samplers.WIDTH) ** 2), atol=1e-9)
+        np.testing.assert_allclose(
+            spectrum, np.exp(-0.5 * (samplers.ENERGIES / samplers.WIDTH) ** 2), atol=1e-9
+        )
     # ħv q with ħv = (√3/2) a t, and trigonal warping of a few per cent
     energy = samplers.HOPPING * abs(toy._sum(toy.star[0]))
-    assert energy == pytest.approx(np.sqrt(3) / 2 * 2.46 * samplers.HOPPING * samplers.DISTANCE, rel=0.06)
+    assert energy == pytest.approx(
+        np.sqrt(3) / 2 * 2.46 * samplers.HOPPING * samplers.DISTANCE, rel=0.06
+    )
 
 
 def test_a_uniform_stretch_scales_the_energy(samplers, toy):

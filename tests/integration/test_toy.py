@@ -36,7 +36,9 @@ def run(folder, *overrides):
 def test_toy_on_the_command_line(tmp_path):
     command = [sys.executable, str(ROOT / "infer.py"), f"folder={tmp_path / 'run'}", *SHORT, *TOYS]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
+    )
     assert done.returncode == 0, done.stderr
     record = ResultsStore(tmp_path / "run").read("observables", ObservablesRecord)
     assert record.n_electrons == 16  # AB bilayer, four electrons per atom
@@ -44,14 +46,26 @@ def test_toy_on_the_command_line(tmp_path):
 
 
 def test_toy_of_a_monolayer(tmp_path):
-    record = run(tmp_path / "run", *TOYS, "structure.stacking=monolayer", "stage.observables.dispersion=linear")
+    record = run(
+        tmp_path / "run",
+        *TOYS,
+        "structure.stacking=monolayer",
+        "stage.observables.dispersion=linear",
+    )
     assert record.n_electrons == 8
-    assert record.spectral.equilibrium_velocity == pytest.approx(TightBinding(orbitals="sp").fermi_velocity, rel=0.02)
+    assert record.spectral.equilibrium_velocity == pytest.approx(
+        TightBinding(orbitals="sp").fermi_velocity, rel=0.02
+    )
 
 
 @pytest.mark.parametrize("experiment", ["toy_monolayer", "toy_bilayer"])
 def test_toy_experiments(tmp_path, experiment):
     record = run(tmp_path / "run", f"experiment={experiment}", *SHORT)
-    # the fit window is not at K itself: trigonal warping and, in the bilayer, slanted hoppings take less than two per cent
-    assert record.spectral.equilibrium_velocity == pytest.approx(TightBinding(orbitals="s").fermi_velocity, rel=0.02)
-    assert record.spectral.equilibrium_gamma_1 == pytest.approx(0.38 * (experiment == "toy_bilayer"), abs=0.04)
+    # the fit window is not at K itself: trigonal warping and, in the bilayer, slanted hoppings take
+    # less than two per cent
+    assert record.spectral.equilibrium_velocity == pytest.approx(
+        TightBinding(orbitals="s").fermi_velocity, rel=0.02
+    )
+    assert record.spectral.equilibrium_gamma_1 == pytest.approx(
+        0.38 * (experiment == "toy_bilayer"), abs=0.04
+    )

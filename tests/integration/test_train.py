@@ -1,4 +1,7 @@
-"""The training command: configurations compose, both tasks run, checkpoints load, processes agree, errors are one message."""
+"""The training command.
+
+Configurations compose, both tasks run, checkpoints load, processes agree, errors are one message.
+"""
 
 import json
 import os
@@ -69,7 +72,12 @@ def run_command(folder, *overrides):
     ]
     environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
     return subprocess.run(
-        [*command, *overrides], capture_output=True, text=True, cwd=PROJECT_FOLDER, env=environment, timeout=300
+        [*command, *overrides],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT_FOLDER,
+        env=environment,
+        timeout=300,
     )
 
 
@@ -82,33 +90,58 @@ def test_every_model_composes_and_instantiates(model, size):
     assert config.task._target_ == f"mlepi.training.{kind.capitalize()}Task"
     assert (
         config.data._target_
-        == {"phonon": "mlepi.training.ForcesDataModule", "electron": "mlepi.training.HamiltonianDataModule"}[kind]
+        == {
+            "phonon": "mlepi.training.ForcesDataModule",
+            "electron": "mlepi.training.HamiltonianDataModule",
+        }[kind]
     )
     plain = OmegaConf.to_container(config.model, resolve=False)
-    plain = OmegaConf.to_container(OmegaConf.create({**OmegaConf.to_container(config), "model": plain}), resolve=True)["model"]
+    plain = OmegaConf.to_container(
+        OmegaConf.create({**OmegaConf.to_container(config), "model": plain}), resolve=True
+    )["model"]
     network = instantiate(fill_facts(plain, FACTS), _convert_="all")
     assert sum(parameter.numel() for parameter in network.parameters()) > 1000
 
 
-@pytest.mark.parametrize("group", ["optimizer", "task", "trainer", "callbacks", "logger", "experiment"])
+@pytest.mark.parametrize(
+    "group", ["optimizer", "task", "trainer", "callbacks", "logger", "experiment"]
+)
 def test_every_choice_of_every_group_is_accepted(group):
-    for path in sorted((CONFIG_FOLDER / group).glob("ablation_*.yaml" if group == "experiment" else "[!_]*.yaml")):
+    for path in sorted(
+        (CONFIG_FOLDER / group).glob("ablation_*.yaml" if group == "experiment" else "[!_]*.yaml")
+    ):
         model = "hedgenet_electron" if "electron" in path.stem else "hedgenet_phonon"
         check_config(compose(f"model={model}", f"{group}={path.stem}"), KNOWN_KEYS, SUPPLIED)
 
 
 def test_phonon_training_leaves_a_checkpoint_that_reproduces_its_table(tmp_path):
-    config = compose("model=hedgenet_phonon", "logger=csv", "trainer.accelerator=cpu", "trainer.max_epochs=3", *TINY["phonon"])
+    config = compose(
+        "model=hedgenet_phonon",
+        "logger=csv",
+        "trainer.accelerator=cpu",
+        "trainer.max_epochs=3",
+        *TINY["phonon"],
+    )
     metrics = train(config, tmp_path)
     table = json.loads((tmp_path / "test_metrics.json").read_text())
     assert table["metrics"] == pytest.approx(metrics)
-    for name in ("config.yaml", "csv/metrics.csv", "parity_forces.png", "parity_energy.png", "checkpoints/last.ckpt"):
+    for name in (
+        "config.yaml",
+        "csv/metrics.csv",
+        "parity_forces.png",
+        "parity_energy.png",
+        "checkpoints/last.ckpt",
+    ):
         assert (tmp_path / name).is_file()
     run = json.loads((tmp_path / "run.json").read_text())
     assert {"commit", "versions", "seed", "config"} <= set(run)
     predictor = mlepi.load_model(tmp_path / "checkpoints/best.ckpt", kind="phonon")
-    names = json.loads((PROJECT_FOLDER / "data/blg_openmx/splits/forces_81_09_10.json").read_text())["split"]["test"]
-    structures = {s.name: s for s in read_forces_dataset(PROJECT_FOLDER / "data/blg_openmx/forces.extxyz")}
+    names = json.loads(
+        (PROJECT_FOLDER / "data/blg_openmx/splits/forces_81_09_10.json").read_text()
+    )["split"]["test"]
+    structures = {
+        s.name: s for s in read_forces_dataset(PROJECT_FOLDER / "data/blg_openmx/forces.extxyz")
+    }
     calculator = predictor.calculator()
     absolute, count = 0.0, 0
     for name in names:
@@ -121,17 +154,26 @@ def test_phonon_training_leaves_a_checkpoint_that_reproduces_its_table(tmp_path)
 
 def test_electron_training_leaves_a_checkpoint_that_reproduces_its_table(tmp_path):
     config = compose(
-        "model=hedgenet_electron", "logger=csv", "trainer.accelerator=cpu", "trainer.max_epochs=2", *TINY["electron"]
+        "model=hedgenet_electron",
+        "logger=csv",
+        "trainer.accelerator=cpu",
+        "trainer.max_epochs=2",
+        *TINY["electron"],
     )
     metrics = train(config, tmp_path)
     for part in ("", "onsite_", "intra_", "inter_"):
-        raw, free = metrics[f"hamiltonian_{part}mae_mev"], metrics[f"hamiltonian_{part}gauge_free_mae_mev"]
+        raw, free = (
+            metrics[f"hamiltonian_{part}mae_mev"],
+            metrics[f"hamiltonian_{part}gauge_free_mae_mev"],
+        )
         assert raw > 0.0
         assert free > 0.0
     assert metrics["hamiltonian_gauge_free_mae_mev"] <= metrics["hamiltonian_mae_mev"]
     predictor = mlepi.load_model(tmp_path / "checkpoints/best.ckpt", kind="electron")
     assert predictor.overlap_table is not None
-    names = json.loads((PROJECT_FOLDER / "data/blg_openmx/splits/hamiltonian_622.json").read_text())["split"]["test"]
+    names = json.loads(
+        (PROJECT_FOLDER / "data/blg_openmx/splits/hamiltonian_622.json").read_text()
+    )["split"]["test"]
     dataset = HamiltonianDataset(PROJECT_FOLDER / "data/blg_openmx/hamiltonians.h5")
     absolute, count = 0.0, 0
     for name in names:
@@ -140,11 +182,16 @@ def test_electron_training_leaves_a_checkpoint_that_reproduces_its_table(tmp_pat
         keys = {
             (*pair, *shift): e
             for e, (pair, shift) in enumerate(
-                zip(predicted.edge_index.T.tolist(), predicted.edge_cell_shift.tolist(), strict=True)
+                zip(
+                    predicted.edge_index.T.tolist(), predicted.edge_cell_shift.tolist(), strict=True
+                )
             )
         }
         order = [
-            keys[(*pair, *shift)] for pair, shift in zip(label.edge_index.T.tolist(), label.edge_cell_shift.tolist(), strict=True)
+            keys[(*pair, *shift)]
+            for pair, shift in zip(
+                label.edge_index.T.tolist(), label.edge_cell_shift.tolist(), strict=True
+            )
         ]
         difference = predicted.blocks[order] - label.hamiltonian_blocks
         absolute, count = absolute + abs(difference).sum(), count + difference.size
@@ -156,7 +203,13 @@ def test_electron_training_leaves_a_checkpoint_that_reproduces_its_table(tmp_pat
 def test_two_processes_train_the_same_weights_as_one(tmp_path, kind):
     weights, tables = [], []
     for name, trainer in (("one", "trainer=default"), ("two", "trainer=ddp_cpu")):
-        overrides = [f"model=hedgenet_{kind}", trainer, "dtype=float64", "trainer.max_epochs=3", *TINY[kind]]
+        overrides = [
+            f"model=hedgenet_{kind}",
+            trainer,
+            "dtype=float64",
+            "trainer.max_epochs=3",
+            *TINY[kind],
+        ]
         result = run_command(tmp_path / name, *overrides)
         assert result.returncode == 0, result.stderr
         assert "UserWarning" not in result.stderr
@@ -171,15 +224,29 @@ def test_two_processes_train_the_same_weights_as_one(tmp_path, kind):
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        (["+typo=1"], "error: typo: got an unknown key; expected a key of conf/train.yaml. Did you mean 'dtype'?"),
+        (
+            ["+typo=1"],
+            "error: typo: got an unknown key; expected a key of conf/train.yaml. Did you mean "
+            "'dtype'?",
+        ),
         (
             ["trainer.max_epoch=3"],
-            "error: trainer.max_epoch: got an unknown key; expected a key of trainer. Did you mean 'max_epochs'?",
+            "error: trainer.max_epoch: got an unknown key; expected a key of trainer. Did you "
+            "mean 'max_epochs'?",
         ),
-        (["model=macee"], "error: model: got 'macee'; expected one of ['deeph_e3', 'deeph_e3_6layer', "),
+        (
+            ["model=macee"],
+            "error: model: got 'macee'; expected one of ['deeph_e3', 'deeph_e3_6layer', ",
+        ),
         (["+data.batchsize=1"], "Did you mean 'batch_size'?"),
-        (["data.path=nowhere.extxyz"], "error: data.path: got 'nowhere.extxyz', which does not exist"),
-        (["data=blg_hamiltonians"], "error: data: got electron data; expected data for the phonon task of this model."),
+        (
+            ["data.path=nowhere.extxyz"],
+            "error: data.path: got 'nowhere.extxyz', which does not exist",
+        ),
+        (
+            ["data=blg_hamiltonians"],
+            "error: data: got electron data; expected data for the phonon task of this model.",
+        ),
     ],
 )
 def test_errors_are_one_message(tmp_path, overrides, text):
@@ -199,15 +266,28 @@ def test_failing_wandb_does_not_stop_a_run(tmp_path, monkeypatch, caplog):
         raise RuntimeError("no service")
 
     monkeypatch.setattr("wandb.init", fail)
-    config = compose("model=mace", "trainer.accelerator=cpu", "trainer.max_epochs=1", "test=false", *TINY["phonon"])
+    config = compose(
+        "model=mace",
+        "trainer.accelerator=cpu",
+        "trainer.max_epochs=1",
+        "test=false",
+        *TINY["phonon"],
+    )
     train(config, tmp_path)
-    assert caplog.text.count("wandb failed (RuntimeError: no service); the run continues, with CSV only") == 1
+    assert (
+        caplog.text.count(
+            "wandb failed (RuntimeError: no service); the run continues, with CSV only"
+        )
+        == 1
+    )
     assert (tmp_path / "csv/metrics.csv").is_file()
 
 
 @pytest.mark.slow
 def test_wandb_offline_gets_curves_table_and_plots(tmp_path):
-    result = run_command(tmp_path, "model=mace", "logger=wandb", "trainer.max_epochs=1", *TINY["phonon"])
+    result = run_command(
+        tmp_path, "model=mace", "logger=wandb", "trainer.max_epochs=1", *TINY["phonon"]
+    )
     assert result.returncode == 0, result.stderr
     assert "wandb failed" not in result.stderr + result.stdout
     [run] = Path(tmp_path / "wandb").glob("offline-run-*")

@@ -5,7 +5,9 @@ import pytest
 from mlepi.verification import select
 
 
-@pytest.mark.parametrize("verification", select(quick=True), ids=lambda verification: verification.name)
+@pytest.mark.parametrize(
+    "verification", select(quick=True), ids=lambda verification: verification.name
+)
 def test_quick_verification(verification):
     checks = verification.run()
     assert checks

@@ -5,24 +5,45 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tiny_networks import BASIS, CUTOFFS, build_config, build_network, corrugated_bilayer, gaussian_overlap_table
+from tiny_networks import (
+    BASIS,
+    CUTOFFS,
+    build_config,
+    build_network,
+    corrugated_bilayer,
+    gaussian_overlap_table,
+)
 
 import mlepi
-from mlepi.checkpoint import export_checkpoint, load_checkpoint, load_model, save_checkpoint, stamp, upgrade
+from mlepi.checkpoint import (
+    export_checkpoint,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+    stamp,
+    upgrade,
+)
 from mlepi.errors import CheckpointError
 from mlepi.predictors import ElectronPredictor, PhononPredictor
 
 
 def build_stamp(kind, **changes):
-    extra = {"basis": BASIS, "overlap_table": gaussian_overlap_table()} if kind == "electron" else {}
-    return {**stamp(kind, build_config(kind), CUTOFFS, metadata={"data": "random weights"}, **extra), **changes}
+    extra = (
+        {"basis": BASIS, "overlap_table": gaussian_overlap_table()} if kind == "electron" else {}
+    )
+    return {
+        **stamp(kind, build_config(kind), CUTOFFS, metadata={"data": "random weights"}, **extra),
+        **changes,
+    }
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     for kind in ("phonon", "electron"):
-        save_checkpoint(folder / f"{kind}.ckpt", build_stamp(kind), build_network(kind).state_dict())
+        save_checkpoint(
+            folder / f"{kind}.ckpt", build_stamp(kind), build_network(kind).state_dict()
+        )
     return folder
 
 
@@ -41,7 +62,9 @@ def test_what_is_loaded_equals_what_was_saved(files, kind, dtype):
     own = {"phonon": lambda: PhononPredictor(network, elements=[6, 7], cutoffs=CUTOFFS)}
     own["electron"] = lambda: ElectronPredictor(network, basis=BASIS, cutoffs=CUTOFFS)
     loaded = load_model(files / f"{kind}.ckpt", kind=kind)
-    np.testing.assert_allclose(predict(loaded, dtype), predict(own[kind](), dtype), rtol=2e-6, atol=2e-5)
+    np.testing.assert_allclose(
+        predict(loaded, dtype), predict(own[kind](), dtype), rtol=2e-6, atol=2e-5
+    )
     assert loaded.kind == kind
     assert loaded.cutoffs == CUTOFFS
     assert loaded.elements == (6, 7)
@@ -67,22 +90,38 @@ def test_weights_of_double_precision_are_kept(files, tmp_path):
 def test_training_checkpoints_load_and_can_be_exported(tmp_path):
     content = build_stamp("electron")
     table = content.pop("overlap_table")
-    weights = {f"model.{name}": value for name, value in build_network("electron").state_dict().items()}
+    weights = {
+        f"model.{name}": value for name, value in build_network("electron").state_dict().items()
+    }
     weights["loss_sums.val_.total"] = torch.zeros(3)
-    training = {"pytorch-lightning_version": "2.6.0", "mlepi": content, "state_dict": weights, "optimizer_states": [{"lr": 0.1}]}
+    training = {
+        "pytorch-lightning_version": "2.6.0",
+        "mlepi": content,
+        "state_dict": weights,
+        "optimizer_states": [{"lr": 0.1}],
+    }
     torch.save(training, tmp_path / "best.ckpt")
     assert load_model(tmp_path / "best.ckpt").overlap_table is None
     export_checkpoint(
-        tmp_path / "best.ckpt", tmp_path / "small.ckpt", overlap_table=gaussian_overlap_table(), metadata={"H MAE (meV)": 1.5}
+        tmp_path / "best.ckpt",
+        tmp_path / "small.ckpt",
+        overlap_table=gaussian_overlap_table(),
+        metadata={"H MAE (meV)": 1.5},
     )
     exported = load_model(tmp_path / "small.ckpt")
     assert exported.metadata == {"data": "random weights", "H MAE (meV)": 1.5}
-    np.testing.assert_array_equal(exported.overlap_table.values[6, 6], table["values"]["6-6"].numpy())
-    np.testing.assert_array_equal(predict(exported, "float64"), predict(load_model(tmp_path / "best.ckpt"), "float64"))
+    np.testing.assert_array_equal(
+        exported.overlap_table.values[6, 6], table["values"]["6-6"].numpy()
+    )
+    np.testing.assert_array_equal(
+        predict(exported, "float64"), predict(load_model(tmp_path / "best.ckpt"), "float64")
+    )
     content["basis"] = {**content["basis"], "radii": {"6": 9.0, "7": 9.0}}
     torch.save(training, tmp_path / "best.ckpt")
     with pytest.raises(CheckpointError, match="a stamp that does not fit"):
-        export_checkpoint(tmp_path / "best.ckpt", tmp_path / "small.ckpt", overlap_table=gaussian_overlap_table())
+        export_checkpoint(
+            tmp_path / "best.ckpt", tmp_path / "small.ckpt", overlap_table=gaussian_overlap_table()
+        )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.ckpt", "small.ckpt"]
     assert load_model(tmp_path / "small.ckpt").metadata["H MAE (meV)"] == 1.5
 
@@ -93,23 +132,36 @@ def test_training_checkpoints_load_and_can_be_exported(tmp_path):
 def test_old_formats_are_upgraded_step_by_step():
     steps = {
         0: lambda c: {**c, "mlepi": {**c["mlepi"], "format": 1, "cutoffs": c["mlepi"]["r_max"]}},
-        1: lambda c: {**c, "mlepi": {**c["mlepi"], "format": 2, "kind": c["mlepi"]["kind"].lower()}},
+        1: lambda c: {
+            **c,
+            "mlepi": {**c["mlepi"], "format": 2, "kind": c["mlepi"]["kind"].lower()},
+        },
     }
     old = {"mlepi": {"format": 0, "kind": "PHONON", "r_max": {"intra": 3.0}}, "state_dict": {}}
     kept = copy.deepcopy(old)
     new = upgrade(old, where="old.ckpt", upgrades=steps, to=2)["mlepi"]
     assert (new["format"], new["kind"], new["cutoffs"]) == (2, "phonon", {"intra": 3.0})
     assert old == kept
-    with pytest.raises(CheckpointError, match=r"old.ckpt: got format 0, which can no longer be read; expected format 2"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"old.ckpt: got format 0, which can no longer be read; expected format 2",
+    ):
         upgrade(old, where="old.ckpt", upgrades={1: steps[1]}, to=2)
-    with pytest.raises(CheckpointError, match=r"an upgrade to format 0; expected format 1\. Correct the step"):
+    with pytest.raises(
+        CheckpointError, match=r"an upgrade to format 0; expected format 1\. Correct the step"
+    ):
         upgrade(old, where="old.ckpt", upgrades={0: lambda c: c}, to=2)
 
 
 @pytest.mark.parametrize("found", [2, 99, "1", None])
 def test_future_and_unknown_formats_are_refused(tmp_path, found):
-    torch.save({"mlepi": build_stamp("phonon") | {"format": found}, "state_dict": {}}, tmp_path / "new.ckpt")
-    with pytest.raises(CheckpointError, match=rf"got format {found!r}; expected format 1 or older\. Update mlepi"):
+    torch.save(
+        {"mlepi": build_stamp("phonon") | {"format": found}, "state_dict": {}},
+        tmp_path / "new.ckpt",
+    )
+    with pytest.raises(
+        CheckpointError, match=rf"got format {found!r}; expected format 1 or older\. Update mlepi"
+    ):
         load_model(tmp_path / "new.ckpt")
 
 
@@ -126,7 +178,12 @@ def test_missing_damaged_and_foreign_files_are_refused(files, tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
         load_model(path)
     whole = (files / "phonon.ckpt").read_bytes()
-    for content in (b"", b"not a checkpoint", b"\x89HDF\r\n\x1a\n" + bytes(100), whole[: len(whole) // 2]):
+    for content in (
+        b"",
+        b"not a checkpoint",
+        b"\x89HDF\r\n\x1a\n" + bytes(100),
+        whole[: len(whole) // 2],
+    ):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match="a file that cannot be read"):
             load_model(path)
@@ -149,13 +206,20 @@ def test_missing_keys_are_named(tmp_path, key):
 
 @pytest.mark.parametrize(
     "target",
-    ["os.system", "mlepi.structures.dataset.os.system", "mlepi.physics.overlaps.write_overlap_table", "mlepi.models.torch.load"],
+    [
+        "os.system",
+        "mlepi.structures.dataset.os.system",
+        "mlepi.physics.overlaps.write_overlap_table",
+        "mlepi.models.torch.load",
+    ],
 )
 def test_only_networks_are_built(tmp_path, target):
     content = build_stamp("phonon")
     content["model"]["network"]["backbone"]["_target_"] = target
     torch.save({"mlepi": content, "state_dict": {}}, tmp_path / "evil.ckpt")
-    with pytest.raises(CheckpointError, match=r"_target_ .*; expected a public class of mlepi\.models\.\*"):
+    with pytest.raises(
+        CheckpointError, match=r"_target_ .*; expected a public class of mlepi\.models\.\*"
+    ):
         load_model(tmp_path / "evil.ckpt")
     content["model"]["network"]["backbone"] = {"elements": ["${oc.env:HOME}"]}
     torch.save({"mlepi": content, "state_dict": {}}, tmp_path / "evil.ckpt")
@@ -164,7 +228,9 @@ def test_only_networks_are_built(tmp_path, target):
 
 
 def test_stamps_that_could_not_be_loaded_are_not_written(tmp_path):
-    with pytest.raises(CheckpointError, match=r"kind 'photon'; expected one of \['electron', 'phonon'\]"):
+    with pytest.raises(
+        CheckpointError, match=r"kind 'photon'; expected one of \['electron', 'phonon'\]"
+    ):
         stamp("photon", build_config("phonon"), CUTOFFS)
     with pytest.raises(CheckpointError, match="got no basis"):
         save_checkpoint(tmp_path / "x.ckpt", {**build_stamp("electron"), "basis": None}, {})
@@ -172,8 +238,12 @@ def test_stamps_that_could_not_be_loaded_are_not_written(tmp_path):
 
 
 def test_weights_that_do_not_fit_are_refused(files, tmp_path):
-    save_checkpoint(tmp_path / "a.ckpt", build_stamp("phonon"), build_network("electron").state_dict())
-    with pytest.raises(CheckpointError, match=r"a network that cannot be rebuilt \(.*[Mm]issing key"):
+    save_checkpoint(
+        tmp_path / "a.ckpt", build_stamp("phonon"), build_network("electron").state_dict()
+    )
+    with pytest.raises(
+        CheckpointError, match=r"a network that cannot be rebuilt \(.*[Mm]issing key"
+    ):
         load_model(tmp_path / "a.ckpt")
     content = build_stamp("phonon")
     content["model"]["energy_scale"] = -1.0
@@ -189,7 +259,13 @@ def test_public_names():
     from importlib.metadata import version
 
     assert mlepi.__version__ == version("mlepi")
-    assert set(dir(mlepi)) == {"BlockMatrix", "OrbitalBasis", "__version__", "compute_bands", "load_model"}
+    assert set(dir(mlepi)) == {
+        "BlockMatrix",
+        "OrbitalBasis",
+        "__version__",
+        "compute_bands",
+        "load_model",
+    }
     assert all(getattr(mlepi, name) is not None for name in mlepi.__all__)
     with pytest.raises(AttributeError, match="no attribute 'load_modle'; its public names are"):
         mlepi.load_modle  # noqa: B018

@@ -1,4 +1,7 @@
-"""The architecture as tests: imports go down only, sources are safe and portable, no package is listed in vain."""
+"""The architecture as tests.
+
+Imports go down only, sources are safe and portable, no package is listed in vain.
+"""
 
 import ast
 import re
@@ -15,7 +18,16 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = [path for path in (ROOT / "train.py", ROOT / "infer.py") if path.exists()]
 TEXT_FILES = [
     path
-    for pattern in ("*.py", "*.md", "*.toml", "*.txt", "conf/**/*.yaml", "docs/**/*.md", "mlepi/**/*.py", "tests/**/*.py")
+    for pattern in (
+        "*.py",
+        "*.md",
+        "*.toml",
+        "*.txt",
+        "conf/**/*.yaml",
+        "docs/**/*.md",
+        "mlepi/**/*.py",
+        "tests/**/*.py",
+    )
     for path in ROOT.glob(pattern)
 ]
 
@@ -71,7 +83,10 @@ def imported_modules(path: Path) -> list[tuple[str, int]]:
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             # `from mlepi import physics` names a room in the alias, not in the module.
-            found += [(f"{module}.{alias.name}" if module == "mlepi" else module, node.lineno) for alias in node.names]
+            found += [
+                (f"{module}.{alias.name}" if module == "mlepi" else module, node.lineno)
+                for alias in node.names
+            ]
     return found
 
 
@@ -116,7 +131,11 @@ def test_frameworks_stay_in_their_rooms(path):
 def test_no_unsafe_calls(path):
     wrong = []
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    scopes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and "contextmanager" in ast.dump(node)]
+    scopes = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and "contextmanager" in ast.dump(node)
+    ]
     scoped = {call for scope in scopes for call in ast.walk(scope)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -126,7 +145,10 @@ def test_no_unsafe_calls(path):
                 wrong.append(f"line {node.lineno}: {call}")
             if call == "torch.load" and keywords.get("weights_only") != "True":
                 wrong.append(f"line {node.lineno}: torch.load without weights_only=True")
-            if call in {"np.load", "numpy.load"} and keywords.get("allow_pickle", "False") != "False":
+            if (
+                call in {"np.load", "numpy.load"}
+                and keywords.get("allow_pickle", "False") != "False"
+            ):
                 wrong.append(f"line {node.lineno}: {call} with allow_pickle")
             if call == "torch.set_default_dtype" and node not in scoped:
                 wrong.append(f"line {node.lineno}: process-wide {call}")
@@ -135,17 +157,30 @@ def test_no_unsafe_calls(path):
     assert not wrong
 
 
-@pytest.mark.parametrize("path", [path for path in TEXT_FILES if path != Path(__file__)], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [path for path in TEXT_FILES if path != Path(__file__)], ids=name_of
+)
 def test_no_machine_paths(path):
-    found = re.findall(r"(?:/home/|/Users/|/work/|/root/|/tmp/|[A-Z]:\\)\w*", path.read_text(encoding="utf-8"))
+    found = re.findall(
+        r"(?:/home/|/Users/|/work/|/root/|/tmp/|[A-Z]:\\)\w*", path.read_text(encoding="utf-8")
+    )
     assert not found
 
 
 def test_every_listed_package_is_used():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    listed = {re.split(r"[^\w-]", requirement, maxsplit=1)[0] for requirement in project["dependencies"]}
-    imported = {module.split(".")[0] for path in [*SOURCES, *SCRIPTS] for module, _ in imported_modules(path)}
-    used = {DISTRIBUTIONS.get(name, name) for name in imported - set(sys.stdlib_module_names) - {"mlepi"}}
+    listed = {
+        re.split(r"[^\w-]", requirement, maxsplit=1)[0] for requirement in project["dependencies"]
+    }
+    imported = {
+        module.split(".")[0]
+        for path in [*SOURCES, *SCRIPTS]
+        for module, _ in imported_modules(path)
+    }
+    used = {
+        DISTRIBUTIONS.get(name, name)
+        for name in imported - set(sys.stdlib_module_names) - {"mlepi"}
+    }
     assert used <= listed, "imported but not in pyproject.toml"
     assert listed - used <= CALLED_THROUGH_OTHERS, "in pyproject.toml but never imported"
 
@@ -154,15 +189,24 @@ def test_every_listed_package_is_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     requirements = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     listed = {re.split(r"[^\w-]", requirement, maxsplit=1)[0] for requirement in requirements}
-    lines = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    ]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
     assert listed <= {line.split("==")[0] for line in lines}
 
 
 def test_importing_the_package_is_quick_and_quiet():
     """`import mlepi` must not pull in the heavy frameworks, so that `--help` answers at once."""
-    code = "import sys, mlepi; print(sorted({'torch', 'lightning', 'e3nn', 'torch_geometric'} & set(sys.modules)))"
-    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    code = (
+        "import sys, mlepi; print(sorted({'torch', 'lightning', 'e3nn', 'torch_geometric'} & "
+        "set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
     assert run.stdout.strip() == "[]"
     assert not run.stderr
 
@@ -178,7 +222,9 @@ except SystemExit:
 heavy = {"torch", "lightning", "e3nn", "torch_geometric", "scipy", "ase", "phonopy", "matplotlib"}
 print("imported:", sorted(heavy & set(sys.modules)))
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert "temperature" in run.stdout
     assert run.stdout.splitlines()[-1] == "imported: []"
 
@@ -186,7 +232,10 @@ print("imported:", sorted(heavy & set(sys.modules)))
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("mlepi.pipeline", {"lightning", "torchmetrics", "torch_geometric", "e3nn"}),  # networks come with their checkpoint
+        (
+            "mlepi.pipeline",
+            {"lightning", "torchmetrics", "torch_geometric", "e3nn"},
+        ),  # networks come with their checkpoint
         ("mlepi.checkpoint", {"lightning", "torchmetrics"}),
     ],
 )

@@ -1,4 +1,7 @@
-"""Freed memory is kept where the C library can do so; elsewhere nothing happens and nothing fails."""
+"""Freed memory is kept where the C library can do so.
+
+Elsewhere nothing happens and nothing fails.
+"""
 
 import ctypes
 import subprocess
@@ -16,7 +19,8 @@ if sys.argv[1] == "keep":
 import torch
 torch.set_num_threads(1)
 def step():
-    return [torch.zeros(n, 2**20) for n in (12, 40, 24)]  # above 32 MB, where the C library's own choice never adapts
+    # above 32 MB, where the C library's own choice never adapts
+    return [torch.zeros(n, 2**20) for n in (12, 40, 24)]
 step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
@@ -33,33 +37,47 @@ def environment(monkeypatch):
 
 
 def count_page_faults(choice):
-    run = subprocess.run([sys.executable, "-c", PAGE_FAULTS, choice], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", PAGE_FAULTS, choice], capture_output=True, text=True, check=True
+    )
     return int(run.stdout)
 
 
-@pytest.mark.skipif(getattr(ctypes.CDLL(None), "mallopt", None) is None, reason="no mallopt in this C library")
+@pytest.mark.skipif(
+    getattr(ctypes.CDLL(None), "mallopt", None) is None, reason="no mallopt in this C library"
+)
 def test_kept_memory_is_not_cleared_again():
     assert count_page_faults("keep") < count_page_faults("give back") / 10
 
 
-@pytest.mark.parametrize(("content", "asked"), [("always [madvise] never", "1"), ("always madvise [never]", None), (None, None)])
+@pytest.mark.parametrize(
+    ("content", "asked"),
+    [("always [madvise] never", "1"), ("always madvise [never]", None), (None, None)],
+)
 def test_large_pages_only_where_the_system_offers_them(environment, tmp_path, content, asked):
     if content is not None:
         (tmp_path / "enabled").write_text(content)
     environment.setattr(memory, "HUGE_PAGES", tmp_path / "enabled")
-    environment.setattr(ctypes, "CDLL", lambda name: type("Library", (), {"mallopt": staticmethod(lambda *_: 1)}))
+    environment.setattr(
+        ctypes, "CDLL", lambda name: type("Library", (), {"mallopt": staticmethod(lambda *_: 1)})
+    )
     assert memory.keep_freed_memory()
     assert memory.os.environ.get("THP_MEM_ALLOC_ENABLE") == asked
 
 
 def test_a_choice_of_the_user_stays(environment):
     environment.setenv("THP_MEM_ALLOC_ENABLE", "0")
-    environment.setattr(ctypes, "CDLL", lambda name: type("Library", (), {"mallopt": staticmethod(lambda *_: 1)}))
+    environment.setattr(
+        ctypes, "CDLL", lambda name: type("Library", (), {"mallopt": staticmethod(lambda *_: 1)})
+    )
     memory.keep_freed_memory()
     assert memory.os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
 
 
-@pytest.mark.parametrize("library", [type("Other", (), {}), type("Refusing", (), {"mallopt": staticmethod(lambda *_: 0)})])
+@pytest.mark.parametrize(
+    "library",
+    [type("Other", (), {}), type("Refusing", (), {"mallopt": staticmethod(lambda *_: 0)})],
+)
 def test_other_libraries_are_left_alone(environment, library):
     environment.setattr(ctypes, "CDLL", lambda name: library)
     assert not memory.keep_freed_memory()

@@ -13,5 +13,8 @@ def test_the_working_folder_comes_first(tmp_path, monkeypatch):
     assert locate_file("infer.py") == tmp_path / "infer.py"
     assert find_file("key", "infer.py") == tmp_path / "infer.py"
     assert locate_file("nowhere.h5") is None
-    with pytest.raises(DataError, match=r"data.path: got 'nowhere.h5', which does not exist; expected a file. Looked in"):
+    with pytest.raises(
+        DataError,
+        match=r"data.path: got 'nowhere.h5', which does not exist; expected a file. Looked in",
+    ):
         find_file("data.path", "nowhere.h5")

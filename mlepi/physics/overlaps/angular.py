@@ -1,7 +1,8 @@
 """Angular parts of two-centre integrals: real solid harmonics and Gaunt coefficients.
 
-Real harmonics of e3nn in the order m = −l…l, i.e. (y, z, x) for l = 1. e3nn's polar axis is its second one, so that its
-functions of a vector given as (y, z, x) are the usual ones with the polar axis z.
+Real harmonics of e3nn in the order m = −l…l, i.e. (y, z, x) for l = 1. e3nn's polar axis is its
+second one, so that its functions of a vector given as (y, z, x) are the usual ones with the polar
+axis z.
 """
 
 from __future__ import annotations
@@ -29,14 +30,19 @@ def solid_harmonics(l: int, vectors: torch.Tensor) -> torch.Tensor:
     Returns:
         (n, 2l + 1), Å^l.
     """
-    return o3.spherical_harmonics(l, vectors[:, [1, 2, 0]], normalize=False, normalization="integral")
+    return o3.spherical_harmonics(
+        l, vectors[:, [1, 2, 0]], normalize=False, normalization="integral"
+    )
 
 
 @cache
 def gaunt_coefficients(l1: int, l2: int, l3: int) -> NDArray[np.float64]:
-    """Integrate the product of three real harmonics over the sphere: G^{m1 m2 m3}_{l1 l2 l3} = ∫ Y_l1m1 Y_l2m2 Y_l3m3 dΩ.
+    """Integrate the product of three real harmonics over the sphere.
 
-    The product quadrature (Gauss–Legendre in cos θ, equal steps in φ) is exact for these polynomials.
+    G^{m1 m2 m3}_{l1 l2 l3} = ∫ Y_l1m1 Y_l2m2 Y_l3m3 dΩ.
+
+    The product quadrature (Gauss–Legendre in cos θ, equal steps in φ) is exact for these
+    polynomials.
 
     Returns:
         (2·l1 + 1, 2·l2 + 1, 2·l3 + 1), float64; rounding noise is set to zero.
@@ -46,7 +52,12 @@ def gaunt_coefficients(l1: int, l2: int, l3: int) -> NDArray[np.float64]:
     phi = 2.0 * np.pi * np.arange(degree + 1) / (degree + 1)
     sine = np.sqrt(1.0 - cosine**2)
     points = np.stack(
-        [np.outer(sine, np.cos(phi)), np.outer(sine, np.sin(phi)), np.outer(cosine, np.ones_like(phi))], axis=-1
+        [
+            np.outer(sine, np.cos(phi)),
+            np.outer(sine, np.sin(phi)),
+            np.outer(cosine, np.ones_like(phi)),
+        ],
+        axis=-1,
     ).reshape(-1, 3)
     weights = np.repeat(cosine_weights, degree + 1) * 2.0 * np.pi / (degree + 1)
     y1, y2, y3 = (solid_harmonics(l, torch.from_numpy(points)).numpy() for l in (l1, l2, l3))

@@ -1,8 +1,8 @@
 """Overlap blocks of a structure from radial tables, differentiable in the positions.
 
-Block e = ⟨i, 0 | j, R⟩: rows are the orbitals of i = ``edge_index[1]``, columns those of j = ``edge_index[0]``, and the vector
-points from i to j. Orbital order is the internal one (m = −l…l). The work is vectorised over edges; loops run over pairs of
-elements and shells.
+Block e = ⟨i, 0 | j, R⟩: rows are the orbitals of i = ``edge_index[1]``, columns those of j =
+``edge_index[0]``, and the vector points from i to j. Orbital order is the internal one (m = −l…l).
+The work is vectorised over edges; loops run over pairs of elements and shells.
 """
 
 from __future__ import annotations
@@ -36,30 +36,43 @@ def compute_overlap_blocks(
         numbers: (n_atoms,) atomic numbers.
         edge_index: (2, n_edges), source j and target i.
         vectors: (n_edges, 3), from i to j, Å.
-        max_orbitals: padded size p of a block; by default the largest number of orbitals in the table.
+        max_orbitals: padded size p of a block; by default the largest number of orbitals in the
+            table.
 
     Returns:
         (n_edges, p, p), dimensionless, rows = orbitals of i, zero-padded.
 
     Raises:
-        StructureError: an element has no orbitals in the table, or the blocks do not fit ``max_orbitals``.
+        StructureError: an element has no orbitals in the table, or the blocks do not fit
+            ``max_orbitals``.
         PhysicsError: a fitted table has not seen one of the distances.
     """
     p = table.max_orbitals if max_orbitals is None else max_orbitals
     blocks = np.zeros((edge_index.shape[1], p, p))
     atoms = torch.from_numpy(np.asarray(numbers, dtype=np.int64))
-    edges, r = torch.from_numpy(np.asarray(edge_index, dtype=np.int64)), torch.from_numpy(np.asarray(vectors, dtype=np.float64))
+    edges, r = (
+        torch.from_numpy(np.asarray(edge_index, dtype=np.int64)),
+        torch.from_numpy(np.asarray(vectors, dtype=np.float64)),
+    )
     with torch.no_grad():
         for start in range(0, max(len(blocks), 1), _CHUNK):
             part = slice(start, start + _CHUNK)
-            blocks[part] = compute_overlap_blocks_torch(table, atoms, edges[:, part], r[part], p).numpy()
+            blocks[part] = compute_overlap_blocks_torch(
+                table, atoms, edges[:, part], r[part], p
+            ).numpy()
     return blocks
 
 
 def compute_overlap_blocks_torch(
-    table: OverlapTable, numbers: torch.Tensor, edge_index: torch.Tensor, vectors: torch.Tensor, max_orbitals: int | None = None
+    table: OverlapTable,
+    numbers: torch.Tensor,
+    edge_index: torch.Tensor,
+    vectors: torch.Tensor,
+    max_orbitals: int | None = None,
 ) -> torch.Tensor:
-    """Compute overlap blocks as a differentiable function of the edge vectors: the same as ``compute_overlap_blocks`` on tensors.
+    """Compute overlap blocks as a differentiable function of the edge vectors.
+
+    The same as ``compute_overlap_blocks`` on tensors.
 
     Args:
         table: radial overlap functions.
@@ -73,7 +86,14 @@ def compute_overlap_blocks_torch(
     """
     p = table.max_orbitals if max_orbitals is None else max_orbitals
     if p < table.max_orbitals:
-        raise StructureError(message("max_orbitals", f"{p}", f"≥ {table.max_orbitals}", "Use the basis of the overlap table."))
+        raise StructureError(
+            message(
+                "max_orbitals",
+                f"{p}",
+                f"≥ {table.max_orbitals}",
+                "Use the basis of the overlap table.",
+            )
+        )
     missing = sorted(set(numbers.unique().tolist()) - set(table.shells))
     if missing:
         raise StructureError(
@@ -92,16 +112,26 @@ def compute_overlap_blocks_torch(
             if not len(edges):
                 continue
             swapped = first != z1  # only z1 ≤ z2 is tabulated: S_ij(R) = S_ji(−R)ᵀ
-            pair = _compute_pair_blocks(table, z1, z2, -vectors[edges] if swapped else vectors[edges])
+            pair = _compute_pair_blocks(
+                table, z1, z2, -vectors[edges] if swapped else vectors[edges]
+            )
             pair = pair.transpose(1, 2) if swapped else pair
             blocks[edges, : pair.shape[1], : pair.shape[2]] = pair
     return blocks
 
 
-def _compute_pair_blocks(table: OverlapTable, z1: int, z2: int, vectors: torch.Tensor) -> torch.Tensor:
-    """Compute the blocks of edges of one tabulated element pair: (n_edges, n_orbitals_1, n_orbitals_2)."""
+def _compute_pair_blocks(
+    table: OverlapTable, z1: int, z2: int, vectors: torch.Tensor
+) -> torch.Tensor:
+    """Compute the blocks of edges of one tabulated element pair.
+
+    (n_edges, n_orbitals_1, n_orbitals_2).
+    """
     radial = _evaluate_radial(table, z1, z2, vectors)
-    harmonics = {total: solid_harmonics(total, vectors) for total in {c.total for c in table.channels(z1, z2)}}
+    harmonics = {
+        total: solid_harmonics(total, vectors)
+        for total in {c.total for c in table.channels(z1, z2)}
+    }
     shells_1, shells_2 = table.shells[z1], table.shells[z2]
     start_1 = np.concatenate([[0], np.cumsum([2 * l + 1 for l in shells_1])])
     start_2 = np.concatenate([[0], np.cumsum([2 * l + 1 for l in shells_2])])
@@ -112,7 +142,9 @@ def _compute_pair_blocks(table: OverlapTable, z1: int, z2: int, vectors: torch.T
             if z1 == z2 and b < a:
                 continue
             momenta = coupled_momenta(l1, l2)
-            terms = [radial[:, channel + n, None] * harmonics[total] for n, total in enumerate(momenta)]
+            terms = [
+                radial[:, channel + n, None] * harmonics[total] for n, total in enumerate(momenta)
+            ]
             coupling = coupling_matrix(l1, l2).to(vectors)
             values = (torch.cat(terms, dim=1) @ coupling).reshape(-1, 2 * l1 + 1, 2 * l2 + 1)
             blocks[:, start_1[a] : start_1[a + 1], start_2[b] : start_2[b + 1]] = values
@@ -124,12 +156,17 @@ def _compute_pair_blocks(table: OverlapTable, z1: int, z2: int, vectors: torch.T
 
 
 def _evaluate_radial(table: OverlapTable, z1: int, z2: int, vectors: torch.Tensor) -> torch.Tensor:
-    """Evaluate the radial functions of one element pair: (n_edges, n_channels), exactly zero at and beyond the cutoff."""
+    """Evaluate the radial functions of one element pair.
+
+    (n_edges, n_channels), exactly zero at and beyond the cutoff.
+    """
     cutoff = table.cutoff(z1, z2)
     coefficients = torch.from_numpy(table.spline_coefficients(z1, z2)).to(vectors)
     square = (vectors**2).sum(dim=1)
     onsite = square < ONSITE_DISTANCE**2
-    distance = torch.where(onsite, 1.0, square).sqrt()  # t is even in R: no slope at zero, where the root has none either
+    distance = torch.where(
+        onsite, 1.0, square
+    ).sqrt()  # t is even in R: no slope at zero, where the root has none either
     distance = torch.where(onsite, 0.0, distance)
     _check_coverage(table, z1, z2, distance.detach())
     step = cutoff / len(coefficients)
@@ -154,7 +191,8 @@ def _check_coverage(table: OverlapTable, z1: int, z2: int, distances: torch.Tens
         raise PhysicsError(
             message(
                 f"fitted overlap table of elements {z1}, {z2}",
-                f"{len(bad)} distances outside its data, {float(bad.min()):.3f}–{float(bad.max()):.3f} Å",
+                f"{len(bad)} distances outside its data, "
+                f"{float(bad.min()):.3f}–{float(bad.max()):.3f} Å",
                 f"distances within {ranges} Å",
                 "Use a table computed from the orbitals, or fit with more structures.",
             )

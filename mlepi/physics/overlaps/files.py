@@ -19,7 +19,9 @@ FORMAT = "mlepi-overlap-table"
 VERSION = 1
 
 
-def write_overlap_table(path: str | Path, table: OverlapTable, provenance: Mapping[str, Any]) -> None:
+def write_overlap_table(
+    path: str | Path, table: OverlapTable, provenance: Mapping[str, Any]
+) -> None:
     """Write a table to an HDF5 file; the file appears complete or not at all.
 
     Args:
@@ -39,17 +41,28 @@ def write_overlap_table(path: str | Path, table: OverlapTable, provenance: Mappi
             file.attrs["checksum"] = _checksum(data)
             for pair, values in data["values"].items():
                 group = file.create_group(pair)
-                group.attrs["channels"] = json.dumps([list(c) for c in table.channels(*map(int, pair.split("-")))])
-                group.attrs["channels_meaning"] = "shell of element 1, shell of element 2, total angular momentum L"
+                group.attrs["channels"] = json.dumps(
+                    [list(c) for c in table.channels(*map(int, pair.split("-")))]
+                )
+                group.attrs["channels_meaning"] = (
+                    "shell of element 1, shell of element 2, total angular momentum L"
+                )
                 radial = group.create_dataset("values", data=values)
                 radial.attrs["unit"] = "1/Å^L"
-                radial.attrs["meaning"] = "s_L(R)/R^L on equal steps of R from 0 to the sum of the two orbital radii"
+                radial.attrs["meaning"] = (
+                    "s_L(R)/R^L on equal steps of R from 0 to the sum of the two orbital radii"
+                )
                 grid = group.create_dataset(
-                    "distances", data=np.linspace(0.0, table.cutoff(*map(int, pair.split("-"))), values.shape[1])
+                    "distances",
+                    data=np.linspace(
+                        0.0, table.cutoff(*map(int, pair.split("-"))), values.shape[1]
+                    ),
                 )
                 grid.attrs["unit"] = "Å"
                 if pair in data["fitted_intervals"]:
-                    intervals = group.create_dataset("fitted_intervals", data=data["fitted_intervals"][pair])
+                    intervals = group.create_dataset(
+                        "fitted_intervals", data=data["fitted_intervals"][pair]
+                    )
                     intervals.attrs["unit"] = "Å"
         partial.replace(path)
     finally:
@@ -80,13 +93,21 @@ def read_overlap_table(path: str | Path) -> OverlapTable:
             data = {
                 "basis": json.loads(file.attrs["basis"]),
                 "values": {pair: group["values"][()] for pair, group in file.items()},
-                "fitted_intervals": {pair: g["fitted_intervals"][()] for pair, g in file.items() if "fitted_intervals" in g},
+                "fitted_intervals": {
+                    pair: g["fitted_intervals"][()]
+                    for pair, g in file.items()
+                    if "fitted_intervals" in g
+                },
             }
             checksum = file.attrs["checksum"]
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(message(str(path), f"a damaged file ({error})", "an overlap table in HDF5", fix)) from error
+        raise DataError(
+            message(str(path), f"a damaged file ({error})", "an overlap table in HDF5", fix)
+        ) from error
     if _checksum(data) != checksum:
-        raise DataError(message(str(path), "contents that do not match the checksum", "an unchanged file", fix))
+        raise DataError(
+            message(str(path), "contents that do not match the checksum", "an unchanged file", fix)
+        )
     return OverlapTable.from_dict(data)
 
 

@@ -1,7 +1,8 @@
 """Radial overlap tables fitted to the overlap blocks of a data set, when the orbitals themselves are not at hand.
 
-Each block gives the value of every radial function at its distance exactly: the angular tensors A_L = Σ_M G^{m1 m2 M} Y_LM(R̂) of
-different L are orthogonal, so that s_L = ⟨A_L, S⟩/⟨A_L, A_L⟩. A least-squares B-spline through these values is the table.
+Each block gives the value of every radial function at its distance exactly: the angular tensors A_L
+= Σ_M G^{m1 m2 M} Y_LM(R̂) of different L are orthogonal, so that s_L = ⟨A_L, S⟩/⟨A_L, A_L⟩. A
+least-squares B-spline through these values is the table.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from scipy.interpolate import BSpline
 from mlepi.errors import DataError, message
 from mlepi.physics.overlaps.angular import gaunt_coefficients, solid_harmonics
 from mlepi.physics.overlaps.evaluate import ONSITE_DISTANCE
-from mlepi.physics.overlaps.table import Channel, ElementPair, OverlapTable, element_pairs, list_channels
+from mlepi.physics.overlaps.table import (
+    Channel,
+    ElementPair,
+    OverlapTable,
+    element_pairs,
+    list_channels,
+)
 
 _DEGREE = 5
 
@@ -59,7 +66,8 @@ def fit_overlap_table(
 ) -> OverlapTable:
     """Fit the radial overlap functions to the blocks of a data set.
 
-    The table remembers which distances the data covered (no gap wider than ``knot_spacing``) and refuses others below the cutoff.
+    The table remembers which distances the data covered (no gap wider than ``knot_spacing``) and
+    refuses others below the cutoff.
 
     Args:
         samples: overlap blocks of structures.
@@ -67,14 +75,16 @@ def fit_overlap_table(
         radii: atomic number → orbital radius, Å.
         names: atomic number → name of its orbitals.
         knot_spacing: distance of the spline's knots, Å.
-        smoothing: weight of the squared third differences of the spline coefficients, relative to the data; bridges gaps.
+        smoothing: weight of the squared third differences of the spline coefficients, relative to
+            the data; bridges gaps.
         n_grid: number of points of the table.
 
     Returns:
         The table, with ``fitted_intervals``.
 
     Raises:
-        DataError: a pair of elements has no blocks below its cutoff, or an element no on-site blocks.
+        DataError: a pair of elements has no blocks below its cutoff, or an element no on-site
+            blocks.
     """
     data = _collect(samples, shells, radii)
     values: dict[ElementPair, NDArray[np.float64]] = {}
@@ -84,22 +94,37 @@ def fit_overlap_table(
         channels = list_channels(shells[pair[0]], shells[pair[1]], same_element=pair[0] == pair[1])
         found = data[pair]
         bonded = (found.distances > ONSITE_DISTANCE) & (found.distances < cutoff)
-        if not bonded.any() or (pair[0] == pair[1] and bool(np.all(found.distances > ONSITE_DISTANCE))):
+        if not bonded.any() or (
+            pair[0] == pair[1] and bool(np.all(found.distances > ONSITE_DISTANCE))
+        ):
             raise DataError(
                 message(
-                    f"overlap data of elements {pair}", "no blocks to fit", "on-site blocks and pairs of atoms", "Add structures."
+                    f"overlap data of elements {pair}",
+                    "no blocks to fit",
+                    "on-site blocks and pairs of atoms",
+                    "Add structures.",
                 )
             )
         distances, targets = found.distances[bonded], found.values[bonded]
-        onsite = found.values[found.distances <= ONSITE_DISTANCE].mean(axis=0) if pair[0] == pair[1] else None
+        onsite = (
+            found.values[found.distances <= ONSITE_DISTANCE].mean(axis=0)
+            if pair[0] == pair[1]
+            else None
+        )
         spline = _fit_spline(distances, targets, cutoff, knot_spacing, smoothing)
-        values[pair] = _tabulate_fit(spline, channels, onsite, (float(distances.min()), cutoff), n_grid)
+        values[pair] = _tabulate_fit(
+            spline, channels, onsite, (float(distances.min()), cutoff), n_grid
+        )
         intervals[pair] = _covered_intervals(distances, knot_spacing)
-    return OverlapTable(shells=shells, radii=radii, names=names, values=values, fitted_intervals=intervals)
+    return OverlapTable(
+        shells=shells, radii=radii, names=names, values=values, fitted_intervals=intervals
+    )
 
 
 def _collect(
-    samples: Iterable[OverlapSample], shells: Mapping[int, tuple[int, ...]], radii: Mapping[int, float]
+    samples: Iterable[OverlapSample],
+    shells: Mapping[int, tuple[int, ...]],
+    radii: Mapping[int, float],
 ) -> dict[ElementPair, _RadialData]:
     """Decompose the blocks of all structures into radial values, grouped by element pair z1 ≤ z2."""
     parts: dict[ElementPair, list[_RadialData]] = {pair: [] for pair in element_pairs(shells)}
@@ -108,17 +133,29 @@ def _collect(
         missing = sorted({int(z) for z in sample.numbers} - set(shells))
         if missing:
             raise DataError(
-                message("overlap data", f"atomic numbers {missing}", f"elements of the basis, {sorted(shells)}", "Extend it.")
+                message(
+                    "overlap data",
+                    f"atomic numbers {missing}",
+                    f"elements of the basis, {sorted(shells)}",
+                    "Extend it.",
+                )
             )
         for pair in parts:
             edges = np.flatnonzero((rows == pair[0]) & (columns == pair[1]))
             if edges.size:
                 parts[pair].append(
-                    _decompose(sample.blocks[edges], sample.vectors[edges], (shells[pair[0]], shells[pair[1]]), pair)
+                    _decompose(
+                        sample.blocks[edges],
+                        sample.vectors[edges],
+                        (shells[pair[0]], shells[pair[1]]),
+                        pair,
+                    )
                 )
     empty = _RadialData(np.empty(0), np.empty((0, 0)))
     return {
-        pair: _RadialData(np.concatenate([p.distances for p in found]), np.concatenate([p.values for p in found]))
+        pair: _RadialData(
+            np.concatenate([p.distances for p in found]), np.concatenate([p.values for p in found])
+        )
         if found
         else empty
         for pair, found in parts.items()
@@ -126,7 +163,10 @@ def _collect(
 
 
 def _decompose(
-    blocks: NDArray[np.floating], vectors: NDArray[np.float64], shells: tuple[tuple[int, ...], tuple[int, ...]], pair: ElementPair
+    blocks: NDArray[np.floating],
+    vectors: NDArray[np.float64],
+    shells: tuple[tuple[int, ...], tuple[int, ...]],
+    pair: ElementPair,
 ) -> _RadialData:
     """Project the blocks of one element pair on the angular tensors of every channel."""
     distances = np.linalg.norm(vectors, axis=1)
@@ -140,7 +180,9 @@ def _decompose(
         l1, l2 = shells[0][channel.shell_1], shells[1][channel.shell_2]
         harmonics = solid_harmonics(channel.total, torch.from_numpy(units)).numpy()
         angular = np.einsum("abm,em->eab", gaunt_coefficients(l1, l2, channel.total), harmonics)
-        block = blocks[:, start_1[channel.shell_1] :, start_2[channel.shell_2] :][:, : 2 * l1 + 1, : 2 * l2 + 1]
+        block = blocks[:, start_1[channel.shell_1] :, start_2[channel.shell_2] :][
+            :, : 2 * l1 + 1, : 2 * l2 + 1
+        ]
         norm = (angular**2).sum(axis=(1, 2))
         defined = norm > 1e-12  # L > 0 has no value on site
         values[defined, n] = (angular * block).sum(axis=(1, 2))[defined] / norm[defined]
@@ -148,9 +190,16 @@ def _decompose(
 
 
 def _fit_spline(
-    distances: NDArray[np.float64], targets: NDArray[np.float64], cutoff: float, knot_spacing: float, smoothing: float
+    distances: NDArray[np.float64],
+    targets: NDArray[np.float64],
+    cutoff: float,
+    knot_spacing: float,
+    smoothing: float,
 ) -> BSpline:
-    """Fit s_L(R) of all channels on [nearest distance, cutoff]; value, slope and curvature vanish at the cutoff."""
+    """Fit s_L(R) of all channels on [nearest distance, cutoff].
+
+    Value, slope and curvature vanish at the cutoff.
+    """
     low = float(distances.min())
     n_intervals = max(4, int(np.ceil((cutoff - low) / knot_spacing)))
     inner = np.linspace(low, cutoff, n_intervals + 1)
@@ -159,16 +208,25 @@ def _fit_spline(
     free = n_basis - 3
     design = BSpline.design_matrix(distances, knots, _DEGREE)[:, :free]
     differences = np.diff(np.eye(n_basis), n=3, axis=0)[:, :free]
-    normal = (design.T @ design).toarray() + smoothing * len(distances) * differences.T @ differences
+    normal = (design.T @ design).toarray() + smoothing * len(
+        distances
+    ) * differences.T @ differences
     coefficients = np.zeros((n_basis, targets.shape[1]))
     coefficients[:free] = np.linalg.solve(normal, design.T @ targets)
     return BSpline(knots, coefficients, _DEGREE)
 
 
 def _tabulate_fit(
-    spline: BSpline, channels: list[Channel], onsite: NDArray[np.float64] | None, bounds: tuple[float, float], n_grid: int
+    spline: BSpline,
+    channels: list[Channel],
+    onsite: NDArray[np.float64] | None,
+    bounds: tuple[float, float],
+    n_grid: int,
 ) -> NDArray[np.float64]:
-    """Tabulate t = s_L/R^L; below the nearest distance, where only R = 0 is known, an even polynomial joins on smoothly."""
+    """Tabulate t = s_L/R^L.
+
+    Below the nearest distance, where only R = 0 is known, an even polynomial joins on smoothly.
+    """
     low, cutoff = bounds
     distances = np.linspace(0.0, cutoff, n_grid)
     known = distances >= low
@@ -182,7 +240,12 @@ def _tabulate_fit(
         t2 = curvature[n] / low**total - 2 * total * t1 / low - total * (total - 1) * t0 / low**2
         powers = np.array([0, 2, 4, 6])
         conditions = np.array(
-            [low**powers, powers * low ** (powers - 1.0), powers * (powers - 1) * low ** (powers - 2.0), powers == 0.0]
+            [
+                low**powers,
+                powers * low ** (powers - 1.0),
+                powers * (powers - 1) * low ** (powers - 2.0),
+                powers == 0.0,
+            ]
         )
         if onsite is None or total > 0:
             polynomial = np.append(np.linalg.solve(conditions[:3, :3], [t0, t1, t2]), 0.0)
@@ -194,7 +257,12 @@ def _tabulate_fit(
 
 
 def _covered_intervals(distances: NDArray[np.float64], max_gap: float) -> NDArray[np.float64]:
-    """Split sorted distances where neighbours are more than ``max_gap`` apart: (n, 2), first and last of each run, Å."""
+    """Split sorted distances where neighbours are more than ``max_gap`` apart.
+
+    (n, 2), first and last of each run, Å.
+    """
     ordered = np.sort(distances)
     breaks = np.flatnonzero(np.diff(ordered) > max_gap)
-    return np.column_stack([ordered[np.concatenate([[0], breaks + 1])], ordered[np.append(breaks, len(ordered) - 1)]])
+    return np.column_stack(
+        [ordered[np.concatenate([[0], breaks + 1])], ordered[np.append(breaks, len(ordered) - 1)]]
+    )

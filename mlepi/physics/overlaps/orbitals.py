@@ -1,6 +1,9 @@
-"""Radial parts of numerical atomic orbitals: what they are, how OpenMX's ``.pao`` files hold them, and their transforms.
+"""Radial parts of numerical atomic orbitals.
 
-Convention: φ(r) = R(r) Y_lm(r̂) with real harmonics and ∫ R² r² dr = 1; R vanishes beyond the orbital radius.
+What they are, how OpenMX's ``.pao`` files hold them, and their transforms.
+
+Convention: φ(r) = R(r) Y_lm(r̂) with real harmonics and ∫ R² r² dr = 1; R vanishes beyond the
+orbital radius.
 """
 
 from __future__ import annotations
@@ -51,27 +54,42 @@ class RadialOrbitals:
         if self.values.shape != (len(self.shells), len(self.grid)) or not self.shells:
             raise DataError(
                 message(
-                    where, f"values {self.values.shape}", f"{(len(self.shells), len(self.grid))}", "One row per shell, ≥ 1 shell."
+                    where,
+                    f"values {self.values.shape}",
+                    f"{(len(self.shells), len(self.grid))}",
+                    "One row per shell, ≥ 1 shell.",
                 )
             )
         if self.radius <= 0.0 or self.grid[0] < 0.0 or not bool(np.all(np.diff(self.grid) > 0.0)):
             raise DataError(
-                message(where, "a radial grid that does not ascend", "ascending r ≥ 0 and radius > 0", "Check the file.")
+                message(
+                    where,
+                    "a radial grid that does not ascend",
+                    "ascending r ≥ 0 and radius > 0",
+                    "Check the file.",
+                )
             )
         if not bool(np.isfinite(self.values).all()):
-            raise DataError(message(where, "values that are not finite", "finite numbers", "Check the file."))
+            raise DataError(
+                message(where, "values that are not finite", "finite numbers", "Check the file.")
+            )
         r, weights = quadrature(0.0, self.radius)
         norms = (self.evaluate(r) ** 2 * r**2) @ weights
         worst = float(np.abs(norms - 1.0).max())
         if worst > NORM_TOLERANCE:
             raise DataError(
                 message(
-                    where, f"norms {norms.round(6).tolist()}", "∫ R² r² dr = 1", "Check the units, the radius and the columns."
+                    where,
+                    f"norms {norms.round(6).tolist()}",
+                    "∫ R² r² dr = 1",
+                    "Check the units, the radius and the columns.",
                 )
             )
 
     def evaluate(self, r: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Interpolate R(r) by cubic splines; r^l below the first grid point, zero beyond the radius.
+        """Interpolate R(r) by cubic splines.
+
+        R^l below the first grid point, zero beyond the radius.
 
         Args:
             r: (n,), Å.
@@ -87,12 +105,19 @@ class RadialOrbitals:
         return np.where((r <= min(self.radius, self.grid[-1]))[None, :], values, 0.0)
 
 
-def quadrature(start: float, stop: float, n_panels: int = 96, order: int = 16) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Build composite Gauss–Legendre nodes and weights on [start, stop]: two arrays of n_panels·order."""
+def quadrature(
+    start: float, stop: float, n_panels: int = 96, order: int = 16
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Build composite Gauss–Legendre nodes and weights on [start, stop].
+
+    Two arrays of n_panels·order.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(order)
     width = (stop - start) / n_panels
     centres = start + width * (np.arange(n_panels) + 0.5)
-    return (centres[:, None] + 0.5 * width * nodes).ravel(), np.tile(0.5 * width * weights, n_panels)
+    return (centres[:, None] + 0.5 * width * nodes).ravel(), np.tile(
+        0.5 * width * weights, n_panels
+    )
 
 
 def reduced_bessel(l: int, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -107,7 +132,9 @@ def reduced_bessel(l: int, x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x < _SERIES_LIMIT, series, spherical_jn(l, large) / large**l)
 
 
-def compute_radial_transforms(orbitals: RadialOrbitals, k: NDArray[np.float64]) -> NDArray[np.float64]:
+def compute_radial_transforms(
+    orbitals: RadialOrbitals, k: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Transform the radial functions to momentum: F_l(k) = ∫ j_l(kr) R(r) r² dr.
 
     Args:
@@ -129,11 +156,13 @@ def compute_radial_transforms(orbitals: RadialOrbitals, k: NDArray[np.float64]) 
 def read_pao(path: str | Path, selection: str) -> RadialOrbitals:
     """Read the numerical atomic orbitals of one element from an OpenMX ``.pao`` file.
 
-    The file holds, for every l, the columns ln r, r, R_0(r), R_1(r), … in Bohr; "s2p2d1" takes the first 2, 2, 1 of them.
+    The file holds, for every l, the columns ln r, r, R_0(r), R_1(r), … in Bohr; "s2p2d1" takes the
+    first 2, 2, 1 of them.
 
     Args:
         path: file, e.g. C6.0.pao; part of OpenMX's DFT_DATA, not shipped here.
-        selection: shells to use in OpenMX's notation, e.g. "s2p2"; their order is the order of the basis.
+        selection: shells to use in OpenMX's notation, e.g. "s2p2"; their order is the order of the
+            basis.
 
     Returns:
         Radial functions in Å.
@@ -144,11 +173,21 @@ def read_pao(path: str | Path, selection: str) -> RadialOrbitals:
     path = Path(path)
     where = f"{path.name}"
     if not path.is_file():
-        raise DataError(message(str(path), "no such file", "an OpenMX .pao file", "Take it from OpenMX's DFT_DATA19/PAO."))
+        raise DataError(
+            message(
+                str(path),
+                "no such file",
+                "an OpenMX .pao file",
+                "Take it from OpenMX's DFT_DATA19/PAO.",
+            )
+        )
     text = path.read_text(errors="replace")
     number = int(_pao_value(text, "AtomSpecies", where))
     radius = float(_pao_value(text, "radial.cutoff.pao", where))
-    l_max, multiplicity = int(_pao_value(text, "PAO.Lmax", where)), int(_pao_value(text, "PAO.Mul", where))
+    l_max, multiplicity = (
+        int(_pao_value(text, "PAO.Lmax", where)),
+        int(_pao_value(text, "PAO.Mul", where)),
+    )
     shells: list[int] = []
     rows: list[NDArray[np.float64]] = []
     grid = np.empty(0)
@@ -156,12 +195,22 @@ def read_pao(path: str | Path, selection: str) -> RadialOrbitals:
         if l > l_max or count > multiplicity:
             raise DataError(
                 message(
-                    where, f"l ≤ {l_max} with {multiplicity} functions each", f"the shells {selection!r}", "Ask for fewer shells."
+                    where,
+                    f"l ≤ {l_max} with {multiplicity} functions each",
+                    f"the shells {selection!r}",
+                    "Ask for fewer shells.",
                 )
             )
         columns = _pao_block(text, l, multiplicity, where)
         if grid.size and not np.array_equal(grid, columns[:, 1]):
-            raise DataError(message(where, f"another radial grid for l = {l}", "one grid for all shells", "Check the file."))
+            raise DataError(
+                message(
+                    where,
+                    f"another radial grid for l = {l}",
+                    "one grid for all shells",
+                    "Check the file.",
+                )
+            )
         grid = columns[:, 1]
         shells += [l] * count
         rows += list(columns[:, 2 : 2 + count].T)
@@ -183,7 +232,14 @@ def parse_selection(selection: str) -> list[tuple[int, int]]:
     """
     parts = re.findall(r"([spdf])([1-9]\d*)", selection)
     if not parts or "".join(a + b for a, b in parts) != selection:
-        raise DataError(message("orbital selection", repr(selection), "letters s, p, d, f with counts", 'Write e.g. "s2p2d1".'))
+        raise DataError(
+            message(
+                "orbital selection",
+                repr(selection),
+                "letters s, p, d, f with counts",
+                'Write e.g. "s2p2d1".',
+            )
+        )
     return [(_SHELL_LETTERS.index(letter), int(count)) for letter, count in parts]
 
 
@@ -191,16 +247,29 @@ def _pao_value(text: str, key: str, where: str) -> str:
     """Return the first number after a keyword at the start of a line."""
     match = re.search(rf"^{re.escape(key)}\s+([-+.\dEe]+)", text, flags=re.MULTILINE)
     if match is None:
-        raise DataError(message(where, f"no keyword {key!r}", "an OpenMX .pao file", "Check that the file is complete."))
+        raise DataError(
+            message(
+                where,
+                f"no keyword {key!r}",
+                "an OpenMX .pao file",
+                "Check that the file is complete.",
+            )
+        )
     return match.group(1)
 
 
 def _pao_block(text: str, l: int, multiplicity: int, where: str) -> NDArray[np.float64]:
-    """Return the numbers of one angular momentum: (n_grid, 2 + multiplicity), ln r, r and R_n(r) in Bohr."""
+    """Return the numbers of one angular momentum.
+
+    (n_grid, 2 + multiplicity), ln r, r and R_n(r) in Bohr.
+    """
     tag = f"pseudo.atomic.orbitals.L={l}"
     match = re.search(rf"<{re.escape(tag)}\s*\n(.*?)\n\s*{re.escape(tag)}>", text, flags=re.DOTALL)
     damaged = message(
-        where, f"a damaged or missing block {tag!r}", f"{2 + multiplicity} numbers per line", "Fetch the file again."
+        where,
+        f"a damaged or missing block {tag!r}",
+        f"{2 + multiplicity} numbers per line",
+        "Fetch the file again.",
     )
     if match is None:
         raise DataError(damaged)

@@ -1,8 +1,11 @@
-"""Radial tables of two-centre overlaps: one function of distance per pair of shells and total angular momentum L.
+"""Radial tables of two-centre overlaps.
 
-⟨a m1, 0 | b m2, R⟩ = Σ_L t_abL(|R|) Σ_M G^{m1 m2 M}_{la lb L} |R|^L Y_LM(R̂), where R points from the first atom to the second.
-The tables hold t = s_L/|R|^L, which is even and smooth at R = 0. Only pairs (element 1, shell a) ≤ (element 2, shell b) are
-stored: the others follow exactly from S_ab(R) = S_ba(−R)ᵀ.
+One function of distance per pair of shells and total angular momentum L.
+
+⟨a m1, 0 | b m2, R⟩ = Σ_L t_abL(|R|) Σ_M G^{m1 m2 M}_{la lb L} |R|^L Y_LM(R̂), where R points from
+the first atom to the second. The tables hold t = s_L/|R|^L, which is even and smooth at R = 0. Only
+pairs (element 1, shell a) ≤ (element 2, shell b) are stored: the others follow exactly from S_ab(R)
+= S_ba(−R)ᵀ.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ ElementPair = tuple[int, int]
 
 
 class Channel(NamedTuple):
-    """One radial function: shell a of the first element, shell b of the second, total angular momentum L."""
+    """One radial function.
+
+    Shell a of the first element, shell b of the second, total angular momentum L.
+    """
 
     shell_1: int
     shell_2: int
@@ -35,10 +41,13 @@ class OverlapTable:
 
     Attributes:
         shells: atomic number → angular momenta of its shells, in the order of the basis.
-        radii: atomic number → orbital radius, Å; a pair of elements overlaps up to the sum of its two radii, exactly zero beyond.
+        radii: atomic number → orbital radius, Å; a pair of elements overlaps up to the sum of its
+            two radii, exactly zero beyond.
         names: atomic number → name of the orbitals; for provenance only.
-        values: (z1, z2) with z1 ≤ z2 → (n_channels, n_grid), t_abL in Å^(−L) on equal steps from 0 to radius 1 + radius 2.
-        fitted_intervals: (z1, z2) → (n, 2), Å, the distances that data covered; empty for a table made from orbitals.
+        values: (z1, z2) with z1 ≤ z2 → (n_channels, n_grid), t_abL in Å^(−L) on equal steps from 0
+            to radius 1 + radius 2.
+        fitted_intervals: (z1, z2) → (n, 2), Å, the distances that data covered; empty for a table
+            made from orbitals.
     """
 
     shells: Mapping[int, tuple[int, ...]]
@@ -49,15 +58,30 @@ class OverlapTable:
 
     def __post_init__(self) -> None:
         """Normalise the mappings and refuse tables that do not fit the basis."""
-        object.__setattr__(self, "shells", {int(z): tuple(int(l) for l in ls) for z, ls in sorted(self.shells.items())})
-        object.__setattr__(self, "radii", {int(z): float(self.radii[z]) for z in sorted(self.radii)})
+        object.__setattr__(
+            self,
+            "shells",
+            {int(z): tuple(int(l) for l in ls) for z, ls in sorted(self.shells.items())},
+        )
+        object.__setattr__(
+            self, "radii", {int(z): float(self.radii[z]) for z in sorted(self.radii)}
+        )
         object.__setattr__(self, "names", {int(z): str(self.names[z]) for z in sorted(self.names)})
-        object.__setattr__(self, "values", {p: np.asarray(v, dtype=np.float64) for p, v in sorted(self.values.items())})
+        object.__setattr__(
+            self,
+            "values",
+            {p: np.asarray(v, dtype=np.float64) for p, v in sorted(self.values.items())},
+        )
         object.__setattr__(self, "_splines", {})
         pairs = element_pairs(self.shells)
         if set(self.values) != set(pairs) or set(self.radii) != set(self.shells):
             raise DataError(
-                message("overlap table", f"pairs {sorted(self.values)}", f"{pairs}", "Tabulate every pair of elements.")
+                message(
+                    "overlap table",
+                    f"pairs {sorted(self.values)}",
+                    f"{pairs}",
+                    "Tabulate every pair of elements.",
+                )
             )
         for pair in pairs:
             expected, shape = len(self.channels(*pair)), self.values[pair].shape
@@ -72,7 +96,12 @@ class OverlapTable:
                 )
             if not bool(np.isfinite(self.values[pair]).all()):
                 raise DataError(
-                    message(f"overlap table of {pair}", "values that are not finite", "numbers", "Make the table again.")
+                    message(
+                        f"overlap table of {pair}",
+                        "values that are not finite",
+                        "numbers",
+                        "Make the table again.",
+                    )
                 )
 
     @property
@@ -86,10 +115,14 @@ class OverlapTable:
 
     def channels(self, number_1: int, number_2: int) -> list[Channel]:
         """List the radial functions of an ordered element pair, in the order of the rows of ``values``."""
-        return list_channels(self.shells[number_1], self.shells[number_2], same_element=number_1 == number_2)
+        return list_channels(
+            self.shells[number_1], self.shells[number_2], same_element=number_1 == number_2
+        )
 
     def spline_coefficients(self, number_1: int, number_2: int) -> NDArray[np.float64]:
-        """Return the cubic-spline coefficients of a pair's functions; the slope is zero at R = 0 and at the cutoff.
+        """Return the cubic-spline coefficients of a pair's functions.
+
+        The slope is zero at R = 0 and at the cutoff.
 
         Returns:
             (n_grid − 1, n_channels, 4), powers 3, 2, 1, 0 of (R − R_left), R in Å.
@@ -98,7 +131,12 @@ class OverlapTable:
         pair = (number_1, number_2)
         if pair not in cache:
             values = self.values[pair]
-            spline = CubicSpline(np.linspace(0.0, self.cutoff(*pair), values.shape[1]), values, axis=1, bc_type="clamped")
+            spline = CubicSpline(
+                np.linspace(0.0, self.cutoff(*pair), values.shape[1]),
+                values,
+                axis=1,
+                bc_type="clamped",
+            )
             cache[pair] = np.ascontiguousarray(spline.c.transpose(1, 2, 0))
         return cache[pair]
 
@@ -127,12 +165,23 @@ class OverlapTable:
                 shells={int(z): tuple(ls) for z, ls in basis["shells"].items()},
                 radii={int(z): float(r) for z, r in basis["radii"].items()},
                 names={int(z): str(n) for z, n in basis["names"].items()},
-                values={_parse_pair(p): np.asarray(v, dtype=np.float64) for p, v in data["values"].items()},
-                fitted_intervals={_parse_pair(p): np.asarray(v, dtype=np.float64) for p, v in data["fitted_intervals"].items()},
+                values={
+                    _parse_pair(p): np.asarray(v, dtype=np.float64)
+                    for p, v in data["values"].items()
+                },
+                fitted_intervals={
+                    _parse_pair(p): np.asarray(v, dtype=np.float64)
+                    for p, v in data["fitted_intervals"].items()
+                },
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise DataError(
-                message("overlap table", f"data without a valid {error}", "what to_dict returns", "Make the table again.")
+                message(
+                    "overlap table",
+                    f"data without a valid {error}",
+                    "what to_dict returns",
+                    "Make the table again.",
+                )
             ) from error
 
 
@@ -142,8 +191,13 @@ def element_pairs(shells: Mapping[int, tuple[int, ...]]) -> list[ElementPair]:
     return [(a, b) for n, a in enumerate(numbers) for b in numbers[n:]]
 
 
-def list_channels(shells_1: tuple[int, ...], shells_2: tuple[int, ...], same_element: bool) -> list[Channel]:
-    """List the radial functions of two sets of shells: all pairs, or a ≤ b when both are shells of one element."""
+def list_channels(
+    shells_1: tuple[int, ...], shells_2: tuple[int, ...], same_element: bool
+) -> list[Channel]:
+    """List the radial functions of two sets of shells.
+
+    All pairs, or a ≤ b when both are shells of one element.
+    """
     return [
         Channel(a, b, total)
         for a, l1 in enumerate(shells_1)

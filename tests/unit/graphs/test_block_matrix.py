@@ -20,18 +20,25 @@ KPOINTS = np.array([[0.0, 0.0, 0.0], [0.31, -0.17, 0.0], [0.5, 0.25, 0.1]])
 
 def matrices_of(sample) -> tuple[BlockMatrix, BlockMatrix]:
     """Hamiltonian and overlap of a sample, permuted by hand from OpenMX order (p: x, y, z → y, z, x)."""
-    basis = OrbitalBasis({z: tuple(ls) for z, ls in sample.shells.items()}, sample.radii, sample.pao)
+    basis = OrbitalBasis(
+        {z: tuple(ls) for z, ls in sample.shells.items()}, sample.radii, sample.pao
+    )
     order = {0: [0], 1: [1, 2, 0], 2: [2, 4, 0, 3, 1]}
     permutation = {}
     for z, shells in sample.shells.items():
         starts = np.cumsum([0, *(2 * l + 1 for l in shells)])
-        permutation[z] = np.concatenate([start + np.array(order[l]) for start, l in zip(starts, shells, strict=False)])
+        permutation[z] = np.concatenate(
+            [start + np.array(order[l]) for start, l in zip(starts, shells, strict=False)]
+        )
     blocks = np.zeros((2, len(sample.pairs), basis.max_orbitals, basis.max_orbitals))
     for k, (_, _, _, i, j) in enumerate(sample.pairs):
         rows, columns = permutation[int(sample.numbers[i])], permutation[int(sample.numbers[j])]
         for part, source in enumerate((sample.hamiltonian, sample.overlap)):
             blocks[part, k, : len(rows), : len(columns)] = source[k][rows][:, columns]
-    first, second = (BlockMatrix(sample.numbers, basis, sample.pairs[:, [4, 3]].T, sample.pairs[:, :3], part) for part in blocks)
+    first, second = (
+        BlockMatrix(sample.numbers, basis, sample.pairs[:, [4, 3]].T, sample.pairs[:, :3], part)
+        for part in blocks
+    )
     return first, second
 
 
@@ -43,8 +50,14 @@ def sample(request):
 def test_foreign_order_is_that_of_the_file(sample):
     hamiltonian, overlap = matrices_of(sample)
     for kpoint in KPOINTS:
-        np.testing.assert_allclose(hamiltonian.dense(kpoint, "openmx"), sample.dense(sample.hamiltonian, kpoint), atol=1e-12)
-        np.testing.assert_allclose(overlap.dense(kpoint, "openmx"), sample.dense(sample.overlap, kpoint), atol=1e-12)
+        np.testing.assert_allclose(
+            hamiltonian.dense(kpoint, "openmx"),
+            sample.dense(sample.hamiltonian, kpoint),
+            atol=1e-12,
+        )
+        np.testing.assert_allclose(
+            overlap.dense(kpoint, "openmx"), sample.dense(sample.overlap, kpoint), atol=1e-12
+        )
 
 
 def test_dense_many_dense_and_sparse_agree(sample):
@@ -68,10 +81,14 @@ def test_bands_of_graphene():
     edge_index, shift, blocks, overlaps, _ = tight_binding(honeycomb())
     basis = OrbitalBasis({6: (0,)}, {6: 1.0}, {})
     numbers = np.array([6, 6])
-    hamiltonian, overlap = (BlockMatrix(numbers, basis, edge_index, shift, b) for b in (blocks, overlaps))
+    hamiltonian, overlap = (
+        BlockMatrix(numbers, basis, edge_index, shift, b) for b in (blocks, overlaps)
+    )
     bands = compute_bands(hamiltonian, overlap, [[0, 0, 0], [1 / 3, 1 / 3, 0], [0.5, 0, 0]])
     np.testing.assert_allclose(bands, [[-8.1, 8.1], [0, 0], [-2.7, 2.7]], atol=1e-9)
-    np.testing.assert_allclose(compute_bands(hamiltonian, overlap, [0.5, 0, 0]), [[-2.7, 2.7]], atol=1e-9)
+    np.testing.assert_allclose(
+        compute_bands(hamiltonian, overlap, [0.5, 0, 0]), [[-2.7, 2.7]], atol=1e-9
+    )
 
 
 def test_symmetrised_is_hermitian_exactly_and_keeps_the_mean():
@@ -79,11 +96,14 @@ def test_symmetrised_is_hermitian_exactly_and_keeps_the_mean():
     noise = np.random.default_rng(0).normal(size=hamiltonian.blocks.shape)
     noisy = dataclasses.replace(hamiltonian, blocks=hamiltonian.blocks + noise)
     matrix = noisy.symmetrised()
-    rows = {(j, i, *r): k for k, (j, i, r) in enumerate(zip(*matrix.edge_index.tolist(), matrix.edge_cell_shift.tolist()))}  # noqa: B905
+    edges = np.concatenate([matrix.edge_index.T, matrix.edge_cell_shift], axis=1)
+    rows = {tuple(edge): k for k, edge in enumerate(edges.tolist())}
     for (j, i, *r), k in rows.items():
         back = rows[i, j, *(-x for x in r)]
         assert np.array_equal(matrix.blocks[k], matrix.blocks[back].T)
-        np.testing.assert_allclose(matrix.blocks[k], 0.5 * (noisy.blocks[k] + noisy.blocks[back].T), atol=1e-15)
+        np.testing.assert_allclose(
+            matrix.blocks[k], 0.5 * (noisy.blocks[k] + noisy.blocks[back].T), atol=1e-15
+        )
     np.testing.assert_allclose(matrix.symmetrised().blocks, matrix.blocks, atol=0)
 
 
@@ -109,14 +129,26 @@ def test_labels_become_two_matrices():
     assert first.blocks.dtype == np.float64
     np.testing.assert_allclose(first.blocks, hamiltonian.blocks, atol=1e-5)
     np.testing.assert_allclose(second.blocks, overlap.blocks, atol=1e-6)
-    for missing in ("basis", "edge_index", "edge_cell_shift", "hamiltonian_blocks", "overlap_blocks"):
-        with pytest.raises(DataError, match="structure 'slide': got no blocks; expected Hamiltonian and overlap blocks"):
+    for missing in (
+        "basis",
+        "edge_index",
+        "edge_cell_shift",
+        "hamiltonian_blocks",
+        "overlap_blocks",
+    ):
+        with pytest.raises(
+            DataError,
+            match="structure 'slide': got no blocks; expected Hamiltonian and overlap blocks",
+        ):
             block_matrices(dataclasses.replace(labels, **{missing: None}))
 
 
 def test_wrong_shapes_are_refused():
     hamiltonian, _ = matrices_of(slater_koster_sample())
-    for changes in ({"blocks": hamiltonian.blocks[:, :4]}, {"edge_cell_shift": hamiltonian.edge_cell_shift[:-1]}):
+    for changes in (
+        {"blocks": hamiltonian.blocks[:, :4]},
+        {"edge_cell_shift": hamiltonian.edge_cell_shift[:-1]},
+    ):
         with pytest.raises(DataError, match=r"BlockMatrix: got shifts .* and blocks .*; expected"):
             dataclasses.replace(hamiltonian, **changes)
 
@@ -124,7 +156,10 @@ def test_wrong_shapes_are_refused():
 def test_bands_of_unrelated_matrices_are_refused():
     hamiltonian, overlap = matrices_of(slater_koster_sample())
     other = dataclasses.replace(overlap, numbers=np.array([6, 6, 1]))
-    with pytest.raises(DataError, match="compute_bands: got a Hamiltonian and an overlap of different atoms or bases"):
+    with pytest.raises(
+        DataError,
+        match="compute_bands: got a Hamiltonian and an overlap of different atoms or bases",
+    ):
         compute_bands(hamiltonian, other, KPOINTS)
 
 

@@ -1,4 +1,7 @@
-"""Heterogeneous graphs: relations, labels in the order of the edges, batches, and what is refused."""
+"""Heterogeneous graphs.
+
+Relations, labels in the order of the edges, batches, and what is refused.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,18 @@ CUTOFFS = {"intra": 3.0, "inter": 4.2}
 
 def rows_of(store) -> list[tuple[int, ...]]:
     source, target = store[fields.EDGE_INDEX].tolist()
-    return [(j, i, *r) for j, i, r in zip(source, target, store[fields.EDGE_CELL_SHIFT].tolist(), strict=True)]
+    return [
+        (j, i, *r)
+        for j, i, r in zip(source, target, store[fields.EDGE_CELL_SHIFT].tolist(), strict=True)
+    ]
 
 
 def labelled() -> LabelledStructure:
     """Random blocks with ⟨i|·|j⟩ = ⟨j|·|i⟩ᵀ for all pairs up to 4.2 Å, both directions, shuffled."""
     sample = slater_koster_sample()
-    basis = OrbitalBasis({z: tuple(ls) for z, ls in sample.shells.items()}, sample.radii, sample.pao)
+    basis = OrbitalBasis(
+        {z: tuple(ls) for z, ls in sample.shells.items()}, sample.radii, sample.pao
+    )
     atoms = Atoms(numbers=sample.numbers, positions=sample.positions, cell=sample.cell, pbc=True)
     atoms.arrays["layer"] = np.array([0, 0, 1])
     blocks = np.zeros((2, len(sample.pairs), basis.max_orbitals, basis.max_orbitals))
@@ -61,11 +69,21 @@ def test_relations_follow_layers_and_their_own_cutoffs():
     for relation in fields.RELATIONS:
         store = graph[fields.edge_type(relation)]
         source, target = store[fields.EDGE_INDEX].numpy()
-        vectors = atoms.positions[source] + store[fields.EDGE_CELL_SHIFT].numpy() @ atoms.cell.array - atoms.positions[target]
+        vectors = (
+            atoms.positions[source]
+            + store[fields.EDGE_CELL_SHIFT].numpy() @ atoms.cell.array
+            - atoms.positions[target]
+        )
         assert np.all((layer[source] == layer[target]) == (relation == "intra"))
         assert np.linalg.norm(vectors, axis=1).max() < CUTOFFS[relation]
-    counts = [graph[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1] for relation in fields.RELATIONS]
-    assert counts == [4 * (3 + 6 + 3), 2 * (1 + 3 + 6) + 2 * (3 + 3)]  # shells of each atom; dimers, then hollow sites
+    counts = [
+        graph[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1]
+        for relation in fields.RELATIONS
+    ]
+    assert counts == [
+        4 * (3 + 6 + 3),
+        2 * (1 + 3 + 6) + 2 * (3 + 3),
+    ]  # shells of each atom; dimers, then hollow sites
 
 
 def test_fields_shapes_and_types():
@@ -98,14 +116,21 @@ def test_a_monolayer_has_no_inter_edges():
 
 
 def test_the_next_layer_may_be_an_image_with_the_same_number():
-    """AA graphite with one layer per cell: straight up is interlayer; diamond has no layers and no interlayer edges."""
+    """AA graphite with one layer per cell: straight up is interlayer.
+
+    Diamond has no layers and no interlayer edges.
+    """
     graphite = build_graphene("monolayer")
     graphite.set_cell([*graphite.cell.array[:2], [0, 0, 3.35]])
     graph = build_graph(graphite, CUTOFFS)
-    intra, inter = (graph[fields.edge_type(relation)][fields.EDGE_CELL_SHIFT] for relation in fields.RELATIONS)
+    intra, inter = (
+        graph[fields.edge_type(relation)][fields.EDGE_CELL_SHIFT] for relation in fields.RELATIONS
+    )
     assert intra.shape[0] == 2 * 12
     assert not intra[:, 2].any()
-    assert inter.shape[0] == 2 * 2 * (1 + 3 + 6)  # both atoms, both sides: straight, 3 at 1.42, 6 at 2.46 Å
+    assert inter.shape[0] == 2 * 2 * (
+        1 + 3 + 6
+    )  # both atoms, both sides: straight, 3 at 1.42, 6 at 2.46 Å
     assert inter[:, 2].abs().min() == 1
     diamond = build_graph(bulk("C", "diamond", a=3.57), CUTOFFS)
     assert diamond[fields.edge_type("intra")][fields.EDGE_INDEX].shape[1] > 0
@@ -117,7 +142,10 @@ def test_tilted_cells_do_not_change_the_relations():
     tilted = atoms.copy()
     tilted.set_cell(np.array([[1, 0, 0], [2, 1, 0], [3, -1, 1]]) @ atoms.cell.array)
     counts = [
-        [build_graph(a, CUTOFFS)[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1] for relation in fields.RELATIONS]
+        [
+            build_graph(a, CUTOFFS)[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1]
+            for relation in fields.RELATIONS
+        ]
         for a in (atoms, tilted)
     ]
     assert counts[0] == counts[1]
@@ -129,7 +157,9 @@ def test_labels_arrive_at_their_edges():
     given = zip(*labels.edge_index.tolist(), labels.edge_cell_shift.tolist(), strict=True)
     position = {(j, i, *r): k for k, (j, i, r) in enumerate(given)}
     found = [(graph[fields.ATOM], [(a, a, 0, 0, 0) for a in range(3)])]
-    found += [(graph[fields.edge_type(r)], rows_of(graph[fields.edge_type(r)])) for r in fields.RELATIONS]
+    found += [
+        (graph[fields.edge_type(r)], rows_of(graph[fields.edge_type(r)])) for r in fields.RELATIONS
+    ]
     n_found = 0
     for store, rows in found:
         for name, blocks in (
@@ -147,7 +177,9 @@ def test_labels_arrive_at_their_edges():
 
 def test_a_missing_label_is_a_zero_block():
     labels = labelled()
-    keep = np.any(labels.edge_cell_shift != 0, axis=1) | (labels.edge_index[0] == labels.edge_index[1])
+    keep = np.any(labels.edge_cell_shift != 0, axis=1) | (
+        labels.edge_index[0] == labels.edge_index[1]
+    )
     fewer = dataclasses.replace(
         labels,
         edge_index=labels.edge_index[:, keep],
@@ -174,7 +206,10 @@ def test_energies_and_forces_alone():
 
 def test_labels_beyond_the_cutoffs_are_refused_unless_they_are_small():
     labels = labelled()
-    with pytest.raises(DataError, match=r"structure 'sample': got a Hamiltonian element of .* eV outside the graph's cutoffs"):
+    with pytest.raises(
+        DataError,
+        match=r"structure 'sample': got a Hamiltonian element of .* eV outside the graph's cutoffs",
+    ):
         build_graph(labels.atoms, {"intra": 2.0, "inter": 2.0}, labels)
     small = dataclasses.replace(labels, hamiltonian_blocks=1e-4 * labels.hamiltonian_blocks)
     build_graph(labels.atoms, {"intra": 2.0, "inter": 2.0}, small)

@@ -16,7 +16,9 @@ CUTOFF = 3.3
 
 def sheared_cell(pbc=True) -> Atoms:
     cell = [[2.9, 0.2, 0.0], [-1.4, 3.1, 0.3], [0.4, -0.2, 4.5]]
-    positions = np.array([[0.1, 0.2, 0.3], [1.6, 0.4, 1.1], [4.9, -6.0, 12.2]])  # the last one far outside the cell
+    positions = np.array(
+        [[0.1, 0.2, 0.3], [1.6, 0.4, 1.1], [4.9, -6.0, 12.2]]
+    )  # the last one far outside the cell
     return Atoms("CHC", positions=positions, cell=cell, pbc=pbc)
 
 
@@ -26,7 +28,9 @@ def brute_force(atoms: Atoms, cutoff: float) -> set[tuple[int, ...]]:
     shifts = np.array(list(itertools.product(*reach)))
     found = set()
     for i, j in itertools.product(range(len(atoms)), repeat=2):
-        distance = np.linalg.norm(atoms.positions[j] + shifts @ atoms.cell.array - atoms.positions[i], axis=1)
+        distance = np.linalg.norm(
+            atoms.positions[j] + shifts @ atoms.cell.array - atoms.positions[i], axis=1
+        )
         for shift in shifts[(distance < cutoff) & (distance > 1e-9)]:
             found.add((j, i, *shift.tolist()))
     return found
@@ -53,7 +57,9 @@ def test_vector_convention_and_order():
     atoms = Atoms("CC", positions=[[0, 0, 0], [1.4, 0, 0]], cell=[20, 20, 20], pbc=True)
     edge_index, shift = find_edges(atoms, 2.0)
     assert edge_index.tolist() == [[1, 0], [0, 1]]
-    vectors = atoms.positions[edge_index[0]] + shift @ atoms.cell.array - atoms.positions[edge_index[1]]
+    vectors = (
+        atoms.positions[edge_index[0]] + shift @ atoms.cell.array - atoms.positions[edge_index[1]]
+    )
     np.testing.assert_allclose(vectors, [[1.4, 0, 0], [-1.4, 0, 0]])
     edge_index, shift = find_edges(sheared_cell(), CUTOFF)
     keys = list(zip(edge_index[1].tolist(), edge_index[0].tolist(), *shift.T.tolist(), strict=True))
@@ -77,13 +83,32 @@ def test_the_structure_is_not_changed():
     ("atoms", "text"),
     [
         (Atoms(), "no atoms or non-finite coordinates"),
-        (Atoms("C", positions=[[np.nan, 0, 0]], cell=[5, 5, 5], pbc=True), "no atoms or non-finite coordinates"),
-        (Atoms("C", cell=[[np.inf, 0, 0], [0, 5, 0], [0, 0, 5]], pbc=True), "no atoms or non-finite coordinates"),
+        (
+            Atoms("C", positions=[[np.nan, 0, 0]], cell=[5, 5, 5], pbc=True),
+            "no atoms or non-finite coordinates",
+        ),
+        (
+            Atoms("C", cell=[[np.inf, 0, 0], [0, 5, 0], [0, 0, 5]], pbc=True),
+            "no atoms or non-finite coordinates",
+        ),
         (Atoms("C", cell=[5, 5, 0], pbc=True), "a cell without volume"),
-        (Atoms("CC", positions=[[0, 0, 0], [0, 0, 0.4]], cell=[5, 5, 5], pbc=True), "atoms 0 and 1 0.400 Å apart"),
-        (Atoms("CC", positions=[[0, 0, 0], [0, 0, 4.7]], cell=[5, 5, 5], pbc=True), r"apart; expected at least 0\.5 Å"),
+        (
+            Atoms("CC", positions=[[0, 0, 0], [0, 0, 0.4]], cell=[5, 5, 5], pbc=True),
+            "atoms 0 and 1 0.400 Å apart",
+        ),
+        (
+            Atoms("CC", positions=[[0, 0, 0], [0, 0, 4.7]], cell=[5, 5, 5], pbc=True),
+            r"apart; expected at least 0\.5 Å",
+        ),
     ],
-    ids=["empty", "nan", "infinite cell", "flat cell", "too close", "too close across the boundary"],
+    ids=[
+        "empty",
+        "nan",
+        "infinite cell",
+        "flat cell",
+        "too close",
+        "too close across the boundary",
+    ],
 )
 def test_impossible_structures_are_refused(atoms, text):
     with pytest.raises(StructureError, match=text):

@@ -23,7 +23,11 @@ def targets_of(shells=SHELLS) -> BlockTargets:
     ("shells", "natural", "pseudo"),
     [
         ({6: (0, 0, 1, 1)}, (8, 8, 4), (0, 4)),
-        ({6: (0, 0, 1, 1, 2)}, (9, 12, 9, 4, 1), (0, 5, 4, 1)),  # 9x0e+12x1o+9x2e+4x3o+1x4e and 5x1e+4x2o+1x3e: 169 numbers
+        (
+            {6: (0, 0, 1, 1, 2)},
+            (9, 12, 9, 4, 1),
+            (0, 5, 4, 1),
+        ),  # 9x0e+12x1o+9x2e+4x3o+1x4e and 5x1e+4x2o+1x3e: 169 numbers
         ({1: (0,)}, (1,), ()),
     ],
 )
@@ -42,7 +46,9 @@ def test_irreps_and_blocks_carry_the_same_information():
 
 
 @pytest.mark.parametrize(
-    "matrix", [Rotation.from_rotvec([0.4, -1.2, 0.3]).as_matrix(), -np.eye(3)], ids=["rotation", "inversion"]
+    "matrix",
+    [Rotation.from_rotvec([0.4, -1.2, 0.3]).as_matrix(), -np.eye(3)],
+    ids=["rotation", "inversion"],
 )
 def test_irreps_turn_into_turned_blocks(matrix):
     targets = targets_of()
@@ -53,9 +59,13 @@ def test_irreps_turn_into_turned_blocks(matrix):
             part = t[:, start : start + (2 * L + 1) * count].reshape(2, 2 * L + 1, count)
             turned = sign * torch.einsum("ab,nbc->nac", torch.tensor(wigner_d(L, matrix)), part)
             expected.append(turned.reshape(2, -1))
-    rotation = targets.rotation(columns_by_order([torch.tensor(wigner_d(l, matrix))[None] for l in range(3)]))
+    rotation = targets.rotation(
+        columns_by_order([torch.tensor(wigner_d(l, matrix))[None] for l in range(3)])
+    )
     blocks = rotation @ targets.blocks(t) @ rotation.transpose(1, 2)
-    torch.testing.assert_close(targets.blocks(torch.cat(expected, dim=1)), blocks, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        targets.blocks(torch.cat(expected, dim=1)), blocks, rtol=0, atol=1e-10
+    )
 
 
 def test_padded_layout_is_that_of_the_basis():
@@ -66,14 +76,20 @@ def test_padded_layout_is_that_of_the_basis():
     elements = list(basis.elements)
     for row, first in enumerate(elements):
         for column, second in enumerate(elements):
-            marked = torch.arange(1.0, targets.size**2 + 1, dtype=torch.float64).reshape(1, targets.size, targets.size)
+            marked = torch.arange(1.0, targets.size**2 + 1, dtype=torch.float64).reshape(
+                1, targets.size, targets.size
+            )
             padded = targets.to_padded(marked, torch.tensor([row]), torch.tensor([column]))[0]
             for a, la in zip(basis.slices(first), basis.shells[first], strict=True):
                 for b, lb in zip(basis.slices(second), basis.shells[second], strict=True):
                     ka = list(basis.shells[first][: basis.slices(first).index(a)]).count(la)
                     kb = list(basis.shells[second][: basis.slices(second).index(b)]).count(lb)
-                    i = [s for s, l in zip(targets.slices, targets.slots, strict=True) if l == la][ka]
-                    j = [s for s, l in zip(targets.slices, targets.slots, strict=True) if l == lb][kb]
+                    i = [s for s, l in zip(targets.slices, targets.slots, strict=True) if l == la][
+                        ka
+                    ]
+                    j = [s for s, l in zip(targets.slices, targets.slots, strict=True) if l == lb][
+                        kb
+                    ]
                     assert torch.equal(padded[a, b], marked[0, i, j])
             n, m = basis.n_orbitals(first), basis.n_orbitals(second)
             assert not padded[n:].any()
@@ -84,7 +100,11 @@ def test_from_padded_undoes_to_padded():
     targets, basis = targets_of(), OrbitalBasis(SHELLS, dict.fromkeys(SHELLS, 1.0), {})
     rows, columns = torch.tensor([0, 1, 2, 1]), torch.tensor([1, 1, 0, 2])
     mask = torch.as_tensor(basis.mask(list(basis.elements)))
-    blocks = torch.randn(4, 10, 10, dtype=torch.float64) * mask[rows][:, :, None] * mask[columns][:, None, :]
+    blocks = (
+        torch.randn(4, 10, 10, dtype=torch.float64)
+        * mask[rows][:, :, None]
+        * mask[columns][:, None, :]
+    )
     slots = targets.from_padded(blocks, rows, columns)
     assert slots.shape == (4, targets.size, targets.size)
     assert torch.equal(targets.to_padded(slots, rows, columns), blocks)
@@ -99,5 +119,9 @@ def test_rows_sorted_by_order_make_the_same_blocks():
         for L, count in enumerate(counts):
             part = t[:, start : start + (2 * L + 1) * count].reshape(3, 2 * L + 1, count)
             start += part.shape[1] * count
-            pieces.append(part[:, [L, *(L + s * m for m in range(1, L + 1) for s in (-1, 1))]].flatten(1))
-    torch.testing.assert_close(targets.edge_blocks(torch.cat(pieces, dim=1)), targets.blocks(t), rtol=0, atol=1e-13)
+            pieces.append(
+                part[:, [L, *(L + s * m for m in range(1, L + 1) for s in (-1, 1))]].flatten(1)
+            )
+    torch.testing.assert_close(
+        targets.edge_blocks(torch.cat(pieces, dim=1)), targets.blocks(t), rtol=0, atol=1e-13
+    )

@@ -16,7 +16,9 @@ from mlepi.models.compilation import Kernel, compile_kernel, compile_method
 
 def messages(power, nodes, weights, source, target):
     """Toy convolution: gather, nonlinearity, scatter."""
-    return nodes.new_zeros(nodes.shape).index_add(0, target, (nodes.index_select(0, source) * weights).tanh() ** power)
+    return nodes.new_zeros(nodes.shape).index_add(
+        0, target, (nodes.index_select(0, source) * weights).tanh() ** power
+    )
 
 
 def sum_and_twice(a, b):
@@ -31,7 +33,10 @@ def draw(n_atoms, n_edges, dtype=torch.float64):
 
 
 def derivatives(function, nodes, weights, source, target):
-    """Value, first derivative of one argument, and both derivatives of a loss of it: what training on forces does."""
+    """Value, first derivative of one argument, and both derivatives of a loss of it.
+
+    What training on forces does.
+    """
     value = function(nodes * 2.0, weights, source, target).square().sum()
     (first,) = torch.autograd.grad(value, nodes, create_graph=True)
     return [value, first, *torch.autograd.grad(first.square().sum() + value, (nodes, weights))]
@@ -42,18 +47,24 @@ def check_all_derivatives(backend):
     kernel = compile_kernel(plain, "messages", backend=backend)
     for sizes in ((4, 9), (6, 21), (3, 0)):
         arguments = draw(*sizes)
-        for found, expected in zip(derivatives(kernel, *arguments), derivatives(plain, *arguments), strict=True):
+        for found, expected in zip(
+            derivatives(kernel, *arguments), derivatives(plain, *arguments), strict=True
+        ):
             torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     return kernel
 
 
 def test_derivatives_are_those_of_the_plain_function():
     kernel = check_all_derivatives("eager")
-    assert torch.autograd.gradgradcheck(lambda a, b: kernel(a, b, *draw(4, 9)[2:]), tuple(draw(4, 9)[:2]))
+    assert torch.autograd.gradgradcheck(
+        lambda a, b: kernel(a, b, *draw(4, 9)[2:]), tuple(draw(4, 9)[:2])
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # inside torch's compiler
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
+)  # inside torch's compiler
 def test_machine_code_gives_the_same_derivatives():
     check_all_derivatives("inductor")
 
@@ -104,12 +115,17 @@ def test_failure_is_told_once_and_the_plain_function_runs(monkeypatch):
     plain = functools.partial(messages, 2)
     kernel = compile_kernel(plain, "messages", backend=no_compiler)
     arguments = draw(4, 9)
-    text = r"compile \(messages\): got no compiled code, .*no C\+\+ compiler found; expected a compiler .* set compile: false"
+    text = (
+        r"compile \(messages\): got no compiled code, .*no C\+\+ compiler found; expected a "
+        r"compiler .* set compile: false"
+    )
     with pytest.warns(RuntimeWarning, match=text):
         kernel(*arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for found, expected in zip(derivatives(kernel, *arguments), derivatives(plain, *arguments), strict=True):
+        for found, expected in zip(
+            derivatives(kernel, *arguments), derivatives(plain, *arguments), strict=True
+        ):
             torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -121,5 +137,7 @@ def test_wrong_inputs_raise_what_the_plain_function_raises():
 
 
 def test_network_without_compiled_kernels():
-    with pytest.raises(ConfigError, match=r"compile: got true for Linear; expected a network with compiled kernels"):
+    with pytest.raises(
+        ConfigError, match=r"compile: got true for Linear; expected a network with compiled kernels"
+    ):
         compile_method(torch.nn.Linear(1, 1))

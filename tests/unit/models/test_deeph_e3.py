@@ -16,10 +16,15 @@ from mlepi.models.deeph_e3 import smooth_step_envelope
 
 
 def directed_edges(atoms):
-    """All (j → i, R) within the cutoff by brute force, self-loops included: source, target, shift, vector."""
+    """All (j → i, R) within the cutoff by brute force, self-loops included.
+
+    Source, target, shift, vector.
+    """
     layer, cell = atoms.arrays["layer"], atoms.cell.array
     rows = []
-    for i, j, *shift in itertools.product(range(len(atoms)), range(len(atoms)), range(-3, 4), range(-3, 4), [0]):
+    for i, j, *shift in itertools.product(
+        range(len(atoms)), range(len(atoms)), range(-3, 4), range(-3, 4), [0]
+    ):
         vector = atoms.positions[j] + shift @ cell - atoms.positions[i]
         if np.linalg.norm(vector) < CUTOFFS["intra" if layer[i] == layer[j] else "inter"]:
             rows.append((j, i, shift, vector))
@@ -33,7 +38,9 @@ def test_network_equals_the_path_by_path_network(seed):
     reference = PathNetwork(model.state_dict(), build_config("deeph_e3_exact"))
     with torch.no_grad():
         species = torch.tensor([model.network.elements.index(z) for z in atoms.numbers])
-        blocks = reference(species, torch.tensor(source), torch.tensor(target), torch.tensor(vectors)).numpy()
+        blocks = reference(
+            species, torch.tensor(source), torch.tensor(target), torch.tensor(vectors)
+        ).numpy()
     keys = [(int(i), int(j), *map(int, r)) for i, j, r in zip(target, source, shift, strict=True)]
     raw = dict(zip(keys, blocks, strict=True))
     ours = predict(model, atoms)
@@ -48,7 +55,10 @@ def test_envelope_falls_from_one_to_zero_with_two_derivatives():
     lengths = torch.tensor([1.0, 2.0, 2.5, 3.0, 3.5], dtype=torch.float64, requires_grad=True)
     envelope = smooth_step_envelope(lengths, torch.full((5,), 3.0, dtype=torch.float64), 1.0)
     torch.testing.assert_close(
-        envelope.detach(), torch.tensor([1.0, 1.0, 0.5, 0.0, 0.0], dtype=torch.float64), rtol=0, atol=1e-15
+        envelope.detach(),
+        torch.tensor([1.0, 1.0, 0.5, 0.0, 0.0], dtype=torch.float64),
+        rtol=0,
+        atol=1e-15,
     )
     (slope,) = torch.autograd.grad(envelope.sum(), lengths, create_graph=True)
     (curvature,) = torch.autograd.grad(slope.sum(), lengths)
@@ -94,7 +104,9 @@ def test_messages_decay_with_distance():
     moved = bilayer()
     moved.positions[1] += 0.3
     change = {
-        decay: np.abs(predict(model, moved)[0, 0, 0, 0, 0] - predict(model, bilayer())[0, 0, 0, 0, 0]).max()
+        decay: np.abs(
+            predict(model, moved)[0, 0, 0, 0, 0] - predict(model, bilayer())[0, 0, 0, 0, 0]
+        ).max()
         for decay, model in models.items()
     }
     assert change[None] > 1e-3

@@ -1,7 +1,7 @@
 """Nothing is made on the default device: what a network needs lives where its inputs live.
 
-With "meta" as the default device, a tensor that is made without a device meets one that holds data, and torch refuses. This
-finds on any machine what would otherwise fail on a GPU alone.
+With "meta" as the default device, a tensor that is made without a device meets one that holds data,
+and torch refuses. This finds on any machine what would otherwise fail on a GPU alone.
 """
 
 from __future__ import annotations
@@ -15,16 +15,23 @@ from tiny_networks import CUTOFFS as TINY_CUTOFFS
 from tiny_networks import build_network, corrugated_bilayer
 
 from mlepi.graphs.build import build_graph
-from mlepi.physics.batched_states import count_batch_below, solve_batch_within
+from mlepi.physics.eigenstates.batched_states import count_batch_below, solve_batch_within
 
 
-@pytest.mark.parametrize("name", ["hedgenet_late", "hedgenet_per_layer", "structure_norm", "deeph_e3_exact", "no_baseline"])
+@pytest.mark.parametrize(
+    "name",
+    ["hedgenet_late", "hedgenet_per_layer", "structure_norm", "deeph_e3_exact", "no_baseline"],
+)
 def test_electron_network(name):
     model, graph = build_electron(name), build_graph(bilayer(), CUTOFFS, dtype=torch.float64)
-    expected = model(graph)  # also fills the caches of constant tables, which are made on the CPU and moved
+    expected = model(
+        graph
+    )  # also fills the caches of constant tables, which are made on the CPU and moved
     with torch.device("meta"):
         results = model(graph)
-        torch.stack([blocks.square().sum() for blocks in results["edge_blocks"].values()]).sum().backward()
+        torch.stack(
+            [blocks.square().sum() for blocks in results["edge_blocks"].values()]
+        ).sum().backward()
     assert torch.equal(results["onsite_blocks"], expected["onsite_blocks"])
 
 

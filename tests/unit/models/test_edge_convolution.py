@@ -16,7 +16,14 @@ from mlepi.models.edge_convolution import EDGES_PER_CHUNK, compile_functions, sp
 from mlepi.models.hedgenet import HeteroNetwork
 from mlepi.structures.basis import OrbitalBasis
 
-NAMES = ["deeph_e3", "hedgenet_late", "hedgenet_per_layer", "structure_norm", "deeph_e3_exact", "hedgenet_self_loops"]
+NAMES = [
+    "deeph_e3",
+    "hedgenet_late",
+    "hedgenet_per_layer",
+    "structure_norm",
+    "deeph_e3_exact",
+    "hedgenet_self_loops",
+]
 
 
 def blocks_and_gradients(model, dtype=torch.float64):
@@ -55,18 +62,24 @@ def test_chunks_hold_all_edges_in_order(monkeypatch):
     assert max(sizes) <= 10
     assert max(sizes) - min(sizes) <= 1
     for name in ("source", "target", "vectors", "lengths", "relation"):
-        assert torch.equal(torch.cat([getattr(chunk, name) for chunk in chunks]), getattr(edges, name))
+        assert torch.equal(
+            torch.cat([getattr(chunk, name) for chunk in chunks]), getattr(edges, name)
+        )
 
 
 def test_no_edges_make_one_empty_chunk():
-    edges = HeteroNetwork.collect_edges(build_graph(bilayer()[:1], {"intra": 1.0, "inter": 1.0}), ("intra",))
+    edges = HeteroNetwork.collect_edges(
+        build_graph(bilayer()[:1], {"intra": 1.0, "inter": 1.0}), ("intra",)
+    )
     assert [len(chunk.source) for chunk in split_edges(edges)] == [0]
 
 
 @pytest.fixture
 def backend(monkeypatch):
     """Let torch.compile trace and differentiate, without its code generator."""
-    monkeypatch.setattr(edge_convolution, "compile_kernel", functools.partial(compile_kernel, backend="aot_eager"))
+    monkeypatch.setattr(
+        edge_convolution, "compile_kernel", functools.partial(compile_kernel, backend="aot_eager")
+    )
     compile_functions.cache_clear()
     yield
     compile_functions.cache_clear()
@@ -75,7 +88,9 @@ def backend(monkeypatch):
 @pytest.mark.usefixtures("backend")
 def test_compiled_kernels_change_nothing(monkeypatch):
     basis = OrbitalBasis({6: (0, 1), 1: (0,)}, {6: 2.1, 1: 1.5}, {6: "C-s1p1", 1: "H-s1"})
-    monkeypatch.setitem(MODELS, "one layer", ["+model=hedgenet_electron", "model.network.backbone.num_layers=1"])
+    monkeypatch.setitem(
+        MODELS, "one layer", ["+model=hedgenet_electron", "model.network.backbone.num_layers=1"]
+    )
     model = build_model("one layer", basis=basis, channels="[3,2,1]", pseudo="[0,1]")
     expected = blocks_and_gradients(model)
     compiled = copy.deepcopy(model)
@@ -92,5 +107,7 @@ def test_compiled_kernels_change_nothing(monkeypatch):
 def test_sub_networks_share_compiled_code():
     model = build_model("hedgenet_late")
     model.compile_kernels()
-    first, second = (backbone.node_updates[-1].convolution for backbone in model.network.backbones.values())
+    first, second = (
+        backbone.node_updates[-1].convolution for backbone in model.network.backbones.values()
+    )
     assert first.messages_kernel is second.messages_kernel

@@ -1,4 +1,7 @@
-"""Read-out and preparation of the electron network; what all configurations share is in tests/contracts."""
+"""Read-out and preparation of the electron network.
+
+What all configurations share is in tests/contracts.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ RANGE = {"intra": 6.351, "inter": 6.351}
 
 
 def labels_of(graph, name=fields.HAMILTONIAN_BLOCKS) -> torch.Tensor:
-    return torch.cat([graph[fields.ATOM][name], *(graph[fields.edge_type(r)][name] for r in fields.RELATIONS)])
+    return torch.cat(
+        [graph[fields.ATOM][name], *(graph[fields.edge_type(r)][name] for r in fields.RELATIONS)]
+    )
 
 
 def gauge_free_residual(difference, overlap) -> float:
@@ -35,7 +40,9 @@ def shipped():
     """Shifted bilayers of the shipped data: graphs to prepare with, and others."""
     dataset = HamiltonianDataset(DATA)
     names = [name for name in dataset.names if name.startswith("slide")]
-    graphs = [build_graph(dataset[n].atoms, RANGE, dataset[n], dtype=torch.float64) for n in names[:14]]
+    graphs = [
+        build_graph(dataset[n].atoms, RANGE, dataset[n], dtype=torch.float64) for n in names[:14]
+    ]
     return dataset.basis, graphs[0::2], graphs[1::2]
 
 
@@ -60,7 +67,9 @@ def test_prepare_fits_the_shipped_data(shipped):
                 left = gauge_free_residual(flat_blocks(model(graph)) - label, overlap)
             assert left < share * gauge_free_residual(label, overlap)
     assert all(scale.min() > 0 for scale in scales)
-    assert scales[1].max() < 0.5  # eV: the network starts with corrections, not with the Hamiltonian
+    assert (
+        scales[1].max() < 0.5
+    )  # eV: the network starts with corrections, not with the Hamiltonian
 
 
 def test_output_scales_are_those_of_the_residual(shipped):
@@ -69,11 +78,15 @@ def test_output_scales_are_those_of_the_residual(shipped):
     model = real_model(basis, baseline="none")
     model.prepare(training)
     for relation, name in enumerate(fields.RELATIONS):
-        blocks = torch.cat([graph[fields.edge_type(name)][fields.HAMILTONIAN_BLOCKS] for graph in training])
+        blocks = torch.cat(
+            [graph[fields.edge_type(name)][fields.HAMILTONIAN_BLOCKS] for graph in training]
+        )
         expected = float(blocks[:, :1, :1].square().mean().sqrt())
         assert float(model.edge_scale[relation, 0, 0]) == pytest.approx(expected, rel=1e-6)
     on_site = torch.cat([graph[fields.ATOM][fields.HAMILTONIAN_BLOCKS] for graph in training])
-    assert float(model.on_site_scale[0, 0]) == pytest.approx(float(on_site[:, 0, 0].square().mean().sqrt()), rel=1e-6)
+    assert float(model.on_site_scale[0, 0]) == pytest.approx(
+        float(on_site[:, 0, 0].square().mean().sqrt()), rel=1e-6
+    )
 
 
 def test_prepare_handles_elements_with_different_shells():
@@ -132,7 +145,9 @@ def test_too_few_degrees_for_the_basis_are_refused(changes, text):
 def test_unknown_baseline_is_refused():
     config = build_config("deeph_e3")
     config["baseline"] = "three_center"
-    with pytest.raises(Exception, match=r"model\.baseline: got 'three_center'; expected 'two_center' or 'none'"):
+    with pytest.raises(
+        Exception, match=r"model\.baseline: got 'three_center'; expected 'two_center' or 'none'"
+    ):
         instantiate(config, _convert_="all")
 
 
@@ -142,5 +157,7 @@ def test_shipped_labels_are_hermitian_in_the_graph(shipped):
     for relation in fields.RELATIONS:
         store = training[0][fields.edge_type(relation)]
         blocks = store[fields.HAMILTONIAN_BLOCKS]
-        torch.testing.assert_close(blocks, blocks[store[fields.REVERSE_EDGE]].transpose(1, 2), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            blocks, blocks[store[fields.REVERSE_EDGE]].transpose(1, 2), rtol=0, atol=1e-6
+        )
     assert isinstance(HamiltonianDataset(DATA)[0], LabelledStructure)

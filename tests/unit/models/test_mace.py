@@ -37,7 +37,9 @@ def test_first_layer_by_elements_equals_the_general_sum():
     source, target = torch.randint(5, (2, 17))
     vectors = torch.randn(17, 3, dtype=torch.float64, requires_grad=True)
     lengths = torch.linalg.norm(vectors, dim=1)
-    edges = Edges(source, target, vectors, lengths, torch.zeros_like(source), torch.zeros_like(species))
+    edges = Edges(
+        source, target, vectors, lengths, torch.zeros_like(source), torch.zeros_like(species)
+    )
     nodes, state = backbone.embed(species, edges)
     interaction = backbone.interactions[0]
     blocks = path_blocks(interaction.paths)
@@ -45,12 +47,19 @@ def test_first_layer_by_elements_equals_the_general_sum():
     general = dataclasses.replace(state, couplings=state.harmonics @ table)
     assert blocks[-1].coupling.stop == general.couplings.shape[1]
     results = []
-    for messages in (interaction.from_elements(backbone.embed_elements(state.kinds), state), interaction(nodes, general)):
+    for messages in (
+        interaction.from_elements(backbone.embed_elements(state.kinds), state),
+        interaction(nodes, general),
+    ):
         (first,) = torch.autograd.grad(messages.sin().sum(), vectors, create_graph=True)
-        gradients = torch.autograd.grad(first.square().sum(), [backbone.embedding, *interaction.parameters()])
+        gradients = torch.autograd.grad(
+            first.square().sum(), [backbone.embedding, *interaction.parameters()]
+        )
         results.append([messages, first, *gradients])
     for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * float(expected.detach().abs().max()))
+        torch.testing.assert_close(
+            found, expected, rtol=0, atol=1e-12 * float(expected.detach().abs().max())
+        )
 
 
 def test_normaliser_is_that_of_the_relation_or_of_all():
@@ -61,7 +70,10 @@ def test_normaliser_is_that_of_the_relation_or_of_all():
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"cutoffs": {"intra": 3.0}}, r"MACE\.cutoffs: got \['intra'\]; expected \['intra', 'inter'\]"),
+        (
+            {"cutoffs": {"intra": 3.0}},
+            r"MACE\.cutoffs: got \['intra'\]; expected \['intra', 'inter'\]",
+        ),
         ({"mean_neighbours": {"all": 3.0}}, r"MACE\.mean_neighbours: got \['all'\]"),
         ({"l_max_hidden": 3}, r"MACE\.l_max_hidden: got 3; expected 0 … l_max = 2"),
         ({"num_layers": 0}, r"MACE\.num_layers: got 0; expected at least 1"),
@@ -80,12 +92,19 @@ def build_network(relations):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"atomic_energies": [1.0, 2.0]}, r"model\.atomic_energies: got 2 values; expected one per element of \(6,\)"),
+        (
+            {"atomic_energies": [1.0, 2.0]},
+            r"model\.atomic_energies: got 2 values; expected one per element of \(6,\)",
+        ),
         ({"energy_scale": 0.0}, r"model\.energy_scale: got 0\.0; expected a positive energy in eV"),
     ],
 )
 def test_phonon_network_refuses_bad_references(changes, text):
-    arguments = {"network": build_network({"all": ["intra", "inter"]}), "atomic_energies": [1.0], "energy_scale": 1.0}
+    arguments = {
+        "network": build_network({"all": ["intra", "inter"]}),
+        "atomic_energies": [1.0],
+        "energy_scale": 1.0,
+    }
     with pytest.raises(ConfigError, match=text):
         PhononNetwork(**{**arguments, **changes})
 
@@ -99,5 +118,7 @@ def test_sub_network_of_one_relation_bears_its_name():
 def test_phonon_network_needs_a_backbone():
     network = build_network({"all": ["intra", "inter"]})
     network.backbones["all"] = torch.nn.Identity()
-    with pytest.raises(ConfigError, match=r"model\.network\.backbone: got Identity; expected a Backbone"):
+    with pytest.raises(
+        ConfigError, match=r"model\.network\.backbone: got Identity; expected a Backbone"
+    ):
         PhononNetwork(network=network, atomic_energies=[1.0], energy_scale=1.0)

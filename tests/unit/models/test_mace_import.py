@@ -1,4 +1,7 @@
-"""With equal weights our MACE reproduces mace-torch; reference numbers by tests/references/make_mace_reference.py."""
+"""With equal weights our MACE reproduces mace-torch.
+
+Reference numbers by tests/references/make_mace_reference.py.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ def build_model(config: dict, relations=None, **changes) -> PhononNetwork:
         num_bessel=config["num_bessel"],
         cutoff_power=config["num_polynomial_cutoff"],
         radial_widths=config["radial_MLP"],
-        first_self_connection="residual" if "Residual" in config["interaction_cls_first"] else "message",
+        first_self_connection="residual"
+        if "Residual" in config["interaction_cls_first"]
+        else "message",
     )
     network = HeteroNetwork(
         elements=config["atomic_numbers"],
@@ -47,20 +52,34 @@ def build_model(config: dict, relations=None, **changes) -> PhononNetwork:
         backbone=partial(backbone, **changes),
     )
     width = int(config["MLP_irreps"].split("x")[0])
-    return PhononNetwork(network=network, atomic_energies=[0.0, 0.0], energy_scale=1.0, readout_width=width).double().eval()
+    return (
+        PhononNetwork(
+            network=network, atomic_energies=[0.0, 0.0], energy_scale=1.0, readout_width=width
+        )
+        .double()
+        .eval()
+    )
 
 
 def weights_of(reference: dict, case: str) -> dict[str, torch.Tensor]:
     prefix = f"{case}/weights/"
-    return {name[len(prefix) :]: torch.as_tensor(value) for name, value in reference.items() if name.startswith(prefix)}
+    return {
+        name[len(prefix) :]: torch.as_tensor(value)
+        for name, value in reference.items()
+        if name.startswith(prefix)
+    }
 
 
 def structures_of(reference: dict) -> list[Atoms]:
     structures = []
     for i in range(3):
-        numbers, positions, cell = (reference[f"structures/{i}/{key}"] for key in ("numbers", "positions", "cell"))
+        numbers, positions, cell = (
+            reference[f"structures/{i}/{key}"] for key in ("numbers", "positions", "cell")
+        )
         atoms = Atoms(numbers=numbers, positions=positions, cell=cell, pbc=True)
-        atoms.arrays["layer"] = np.arange(len(atoms)) % 2  # the homogeneous network does not look at it
+        atoms.arrays["layer"] = (
+            np.arange(len(atoms)) % 2
+        )  # the homogeneous network does not look at it
         structures.append(atoms)
     return structures
 
@@ -79,7 +98,9 @@ def test_energies_and_forces_equal_mace_torch(reference, case):
         forces = reference[f"{case}/forces/{i}"]
         error = abs(float(result["energy"]) - reference[f"{case}/energy"][i])
         assert error < 1e-10 * abs(interaction)
-        np.testing.assert_allclose(result["forces"].numpy(), forces, rtol=0, atol=1e-10 * np.abs(forces).max())
+        np.testing.assert_allclose(
+            result["forces"].numpy(), forces, rtol=0, atol=1e-10 * np.abs(forces).max()
+        )
 
 
 def test_first_layer_mode_matters(reference):
@@ -95,10 +116,15 @@ def test_missing_weights_are_named(reference):
     weights = weights_of(reference, "residual")
     for name, text in (
         ("node_embedding.linear.weight", r"no 'node_embedding\.linear\.weight'"),
-        ("products.0.symmetric_contractions.contractions.0.U_matrix_2", r"U_matrix_2; expected its coupling tensors"),
+        (
+            "products.0.symmetric_contractions.contractions.0.U_matrix_2",
+            r"U_matrix_2; expected its coupling tensors",
+        ),
     ):
         with pytest.raises(CheckpointError, match=text):
-            load_mace_weights(build_model(config), {key: value for key, value in weights.items() if key != name})
+            load_mace_weights(
+                build_model(config), {key: value for key, value in weights.items() if key != name}
+            )
 
 
 def test_other_backbones_are_refused(reference):

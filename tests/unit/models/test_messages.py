@@ -30,14 +30,23 @@ def sum_messages_plainly(blocks, nodes, radial, weight, couplings, source):
     rows = {}
     for position, block in enumerate(blocks):
         weighted = (weights[:, :, position].unsqueeze(2) * senders[:, :, block.senders]).unbind(2)
-        coupling = couplings[:, :, block.coupling, None].unflatten(2, (block.size_in, block.size_out))
-        for m3, row in enumerate(range(block.messages.start, block.messages.stop, block.messages.step)):
-            rows[row] = sum(coupling[:, :, m1, m3] * component for m1, component in enumerate(weighted)).sum(1)
+        coupling = couplings[:, :, block.coupling, None].unflatten(
+            2, (block.size_in, block.size_out)
+        )
+        for m3, row in enumerate(
+            range(block.messages.start, block.messages.stop, block.messages.step)
+        ):
+            rows[row] = sum(
+                coupling[:, :, m1, m3] * component for m1, component in enumerate(weighted)
+            ).sum(1)
     return torch.stack([rows[row] for row in sorted(rows)], dim=1)
 
 
 def all_derivatives(function, factors, source):
-    """Value, first derivatives, and the derivatives of a loss of both: what training on energies and forces needs."""
+    """Value, first derivatives, and the derivatives of a loss of both.
+
+    What training on energies and forces needs.
+    """
     value = function(*factors, source)
     weights = torch.linspace(-1.0, 1.0, value.numel(), dtype=value.dtype).view_as(value)
     first = torch.autograd.grad((weights * value.sin()).sum(), factors, create_graph=True)
@@ -56,11 +65,18 @@ def test_paths_keep_natural_parity_and_order():
 def test_blocks_cover_couplings_and_messages_once(l_max_in):
     paths = tuple(message_paths(l_max_in, 3))
     blocks = path_blocks(paths)
-    columns = [column for block in blocks for column in range(block.coupling.start, block.coupling.stop)]
+    columns = [
+        column for block in blocks for column in range(block.coupling.start, block.coupling.stop)
+    ]
     assert columns == list(range(len(columns)))
-    rows = [list(range(block.messages.start, block.messages.stop, block.messages.step)) for block in blocks]
+    rows = [
+        list(range(block.messages.start, block.messages.stop, block.messages.step))
+        for block in blocks
+    ]
     assert [len(row) for row in rows] == [2 * l3 + 1 for _, _, l3 in paths]
-    assert sorted(row for of_path in rows for row in of_path) == list(range(sum(2 * path[2] + 1 for path in paths)))
+    assert sorted(row for of_path in rows for row in of_path) == list(
+        range(sum(2 * path[2] + 1 for path in paths))
+    )
 
 
 @pytest.mark.parametrize("l_max_in", [0, 1, 2])
@@ -82,8 +98,12 @@ def test_pieces_equal_the_definition_with_both_derivatives(monkeypatch, slots, d
     monkeypatch.setattr(messages, "CACHED_SLOTS", slots)  # one, two and all atoms at a time
     paths = tuple(message_paths(1, 3))
     factors, source = draw(paths, dtype=dtype)
-    found = all_derivatives(lambda *x: sum_messages(build_piece_functions(paths), *x), factors, source)
-    expected = all_derivatives(lambda *x: sum_messages_plainly(path_blocks(paths), *x), factors, source)
+    found = all_derivatives(
+        lambda *x: sum_messages(build_piece_functions(paths), *x), factors, source
+    )
+    expected = all_derivatives(
+        lambda *x: sum_messages_plainly(path_blocks(paths), *x), factors, source
+    )
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance * float(b.detach().abs().max()))
 
@@ -103,7 +123,9 @@ def test_third_derivative_is_refused():
     paths = tuple(message_paths(1, 1))
     factors, source = draw(paths)
     first = torch.autograd.grad(
-        sum_messages(build_piece_functions(paths), *factors, source).square().sum(), factors[0], create_graph=True
+        sum_messages(build_piece_functions(paths), *factors, source).square().sum(),
+        factors[0],
+        create_graph=True,
     )
     (second,) = torch.autograd.grad(first[0].square().sum(), factors[0], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):

@@ -1,4 +1,7 @@
-"""Neighbour tables hold every edge once and waste few slots; couplings are Clebsch–Gordan coefficients times harmonics."""
+"""Neighbour tables hold every edge once and waste few slots.
+
+Couplings are Clebsch–Gordan coefficients times harmonics.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,21 @@ def test_every_edge_is_in_the_row_of_its_target():
 def test_uneven_numbers_of_neighbours(n_atoms):
     torch.manual_seed(n_atoms)
     counts = torch.randint(0, 60, (n_atoms,)) * (torch.rand(n_atoms) > 0.2)
-    target = torch.repeat_interleave(torch.arange(n_atoms), counts)[torch.randperm(int(counts.sum()))]
+    target = torch.repeat_interleave(torch.arange(n_atoms), counts)[
+        torch.randperm(int(counts.sum()))
+    ]
     table = neighbour_table(target, n_atoms)
     assert sorted(table.edge_of_slot[table.filled].tolist()) == list(range(len(target)))
     assert int(table.filled.sum()) >= LEAST_FILLING * (len(table.filled) - SPARE_SLOTS)
     sums = [
-        (edge * filled).sum(1) for edge, filled in zip(table.split(table.edge_of_slot), table.split(table.filled), strict=True)
+        (edge * filled).sum(1)
+        for edge, filled in zip(
+            table.split(table.edge_of_slot), table.split(table.filled), strict=True
+        )
     ]
-    expected = torch.zeros(n_atoms, dtype=torch.long).index_add(0, target, torch.arange(len(target)))
+    expected = torch.zeros(n_atoms, dtype=torch.long).index_add(
+        0, target, torch.arange(len(target))
+    )
     assert torch.equal(table.to_atoms(table.to_rows(sums, (), target)), expected)
 
 
@@ -46,8 +56,15 @@ def test_couplings_are_clebsch_gordan_coefficients_times_harmonics():
     harmonics = torch.randn(5, 16, dtype=torch.float64)
     couplings = harmonics @ coupling_table(paths, 3)
     for (l1, l2, l3), block in zip(paths, path_blocks(paths), strict=True):
-        expected = torch.einsum("abc,eb->eac", wigner_3j(l1, l2, l3), harmonics[:, l2 * l2 : (l2 + 1) ** 2]) * (2 * l3 + 1) ** 0.5
-        torch.testing.assert_close(couplings[:, block.coupling].view(expected.shape), expected, rtol=0, atol=1e-13)
+        expected = (
+            torch.einsum(
+                "abc,eb->eac", wigner_3j(l1, l2, l3), harmonics[:, l2 * l2 : (l2 + 1) ** 2]
+            )
+            * (2 * l3 + 1) ** 0.5
+        )
+        torch.testing.assert_close(
+            couplings[:, block.coupling].view(expected.shape), expected, rtol=0, atol=1e-13
+        )
 
 
 def test_a_few_atoms_with_fewer_neighbours_join_a_wide_group():

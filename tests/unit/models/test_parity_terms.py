@@ -19,10 +19,15 @@ def test_parities_are_those_of_the_harmonics():
         return o3.spherical_harmonics(degrees, x[:, AXES], normalize=True)
 
     for bit, axis in enumerate((2, 1, 0)):
-        signs = torch.tensor([(-1.0) ** (parity >> bit & 1) for parity in reflection_parities(4)], dtype=torch.float64)
+        signs = torch.tensor(
+            [(-1.0) ** (parity >> bit & 1) for parity in reflection_parities(4)],
+            dtype=torch.float64,
+        )
         reversed_axis = vectors.clone()
         reversed_axis[:, axis] *= -1.0
-        torch.testing.assert_close(harmonics(reversed_axis), signs * harmonics(vectors), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            harmonics(reversed_axis), signs * harmonics(vectors), rtol=0, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize(("l_max", "l_out"), [(1, 0), (2, 1), (3, 1), (3, 0)])
@@ -52,5 +57,8 @@ def test_groups_share_out_rows_coefficients_and_places():
     terms = parity_terms(3, 1, 3, torch.device("cpu"))
     assert sorted(terms.order.tolist()) == list(range(4 * 16 + 4))
     assert len(set(terms.place.tolist())) == terms.place.shape[0]
-    assert sum(rows * columns for rows, columns in (group.shape for group in terms.groups)) == terms.place.shape[0]
+    assert (
+        sum(rows * columns for rows, columns in (group.shape for group in terms.groups))
+        == terms.place.shape[0]
+    )
     assert sum(group.shape[1] for group in terms.groups) == 1 + 16 + 136

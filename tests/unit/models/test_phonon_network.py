@@ -36,4 +36,6 @@ def test_compiled_kernels_change_no_result():
     expected = evaluate(plain, graph)
     for network in (compiled, copy.deepcopy(compiled)):
         for found, reference in zip(evaluate(network, graph), expected, strict=True):
-            torch.testing.assert_close(found, reference, rtol=0, atol=1e-12 * float(reference.abs().max()))
+            torch.testing.assert_close(
+                found, reference, rtol=0, atol=1e-12 * float(reference.abs().max())
+            )

@@ -10,14 +10,22 @@ import torch
 from scipy.integrate import quad
 
 from mlepi.errors import ConfigError
-from mlepi.models.radial import SILU_SECOND_MOMENT_FACTOR, BesselBasis, GaussianBasis, RadialMLP, polynomial_cutoff
+from mlepi.models.radial import (
+    SILU_SECOND_MOMENT_FACTOR,
+    BesselBasis,
+    GaussianBasis,
+    RadialMLP,
+    polynomial_cutoff,
+)
 
 
 def test_bessel_functions_are_orthonormal_and_vanish_at_the_cutoff():
     basis = BesselBasis(5.0, 4)
     r = torch.linspace(1e-6, 5.0, 20001, dtype=torch.float64)
     values = basis(r)
-    overlap = torch.trapezoid(values[:, :, None] * values[:, None, :] * r[:, None, None] ** 2, r, dim=0)
+    overlap = torch.trapezoid(
+        values[:, :, None] * values[:, None, :] * r[:, None, None] ** 2, r, dim=0
+    )
     torch.testing.assert_close(overlap, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-6)
     assert values[-1].abs().max() < 1e-12
 
@@ -33,7 +41,9 @@ def test_bessel_cutoff_of_each_edge():
 def test_cutoff_polynomial_is_smooth(p):
     x = torch.tensor([0.0, 3.0, 3.0 + 1e-9, 5.0], dtype=torch.float64, requires_grad=True)
     value = polynomial_cutoff(x, 3.0, p)
-    torch.testing.assert_close(value.detach(), torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(
+        value.detach(), torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    )
     inside = torch.tensor([3.0 - 1e-4], dtype=torch.float64, requires_grad=True)
     (first,) = torch.autograd.grad(polynomial_cutoff(inside, 3.0, p), inside, create_graph=True)
     (second,) = torch.autograd.grad(first, inside)
@@ -45,7 +55,9 @@ def test_cutoff_polynomial_is_smooth(p):
 
 def test_cutoff_polynomial_with_a_cutoff_per_edge():
     lengths, cutoffs = torch.tensor([2.0, 2.0, 2.0]), torch.tensor([1.5, 3.0, 4.0])
-    expected = torch.stack([polynomial_cutoff(r, float(c)) for r, c in zip(lengths, cutoffs, strict=True)])
+    expected = torch.stack(
+        [polynomial_cutoff(r, float(c)) for r, c in zip(lengths, cutoffs, strict=True)]
+    )
     torch.testing.assert_close(polynomial_cutoff(lengths, cutoffs), expected)
 
 
@@ -74,7 +86,9 @@ def test_silu_factor_is_that_of_e3nn_and_close_to_the_integral():
     from e3nn.math import normalize2mom
 
     assert normalize2mom(torch.nn.functional.silu).cst == SILU_SECOND_MOMENT_FACTOR
-    moment = quad(lambda z: (z / (1 + np.exp(-z))) ** 2 * np.exp(-z * z / 2) / np.sqrt(2 * np.pi), -30, 30)[0]
+    moment = quad(
+        lambda z: (z / (1 + np.exp(-z))) ** 2 * np.exp(-z * z / 2) / np.sqrt(2 * np.pi), -30, 30
+    )[0]
     assert pytest.approx(moment**-0.5, rel=3e-3) == SILU_SECOND_MOMENT_FACTOR
 
 

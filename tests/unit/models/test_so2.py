@@ -24,13 +24,20 @@ N_EDGES = 6
 
 def build_oracle(product: SO2Product) -> tuple[o3.TensorProduct, torch.Tensor]:
     """The same paths as an e3nn product of the input with all harmonics, and the weights in its order."""
-    irreps_in, irreps_edge = natural_irreps(product.inputs), o3.Irreps.spherical_harmonics(product.l_max)
+    irreps_in, irreps_edge = (
+        natural_irreps(product.inputs),
+        o3.Irreps.spherical_harmonics(product.l_max),
+    )
     irreps_out = natural_irreps(product.outputs) + unnatural_irreps(product.pseudo_outputs)
     instructions, weights = [], []
     for k, (count, (l3, p3)) in enumerate(irreps_out):
         kind = "natural" if k < len(product.outputs) else "pseudo"
         for l1 in range(len(product.inputs)):
-            degrees = [L for L in range(product.l_max + 1) if o3.Irrep(l3, p3) in o3.Irrep(l1, (-1) ** l1) * irreps_edge[L].ir]
+            degrees = [
+                L
+                for L in range(product.l_max + 1)
+                if o3.Irrep(l3, p3) in o3.Irrep(l1, (-1) ** l1) * irreps_edge[L].ir
+            ]
             for position, L in enumerate(degrees):
                 instructions.append((l1, L, k, "uvw", True))
                 if count and product.inputs[l1]:
@@ -70,7 +77,9 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_product_and_gradients_equal_e3nn_path_by_path(case):
     inputs, outputs, pseudo_outputs, l_max = CASES[case]
-    product = SO2Product(inputs=inputs, outputs=outputs, pseudo_outputs=pseudo_outputs, l_max=l_max).double()
+    product = SO2Product(
+        inputs=inputs, outputs=outputs, pseudo_outputs=pseudo_outputs, l_max=l_max
+    ).double()
     oracle, weights = build_oracle(product)
     features = torch.randn(N_EDGES, flat_size(inputs), dtype=torch.float64, requires_grad=True)
     vectors = torch.randn(N_EDGES, 3, dtype=torch.float64)
@@ -92,24 +101,34 @@ def test_product_and_gradients_equal_e3nn_path_by_path(case):
         if mine is None:  # a scalar's product with Y_0 alone does not see the direction
             assert reference is None or not reference.any()
         else:
-            torch.testing.assert_close(mine, torch.zeros_like(mine) if reference is None else reference, rtol=0, atol=1e-12)
+            torch.testing.assert_close(
+                mine, torch.zeros_like(mine) if reference is None else reference, rtol=0, atol=1e-12
+            )
 
 
 def test_self_loops_equal_e3nn_with_a_zero_vector():
     inputs, outputs, pseudo_outputs, l_max = CASES["full"]
-    product = SO2Product(inputs=inputs, outputs=outputs, pseudo_outputs=pseudo_outputs, l_max=l_max).double()
+    product = SO2Product(
+        inputs=inputs, outputs=outputs, pseudo_outputs=pseudo_outputs, l_max=l_max
+    ).double()
     oracle, weights = build_oracle(product)
     parts = split_degrees(torch.randn(N_EDGES, flat_size(inputs), dtype=torch.float64), inputs)
     vectors = torch.randn(N_EDGES, 3, dtype=torch.float64)
     ours = to_e3nn(apply_in_edge_frames(product, parts, vectors, zero_vector=True))
     edge_harmonics = harmonics(l_max, 0.0 * vectors)
     assert not edge_harmonics[:, 1:].any()
-    torch.testing.assert_close(ours, oracle(to_e3nn(parts), edge_harmonics, weights), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        ours, oracle(to_e3nn(parts), edge_harmonics, weights), rtol=0, atol=1e-12
+    )
 
 
 def test_outputs_keep_the_variance_of_inputs():
-    product = SO2Product(inputs=(32, 16, 8), outputs=(32, 16, 8), pseudo_outputs=(0, 16), l_max=4).double()
-    parts = split_degrees(torch.randn(4000, flat_size((32, 16, 8)), dtype=torch.float64), (32, 16, 8))
+    product = SO2Product(
+        inputs=(32, 16, 8), outputs=(32, 16, 8), pseudo_outputs=(0, 16), l_max=4
+    ).double()
+    parts = split_degrees(
+        torch.randn(4000, flat_size((32, 16, 8)), dtype=torch.float64), (32, 16, 8)
+    )
     for part in apply_in_edge_frames(product, parts, torch.randn(4000, 3, dtype=torch.float64)):
         if part.shape[2]:
             assert float((part.detach() ** 2).mean()) == pytest.approx(1.0, abs=0.25)
@@ -121,15 +140,24 @@ def test_layouts_are_inverse_to_each_other():
     parts = split_degrees(features, channels)
     assert torch.equal(join_degrees(parts), features)
     orders = to_orders(parts)
-    assert [x.shape for x in orders] == [(N_EDGES, 9), (N_EDGES, 2, 5), (N_EDGES, 2, 5), (N_EDGES, 2, 2)]
+    assert [x.shape for x in orders] == [
+        (N_EDGES, 9),
+        (N_EDGES, 2, 5),
+        (N_EDGES, 2, 5),
+        (N_EDGES, 2, 2),
+    ]
     for back, part in zip(to_degrees(orders, channels), parts, strict=True):
         assert torch.equal(back, part)
 
 
 def test_rotations_are_inverse_to_each_other():
-    parts = split_degrees(torch.randn(N_EDGES, flat_size((2, 2, 1)), dtype=torch.float64), (2, 2, 1))
+    parts = split_degrees(
+        torch.randn(N_EDGES, flat_size((2, 2, 1)), dtype=torch.float64), (2, 2, 1)
+    )
     rotations = edge_rotations(torch.randn(N_EDGES, 3, dtype=torch.float64), 2)
-    for back, part in zip(rotate_to_global(rotate_to_edges(parts, rotations), rotations), parts, strict=True):
+    for back, part in zip(
+        rotate_to_global(rotate_to_edges(parts, rotations), rotations), parts, strict=True
+    ):
         torch.testing.assert_close(back, part, rtol=0, atol=1e-13)
 
 

@@ -1,4 +1,7 @@
-"""The symmetric basis is complete (by characters), equivariant and orthogonal; the contraction evaluates its definition."""
+"""The symmetric basis is complete (by characters), equivariant and orthogonal.
+
+The contraction evaluates its definition.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from mlepi.models.wigner import wigner_matrices
 def rotation_blocks(l_max: int) -> torch.Tensor:
     """Block-diagonal Wigner matrix of a rotation with inversion."""
     rotation = torch.as_tensor(Rotation.from_rotvec([0.4, -1.3, 2.1]).as_matrix())
-    return torch.block_diag(*[(-1) ** l * matrix[0] for l, matrix in enumerate(wigner_matrices(rotation[None], l_max))])
+    return torch.block_diag(
+        *[(-1) ** l * matrix[0] for l, matrix in enumerate(wigner_matrices(rotation[None], l_max))]
+    )
 
 
 def count_by_characters(l_max: int, l_out: int, degree: int) -> int:
@@ -26,7 +31,9 @@ def count_by_characters(l_max: int, l_out: int, degree: int) -> int:
 
     def character(ls, angle, improper, power):
         sign = (-1) ** power if improper else 1
-        return sum(sign**l * (1 + 2 * sum(np.cos(m * power * angle) for m in range(1, l + 1))) for l in ls)
+        return sum(
+            sign**l * (1 + 2 * sum(np.cos(m * power * angle) for m in range(1, l + 1))) for l in ls
+        )
 
     angle = (np.arange(400) + 0.5) * math.pi / 400
     measure = (1 - np.cos(angle)) / 400
@@ -50,7 +57,9 @@ def test_basis_is_complete_orthogonal_symmetric_and_equivariant(l_max, l_out, de
     assert basis.shape[0] == count_by_characters(l_max, l_out, degree)
     flat = basis.flatten(1)
     norm = (2 * l_out + 1) / math.factorial(degree)
-    torch.testing.assert_close(flat @ flat.T, norm * torch.eye(len(flat), dtype=torch.float64), rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        flat @ flat.T, norm * torch.eye(len(flat), dtype=torch.float64), rtol=0, atol=1e-10
+    )
     if degree > 1:
         torch.testing.assert_close(basis, basis.transpose(2, 3))
         torch.testing.assert_close(basis, basis.transpose(2, -1))
@@ -65,7 +74,9 @@ def test_basis_is_complete_orthogonal_symmetric_and_equivariant(l_max, l_out, de
 
 @pytest.mark.parametrize("correlation", [1, 2, 3])
 def test_contraction_evaluates_its_definition(correlation):
-    module = SymmetricContraction(l_max_in=2, l_max_out=1, correlation=correlation, num_features=3, num_elements=2).double()
+    module = SymmetricContraction(
+        l_max_in=2, l_max_out=1, correlation=correlation, num_features=3, num_elements=2
+    ).double()
     x = torch.randn(5, 9, 3, dtype=torch.float64)
     species = torch.tensor([1, 0, 0, 1, 1])
     expected = torch.zeros(5, 4, 3, dtype=torch.float64)
@@ -75,12 +86,16 @@ def test_contraction_evaluates_its_definition(correlation):
             axes = letters[:degree]
             equation = f"ko{axes},nkc,{','.join(f'n{axis}c' for axis in axes)}->noc"
             weights = module.weights[f"l{l}_degree{degree}"][species]
-            expected[:, degree_slice(l)] += torch.einsum(equation, symmetric_couplings(2, l, degree), weights, *[x] * degree)
+            expected[:, degree_slice(l)] += torch.einsum(
+                equation, symmetric_couplings(2, l, degree), weights, *[x] * degree
+            )
     torch.testing.assert_close(module(x, species), expected)
 
 
 def test_polynomials_of_normal_variables_have_about_unit_variance():
-    module = SymmetricContraction(l_max_in=3, l_max_out=1, correlation=3, num_features=1, num_elements=1).double()
+    module = SymmetricContraction(
+        l_max_in=3, l_max_out=1, correlation=3, num_features=1, num_elements=1
+    ).double()
     x = torch.randn(4000, 16, 1, dtype=torch.float64)
     for degree in (1, 2, 3):
         with torch.no_grad():
@@ -113,6 +128,8 @@ def test_linear_maps_are_equivariant(l_in, l_out):
     d_in = d_in[: (l_in + 1) ** 2, : (l_in + 1) ** 2]
     element = ElementLinear(l_in, l_out, 3, 2).double()
     assert element(x, species).shape == (4, (l_out + 1) ** 2, 3)
-    torch.testing.assert_close(element(d_in @ x, species), d_out @ element(x, species), rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        element(d_in @ x, species), d_out @ element(x, species), rtol=0, atol=1e-10
+    )
     shared = ChannelLinear(l_in, 3, 5).double()
     torch.testing.assert_close(shared(d_in @ x), d_in @ shared(x), rtol=0, atol=1e-10)

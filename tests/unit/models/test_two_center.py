@@ -18,7 +18,9 @@ SHELLS = {"6": [0, 1], "7": [0, 0, 1]}
 
 def build_baseline(num_knots=KNOTS) -> TwoCenterBaseline:
     targets = BlockTargets([6, 7], SHELLS)
-    return TwoCenterBaseline(targets=targets, n_elements=2, cutoffs=CUTOFFS, num_knots=num_knots, start=START).double()
+    return TwoCenterBaseline(
+        targets=targets, n_elements=2, cutoffs=CUTOFFS, num_knots=num_knots, start=START
+    ).double()
 
 
 def random_sample(baseline: TwoCenterBaseline, n_atoms=12, n_edges=400, seed=0) -> BlockSample:
@@ -64,7 +66,9 @@ def test_splines_are_scipys():
         step = (CUTOFFS[name] - START) / KNOTS
         for k in range(KNOTS):
             knots = START + step * torch.arange(k - 3, k + 2, dtype=torch.float64)
-            theirs = torch.tensor(BSpline.basis_element(knots.numpy(), extrapolate=False)(lengths.numpy())).nan_to_num()
+            theirs = torch.tensor(
+                BSpline.basis_element(knots.numpy(), extrapolate=False)(lengths.numpy())
+            ).nan_to_num()
             torch.testing.assert_close(ours[:, k], theirs, rtol=0, atol=1e-12)
 
 
@@ -84,22 +88,36 @@ def test_edge_blocks_are_diagonal_in_m():
     """An edge block does not change when it is turned around the edge."""
     baseline = build_baseline()
     randomise(baseline)
-    blocks = baseline.edge_blocks(torch.full((4,), 2.0, dtype=torch.float64), torch.zeros(4, dtype=torch.long), torch.arange(4))
+    blocks = baseline.edge_blocks(
+        torch.full((4,), 2.0, dtype=torch.float64),
+        torch.zeros(4, dtype=torch.long),
+        torch.arange(4),
+    )
     with double_precision():
         turn = torch.tensor([[0.6, 0.0, -0.8], [0.0, 1.0, 0.0], [0.8, 0.0, 0.6]])[None]
     rotation = BlockTargets([6, 7], SHELLS).rotation(columns_by_order(wigner_matrices(turn, 1)))
-    torch.testing.assert_close(rotation @ blocks @ rotation.transpose(1, 2), blocks, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        rotation @ blocks @ rotation.transpose(1, 2), blocks, rtol=0, atol=1e-12
+    )
     assert (blocks[0] - blocks[1]).abs().max() > 1e-2
 
 
 def test_one_pair_of_elements_gives_the_same_as_many():
     one = TwoCenterBaseline(
-        targets=BlockTargets([6], {6: [0, 1]}), n_elements=1, cutoffs=CUTOFFS, num_knots=KNOTS, start=START
+        targets=BlockTargets([6], {6: [0, 1]}),
+        n_elements=1,
+        cutoffs=CUTOFFS,
+        num_knots=KNOTS,
+        start=START,
     ).double()
     one.edge_coefficients.normal_()
     lengths, relation = torch.tensor([1.7, 2.6], dtype=torch.float64), torch.tensor([0, 1])
     for e in range(2):
-        by_hand = one.splines(lengths, relation)[e] @ one.edge_coefficients[int(relation[e]), 0] @ one.pattern
+        by_hand = (
+            one.splines(lengths, relation)[e]
+            @ one.edge_coefficients[int(relation[e]), 0]
+            @ one.pattern
+        )
         block = one.edge_blocks(lengths, relation, torch.zeros(2, dtype=torch.long))[e]
         torch.testing.assert_close(block, by_hand.reshape(4, 4), rtol=0, atol=1e-12)
 
@@ -108,7 +126,9 @@ def test_fit_recovers_a_two_centre_hamiltonian():
     truth, fitted = build_baseline(), build_baseline()
     torch.manual_seed(3)
     randomise(truth)
-    fitted.fit([random_sample(truth, n_edges=60, seed=seed) for seed in range(80)], smoothness=1e-12)
+    fitted.fit(
+        [random_sample(truth, n_edges=60, seed=seed) for seed in range(80)], smoothness=1e-12
+    )
     unseen = random_sample(truth, seed=99)
     again = random_sample(fitted, seed=99)
     assert unseen.edges.abs().max() > 1.0
@@ -119,11 +139,20 @@ def test_fit_recovers_a_two_centre_hamiltonian():
 def test_smoothness_bridges_lengths_without_data():
     baseline = build_baseline()
     sample = random_sample(baseline)
-    curve = torch.exp(-sample.lengths)[:, None, None] * torch.eye(baseline.size, dtype=torch.float64)
-    seen = BlockSample(sample.on_site, curve, *(getattr(sample, n) for n in list(sample.__dataclass_fields__)[2:]))
+    curve = torch.exp(-sample.lengths)[:, None, None] * torch.eye(
+        baseline.size, dtype=torch.float64
+    )
+    seen = BlockSample(
+        sample.on_site, curve, *(getattr(sample, n) for n in list(sample.__dataclass_fields__)[2:])
+    )
     keep = (seen.lengths < 2.0) | (seen.lengths > 2.6)
     edge_level = ("edges", "rotation", "lengths", "relation", "pair", "target")
-    gap = BlockSample(**{n: getattr(seen, n)[keep] if n in edge_level else getattr(seen, n) for n in sample.__dataclass_fields__})
+    gap = BlockSample(
+        **{
+            n: getattr(seen, n)[keep] if n in edge_level else getattr(seen, n)
+            for n in sample.__dataclass_fields__
+        }
+    )
     baseline.fit([gap], smoothness=1e-6)
     probe = torch.tensor([2.3], dtype=torch.float64)
     value = baseline.edge_blocks(probe, torch.tensor([1]), torch.tensor([0]))[0, 0, 0]
@@ -133,7 +162,13 @@ def test_smoothness_bridges_lengths_without_data():
 def test_a_relation_without_edges_keeps_zero_tables():
     baseline = build_baseline()
     sample = random_sample(baseline)
-    intra = BlockSample(**{**vars(sample), "relation": torch.zeros_like(sample.relation), "edges": sample.edges + 1.0})
+    intra = BlockSample(
+        **{
+            **vars(sample),
+            "relation": torch.zeros_like(sample.relation),
+            "edges": sample.edges + 1.0,
+        }
+    )
     baseline.fit([intra])
     assert baseline.edge_coefficients[0].any()
     assert not baseline.edge_coefficients[1].any()

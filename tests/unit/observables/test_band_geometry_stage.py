@@ -1,4 +1,7 @@
-"""The band_geometry stage: averages of blocks, known geometry at rest, and what averaging does to a gapped cone."""
+"""The band_geometry stage.
+
+Averages of blocks, known geometry at rest, and what averaging does to a gapped cone.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,22 @@ from toy_runs import ToyRun
 from toys import VELOCITY
 
 from mlepi.errors import ConfigError, PhysicsError
-from mlepi.observables.averaged_blocks import keep_one_direction, restore_directions, spread, unite_pairs
+from mlepi.observables.averaged_blocks import (
+    keep_one_direction,
+    restore_directions,
+    spread,
+    unite_pairs,
+)
 from mlepi.observables.band_geometry import BandGeometryStage
-from mlepi.physics.bloch import bloch_sum, solve_bands
-from mlepi.physics.unfolding import cell_major_map
+from mlepi.physics.bands.unfolding import cell_major_map
+from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
 from mlepi.pipeline.stage import SampleKey
-from mlepi.plots.band_geometry import list_geometry_facts, plot_band_geometry, plot_geometry_convergence, plot_geometry_maps
+from mlepi.plots.band_geometry import (
+    list_geometry_facts,
+    plot_band_geometry,
+    plot_geometry_convergence,
+    plot_geometry_maps,
+)
 from mlepi.results.hdf5 import read_record, write_record
 
 MASS = 0.3
@@ -45,14 +58,20 @@ def test_sheets_at_rest_have_the_geometry_of_the_primitive_cell(overlap, tmp_pat
     record = run.compute(stage)
     assert record.bands == (-1,)
     np.testing.assert_allclose(record.distances, [-0.05, 0.0, 0.05])
-    np.testing.assert_allclose(record.metrics, [record.equilibrium_metrics] * 2, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        record.metrics, [record.equilibrium_metrics] * 2, rtol=1e-4, atol=1e-5
+    )
     np.testing.assert_allclose(record.curvatures, [record.equilibrium_curvatures] * 2, rtol=1e-4)
     np.testing.assert_allclose(record.maps, [record.equilibrium_maps] * 2, rtol=1e-4)
     np.testing.assert_allclose(record.berry_phases, record.equilibrium_berry_phase, atol=1e-4)
     np.testing.assert_array_less(record.curvature_errors, 1e-3)
     if overlap == 0.0:
-        assert abs(record.equilibrium_curvatures[1]) == pytest.approx(VELOCITY**2 / (2 * MASS**2), rel=1e-6)
-        assert np.trace(record.equilibrium_metrics[1]) == pytest.approx(VELOCITY**2 / (2 * MASS**2), rel=1e-6)
+        assert abs(record.equilibrium_curvatures[1]) == pytest.approx(
+            VELOCITY**2 / (2 * MASS**2), rel=1e-6
+        )
+        assert np.trace(record.equilibrium_metrics[1]) == pytest.approx(
+            VELOCITY**2 / (2 * MASS**2), rel=1e-6
+        )
         assert record.equilibrium_gaps[1] == pytest.approx(2 * MASS)
     traces = np.trace(record.equilibrium_metrics, axis1=1, axis2=2)
     assert np.all(traces >= np.abs(record.equilibrium_curvatures) - 1e-9)
@@ -70,7 +89,10 @@ def test_sheets_at_rest_have_the_geometry_of_the_primitive_cell(overlap, tmp_pat
 
 
 def test_averaged_blocks_are_the_first_moment_of_the_unfolded_bands():
-    """Σ_n E_n S c_n c_n†S = H projected on Bloch sums, B†HB, and Σ_n S c_n c_n†S gives B†SB: moments of the spectral function."""
+    """Σ_n E_n S c_n c_n†S = H projected on Bloch sums, B†HB, and Σ_n S c_n c_n†S gives B†SB.
+
+    Moments of the spectral function.
+    """
     run = ToyRun(0.04, overlap=0.1)
     stage = build_stage()
     stage.begin(run)
@@ -103,7 +125,10 @@ def test_averages_over_samples_are_those_of_the_bloch_matrices():
         folded = stage._shared.atom_map.fold(kpoint)
         for index, temperature in enumerate(run.temperatures):
             samples = [run.matrices(run.displaced(SampleKey(n, temperature))) for n in range(5)]
-            h, s = (np.mean([basis.conj().T @ x[i].dense(folded) @ basis for x in samples], axis=0) for i in (0, 1))
+            h, s = (
+                np.mean([basis.conj().T @ x[i].dense(folded) @ basis for x in samples], axis=0)
+                for i in (0, 1)
+            )
             values = solve_bands(h, s)
             assert record.gaps[index, point] == pytest.approx(values[2] - values[1], abs=1e-5)
 
@@ -116,7 +141,9 @@ def test_chosen_bands():
     assert occupied.bands == (-2, -1)
     assert np.all(top.equilibrium_gaps <= occupied.equilibrium_gaps + 1e-9)
     for bands in ([-3], [2], [-2, -1, 0, 1]):
-        with pytest.raises(ConfigError, match=r"stage\.band_geometry\.bands: .* expected some, not all, of -2 … 1"):
+        with pytest.raises(
+            ConfigError, match=r"stage\.band_geometry\.bands: .* expected some, not all, of -2 … 1"
+        ):
             build_stage(bands=bands).begin(run)
 
 
@@ -128,7 +155,10 @@ def test_touching_bands_are_told():
     assert np.all(np.isfinite(record.convergence_traces))
     # ¼ on a cone of one layer, the rest from warping of relative order (ka)² = 0.015
     np.testing.assert_allclose(record.convergence_traces, 0.25 * 2 / 2, rtol=0.05)
-    assert replace(record, gaps=record.gaps + 1, equilibrium_gaps=record.equilibrium_gaps + 1).doubts() == []
+    assert (
+        replace(record, gaps=record.gaps + 1, equilibrium_gaps=record.equilibrium_gaps + 1).doubts()
+        == []
+    )
 
 
 def test_one_direction_of_every_pair_is_enough():
@@ -145,7 +175,9 @@ def test_one_direction_of_every_pair_is_enough():
 
 
 def test_bad_settings_and_samples_are_refused():
-    with pytest.raises(ConfigError, match=r"stage\.band_geometry\.bands: got 'all'; expected occupied or a list"):
+    with pytest.raises(
+        ConfigError, match=r"stage\.band_geometry\.bands: got 'all'; expected occupied or a list"
+    ):
         build_stage(bands="all")
     with pytest.raises(ConfigError, match=r"stage\.band_geometry\.distances: got \[0\.1, 0\.1\]"):
         build_stage(distances=[0.1, 0.1])
@@ -157,6 +189,9 @@ def test_bad_settings_and_samples_are_refused():
 
 
 def test_inputs_of_a_sample_are_nothing_but_its_cell():
-    few, many = SimpleNamespace(supercell=(3, 3, 1), n_samples=2), SimpleNamespace(supercell=(3, 3, 1), n_samples=9)
+    few, many = (
+        SimpleNamespace(supercell=(3, 3, 1), n_samples=2),
+        SimpleNamespace(supercell=(3, 3, 1), n_samples=9),
+    )
     assert build_stage().sample_inputs(few) == build_stage(bands=[-1]).sample_inputs(many)
     assert build_stage().inputs(few) != build_stage(bands=[-1]).inputs(few)

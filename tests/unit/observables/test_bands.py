@@ -1,4 +1,7 @@
-"""The bands stage on a twisted bilayer of the toy model: records, resumption, continuum model, figure."""
+"""The bands stage on a twisted bilayer of the toy model.
+
+Records, resumption, continuum model, figure.
+"""
 
 import io
 import json
@@ -14,7 +17,7 @@ from mlepi.errors import ConfigError, StructureError
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.observables import BandsStage, bands
 from mlepi.observables.moire import compare_with_continuum, measure_lattice, measure_stackings
-from mlepi.physics import lattice
+from mlepi.physics.bands import lattice
 from mlepi.pipeline import HamiltonianStage, Run, StructureStage
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport
@@ -36,7 +39,11 @@ class TwistedElectron(ToyElectron):
         lengths = np.linalg.norm(vectors, axis=1)
         between = np.abs(vectors[:, 2]) > 1.0
         kept = between | (lengths < 2.0)
-        scale = np.where(between, -0.11 * strength * np.exp(3.0 * (3.35 - lengths)), strength * np.exp(1.42 - lengths))[kept]
+        scale = np.where(
+            between,
+            -0.11 * strength * np.exp(3.0 * (3.35 - lengths)),
+            strength * np.exp(1.42 - lengths),
+        )[kept]
         n = len(atoms)
         index = np.concatenate([np.tile(np.arange(n), (2, 1)), np.stack([j, i])[:, kept]], axis=1)
         shift = np.concatenate([np.zeros((n, 3), dtype=np.int64), shifts[kept].astype(np.int64)])
@@ -45,7 +52,15 @@ class TwistedElectron(ToyElectron):
 
 
 def make_run(folder, structure=None, **settings):
-    stage = BandsStage(**{"valence_electrons": {6: 1}, "n_states": 8, "spacing": 0.25, "backend": "superlu", **settings})
+    stage = BandsStage(
+        **{
+            "valence_electrons": {6: 1},
+            "n_states": 8,
+            "spacing": 0.25,
+            "backend": "superlu",
+            **settings,
+        }
+    )
     return Run(
         store=ResultsStore(folder),
         stages={"structure": StructureStage(), "hamiltonian": HamiltonianStage(), "bands": stage},
@@ -53,7 +68,10 @@ def make_run(folder, structure=None, **settings):
         n_samples=1,
         seed=0,
         supercell=(1, 1, 1),
-        structure=Source("structure", structure or {"_target_": "mlepi.structures.build_twisted_bilayer", "m": 3, "r": 1}),
+        structure=Source(
+            "structure",
+            structure or {"_target_": "mlepi.structures.build_twisted_bilayer", "m": 3, "r": 1},
+        ),
         phonon=Source("phonon", None),
         electron=Source("electron", {"_target_": "test_bands.TwistedElectron"}),
     )
@@ -72,8 +90,12 @@ def test_states_along_the_path(tmp_path):
     assert record.labels == ("K", "Γ", "M", "K'")
     _, hamiltonian, overlap = run.equilibrium()
     for kpoint, energies in zip(record.kpoints, record.energies, strict=True):
-        exact = scipy.linalg.eigh(hamiltonian.dense(kpoint), overlap.dense(kpoint), eigvals_only=True)
-        np.testing.assert_allclose(energies, exact[record.first_state : record.first_state + 8], atol=1e-10)
+        exact = scipy.linalg.eigh(
+            hamiltonian.dense(kpoint), overlap.dense(kpoint), eigvals_only=True
+        )
+        np.testing.assert_allclose(
+            energies, exact[record.first_state : record.first_state + 8], atol=1e-10
+        )
     assert record.first_state == 148 // 2 - 4
     assert record.proven == len(record.kpoints)
     assert record.error_bound < 1e-6
@@ -89,7 +111,9 @@ def test_finished_points_are_not_solved_again(tmp_path, monkeypatch):
     execute(make_run(tmp_path))
     solved = []
     solve = bands.solve_numbered_states
-    monkeypatch.setattr(bands, "solve_numbered_states", lambda *a, **k: solved.append(1) or solve(*a, **k))
+    monkeypatch.setattr(
+        bands, "solve_numbered_states", lambda *a, **k: solved.append(1) or solve(*a, **k)
+    )
     run = make_run(tmp_path, spacing=0.2)
     execute(run)
     new = {bands._representative(k) for k in run.read("bands").kpoints}
@@ -111,7 +135,11 @@ def test_continuum_model_from_the_same_network(tmp_path):
     assert measured.velocity == pytest.approx(1.5 * 2.7 * 1.42, rel=0.15)
     assert measured.w_aa > 0.0
     assert measured.w_ab > 0.0
-    assert (continuum.velocity, continuum.w_aa, continuum.w_ab) == (measured.velocity, measured.w_aa, measured.w_ab)
+    assert (continuum.velocity, continuum.w_aa, continuum.w_ab) == (
+        measured.velocity,
+        measured.w_aa,
+        measured.w_ab,
+    )
     assert continuum.source == "AA and AB bilayers of the same network"
     assert continuum.twist == pytest.approx(9.43, abs=0.01)
     assert continuum.distances[-1] == pytest.approx(run.read("bands").distances[-1])
@@ -138,9 +166,13 @@ def test_atomistic_and_continuum_bands_agree_at_gamma(tmp_path):
     place = int(np.argmin(np.abs(record.continuum.distances - record.label_distances[1])))
     at_gamma = record.continuum.energies[place]
     middle = len(at_gamma) // 2
-    atomistic = record.energies[int(np.argmin(np.abs(record.distances - record.label_distances[1])))]
+    atomistic = record.energies[
+        int(np.argmin(np.abs(record.distances - record.label_distances[1])))
+    ]
     ours = atomistic[4:6].mean() - atomistic[2:4].mean()
-    assert ours == pytest.approx(at_gamma[middle : middle + 2].mean() - at_gamma[middle - 2 : middle].mean(), rel=0.15)
+    assert ours == pytest.approx(
+        at_gamma[middle : middle + 2].mean() - at_gamma[middle - 2 : middle].mean(), rel=0.15
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,8 +185,12 @@ def test_atomistic_and_continuum_bands_agree_at_gamma(tmp_path):
 def test_no_moire_period_no_continuum_model(tmp_path, structure):
     run = make_run(tmp_path, structure)
     atoms = run.structure.build()
-    path = lattice.build_k_path(lattice.hexagonal_points(atoms.cell.array), "KΓ", atoms.cell.array, 1.0)
-    with pytest.raises(StructureError, match=r"graphene cells per layer; expected 3m² \+ 3m \+ 1 with m ≥ 1"):
+    path = lattice.build_k_path(
+        lattice.hexagonal_points(atoms.cell.array), "KΓ", atoms.cell.array, 1.0
+    )
+    with pytest.raises(
+        StructureError, match=r"graphene cells per layer; expected 3m² \+ 3m \+ 1 with m ≥ 1"
+    ):
         compare_with_continuum(run, atoms, path, {6: 1}, (5.8, 0.1, 0.1))
 
 
@@ -162,11 +198,17 @@ def test_lattice_and_twist_of_a_cell():
     lattice_constant, twist = measure_lattice(build_twisted_bilayer(5, 1))
     assert lattice_constant == pytest.approx(2.46)
     assert math.cos(math.radians(twist)) == pytest.approx((3 * 25 + 15 + 0.5) / (3 * 25 + 15 + 1))
-    with pytest.raises(StructureError, match=r"twisted bilayer: got 1 layers, 2 atoms; expected two layers of equal size"):
+    with pytest.raises(
+        StructureError,
+        match=r"twisted bilayer: got 1 layers, 2 atoms; expected two layers of equal size",
+    ):
         measure_lattice(build_graphene("monolayer"))
 
 
 @pytest.mark.parametrize("changes", [{"n_states": 7}, {"n_states": 4}, {"proof": "some"}])
 def test_settings_without_meaning(changes):
-    with pytest.raises(ConfigError, match=r"stage.bands: got n_states \d+, proof '\w+'; expected an even number from 6 on"):
+    with pytest.raises(
+        ConfigError,
+        match=r"stage.bands: got n_states \d+, proof '\w+'; expected an even number from 6 on",
+    ):
         BandsStage(valence_electrons={6: 4}, **changes)

@@ -14,7 +14,7 @@ from mlepi.command_line import CellSizes
 from mlepi.errors import DataError, PhysicsError
 from mlepi.observables import FermiVelocityStage, SelfEnergyStage
 from mlepi.observables.cell_sizes import compare_sizes
-from mlepi.physics.size_series import extrapolate_sizes
+from mlepi.physics.averages.size_series import extrapolate_sizes
 from mlepi.plots.cell_sizes import format_series, main, write_series
 from mlepi.results import ResultsStore
 from mlepi.results.cell_sizes import CellSizesRecord
@@ -26,9 +26,16 @@ def test_a_straight_line_in_the_inverse_size_is_found_with_its_error():
     assert (fit.limit, fit.slope, fit.chi_squared) == pytest.approx((8.0, -2.0, 0.0), abs=1e-10)
     assert fit.degrees_of_freedom == 2
     rng = np.random.default_rng(0)
-    many = [extrapolate_sizes(sizes, 8.0 - 2.0 / sizes + errors * rng.normal(size=4), errors) for _ in range(4000)]
-    assert np.std([each.limit for each in many]) == pytest.approx(fit.limit_error, rel=0.05)  # 1/√8000 of it is 1 %
-    assert np.mean([each.chi_squared for each in many]) == pytest.approx(2.0, abs=0.15)  # χ² of two degrees of freedom: ±2/√4000
+    many = [
+        extrapolate_sizes(sizes, 8.0 - 2.0 / sizes + errors * rng.normal(size=4), errors)
+        for _ in range(4000)
+    ]
+    assert np.std([each.limit for each in many]) == pytest.approx(
+        fit.limit_error, rel=0.05
+    )  # 1/√8000 of it is 1 %
+    assert np.mean([each.chi_squared for each in many]) == pytest.approx(
+        2.0, abs=0.15
+    )  # χ² of two degrees of freedom: ±2/√4000
     with pytest.raises(PhysicsError, match="at two different sizes or more"):
         extrapolate_sizes(np.array([6, 6]), np.ones(2), np.ones(2))
     with pytest.raises(PhysicsError, match="positive error bars"):
@@ -42,7 +49,9 @@ def records():
     for n in (3, 4, 6):
         run = ToyRun(amplitude=0.02, n_samples=4, supercell=(n, n, 1), bilayer=False, overlap=0.0)
         linear = {"dispersion": "linear", "distances": [0.05, 0.075, 0.1]}
-        observables = run.compute(FermiVelocityStage(**{**VELOCITY_SETTINGS, **linear, "dos_mesh": [3, 3, 1]}))
+        observables = run.compute(
+            FermiVelocityStage(**{**VELOCITY_SETTINGS, **linear, "dos_mesh": [3, 3, 1]})
+        )
         found[n] = observables, run.compute(SelfEnergyStage(**{**SELF_ENERGY_SETTINGS, **linear}))
     return found
 
@@ -60,14 +69,28 @@ def test_a_series_is_extrapolated_by_every_estimator(tmp_path, records, capsys):
     CellSizes().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
     table = (tmp_path / "cell_sizes.md").read_text(encoding="utf-8")
     assert table in capsys.readouterr().out
-    for text in ("3×3 (4)", "6×6 (4)", "1/N → 0", "linear at |k−K| = 0.04–0.1 Å⁻¹", "self-energy", "sorted average"):
+    for text in (
+        "3×3 (4)",
+        "6×6 (4)",
+        "1/N → 0",
+        "linear at |k−K| = 0.04–0.1 Å⁻¹",
+        "self-energy",
+        "sorted average",
+    ):
         assert text in table
     record = ResultsStore(tmp_path).read("cell_sizes", CellSizesRecord)
     assert record.sizes.tolist() == [3, 4, 6]
-    assert record.estimators == ("spectral peak", "self-energy", "velocity operator", "sorted average")
+    assert record.estimators == (
+        "spectral peak",
+        "self-energy",
+        "velocity operator",
+        "sorted average",
+    )
     spectral = [records[n][0].spectral for n in (3, 4, 6)]
     fit = extrapolate_sizes(
-        record.sizes, np.array([r.velocities[1] for r in spectral]), np.array([r.velocity_errors[1] for r in spectral])
+        record.sizes,
+        np.array([r.velocities[1] for r in spectral]),
+        np.array([r.velocity_errors[1] for r in spectral]),
     )
     assert record.limits[0, 0, 1] == pytest.approx(fit.limit)
     assert record.chi_squared[0, 0, 1] == pytest.approx(fit.chi_squared)

@@ -1,4 +1,7 @@
-"""Control variates end to end: tight binding with overlap in place of the network, without overlap as its cheap companion."""
+"""Control variates end to end.
+
+Tight binding with overlap in place of the network, without overlap as its cheap companion.
+"""
 
 import io
 
@@ -17,7 +20,15 @@ from mlepi.plots.control import plot_control, plot_tight_binding
 from mlepi.results import ResultsStore
 from mlepi.structures import build_graphene
 
-STAGES = ("structure", "phonon", "sampling", "hamiltonian", "observables", "tight_binding", "control")
+STAGES = (
+    "structure",
+    "phonon",
+    "sampling",
+    "hamiltonian",
+    "observables",
+    "tight_binding",
+    "control",
+)
 OBSERVABLES = {
     "valence_electrons": {6: 1},
     "electronic_temperature": 300.0,
@@ -41,7 +52,11 @@ OBSERVABLES = {
 
 
 def make_run(folder, n_samples=12, n_control=60):
-    network = {"_target_": "mlepi.reference_systems.TightBinding", "orbitals": "s", "orthogonal": False}
+    network = {
+        "_target_": "mlepi.reference_systems.TightBinding",
+        "orbitals": "s",
+        "orthogonal": False,
+    }
     return Run(
         store=ResultsStore(folder),
         stages={
@@ -50,14 +65,18 @@ def make_run(folder, n_samples=12, n_control=60):
             "sampling": SamplingStage(),
             "hamiltonian": HamiltonianStage(),
             "observables": FermiVelocityStage(**OBSERVABLES),
-            "tight_binding": TightBindingStage(valence_electrons={6: 1}, n_structures=2, distances=[0.0, 0.1], n_levels=2),
+            "tight_binding": TightBindingStage(
+                valence_electrons={6: 1}, n_structures=2, distances=[0.0, 0.1], n_levels=2
+            ),
             "control": ControlStage(n_samples=n_control, n_folds=4),
         },
         temperatures=(0.0, 300.0),
         n_samples=n_samples,
         seed=0,
         supercell=(3, 3, 1),
-        structure=Source("structure", {"_target_": "mlepi.structures.build_graphene", "stacking": "monolayer"}),
+        structure=Source(
+            "structure", {"_target_": "mlepi.structures.build_graphene", "stacking": "monolayer"}
+        ),
         phonon=Source("phonon", {"_target_": "mlepi.reference_systems.HoneycombSprings"}),
         electron=Source("electron", network),
         dtype="float64",
@@ -78,8 +97,11 @@ def test_the_noise_that_both_share_is_taken_off(tmp_path):
     assert record.n_samples == 12
     assert record.n_control_samples == 60
     np.testing.assert_array_equal(record.spectral.plain[:, 0], observables.spectral.velocities)
-    np.testing.assert_allclose(record.spectral.plain_errors[:, 0], observables.spectral.velocity_errors, rtol=0.5)
-    # an overlap of 0.129 changes energies by some per cent: the two must follow each other from sample to sample
+    np.testing.assert_allclose(
+        record.spectral.plain_errors[:, 0], observables.spectral.velocity_errors, rtol=0.5
+    )
+    # an overlap of 0.129 changes energies by some per cent: the two must follow each other from
+    # sample to sample
     assert record.spectral.correlations[:, 0].min() > 0.99
     assert record.spectral.sample_reductions[:, 0].min() > 20.0
     assert record.spectral.errors[1, 0] < record.spectral.plain_errors[1, 0]
@@ -102,12 +124,16 @@ def test_the_noise_that_both_share_is_taken_off(tmp_path):
     # a second time there is nothing to do; more cheap samples leave everything else alone
     assert execute(make_run(tmp_path)).count("unchanged") == len(STAGES)
     again = execute(make_run(tmp_path, n_control=70))
-    assert again.count("unchanged") == len(STAGES) - 1 + 4  # and the runs on the same samples, and H of the other
+    assert (
+        again.count("unchanged") == len(STAGES) - 1 + 4
+    )  # and the runs on the same samples, and H of the other
 
 
 def test_wrong_number_of_electrons_is_told(tmp_path):
     run = make_run(tmp_path, n_samples=2)
-    run.stages["tight_binding"] = TightBindingStage(valence_electrons={6: 4}, n_structures=1, distances=[0.1], n_levels=2)
+    run.stages["tight_binding"] = TightBindingStage(
+        valence_electrons={6: 4}, n_structures=1, distances=[0.1], n_levels=2
+    )
     run_stages(run, STAGES[:4], Processes(), ProgressReport(quiet=True))
     with pytest.raises(PhysicsError, match="4 levels around state 36 of 18"):
         run_stages(run, ["tight_binding"], Processes(), ProgressReport(quiet=True))

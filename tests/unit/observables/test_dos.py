@@ -37,9 +37,15 @@ def test_densities_count_orbitals_and_electrons(amplitude):
     step = record.energies[1] - record.energies[0]
     np.testing.assert_allclose(record.dos.sum(axis=1) * step, record.n_orbitals, rtol=1e-6)
     np.testing.assert_allclose(record.integrated[:, -1], record.n_orbitals, rtol=1e-6)
-    np.testing.assert_allclose(record.projections[:, 1:].sum(axis=1), record.dos, atol=1e-9)  # the layers make up the whole
-    np.testing.assert_allclose(record.projections[:, 1:].sum(axis=2) * step, 2.0, rtol=1e-6)  # two orbitals each
-    at_fermi = [np.interp(record.fermi_shifts[i], record.energies, record.integrated[i]) for i in range(2)]
+    np.testing.assert_allclose(
+        record.projections[:, 1:].sum(axis=1), record.dos, atol=1e-9
+    )  # the layers make up the whole
+    np.testing.assert_allclose(
+        record.projections[:, 1:].sum(axis=2) * step, 2.0, rtol=1e-6
+    )  # two orbitals each
+    at_fermi = [
+        np.interp(record.fermi_shifts[i], record.energies, record.integrated[i]) for i in range(2)
+    ]
     np.testing.assert_allclose(at_fermi, record.n_electrons / 2, rtol=1e-3)
     assert np.all(record.dos_errors >= 0)
     assert (record.dos_errors.max() > 1e-9) == (amplitude > 0)
@@ -54,10 +60,16 @@ def test_rigid_shifts_are_removed_by_the_mean_potential():
         results = []
         for sample, shift in enumerate((-0.3, 0.3)):
             h, s = run.matrices(run.displaced(SampleKey(sample, 0.0)))
-            raised = BlockMatrix(h.numbers, h.basis, h.edge_index, h.edge_cell_shift, h.blocks + shift * s.blocks)
-            results.append((SampleKey(sample, 0.0), stage.evaluate(SampleKey(sample, 0.0), raised, s)))
+            raised = BlockMatrix(
+                h.numbers, h.basis, h.edge_index, h.edge_cell_shift, h.blocks + shift * s.blocks
+            )
+            results.append(
+                (SampleKey(sample, 0.0), stage.evaluate(SampleKey(sample, 0.0), raised, s))
+            )
         records[align] = stage.finish(run, results)
-    np.testing.assert_allclose(records["mean_potential"].dos[0], records["mean_potential"].equilibrium, atol=1e-9)
+    np.testing.assert_allclose(
+        records["mean_potential"].dos[0], records["mean_potential"].equilibrium, atol=1e-9
+    )
     assert np.abs(records["none"].dos[0] - records["none"].equilibrium).max() > 0.1
 
 

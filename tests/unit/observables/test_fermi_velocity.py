@@ -21,12 +21,12 @@ from mlepi.observables.cone import build_cone, unfold_sample
 from mlepi.observables.fermi_velocity import FermiVelocityStage
 from mlepi.observables.state_slopes import lay_out_slopes, state_velocity_matrix
 from mlepi.observables.velocity_estimates import ResamplingPlan, VelocityFit, estimate_velocities
-from mlepi.physics.bloch import solve_bands
-from mlepi.physics.lattice import to_fractional
-from mlepi.physics.spectra import find_peaks
-from mlepi.physics.statistics import SampleDesign, standard_errors
-from mlepi.physics.unfolding import cell_major_map
-from mlepi.physics.velocities import cone_energies
+from mlepi.physics.averages.statistics import SampleDesign, standard_errors
+from mlepi.physics.bands.lattice import to_fractional
+from mlepi.physics.bands.spectra import find_peaks
+from mlepi.physics.bands.unfolding import cell_major_map
+from mlepi.physics.bands.velocities import cone_energies
+from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.hdf5 import read_record, write_record
 from mlepi.structures.basis import OrbitalBasis
@@ -63,7 +63,10 @@ def matrices(atoms, overlap=0.1):
 
 
 class ToyRun:
-    """What the stage asks of a run: an equilibrium, displaced supercells and a place for warnings."""
+    """What the stage asks of a run.
+
+    An equilibrium, displaced supercells and a place for warnings.
+    """
 
     def __init__(self, amplitude, temperatures=(0.0, 300.0), overlap=0.1, n_samples=3):
         self.atoms = honeycomb(bilayer=True)
@@ -88,7 +91,10 @@ class ToyRun:
 def compute(run, **settings):
     stage = FermiVelocityStage(**{**SETTINGS, **settings})
     stage.begin(run)
-    results = [(key, stage.evaluate(key, *matrices(run.displaced(key), run.overlap))) for key in run.sample_keys()]
+    results = [
+        (key, stage.evaluate(key, *matrices(run.displaced(key), run.overlap)))
+        for key in run.sample_keys()
+    ]
     return stage.finish(run, results)
 
 
@@ -96,15 +102,23 @@ def test_undisplaced_samples_return_the_equilibrium(tmp_path):
     run = ToyRun(amplitude=0.0, overlap=0.0)
     record = compute(run)
     for estimate in (record.spectral, record.sorted_average, record.velocity_operator):
-        np.testing.assert_allclose(estimate.energies, np.stack([estimate.equilibrium_energies] * 2), atol=3e-3)
+        np.testing.assert_allclose(
+            estimate.energies, np.stack([estimate.equilibrium_energies] * 2), atol=3e-3
+        )
         np.testing.assert_allclose(estimate.ratios, 1.0, atol=0.01)
         np.testing.assert_allclose(estimate.velocity_errors, 0.0, atol=1.0)
-        assert estimate.equilibrium_velocity == pytest.approx(VELOCITY * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=0.01)
+        assert estimate.equilibrium_velocity == pytest.approx(
+            VELOCITY * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=0.01
+        )
         assert estimate.equilibrium_gamma_1 == pytest.approx(GAMMA_1, rel=0.04)
     np.testing.assert_allclose(record.captured_weights, 1.0, atol=1e-9)
-    inside = np.abs(record.energies) < 0.9  # bands beyond the window are in the equilibrium map alone
+    inside = (
+        np.abs(record.energies) < 0.9
+    )  # bands beyond the window are in the equilibrium map alone
     np.testing.assert_allclose(
-        record.spectral_functions[0][:, inside], record.equilibrium_spectral_function[:, inside], atol=1e-6
+        record.spectral_functions[0][:, inside],
+        record.equilibrium_spectral_function[:, inside],
+        atol=1e-6,
     )
     assert record.dirac_energy == pytest.approx(0.2, abs=1e-9)
     assert record.fermi_energy == pytest.approx(0.2, abs=1e-3)
@@ -112,7 +126,9 @@ def test_undisplaced_samples_return_the_equilibrium(tmp_path):
     assert record.band_labels == ("Γ", "K", "M", "Γ")
     np.testing.assert_array_equal(record.miscounted_shares, 0.0)
     assert run.warnings == []
-    assert "at 300 K (spectral peak; sorted average" in FermiVelocityStage(**SETTINGS).summarize(record)
+    assert "at 300 K (spectral peak; sorted average" in FermiVelocityStage(**SETTINGS).summarize(
+        record
+    )
     with h5py.File(tmp_path / "record.h5", "w") as file:
         write_record(file.create_group("record"), record)
         again = read_record(file["record"], type(record))
@@ -163,9 +179,14 @@ def test_finishing_in_another_process_gives_the_same():
     run = ToyRun(amplitude=0.02)
     stage = FermiVelocityStage(**SETTINGS)
     stage.begin(run)
-    results = [(key, stage.evaluate(key, *matrices(run.displaced(key)))) for key in run.sample_keys()]
+    results = [
+        (key, stage.evaluate(key, *matrices(run.displaced(key)))) for key in run.sample_keys()
+    ]
     fresh = FermiVelocityStage(**SETTINGS)
-    np.testing.assert_array_equal(fresh.finish(run, results).spectral.velocities, stage.finish(run, results).spectral.velocities)
+    np.testing.assert_array_equal(
+        fresh.finish(run, results).spectral.velocities,
+        stage.finish(run, results).spectral.velocities,
+    )
 
 
 def test_lost_weight_is_told():
@@ -180,7 +201,9 @@ def test_miscounted_states_are_told():
     stage = FermiVelocityStage(**{**SETTINGS, "dos_mesh": [2, 2, 1]})
     stage.begin(run)
     h, s = matrices(run.displaced(SampleKey(0, 0.0)))
-    shifted = BlockMatrix(h.numbers, BASIS, h.edge_index, h.edge_cell_shift, h.blocks + 0.3 * s.blocks)
+    shifted = BlockMatrix(
+        h.numbers, BASIS, h.edge_index, h.edge_cell_shift, h.blocks + 0.3 * s.blocks
+    )
     arrays = stage.evaluate(SampleKey(0, 0.0), shifted, s)
     record = stage.finish(run, [(SampleKey(n, 0.0), arrays) for n in range(2)])
     assert record.miscounted_shares[0] > 0.3
@@ -196,7 +219,10 @@ def test_ghost_states_cost_the_sorted_average_and_nothing_else():
     results = {key: stage.evaluate(key, *matrices(run.displaced(key))) for key in run.sample_keys()}
     sound = stage.finish(run, results.items())
     ghost = SampleKey(1, 300.0)
-    results[ghost] = {**results[ghost], "first": results[ghost]["first"] + 30}  # as if 30 states had sunk to the bottom
+    results[ghost] = {
+        **results[ghost],
+        "first": results[ghost]["first"] + 30,
+    }  # as if 30 states had sunk to the bottom
     record = stage.finish(run, results.items())
     assert np.isfinite(record.sorted_average.velocities).tolist() == [True, False]
     assert np.isfinite(record.sorted_average.velocity_errors).tolist() == [True, False]
@@ -209,19 +235,29 @@ def test_estimators_recover_a_known_distribution():
     rng = np.random.default_rng(0)
     distances = np.array([0.04, 0.06, 0.08, 0.10])
     velocities = rng.normal(5.5, 0.2, size=60)
-    levels = np.stack([np.stack(cone_energies(distances, v, 0.4), axis=-1) for v in velocities])[:, None]
+    levels = np.stack([np.stack(cone_energies(distances, v, 0.4), axis=-1) for v in velocities])[
+        :, None
+    ]
     grid = np.linspace(-1, 1, 401)
     spectra = np.exp(-0.5 * ((grid - levels[..., None]) / 0.05) ** 2).astype(np.float32)
     fit = VelocityFit((0.04, 0.10), "hyperbola", 200, 0, 3)
     at_rest = np.stack(cone_energies(distances, 5.5, 0.4), axis=-1)
     standard_error = 0.2 / np.sqrt(60) * EV_ANGSTROM_TO_METRE_PER_SECOND
     plan = ResamplingPlan(SampleDesign.independent(60), fit.n_resamples, fit.n_counts, fit.seed)
-    for features, energies in ((spectra, lambda mean: find_peaks(grid, mean)), (levels, lambda mean: mean)):
+    for features, energies in (
+        (spectra, lambda mean: find_peaks(grid, mean)),
+        (levels, lambda mean: mean),
+    ):
         averages = BlockAverages(plan.design, [0.0], features.shape[2:])
         for sample, values in enumerate(features):
             averages.add(SampleKey(sample, 0.0), values[0])
-        means, without = (np.array([averages.average(w) for w in sets]) for sets in (plan.weights, averages.left_out))
-        record = estimate_velocities(energies(means), energies(without), plan, distances, at_rest, fit)
+        means, without = (
+            np.array([averages.average(w) for w in sets])
+            for sets in (plan.weights, averages.left_out)
+        )
+        record = estimate_velocities(
+            energies(means), energies(without), plan, distances, at_rest, fit
+        )
         assert record.velocities[0] == pytest.approx(
             velocities.mean() * EV_ANGSTROM_TO_METRE_PER_SECOND, abs=0.5 * standard_error
         )
@@ -230,14 +266,18 @@ def test_estimators_recover_a_known_distribution():
         np.testing.assert_array_equal(record.convergence_counts, [2, 11, 60])
         assert record.convergence_velocities[-1, 0] == record.velocities[0]
         assert record.pseudo_velocities.shape == (60, 1, 2)
-        assert standard_errors(record.pseudo_velocities)[0, 0] == pytest.approx(standard_error, rel=0.25)
+        assert standard_errors(record.pseudo_velocities)[0, 0] == pytest.approx(
+            standard_error, rel=0.25
+        )
 
 
 def test_bad_settings_and_samples_are_refused():
     with pytest.raises(ConfigError, match="a step of at most half of either width"):
         FermiVelocityStage(**{**SETTINGS, "energy_step": 0.1})
     for key in ("dispersion", "line_shape"):
-        with pytest.raises(ConfigError, match=rf"stage\.observables\.{key}: got 'quadratic'; expected one of"):
+        with pytest.raises(
+            ConfigError, match=rf"stage\.observables\.{key}: got 'quadratic'; expected one of"
+        ):
             FermiVelocityStage(**{**SETTINGS, key: "quadratic"})
     with pytest.raises(ConfigError, match=r"stage\.observables\.distances"):
         FermiVelocityStage(**{**SETTINGS, "distances": [0.1, 0.1]})
@@ -256,7 +296,10 @@ def test_bad_settings_and_samples_are_refused():
 
 def test_inputs_of_a_sample_do_not_depend_on_the_ensemble():
     stage = FermiVelocityStage(**SETTINGS)
-    few, many = SimpleNamespace(supercell=SUPERCELL, n_samples=2), SimpleNamespace(supercell=SUPERCELL, n_samples=9)
+    few, many = (
+        SimpleNamespace(supercell=SUPERCELL, n_samples=2),
+        SimpleNamespace(supercell=SUPERCELL, n_samples=9),
+    )
     assert stage.sample_inputs(few) == stage.sample_inputs(many)
     wider = FermiVelocityStage(**{**SETTINGS, "line_width": 0.08})
     assert stage.sample_inputs(few) == wider.sample_inputs(few)
@@ -264,12 +307,17 @@ def test_inputs_of_a_sample_do_not_depend_on_the_ensemble():
 
 
 def real_bilayer():
-    """DFT blocks of tests/data/openmx_slide.npz in a 3×3 cell with perturbed bonds: 288 orbitals, an ill-conditioned overlap."""
+    """DFT blocks of tests/data/openmx_slide.npz in a 3×3 cell with perturbed bonds.
+
+    288 orbitals, an ill-conditioned overlap.
+    """
     sample = real_sample()
     basis = OrbitalBasis({6: (0, 0, 1, 1)}, {6: 3.2}, {6: "C6.0-s2p2"})
     internal = np.ix_(*[basis.permutation(6, "openmx")] * 2)
     j, i, shift = sample.pairs[:, 4], sample.pairs[:, 3], sample.pairs[:, :3]
-    blocks = [np.array(x)[:, internal[0], internal[1]] for x in (sample.hamiltonian, sample.overlap)]
+    blocks = [
+        np.array(x)[:, internal[0], internal[1]] for x in (sample.hamiltonian, sample.overlap)
+    ]
     primitive = [BlockMatrix(sample.numbers, basis, np.stack([j, i]), shift, x) for x in blocks]
     cells = cell_major_map(4, SUPERCELL).cells[::4]
     target = np.concatenate([4 * n + i for n in range(9)])
@@ -279,7 +327,9 @@ def real_bilayer():
     edge_shift = reached // np.array(SUPERCELL)
     factors = 1.0 + 0.002 * np.random.default_rng(0).normal(size=(len(target), 1, 1))
     numbers = np.tile(sample.numbers, 9)
-    h = BlockMatrix(numbers, basis, edge_index, edge_shift, np.tile(blocks[0], (9, 1, 1)) * factors).symmetrised()
+    h = BlockMatrix(
+        numbers, basis, edge_index, edge_shift, np.tile(blocks[0], (9, 1, 1)) * factors
+    ).symmetrised()
     s = BlockMatrix(numbers, basis, edge_index, edge_shift, np.tile(blocks[1], (9, 1, 1)))
     return Atoms(sample.numbers, sample.positions, cell=sample.cell, pbc=True), primitive, h, s
 
@@ -301,11 +351,17 @@ def test_real_bilayer_agrees_with_full_diagonalisation(distances):
 
 
 def fit_velocity(cone):
-    """Slope of the low conduction band between 0 and 0.05 Å⁻¹ is no velocity yet; the split-off bands carry it, hence γ₁ + E."""
+    """Slope of the low conduction band between 0 and 0.05 Å⁻¹ is no velocity yet.
+
+    The split-off bands carry it, hence γ₁ + E.
+    """
     outer = cone.eigenvalues[:, 9] - cone.eigenvalues[:, 6]
     k = np.abs(cone.distances)
     gap = outer[k == 0][0]
-    return np.mean(np.sqrt((outer[k > 0] / 2) ** 2 - (gap / 2) * (outer[k > 0] / 2)) / k[k > 0]) * EV_ANGSTROM_TO_METRE_PER_SECOND
+    return (
+        np.mean(np.sqrt((outer[k > 0] / 2) ** 2 - (gap / 2) * (outer[k > 0] / 2)) / k[k > 0])
+        * EV_ANGSTROM_TO_METRE_PER_SECOND
+    )
 
 
 def test_every_way_of_solving_gives_the_same(monkeypatch):
@@ -320,7 +376,9 @@ def test_every_way_of_solving_gives_the_same(monkeypatch):
     for other in (together, afresh):
         np.testing.assert_array_equal(other["first"], followed["first"])
         np.testing.assert_allclose(other["levels"], followed["levels"], atol=5e-5)
-        np.testing.assert_allclose(other["weights"].sum(axis=2), followed["weights"].sum(axis=2), atol=2e-3)
+        np.testing.assert_allclose(
+            other["weights"].sum(axis=2), followed["weights"].sum(axis=2), atol=2e-3
+        )
 
 
 def test_a_state_lost_on_the_way_is_found_again(monkeypatch):
@@ -334,7 +392,12 @@ def test_a_state_lost_on_the_way_is_found_again(monkeypatch):
     def lose_the_highest(*arguments):
         states = follow(*arguments)
         lost.append(states)
-        return replace(states, values=states.values[:-1], vectors=states.vectors[:, :-1], mapped=states.mapped[:, :-1])
+        return replace(
+            states,
+            values=states.values[:-1],
+            vectors=states.vectors[:, :-1],
+            mapped=states.mapped[:, :-1],
+        )
 
     monkeypatch.setattr(cone_states, "follow_states", lose_the_highest)
     found = unfold_sample(cone, h, s, 1.2)
@@ -346,8 +409,12 @@ def test_a_missed_state_is_an_error_on_a_device(monkeypatch):
     run = ToyRun(amplitude=0.02)
     cone = build_cone(*run.equilibrium(), SUPERCELL, (0.0,), {6: 1})
     count = cone_states.count_batch_below
-    monkeypatch.setattr(cone_states, "count_batch_below", lambda *arguments: [2 * n for n in count(*arguments)])
-    layouts = tuple(pipeline_cone.lay_out(matrix) for matrix in matrices(run.displaced(SampleKey(0, 0.0))))
+    monkeypatch.setattr(
+        cone_states, "count_batch_below", lambda *arguments: [2 * n for n in count(*arguments)]
+    )
+    layouts = tuple(
+        pipeline_cone.lay_out(matrix) for matrix in matrices(run.displaced(SampleKey(0, 0.0)))
+    )
     with pytest.raises(PhysicsError, match="as many as the inertia of H − ES counts"):
         cone_states.solve_points_together(cone, layouts, 1.2, "cpu")
 
@@ -356,7 +423,11 @@ def test_a_missed_state_is_an_error(monkeypatch):
     run = ToyRun(amplitude=0.02)
     cone = build_cone(*run.equilibrium(), SUPERCELL, (0.0,), {6: 1})
     solve = cone_states.solve_states_within
-    monkeypatch.setattr(cone_states, "solve_states_within", lambda *a, **k: tuple(part[..., :-1] for part in solve(*a, **k)))
+    monkeypatch.setattr(
+        cone_states,
+        "solve_states_within",
+        lambda *a, **k: tuple(part[..., :-1] for part in solve(*a, **k)),
+    )
     with pytest.raises(PhysicsError, match="The solver missed a state"):
         unfold_sample(cone, *matrices(run.displaced(SampleKey(0, 0.0))), 1.2)
 
@@ -367,11 +438,17 @@ def test_slopes_are_the_derivatives_of_the_bands():
     atoms, h, s = run.equilibrium()
     cone = build_cone(atoms, h, s, SUPERCELL, (0.02, 0.05, 0.1), {6: 1})
     step = to_fractional(1e-5 * cone.direction, atoms.cell.array)
-    beyond, before = (solve_bands(h.dense_many(cone.kpoints + x), s.dense_many(cone.kpoints + x)) for x in (step, -step))
+    beyond, before = (
+        solve_bands(h.dense_many(cone.kpoints + x), s.dense_many(cone.kpoints + x))
+        for x in (step, -step)
+    )
     np.testing.assert_allclose(cone.slopes, (beyond - before) / 2e-5, atol=1e-6)
 
     h, s = matrices(run.displaced(SampleKey(0, 300.0)))
-    derivatives = lay_out_slopes(h, cone.cell, cone.direction), lay_out_slopes(s, cone.cell, cone.direction)
+    derivatives = (
+        lay_out_slopes(h, cone.cell, cone.direction),
+        lay_out_slopes(s, cone.cell, cone.direction),
+    )
     kpoint, step = cone.solved[1], to_fractional(1e-5 * cone.direction, cone.cell)
     values, vectors = solve_bands(h.dense(kpoint), s.dense(kpoint), vectors=True)
     matrix = state_velocity_matrix(values, vectors, kpoint, derivatives)
@@ -388,7 +465,10 @@ def test_slopes_of_an_undisplaced_supercell_are_those_of_the_primitive_cell_even
 
 
 def test_operator_velocities_come_from_the_states_inside_the_peak():
-    """Two displaced samples by hand: slopes of all states near the peak, weighted with their share of the line."""
+    """Two displaced samples by hand.
+
+    Slopes of all states near the peak, weighted with their share of the line.
+    """
     run = ToyRun(amplitude=0.03, temperatures=(300.0,), n_samples=2)
     record = compute(run)
     cone = build_cone(*run.equilibrium(), SUPERCELL, SETTINGS["distances"], {6: 1})
@@ -397,9 +477,15 @@ def test_operator_velocities_come_from_the_states_inside_the_peak():
     np.testing.assert_array_equal(record.velocity_operator.energies, record.spectral.energies)
     shares, slopes = [], []
     for sample in range(2):
-        result = unfold_sample(cone, *matrices(run.displaced(SampleKey(sample, 300.0))), 1.2, moving=[point])
+        result = unfold_sample(
+            cone, *matrices(run.displaced(SampleKey(sample, 300.0))), 1.2, moving=[point]
+        )
         levels = result["levels"][cone.index[point]]
-        line = np.where(np.isfinite(levels), np.exp(-0.5 * ((np.nan_to_num(levels) - peak) / SETTINGS["peak_width"]) ** 2), 0.0)
+        line = np.where(
+            np.isfinite(levels),
+            np.exp(-0.5 * ((np.nan_to_num(levels) - peak) / SETTINGS["peak_width"]) ** 2),
+            0.0,
+        )
         shares.append(line @ result["weights"][point, 2])
         slopes.append(line @ result["slopes"][0, 2])
     assert record.band_slopes[0, 4, 1] == pytest.approx(sum(slopes) / sum(shares), rel=2e-3)
@@ -416,6 +502,8 @@ def test_windows_show_what_the_choice_of_one_does():
         # the first holds the same points as the window of the fit, the second too few of them
         np.testing.assert_allclose(windows.velocities[0], estimate.velocities, rtol=1e-12)
         np.testing.assert_allclose(windows.slopes[0], estimate.slopes, rtol=1e-12)
-        np.testing.assert_allclose(windows.equilibrium_velocities[0], estimate.equilibrium_velocity, rtol=1e-12)
+        np.testing.assert_allclose(
+            windows.equilibrium_velocities[0], estimate.equilibrium_velocity, rtol=1e-12
+        )
         assert np.all(windows.velocity_errors[0] > 0)
         assert np.all(np.isnan(windows.velocities[1]))

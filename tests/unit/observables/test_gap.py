@@ -1,4 +1,7 @@
-"""The gap and effective_mass stages on a honeycomb with different sublattices: E(k) = ±√(Δ² + |f(k)|²), f ≈ ħvk near K."""
+"""The gap and effective_mass stages on a honeycomb with different sublattices.
+
+E(k) = ±√(Δ² + |f(k)|²), f ≈ ħvk near K.
+"""
 
 import numpy as np
 import pytest
@@ -37,7 +40,13 @@ class GappedRun(ToyRun):
             h, s = self.matrices(self.displaced(key))
             shift = self.shifts[key.sample] if self.shifts else 0.0
             sites = (h.edge_index[0] == h.edge_index[1]) & ~np.any(h.edge_cell_shift, axis=1)
-            shifted = BlockMatrix(h.numbers, h.basis, h.edge_index, h.edge_cell_shift, h.blocks + shift * sites[:, None, None])
+            shifted = BlockMatrix(
+                h.numbers,
+                h.basis,
+                h.edge_index,
+                h.edge_cell_shift,
+                h.blocks + shift * sites[:, None, None],
+            )
             results.append((key, stage.evaluate(key, shifted, s)))
         return stage.finish(self, results)
 
@@ -46,7 +55,9 @@ def test_undisplaced_gap_is_twice_the_stagger():
     record = GappedRun(amplitude=0.0).compute(GapStage(**GAP))
     np.testing.assert_allclose(np.abs(record.kpoints), [[1 / 3, 1 / 3, 0]], atol=1e-12)
     assert record.equilibrium_gap == pytest.approx(2 * DELTA, abs=1e-9)
-    assert record.reference == pytest.approx(0.2, abs=1e-9)  # both sites of the toy lie at 0.2 eV on average
+    assert record.reference == pytest.approx(
+        0.2, abs=1e-9
+    )  # both sites of the toy lie at 0.2 eV on average
     np.testing.assert_allclose(record.gaps, 2 * DELTA, atol=1e-3)
     np.testing.assert_allclose(record.band_energies[:, 0], [[-DELTA, DELTA]] * 2, atol=1e-3)
     np.testing.assert_allclose(record.supercell_edges, [[-DELTA, DELTA, 2 * DELTA]] * 2, atol=1e-9)
@@ -72,13 +83,17 @@ def test_a_wide_gap_gets_a_window_around_either_edge():
 def test_rigid_shifts_are_removed_by_the_mean_potential():
     shifts = (-0.1, 0.02, 0.14)
     run = GappedRun(amplitude=0.0, shifts=shifts, temperatures=(0.0,))
-    kept, aligned = (run.compute(GapStage(**{**GAP, "align": align})) for align in ("none", "mean_potential"))
+    kept, aligned = (
+        run.compute(GapStage(**{**GAP, "align": align})) for align in ("none", "mean_potential")
+    )
     assert kept.supercell_edges[0, 0] == pytest.approx(-DELTA + np.mean(shifts), abs=1e-9)
     np.testing.assert_allclose(aligned.supercell_edges[0], [-DELTA, DELTA, 2 * DELTA], atol=1e-9)
     np.testing.assert_allclose(aligned.band_energies[0, 0], [-DELTA, DELTA], atol=1e-3)
     assert aligned.band_errors.max() < 1e-9 < kept.band_errors.min()
     h, s = run.matrices(run.atoms)
-    raised = BlockMatrix(h.numbers, h.basis, h.edge_index, h.edge_cell_shift, h.blocks + 0.3 * s.blocks)
+    raised = BlockMatrix(
+        h.numbers, h.basis, h.edge_index, h.edge_cell_shift, h.blocks + 0.3 * s.blocks
+    )
     assert mean_potential(raised, s) - mean_potential(h, s) == pytest.approx(0.3)
 
 
@@ -94,7 +109,9 @@ def test_displaced_honeycombs_have_levels_in_pairs():
             edges.append(np.hypot(DELTA, np.linalg.svd(h[::2, 1::2], compute_uv=False)[-1]))
         expected = np.mean(edges) * np.array([-1.0, 1.0, 2.0])
         np.testing.assert_allclose(record.supercell_edges[row], expected, atol=1e-6)
-        np.testing.assert_allclose(record.supercell_edge_errors[row, 2], np.std(edges, ddof=1), atol=1e-6)  # 2/√4 of it
+        np.testing.assert_allclose(
+            record.supercell_edge_errors[row, 2], np.std(edges, ddof=1), atol=1e-6
+        )  # 2/√4 of it
     assert record.gap_changes[0] == record.gap_change_errors[0] == 0.0
     assert np.all(record.gap_errors > 0)
 
@@ -104,13 +121,19 @@ def test_mass_of_massive_dirac_electrons():
     record = GappedRun(amplitude=0.0).compute(EffectiveMassStage(**MASS))
     expected = HBAR2_PER_ELECTRON_MASS * DELTA / VELOCITY**2
     np.testing.assert_allclose(record.equilibrium_masses, [-expected, expected], rtol=0.01)
-    np.testing.assert_allclose(record.masses, [record.equilibrium_masses] * 2, rtol=0.03)  # peaks on a grid of 10 meV
+    np.testing.assert_allclose(
+        record.masses, [record.equilibrium_masses] * 2, rtol=0.03
+    )  # peaks on a grid of 10 meV
     assert record.distances.tolist() == [-0.03, -0.02, -0.01, 0.0, 0.01, 0.02, 0.03]
-    assert f"conduction {record.equilibrium_masses[1]:.4f} →" in EffectiveMassStage(**MASS).summarize(record)
+    assert f"conduction {record.equilibrium_masses[1]:.4f} →" in EffectiveMassStage(
+        **MASS
+    ).summarize(record)
 
 
 def test_displacements_give_masses_with_error_bars():
-    record = GappedRun(amplitude=0.02, n_samples=4).compute(EffectiveMassStage(**{**MASS, "order": 2}))
+    record = GappedRun(amplitude=0.02, n_samples=4).compute(
+        EffectiveMassStage(**{**MASS, "order": 2})
+    )
     assert np.all(record.mass_errors > 0)
     np.testing.assert_array_equal(record.mass_changes[0], 0.0)
     assert np.all(record.masses[:, 1] > 0)

@@ -1,4 +1,7 @@
-"""The linear_response stage on tight binding and springs: against Monte Carlo, finite differences, and its own parts."""
+"""The linear_response stage on tight binding and springs.
+
+Against Monte Carlo, finite differences, and its own parts.
+"""
 
 from types import SimpleNamespace
 
@@ -12,11 +15,18 @@ from mlepi.errors import ConfigError, PhysicsError
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.observables import LinearResponseStage
 from mlepi.observables.cone import build_cone, lay_out
-from mlepi.observables.second_order import RANK_TOLERANCE, Crystal, build_responses, choose_bands, sum_debye_waller, sum_fan
-from mlepi.physics.phonons import compute_force_constants
-from mlepi.physics.samplers import MonteCarlo
-from mlepi.physics.sampling import HarmonicEnsemble, compute_modes
-from mlepi.physics.unfolding import cell_major_map
+from mlepi.observables.second_order import (
+    RANK_TOLERANCE,
+    Crystal,
+    build_responses,
+    choose_bands,
+    sum_debye_waller,
+    sum_fan,
+)
+from mlepi.physics.bands.unfolding import cell_major_map
+from mlepi.physics.vibrations.force_constants import compute_force_constants
+from mlepi.physics.vibrations.samplers import MonteCarlo
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.sampling import SamplingStage
 from mlepi.predictors import MatrixDerivatives
@@ -51,7 +61,9 @@ class ToyElectron:
 
     def matrix(self, atoms, which):
         edge_index, shifts, *blocks, _ = tight_binding(atoms, overlap=0.1, onsite=0.2)
-        return BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), BASIS, edge_index, shifts, blocks[which])
+        return BlockMatrix(
+            np.asarray(atoms.numbers, dtype=np.int64), BASIS, edge_index, shifts, blocks[which]
+        )
 
 
 class ToyRun:
@@ -64,10 +76,17 @@ class ToyRun:
         self.electron_model = ToyElectron()
         self.force_constants = compute_force_constants(self.atoms, HoneycombSprings(), supercell)
         self.line, self.warnings, self.sampler = StageLine(None, ""), [], MonteCarlo()
-        self.stages = {"sampling": SamplingStage(), "hamiltonian": SimpleNamespace(network=lambda run: {"electron": "toy"})}
+        self.stages = {
+            "sampling": SamplingStage(),
+            "hamiltonian": SimpleNamespace(network=lambda run: {"electron": "toy"}),
+        }
 
     def equilibrium(self):
-        return self.atoms, self.electron_model.hamiltonian(self.atoms), self.electron_model.overlap(self.atoms)
+        return (
+            self.atoms,
+            self.electron_model.hamiltonian(self.atoms),
+            self.electron_model.overlap(self.atoms),
+        )
 
     def ensemble(self):
         return HarmonicEnsemble(compute_modes(self.force_constants), self.temperatures)
@@ -91,9 +110,13 @@ def test_the_record_adds_up(run, record, tmp_path):
     for sums in (record.in_supercell, record.interpolated):
         np.testing.assert_allclose(sums.static, sums.fan + sums.debye_waller)
         np.testing.assert_allclose(
-            sums.static_slopes, record.equilibrium_slope + sums.fan_slopes + sums.debye_waller_slopes, rtol=1e-9
+            sums.static_slopes,
+            record.equilibrium_slope + sums.fan_slopes + sums.debye_waller_slopes,
+            rtol=1e-9,
         )
-        np.testing.assert_allclose(sums.dynamic_slopes, sums.static_slopes + sums.nonadiabatic_slopes, rtol=1e-9)
+        np.testing.assert_allclose(
+            sums.dynamic_slopes, sums.static_slopes + sums.nonadiabatic_slopes, rtol=1e-9
+        )
         assert sums.n_resting_modes == 0
     assert record.derivatives == "central differences of 0.002 Å"
     assert record.translation_residual < 1e-4  # error of the differences
@@ -116,21 +139,40 @@ def test_a_denser_mesh_is_that_of_a_larger_supercell(record):
     """Hopping and springs fit into 3×3 cells: interpolation to 6×6 wave vectors is exact."""
     larger = LinearResponseStage(**SETTINGS).compute(ToyRun(supercell=(6, 6, 1)))
     assert larger.interpolated is None
-    for term, tolerance in (("fan", 1e-4), ("debye_waller", RANK_TOLERANCE), ("nonadiabatic", 1e-4)):
+    for term, tolerance in (
+        ("fan", 1e-4),
+        ("debye_waller", RANK_TOLERANCE),
+        ("nonadiabatic", 1e-4),
+    ):
         expected = getattr(larger.in_supercell, term)
         found = getattr(record.interpolated, term)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max(), err_msg=term)
+        np.testing.assert_allclose(
+            found, expected, rtol=0, atol=tolerance * np.abs(expected).max(), err_msg=term
+        )
     assert np.abs(record.interpolated.fan - record.in_supercell.fan).max() > 1e-3
-    found, expected = (sums.mean_square_displacements for sums in (record.interpolated, larger.in_supercell))
+    found, expected = (
+        sums.mean_square_displacements for sums in (record.interpolated, larger.in_supercell)
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_shifts_are_the_limit_of_small_amplitudes(run):
-    """Second-order shifts = curvature of A(k, E) moments: here of the exact second-order energies of one supercell wave."""
+    """Second-order shifts = curvature of A(k, E) moments.
+
+    Here of the exact second-order energies of one supercell wave.
+    """
     atoms, hamiltonian, overlap = run.equilibrium()
     cone = build_cone(atoms, hamiltonian, overlap, run.supercell, (0.06,), {6: 1})
     points, bands = np.array([1]), np.array([0])
-    crystal = Crystal(run.electron_model, atoms, cone.atom_map, lay_out(hamiltonian), lay_out(overlap), "cpu", 1e-3)
+    crystal = Crystal(
+        run.electron_model,
+        atoms,
+        cone.atom_map,
+        lay_out(hamiltonian),
+        lay_out(overlap),
+        "cpu",
+        1e-3,
+    )
     chosen = choose_bands(cone, points, bands)
     responses, _ = build_responses(crystal, lambda: None)
     ensemble = run.ensemble()
@@ -160,8 +202,9 @@ def test_shifts_are_the_limit_of_small_amplitudes(run):
 def test_static_shifts_of_graphene_depend_on_the_supercell_and_dynamic_ones_do_not():
     """At K + 0.05 Å⁻¹ and 0 K the static Fan shift has the wrong sign with the 36 waves of a 6×6 cell.
 
-    Linear response of graphene lowers the slope by 4 to 8 % (Park et al. 2007, doi:10.1103/PhysRevLett.99.086804); the toy
-    of one orbital and springs must come close to that wherever phonon energies keep the denominators from zero.
+    Linear response of graphene lowers the slope by 4 to 8 % (Park et al. 2007,
+    doi:10.1103/PhysRevLett.99.086804); the toy of one orbital and springs must come close to that
+    wherever phonon energies keep the denominators from zero.
     """
     run = ToyRun(supercell=(6, 6, 1), temperatures=(0.0,))
     run.electron_model = TightBinding(orbitals="s", bond=run.atoms.cell.lengths()[0] / np.sqrt(3.0))
@@ -173,7 +216,9 @@ def test_static_shifts_of_graphene_depend_on_the_supercell_and_dynamic_ones_do_n
         sums = getattr(record, name)
         relative = sums.fan[0] / record.equilibrium_energies
         static[name] = float(relative.mean())
-        dynamic[name] = float((relative + sums.nonadiabatic[0] / record.equilibrium_energies).mean())
+        dynamic[name] = float(
+            (relative + sums.nonadiabatic[0] / record.equilibrium_energies).mean()
+        )
     assert static["in_supercell"] > 0.02
     assert static["interpolated"] < -0.02
     assert all(-0.08 < value < -0.03 for value in dynamic.values()), dynamic
@@ -183,7 +228,11 @@ def test_static_shifts_of_graphene_depend_on_the_supercell_and_dynamic_ones_do_n
 def levels(model, atoms, kpoint):
     import scipy.linalg
 
-    return scipy.linalg.eigh(model.hamiltonian(atoms).dense(kpoint), model.overlap(atoms).dense(kpoint), eigvals_only=True)
+    return scipy.linalg.eigh(
+        model.hamiltonian(atoms).dense(kpoint),
+        model.overlap(atoms).dense(kpoint),
+        eigvals_only=True,
+    )
 
 
 def test_samples_do_not_matter_but_their_distribution_does(run):
@@ -209,7 +258,15 @@ def test_models_that_say_too_little_are_refused(run):
             raise AssertionError
 
     atoms, hamiltonian, overlap = run.equilibrium()
-    crystal = Crystal(Partial(), atoms, cell_major_map(2, run.supercell), lay_out(hamiltonian), lay_out(overlap), "cpu", 0.01)
+    crystal = Crystal(
+        Partial(),
+        atoms,
+        cell_major_map(2, run.supercell),
+        lay_out(hamiltonian),
+        lay_out(overlap),
+        "cpu",
+        0.01,
+    )
     with pytest.raises(PhysicsError, match=r"electron model: got derivatives without ket_overlap"):
         build_responses(crystal, lambda: None)
 
@@ -218,9 +275,20 @@ def test_models_that_say_too_little_are_refused(run):
     ("change", "text"),
     [
         ({"broadening": 0.0}, r"stage\.linear_response: got broadening 0\.0 eV"),
-        ({"step": -1.0}, r"stage\.linear_response: got broadening 0\.05 eV, step -1\.0 Å; expected both positive"),
-        ({"dispersion": "cubic"}, r"stage\.linear_response\.dispersion: got 'cubic'; expected one of"),
-        ({"mesh": [0, 1, 1]}, r"stage\.linear_response\.mesh: got \[0, 1, 1\]; expected null or three positive integers"),
+        (
+            {"step": -1.0},
+            r"stage\.linear_response: got broadening 0\.05 eV, step -1\.0 Å; expected both "
+            r"positive",
+        ),
+        (
+            {"dispersion": "cubic"},
+            r"stage\.linear_response\.dispersion: got 'cubic'; expected one of",
+        ),
+        (
+            {"mesh": [0, 1, 1]},
+            r"stage\.linear_response\.mesh: got \[0, 1, 1\]; expected null or three positive "
+            r"integers",
+        ),
     ],
 )
 def test_settings_without_meaning_are_refused(change, text):

@@ -10,9 +10,9 @@ from mlepi.errors import ConfigError, PhysicsError, StructureError
 from mlepi.observables import SelfEnergyStage
 from mlepi.observables.block_averages import BlockAverages
 from mlepi.observables.cone import build_cone
-from mlepi.physics import unfolding
-from mlepi.physics.bloch import solve_bands
-from mlepi.physics.statistics import SampleDesign
+from mlepi.physics.averages.statistics import SampleDesign
+from mlepi.physics.bands import unfolding
+from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.hdf5 import read_record, write_record
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
@@ -36,13 +36,19 @@ SETTINGS = {
 def test_undisplaced_samples_have_no_self_energy(tmp_path):
     run = ToyRun(amplitude=0.0, overlap=0.0)
     record = run.compute(SelfEnergyStage(**SETTINGS))
-    np.testing.assert_allclose(record.self_energies, 0.0, atol=2e-5)  # averages are kept in single precision
-    np.testing.assert_allclose(record.quasiparticle_energies, np.stack([record.bare_energies] * 2), atol=1e-5)
+    np.testing.assert_allclose(
+        record.self_energies, 0.0, atol=2e-5
+    )  # averages are kept in single precision
+    np.testing.assert_allclose(
+        record.quasiparticle_energies, np.stack([record.bare_energies] * 2), atol=1e-5
+    )
     np.testing.assert_allclose(record.weights, 1.0, atol=1e-4)
     np.testing.assert_allclose(record.widths, 0.0, atol=1e-4)
     for shifts in (record.first_order_shifts, record.second_moments):
         np.testing.assert_allclose(shifts, 0.0, atol=1e-9)
-    assert record.velocity.equilibrium_velocity == pytest.approx(VELOCITY * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=0.01)
+    assert record.velocity.equilibrium_velocity == pytest.approx(
+        VELOCITY * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=0.01
+    )
     np.testing.assert_allclose(record.velocity.ratios, 1.0, atol=1e-4)
     assert run.warnings == []
     assert "(quasiparticles), Z 1.00–1.00" in SelfEnergyStage(**SETTINGS).summarize(record)
@@ -67,14 +73,20 @@ def test_displaced_samples_agree_with_full_diagonalisation():
     for point, kpoint in enumerate(cone.kpoints):
         solved = cone.atom_map.fold(kpoint)
         values, vectors = solve_bands(h.dense(solved), s.dense(solved), vectors=True)
-        components = unfolding.unfold_states(vectors, s.dense(solved), cone.atom_map, cone.counts, kpoint)
+        components = unfolding.unfold_states(
+            vectors, s.dense(solved), cone.atom_map, cone.counts, kpoint
+        )
         weights = np.abs(cone.references[point] @ components) ** 2
         expected = weights @ (1.0 / (z - (values - cone.dirac_energy)[:, None]))
         levels = np.nan_to_num(found["levels"][cone.index[point]])
         mine = found["weights"][point]
-        np.testing.assert_allclose(1.0 / (mine @ (1.0 / (z - levels[:, None]))), 1.0 / expected, atol=3e-5)
+        np.testing.assert_allclose(
+            1.0 / (mine @ (1.0 / (z - levels[:, None]))), 1.0 / expected, atol=3e-5
+        )
         np.testing.assert_allclose(mine @ levels, weights @ (values - cone.dirac_energy), atol=1e-8)
-        np.testing.assert_allclose(mine @ levels**2, weights @ (values - cone.dirac_energy) ** 2, atol=1e-6)
+        np.testing.assert_allclose(
+            mine @ levels**2, weights @ (values - cone.dirac_energy) ** 2, atol=1e-6
+        )
 
 
 def test_scattering_shifts_broadens_and_weakens():
@@ -89,7 +101,9 @@ def test_scattering_shifts_broadens_and_weakens():
     assert np.all(record.quasiparticle_errors > 0)
     assert np.all(record.widths > 0)
     assert record.velocity.convergence_counts.tolist() == [2, 6]
-    np.testing.assert_allclose(record.windows.velocities[0], record.velocity.velocities)  # the same points
+    np.testing.assert_allclose(
+        record.windows.velocities[0], record.velocity.velocities
+    )  # the same points
     np.testing.assert_allclose(record.velocity.gamma_1[0], GAMMA_1, rtol=0.15)
     assert set(SelfEnergyStage(**SETTINGS).error_bars(record)) == set(SelfEnergyStage.targets)
 
@@ -119,7 +133,9 @@ def test_blocks_give_the_mean_and_the_error_of_the_samples():
 def test_bad_settings_and_samples_are_refused():
     with pytest.raises(ConfigError, match="a step of at most half the broadening"):
         SelfEnergyStage(**{**SETTINGS, "energy_step": 0.04})
-    with pytest.raises(ConfigError, match=r"stage\.self_energy\.dispersion: got 'cubic'; expected one of"):
+    with pytest.raises(
+        ConfigError, match=r"stage\.self_energy\.dispersion: got 'cubic'; expected one of"
+    ):
         SelfEnergyStage(**{**SETTINGS, "dispersion": "cubic"})
     with pytest.raises(ConfigError, match=r"stage\.self_energy\.distances"):
         SelfEnergyStage(**{**SETTINGS, "distances": [-0.1, 0.1]})

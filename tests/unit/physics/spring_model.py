@@ -1,4 +1,7 @@
-"""An exactly harmonic honeycomb crystal: Born springs between neighbours of a fixed reference structure."""
+"""An exactly harmonic honeycomb crystal.
+
+Born springs between neighbours of a fixed reference structure.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,16 @@ from ase.neighborlist import neighbor_list
 
 def build_honeycomb(a: float = 2.46, height: float = 12.0, symbols: str = "C2") -> Atoms:
     cell = [[a, 0, 0], [-a / 2, a * np.sqrt(3) / 2, 0], [0, 0, height]]
-    return Atoms(symbols, scaled_positions=[[1 / 3, 2 / 3, 0.5], [2 / 3, 1 / 3, 0.5]], cell=cell, pbc=True)
+    return Atoms(
+        symbols, scaled_positions=[[1 / 3, 2 / 3, 0.5], [2 / 3, 1 / 3, 0.5]], cell=cell, pbc=True
+    )
 
 
 def spring_force_constants(reference: Atoms, shells) -> np.ndarray:
-    """(n, n, 3, 3) eV/Å²; shells = [(cutoff Å, longitudinal, transverse in plane, out of plane)] by increasing distance."""
+    """(n, n, 3, 3) eV/Å².
+
+    Shells = [(cutoff Å, longitudinal, transverse in plane, out of plane)] by increasing distance.
+    """
     n = len(reference)
     phi = np.zeros((n, n, 3, 3))
     source, target, vectors, lengths = neighbor_list("ijDd", reference, shells[-1][0])
@@ -47,7 +55,9 @@ class SpringCalculator(Calculator):
         forces = -np.einsum("abxy,by->ax", self.force_constants, u)
         self.results = {"energy": -0.5 * float((forces * u).sum()), "forces": forces}
         if self.force_noise:
-            self.results["forces"] = forces + self.force_noise * self.rng.standard_normal(forces.shape)
+            self.results["forces"] = forces + self.force_noise * self.rng.standard_normal(
+                forces.shape
+            )
 
 
 SHELLS = [(1.6, 25.0, 9.0, 6.0), (2.6, 4.0, -1.5, -0.4)]

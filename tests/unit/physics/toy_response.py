@@ -6,11 +6,11 @@ import numpy as np
 from spring_model import SHELLS, SpringCalculator
 from toys import honeycomb, tight_binding
 
-from mlepi.physics.bloch import bloch_sum, solve_bands
-from mlepi.physics.cell_response import collect_response
-from mlepi.physics.linear_response import BlockResponses
-from mlepi.physics.phonons import compute_force_constants
-from mlepi.physics.unfolding import cell_major_map
+from mlepi.physics.bands.unfolding import cell_major_map
+from mlepi.physics.coupling.cell_response import collect_response
+from mlepi.physics.coupling.linear_response import BlockResponses
+from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
+from mlepi.physics.vibrations.force_constants import compute_force_constants
 
 LAYERED = [*SHELLS, (3.0, 0.0, 0.0, 0.0), (3.8, 1.0, 0.3, 0.2)]
 """Springs of ``spring_model`` with weak ones between layers."""
@@ -31,7 +31,9 @@ class Toy:
 
     def blocks(self, supercell):
         """Both matrices stacked: edges, shifts, (2, n_edges, 1, 1)."""
-        edges, shift, h, s, _ = tight_binding(supercell, overlap=self.overlap, onsite=0.3, images=(1, 1, 0))
+        edges, shift, h, s, _ = tight_binding(
+            supercell, overlap=self.overlap, onsite=0.3, images=(1, 1, 0)
+        )
         return edges, shift, np.stack([h, s])
 
     def moved(self, displacement):
@@ -40,7 +42,10 @@ class Toy:
         return self.blocks(supercell)
 
     def derivative(self, direction, step=1e-3):
-        values = [weight * self.moved(n * step * direction)[2] for n, weight in zip(STEPS, FIRST, strict=True)]
+        values = [
+            weight * self.moved(n * step * direction)[2]
+            for n, weight in zip(STEPS, FIRST, strict=True)
+        ]
         return sum(values) / step
 
     def mixed(self, first, second, step=2e-3):
@@ -62,11 +67,19 @@ class Toy:
         moved = np.arange(3 * self.n)[:, None] // 3
         # an orbital on the right moves where the source is the moved atom
         ket = parts[:, 1] * ((edges[0] == moved) & (edges[1] != moved))[:, :, None, None]
-        return BlockResponses(*(self.collect(edges, shift, values) for values in (parts[:, 0], parts[:, 1], ket)))
+        return BlockResponses(
+            *(self.collect(edges, shift, values) for values in (parts[:, 0], parts[:, 1], ket))
+        )
 
     def collect(self, edges, shift, values):
         return collect_response(
-            self.map, edges, shift, values, self.atoms.positions, self.atoms.cell.array, np.arange(self.n + 1)
+            self.map,
+            edges,
+            shift,
+            values,
+            self.atoms.positions,
+            self.atoms.cell.array,
+            np.arange(self.n + 1),
         )
 
     def states(self, kpoints):
@@ -81,4 +94,6 @@ class Toy:
         return solve_bands(h, s)
 
     def force_constants(self):
-        return compute_force_constants(self.atoms, SpringCalculator(self.supercell, LAYERED), self.repeats, symmetrize=False)
+        return compute_force_constants(
+            self.atoms, SpringCalculator(self.supercell, LAYERED), self.repeats, symmetrize=False
+        )

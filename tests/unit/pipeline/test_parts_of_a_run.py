@@ -66,7 +66,9 @@ def test_sources_say_what_is_wrong():
     with pytest.raises(ConfigError, match=r"electron: got nothing; expected a path or {_target_"):
         Source("electron", None).fingerprint()
     with pytest.raises(StructureError, match=r"structure: got date; expected an ase.Atoms"):
-        load_structure(Source("structure", {"_target_": "datetime.date", "year": 2000, "month": 1, "day": 1}))
+        load_structure(
+            Source("structure", {"_target_": "datetime.date", "year": 2000, "month": 1, "day": 1})
+        )
 
 
 def test_fingerprint_is_of_the_content(tmp_path):

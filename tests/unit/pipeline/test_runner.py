@@ -8,8 +8,15 @@ import pytest
 from toy_models import HoneycombSprings, LevelsStage, ToyElectron, build_honeycomb
 
 from mlepi.errors import DataError, PhysicsError
-from mlepi.physics.sampling import sample_displacements
-from mlepi.pipeline import HamiltonianStage, PhononStage, Run, SampleKey, SamplingStage, StructureStage
+from mlepi.physics.vibrations.thermal import sample_displacements
+from mlepi.pipeline import (
+    HamiltonianStage,
+    PhononStage,
+    Run,
+    SampleKey,
+    SamplingStage,
+    StructureStage,
+)
 from mlepi.pipeline import structure as structure_stage
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport
@@ -34,7 +41,9 @@ def make_run(folder, **changes):
         "n_samples": 3,
         "seed": 0,
         "supercell": (3, 3, 1),
-        "structure": Source("structure", {"_target_": "toy_models.build_honeycomb", "a": 1.42 * 3**0.5}),
+        "structure": Source(
+            "structure", {"_target_": "toy_models.build_honeycomb", "a": 1.42 * 3**0.5}
+        ),
         "phonon": Source("phonon", {"_target_": "toy_models.HoneycombSprings"}),
         "electron": Source("electron", {"_target_": "toy_models.ToyElectron"}),
     }
@@ -60,7 +69,9 @@ def test_all_stages_write_their_records(tmp_path):
     sampling = run.read("sampling")
     samples = sample_displacements(phonon.build_force_constants(), (0.0, 300.0), 3, seed=0)
     np.testing.assert_allclose(
-        sampling.sampled_mean_square_displacements, (samples**2).reshape(2, 3, 9, 2, 3).mean(axis=(1, 2)), rtol=1e-10
+        sampling.sampled_mean_square_displacements,
+        (samples**2).reshape(2, 3, 9, 2, 3).mean(axis=(1, 2)),
+        rtol=1e-10,
     )
     atoms = run.displaced(SampleKey(2, 300.0))
     ideal = run.read("structure").atoms.repeat((3, 3, 1))
@@ -76,7 +87,8 @@ def test_unchanged_stages_are_skipped_and_changed_ones_are_not(tmp_path):
     assert execute(make_run(tmp_path)).count("unchanged") == 5
     text = execute(make_run(tmp_path, seed=1)).splitlines()
     assert ["unchanged" in line for line in text] == [True, True, False, True, False]
-    # a relaxation that does not change the structure does not disturb what rests on it, but is recorded
+    # a relaxation that does not change the structure does not disturb what rests on it, but is
+    # recorded
     text = execute(make_run(tmp_path, seed=1, supercell=(2, 2, 1))).splitlines()
     assert ["unchanged" in line for line in text] == [True, False, False, True, False]
 
@@ -104,7 +116,9 @@ def test_a_failure_keeps_the_finished_samples(tmp_path):
     assert [key.sample for key in again.stages["observables"].evaluated] == [1, 1, 2, 2]
     reference = make_run(tmp_path / "reference")
     execute(reference)
-    np.testing.assert_array_equal(again.read("observables").mean, reference.read("observables").mean)
+    np.testing.assert_array_equal(
+        again.read("observables").mean, reference.read("observables").mean
+    )
 
 
 def test_a_new_structure_drops_what_rested_on_the_old_one(tmp_path):
@@ -112,12 +126,17 @@ def test_a_new_structure_drops_what_rested_on_the_old_one(tmp_path):
     other = Source("structure", {"_target_": "toy_models.build_honeycomb", "a": 2.5})
     execute(make_run(tmp_path, structure=other), ["structure", "hamiltonian"])
     assert set(ResultsStore(tmp_path).stages()) == {"structure", "hamiltonian"}
-    with pytest.raises(DataError, match=r"got no record 'phonon'; expected the record of an earlier stage"):
+    with pytest.raises(
+        DataError, match=r"got no record 'phonon'; expected the record of an earlier stage"
+    ):
         execute(make_run(tmp_path, structure=other), ["observables"])
 
 
 def test_relaxation_finds_the_rest_length_and_is_recorded(tmp_path):
-    run = make_run(tmp_path, structure=Source("structure", {"_target_": "toy_models.build_honeycomb", "a": 2.52}))
+    run = make_run(
+        tmp_path,
+        structure=Source("structure", {"_target_": "toy_models.build_honeycomb", "a": 2.52}),
+    )
     run.stages["structure"].relax = "positions_and_cell"
     execute(run, ["structure"])
     record = run.read("structure")
@@ -127,9 +146,13 @@ def test_relaxation_finds_the_rest_length_and_is_recorded(tmp_path):
     lengths = np.linalg.norm(record.atoms.cell.array[:2], axis=1)
     np.testing.assert_allclose(lengths, 1.42 * np.sqrt(3), atol=1e-3)
     assert record.atoms.cell[2, 2] == pytest.approx(12.0)
-    unrelaxed = make_run(tmp_path, structure_settings={"relax": "positions"}, structure=run.structure)
+    unrelaxed = make_run(
+        tmp_path, structure_settings={"relax": "positions"}, structure=run.structure
+    )
     execute(unrelaxed, ["structure"])
-    np.testing.assert_allclose(unrelaxed.read("structure").atoms.cell.array, build_honeycomb(2.52).cell.array)
+    np.testing.assert_allclose(
+        unrelaxed.read("structure").atoms.cell.array, build_honeycomb(2.52).cell.array
+    )
 
 
 def test_large_relaxation_keeps_no_hessian_and_tells_its_progress(tmp_path, monkeypatch):
@@ -142,7 +165,9 @@ def test_large_relaxation_keeps_no_hessian_and_tells_its_progress(tmp_path, monk
         run = make_run(tmp_path / str(large), structure=source, structure_settings=settings)
         told = execute(run, ["structure"])
         lengths.append(np.linalg.norm(run.read("structure").atoms.cell.array[:2], axis=1))
-        assert re.search(r"structure    step 1 of at most \d+, largest force \S+ of 1e-04 eV/Å", told)
+        assert re.search(
+            r"structure    step 1 of at most \d+, largest force \S+ of 1e-04 eV/Å", told
+        )
     np.testing.assert_allclose(lengths[0], lengths[1], atol=1e-4)
 
 
@@ -153,14 +178,18 @@ def test_relaxation_that_does_not_converge(tmp_path):
         structure=Source("structure", {"_target_": "toy_models.build_honeycomb", "a": 2.6}),
         structure_settings=settings,
     )
-    with pytest.raises(PhysicsError, match=r"relaxation: got .* eV/Å after 1 steps; expected at most 1.0e-09 eV/Å"):
+    with pytest.raises(
+        PhysicsError, match=r"relaxation: got .* eV/Å after 1 steps; expected at most 1.0e-09 eV/Å"
+    ):
         execute(run, ["structure"])
 
 
 def test_hamiltonian_files_of_structure_and_samples(tmp_path):
     run = make_run(tmp_path, hamiltonian_settings={"store": True, "deeph": True}, n_samples=1)
     execute(run)
-    atoms, hamiltonian, overlap = read_hamiltonian(tmp_path / "hamiltonians" / "sample_000000_T300.h5")
+    atoms, hamiltonian, overlap = read_hamiltonian(
+        tmp_path / "hamiltonians" / "sample_000000_T300.h5"
+    )
     np.testing.assert_array_equal(atoms.positions, run.displaced(SampleKey(0, 300.0)).positions)
     k = np.array([0.3, 0.1, 0.0])
     expected_h, expected_s = run.predict(atoms)
@@ -182,12 +211,23 @@ def test_damaged_hamiltonian_file(tmp_path):
 
 
 def test_nearly_singular_overlap_warns_and_an_indefinite_one_raises(tmp_path):
-    run = make_run(tmp_path / "a", electron=Source("electron", {"_target_": "toy_models.ToyElectron", "overlap": 1 / 3 - 1e-6}))
+    run = make_run(
+        tmp_path / "a",
+        electron=Source(
+            "electron", {"_target_": "toy_models.ToyElectron", "overlap": 1 / 3 - 1e-6}
+        ),
+    )
     text = execute(run, ["structure", "hamiltonian"])
-    assert "WARNING: hamiltonian: S is nearly singular (smallest eigenvalue 3.0e-06 < 1e-04)" in text
-    run = make_run(tmp_path / "b", electron=Source("electron", {"_target_": "toy_models.ToyElectron", "overlap": 0.4}))
+    assert (
+        "WARNING: hamiltonian: S is nearly singular (smallest eigenvalue 3.0e-06 < 1e-04)" in text
+    )
+    run = make_run(
+        tmp_path / "b",
+        electron=Source("electron", {"_target_": "toy_models.ToyElectron", "overlap": 0.4}),
+    )
     with pytest.raises(
-        PhysicsError, match=r"overlap of .*: got smallest eigenvalue -2.0e-01; expected a positive definite matrix"
+        PhysicsError,
+        match=r"overlap of .*: got smallest eigenvalue -2.0e-01; expected a positive definite matrix",
     ):
         execute(run, ["structure", "hamiltonian"])
 
@@ -199,7 +239,9 @@ def test_export_writes_the_supercells(tmp_path):
     execute(run, ["structure", "phonon", "sampling"])
     frames = read(tmp_path / "samples" / "T300.extxyz", ":")
     assert len(frames) == 3
-    np.testing.assert_allclose(frames[1].positions, run.displaced(SampleKey(1, 300.0)).positions, atol=1e-7)
+    np.testing.assert_allclose(
+        frames[1].positions, run.displaced(SampleKey(1, 300.0)).positions, atol=1e-7
+    )
 
 
 def test_phonon_source_may_be_any_calculator(tmp_path):
@@ -233,7 +275,9 @@ def test_batches_change_no_result_and_no_order(tmp_path, prefetch):
     assert run.stages["observables"].evaluated == reference.stages["observables"].evaluated
     np.testing.assert_array_equal(run.read("observables").mean, reference.read("observables").mean)
     name = "parts/observables.0.part"
-    assert (tmp_path / "batched" / name).read_bytes() == (tmp_path / "reference" / name).read_bytes()
+    assert (tmp_path / "batched" / name).read_bytes() == (
+        tmp_path / "reference" / name
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("prefetch", [False, True])

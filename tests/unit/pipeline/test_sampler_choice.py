@@ -10,15 +10,18 @@ from test_runner import execute, make_run
 from toy_models import HoneycombSprings
 
 from mlepi.errors import ConfigError, DataError
-from mlepi.physics.samplers import ZG, MonteCarlo, Sobol, ThermalLines, Trajectory
-from mlepi.physics.statistics import SampleDesign
+from mlepi.physics.averages.statistics import SampleDesign
+from mlepi.physics.vibrations.samplers import ZG, MonteCarlo, Sobol, ThermalLines, Trajectory
 from mlepi.pipeline import PhononStage, SampleKey
 from mlepi.pipeline.configuration import build_run, check_config
 from mlepi.pipeline.sampling import study_convergence
 from mlepi.pipeline.sources import Source
 
 CONF = Path(__file__).parents[3] / "conf"
-TOYS = ["phonon={_target_: toy_models.HoneycombSprings}", "electron={_target_: toy_models.ToyElectron}"]
+TOYS = [
+    "phonon={_target_: toy_models.HoneycombSprings}",
+    "electron={_target_: toy_models.ToyElectron}",
+]
 PREPARATION = ("structure", "phonon", "sampling")
 
 
@@ -33,8 +36,16 @@ def test_sampler_is_chosen_by_name(tmp_path):
 
 
 def test_settings_of_the_sampler(tmp_path):
-    assert build_run(compose_infer("sampler=sobol", "sampler.n_replicates=16"), tmp_path).sampler.n_replicates == 16
-    with pytest.raises(ConfigError, match=r"sampler.replicates: got an unknown key; expected a key of sampler. Did you mean"):
+    assert (
+        build_run(
+            compose_infer("sampler=sobol", "sampler.n_replicates=16"), tmp_path
+        ).sampler.n_replicates
+        == 16
+    )
+    with pytest.raises(
+        ConfigError,
+        match=r"sampler.replicates: got an unknown key; expected a key of sampler. Did you mean",
+    ):
         check_config(compose_infer("sampler=sobol", "+sampler.replicates=16"))
     with pytest.raises(ConfigError, match=r"sampler: got no such key; expected a value"):
         check_config(compose_infer("~sampler"))
@@ -55,24 +66,37 @@ def test_plain_monte_carlo_is_not_named_in_what_decides_a_snapshot(tmp_path):
     }
     run = make_run(tmp_path, sampler=Sobol(), sampling_settings={"project_out": "ZA"})
     named = run.stages["sampling"].distribution(run)
-    assert (named["sampler"], named["n_replicates"], named["project_out"], named["files"]) == ("Sobol", 8, "ZA", {})
+    assert (named["sampler"], named["n_replicates"], named["project_out"], named["files"]) == (
+        "Sobol",
+        8,
+        "ZA",
+        {},
+    )
 
 
 def test_sobol_run(tmp_path):
     run = make_run(tmp_path, sampler=Sobol(n_replicates=2), n_samples=4)
     text = execute(run)
     record = run.read("sampling")
-    assert (record.sampler, record.n_groups, record.effective_sample_size) == ("Sobol", 2, pytest.approx(4.0))
+    assert (record.sampler, record.n_groups, record.effective_sample_size) == (
+        "Sobol",
+        2,
+        pytest.approx(4.0),
+    )
     np.testing.assert_array_equal(run.design.groups, [0, 1, 0, 1])
     expected = Sobol(n_replicates=2).displacements(run.ensemble(), 300.0, [3], run.seed)[0]
     ideal = run.read("phonon").atoms.repeat((3, 3, 1)).positions
-    np.testing.assert_allclose(run.displaced(SampleKey(3, 300.0)).positions - ideal, expected, atol=1e-12)
+    np.testing.assert_allclose(
+        run.displaced(SampleKey(3, 300.0)).positions - ideal, expected, atol=1e-12
+    )
     assert run.displacements(0.0, [10, 11]).shape == (2, 18, 3)
     assert "4 snapshots (Sobol)" in text
     assert "ZA share of ⟨u²⟩" in text
     # growing repeats nothing; another sampler repeats everything
     grown = make_run(tmp_path, sampler=Sobol(n_replicates=2), n_samples=6)
-    assert "WARNING: sampling: 6 samples in 2 replicates are not balanced; 8 would be" in execute(grown)
+    assert "WARNING: sampling: 6 samples in 2 replicates are not balanced; 8 would be" in execute(
+        grown
+    )
     assert {key.sample for key in grown.stages["observables"].evaluated} == {4, 5}
     other = make_run(tmp_path, sampler=ThermalLines(), n_samples=4)
     execute(other)
@@ -93,7 +117,9 @@ def test_record_of_the_sampling(tmp_path):
     assert np.isnan(record.convergence_errors[0]).all()
     exact = record.mean_square_displacements.mean(axis=1)
     # both directions, both temperatures: within 5 standard errors
-    deviation = np.abs(record.convergence[-1, :, 1] - exact[:, 2]) / record.convergence_errors[-1, :, 1]
+    deviation = (
+        np.abs(record.convergence[-1, :, 1] - exact[:, 2]) / record.convergence_errors[-1, :, 1]
+    )
     assert deviation.max() < 5
 
 
@@ -108,11 +134,16 @@ def test_convergence_of_known_numbers():
 
 
 def test_flexural_motion_is_left_out_of_every_sample(tmp_path):
-    whole, rest = make_run(tmp_path / "a"), make_run(tmp_path / "b", sampling_settings={"project_out": "ZA"})
+    whole, rest = (
+        make_run(tmp_path / "a"),
+        make_run(tmp_path / "b", sampling_settings={"project_out": "ZA"}),
+    )
     texts = [execute(run, PREPARATION) for run in (whole, rest)]
     assert ["left out" in text for text in texts] == [False, True]
     before, after = whole.read("sampling"), rest.read("sampling")
-    lost = 1 - after.mean_square_displacements.sum(axis=(1, 2)) / before.mean_square_displacements.sum(axis=(1, 2))
+    lost = 1 - after.mean_square_displacements.sum(
+        axis=(1, 2)
+    ) / before.mean_square_displacements.sum(axis=(1, 2))
     np.testing.assert_allclose(lost, after.za_shares, rtol=1e-9)
     a, b = (run.displaced(SampleKey(0, 300.0)).positions for run in (whole, rest))
     np.testing.assert_allclose(a[:, :2], b[:, :2], atol=1e-12)
@@ -125,8 +156,12 @@ def test_a_trajectory_of_exported_samples_gives_the_same_run(tmp_path):
     sampler = Trajectory(file=str(tmp_path / "a" / "samples" / "T{temperature:g}.extxyz"), block=1)
     second = make_run(tmp_path / "b", sampler=sampler, n_samples=4)
     execute(second)
-    np.testing.assert_allclose(second.read("observables").mean, first.read("observables").mean, atol=1e-6)
-    assert second.read("sampling").imaginary == "freeze"  # the simulation needs no harmonic distribution
+    np.testing.assert_allclose(
+        second.read("observables").mean, first.read("observables").mean, atol=1e-6
+    )
+    assert (
+        second.read("sampling").imaginary == "freeze"
+    )  # the simulation needs no harmonic distribution
     with pytest.raises(DataError, match=r"trajectory at 0 K: got 4 snapshots; expected 9"):
         execute(make_run(tmp_path / "c", sampler=sampler, n_samples=9), PREPARATION)
 
@@ -143,11 +178,17 @@ def test_a_changed_trajectory_is_another_ensemble(tmp_path):
 
 
 def test_force_constants_need_a_network_for_derivatives(tmp_path):
-    with pytest.raises(ConfigError, match=r"stage.phonon.method: got 'vjp'; expected 'displacements' or 'derivatives'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"stage.phonon.method: got 'vjp'; expected 'displacements' or 'derivatives'",
+    ):
         PhononStage(method="vjp")
     run = make_run(tmp_path)
     run.stages["phonon"].method = "derivatives"
-    with pytest.raises(ConfigError, match=r"stage.phonon.method: got derivatives of HoneycombSprings, which gives none"):
+    with pytest.raises(
+        ConfigError,
+        match=r"stage.phonon.method: got derivatives of HoneycombSprings, which gives none",
+    ):
         execute(run, PREPARATION)
 
 
@@ -171,7 +212,10 @@ class WithoutStress(HoneycombSprings):
 def test_rotational_rules_need_a_stress(tmp_path):
     run = make_run(tmp_path, phonon=Source("phonon", {"_target_": f"{__name__}.WithoutStress"}))
     run.stages["phonon"].sum_rules = "rotational"
-    with pytest.raises(ConfigError, match=r"stage.phonon.sum_rules: got rotational with WithoutStress, which has no stress"):
+    with pytest.raises(
+        ConfigError,
+        match=r"stage.phonon.sum_rules: got rotational with WithoutStress, which has no stress",
+    ):
         execute(run, PREPARATION[:2])
     run.stages["phonon"].sum_rules = "translational"
     execute(run, PREPARATION[:2])

@@ -1,4 +1,7 @@
-"""The pass over the samples: one prediction for all stages, and ensembles that grow until an error bar is small enough."""
+"""The pass over the samples.
+
+One prediction for all stages, and ensembles that grow until an error bar is small enough.
+"""
 
 import io
 
@@ -28,7 +31,9 @@ def test_two_stages_share_one_prediction_of_each_sample(tmp_path, monkeypatch):
     predicted = []
     hamiltonian = run.stages["hamiltonian"]
     original = hamiltonian.predict_samples
-    monkeypatch.setattr(hamiltonian, "predict_samples", lambda r, keys: predicted.extend(keys) or original(r, keys))
+    monkeypatch.setattr(
+        hamiltonian, "predict_samples", lambda r, keys: predicted.extend(keys) or original(r, keys)
+    )
     text = execute(run, (*PREPARATION, "observables", "gap"))
     assert len(predicted) == len(set(predicted)) == 6
     assert [line.split()[0] for line in text.splitlines()][4:] == ["samples", "observables", "gap"]
@@ -82,14 +87,20 @@ def test_the_ensemble_grows_until_the_error_bar_is_reached(tmp_path):
     # the same target again: nothing to do; a weaker one: a new record from the same samples
     again = make_pair(tmp_path / "some", **settings)
     assert execute(again, (*PREPARATION, "observables", "gap")).count("unchanged") == 6
-    weaker = make_pair(tmp_path / "some", sampling_settings={"target": "level", "target_error": 10.0 * spread}, n_samples=200)
+    weaker = make_pair(
+        tmp_path / "some",
+        sampling_settings={"target": "level", "target_error": 10.0 * spread},
+        n_samples=200,
+    )
     execute(weaker, (*PREPARATION, "gap"))
     assert weaker.stages["gap"].evaluated == []
     assert weaker.read("gap").n_results == 32
 
 
 def test_an_error_bar_that_is_not_reached_is_told(tmp_path):
-    run = make_pair(tmp_path, sampling_settings={"target": "level", "target_error": 1e-9}, n_samples=20)
+    run = make_pair(
+        tmp_path, sampling_settings={"target": "level", "target_error": 1e-9}, n_samples=20
+    )
     text = execute(run, (*PREPARATION, "gap"))
     assert "WARNING: gap: 20 samples: error bar of level" in text
     assert "n_samples=20 allowed" in text
@@ -97,16 +108,24 @@ def test_an_error_bar_that_is_not_reached_is_told(tmp_path):
 
 
 def test_target_without_a_stage_is_refused(tmp_path):
-    run = make_run(tmp_path, sampling_settings={"target": "colour", "target_error": 1.0}, observables=LevelsStage())
+    run = make_run(
+        tmp_path,
+        sampling_settings={"target": "colour", "target_error": 1.0},
+        observables=LevelsStage(),
+    )
     with pytest.raises(ConfigError, match=r"stage\.sampling\.target: got 'colour'"):
-        run_stages(run, (*PREPARATION, "observables"), Processes(), ProgressReport(stream=io.StringIO()))
+        run_stages(
+            run, (*PREPARATION, "observables"), Processes(), ProgressReport(stream=io.StringIO())
+        )
     run_stages(run, PREPARATION, Processes(), ProgressReport(stream=io.StringIO()))
     with pytest.raises(ConfigError, match="positive error bar"):
         make_run(tmp_path, sampling_settings={"target_error": 0.0})
 
 
 def test_next_size():
-    assert next_size(16, error=2.0, target=1.0, largest=1000) == 32  # 4 × 1.1 × 16 is more than twice as many
+    assert (
+        next_size(16, error=2.0, target=1.0, largest=1000) == 32
+    )  # 4 × 1.1 × 16 is more than twice as many
     assert next_size(100, error=1.1, target=1.0, largest=1000) == 134
     assert next_size(100, error=1.1, target=1.0, largest=120) == 120
     assert next_size(10, error=float("inf"), target=1.0, largest=1000) == 20

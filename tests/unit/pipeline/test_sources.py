@@ -36,17 +36,27 @@ def test_a_table_of_the_user_replaces_that_of_the_checkpoint(tmp_path):
 @pytest.mark.skipif(not PAO.is_file(), reason="OpenMX's orbitals are not part of the project")
 def test_orbitals_give_the_shipped_table():
     atoms = build_graphene(stacking="AB")
-    own, given = load_electron(ELECTRON).overlap(atoms), load_electron(ELECTRON, [PAO]).overlap(atoms)
+    own, given = (
+        load_electron(ELECTRON).overlap(atoms),
+        load_electron(ELECTRON, [PAO]).overlap(atoms),
+    )
     np.testing.assert_allclose(given.blocks, own.blocks, atol=1e-9)
 
 
 def test_files_of_other_elements_or_orbitals_are_refused(tmp_path):
     basis = OrbitalBasis(shells={6: (0, 0, 1, 1)}, radii={6: 3.175}, names={6: "C6.0-s2p2"})
-    with pytest.raises(DataError, match=r"overlap: got the file Mo7\.0\.pao; expected a \.pao file named after an element"):
+    with pytest.raises(
+        DataError,
+        match=r"overlap: got the file Mo7\.0\.pao; expected a \.pao file named after an element",
+    ):
         load_overlap_table([tmp_path / "Mo7.0.pao"], basis)
     table = read_overlap_table(TABLE)
     other = type(table)(
-        shells=table.shells, radii={6: 2.0}, names=table.names, values=table.values, fitted_intervals=table.fitted_intervals
+        shells=table.shells,
+        radii={6: 2.0},
+        names=table.names,
+        values=table.values,
+        fitted_intervals=table.fitted_intervals,
     )
     write_overlap_table(tmp_path / "other.h5", other, {})
     with pytest.raises(DataError, match=r"within 2\.000 Å; expected .* within 3\.175 Å"):

@@ -1,4 +1,7 @@
-"""The decomposition of an average over samples: its arithmetic, its table, and when there is none."""
+"""The decomposition of an average over samples.
+
+Its arithmetic, its table, and when there is none.
+"""
 
 from dataclasses import replace
 
@@ -25,8 +28,12 @@ def test_the_parts_of_an_average_add_up():
     np.testing.assert_allclose(spectral.second_order, 1.0 + spectral.fan + spectral.debye_waller)
     np.testing.assert_allclose(spectral.beyond, records["observables"].spectral.slope_ratios - 0.93)
     np.testing.assert_allclose(spectral.size, 0.03)
-    np.testing.assert_allclose(spectral.total, records["observables"].spectral.slope_ratios + 0.02 + 0.03)
-    np.testing.assert_array_equal(spectral.all_orders_errors, records["observables"].spectral.slope_ratio_errors)
+    np.testing.assert_allclose(
+        spectral.total, records["observables"].spectral.slope_ratios + 0.02 + 0.03
+    )
+    np.testing.assert_array_equal(
+        spectral.all_orders_errors, records["observables"].spectral.slope_ratio_errors
+    )
     rows = decomposition_rows(spectral)
     assert [row[0] for row in rows] == ["0", "150", "300"]
     assert all(len(row) == len(DECOMPOSITION_HEADER) for row in rows)
@@ -41,7 +48,9 @@ def test_averages_far_from_second_order_are_not_corrected_by_it():
     shift = 1.0 - parts.second_order
     for share, known in ((0.4, True), (0.6, False)):
         errors = np.zeros_like(shift)
-        moved = replace(parts, all_orders=parts.second_order + share * shift, all_orders_errors=errors)
+        moved = replace(
+            parts, all_orders=parts.second_order + share * shift, all_orders_errors=errors
+        )
         assert np.isfinite(moved.total).all() == known
         assert (decomposition_rows(moved)[0][9] == "—") != known
         uncertain = replace(moved, all_orders_errors=0.06 * shift)
@@ -49,7 +58,10 @@ def test_averages_far_from_second_order_are_not_corrected_by_it():
 
 
 def test_without_a_denser_mesh_the_size_is_not_known():
-    records = {**all_records(), "linear_response": replace(linear_response_record(), interpolated=None)}
+    records = {
+        **all_records(),
+        "linear_response": replace(linear_response_record(), interpolated=None),
+    }
     parts = list_decompositions(records)[0]
     assert np.isnan(parts.size).all()
     np.testing.assert_allclose(parts.total, parts.all_orders + 0.02)
@@ -59,7 +71,12 @@ def test_without_a_denser_mesh_the_size_is_not_known():
 
 @pytest.mark.parametrize(
     "change",
-    [{"supercell": (3, 3, 1)}, {"velocity_window": (0.05, 0.1)}, {"dispersion": "linear"}, {"temperatures": np.array([77.0])}],
+    [
+        {"supercell": (3, 3, 1)},
+        {"velocity_window": (0.05, 0.1)},
+        {"dispersion": "linear"},
+        {"temperatures": np.array([77.0])},
+    ],
 )
 def test_averages_of_something_else_are_not_compared(change):
     records = {**all_records(), "linear_response": replace(linear_response_record(), **change)}
@@ -74,8 +91,14 @@ def test_shared_temperatures_are_found():
         name: replace(
             part,
             **{
-                field: getattr(part, field)[chosen] * (1.0 + 0.1 * chosen.reshape(-1, *[1] * (getattr(part, field).ndim - 1)))
-                for field in ("static_slopes", "fan_slopes", "debye_waller_slopes", "nonadiabatic_slopes")
+                field: getattr(part, field)[chosen]
+                * (1.0 + 0.1 * chosen.reshape(-1, *[1] * (getattr(part, field).ndim - 1)))
+                for field in (
+                    "static_slopes",
+                    "fan_slopes",
+                    "debye_waller_slopes",
+                    "nonadiabatic_slopes",
+                )
             },
         )
         for name, part in (("in_supercell", sums.in_supercell), ("interpolated", sums.interpolated))
@@ -107,6 +130,9 @@ def test_doubts_are_told():
     resting = replace(record.interpolated, n_resting_modes=12)
     softer = replace(resting, mean_square_displacements=np.array([0.006, 0.009, 0.018]))
     texts = replace(record, border_share=0.2, interpolated=softer).doubts()
-    assert any("the 24×24×1 mesh has 2.0 times the ⟨u²⟩ of the supercell at 300 K" in text for text in texts)
+    assert any(
+        "the 24×24×1 mesh has 2.0 times the ⟨u²⟩ of the supercell at 300 K" in text
+        for text in texts
+    )
     assert any("20 % of the derivatives of H lie at the border" in text for text in texts)
     assert any("12 modes of the 24×24×1 mesh" in text for text in texts)

@@ -1,4 +1,7 @@
-"""Figures and report from records written by hand: complete, self-contained, and honest about what is doubtful."""
+"""Figures and report from records written by hand.
+
+Complete, self-contained, and honest about what is doubtful.
+"""
 
 from __future__ import annotations
 
@@ -97,9 +100,20 @@ def all_records():
             0.5,
         ),
         "sampling": SamplingRecord(
-            TEMPERATURES, 30, 7, "quantum", "error", 0.5, 0, np.zeros((3, 4, 3)), np.zeros((3, 4, 3)), np.array([0.1, 0.15, 0.2])
+            TEMPERATURES,
+            30,
+            7,
+            "quantum",
+            "error",
+            0.5,
+            0,
+            np.zeros((3, 4, 3)),
+            np.zeros((3, 4, 3)),
+            np.array([0.1, 0.15, 0.2]),
         ),
-        "hamiltonian": HamiltonianRecord("hamiltonian.h5", "abc", 32, 100, np.zeros((1, 3)), np.array([2e-3])),
+        "hamiltonian": HamiltonianRecord(
+            "hamiltonian.h5", "abc", 32, 100, np.zeros((1, 3)), np.array([2e-3])
+        ),
         "observables": ObservablesRecord(
             fermi_energy=-3.6,
             electronic_temperature=300.0,
@@ -151,7 +165,10 @@ def all_records():
 
 
 def bands_record():
-    distances, flat = np.array([0.0, 0.04, 0.06]), np.array([-0.2, -0.05, -0.001, 0.0, 0.001, 0.003, 0.06, 0.2])
+    distances, flat = (
+        np.array([0.0, 0.04, 0.06]),
+        np.array([-0.2, -0.05, -0.001, 0.0, 0.001, 0.003, 0.06, 0.2]),
+    )
     return BandsRecord(
         kpoints=np.array([[1 / 3, 1 / 3, 0], [0, 0, 0], [0.5, 0, 0]]),
         distances=distances,
@@ -166,14 +183,18 @@ def bands_record():
         proven=1,
         backend="pardiso",
         cpu_seconds=np.array([290.0, 100.0, 99.0]),
-        continuum=ContinuumRecord(1.08, 5.7, 0.114, 0.113, "network", 1.097, distances, np.tile(1.1 * flat, (3, 1))),
+        continuum=ContinuumRecord(
+            1.08, 5.7, 0.114, 0.113, "network", 1.097, distances, np.tile(1.1 * flat, (3, 1))
+        ),
     )
 
 
 def write_all(folder, records):
     store = ResultsStore(folder)
     for stage, record in records.items():
-        store.write(stage, record, "digest", {"commit": "0123abc", "seed": 7, "packages": {"numpy": "2.4"}})
+        store.write(
+            stage, record, "digest", {"commit": "0123abc", "seed": 7, "packages": {"numpy": "2.4"}}
+        )
 
 
 def test_report_is_complete_and_self_contained(tmp_path):
@@ -251,7 +272,9 @@ def test_every_doubt_is_told():
     assert list_warnings(records) == []
     records["phonon"] = replace(records["phonon"], lowest_frequency=-0.3)
     records["sampling"] = replace(records["sampling"], n_soft_modes=2, imaginary="freeze")
-    records["hamiltonian"] = replace(records["hamiltonian"], smallest_overlap_eigenvalues=np.array([3e-5]))
+    records["hamiltonian"] = replace(
+        records["hamiltonian"], smallest_overlap_eigenvalues=np.array([3e-5])
+    )
     records["observables"] = replace(
         records["observables"],
         n_samples=4,
@@ -283,8 +306,19 @@ def test_a_missing_sorted_average_is_a_dash(tmp_path):
     records = all_records()
     lost = np.array([1.0, 1.0, np.nan])
     averaged = records["observables"].sorted_average
-    fields = ("velocities", "velocity_errors", "ratios", "ratio_errors", "changes", "change_errors", "gamma_1", "slopes")
-    averaged = replace(averaged, **{name: getattr(averaged, name) * lost for name in (*fields, "slope_ratios")})
+    fields = (
+        "velocities",
+        "velocity_errors",
+        "ratios",
+        "ratio_errors",
+        "changes",
+        "change_errors",
+        "gamma_1",
+        "slopes",
+    )
+    averaged = replace(
+        averaged, **{name: getattr(averaged, name) * lost for name in (*fields, "slope_ratios")}
+    )
     records["observables"] = replace(records["observables"], sorted_average=averaged)
     write_all(tmp_path, records)
     text = write_report(tmp_path).read_text(encoding="utf-8")

@@ -1,4 +1,7 @@
-"""Derivatives of H and S: forward mode against finite differences, sum rule, covariance, and the fallback for other models."""
+"""Derivatives of H and S.
+
+Forward mode against finite differences, sum rule, covariance, and the fallback for other models.
+"""
 
 import functools
 
@@ -20,7 +23,8 @@ from mlepi.predictors import (
     compute_second_derivatives,
 )
 
-# two networks of different kinds, and one whose blocks are read from self-loops with the norm of the whole structure
+# two networks of different kinds, and one whose blocks are read from self-loops with the norm of
+# the whole structure
 MODELS = ("hedgenet_late", "deeph_e3_exact", "structure_norm")
 
 
@@ -36,7 +40,9 @@ def build_predictor(name="hedgenet_late"):
     model.envelope_width = 0.5
     for backbone in model.network.sub_networks.values():
         backbone.envelope_width = 0.5
-    return ElectronPredictor(model, basis=MODEL_BASIS, cutoffs=MODEL_CUTOFFS, overlap_table=overlap_table())
+    return ElectronPredictor(
+        model, basis=MODEL_BASIS, cutoffs=MODEL_CUTOFFS, overlap_table=overlap_table()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +67,17 @@ def test_first_derivatives_are_limits_of_differences(name):
     atoms, moves = bilayer(), directions(2)
     exact = predictor.derivatives(atoms, moves)
     # Richardson: the error of central differences is even in the step
-    coarse, fine = (compute_derivatives(Numerical(predictor), atoms, moves, step=step) for step in (2e-4, 1e-4))
+    coarse, fine = (
+        compute_derivatives(Numerical(predictor), atoms, moves, step=step) for step in (2e-4, 1e-4)
+    )
     for part in ("hamiltonian", "overlap"):
         found, rough, better = (getattr(result, part) for result in (exact, coarse, fine))
         expected = (4.0 * better.values - rough.values) / 3.0
         np.testing.assert_array_equal(found.edge_index, better.edge_index)
         np.testing.assert_array_equal(found.edge_cell_shift, better.edge_cell_shift)
-        np.testing.assert_allclose(found.values, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            found.values, expected, rtol=0, atol=1e-6 * np.abs(expected).max()
+        )
     assert exact.method == "forward-mode differentiation"
     assert fine.method == "central differences of 0.0001 Å"
 
@@ -87,9 +97,13 @@ def test_second_derivatives_are_differences_of_first_ones(name):
         values = {n: getattr(result, part).values for n, result in results.items()}
         expected = (8.0 * (values[1] - values[-1]) - values[2] + values[-2]) / (12 * 2e-4)
         # splines have third derivatives that jump
-        np.testing.assert_allclose(getattr(exact, part).values, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            getattr(exact, part).values, expected, rtol=0, atol=1e-5 * np.abs(expected).max()
+        )
     swapped = predictor.second_derivatives(atoms, second, first)
-    np.testing.assert_allclose(swapped.hamiltonian.values, exact.hamiltonian.values, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        swapped.hamiltonian.values, exact.hamiltonian.values, rtol=0, atol=1e-9
+    )
 
 
 def test_a_rigid_shift_changes_no_block(predictor):
@@ -97,7 +111,14 @@ def test_a_rigid_shift_changes_no_block(predictor):
     shift = predictor.derivatives(bilayer(), rigid)
     for part in (shift.hamiltonian, shift.overlap):
         assert np.abs(part.values).max() < 1e-9
-    assert np.abs(predictor.derivatives(bilayer(), rigid[:, :1] * np.eye(4)[0][None, :, None]).hamiltonian.values).max() > 1e-2
+    assert (
+        np.abs(
+            predictor.derivatives(
+                bilayer(), rigid[:, :1] * np.eye(4)[0][None, :, None]
+            ).hamiltonian.values
+        ).max()
+        > 1e-2
+    )
     # the orbital on the right alone does move
     assert np.abs(shift.ket_overlap.values).max() > 1e-2
 
@@ -108,11 +129,15 @@ def test_ket_and_bra_share_the_derivative_of_the_overlap(predictor):
     result = predictor.derivatives(bilayer(), moves)
     keys = {
         (int(j), int(i), *map(int, r)): n
-        for n, (j, i, r) in enumerate(zip(*result.overlap.edge_index, result.overlap.edge_cell_shift, strict=True))
+        for n, (j, i, r) in enumerate(
+            zip(*result.overlap.edge_index, result.overlap.edge_cell_shift, strict=True)
+        )
     }
     reverse = [keys[i, j, -a, -b, -c] for j, i, a, b, c in keys]
     ket = result.ket_overlap.values[0]
-    np.testing.assert_allclose(ket + ket[reverse].swapaxes(1, 2), result.overlap.values[0], atol=1e-12)
+    np.testing.assert_allclose(
+        ket + ket[reverse].swapaxes(1, 2), result.overlap.values[0], atol=1e-12
+    )
     assert np.abs(ket[:4]).max() > 0.05
 
 
@@ -130,7 +155,9 @@ def test_derivatives_turn_with_the_structure(predictor):
     left = np.array([matrices[int(atoms.numbers[i])] for i in first.edge_index[1]])
     right = np.array([matrices[int(atoms.numbers[j])] for j in first.edge_index[0]])
     expected = left @ first.values[0] @ right.swapaxes(1, 2)
-    np.testing.assert_allclose(second.values[0], expected, rtol=0, atol=1e-8 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        second.values[0], expected, rtol=0, atol=1e-8 * np.abs(expected).max()
+    )
 
 
 def test_compiled_kernels_are_left_alone(predictor):
@@ -138,8 +165,12 @@ def test_compiled_kernels_are_left_alone(predictor):
     other = ElectronPredictor(model, basis=MODEL_BASIS, cutoffs=MODEL_CUTOFFS, overlap_table=table)
     before = other.derivatives(bilayer(), directions(1)).hamiltonian.values
     other.compile_kernels()
-    np.testing.assert_array_equal(other.derivatives(bilayer(), directions(1)).hamiltonian.values, before)
-    assert not any(parameter.requires_grad for parameter in other.network("cpu", "float64").parameters())
+    np.testing.assert_array_equal(
+        other.derivatives(bilayer(), directions(1)).hamiltonian.values, before
+    )
+    assert not any(
+        parameter.requires_grad for parameter in other.network("cpu", "float64").parameters()
+    )
     assert torch.is_grad_enabled()
 
 
@@ -158,11 +189,17 @@ def test_other_models_are_differentiated_by_differences():
     moves[0, 0, 0] = 1.0
     result = compute_derivatives(model, atoms, moves, step=1e-3)
     source, target = result.hamiltonian.edge_index
-    vectors = atoms.positions[source] + result.hamiltonian.edge_cell_shift @ atoms.cell.array - atoms.positions[target]
+    vectors = (
+        atoms.positions[source]
+        + result.hamiltonian.edge_cell_shift @ atoms.cell.array
+        - atoms.positions[target]
+    )
     lengths = np.linalg.norm(vectors, axis=1)
     bonded = lengths > 0
     stretch = np.zeros(len(lengths))
-    stretch[bonded] = vectors[bonded, 0] / lengths[bonded] * (1.0 * (source == 0) - 1.0 * (target == 0))[bonded]
+    stretch[bonded] = (
+        vectors[bonded, 0] / lengths[bonded] * (1.0 * (source == 0) - 1.0 * (target == 0))[bonded]
+    )
     expected = 2.7 * np.exp(1.42 - lengths) * stretch
     np.testing.assert_allclose(result.hamiltonian.values[0, :, 0, 0], expected, atol=2e-6)
     np.testing.assert_allclose(result.overlap.values[0, :, 0, 0], -expected / 27.0, atol=2e-7)
@@ -172,8 +209,14 @@ def test_other_models_are_differentiated_by_differences():
     second = compute_second_derivatives(model, atoms, moves, moves, step=2e-3)
     cosine = np.divide(vectors[:, 0], lengths, out=np.zeros_like(lengths), where=bonded)
     touched = bonded & ((source == 0) | (target == 0))
-    curvature = -2.7 * np.exp(1.42 - lengths) * (cosine**2 - (1 - cosine**2) / np.where(bonded, lengths, 1.0))
-    np.testing.assert_allclose(second.hamiltonian.values[0, :, 0, 0], np.where(touched, curvature, 0.0), atol=5e-5)
+    curvature = (
+        -2.7
+        * np.exp(1.42 - lengths)
+        * (cosine**2 - (1 - cosine**2) / np.where(bonded, lengths, 1.0))
+    )
+    np.testing.assert_allclose(
+        second.hamiltonian.values[0, :, 0, 0], np.where(touched, curvature, 0.0), atol=5e-5
+    )
     assert second.method == "central differences of 0.002 Å"
     both = np.zeros((1, len(atoms), 3))
     both[0, :2, 0] = 1.0
@@ -186,5 +229,7 @@ def test_blocks_that_appear_at_once_are_refused():
     atoms.positions[0, 0] += 0.05
     moves = np.zeros((1, len(atoms), 3))
     moves[0, 0, 0] = 1.0
-    with pytest.raises(PhysicsError, match=r"derivatives by differences: got a block of .* Use a smaller step"):
+    with pytest.raises(
+        PhysicsError, match=r"derivatives by differences: got a block of .* Use a smaller step"
+    ):
         compute_derivatives(ToyElectron(), atoms, moves, step=0.2)

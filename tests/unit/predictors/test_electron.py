@@ -1,4 +1,7 @@
-"""The electron predictor: Hermitian matrices of the right pairs, overlaps from the table, and refusals."""
+"""The electron predictor.
+
+Hermitian matrices of the right pairs, overlaps from the table, and refusals.
+"""
 
 import numpy as np
 import pytest
@@ -22,7 +25,9 @@ def table():
 
 @pytest.fixture(scope="module")
 def predictor(table):
-    return ElectronPredictor(build_network("electron").double(), basis=BASIS, cutoffs=CUTOFFS, overlap_table=table)
+    return ElectronPredictor(
+        build_network("electron").double(), basis=BASIS, cutoffs=CUTOFFS, overlap_table=table
+    )
 
 
 def test_matrices_are_hermitian_and_give_bands(predictor):
@@ -51,14 +56,21 @@ def test_overlap_covers_all_pairs_within_the_radii(predictor):
     overlap = predictor.overlap(atoms)
     source, target = overlap.edge_index
     length = np.linalg.norm(
-        atoms.positions[source] + overlap.edge_cell_shift @ atoms.cell.array - atoms.positions[target], axis=1
+        atoms.positions[source]
+        + overlap.edge_cell_shift @ atoms.cell.array
+        - atoms.positions[target],
+        axis=1,
     )
     radii = np.array([BASIS.radii[int(z)] for z in atoms.numbers])
     assert np.all(length < radii[source] + radii[target])
     n_pairs = 0
     for i in range(len(atoms)):
         for shift in np.ndindex(5, 5, 1):
-            vectors = atoms.positions + (np.array(shift) - [2, 2, 0]) @ atoms.cell.array - atoms.positions[i]
+            vectors = (
+                atoms.positions
+                + (np.array(shift) - [2, 2, 0]) @ atoms.cell.array
+                - atoms.positions[i]
+            )
             n_pairs += int(np.sum(np.linalg.norm(vectors, axis=1) < radii + radii[i]))
     assert len(length) == n_pairs
     np.testing.assert_allclose(overlap.blocks[0][:4, :4], np.eye(4), atol=1e-4)
@@ -66,7 +78,9 @@ def test_overlap_covers_all_pairs_within_the_radii(predictor):
 
 def test_precisions_agree(predictor):
     atoms = corrugated_bilayer()
-    single, double = (predictor.hamiltonian(atoms, dtype=dtype).blocks for dtype in ("float32", "float64"))
+    single, double = (
+        predictor.hamiltonian(atoms, dtype=dtype).blocks for dtype in ("float32", "float64")
+    )
     assert 0.0 < np.abs(single - double).max() < 1e-4 * np.abs(double).max()
 
 
@@ -75,9 +89,13 @@ def test_missing_and_foreign_overlap_tables_are_refused(predictor, table):
     bare = ElectronPredictor(build_network("electron").double(), basis=BASIS, cutoffs=CUTOFFS)
     with pytest.raises(DataError, match="electron checkpoint: got no overlap table"):
         bare.overlap(atoms)
-    np.testing.assert_array_equal(bare.overlap(atoms, table).blocks, predictor.overlap(atoms).blocks)
+    np.testing.assert_array_equal(
+        bare.overlap(atoms, table).blocks, predictor.overlap(atoms).blocks
+    )
     other = gaussian_overlap_table(OrbitalBasis({6: (0, 1), 7: (0, 1)}, BASIS.radii, BASIS.names))
-    with pytest.raises(DataError, match=r"overlap table, element 7: got shells \(0, 1\).*expected \(0, 0, 1\)"):
+    with pytest.raises(
+        DataError, match=r"overlap table, element 7: got shells \(0, 1\).*expected \(0, 0, 1\)"
+    ):
         bare.overlap(atoms, other)
 
 
@@ -101,7 +119,9 @@ def test_a_fitted_table_refuses_distances_it_has_not_seen(predictor, table):
 def test_structures_that_cannot_be_used_are_refused(predictor):
     boron = Atoms("B", cell=[5, 5, 5], pbc=True)
     for predict in (predictor.hamiltonian, predictor.overlap):
-        with pytest.raises(StructureError, match=r"atomic numbers \[5\]; expected only elements of the"):
+        with pytest.raises(
+            StructureError, match=r"atomic numbers \[5\]; expected only elements of the"
+        ):
             predict(boron)
         with pytest.raises(StructureError, match=r"0\.200 Å apart"):
             predict(Atoms("C2", positions=[[0, 0, 0], [0, 0, 0.2]], cell=[5, 5, 5], pbc=True))
@@ -109,14 +129,20 @@ def test_structures_that_cannot_be_used_are_refused(predictor):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-12)])
 def test_a_structure_does_not_feel_the_others_of_its_batch(predictor, dtype, tolerance):
-    structures = [corrugated_bilayer(), corrugated_bilayer().repeat((2, 1, 1)), corrugated_bilayer()]
+    structures = [
+        corrugated_bilayer(),
+        corrugated_bilayer().repeat((2, 1, 1)),
+        corrugated_bilayer(),
+    ]
     structures[2].positions[0, 2] += 0.1
     together = predictor.hamiltonians(structures, dtype=dtype)
     for atoms, batched in zip(structures, together, strict=True):
         alone = predictor.hamiltonian(atoms, dtype=dtype)
         np.testing.assert_array_equal(batched.edge_index, alone.edge_index)
         np.testing.assert_array_equal(batched.edge_cell_shift, alone.edge_cell_shift)
-        np.testing.assert_allclose(batched.blocks, alone.blocks, rtol=0, atol=tolerance * np.abs(alone.blocks).max())
+        np.testing.assert_allclose(
+            batched.blocks, alone.blocks, rtol=0, atol=tolerance * np.abs(alone.blocks).max()
+        )
     for atoms, batched in zip(structures, predictor.overlaps(structures), strict=True):
         np.testing.assert_array_equal(batched.blocks, predictor.overlap(atoms).blocks)
 
@@ -132,5 +158,7 @@ def test_kernels_are_compiled_when_asked_for(table):
     np.testing.assert_array_equal(predictor.hamiltonian(corrugated_bilayer()).blocks, before)
     assert compiled == [True]
     plain = ElectronPredictor(torch.nn.Linear(1, 1), basis=BASIS, cutoffs=CUTOFFS)
-    with pytest.raises(ConfigError, match="compile: got true for Linear; expected a network with compiled kernels"):
+    with pytest.raises(
+        ConfigError, match="compile: got true for Linear; expected a network with compiled kernels"
+    ):
         plain.compile_kernels()

@@ -1,4 +1,7 @@
-"""The phonon predictor and its ASE calculator: consistent derivatives, caching, precision, and refusals."""
+"""The phonon predictor and its ASE calculator.
+
+Consistent derivatives, caching, precision, and refusals.
+"""
 
 import numpy as np
 import pytest
@@ -6,14 +9,22 @@ from ase import Atoms
 from tiny_networks import CUTOFFS, build_network, corrugated_bilayer
 
 from mlepi.errors import ConfigError, StructureError
-from mlepi.physics.phonons import compute_force_constants, differentiate_force_constants
+from mlepi.physics.vibrations.force_constants import (
+    compute_force_constants,
+    differentiate_force_constants,
+)
 from mlepi.predictors import PhononPredictor
 from mlepi.structures import build_graphene
 
 
 @pytest.fixture(scope="module")
 def predictor():
-    return PhononPredictor(build_network("phonon").double(), elements=[7, 6], cutoffs=CUTOFFS, metadata={"data": "none"})
+    return PhononPredictor(
+        build_network("phonon").double(),
+        elements=[7, 6],
+        cutoffs=CUTOFFS,
+        metadata={"data": "none"},
+    )
 
 
 @pytest.fixture
@@ -31,7 +42,9 @@ def test_forces_are_minus_the_gradient_of_the_energy(atoms):
             atoms.positions[atom, axis] += sign * energy_step
             energies.append(atoms.get_potential_energy())
             atoms.positions[atom, axis] -= sign * energy_step
-        assert forces[atom, axis] == pytest.approx(-(energies[0] - energies[1]) / (2 * energy_step), abs=1e-6)
+        assert forces[atom, axis] == pytest.approx(
+            -(energies[0] - energies[1]) / (2 * energy_step), abs=1e-6
+        )
     np.testing.assert_allclose(forces.sum(axis=0), 0.0, atol=1e-9)
 
 
@@ -42,13 +55,19 @@ def test_stress_is_the_strain_derivative_per_volume(atoms):
     for sign in (1, -1):
         atoms.set_cell(cell * np.array([1 + sign * step, 1, 1]), scale_atoms=True)
         energies.append(atoms.get_potential_energy())
-    assert stress[0, 0] == pytest.approx((energies[0] - energies[1]) / (2 * step * volume), abs=1e-8)
+    assert stress[0, 0] == pytest.approx(
+        (energies[0] - energies[1]) / (2 * step * volume), abs=1e-8
+    )
 
 
 def test_results_are_cached_until_something_changes(atoms, monkeypatch):
     calls = []
     evaluate = PhononPredictor._evaluate
-    monkeypatch.setattr(PhononPredictor, "_evaluate", lambda self, *a, **k: calls.append(1) or evaluate(self, *a, **k))
+    monkeypatch.setattr(
+        PhononPredictor,
+        "_evaluate",
+        lambda self, *a, **k: calls.append(1) or evaluate(self, *a, **k),
+    )
     energy = atoms.get_potential_energy()
     assert atoms.get_potential_energy(force_consistent=True) == energy
     atoms.get_forces()
@@ -72,13 +91,18 @@ def test_batches_equal_single_structures_and_leave_the_input_alone(predictor, at
 
 
 def test_single_precision_is_close_to_double(predictor, atoms):
-    single, double = (predictor.energy_and_forces([atoms], dtype=dtype)[1][0] for dtype in ("float32", "float64"))
+    single, double = (
+        predictor.energy_and_forces([atoms], dtype=dtype)[1][0] for dtype in ("float32", "float64")
+    )
     assert 0.0 < np.abs(single - double).max() < 1e-4
 
 
 def test_structures_that_cannot_be_used_are_refused(predictor, atoms):
     boron = Atoms("B", cell=[5, 5, 5], pbc=True, calculator=predictor.calculator())
-    with pytest.raises(StructureError, match=r"atomic numbers \[5\]; expected only elements of the phonon network, \[6, 7\]"):
+    with pytest.raises(
+        StructureError,
+        match=r"atomic numbers \[5\]; expected only elements of the phonon network, \[6, 7\]",
+    ):
         boron.get_potential_energy()
     atoms.positions[1] = atoms.positions[0] + [0.1, 0, 0]
     with pytest.raises(StructureError, match=r"0\.100 Å apart"):
@@ -123,9 +147,13 @@ def test_second_derivatives_of_an_atom_without_neighbours_are_zero(predictor):
 def test_force_constants_by_displacements_and_by_derivatives_agree(predictor):
     primitive = build_graphene("AB")
     derivatives = differentiate_force_constants(primitive, predictor.calculator(), (2, 2, 1))
-    displacements = compute_force_constants(primitive, predictor.calculator(), (2, 2, 1), displacement=1e-4)
+    displacements = compute_force_constants(
+        primitive, predictor.calculator(), (2, 2, 1), displacement=1e-4
+    )
     scale = np.abs(derivatives.values).max()
     np.testing.assert_allclose(derivatives.values, displacements.values, atol=1e-6 * scale)
     assert derivatives.raw_sum_rule_residual < 1e-10 * scale
-    plain = differentiate_force_constants(primitive, predictor.calculator(), (2, 2, 1), symmetrize=False)
+    plain = differentiate_force_constants(
+        primitive, predictor.calculator(), (2, 2, 1), symmetrize=False
+    )
     np.testing.assert_allclose(plain.values, derivatives.values, atol=1e-9 * scale)

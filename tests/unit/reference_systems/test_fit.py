@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlepi.errors import PhysicsError
-from mlepi.physics.bloch import solve_bands
+from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.reference_systems import TightBinding
 from mlepi.reference_systems.fit import fit_tight_binding
 from mlepi.structures import build_graphene
@@ -14,7 +14,9 @@ BOND = 2.46 / np.sqrt(3.0)
 
 def displaced_levels(stacking, intralayer, interlayer, n_levels):
     atoms = build_graphene(stacking=stacking)
-    model = TightBinding(orbitals="s", intralayer={"sss": intralayer}, interlayer={"sss": interlayer})
+    model = TightBinding(
+        orbitals="s", intralayer={"sss": intralayer}, interlayer={"sss": interlayer}
+    )
     rng = np.random.default_rng(0)
     kpoints = np.array([[0.0, 0.0, 0.0], [0.1, 0.05, 0.0]])
     structures, levels = [], []
@@ -23,9 +25,14 @@ def displaced_levels(stacking, intralayer, interlayer, n_levels):
         structure.positions += rng.normal(0.0, 0.04, (len(structure), 3))
         middle = len(structure) // 2
         part = (middle - n_levels // 2, middle + n_levels // 2 - 1)
-        h, s = model.hamiltonian(structure).dense_many(kpoints), model.overlap(structure).dense_many(kpoints)
+        h, s = (
+            model.hamiltonian(structure).dense_many(kpoints),
+            model.overlap(structure).dense_many(kpoints),
+        )
         structures.append(structure)
-        levels.append(solve_bands(h, s, subset=part) + rng.normal())  # every structure with a zero of its own
+        levels.append(
+            solve_bands(h, s, subset=part) + rng.normal()
+        )  # every structure with a zero of its own
     return structures, kpoints, np.array(levels)
 
 

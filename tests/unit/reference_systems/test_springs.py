@@ -5,8 +5,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from mlepi.errors import StructureError
-from mlepi.physics.phonons import compute_force_constants, compute_frequencies
-from mlepi.physics.sampling import compute_modes
+from mlepi.physics.vibrations.force_constants import compute_force_constants, compute_frequencies
+from mlepi.physics.vibrations.thermal import compute_modes
 from mlepi.reference_systems import HoneycombSprings
 from mlepi.structures import build_graphene
 from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
@@ -39,7 +39,10 @@ def test_flat_layers_are_at_rest(stacking):
 
 
 def test_ab_is_the_most_stable_stacking():
-    energies = {name: HoneycombSprings().get_potential_energy(build_graphene(name)) for name in ("AB", "SP", "AA")}
+    energies = {
+        name: HoneycombSprings().get_potential_energy(build_graphene(name))
+        for name in ("AB", "SP", "AA")
+    }
     assert energies["AB"] < min(energies["SP"], energies["AA"])
 
 
@@ -81,7 +84,10 @@ def test_energy_is_invariant_and_forces_turn(stacking):
 
 
 def test_bending_a_finite_angle_costs_no_bond_energy():
-    """A rigid layer turned inside its cell's neighbourhood: rotation invariance for finite angles, not only small ones."""
+    """A rigid layer turned inside its cell's neighbourhood.
+
+    Rotation invariance for finite angles, not only small ones.
+    """
     flat = build_graphene("monolayer").repeat((3, 3, 1))
     spins = Rotation.from_euler("x", 70, degrees=True).as_matrix()
     turned = flat.copy()
@@ -94,13 +100,19 @@ def test_frequencies_at_gamma_are_those_of_the_formulas():
     springs = HoneycombSprings()
     layer = gamma_frequencies("monolayer")
     normal = FORCE_CONSTANT_TO_THZ * np.sqrt(36 * springs.normal / MASS)
-    optical = FORCE_CONSTANT_TO_THZ * np.sqrt((3 * springs.bond + 13.5 * springs.angle / BOND**2) / MASS)
-    np.testing.assert_allclose(layer[3:], [normal, optical, optical], rtol=1e-3)  # anharmonic at 0.01 Å
+    optical = FORCE_CONSTANT_TO_THZ * np.sqrt(
+        (3 * springs.bond + 13.5 * springs.angle / BOND**2) / MASS
+    )
+    np.testing.assert_allclose(
+        layer[3:], [normal, optical, optical], rtol=1e-3
+    )  # anharmonic at 0.01 Å
     shear = FORCE_CONSTANT_TO_THZ * np.sqrt(16 * springs.shear * BOND**2 / MASS)
     breathing = FORCE_CONSTANT_TO_THZ * np.sqrt(10 * springs.breathing / MASS)
     np.testing.assert_allclose(gamma_frequencies("AB")[3:6], [shear, shear, breathing], rtol=1e-3)
     # the sizes of graphene's
-    np.testing.assert_allclose(np.array([optical, shear, breathing]) * THZ_TO_INVERSE_CM, [1580, 31, 90], rtol=0.01)
+    np.testing.assert_allclose(
+        np.array([optical, shear, breathing]) * THZ_TO_INVERSE_CM, [1580, 31, 90], rtol=0.01
+    )
 
 
 def test_layers_of_the_bulk_are_a_chain():
@@ -111,23 +123,35 @@ def test_layers_of_the_bulk_are_a_chain():
 
 @pytest.mark.parametrize("stacking", ["monolayer", "AB"])
 def test_phonons_are_stable_in_all_supercells(stacking):
-    force_constants = compute_force_constants(build_graphene(stacking), HoneycombSprings(), (6, 6, 1))
-    mesh = np.stack(np.meshgrid(np.arange(12) / 12, np.arange(12) / 12, [0.0], indexing="ij"), axis=-1).reshape(-1, 3)
+    force_constants = compute_force_constants(
+        build_graphene(stacking), HoneycombSprings(), (6, 6, 1)
+    )
+    mesh = np.stack(
+        np.meshgrid(np.arange(12) / 12, np.arange(12) / 12, [0.0], indexing="ij"), axis=-1
+    ).reshape(-1, 3)
     frequencies = compute_frequencies(force_constants, mesh[1:])
     assert frequencies.min() > 0.1
     assert frequencies.max() * THZ_TO_INVERSE_CM < 1600
     for n in (3, 4):
-        modes = compute_modes(compute_force_constants(build_graphene(stacking), HoneycombSprings(), (n, n, 1)))
+        modes = compute_modes(
+            compute_force_constants(build_graphene(stacking), HoneycombSprings(), (n, n, 1))
+        )
         assert modes.frequencies[~modes.translations].min() > 0.1
 
 
 def test_bending_modes_are_those_of_the_formula():
     """m ω² = k_n (3 ∓ |f|)², |f| the sum of phases over three bonds: quadratic in q at Γ."""
     springs = HoneycombSprings()
-    force_constants = compute_force_constants(build_graphene("monolayer"), springs, (4, 4, 1), displacement=0.001)
+    force_constants = compute_force_constants(
+        build_graphene("monolayer"), springs, (4, 4, 1), displacement=0.001
+    )
     qpoints = np.array([[0.02, 0, 0], [0.04, 0, 0], [0.5, 0, 0]])
     sums = np.abs(2.0 + np.exp(2j * np.pi * qpoints[:, 0]))
-    expected = FORCE_CONSTANT_TO_THZ * np.sqrt(springs.normal / MASS) * np.stack([3 - sums, 3 + sums], axis=1)
+    expected = (
+        FORCE_CONSTANT_TO_THZ
+        * np.sqrt(springs.normal / MASS)
+        * np.stack([3 - sums, 3 + sums], axis=1)
+    )
     found = compute_frequencies(force_constants, qpoints)
     for row, values in zip(found, expected, strict=True):
         for value in values:

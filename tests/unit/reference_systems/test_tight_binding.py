@@ -1,4 +1,7 @@
-"""Tight binding of graphene layers: covariance, derivatives, and every number that algebra gives."""
+"""Tight binding of graphene layers.
+
+Covariance, derivatives, and every number that algebra gives.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from mlepi.errors import ConfigError, StructureError
 from mlepi.graphs.block_matrix import BlockMatrix, compute_bands
-from mlepi.physics.lattice import build_line, hexagonal_points
+from mlepi.physics.bands.lattice import build_line, hexagonal_points
 from mlepi.physics.overlaps import compute_overlap_blocks
 from mlepi.reference_systems import TightBinding
 from mlepi.reference_systems.cutoff import smooth_cutoff
@@ -33,19 +36,27 @@ def dense(model, atoms, kpoint=KPOINT):
 
 @pytest.mark.parametrize(("orbitals", "orthogonal"), MODELS)
 def test_velocity_of_the_layer_is_the_textbook_one(orbitals, orthogonal):
-    model, atoms = TightBinding(orbitals=orbitals, orthogonal=orthogonal), build_graphene("monolayer")
+    model, atoms = (
+        TightBinding(orbitals=orbitals, orthogonal=orthogonal),
+        build_graphene("monolayer"),
+    )
     points = hexagonal_points(atoms.cell.array)
     step = 1e-5
     towards = build_line(points["K"], points["Γ"], np.array([0.0, step]), atoms.cell.array)
     away = build_line(points["K"], points["M"], np.array([step]), atoms.cell.array)
-    bands = compute_bands(model.hamiltonian(atoms), model.overlap(atoms), np.concatenate([towards, away]))
+    bands = compute_bands(
+        model.hamiltonian(atoms), model.overlap(atoms), np.concatenate([towards, away])
+    )
     n = bands.shape[1] // 2
     np.testing.assert_allclose(bands[0, n - 1 : n + 1], 0.0, atol=1e-12)  # half filled
-    # trigonal warping and electron-hole asymmetry cancel in the mean over both bands and opposite directions
+    # trigonal warping and electron-hole asymmetry cancel in the mean over both bands and opposite
+    # directions
     slope = np.mean(bands[1:, n] - bands[1:, n - 1]) / (2 * step)
     hopping = {"s": 2.7, "sp": 3.033}[orbitals]
     np.testing.assert_allclose(slope, np.sqrt(3) / 2 * 2.46 * hopping, rtol=1e-6)
-    np.testing.assert_allclose(slope * EV_ANGSTROM_TO_METRE_PER_SECOND, model.fermi_velocity, rtol=1e-6)
+    np.testing.assert_allclose(
+        slope * EV_ANGSTROM_TO_METRE_PER_SECOND, model.fermi_velocity, rtol=1e-6
+    )
 
 
 def test_overlap_moves_the_velocity_when_the_orbital_energy_is_not_zero():
@@ -57,21 +68,32 @@ def test_overlap_moves_the_velocity_when_the_orbital_energy_is_not_zero():
     slope = np.mean(bands[:, 1] - bands[:, 0]) / 2e-5
     # E = (E₀ ± t|f|)/(1 ± s|f|): slope of |f| times t − E₀s, with t = −2.7
     np.testing.assert_allclose(slope, np.sqrt(3) / 2 * 2.46 * abs(-2.7 - 1.5 * 0.129), rtol=1e-6)
-    np.testing.assert_allclose(slope * EV_ANGSTROM_TO_METRE_PER_SECOND, model.fermi_velocity, rtol=1e-6)
+    np.testing.assert_allclose(
+        slope * EV_ANGSTROM_TO_METRE_PER_SECOND, model.fermi_velocity, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("orthogonal", [True, False])
 def test_bilayer_is_the_four_band_model(orthogonal):
-    """McCann and Koshino, Rep. Prog. Phys. 76, 056503 (2013), Eq. 26, with γ₃ = γ₄ and the model's own hoppings."""
+    """McCann and Koshino, Rep. Prog. Phys. 76, 056503 (2013), Eq.
+
+    26, with γ₃ = γ₄ and the model's own hoppings.
+    """
     model, atoms = TightBinding(orbitals="s", orthogonal=orthogonal), build_graphene("AB")
     points = hexagonal_points(atoms.cell.array)
     slanted = np.hypot(3.35, BOND)
-    gamma_3 = 0.38 * np.exp(-7.43 * (slanted / 3.35 - 1.0)) * float(smooth_cutoff(torch.tensor(slanted), 3.4, 4.15))
+    gamma_3 = (
+        0.38
+        * np.exp(-7.43 * (slanted / 3.35 - 1.0))
+        * float(smooth_cutoff(torch.tensor(slanted), 3.4, 4.15))
+    )
     s = 0.0 if orthogonal else 0.129
     for kpoint in [points["K"], points["M"], np.array(KPOINT), np.zeros(3)]:
         k = 2 * np.pi * np.linalg.inv(atoms.cell.array) @ kpoint
         bonds = list(neighbours(atoms, 0, 1, BOND))
-        f = sum(np.exp(1j * k @ v) for v in bonds)  # from the lower to the upper sublattice of a layer
+        f = sum(
+            np.exp(1j * k @ v) for v in bonds
+        )  # from the lower to the upper sublattice of a layer
         h = np.zeros((4, 4), dtype=complex)
         o = np.eye(4, dtype=complex)
         for a, b in ((0, 1), (2, 3)):
@@ -82,7 +104,9 @@ def test_bilayer_is_the_four_band_model(orthogonal):
         h, o = h + np.triu(h, 1).conj().T, o + np.triu(o, 1).conj().T
         expected = scipy.linalg.eigh(h, o, eigvals_only=True)
         np.testing.assert_allclose(
-            compute_bands(model.hamiltonian(atoms), model.overlap(atoms), [kpoint])[0], expected, atol=1e-12
+            compute_bands(model.hamiltonian(atoms), model.overlap(atoms), [kpoint])[0],
+            expected,
+            atol=1e-12,
         )
     bands = compute_bands(model.hamiltonian(atoms), model.overlap(atoms), [points["K"]])[0]
     np.testing.assert_allclose(bands, [-model.gamma_1, 0.0, 0.0, model.gamma_1], atol=1e-12)
@@ -91,7 +115,11 @@ def test_bilayer_is_the_four_band_model(orthogonal):
 def neighbours(atoms, first, second, length):
     for x in range(-2, 3):
         for y in range(-2, 3):
-            vector = atoms.positions[second] + np.array([x, y, 0]) @ atoms.cell.array - atoms.positions[first]
+            vector = (
+                atoms.positions[second]
+                + np.array([x, y, 0]) @ atoms.cell.array
+                - atoms.positions[first]
+            )
             if abs(np.linalg.norm(vector) - length) < 1e-6:
                 yield vector
 
@@ -132,7 +160,9 @@ def test_derivatives_are_those_of_finite_differences(orbitals, orthogonal):
 
     _, tangent = torch.func.jvp(both, (positions,), (direction,))
     step = 1e-6
-    numerical = (both(positions + step * direction) - both(positions - step * direction)) / (2 * step)
+    numerical = (both(positions + step * direction) - both(positions - step * direction)) / (
+        2 * step
+    )
     np.testing.assert_allclose(tangent.numpy(), numerical.numpy(), atol=1e-6)
     assert tangent.abs().max() > 0.1
 
@@ -145,7 +175,9 @@ def test_hopping_is_smooth_at_its_ends():
             vectors = torch.stack([lengths, 0 * lengths, 0 * lengths], dim=1)
             below, at, above = model.blocks(vectors, torch.full((3,), inter))[0].flatten()
             assert abs(above - below) < 1e-2
-            assert abs(below - 2 * at + above) / 1e-8 < 100  # eV/Å²; a kink would give 1e4 times its change of slope
+            assert (
+                abs(below - 2 * at + above) / 1e-8 < 100
+            )  # eV/Å²; a kink would give 1e4 times its change of slope
     step = smooth_cutoff(torch.tensor([0.0, 1.0, 1.5, 2.0, 3.0], dtype=torch.float64), 1.0, 2.0)
     np.testing.assert_allclose(step, [1.0, 1.0, 0.5, 0.0, 0.0], atol=1e-15)
 
@@ -155,7 +187,9 @@ def test_tabulated_overlap_is_the_overlap(orbitals):
     model, atoms = TightBinding(orbitals=orbitals, orthogonal=False), rattled(amplitude=0.05)
     exact = model.overlap(atoms)
     vectors = (
-        atoms.positions[exact.edge_index[0]] + exact.edge_cell_shift @ atoms.cell.array - atoms.positions[exact.edge_index[1]]
+        atoms.positions[exact.edge_index[0]]
+        + exact.edge_cell_shift @ atoms.cell.array
+        - atoms.positions[exact.edge_index[1]]
     )
     table = model.overlap_table()
     blocks = compute_overlap_blocks(table, atoms.numbers, exact.edge_index, vectors)
@@ -166,15 +200,23 @@ def test_tabulated_overlap_is_the_overlap(orbitals):
 
 @pytest.mark.parametrize(("orbitals", "orthogonal"), MODELS)
 def test_matrices_are_hermitian_and_repeat_with_the_cell(orbitals, orthogonal):
-    model, atoms = TightBinding(orbitals=orbitals, orthogonal=orthogonal), rattled(repeats=(1, 1, 1))
-    hamiltonian, overlap = model.hamiltonian(atoms, device="cpu", dtype="float32"), model.overlap(atoms)
+    model, atoms = (
+        TightBinding(orbitals=orbitals, orthogonal=orthogonal),
+        rattled(repeats=(1, 1, 1)),
+    )
+    hamiltonian, overlap = (
+        model.hamiltonian(atoms, device="cpu", dtype="float32"),
+        model.overlap(atoms),
+    )
     assert isinstance(hamiltonian, BlockMatrix)
     assert hamiltonian.blocks.dtype == np.float64
     for matrix in dense(model, atoms):
         np.testing.assert_allclose(matrix, matrix.conj().T, atol=1e-14)
     assert np.linalg.eigvalsh(overlap.dense(KPOINT)).min() > 0
     doubled = atoms.repeat((2, 1, 1))
-    small = np.concatenate([compute_bands(hamiltonian, overlap, [[x, 0.2, 0.0]])[0] for x in (0.15, 0.65)])
+    small = np.concatenate(
+        [compute_bands(hamiltonian, overlap, [[x, 0.2, 0.0]])[0] for x in (0.15, 0.65)]
+    )
     large = compute_bands(model.hamiltonian(doubled), model.overlap(doubled), [[0.3, 0.2, 0.0]])[0]
     np.testing.assert_allclose(large, np.sort(small), atol=1e-10)
 
@@ -183,7 +225,10 @@ def test_matrices_are_hermitian_and_repeat_with_the_cell(orbitals, orthogonal):
     ("arguments", "text"),
     [
         ({"orbitals": "d"}, r"TightBinding.orbitals: got 'd'; expected one of \['s', 'sp'\]"),
-        ({"orbitals": "sp", "intralayer": {"sss": [1.0, 2.0]}}, r"TightBinding.intralayer: got .* sps: \[V₀, β\]"),
+        (
+            {"orbitals": "sp", "intralayer": {"sss": [1.0, 2.0]}},
+            r"TightBinding.intralayer: got .* sps: \[V₀, β\]",
+        ),
         ({"orbitals": "s", "interlayer": {"sss": [1.0]}}, "TightBinding.interlayer"),
         ({"orbitals": "sp", "onsite": {"s": 1.0}}, r"TightBinding.onsite: got \['s'\]"),
     ],

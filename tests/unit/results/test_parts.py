@@ -48,7 +48,10 @@ def test_damage_raises(tmp_path):
     whole = bytearray(path.read_bytes())
     whole[part.places()[1, 300.0] + 60] ^= 0xFF
     path.write_bytes(whole)
-    with pytest.raises(DataError, match=r"a.part, byte \d+: got a damaged frame; .* Delete the file; its samples are redone"):
+    with pytest.raises(
+        DataError,
+        match=r"a.part, byte \d+: got a damaged frame; .* Delete the file; its samples are redone",
+    ):
         part.keys()
     path.write_bytes(b"something else entirely, not a part file")
     with pytest.raises(DataError, match=r"byte 0: got a damaged frame"):

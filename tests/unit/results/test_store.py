@@ -7,7 +7,14 @@ from ase.build import bulk
 
 from mlepi.errors import DataError
 from mlepi.graphs.block_matrix import BlockMatrix
-from mlepi.results import ResultsStore, hash_data, hash_file, read_hamiltonian, unit, write_hamiltonian
+from mlepi.results import (
+    ResultsStore,
+    hash_data,
+    hash_file,
+    read_hamiltonian,
+    unit,
+    write_hamiltonian,
+)
 from mlepi.results.hdf5 import write_record
 from mlepi.results.provenance import collect_provenance, find_commit
 from mlepi.structures.basis import OrbitalBasis
@@ -101,7 +108,10 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path):
     store = ResultsStore(tmp_path)
     store.write("structure", example(), "1", {})
     before = store.path.read_bytes()
-    with pytest.raises(DataError, match=r"field .*values: got set; expected arrays, numbers, texts, Atoms or records"):
+    with pytest.raises(
+        DataError,
+        match=r"field .*values: got set; expected arrays, numbers, texts, Atoms or records",
+    ):
         store.write("phonon", Inner({1, 2}), "1", {})
     assert store.path.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["results.h5"]
@@ -109,18 +119,33 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path):
 
 def test_damage_is_one_data_error(tmp_path):
     store = ResultsStore(tmp_path)
-    with pytest.raises(DataError, match=r"results.h5: got no such file; expected the records of a run"):
+    with pytest.raises(
+        DataError, match=r"results.h5: got no such file; expected the records of a run"
+    ):
         store.read("phonon", Example)
     store.write("phonon", example(), "1", {})
-    with pytest.raises(DataError, match=r"got no record 'sampling'; expected one of \['phonon'\]. Run stage=sampling first"):
+    with pytest.raises(
+        DataError,
+        match=r"got no record 'sampling'; expected one of \['phonon'\]. Run stage=sampling first",
+    ):
         store.read("sampling", Example)
     with h5py.File(store.path, "r+") as file:
         file["phonon/record/inner/values"][1] = 7.0
     with pytest.raises(DataError, match=r"got numbers that do not match their checksum"):
         store.read("phonon", Example)
     store.path.write_bytes(store.path.read_bytes()[:500])
-    for action in (lambda: store.read("phonon", Example), lambda: store.inputs("phonon"), store.stages):
-        with pytest.raises(DataError, match=r"results.h5: got a damaged file .*; expected the records of a run. Delete the file"):
+    for action in (
+        lambda: store.read("phonon", Example),
+        lambda: store.inputs("phonon"),
+        store.stages,
+    ):
+        with pytest.raises(
+            DataError,
+            match=(
+                r"results.h5: got a damaged file .*; expected the records of a run. Delete the "
+                r"file"
+            ),
+        ):
             action()
 
 
@@ -136,18 +161,25 @@ def test_foreign_format_and_missing_field(tmp_path):
 
 
 def test_record_refuses_objects(tmp_path):
-    with h5py.File(tmp_path / "x.h5", "w") as file, pytest.raises(DataError, match=r"got list; expected arrays"):
+    with (
+        h5py.File(tmp_path / "x.h5", "w") as file,
+        pytest.raises(DataError, match=r"got list; expected arrays"),
+    ):
         write_record(file, Inner([1, 2]))
 
 
 def test_hashes(tmp_path):
     assert hash_data({"a": 1, "b": [1, 2]}) == hash_data({"b": (1, 2), "a": 1})
     assert hash_data({"a": 1}) != hash_data({"a": 2})
-    with pytest.raises(DataError, match=r"stage inputs: got .*not JSON serializable; expected plain JSON-able data"):
+    with pytest.raises(
+        DataError, match=r"stage inputs: got .*not JSON serializable; expected plain JSON-able data"
+    ):
         hash_data({"a": np.zeros(2)})
     (tmp_path / "f").write_bytes(b"mlepi")
     assert len(hash_file(tmp_path / "f")) == 64
-    with pytest.raises(DataError, match=r"missing: got No such file or directory; expected a readable file"):
+    with pytest.raises(
+        DataError, match=r"missing: got No such file or directory; expected a readable file"
+    ):
         hash_file(tmp_path / "missing")
 
 
@@ -172,7 +204,10 @@ def test_hamiltonian_file_detects_changed_numbers(tmp_path):
     with h5py.File(path, "r+") as file:
         assert file["hamiltonian/blocks"].attrs["unit"] == "eV"
         file["hamiltonian/blocks"][0] = 2.0
-    with pytest.raises(DataError, match=r"h.h5: got numbers that do not match their checksum; expected H and S as written"):
+    with pytest.raises(
+        DataError,
+        match=r"h.h5: got numbers that do not match their checksum; expected H and S as written",
+    ):
         read_hamiltonian(path)
     with pytest.raises(DataError, match=r"none.h5: got a missing or damaged file"):
         read_hamiltonian(tmp_path / "none.h5")

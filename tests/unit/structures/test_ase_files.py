@@ -11,13 +11,21 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlepi.errors import DataError, StructureError
-from mlepi.structures import LabelledStructure, build_graphene, read_forces_dataset, read_structure, write_extxyz
+from mlepi.structures import (
+    LabelledStructure,
+    build_graphene,
+    read_forces_dataset,
+    read_structure,
+    write_extxyz,
+)
 
 
 def build_labels(name: str = "one", **changes) -> LabelledStructure:
     atoms = build_graphene("AB")
     forces = np.random.default_rng(0).standard_normal((4, 3))
-    labels = LabelledStructure(name, atoms, energy=-635.28, forces=forces, fermi_energy=-0.3, provenance={"kind": "slide"})
+    labels = LabelledStructure(
+        name, atoms, energy=-635.28, forces=forces, fermi_energy=-0.3, provenance={"kind": "slide"}
+    )
     return dataclasses.replace(labels, **changes)
 
 
@@ -28,7 +36,9 @@ def test_structures_of_many_formats(tmp_path, name):
     read = read_structure(tmp_path / name)
     assert read.get_chemical_formula() == "C4"
     assert np.allclose(read.cell.cellpar(), atoms.cell.cellpar(), atol=1e-3)
-    assert np.allclose(read.get_all_distances(mic=True), atoms.get_all_distances(mic=True), atol=1e-3)
+    assert np.allclose(
+        read.get_all_distances(mic=True), atoms.get_all_distances(mic=True), atol=1e-3
+    )
     assert read.pbc.all()
     assert read.calc is None
 
@@ -51,18 +61,25 @@ def test_unusable_structures(tmp_path):
     (tmp_path / "noise.unknown").write_bytes(b"\0\1\2")
     (tmp_path / "empty.extxyz").write_text("")
     for name in ("noise.cif", "noise.unknown", "empty.extxyz"):
-        with pytest.raises(DataError, match=f"{name}: got an unreadable file .*expected a structure in a format that ASE knows"):
+        with pytest.raises(
+            DataError,
+            match=f"{name}: got an unreadable file .*expected a structure in a format that ASE knows",
+        ):
             read_structure(tmp_path / name)
     ase.io.write(tmp_path / "molecule.xyz", Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.1]]))
     with pytest.raises(StructureError, match=r"no periodic cell; expected three lattice vectors"):
         read_structure(tmp_path / "molecule.xyz")
-    ase.io.write(tmp_path / "sheet.extxyz", Atoms("C", cell=[2.46, 2.46, 0.0], pbc=[True, True, False]))
+    ase.io.write(
+        tmp_path / "sheet.extxyz", Atoms("C", cell=[2.46, 2.46, 0.0], pbc=[True, True, False])
+    )
     with pytest.raises(StructureError, match="a slab needs vacuum along the third"):
         read_structure(tmp_path / "sheet.extxyz")
     ase.io.write(tmp_path / "nothing.extxyz", Atoms(cell=np.eye(3), pbc=True))
     with pytest.raises(StructureError, match="no atoms"):
         read_structure(tmp_path / "nothing.extxyz")
-    (tmp_path / "nan.extxyz").write_text('1\nLattice="2 0 0 0 2 0 0 0 2" Properties=species:S:1:pos:R:3\nC nan 0 0\n')
+    (tmp_path / "nan.extxyz").write_text(
+        '1\nLattice="2 0 0 0 2 0 0 0 2" Properties=species:S:1:pos:R:3\nC nan 0 0\n'
+    )
     with pytest.raises(StructureError, match="positions or a cell that are not finite"):
         read_structure(tmp_path / "nan.extxyz")
 
@@ -70,11 +87,16 @@ def test_unusable_structures(tmp_path):
 def test_extxyz_without_labels(tmp_path):
     atoms = build_graphene("AB")
     ase.io.write(tmp_path / "bare.extxyz", atoms)
-    with pytest.raises(DataError, match=r"bare\.extxyz, structure 0: got only no labels; expected an energy and forces"):
+    with pytest.raises(
+        DataError,
+        match=r"bare\.extxyz, structure 0: got only no labels; expected an energy and forces",
+    ):
         read_forces_dataset(tmp_path / "bare.extxyz")
     atoms.calc = SinglePointCalculator(atoms, energy=1.0)
     ase.io.write(tmp_path / "energy.extxyz", atoms)
-    with pytest.raises(DataError, match=r"got only \['energy'\]; .*keys must be `energy` and `forces`"):
+    with pytest.raises(
+        DataError, match=r"got only \['energy'\]; .*keys must be `energy` and `forces`"
+    ):
         read_forces_dataset(tmp_path / "energy.extxyz")
 
 
@@ -83,16 +105,25 @@ def test_labels_that_are_not_finite(tmp_path, energy, force):
     atoms = build_graphene("AB")
     atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.full((4, 3), force))
     ase.io.write(tmp_path / "data.extxyz", atoms)
-    with pytest.raises(DataError, match=r"a value that is not finite; expected an energy and \(4, 3\) finite forces"):
+    with pytest.raises(
+        DataError,
+        match=r"a value that is not finite; expected an energy and \(4, 3\) finite forces",
+    ):
         read_forces_dataset(tmp_path / "data.extxyz")
 
 
 def test_unusable_force_files(tmp_path):
     with pytest.raises(DataError, match=r"none\.extxyz: got no such file"):
         read_forces_dataset(tmp_path / "none.extxyz")
-    for name, expected in (("OUTCAR", "vasp-out"), ("vasprun.xml", "vasp-xml"), ("data.extxyz", "extxyz")):
+    for name, expected in (
+        ("OUTCAR", "vasp-out"),
+        ("vasprun.xml", "vasp-xml"),
+        ("data.extxyz", "extxyz"),
+    ):
         (tmp_path / name).write_text("nothing of use\n")
-        with pytest.raises(DataError, match=f"{name}: got .*expected a file in ASE's format '{expected}'"):
+        with pytest.raises(
+            DataError, match=f"{name}: got .*expected a file in ASE's format '{expected}'"
+        ):
             read_forces_dataset(tmp_path / name)
     molecule = Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.1]])
     molecule.calc = SinglePointCalculator(molecule, energy=1.0, forces=np.zeros((2, 3)))
@@ -116,7 +147,9 @@ def write_and_read(path, structures):
 
 def test_all_digits_of_the_energy(tmp_path):
     energies = [-1 / 3, -5716.163736164868, 1e-17]
-    read = write_and_read(tmp_path / "e.extxyz", [build_labels(f"s{k}", energy=e) for k, e in enumerate(energies)])
+    read = write_and_read(
+        tmp_path / "e.extxyz", [build_labels(f"s{k}", energy=e) for k, e in enumerate(energies)]
+    )
     assert [structure.energy for structure in read] == energies
 
 

@@ -11,11 +11,16 @@ from mlepi.errors import DataError, StructureError
 from mlepi.structures import OrbitalBasis
 from mlepi.structures.basis import ORBITAL_ORDERS
 
-BASIS = OrbitalBasis(shells={16: (0, 0, 1, 1, 2), 6: (0, 1)}, radii={6: 3.0, 16: 4.0}, names={6: "C-s1p1"})
+BASIS = OrbitalBasis(
+    shells={16: (0, 0, 1, 1, 2), 6: (0, 1)}, radii={6: 3.0, 16: 4.0}, names={6: "C-s1p1"}
+)
 
 
 def openmx_functions(l: int, r: np.ndarray) -> np.ndarray:
-    """Angular functions in the order of the OpenMX manual, up to one factor per function: (n, 2l + 1)."""
+    """Angular functions in the order of the OpenMX manual, up to one factor per function.
+
+    (n, 2l + 1).
+    """
     x, y, z = r.T
     r2 = (r**2).sum(axis=1)
     return np.stack(
@@ -76,7 +81,9 @@ def test_errors():
         OrbitalBasis(shells={6: (0,)}, radii={}, names={})
     with pytest.raises(DataError, match="orbital order: got 'siesta'; expected one of"):
         BASIS.permutation(6, "siesta")
-    with pytest.raises(StructureError, match=r"atomic numbers \[79\]; expected only elements of the basis"):
+    with pytest.raises(
+        StructureError, match=r"atomic numbers \[79\]; expected only elements of the basis"
+    ):
         BASIS.check_elements([6, 79])
     high = OrbitalBasis(shells={6: (max(ORBITAL_ORDERS["openmx"]) + 1,)}, radii={6: 1.0}, names={})
     with pytest.raises(DataError, match="a shell with l = 4; expected l ≤ 3"):

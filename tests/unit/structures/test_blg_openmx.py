@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from mlepi.physics.bloch import bloch_sum
+from mlepi.physics.eigenstates.bloch import bloch_sum
 from mlepi.structures import (
     HamiltonianDataset,
     assign_layers,
@@ -76,12 +76,23 @@ def test_splits_fit_the_data(dataset, name, fractions):
 
 
 def test_ab_bilayer_has_its_dirac_point_at_the_fermi_energy(dataset):
-    """At K the two middle bands touch (they are degenerate by symmetry) close to the Fermi energy; the outer two split by 2γ₁."""
+    """At K the two middle bands touch (they are degenerate by symmetry) close to the Fermi energy.
+
+    The outer two split by 2γ₁.
+    """
     structure = dataset["slide_+0.000_+0.000_3.25"]
-    assert np.allclose(structure.atoms.positions, build_graphene("AB", spacing=3.25).positions, atol=1e-9)
+    assert np.allclose(
+        structure.atoms.positions, build_graphene("AB", spacing=3.25).positions, atol=1e-9
+    )
     offsets = dataset.basis.offsets(structure.atoms.numbers)
     h, s = (
-        bloch_sum(blocks, structure.edge_index, structure.edge_cell_shift, offsets, np.array([[1 / 3, 2 / 3, 0.0]]))[0]
+        bloch_sum(
+            blocks,
+            structure.edge_index,
+            structure.edge_cell_shift,
+            offsets,
+            np.array([[1 / 3, 2 / 3, 0.0]]),
+        )[0]
         for blocks in (structure.hamiltonian_blocks, structure.overlap_blocks)
     )
     eigenvalues = scipy.linalg.eigh(h, s, eigvals_only=True) - structure.fermi_energy
@@ -94,5 +105,11 @@ def test_ab_bilayer_has_its_dirac_point_at_the_fermi_energy(dataset):
 def test_overlap_of_36_atoms_is_as_ill_conditioned_as_the_card_says(dataset):
     structure = dataset["random3_0000"]
     offsets = dataset.basis.offsets(structure.atoms.numbers)
-    s = bloch_sum(structure.overlap_blocks, structure.edge_index, structure.edge_cell_shift, offsets, np.zeros((1, 3)))[0]
+    s = bloch_sum(
+        structure.overlap_blocks,
+        structure.edge_index,
+        structure.edge_cell_shift,
+        offsets,
+        np.zeros((1, 3)),
+    )[0]
     assert scipy.linalg.eigvalsh(s)[0] == pytest.approx(9e-4, rel=0.3)

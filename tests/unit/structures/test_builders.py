@@ -20,7 +20,9 @@ BOND = 2.46 / np.sqrt(3.0)
 
 def bond_lengths(atoms):
     neighbours = vesin.NeighborList(cutoff=1.8, full_list=True)
-    return neighbours.compute(points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="iDd")
+    return neighbours.compute(
+        points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="iDd"
+    )
 
 
 def lateral_neighbours(atoms):
@@ -70,7 +72,14 @@ def test_wrong_stackings_are_refused():
 
 @pytest.mark.parametrize(
     ("m", "r", "n_atoms", "angle"),
-    [(1, 1, 28, 21.787), (1, 2, 52, 32.204), (1, 3, 28, 38.213), (2, 3, 52, 27.796), (5, 6, 268, 24.433), (30, 1, 11164, 1.085)],
+    [
+        (1, 1, 28, 21.787),
+        (1, 2, 52, 32.204),
+        (1, 3, 28, 38.213),
+        (2, 3, 52, 27.796),
+        (5, 6, 268, 24.433),
+        (30, 1, 11164, 1.085),
+    ],
 )
 def test_twisted_bilayers(m, r, n_atoms, angle):
     atoms = build_twisted_bilayer(m, r)
@@ -81,8 +90,12 @@ def test_twisted_bilayers(m, r, n_atoms, angle):
     i, vectors, d = bond_lengths(atoms)
     assert (np.bincount(i) == 3).all()
     assert np.allclose(d, BOND, atol=1e-9)
-    # bonds of one sublattice point along three directions 120° apart: their angle modulo 60° tells the twist
-    directions = [np.degrees(np.arctan2(v[:, 1], v[:, 0])) for v in (vectors[layer[i] == 0], vectors[layer[i] == 1])]
+    # bonds of one sublattice point along three directions 120° apart: their angle modulo 60° tells
+    # the twist
+    directions = [
+        np.degrees(np.arctan2(v[:, 1], v[:, 0]))
+        for v in (vectors[layer[i] == 0], vectors[layer[i] == 1])
+    ]
     turned = (directions[1][0] - directions[0][0]) % 60.0
     expected = compute_twist_angle(m, r)
     assert min(abs(turned - a % 60.0) for a in (expected, -expected)) < 1e-6
@@ -145,7 +158,8 @@ def test_no_amplitude_no_change_and_input_is_untouched():
 def test_seed_decides_and_amplitude_scales():
     atoms = build_supercell(build_graphene("AB"), [3, 3, 1])
     one, again, double = (
-        perturb_structure(atoms, np.random.default_rng(3), in_plane=a, out_of_plane=2 * a).positions - atoms.positions
+        perturb_structure(atoms, np.random.default_rng(3), in_plane=a, out_of_plane=2 * a).positions
+        - atoms.positions
         for a in (0.01, 0.01, 0.02)
     )
     assert np.array_equal(one, again)
@@ -153,15 +167,25 @@ def test_seed_decides_and_amplitude_scales():
 
 
 def test_gaussian_widths_in_and_out_of_plane():
-    atoms = build_supercell(build_graphene("AB"), [40, 40, 1])  # 6400 atoms: the width is known to 1 %
-    u = perturb_structure(atoms, np.random.default_rng(1), in_plane=0.02, out_of_plane=0.07).positions - atoms.positions
+    atoms = build_supercell(
+        build_graphene("AB"), [40, 40, 1]
+    )  # 6400 atoms: the width is known to 1 %
+    u = (
+        perturb_structure(
+            atoms, np.random.default_rng(1), in_plane=0.02, out_of_plane=0.07
+        ).positions
+        - atoms.positions
+    )
     assert np.allclose(u.std(axis=0), [0.02, 0.02, 0.07], rtol=0.05)
     assert np.abs(u.mean(axis=0)).max() < 5 * 0.07 / 80
 
 
 def test_layers_move_rigidly():
     atoms = build_supercell(build_graphene("ABA"), [2, 2, 1])
-    u = perturb_structure(atoms, np.random.default_rng(2), slide=0.5, spacing_change=0.3).positions - atoms.positions
+    u = (
+        perturb_structure(atoms, np.random.default_rng(2), slide=0.5, spacing_change=0.3).positions
+        - atoms.positions
+    )
     layer = atoms.arrays["layer"]
     assert np.allclose(u[layer == 0], 0.0)
     for k in (1, 2):
@@ -189,7 +213,10 @@ def test_plane_follows_the_cell():
     atoms = build_supercell(build_graphene("AB"), [5, 5, 1])
     rotated = atoms.copy()
     rotated.rotate(90, "x", rotate_cell=True)
-    a, b = (perturb_structure(s, np.random.default_rng(0), 0.01, 0.1, 0.3, 0.1, 0.01) for s in (atoms, rotated))
+    a, b = (
+        perturb_structure(s, np.random.default_rng(0), 0.01, 0.1, 0.3, 0.1, 0.01)
+        for s in (atoms, rotated)
+    )
     b.rotate(-90, "x", rotate_cell=True)
     assert np.allclose(a.positions, b.positions)
     assert np.allclose(a.cell.array, b.cell.array)

@@ -1,4 +1,7 @@
-"""The Hamiltonian data set: exact round trip, lazy and picklable, and one clear message for every kind of damage."""
+"""The Hamiltonian data set.
+
+Exact round trip, lazy and picklable, and one clear message for every kind of damage.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,11 @@ from mlepi.structures.validation import check_hamiltonian_labels
 @pytest.fixture
 def labels():
     """Three structures of different size."""
-    return [build_labels("a", 0), build_labels("b", 1, n_atoms=6), build_labels("ä 3", 2, n_atoms=1)]
+    return [
+        build_labels("a", 0),
+        build_labels("b", 1, n_atoms=6),
+        build_labels("ä 3", 2, n_atoms=1),
+    ]
 
 
 @pytest.fixture
@@ -33,9 +40,20 @@ def path(tmp_path, labels):
 
 def as_dictionary(structure):
     """Blocks by (target, source, R), because the order of edges is free."""
-    keys = zip(*structure.edge_index[::-1].tolist(), map(tuple, structure.edge_cell_shift.tolist()), strict=True)
-    overlap = structure.overlap_blocks if structure.overlap_blocks is not None else structure.hamiltonian_blocks
-    return {key: (h.tolist(), s.tolist()) for key, h, s in zip(keys, structure.hamiltonian_blocks, overlap, strict=True)}
+    keys = zip(
+        *structure.edge_index[::-1].tolist(),
+        map(tuple, structure.edge_cell_shift.tolist()),
+        strict=True,
+    )
+    overlap = (
+        structure.overlap_blocks
+        if structure.overlap_blocks is not None
+        else structure.hamiltonian_blocks
+    )
+    return {
+        key: (h.tolist(), s.tolist())
+        for key, h, s in zip(keys, structure.hamiltonian_blocks, overlap, strict=True)
+    }
 
 
 def test_round_trip_is_exact(path, labels):
@@ -48,7 +66,11 @@ def test_round_trip_is_exact(path, labels):
         check_hamiltonian_labels(got)
         assert as_dictionary(got) == as_dictionary(expected)
         assert got.hamiltonian_blocks.dtype == np.float64
-        assert (got.name, got.energy, got.fermi_energy) == (expected.name, expected.energy, expected.fermi_energy)
+        assert (got.name, got.energy, got.fermi_energy) == (
+            expected.name,
+            expected.energy,
+            expected.fermi_energy,
+        )
         assert got.provenance == expected.provenance
         assert np.array_equal(got.forces, expected.forces)
         assert np.array_equal(got.atoms.positions, expected.atoms.positions)
@@ -68,16 +90,23 @@ def test_access_by_name_and_position(path):
 
 
 def test_same_structures_make_the_same_file(path, labels, tmp_path):
-    write_hamiltonian_dataset(tmp_path / "again.h5", iter(labels), {"code": "none", "k-mesh": [1, 1, 1]})
+    write_hamiltonian_dataset(
+        tmp_path / "again.h5", iter(labels), {"code": "none", "k-mesh": [1, 1, 1]}
+    )
     assert (tmp_path / "again.h5").read_bytes() == path.read_bytes()
 
 
 def test_labels_that_do_not_exist_stay_away(tmp_path):
-    bare = [build_labels(name, 0, overlap=False, energy=None, forces=None, fermi_energy=None) for name in "ab"]
+    bare = [
+        build_labels(name, 0, overlap=False, energy=None, forces=None, fermi_energy=None)
+        for name in "ab"
+    ]
     write_hamiltonian_dataset(tmp_path / "bare.h5", bare, {})
     dataset = HamiltonianDataset(tmp_path / "bare.h5")
     assert not dataset.has_overlap
-    assert [getattr(dataset[1], key) for key in ("energy", "forces", "fermi_energy", "overlap_blocks")] == [None] * 4
+    assert [
+        getattr(dataset[1], key) for key in ("energy", "forces", "fermi_energy", "overlap_blocks")
+    ] == [None] * 4
     dataset.verify()
 
 
@@ -129,8 +158,14 @@ def test_failed_writing_leaves_the_old_file(path, labels):
         ([], "no structure; expected at least one"),
         ([build_labels("", 0)], "the name ''; expected unique, not empty"),
         ([build_labels("a", 0), build_labels("a", 1)], "the name 'a'"),
-        ([build_labels("a", 0, hamiltonian_blocks=None)], "a: got no Hamiltonian; expected blocks, edges and a basis"),
-        ([build_labels("a", 0), build_labels("b", 0, overlap=False)], "overlaps for some structures only"),
+        (
+            [build_labels("a", 0, hamiltonian_blocks=None)],
+            "a: got no Hamiltonian; expected blocks, edges and a basis",
+        ),
+        (
+            [build_labels("a", 0), build_labels("b", 0, overlap=False)],
+            "overlaps for some structures only",
+        ),
     ],
 )
 def test_unusable_structures_are_refused(tmp_path, structures, text):
@@ -154,10 +189,16 @@ def test_bases_are_united_but_must_agree(tmp_path):
     other = OrbitalBasis({7: (0, 1), 8: (0,)}, {7: 1.4, 8: 1.0}, {})
     nitrogen = build_labels("n", 0)
     nitrogen.atoms.numbers[nitrogen.atoms.numbers == 5] = 8
-    write_hamiltonian_dataset(tmp_path / "data.h5", [build_labels("a", 0), dataclasses.replace(nitrogen, basis=other)], {})
+    write_hamiltonian_dataset(
+        tmp_path / "data.h5", [build_labels("a", 0), dataclasses.replace(nitrogen, basis=other)], {}
+    )
     assert HamiltonianDataset(tmp_path / "data.h5").basis.elements == (5, 7, 8)
-    wrong = dataclasses.replace(nitrogen, basis=OrbitalBasis({7: (0, 1), 8: (0,)}, {7: 1.5, 8: 1.0}, {}))
-    with pytest.raises(DataError, match=r"n: got shells \(0, 1\), radius 1.5 Å for element 7; expected .*as before"):
+    wrong = dataclasses.replace(
+        nitrogen, basis=OrbitalBasis({7: (0, 1), 8: (0,)}, {7: 1.5, 8: 1.0}, {})
+    )
+    with pytest.raises(
+        DataError, match=r"n: got shells \(0, 1\), radius 1.5 Å for element 7; expected .*as before"
+    ):
         write_hamiltonian_dataset(tmp_path / "data.h5", [build_labels("a", 0), wrong], {})
 
 
@@ -181,7 +222,9 @@ def test_missing_foreign_and_truncated_files(path, tmp_path):
 def test_files_of_another_version_are_refused(path):
     with h5py.File(path, "a") as file:
         file.attrs["format_version"] = 99
-    with pytest.raises(DataError, match=r"format version 99; expected 1\. Use the mlepi version that wrote it"):
+    with pytest.raises(
+        DataError, match=r"format version 99; expected 1\. Use the mlepi version that wrote it"
+    ):
         HamiltonianDataset(path)
 
 

@@ -58,7 +58,9 @@ def replaced(values, index, value):
 def rekey(path, change):
     """Rename all datasets of a legacy file."""
     with h5py.File(path, "r") as file:
-        blocks = {json.dumps(change(json.loads(key))): np.asarray(block) for key, block in file.items()}
+        blocks = {
+            json.dumps(change(json.loads(key))): np.asarray(block) for key, block in file.items()
+        }
     with h5py.File(path, "w") as file:
         for key, block in blocks.items():
             file[key] = block
@@ -66,7 +68,10 @@ def rekey(path, change):
 
 def test_radii_are_inferred_below_the_true_ones_or_taken_as_given(legacy, new):
     for structure in (read_deeph_legacy(legacy), read_deeph(new)):
-        assert {z: 0.0 < r <= RADII[s] + 1e-9 for (z, r), s in zip(structure.basis.radii.items(), "HC", strict=True)} == {
+        assert {
+            z: 0.0 < r <= RADII[s] + 1e-9
+            for (z, r), s in zip(structure.basis.radii.items(), "HC", strict=True)
+        } == {
             1: True,
             6: True,
         }
@@ -86,14 +91,19 @@ def test_overlap_only_folders(legacy, new):
 
 
 def test_pairs_of_one_matrix_only_are_zero_in_the_other(legacy, sample):
-    """Drop one pair with its reverse from the Hamiltonian: the edge stays, its Hamiltonian is zero."""
+    """Drop one pair with its reverse from the Hamiltonian.
+
+    The edge stays, its Hamiltonian is zero.
+    """
     pair = next(p for p in sample.pairs.tolist() if p[3] != p[4])
     R, i, j = pair[:3], pair[3], pair[4]
     with h5py.File(legacy / "hamiltonians.h5", "a") as file:
         del file[json.dumps([*R, i + 1, j + 1])]
         del file[json.dumps([*(-r for r in R), j + 1, i + 1])]
     structure = read_deeph_legacy(legacy)
-    edge = (structure.edge_index == [[j], [i]]).all(axis=0) & (structure.edge_cell_shift == R).all(axis=1)
+    edge = (structure.edge_index == [[j], [i]]).all(axis=0) & (structure.edge_cell_shift == R).all(
+        axis=1
+    )
     assert structure.edge_index.shape[1] == len(sample.pairs)
     assert edge.sum() == 1
     assert not structure.hamiltonian_blocks[edge].any()
@@ -106,7 +116,15 @@ def test_missing_fermi_energy_is_none(legacy):
 
 
 @pytest.mark.parametrize(
-    "file", ["lat.dat", "site_positions.dat", "element.dat", "orbital_types.dat", "info.json", "overlaps.h5"]
+    "file",
+    [
+        "lat.dat",
+        "site_positions.dat",
+        "element.dat",
+        "orbital_types.dat",
+        "info.json",
+        "overlaps.h5",
+    ],
 )
 def test_missing_legacy_file_is_named(legacy, file):
     (legacy / file).unlink()
@@ -146,13 +164,19 @@ def test_spin_is_refused(legacy, new):
 
 def test_legacy_index_base(legacy):
     rekey(legacy / "overlaps.h5", lambda key: [*key[:3], key[3] - 1, key[4] - 1])
-    with pytest.raises(DataError, match=r"indices from 0 to 2 for 3 atoms; expected indices 1 … 3 \(counted from 1\)"):
+    with pytest.raises(
+        DataError,
+        match=r"indices from 0 to 2 for 3 atoms; expected indices 1 … 3 \(counted from 1\)",
+    ):
         read_deeph_legacy(legacy)
 
 
 def test_new_index_base(new):
     replace_dataset(new / "overlap.h5", "atom_pairs", lambda v: v + np.array([0, 0, 0, 1, 1]))
-    with pytest.raises(DataError, match=r"indices from 1 to 3 for 3 atoms; expected indices 0 … 2 \(counted from 0\)"):
+    with pytest.raises(
+        DataError,
+        match=r"indices from 1 to 3 for 3 atoms; expected indices 0 … 2 \(counted from 0\)",
+    ):
         read_deeph(new)
 
 
@@ -179,7 +203,9 @@ def test_wrong_order_of_d_shells_is_noticed(tmp_path, sample):
 def test_hartree_with_a_fermi_energy_in_ev_is_noticed(tmp_path):
     sample = real_sample()
     wrong = dataclasses.replace(sample, hamiltonian=[h / 27.211386 for h in sample.hamiltonian])
-    with pytest.raises(DataError, match=r"Fermi energy -\d\.\d+ eV; expected a value among the eigenvalues at Γ"):
+    with pytest.raises(
+        DataError, match=r"Fermi energy -\d\.\d+ eV; expected a value among the eigenvalues at Γ"
+    ):
         read_deeph_legacy(write_legacy_folder(tmp_path / "hartree", wrong))
 
 
@@ -216,8 +242,13 @@ def test_damaged_legacy_text(legacy, file, change, text):
 
 
 def test_damaged_legacy_blocks(legacy):
-    replace_dataset(legacy / "hamiltonians.h5", "[0, 0, 0, 1, 1]", lambda v: replaced(v, (0, 1), 0.01))
-    with pytest.raises(DataError, match=r"Hamiltonian blocks that differ from their transposed reverse by up to 0\.01"):
+    replace_dataset(
+        legacy / "hamiltonians.h5", "[0, 0, 0, 1, 1]", lambda v: replaced(v, (0, 1), 0.01)
+    )
+    with pytest.raises(
+        DataError,
+        match=r"Hamiltonian blocks that differ from their transposed reverse by up to 0\.01",
+    ):
         read_deeph_legacy(legacy)
     (legacy / "hamiltonians.h5").unlink()
     replace_dataset(legacy / "overlaps.h5", "[0, 0, 0, 1, 1]", lambda v: 2.0 * v)
@@ -305,10 +336,16 @@ def test_write_then_read_is_exact(sample, tmp_path):
     blocks = {
         (order[i], order[j], *shift): (H, S)
         for (j, i), shift, H, S in zip(
-            back.edge_index.T, back.edge_cell_shift.tolist(), back.hamiltonian_blocks, back.overlap_blocks, strict=True
+            back.edge_index.T,
+            back.edge_cell_shift.tolist(),
+            back.hamiltonian_blocks,
+            back.overlap_blocks,
+            strict=True,
         )
     }
-    for k, ((j, i), shift) in enumerate(zip(structure.edge_index.T, structure.edge_cell_shift.tolist(), strict=True)):
+    for k, ((j, i), shift) in enumerate(
+        zip(structure.edge_index.T, structure.edge_cell_shift.tolist(), strict=True)
+    ):
         H, S = blocks.pop((i, j, *shift))
         np.testing.assert_array_equal(H, structure.hamiltonian_blocks[k])
         np.testing.assert_array_equal(S, structure.overlap_blocks[k])
@@ -317,7 +354,9 @@ def test_write_then_read_is_exact(sample, tmp_path):
 
 def test_write_overlap_only(sample, tmp_path):
     structure = read_openmx(write_scfout(tmp_path / "a.scfout", sample))
-    write_deeph(tmp_path / "new", dataclasses.replace(structure, hamiltonian_blocks=None, fermi_energy=None))
+    write_deeph(
+        tmp_path / "new", dataclasses.replace(structure, hamiltonian_blocks=None, fermi_energy=None)
+    )
     assert not (tmp_path / "new" / "hamiltonian.h5").exists()
     back = read_deeph(tmp_path / "new")
     assert back.hamiltonian_blocks is None

@@ -12,7 +12,11 @@ from hamiltonian_samples import slater_koster_sample, write_scfout
 from mlepi.errors import DataError
 from mlepi.structures.assembly import infer_radii
 from mlepi.structures.openmx import read_openmx
-from mlepi.structures.validation import check_hamiltonian_labels, check_spectrum, check_two_centre_overlap
+from mlepi.structures.validation import (
+    check_hamiltonian_labels,
+    check_spectrum,
+    check_two_centre_overlap,
+)
 
 
 @pytest.fixture
@@ -35,7 +39,9 @@ def test_valid_labels_pass(labels):
     check_hamiltonian_labels(labels)
     check_two_centre_overlap(labels)
     check_spectrum(labels)
-    bare = dataclasses.replace(labels, hamiltonian_blocks=None, overlap_blocks=None, basis=None, edge_index=None)
+    bare = dataclasses.replace(
+        labels, hamiltonian_blocks=None, overlap_blocks=None, basis=None, edge_index=None
+    )
     for check in (check_hamiltonian_labels, check_two_centre_overlap, check_spectrum):
         check(bare)
         check(dataclasses.replace(labels, overlap_blocks=None))
@@ -46,11 +52,28 @@ def test_valid_labels_pass(labels):
     [
         (lambda s: {"edge_cell_shift": None}, "blocks without basis or edges"),
         (lambda s: {"edge_index": s.edge_index + 1}, r"indices 0 … 2 \(counted from 0\)"),
-        (lambda s: {"hamiltonian_blocks": s.hamiltonian_blocks[:, :4]}, r"Hamiltonian blocks of shape \(\d+, 4, 13\)"),
-        (lambda s: {"overlap_blocks": changed(s.overlap_blocks, (0, 0, 0), np.nan)}, "1 overlap values that are NaN"),
-        (lambda s: {"hamiltonian_blocks": changed(s.hamiltonian_blocks, (onsite(s, 1), 7, 7), 1.0)}, "in padded orbitals"),
-        (lambda s: {"hamiltonian_blocks": changed(s.hamiltonian_blocks, (0, 0, 0), 9.0)}, "blocks that are not Hermitian"),
-        (lambda s: {"overlap_blocks": changed(s.overlap_blocks, (onsite(s, 2), 3, 3), 1.01)}, r"on-site overlap of 1\.01"),
+        (
+            lambda s: {"hamiltonian_blocks": s.hamiltonian_blocks[:, :4]},
+            r"Hamiltonian blocks of shape \(\d+, 4, 13\)",
+        ),
+        (
+            lambda s: {"overlap_blocks": changed(s.overlap_blocks, (0, 0, 0), np.nan)},
+            "1 overlap values that are NaN",
+        ),
+        (
+            lambda s: {
+                "hamiltonian_blocks": changed(s.hamiltonian_blocks, (onsite(s, 1), 7, 7), 1.0)
+            },
+            "in padded orbitals",
+        ),
+        (
+            lambda s: {"hamiltonian_blocks": changed(s.hamiltonian_blocks, (0, 0, 0), 9.0)},
+            "blocks that are not Hermitian",
+        ),
+        (
+            lambda s: {"overlap_blocks": changed(s.overlap_blocks, (onsite(s, 2), 3, 3), 1.01)},
+            r"on-site overlap of 1\.01",
+        ),
     ],
 )
 def test_structural_invariants(labels, change, text):
@@ -58,10 +81,17 @@ def test_structural_invariants(labels, change, text):
         check_hamiltonian_labels(dataclasses.replace(labels, **change(labels)))
 
 
-@pytest.mark.parametrize(("dropped", "text"), [(0, "no on-site block for 1 atoms"), (1, "x: edge list: got edges without")])
+@pytest.mark.parametrize(
+    ("dropped", "text"),
+    [(0, "no on-site block for 1 atoms"), (1, "x: edge list: got edges without")],
+)
 def test_incomplete_edge_lists(labels, dropped, text):
     """Edge 0 or another edge is missing; the name given is in the message."""
-    edge = onsite(labels, 0) if dropped == 0 else next(k for k, (j, i) in enumerate(labels.edge_index.T) if i != j)
+    edge = (
+        onsite(labels, 0)
+        if dropped == 0
+        else next(k for k, (j, i) in enumerate(labels.edge_index.T) if i != j)
+    )
     keep = np.arange(labels.edge_index.shape[1]) != edge
     cut = dataclasses.replace(
         labels,
@@ -93,7 +123,10 @@ def test_large_structures_are_not_diagonalised(labels, monkeypatch):
 
 
 def test_radii_cover_every_pair():
-    """A dimer of different elements has no equal pair in reach: its bond is shared; equal pairs fix their element."""
+    """A dimer of different elements has no equal pair in reach: its bond is shared.
+
+    Equal pairs fix their element.
+    """
     atoms = Atoms("CO", positions=[[0, 0, 0], [0, 0, 2.0]], cell=[9, 9, 9], pbc=True)
     mixed = np.array([[0, 0, 0, 0, 0], [0, 0, 0, 1, 1], [0, 0, 0, 0, 1], [0, 0, 0, 1, 0]])
     assert infer_radii(atoms, mixed) == pytest.approx({6: 1.0, 8: 1.0})

@@ -1,4 +1,7 @@
-"""Inputs for labelling: OpenMX and VASP files that describe the structure they were written from."""
+"""Inputs for labelling.
+
+OpenMX and VASP files that describe the structure they were written from.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,12 @@ from toys import honeycomb
 
 from mlepi.errors import ConfigError, DataError, StructureError
 from mlepi.structures.openmx import find_block, read_species
-from mlepi.structures.openmx_input import OpenmxSettings, read_openmx_input, reduce_kgrid, write_openmx_input
+from mlepi.structures.openmx_input import (
+    OpenmxSettings,
+    read_openmx_input,
+    reduce_kgrid,
+    write_openmx_input,
+)
 from mlepi.structures.vasp_input import VaspSettings, write_vasp_input
 from mlepi.units import BOHR
 
@@ -54,7 +62,11 @@ def test_openmx_input_describes_the_structure(tmp_path):
     ):
         assert line in text
     species, labels = read_species(str(path), text, len(atoms))
-    assert (species["C"].shells, species["C"].pao, species["N"].pseudopotential) == ((0, 0, 1, 1), "C6.0-s2p2", "N_PBE19")
+    assert (species["C"].shells, species["C"].pao, species["N"].pseudopotential) == (
+        (0, 0, 1, 1),
+        "C6.0-s2p2",
+        "N_PBE19",
+    )
     assert labels[:2] == ["C", "N"]
     rows = find_block(text, "Atoms.SpeciesAndCoordinates")
     assert [row[5:] for row in rows[:2]] == [["2.0", "2.0"], ["2.5", "2.5"]]
@@ -64,7 +76,9 @@ def test_openmx_input_describes_the_structure(tmp_path):
 def test_openmx_input_may_have_other_units(unit, tmp_path):
     atoms, path = displaced(), tmp_path / "a.dat"
     write_openmx_input(path, atoms, OpenmxSettings(**{**OPENMX, "dispersion": False}), (1, 1, 1))
-    text = path.read_text().replace("SpeciesAndCoordinates.Unit    Ang", f"SpeciesAndCoordinates.Unit    {unit}")
+    text = path.read_text().replace(
+        "SpeciesAndCoordinates.Unit    Ang", f"SpeciesAndCoordinates.Unit    {unit}"
+    )
     path.write_text(text)
     expected = atoms.positions * BOHR if unit == "AU" else atoms.positions @ atoms.cell.array
     np.testing.assert_allclose(read_openmx_input(path).positions, expected, atol=1e-7)
@@ -81,16 +95,30 @@ def test_supercells_get_a_mesh_of_the_same_density():
 
 def test_vasp_input_describes_the_structure(tmp_path):
     atoms = displaced()
-    settings = VaspSettings(incar={"ENCUT": 500, "LREAL": False, "EDIFF": "1E-8"}, primitive_kgrid=[18, 18, 1])
+    settings = VaspSettings(
+        incar={"ENCUT": 500, "LREAL": False, "EDIFF": "1E-8"}, primitive_kgrid=[18, 18, 1]
+    )
     write_vasp_input(tmp_path / "sample_0003_300K", atoms, settings, (10, 10, 1))
     again = ase.io.read(tmp_path / "sample_0003_300K" / "POSCAR")
     order = np.argsort(atoms.get_chemical_symbols(), kind="stable")
     np.testing.assert_array_equal(again.numbers, atoms.numbers[order])
     np.testing.assert_allclose(again.positions, atoms.positions[order], atol=1e-9)
     incar = (tmp_path / "sample_0003_300K" / "INCAR").read_text()
-    assert incar.splitlines() == ["SYSTEM = sample_0003_300K", "ENCUT = 500", "LREAL = .FALSE.", "EDIFF = 1E-8"]
-    assert (tmp_path / "sample_0003_300K" / "KPOINTS").read_text().splitlines()[2:4] == ["Gamma", "10 10 1"]
-    assert sorted(file.name for file in (tmp_path / "sample_0003_300K").iterdir()) == ["INCAR", "KPOINTS", "POSCAR"]
+    assert incar.splitlines() == [
+        "SYSTEM = sample_0003_300K",
+        "ENCUT = 500",
+        "LREAL = .FALSE.",
+        "EDIFF = 1E-8",
+    ]
+    assert (tmp_path / "sample_0003_300K" / "KPOINTS").read_text().splitlines()[2:4] == [
+        "Gamma",
+        "10 10 1",
+    ]
+    assert sorted(file.name for file in (tmp_path / "sample_0003_300K").iterdir()) == [
+        "INCAR",
+        "KPOINTS",
+        "POSCAR",
+    ]
 
 
 def test_wrong_settings_and_files_are_refused(tmp_path):

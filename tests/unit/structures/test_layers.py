@@ -1,4 +1,7 @@
-"""Layers from bonds: slabs, bulk crystals, thick and corrugated layers, and edges that cross between images."""
+"""Layers from bonds.
+
+Slabs, bulk crystals, thick and corrugated layers, and edges that cross between images.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,11 @@ def find_all_edges(atoms: Atoms, cutoff: float):
 def test_graphene_stacks(stacking, bulk_crystal):
     n_layers = {"monolayer": 1, "SP": 2}.get(stacking, len(stacking))
     atoms = build_graphene(stacking, height=n_layers * 3.35 if bulk_crystal else 18.0)
-    assert assign_layers(atoms).tolist() == atoms.arrays["layer"].tolist() == np.repeat(np.arange(n_layers), 2).tolist()
+    assert (
+        assign_layers(atoms).tolist()
+        == atoms.arrays["layer"].tolist()
+        == np.repeat(np.arange(n_layers), 2).tolist()
+    )
 
 
 def test_shuffled_atoms_keep_their_layers():
@@ -90,7 +97,12 @@ def test_thermally_distorted_layers():
     atoms = build_supercell(build_graphene("ABA"), [4, 4, 1])
     for seed in range(5):
         distorted = perturb_structure(
-            atoms, np.random.default_rng(seed), in_plane=0.04, out_of_plane=0.15, slide=1.0, strain=0.01
+            atoms,
+            np.random.default_rng(seed),
+            in_plane=0.04,
+            out_of_plane=0.15,
+            slide=1.0,
+            strain=0.01,
         )
         del distorted.arrays["layer"]
         assert np.array_equal(get_layers(distorted), atoms.arrays["layer"])
@@ -104,11 +116,16 @@ def test_magic_angle_bilayer():
 def test_tilted_stacking_direction_other_than_c():
     atoms = build_graphene("ABA")
     rotated = Atoms(
-        atoms.symbols, positions=atoms.positions[:, [2, 0, 1]], cell=atoms.cell.array[[2, 0, 1]][:, [2, 0, 1]], pbc=True
+        atoms.symbols,
+        positions=atoms.positions[:, [2, 0, 1]],
+        cell=atoms.cell.array[[2, 0, 1]][:, [2, 0, 1]],
+        pbc=True,
     )
     assert np.array_equal(assign_layers(rotated), atoms.arrays["layer"])
     sheared = atoms.copy()
-    sheared.set_cell(atoms.cell.array + np.outer([0, 0, 1], 3 * atoms.cell.array[0]), scale_atoms=False)
+    sheared.set_cell(
+        atoms.cell.array + np.outer([0, 0, 1], 3 * atoms.cell.array[0]), scale_atoms=False
+    )
     assert np.array_equal(assign_layers(sheared), atoms.arrays["layer"])
     skew = atoms.copy()
     skew.set_cell(np.array([[1, 0, 1], [0, 1, 0], [0, 0, 1]]) @ atoms.cell.array, scale_atoms=False)
@@ -148,11 +165,16 @@ def test_structures_without_atoms_or_cell_are_refused():
         assign_layers(Atoms("C", positions=[[np.nan, 0, 0]], cell=np.eye(3), pbc=True))
 
 
-@pytest.mark.parametrize("atoms", [build_graphene("AB"), build_supercell(build_graphene("ABC"), [2, 2, 1]), build_mos2(2, 12.3)])
+@pytest.mark.parametrize(
+    "atoms",
+    [build_graphene("AB"), build_supercell(build_graphene("ABC"), [2, 2, 1]), build_mos2(2, 12.3)],
+)
 def test_intralayer_edges_are_those_of_equal_layers(atoms):
     edges, shifts = find_all_edges(atoms, 6.0)
     layer = get_layers(atoms)
-    assert np.array_equal(select_intralayer(atoms, edges, shifts), layer[edges[0]] == layer[edges[1]])
+    assert np.array_equal(
+        select_intralayer(atoms, edges, shifts), layer[edges[0]] == layer[edges[1]]
+    )
 
 
 def test_one_layer_per_cell_still_has_neighbours_in_the_next_layer():

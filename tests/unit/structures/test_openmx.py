@@ -34,7 +34,11 @@ def patch(path, offset, values, dtype):
 
 def section_offsets(sample):
     """Where the sections of ``write_scfout`` begin, bytes."""
-    n, n_cells, n_pairs = len(sample.numbers), len({tuple(p[:3]) for p in sample.pairs.tolist()}), len(sample.pairs)
+    n, n_cells, n_pairs = (
+        len(sample.numbers),
+        len({tuple(p[:3]) for p in sample.pairs.tolist()}),
+        len(sample.pairs),
+    )
     sizes = {
         "header": 24,
         "order_max": 4,
@@ -50,7 +54,11 @@ def section_offsets(sample):
         "hamiltonian": 8 * sum(b.size for b in sample.hamiltonian),
         "overlap": 0,
     }
-    return dict(zip(sizes, np.concatenate([[0], np.cumsum(list(sizes.values()))])[:-1].tolist(), strict=True))
+    return dict(
+        zip(
+            sizes, np.concatenate([[0], np.cumsum(list(sizes.values()))])[:-1].tolist(), strict=True
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,7 +77,8 @@ def test_pao_names(pao, shells, radius):
 
 
 @pytest.mark.parametrize(
-    ("pao", "text"), [("C6.0", "such as C6.0-s2p2"), ("C6.0-p2s2", "in the order s, p"), ("C-s2", "basis name")]
+    ("pao", "text"),
+    [("C6.0", "such as C6.0-s2p2"), ("C6.0-p2s2", "in the order s, p"), ("C-s2", "basis name")],
 )
 def test_bad_pao_names(pao, text):
     with pytest.raises(DataError, match=text):
@@ -81,7 +90,11 @@ def test_units_of_one_element(sample, tmp_path):
     path = write_scfout(tmp_path / "a.scfout", sample)
     stored = np.frombuffer(path.read_bytes(), "<f8", 1, section_offsets(sample)["hamiltonian"])[0]
     structure = read_openmx(path)
-    onsite = (structure.edge_index[0] == 0) & (structure.edge_index[1] == 0) & ~structure.edge_cell_shift.any(axis=1)
+    onsite = (
+        (structure.edge_index[0] == 0)
+        & (structure.edge_index[1] == 0)
+        & ~structure.edge_cell_shift.any(axis=1)
+    )
     assert stored == pytest.approx(-14.0 / HARTREE)
     assert structure.hamiltonian_blocks[onsite][0, 0, 0] == pytest.approx(-14.0)
     assert structure.name == "a"
@@ -114,18 +127,30 @@ def test_out_appended_to_the_scfout(sample, tmp_path):
 def test_species_from_the_out_when_the_scfout_has_no_input(sample, tmp_path):
     out = tmp_path / "a.out"
     out.write_text(openmx_out(sample))
-    assert read_openmx(write_scfout(tmp_path / "a.scfout", sample, text=""), out).basis.names == sample.pao
+    assert (
+        read_openmx(write_scfout(tmp_path / "a.scfout", sample, text=""), out).basis.names
+        == sample.pao
+    )
 
 
 def test_two_labels_of_one_element_with_one_basis(sample, tmp_path):
-    text = openmx_input(sample).replace(" C   C4.0-s2p2d1", " CA C4.0-s2p2d1  C_PBE19\n CB   C4.0-s2p2d1")
+    text = openmx_input(sample).replace(
+        " C   C4.0-s2p2d1", " CA C4.0-s2p2d1  C_PBE19\n CB   C4.0-s2p2d1"
+    )
     text = text.replace(" 1 C ", " 1 CA ").replace(" 3 C ", " 3 CB ")
-    assert read_openmx(write_scfout(tmp_path / "a.scfout", sample, text=text)).atoms.get_chemical_symbols() == ["C", "H", "C"]
+    assert read_openmx(
+        write_scfout(tmp_path / "a.scfout", sample, text=text)
+    ).atoms.get_chemical_symbols() == ["C", "H", "C"]
 
 
 @pytest.mark.parametrize(
     ("code", "text"),
-    [(13, "spin-polarised"), (15, "non-collinear"), (8, r"format code 2.*3\.9 or 4\.0"), (0, "format code 0")],
+    [
+        (13, "spin-polarised"),
+        (15, "non-collinear"),
+        (8, r"format code 2.*3\.9 or 4\.0"),
+        (0, "format code 0"),
+    ],
 )
 def test_unsupported_calculations(sample, tmp_path, code, text):
     with pytest.raises(DataError, match=text):
@@ -134,7 +159,13 @@ def test_unsupported_calculations(sample, tmp_path, code, text):
 
 def test_truncated_at_any_section(sample, tmp_path):
     data = write_scfout(tmp_path / "a.scfout", sample).read_bytes()
-    for end in [0, 10, 26, *(start + 3 for start in section_offsets(sample).values()), len(data) - 1]:
+    for end in [
+        0,
+        10,
+        26,
+        *(start + 3 for start in section_offsets(sample).values()),
+        len(data) - 1,
+    ]:
         (tmp_path / "b.scfout").write_bytes(data[:end])
         with pytest.raises(DataError, match=r"the end of the file \(\d+ bytes\) inside"):
             read_openmx(tmp_path / "b.scfout")
@@ -153,7 +184,14 @@ def test_not_an_scfout(tmp_path):
     [
         ("header", 12, 2, "<i4", "leads"),
         ("orbitals", 0, 0, "<i4", "negative counts"),
-        ("natn", 8, 4, "<i4", r"natn: got atom indices from 1 to 4 for 3 atoms; expected indices 1 … 3 \(counted from 1\)"),
+        (
+            "natn",
+            8,
+            4,
+            "<i4",
+            r"natn: got atom indices from 1 to 4 for 3 atoms; expected indices 1 … 3 \(counted "
+            r"from 1\)",
+        ),
         ("ncn", 8, 9999, "<i4", "a cell index outside"),
         ("natn", 0, 2, "<i4", "begin with the atom itself"),
         ("ncn", 8, 0, "<i4", "listed twice|edges without a reverse"),
@@ -161,7 +199,13 @@ def test_not_an_scfout(tmp_path):
         ("hamiltonian", 0, np.nan, "<f8", "1 Hamiltonian values that are NaN"),
         ("overlap", 0, np.inf, "<f8", "1 overlap values that are NaN or infinite"),
         ("overlap", 0, 0.5, "<f8", "on-site overlap of 0.5 on the diagonal"),
-        ("hamiltonian", 8, 1.0, "<f8", "Hamiltonian blocks that differ from their transposed reverse by up to"),
+        (
+            "hamiltonian",
+            8,
+            1.0,
+            "<f8",
+            "Hamiltonian blocks that differ from their transposed reverse by up to",
+        ),
     ],
 )
 def test_damaged_numbers(sample, tmp_path, section, shift, value, dtype, text):
@@ -173,14 +217,20 @@ def test_damaged_numbers(sample, tmp_path, section, shift, value, dtype, text):
 def test_asymmetric_neighbour_list(sample, tmp_path):
     last = len(sample.pairs) - 1
     cut = dataclasses.replace(
-        sample, pairs=sample.pairs[:last], hamiltonian=sample.hamiltonian[:last], overlap=sample.overlap[:last]
+        sample,
+        pairs=sample.pairs[:last],
+        hamiltonian=sample.hamiltonian[:last],
+        overlap=sample.overlap[:last],
     )
     with pytest.raises(DataError, match="edges without a reverse"):
         read_openmx(write_scfout(tmp_path / "a.scfout", cut))
 
 
 def test_reversed_cell_indices_are_noticed(tmp_path):
-    """The same blocks filed under −R describe another crystal; distances or bond directions give it away."""
+    """The same blocks filed under −R describe another crystal.
+
+    Distances or bond directions give it away.
+    """
     for sample in (slater_koster_sample(), real_sample()):
         wrong = dataclasses.replace(sample, pairs=sample.pairs * [-1, -1, -1, 1, 1])
         with pytest.raises(DataError, match=r"sum of the orbital radii|bond direction"):
@@ -194,7 +244,11 @@ def test_reversed_cell_indices_are_noticed(tmp_path):
         ("C_PBE19", "", "species line"),
         ("C_PBE19", "E", "species 'C' of empty atoms"),
         ("C_PBE19", "Qq_PBE19", "element 'Qq'"),
-        ("C4.0-s2p2d1", "C4.0-s2p2", r"13 orbitals on atom 1 \(Total_NumOrbs\); expected 8 from its basis C4.0-s2p2"),
+        (
+            "C4.0-s2p2d1",
+            "C4.0-s2p2",
+            r"13 orbitals on atom 1 \(Total_NumOrbs\); expected 8 from its basis C4.0-s2p2",
+        ),
         (" 3 C ", " 3 X ", r"species \['C', 'H', 'X'\]"),
         (" 3 C ", "# 3 C ", "2 atoms of species"),
     ],
@@ -208,7 +262,11 @@ def test_input_text_of_another_run(sample, tmp_path, old, new, text):
 
 
 def test_two_bases_of_one_element(sample, tmp_path):
-    text = openmx_input(sample).replace(" C   C4.0-s2p2d1", " CA C4.0-s2p2  C_PBE19\n C   C4.0-s2p2d1").replace(" 1 C ", " 1 CA ")
+    text = (
+        openmx_input(sample)
+        .replace(" C   C4.0-s2p2d1", " CA C4.0-s2p2  C_PBE19\n C   C4.0-s2p2d1")
+        .replace(" 1 C ", " 1 CA ")
+    )
     with pytest.raises(DataError, match="one basis per element"):
         read_openmx(write_scfout(tmp_path / "a.scfout", sample, text=text))
 
@@ -219,7 +277,10 @@ def test_two_bases_of_one_element(sample, tmp_path):
         (lambda s: s.replace("  Utot. ", "  Vtot. "), "no Utot"),
         (lambda s: s.replace("coordinates.forces", "coordinates"), "no coordinates.forces"),
         (lambda s: s.replace("-0.0918", "-0.1918"), "chemical potential -0.19.* different runs"),
-        (lambda s: s.replace("  1.10000 ", "  1.20000 "), r"differ from the .scfout by up to 0\.1000 Å"),
+        (
+            lambda s: s.replace("  1.10000 ", "  1.20000 "),
+            r"differ from the .scfout by up to 0\.1000 Å",
+        ),
         (lambda s: s.replace("    2     H ", "    2     C "), "or other elements"),
         (lambda s: s.replace("    3     C ", "  # 3     C "), "forces on 2 atoms"),
         (lambda s: s.replace("  1.10000 ", "  *.***** "), "could not convert"),

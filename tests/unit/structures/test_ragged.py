@@ -44,7 +44,9 @@ def test_one_direction_holds_each_pair_once():
     assert onsite.sum() == 6
     assert kept[onsite].all()
     assert np.array_equal(kept[~onsite], ~kept[reverse][~onsite])
-    assert select_one_direction(np.array([[1, 0, 0], [0, 1, 0]]), np.array([[0, 0, 0], [0, 0, 0], [0, -1, 5]])).tolist() == [
+    assert select_one_direction(
+        np.array([[1, 0, 0], [0, 1, 0]]), np.array([[0, 0, 0], [0, 0, 0], [0, -1, 5]])
+    ).tolist() == [
         True,
         False,
         False,

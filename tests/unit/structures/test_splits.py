@@ -17,7 +17,11 @@ KINDS = {name: name.split("_")[0] for name in NAMES}
 
 def test_every_structure_once_and_in_proportion():
     split = make_split(NAMES, FRACTIONS, seed=1)
-    assert {subset: len(members) for subset, members in split.items()} == {"train": 60, "val": 20, "test": 20}
+    assert {subset: len(members) for subset, members in split.items()} == {
+        "train": 60,
+        "val": 20,
+        "test": 20,
+    }
     assert sorted(name for members in split.values() for name in members) == sorted(NAMES)
     assert all(members == sorted(members) for members in split.values())
 
@@ -32,12 +36,17 @@ def test_strata_are_in_proportion():
 
 def test_order_of_names_does_not_matter_but_the_seed_does():
     shuffled = np.random.default_rng(0).permutation(NAMES).tolist()
-    assert make_split(shuffled, FRACTIONS, seed=1, strata=KINDS) == make_split(NAMES, FRACTIONS, seed=1, strata=KINDS)
+    assert make_split(shuffled, FRACTIONS, seed=1, strata=KINDS) == make_split(
+        NAMES, FRACTIONS, seed=1, strata=KINDS
+    )
     assert make_split(NAMES, FRACTIONS, seed=1) != make_split(NAMES, FRACTIONS, seed=2)
 
 
 def test_known_split():
-    """Renewed by printing it; guards against a change of the rule, which would mix train and test of old checkpoints."""
+    """Renewed by printing it.
+
+    Guards against a change of the rule, which would mix train and test of old checkpoints.
+    """
     assert make_split("abcdefghij", FRACTIONS, seed=0) == {
         "train": list("aceghj"),
         "val": list("fi"),
@@ -80,11 +89,15 @@ def test_round_trip(tmp_path):
 )
 def test_splits_of_other_data_are_refused(tmp_path, split, names, text):
     write_split(tmp_path / "s.json", split, {})
-    with pytest.raises(DataError, match=f"s.json: got {text}; expected every structure of the data set once"):
+    with pytest.raises(
+        DataError, match=f"s.json: got {text}; expected every structure of the data set once"
+    ):
         read_split(tmp_path / "s.json", names)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"split": [1]}', '{"split": {"train": ["a"]}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"split": [1]}', '{"split": {"train": ["a"]}}']
+)
 def test_foreign_files_are_refused(tmp_path, content):
     (tmp_path / "s.json").write_text(content)
     with pytest.raises(DataError, match=r"s.json: got no readable split"):
@@ -94,6 +107,8 @@ def test_foreign_files_are_refused(tmp_path, content):
 
 
 def test_unknown_versions_are_refused(tmp_path):
-    (tmp_path / "s.json").write_text('{"format": "mlepi-split", "format_version": 7, "split": {"train": ["a"]}}')
+    (tmp_path / "s.json").write_text(
+        '{"format": "mlepi-split", "format_version": 7, "split": {"train": ["a"]}}'
+    )
     with pytest.raises(DataError, match=r"format \('mlepi-split', 7\)"):
         read_split(tmp_path / "s.json", ["a"])

@@ -6,7 +6,13 @@ import sys
 
 import numpy as np
 import pytest
-from hamiltonian_samples import openmx_out, real_sample, write_legacy_folder, write_new_folder, write_scfout
+from hamiltonian_samples import (
+    openmx_out,
+    real_sample,
+    write_legacy_folder,
+    write_new_folder,
+    write_scfout,
+)
 
 from mlepi.structures.convert import main
 from mlepi.structures.dataset import HamiltonianDataset
@@ -20,7 +26,9 @@ def sample():
 
 def sorted_blocks(structure):
     """Hamiltonian blocks ordered by target, source and cell shift, and those keys."""
-    keys = np.column_stack([structure.edge_index[1], structure.edge_index[0], structure.edge_cell_shift])
+    keys = np.column_stack(
+        [structure.edge_index[1], structure.edge_index[0], structure.edge_cell_shift]
+    )
     order = np.lexsort(keys.T[::-1])
     return keys[order], structure.hamiltonian_blocks[order]
 
@@ -28,21 +36,33 @@ def sorted_blocks(structure):
 def test_openmx_to_dataset(sample, tmp_path, capsys):
     path = write_scfout(tmp_path / "slide.scfout", sample)
     path.with_suffix(".out").write_text(openmx_out(sample))
-    assert main([str(path), "--format", "openmx", "--out", str(tmp_path / "data.h5"), "--note", "PBE"]) == 0
+    assert (
+        main([str(path), "--format", "openmx", "--out", str(tmp_path / "data.h5"), "--note", "PBE"])
+        == 0
+    )
     assert "1 structures" in capsys.readouterr().out
     dataset, direct = HamiltonianDataset(tmp_path / "data.h5"), read_openmx(path)
     stored = dataset["slide"]
     for a, b in zip(sorted_blocks(stored), sorted_blocks(direct), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-7)
     assert dataset.basis == direct.basis
-    assert dataset.provenance == {"converted_from": "openmx", "radii": "in the files", "note": "PBE"}
+    assert dataset.provenance == {
+        "converted_from": "openmx",
+        "radii": "in the files",
+        "note": "PBE",
+    }
     assert stored.atoms.arrays["layer"].tolist() == [0, 0, 1, 1]
     assert stored.energy == pytest.approx(sample.energy)
 
 
-@pytest.mark.parametrize(("source_format", "write"), [("deeph", write_new_folder), ("deeph_legacy", write_legacy_folder)])
+@pytest.mark.parametrize(
+    ("source_format", "write"), [("deeph", write_new_folder), ("deeph_legacy", write_legacy_folder)]
+)
 def test_deeph_folders_share_their_largest_radius(sample, tmp_path, source_format, write):
-    """A structure whose longest pairs are shorter gets the radius of the other one; a given radius wins."""
+    """A structure whose longest pairs are shorter gets the radius of the other one.
+
+    A given radius wins.
+    """
     root = tmp_path / "dft"
     root.mkdir()
     i, j = sample.pairs[:, 3], sample.pairs[:, 4]
@@ -60,7 +80,20 @@ def test_deeph_folders_share_their_largest_radius(sample, tmp_path, source_forma
     dataset = HamiltonianDataset(tmp_path / "a.h5")
     assert dataset.names == ("cut", "full")
     assert dataset.basis.radii[6] == pytest.approx(6.324087 / 2, abs=1e-2)
-    assert main([str(root / "cut"), "--format", source_format, "--out", str(tmp_path / "b.h5"), "--radius", "C=3.1750632"]) == 0
+    assert (
+        main(
+            [
+                str(root / "cut"),
+                "--format",
+                source_format,
+                "--out",
+                str(tmp_path / "b.h5"),
+                "--radius",
+                "C=3.1750632",
+            ]
+        )
+        == 0
+    )
     assert HamiltonianDataset(tmp_path / "b.h5").basis.radii[6] == 3.1750632
 
 
@@ -68,7 +101,19 @@ def test_equal_file_names_get_their_folder_in_front(sample, tmp_path):
     for folder in ("run1", "run2"):
         (tmp_path / folder).mkdir()
         write_scfout(tmp_path / folder / "openmx.scfout", sample)
-    assert main([str(tmp_path / "run1"), str(tmp_path / "run2"), "--format", "openmx", "--out", str(tmp_path / "a.h5")]) == 0
+    assert (
+        main(
+            [
+                str(tmp_path / "run1"),
+                str(tmp_path / "run2"),
+                "--format",
+                "openmx",
+                "--out",
+                str(tmp_path / "a.h5"),
+            ]
+        )
+        == 0
+    )
     assert HamiltonianDataset(tmp_path / "a.h5").names == ("run1_openmx", "run2_openmx")
 
 
@@ -88,7 +133,9 @@ def test_equal_file_names_get_their_folder_in_front(sample, tmp_path):
         (["legacy", "legacy", "--format", "deeph_legacy"], "unique"),
     ],
 )
-def test_errors_are_one_line_and_write_nothing(sample, tmp_path, monkeypatch, capsys, arguments, text):
+def test_errors_are_one_line_and_write_nothing(
+    sample, tmp_path, monkeypatch, capsys, arguments, text
+):
     monkeypatch.chdir(tmp_path)
     write_scfout(tmp_path / "slide.scfout", sample)
     (tmp_path / "empty").mkdir()
@@ -113,7 +160,16 @@ def test_output_is_never_overwritten_or_lost(sample, tmp_path, capsys):
 
 
 def test_command_line_exit_status(tmp_path):
-    command = [sys.executable, "-m", "mlepi.structures.convert", str(tmp_path / "absent"), "--format", "openmx", "--out", "a.h5"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlepi.structures.convert",
+        str(tmp_path / "absent"),
+        "--format",
+        "openmx",
+        "--out",
+        "a.h5",
+    ]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert run.returncode == 1
     assert run.stderr.startswith("error: ")

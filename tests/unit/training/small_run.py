@@ -33,7 +33,9 @@ TINY_ELECTRON = [
 
 def compose(overrides):
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_FOLDER)):
-        return hydra.compose("train", ["logger=csv", "trainer.accelerator=cpu", "name=test", *overrides])
+        return hydra.compose(
+            "train", ["logger=csv", "trainer.accelerator=cpu", "name=test", *overrides]
+        )
 
 
 def run_training(folder, overrides):

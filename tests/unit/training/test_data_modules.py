@@ -11,17 +11,32 @@ from mlepi.graphs import fields
 from mlepi.physics.overlaps import compute_overlap_blocks
 from mlepi.project_files import find_file
 from mlepi.structures.dataset import HamiltonianDataset
-from mlepi.training.data_modules import Collation, ForcesDataModule, GlobalBatches, HamiltonianDataModule, fit_overlaps
+from mlepi.training.data_modules import (
+    Collation,
+    ForcesDataModule,
+    GlobalBatches,
+    HamiltonianDataModule,
+    fit_overlaps,
+)
 
-FORCES = {"path": "data/blg_openmx/forces.extxyz", "split": "data/blg_openmx/splits/forces_81_09_10.json"}
-HAMILTONIANS = {"path": "data/blg_openmx/hamiltonians.h5", "split": "data/blg_openmx/splits/hamiltonian_622.json"}
+FORCES = {
+    "path": "data/blg_openmx/forces.extxyz",
+    "split": "data/blg_openmx/splits/forces_81_09_10.json",
+}
+HAMILTONIANS = {
+    "path": "data/blg_openmx/hamiltonians.h5",
+    "split": "data/blg_openmx/splits/hamiltonian_622.json",
+}
 SETTINGS = {"batch_size": 2, "eval_batch_size": 1, "n_train": 4, "dtype": "float32", "seed": 1}
 CUTOFFS = {"intra": 2.0, "inter": 4.0}
 
 
 def test_processes_share_every_global_batch():
     one = GlobalBatches(n_structures=11, batch_size=4, seed=5)
-    two = [GlobalBatches(n_structures=11, batch_size=4, seed=5, rank=rank, n_processes=2) for rank in (0, 1)]
+    two = [
+        GlobalBatches(n_structures=11, batch_size=4, seed=5, rank=rank, n_processes=2)
+        for rank in (0, 1)
+    ]
     for batch, *shares in zip(one, *two, strict=True):
         assert sorted(batch) == sorted(shares[0] + shares[1])
     assert len(one) == len(two[0]) == len(two[1]) == 2
@@ -37,8 +52,15 @@ def test_order_depends_on_seed_and_epoch_only():
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("n_structures", [3, 8, 10])
-def test_evaluation_takes_every_structure_once_and_leaves_no_process_without(n_structures, batch_size):
-    shares = [GlobalBatches(n_structures=n_structures, batch_size=batch_size, seed=None, rank=r, n_processes=3) for r in range(3)]
+def test_evaluation_takes_every_structure_once_and_leaves_no_process_without(
+    n_structures, batch_size
+):
+    shares = [
+        GlobalBatches(
+            n_structures=n_structures, batch_size=batch_size, seed=None, rank=r, n_processes=3
+        )
+        for r in range(3)
+    ]
     taken = [k for share in shares for batch in share for k in batch]
     assert sorted(taken) == list(range(n_structures))
     assert [len(list(share)) for share in shares] == [len(share) for share in shares]
@@ -65,7 +87,9 @@ def test_split_of_other_data_is_refused(tmp_path):
         "split": {"train": ["a"], "val": ["b"], "test": ["c"]},
     }
     (tmp_path / "split.json").write_text(json.dumps(split))
-    data = ForcesDataModule(path=FORCES["path"], split=str(tmp_path / "split.json"), cutoffs=CUTOFFS, **SETTINGS)
+    data = ForcesDataModule(
+        path=FORCES["path"], split=str(tmp_path / "split.json"), cutoffs=CUTOFFS, **SETTINGS
+    )
     with pytest.raises(DataError, match="Use the split made for this data set"):
         data.prepare()
 
@@ -74,7 +98,9 @@ def test_split_without_a_subset_is_refused(tmp_path):
     content = json.loads(find_file("data.split", FORCES["split"]).read_text())
     content["split"]["train"] += content["split"].pop("val")
     (tmp_path / "split.json").write_text(json.dumps(content))
-    data = ForcesDataModule(path=FORCES["path"], split=str(tmp_path / "split.json"), cutoffs=CUTOFFS, **SETTINGS)
+    data = ForcesDataModule(
+        path=FORCES["path"], split=str(tmp_path / "split.json"), cutoffs=CUTOFFS, **SETTINGS
+    )
     with pytest.raises(DataError, match=r"nothing in \['val'\]"):
         data.prepare()
 
@@ -83,7 +109,9 @@ def test_wrong_settings_are_refused():
     with pytest.raises(ConfigError, match=r"data\.batch_size: got 0, 1; expected at least 1"):
         ForcesDataModule(**FORCES, cutoffs=CUTOFFS, **{**SETTINGS, "batch_size": 0})
     with pytest.raises(ConfigError, match=r"data\.energy_zero: got 'vacuum'"):
-        HamiltonianDataModule(**HAMILTONIANS, cutoffs=CUTOFFS, energy_zero="vacuum", overlap_table=None, **SETTINGS)
+        HamiltonianDataModule(
+            **HAMILTONIANS, cutoffs=CUTOFFS, energy_zero="vacuum", overlap_table=None, **SETTINGS
+        )
     with pytest.raises(ConfigError, match=r"graph\.cutoffs: got null for \['intra'\]"):
         ForcesDataModule(**FORCES, cutoffs={"intra": None, "inter": 4.0}, **SETTINGS).prepare()
 
@@ -91,7 +119,9 @@ def test_wrong_settings_are_refused():
 def test_more_processes_than_structures_are_refused():
     data = ForcesDataModule(**FORCES, cutoffs=CUTOFFS, **SETTINGS)
     data.trainer = type("Trainer", (), {"world_size": 3, "global_rank": 0})()
-    with pytest.raises(ConfigError, match=r"data\.batch_size: got a batch or subset of 2; expected at least 3"):
+    with pytest.raises(
+        ConfigError, match=r"data\.batch_size: got a batch or subset of 2; expected at least 3"
+    ):
         data.setup("fit")
 
 
@@ -106,7 +136,13 @@ def test_batches_carry_all_labels():
 
 
 def test_fermi_energy_becomes_zero_on_request():
-    parts = {"cutoffs": {"intra": None, "inter": None}, "overlap_table": None, **SETTINGS, "n_train": 1, "dtype": "float64"}
+    parts = {
+        "cutoffs": {"intra": None, "inter": None},
+        "overlap_table": None,
+        **SETTINGS,
+        "n_train": 1,
+        "dtype": "float64",
+    }
     plain = HamiltonianDataModule(**HAMILTONIANS, energy_zero="as_computed", **parts)
     aligned = HamiltonianDataModule(**HAMILTONIANS, energy_zero="fermi", **parts)
     for data in (plain, aligned):
@@ -117,21 +153,32 @@ def test_fermi_energy_becomes_zero_on_request():
         (before[fields.ATOM], after[fields.ATOM]),
         (before[fields.edge_type("inter")], after[fields.edge_type("inter")]),
     ):
-        expected = store[fields.HAMILTONIAN_BLOCKS] - structure.fermi_energy * store[fields.OVERLAP_BLOCKS]
+        expected = (
+            store[fields.HAMILTONIAN_BLOCKS] - structure.fermi_energy * store[fields.OVERLAP_BLOCKS]
+        )
         torch.testing.assert_close(shifted[fields.HAMILTONIAN_BLOCKS], expected)
     assert np.isclose(plain.cutoffs["intra"], 2.0 * plain.basis.max_radius)
 
 
 def test_overlap_table_can_be_fitted_to_the_training_subset():
     """The fit gives the overlaps of a structure that it has seen."""
-    parts = {"cutoffs": {"intra": None, "inter": None}, "overlap_table": "fit", **SETTINGS, "n_train": 2}
+    parts = {
+        "cutoffs": {"intra": None, "inter": None},
+        "overlap_table": "fit",
+        **SETTINGS,
+        "n_train": 2,
+    }
     data = HamiltonianDataModule(**HAMILTONIANS, energy_zero="as_computed", **parts)
     data.prepare()
     table = data.stamp_parts()["overlap_table"]
     structure = data.structures["train"][0]
     source, target = structure.edge_index
     atoms = structure.atoms
-    vectors = atoms.positions[source] + structure.edge_cell_shift @ atoms.cell.array - atoms.positions[target]
+    vectors = (
+        atoms.positions[source]
+        + structure.edge_cell_shift @ atoms.cell.array
+        - atoms.positions[target]
+    )
     blocks = compute_overlap_blocks(table, atoms.numbers, structure.edge_index, vectors, 8)
     np.testing.assert_allclose(blocks, structure.overlap_blocks, atol=1e-5)
 
@@ -160,7 +207,9 @@ def test_batch_of_one_structure_is_made_once_in_the_memory_of_its_graph():
     assert first[fields.ATOM][fields.POSITIONS] is graphs[1][fields.ATOM][fields.POSITIONS]
     first.to("meta")
     assert (
-        again[fields.ATOM][fields.POSITIONS].device == collation([1])[fields.ATOM][fields.POSITIONS].device == torch.device("cpu")
+        again[fields.ATOM][fields.POSITIONS].device
+        == collation([1])[fields.ATOM][fields.POSITIONS].device
+        == torch.device("cpu")
     )
 
 
@@ -170,4 +219,6 @@ def test_several_structures_are_joined_in_the_order_asked_for():
     graphs = data.graphs["train"]
     batch = Collation(graphs)([2, 0])
     assert batch.num_graphs == 2
-    assert torch.equal(batch[fields.ENERGY], torch.cat([graphs[2][fields.ENERGY], graphs[0][fields.ENERGY]]))
+    assert torch.equal(
+        batch[fields.ENERGY], torch.cat([graphs[2][fields.ENERGY], graphs[0][fields.ENERGY]])
+    )

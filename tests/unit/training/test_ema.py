@@ -8,7 +8,9 @@ from mlepi.training.ema import EMA
 
 
 def test_decay_must_be_a_fraction():
-    with pytest.raises(ConfigError, match=r"callbacks\.ema\.decay: got 1\.5; expected a number between 0 and 1"):
+    with pytest.raises(
+        ConfigError, match=r"callbacks\.ema\.decay: got 1\.5; expected a number between 0 and 1"
+    ):
         EMA(decay=1.5)
 
 
@@ -23,7 +25,9 @@ def test_average_follows_its_formula():
             module.weight.fill_(float(step))
         trainer.global_step = step
         ema.on_train_batch_end(trainer, module, None, None, 0)
-        ema.on_train_batch_end(trainer, module, None, None, 0)  # accumulated batches without an optimizer step do not count
+        ema.on_train_batch_end(
+            trainer, module, None, None, 0
+        )  # accumulated batches without an optimizer step do not count
         decay = min(0.5, step / (9.0 + step))
         expected = decay * expected + (1.0 - decay) * step
     content = {"state_dict": dict(module.state_dict())}
@@ -36,10 +40,16 @@ def test_validation_sees_the_average_and_training_goes_on_without_it(tmp_path):
     overrides = ["trainer.max_epochs=2", "test=false", "trainer.check_val_every_n_epoch=1"]
     run_training(tmp_path / "with", [*TINY_PHONON, *overrides])
     run_training(tmp_path / "without", [*TINY_PHONON, *overrides, "callbacks=no_ema"])
-    averaged, plain = (torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("with", "without"))
+    averaged, plain = (
+        torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)
+        for name in ("with", "without")
+    )
     for name, value in averaged["training_weights"].items():
         assert torch.equal(value, plain["state_dict"][name])
-    assert any(not torch.equal(value, averaged["state_dict"][name]) for name, value in averaged["training_weights"].items())
+    assert any(
+        not torch.equal(value, averaged["state_dict"][name])
+        for name, value in averaged["training_weights"].items()
+    )
 
 
 def test_durations():

@@ -9,7 +9,9 @@ from mlepi.training.facts import FACTS, fill_facts, find_elements, fit_atomic_en
 
 def structure(symbols, energy, forces=1.0):
     atoms = Atoms(symbols, positions=np.arange(3 * len(Atoms(symbols))).reshape(-1, 3) * 1.5)
-    return LabelledStructure(name=symbols, atoms=atoms, energy=energy, forces=np.full((len(atoms), 3), forces))
+    return LabelledStructure(
+        name=symbols, atoms=atoms, energy=energy, forces=np.full((len(atoms), 3), forces)
+    )
 
 
 def test_atomic_energies_of_two_elements_are_recovered():
@@ -20,7 +22,9 @@ def test_atomic_energies_of_two_elements_are_recovered():
 
 
 def test_one_element_gets_the_mean_energy_per_atom():
-    assert fit_atomic_energies([structure("C2", -4.0), structure("C4", -12.0)]) == pytest.approx([-2.5])
+    assert fit_atomic_energies([structure("C2", -4.0), structure("C4", -12.0)]) == pytest.approx(
+        [-2.5]
+    )
 
 
 def test_force_scale_is_the_root_mean_square():

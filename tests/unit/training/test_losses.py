@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from mlepi.errors import ConfigError
-from mlepi.training.losses import BlockErrors, ElectronLoss, PhononLoss, elementwise_loss, global_loss, least_squares_shift
+from mlepi.training.losses import (
+    BlockErrors,
+    ElectronLoss,
+    PhononLoss,
+    elementwise_loss,
+    global_loss,
+    least_squares_shift,
+)
 from mlepi.training.metrics import ErrorSums, least_absolute_shift
 
 
@@ -14,17 +21,26 @@ def random_errors(n_graphs=2):
     for name, size in sizes.items():
         mask = (exists[:, None] & exists[None, :]).expand(size, 3, 3)
         errors.mask[name] = mask
-        errors.difference[name] = torch.randn(size, 3, 3, generator=generator, dtype=torch.float64) * mask
-        errors.overlap[name] = torch.randn(size, 3, 3, generator=generator, dtype=torch.float64) * mask
+        errors.difference[name] = (
+            torch.randn(size, 3, 3, generator=generator, dtype=torch.float64) * mask
+        )
+        errors.overlap[name] = (
+            torch.randn(size, 3, 3, generator=generator, dtype=torch.float64) * mask
+        )
         errors.graph[name] = torch.arange(size) % n_graphs
     return errors
 
 
 def total_absolute(errors, structure):
-    return sum(errors.difference[name][errors.graph[name] == structure].abs().sum() for name in errors.difference)
+    return sum(
+        errors.difference[name][errors.graph[name] == structure].abs().sum()
+        for name in errors.difference
+    )
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("mse", 4.0), ("mae", 2.0), ("huber", 1.5), ("l1_mse", 6.0)])
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("mse", 4.0), ("mae", 2.0), ("huber", 1.5), ("l1_mse", 6.0)]
+)
 def test_elementwise_loss_values(kind, expected):
     assert elementwise_loss(kind)(torch.tensor(-2.0)).item() == pytest.approx(expected)
 
@@ -44,7 +60,9 @@ def test_gauge_free_loss_ignores_an_energy_shift_of_each_structure():
     errors = random_errors()
     loss = ElectronLoss(kind="mse", gauge_free=True, unit=1.0, balanced=False)
     shifted = errors.shifted(torch.tensor([0.7, -2.3], dtype=torch.float64))
-    assert global_loss(loss(shifted)).item() == pytest.approx(global_loss(loss(errors)).item(), rel=1e-12)
+    assert global_loss(loss(shifted)).item() == pytest.approx(
+        global_loss(loss(errors)).item(), rel=1e-12
+    )
     plain = ElectronLoss(kind="mse", gauge_free=False, unit=1.0, balanced=False)
     assert global_loss(plain(shifted)).item() > global_loss(plain(errors)).item()
 
@@ -52,16 +70,23 @@ def test_gauge_free_loss_ignores_an_energy_shift_of_each_structure():
 def test_balanced_loss_is_the_sum_of_the_means_of_the_block_types():
     errors = random_errors()
     loss = ElectronLoss(kind="mse", gauge_free=False, unit=1.0, balanced=True)
-    expected = sum(value.square().sum().item() / errors.mask[name].sum().item() for name, value in errors.difference.items())
+    expected = sum(
+        value.square().sum().item() / errors.mask[name].sum().item()
+        for name, value in errors.difference.items()
+    )
     assert loss.num_terms == len(loss(errors)) == 3
     assert global_loss(loss(errors)).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_electron_loss_counts_only_orbitals_that_exist():
     errors = random_errors()
-    term = ElectronLoss(kind="mae", gauge_free=False, unit=0.5, balanced=False)(errors)["hamiltonian"]
+    term = ElectronLoss(kind="mae", gauge_free=False, unit=0.5, balanced=False)(errors)[
+        "hamiltonian"
+    ]
     assert term.count.item() == 20 * 4
-    assert term.total.item() == pytest.approx(sum(value.abs().sum().item() for value in errors.difference.values()) / 0.5)
+    assert term.total.item() == pytest.approx(
+        sum(value.abs().sum().item() for value in errors.difference.values()) / 0.5
+    )
 
 
 @pytest.mark.parametrize("find_shift", [least_squares_shift, least_absolute_shift])

@@ -1,4 +1,7 @@
-"""A resumed training is the uninterrupted one: weights, averages, optimizer, schedule, order and random states."""
+"""A resumed training is the uninterrupted one.
+
+Weights, averages, optimizer, schedule, order and random states.
+"""
 
 import random
 
@@ -11,7 +14,11 @@ from mlepi.errors import ConfigError
 from mlepi.training.callbacks import RandomState
 
 LENGTH = ["trainer.max_epochs=4", "test=false", "data.batch_size=2", "callbacks.ema.decay=0.7"]
-PLATEAU = ["optimizer=phonon_published", "optimizer.schedule.patience=0", "optimizer.schedule.factor=0.5"]
+PLATEAU = [
+    "optimizer=phonon_published",
+    "optimizer.schedule.patience=0",
+    "optimizer.schedule.factor=0.5",
+]
 
 
 def load(path):
@@ -42,7 +49,9 @@ def test_resumed_training_equals_uninterrupted(tmp_path, schedule):
     assert first["epoch"] == 0
     last = tmp_path / "first/checkpoints/last.ckpt"
     run_training(tmp_path / "second", [*overrides, f"ckpt_path={last}"])
-    whole, resumed = (load(tmp_path / name / "checkpoints/last.ckpt") for name in ("whole", "second"))
+    whole, resumed = (
+        load(tmp_path / name / "checkpoints/last.ckpt") for name in ("whole", "second")
+    )
     assert whole["global_step"] == resumed["global_step"] == 4 * 3
     for key in ("state_dict", "training_weights", "optimizer_states", "schedule"):
         assert_equal(whole[key], resumed[key])
@@ -51,11 +60,18 @@ def test_resumed_training_equals_uninterrupted(tmp_path, schedule):
 
 
 def test_last_checkpoint_is_of_the_last_epoch_also_when_an_earlier_one_was_best(tmp_path):
-    overrides = ["trainer.max_epochs=3", "test=false", "optimizer.optimizer.lr=0.0"]  # no epoch is better than the first
+    overrides = [
+        "trainer.max_epochs=3",
+        "test=false",
+        "optimizer.optimizer.lr=0.0",
+    ]  # no epoch is better than the first
     run_training(tmp_path, [*TINY_PHONON, *overrides])
     best, last = (load(tmp_path / f"checkpoints/{name}.ckpt") for name in ("best", "last"))
     assert (best["epoch"], last["epoch"]) == (0, 2)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+    ]
 
 
 def test_optimizer_state_is_that_of_every_parameter(tmp_path):
@@ -82,11 +98,18 @@ def test_random_states_survive():
 
 
 def test_resuming_without_the_averages_is_refused(tmp_path):
-    run_training(tmp_path / "first", [*TINY_PHONON, "trainer.max_epochs=1", "test=false", "callbacks=no_ema"])
+    run_training(
+        tmp_path / "first", [*TINY_PHONON, "trainer.max_epochs=1", "test=false", "callbacks=no_ema"]
+    )
     last = tmp_path / "first/checkpoints/last.ckpt"
     with pytest.raises(ConfigError, match="got a checkpoint of a training without EMA"):
-        run_training(tmp_path / "second", [*TINY_PHONON, "trainer.max_epochs=2", f"ckpt_path={last}"])
+        run_training(
+            tmp_path / "second", [*TINY_PHONON, "trainer.max_epochs=2", f"ckpt_path={last}"]
+        )
     run_training(tmp_path / "averaged", [*TINY_PHONON, "trainer.max_epochs=1", "test=false"])
     last = tmp_path / "averaged/checkpoints/last.ckpt"
     with pytest.raises(ConfigError, match="got a checkpoint of a training with EMA"):
-        run_training(tmp_path / "third", [*TINY_PHONON, "callbacks=no_ema", "trainer.max_epochs=2", f"ckpt_path={last}"])
+        run_training(
+            tmp_path / "third",
+            [*TINY_PHONON, "callbacks=no_ema", "trainer.max_epochs=2", f"ckpt_path={last}"],
+        )

@@ -16,8 +16,14 @@ from mlepi.training.run import check_config
         ("seed=null", "seed: got None; expected an integer"),
         ("tf32=high", "tf32: got 'high'; expected true or false"),
         ("compile=1", "compile: got 1; expected true or false"),
-        ("model.network.fusion=early", r"model\.network\.fusion: got 'early'; expected 'late' or 'per_layer'"),
-        ("trainer.accelerator=abacus", "trainer: got .*accelerator.*; expected a config that its class accepts"),
+        (
+            "model.network.fusion=early",
+            r"model\.network\.fusion: got 'early'; expected 'late' or 'per_layer'",
+        ),
+        (
+            "trainer.accelerator=abacus",
+            "trainer: got .*accelerator.*; expected a config that its class accepts",
+        ),
     ],
 )
 def test_values_that_cannot_be_used(tmp_path, override, text):
@@ -27,7 +33,9 @@ def test_values_that_cannot_be_used(tmp_path, override, text):
 
 def test_all_problems_of_a_config_are_reported_at_once():
     config = OmegaConf.create({"sede": 1, "model": "???", "extra": 2})
-    with pytest.raises(ConfigError, match=r"(?s)sede: .*Did you mean 'seed'\?.*extra: .*model: got no value"):
+    with pytest.raises(
+        ConfigError, match=r"(?s)sede: .*Did you mean 'seed'\?.*extra: .*model: got no value"
+    ):
         check_config(config, ["seed", "model"], {})
 
 
@@ -39,7 +47,11 @@ def test_class_that_does_not_exist():
 
 def test_metric_that_does_not_exist(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"task\.monitor: got 'val/los'; expected a validation metric\. Did you mean 'val/loss'\?"
+        ConfigError,
+        match=(
+            r"task\.monitor: got 'val/los'; expected a validation metric\. Did you mean "
+            r"'val/loss'\?"
+        ),
     ):
         run_training(tmp_path, [*TINY_PHONON, "trainer.max_epochs=1", "task.monitor=val/los"])
 
@@ -47,12 +59,16 @@ def test_metric_that_does_not_exist(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
 def test_training_without_an_epoch(tmp_path):
     with pytest.raises(ConfigError, match="trainer: got no validated epoch; expected at least one"):
-        run_training(tmp_path, [*TINY_PHONON, "trainer.max_epochs=1", "trainer.limit_val_batches=0"])
+        run_training(
+            tmp_path, [*TINY_PHONON, "trainer.max_epochs=1", "trainer.limit_val_batches=0"]
+        )
 
 
 @pytest.mark.parametrize(("tf32", "inside"), [("true", "high"), ("false", "highest")])
 def test_tf32_is_on_only_if_asked_for_and_only_during_the_run(tmp_path, monkeypatch, tf32, inside):
-    monkeypatch.setattr(run, "run_trainer", lambda *_: {"precision": torch.get_float32_matmul_precision()})
+    monkeypatch.setattr(
+        run, "run_trainer", lambda *_: {"precision": torch.get_float32_matmul_precision()}
+    )
     before = torch.get_float32_matmul_precision()
     assert run_training(tmp_path, [*TINY_PHONON, f"tf32={tf32}"]) == {"precision": inside}
     assert torch.get_float32_matmul_precision() == before
@@ -61,16 +77,24 @@ def test_tf32_is_on_only_if_asked_for_and_only_during_the_run(tmp_path, monkeypa
 def test_checkpoints_do_not_know_whether_kernels_were_compiled(tmp_path, monkeypatch):
     """A training that changes its mind in the middle, both ways, is the uninterrupted one."""
     compiled = []
-    monkeypatch.setattr(PhononNetwork, "compile_kernels", lambda network: compiled.append(network), raising=False)
+    monkeypatch.setattr(
+        PhononNetwork, "compile_kernels", lambda network: compiled.append(network), raising=False
+    )
     overrides = [*TINY_PHONON, "trainer.max_epochs=3", "test=false"]
     weights = {}
     for first, then in (("false", "true"), ("true", "false")):
         folder = tmp_path / first
-        run_training(folder / "first", [*overrides, f"compile={first}", "trainer.max_time='00:00:00'"])
+        run_training(
+            folder / "first", [*overrides, f"compile={first}", "trainer.max_time='00:00:00'"]
+        )
         last = folder / "first/checkpoints/last.ckpt"
         run_training(folder / "then", [*overrides, f"compile={then}", f"ckpt_path={last}"])
-        weights[first] = torch.load(folder / "then/checkpoints/last.ckpt", weights_only=True)["training_weights"]
+        weights[first] = torch.load(folder / "then/checkpoints/last.ckpt", weights_only=True)[
+            "training_weights"
+        ]
     assert len(compiled) == 2
     assert all(isinstance(network, PhononNetwork) for network in compiled)
     assert weights["true"].keys() == weights["false"].keys()
-    assert all(torch.equal(value, weights["false"][name]) for name, value in weights["true"].items())
+    assert all(
+        torch.equal(value, weights["false"][name]) for name, value in weights["true"].items()
+    )

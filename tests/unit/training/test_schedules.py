@@ -28,7 +28,10 @@ def test_warmup_cosine_rises_linearly_and_ends_at_zero(optimizer):
 
 
 def test_warmup_cosine_needs_a_fixed_length(optimizer):
-    with pytest.raises(ConfigError, match=r"optimizer\.schedule: got a training of inf steps.*Set trainer\.max_epochs"):
+    with pytest.raises(
+        ConfigError,
+        match=r"optimizer\.schedule: got a training of inf steps.*Set trainer\.max_epochs",
+    ):
         warmup_cosine(optimizer, float("inf"), warmup_fraction=0.1)
 
 

@@ -1,4 +1,7 @@
-"""The verification pack: what passes, what fails, and how it is told. A check that could not fail would verify nothing."""
+"""The verification pack: what passes, what fails, and how it is told.
+
+A check that could not fail would verify nothing.
+"""
 
 import io
 import json
@@ -76,7 +79,10 @@ def test_names_are_unique_and_the_quick_part_is_a_part():
 
 
 def test_unknown_name_is_refused(capsys):
-    with pytest.raises(ConfigError, match=r"--only: got 'chian'; expected the name of a verification\. Did you mean 'chain'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"--only: got 'chian'; expected the name of a verification\. Did you mean 'chain'",
+    ):
         select(only="chian")
     assert main(["--only", "chian"]) == 1
     assert "Did you mean 'chain'" in capsys.readouterr().err
@@ -118,7 +124,15 @@ def test_exit_status(work, status, monkeypatch, tmp_path, capsys):
 
 
 def test_command(tmp_path):
-    command = [sys.executable, "-m", "mlepi.verification", "--only", "oscillator", "--folder", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "mlepi.verification",
+        "--only",
+        "oscillator",
+        "--folder",
+        str(tmp_path),
+    ]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.returncode == 0, run.stderr
     assert "4 of 4 checks passed" in run.stdout
@@ -136,7 +150,9 @@ def test_wrong_physics_is_found(monkeypatch):
     right_ensemble = vibrations.ensemble_of
 
     def too_hot(force_constants, *temperatures, statistics="quantum"):
-        return right_ensemble(force_constants, *(1.02 * t + 200.0 for t in temperatures), statistics=statistics)
+        return right_ensemble(
+            force_constants, *(1.02 * t + 200.0 for t in temperatures), statistics=statistics
+        )
 
     monkeypatch.setattr(vibrations, "ensemble_of", too_hot)
     monkeypatch.setattr(averages, "ensemble_of", too_hot)

@@ -1,0 +1,1 @@
+"""Averages over samples: designs, error bars, convergence, control variates, size series."""

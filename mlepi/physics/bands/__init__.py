@@ -1,0 +1,1 @@
+"""What states say about bands: k-points, unfolding, spectra, velocities, geometry, optics."""

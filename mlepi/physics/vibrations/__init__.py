@@ -1,0 +1,1 @@
+"""Phonons and thermal motion: force constants, sum rules, the harmonic ensemble, samplers."""

@@ -1,0 +1,103 @@
+"""Control variates of distributions whose variances are known."""
+
+import numpy as np
+import pytest
+
+from mlepi.errors import PhysicsError
+from mlepi.physics.averages.control_variate import apply_control
+from mlepi.physics.averages.statistics import jackknife, standard_errors
+
+
+def experiment(rng, n, n_reference, correlation, scale=3.0):
+    """A cheap quantity x and an expensive one y = 5 + scale·(ρ x + √(1−ρ²) ε), both from the same samples."""
+    x = 40.0 + rng.standard_normal(
+        n_reference
+    )  # means that are large beside the noise, as velocities are
+    y = 5.0 + scale * (
+        correlation * (x[:n] - 40.0) + np.sqrt(1.0 - correlation**2) * rng.standard_normal(n)
+    )
+    one = np.array([1.0])
+    return apply_control(
+        y.mean() * one, y[:, None], x[:n].mean() * one, x[:n, None], x.mean() * one, x[:, None]
+    ), y
+
+
+def test_variance_is_that_of_theory_and_the_mean_is_unbiased():
+    rng, n, n_reference, correlation = np.random.default_rng(0), 60, 3000, 0.995
+    repeats = [experiment(rng, n, n_reference, correlation)[0] for _ in range(400)]
+    values = np.array([repeat.values[0] for repeat in repeats])
+    exact = 9.0 * ((1.0 - correlation**2) / n + correlation**2 / n_reference)
+    # the coefficient is fitted to 4/5 of the samples: a few per cent more than the optimum
+    assert values.var(ddof=1) == pytest.approx(exact, rel=0.2)
+    assert abs(values.mean() - 5.0) < 3.0 * np.sqrt(exact / len(values))
+    assert np.mean([repeat.errors[0] ** 2 for repeat in repeats]) == pytest.approx(exact, rel=0.1)
+    assert np.mean([repeat.coefficients[0] for repeat in repeats]) == pytest.approx(
+        3.0 * correlation, rel=0.01
+    )
+    assert np.mean([repeat.correlations[0] for repeat in repeats]) == pytest.approx(
+        correlation, abs=1e-3
+    )
+    assert np.median([repeat.variance_reductions[0] for repeat in repeats]) == pytest.approx(
+        9.0 / n / exact, rel=0.2
+    )
+    assert np.median([repeat.sample_reductions[0] for repeat in repeats]) == pytest.approx(
+        1.0 / (1.0 - correlation**2), rel=0.2
+    )
+
+
+def test_error_bars_cover_the_truth():
+    rng = np.random.default_rng(1)
+    inside = 0
+    for _ in range(400):
+        controlled, _ = experiment(rng, 24, 500, 0.9)
+        inside += abs(controlled.values[0] - 5.0) < 2.0 * controlled.errors[0]
+    assert inside / 400 == pytest.approx(0.954, abs=0.035)
+
+
+def test_useless_control_changes_little_and_a_constant_one_nothing():
+    rng = np.random.default_rng(2)
+    controlled, y = experiment(rng, 400, 4000, 0.0)
+    assert controlled.variance_reductions[0] == pytest.approx(1.0, abs=0.05)
+    pseudo = y[:, None]
+    constant = apply_control(
+        pseudo.mean(axis=0),
+        pseudo,
+        np.ones(1),
+        np.ones_like(pseudo),
+        np.full(1, 7.0),
+        np.full((500, 1), 7.0),
+    )
+    assert constant.values[0] == pseudo.mean()
+    assert constant.errors[0] == pytest.approx(standard_errors(pseudo)[0])
+
+
+def test_nonlinear_estimates_by_their_pseudo_values():
+    """The square of a mean: exact variance reduction from the linearisation about the mean."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(2.0, 0.1, 4000)
+    y = 1.5 * x[:200] + rng.normal(0.0, 0.01, 200)
+
+    def square(data):
+        return lambda weights: np.array([(weights @ data) ** 2])
+
+    def whole(data):
+        return square(data)(np.full(len(data), 1.0 / len(data)))
+
+    controlled = apply_control(
+        whole(y),
+        jackknife(square(y), 200),
+        whole(x[:200]),
+        jackknife(square(x[:200]), 200),
+        whole(x),
+        jackknife(square(x), 4000),
+    )
+    assert controlled.sample_reductions[0] == pytest.approx(1.0 + (0.15 / 0.01) ** 2, rel=0.15)
+    assert abs(controlled.values[0] - 9.0) < 3.0 * controlled.errors[0]
+
+
+def test_other_samples_are_refused():
+    values = np.zeros((6, 2))
+    with pytest.raises(PhysicsError, match="the same samples for both"):
+        apply_control(np.zeros(2), values, np.zeros(2), np.zeros((5, 2)), np.zeros(2), values)
+    with pytest.raises(PhysicsError, match="at least 4 independent groups"):
+        apply_control(np.zeros(2), values[:3], np.zeros(2), values[:3], np.zeros(2), values)

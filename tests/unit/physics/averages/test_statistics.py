@@ -1,0 +1,80 @@
+"""Error bars of distributions whose answers are known, for independent, grouped and weighted samples."""
+
+import numpy as np
+import pytest
+
+from mlepi.errors import PhysicsError
+from mlepi.physics.averages.statistics import (
+    SampleDesign,
+    bootstrap,
+    effective_sample_size,
+    jackknife,
+    standard_errors,
+)
+
+
+def test_bootstrap_gives_the_standard_error_of_a_mean():
+    data = np.random.default_rng(0).normal(2.0, 0.3, size=(400, 2))
+    resampled = bootstrap(lambda weights: weights @ data, 400, 2000, seed=1)
+    assert resampled.shape == (2000, 2)
+    np.testing.assert_allclose(resampled.std(axis=0), data.std(axis=0) / 20.0, rtol=0.06)
+    np.testing.assert_allclose(resampled.mean(axis=0), data.mean(axis=0), atol=2e-3)
+    np.testing.assert_array_equal(
+        resampled, bootstrap(lambda weights: weights @ data, 400, 2000, seed=1)
+    )
+
+
+def test_pseudo_values_of_a_mean_are_the_samples():
+    data = np.random.default_rng(0).normal(size=(12, 3))
+    np.testing.assert_allclose(jackknife(lambda weights: weights @ data, 12), data, atol=1e-12)
+    np.testing.assert_allclose(standard_errors(data), data.std(axis=0, ddof=1) / np.sqrt(12))
+
+
+def test_jackknife_of_a_ratio_agrees_with_the_delta_method():
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(2.0, 0.1, 2000), rng.normal(3.0, 0.2, 2000)
+    pseudo = jackknife(lambda weights: np.array([(weights @ y) / (weights @ x)]), 2000)
+    delta = np.sqrt(
+        np.var(y) / 4.0 + np.var(x) * 9.0 / 16.0 - 2 * np.cov(x, y)[0, 1] * 3.0 / 8.0
+    ) / np.sqrt(2000)
+    assert standard_errors(pseudo)[0] == pytest.approx(delta, rel=0.02)
+
+
+def test_groups_are_kept_together():
+    """Mirror pairs have an exact mean: resampling single samples would invent an error."""
+    half = np.random.default_rng(0).normal(size=50)
+    data = np.stack([half, -half], axis=1).ravel()
+    design = SampleDesign(np.repeat(np.arange(50), 2))
+    assert design.n_groups == 50
+    assert (
+        np.abs(bootstrap(lambda weights: np.array([weights @ data]), design, 100, 0)).max() < 1e-15
+    )
+    assert np.abs(jackknife(lambda weights: np.array([weights @ data]), design)).max() < 1e-13
+    assert bootstrap(lambda weights: np.array([weights @ data]), 100, 100, 0).std() > 0.05
+
+
+def test_weights_enter_every_estimate():
+    design = SampleDesign(np.arange(4), np.array([1.0, 1.0, 2.0, 0.0]))
+    np.testing.assert_allclose(design.weights, [0.25, 0.25, 0.5, 0.0])
+    np.testing.assert_allclose(
+        design.scaled(np.array([0.0, 1.0, 1.0, 1.0])), [0.0, 1 / 3, 2 / 3, 0.0]
+    )
+    np.testing.assert_allclose(design.first(2).weights, [0.5, 0.5])
+
+
+def test_effective_sample_size():
+    assert effective_sample_size(np.ones(7)) == pytest.approx(7.0)
+    assert effective_sample_size(np.array([1.0, 0.0, 0.0])) == pytest.approx(1.0)
+    # Gaussian reweighted to half its variance: ESS/n = σ_b √(2σ_a² − σ_b²)/σ_a² = √0.75
+    z = np.random.default_rng(0).standard_normal(200_000)
+    weights = np.exp(-0.5 * z**2 * (1.0 / 0.5 - 1.0))
+    assert effective_sample_size(weights) / len(z) == pytest.approx(np.sqrt(0.75), rel=0.01)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(PhysicsError, match="at least two"):
+        bootstrap(lambda w: w, 1, 10, 0)
+    with pytest.raises(PhysicsError, match="1 independent group"):
+        jackknife(lambda w: w, SampleDesign(np.zeros(4, dtype=int)))
+    with pytest.raises(PhysicsError, match="one weight ≥ 0 per sample"):
+        SampleDesign(np.arange(3), np.array([1.0, -1.0, 1.0]))
