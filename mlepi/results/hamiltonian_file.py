@@ -148,6 +148,16 @@ def read_hamiltonian(path: Path) -> tuple[Atoms, BlockMatrix, BlockMatrix]:
     return atoms, hamiltonian, overlap
 
 
+def read_hamiltonian_provenance(path: Path) -> dict[str, Any]:
+    """Return how the file was made, or nothing where it does not tell."""
+    try:
+        with h5py.File(path, "r") as file:
+            found: dict[str, Any] = json.loads(str(file.attrs["provenance"]))
+    except (OSError, KeyError, ValueError):
+        return {}
+    return found
+
+
 def _checksum(arrays: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
     for name in sorted(arrays):

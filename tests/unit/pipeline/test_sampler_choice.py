@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from mlepi.pipeline.sampling import study_convergence
 from test_runner import execute, make_run
 from toy_models import HoneycombSprings
 
@@ -14,7 +15,6 @@ from mlepi.physics.averages.statistics import SampleDesign
 from mlepi.physics.vibrations.samplers import ZG, MonteCarlo, Sobol, ThermalLines, Trajectory
 from mlepi.pipeline import PhononStage, SampleKey
 from mlepi.pipeline.configuration import build_run, check_config
-from mlepi.pipeline.sampling import study_convergence
 from mlepi.pipeline.sources import Source
 
 CONF = Path(__file__).parents[3] / "conf"
