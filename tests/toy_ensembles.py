@@ -106,7 +106,7 @@ def evaluate(stage, ensemble, prepared=None):
     prepared = stage.prepare(ensemble) if prepared is None else prepared
     return [
         (sample.key, stage.evaluate(prepared, sample))
-        for key in ensemble.keys()
+        for key in ensemble.sample_keys()
         for sample in ensemble.predict([key])
     ]
 

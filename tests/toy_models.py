@@ -145,7 +145,7 @@ class LevelsStage(SampledStage):
 
     def finish(self, prepared, ensemble, results):
         values = [(key, arrays["levels"][self.level]) for key, arrays in results]
-        assert [key for key, _ in results] == ensemble.keys()  # may be gone through again
+        assert [key for key, _ in results] == ensemble.sample_keys()  # may be gone through again
         by_t = [[v for key, v in values if key.temperature == t] for t in ensemble.temperatures]
         errors = [np.std(some) / np.sqrt(len(some)) for some in by_t]
         means = [np.mean(some) for some in by_t]

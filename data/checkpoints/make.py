@@ -258,6 +258,8 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         facts["history"],
     )
     data = metadata["config"]["data"]
+    # "-modified" is how the first checkpoints say "+changes"
+    commit, *changes = re.split(r"\+changes|-modified", metadata["commit"])
     counts = ", ".join(f"{number} {subset}" for subset, number in covered["n_structures"].items())
     kinds = ", ".join(f"{number} × `{label}`" for label, number in covered["kinds"].items())
     low, high = covered["lattice_constant"]
@@ -285,9 +287,7 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         f"| epochs, wall time | {history['epochs']} (best: {history['best_epoch']}), "
         f"{history['wall_time']} |",
         f"| parameters, file | {facts['n_parameters']}, {facts['size'] / 1e6:.1f} MB |",
-        f"| commit | `{metadata['commit'].removesuffix('-modified')}`"
-        + (" with uncommitted changes" if metadata["commit"].endswith("-modified") else "")
-        + " |",
+        f"| commit | `{commit}`" + (" with uncommitted changes" if changes else "") + " |",
         f"| versions | {versions} |",
         "",
         "## Accuracy",

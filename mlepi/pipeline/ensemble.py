@@ -114,7 +114,7 @@ class Ensemble:
         """Return the ensemble of the first samples alone."""
         return replace(self, n_samples=n_samples)
 
-    def keys(self) -> list[SampleKey]:
+    def sample_keys(self) -> list[SampleKey]:
         """Return all samples, in the order of snapshots and, within one, of temperatures."""
         return [SampleKey(n, t) for n in range(self.n_samples) for t in self.temperatures]
 

@@ -120,7 +120,7 @@ def find_results(run: Run, stage: SampledStage[Any], ensemble: Ensemble) -> Samp
         former=hash_data(former_inputs(inputs)),
         code=fingerprint_stage(run, stage),
         keep=run.settings.reuse == "always",
-        keys=ensemble.keys(),
+        keys=ensemble.sample_keys(),
     )
 
 

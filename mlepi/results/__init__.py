@@ -6,16 +6,24 @@ from mlepi.results.hamiltonian_file import (
     write_hamiltonian,
 )
 from mlepi.results.hdf5 import unit
-from mlepi.results.parts import PartFile
+from mlepi.results.parts import PartFile, choose_part, find_parts
 from mlepi.results.provenance import collect_provenance, hash_data, hash_file
+from mlepi.results.source_code import fingerprint_code, list_modules, modules_of
 from mlepi.results.store import ResultsStore
+from mlepi.results.upgrades import former_inputs
 
 __all__ = [
     "PartFile",
     "ResultsStore",
+    "choose_part",
     "collect_provenance",
+    "find_parts",
+    "fingerprint_code",
+    "former_inputs",
     "hash_data",
     "hash_file",
+    "list_modules",
+    "modules_of",
     "read_hamiltonian",
     "read_hamiltonian_provenance",
     "unit",

@@ -89,7 +89,7 @@ class BandsRecord:
         return _flat_width(self.energies)
 
     def gaps(self) -> tuple[float, float]:
-        """Return the smallest gaps below and above the four states around neutrality over the k-points, eV."""
+        """Return the smallest gaps below and above the four bands around neutrality, eV."""
         middle, half = self.energies.shape[1] // 2, FLAT_BANDS // 2
         low, high = middle - half, middle + half
         return (

@@ -12,7 +12,7 @@ from mlepi.results.hdf5 import unit
 
 @dataclass(frozen=True)
 class CellSizesRecord:
-    """Velocities of several runs that differ in the size of their cells, and straight lines in 1/N through them.
+    """Velocities of runs with cells of several sizes, and straight lines in 1/N through them.
 
     Attributes:
         sizes: (n_sizes,), N of N × N cells.

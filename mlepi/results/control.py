@@ -15,7 +15,7 @@ from mlepi.results.hdf5 import unit
 
 @dataclass(frozen=True)
 class TightBindingRecord:
-    """One-orbital tight binding fitted to the levels of the electron network around the Dirac energy.
+    """One-orbital tight binding fitted to the levels of the network around the Dirac energy.
 
     Attributes:
         hopping: inside a layer, at the equilibrium bond.

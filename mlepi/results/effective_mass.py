@@ -12,7 +12,7 @@ from mlepi.results.hdf5 import unit
 
 @dataclass(frozen=True)
 class EffectiveMassRecord:
-    """Effective masses of a valence and a conduction band along a line through a k-point, from unfolded peaks.
+    """Effective masses of a valence and a conduction band through a k-point, from unfolded peaks.
 
     Masses are ħ²/(d²E/dk²), negative where the band curves downwards. Energies are relative to the
     middle of the gap of the undisplaced crystal on the line. Errors are standard deviations of a

@@ -12,7 +12,7 @@ from mlepi.results.hdf5 import unit
 
 @dataclass(frozen=True)
 class GapRecord:
-    """Band edges from peaks of the unfolded spectral function, and those of the supercells beside them.
+    """Band edges from peaks of the unfolded spectral function, beside those of the supercells.
 
     All energies are relative to ``reference``, on the scale of H (``align`` "none") or of the mean
     potential of each sample. Errors are standard deviations of a bootstrap over blocks of samples,

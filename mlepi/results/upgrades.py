@@ -11,17 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mlepi.errors import DataError, message
+from mlepi.former_names import FORMER_STAGE_NAMES
 from mlepi.results.provenance import find_version
 
 RECORD_FORMAT = 2
 PART_FORMAT = 2
-
-FORMER_STAGE_NAMES: Mapping[str, str] = {
-    "fermi_velocity": "observables",
-    "sparse_bands": "bands",
-    "control_variate": "control",
-}
-"""Stage → its name in files of format 1."""
 
 FORMER_VERSIONS: Mapping[str, int] = {"observables": 3, "phonon": 2, "sampling": 2}
 """Stage, by its former name → version in its inputs in files of format 1; 1 for all others."""
@@ -79,13 +73,13 @@ def current_stage(name: str, found: int) -> str:
         name: in the file.
         found: format of the record or of the part file.
     """
-    present = {former: stage for stage, former in FORMER_STAGE_NAMES.items()}
-    return present.get(name, name) if found == 1 else name
+    return FORMER_STAGE_NAMES.get(name, name) if found == 1 else name
 
 
 def former_stage(name: str) -> str:
     """Return the name that a stage has in files of format 1."""
-    return FORMER_STAGE_NAMES.get(name, name)
+    former = {stage: old for old, stage in FORMER_STAGE_NAMES.items()}
+    return former.get(name, name)
 
 
 def former_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def test_two_stages_share_one_prediction_of_each_sample(tmp_path):
     run = make_run(tmp_path, own_electron=BatchedToy(), batch_size=2)
     text = execute(run, BOTH)
     assert BatchedToy.sizes == [2, 2, 2]
-    assert seen("levels") == seen("other_levels") == run.ensemble().keys()
+    assert seen("levels") == seen("other_levels") == run.ensemble().sample_keys()
     said = [line.split()[0] for line in text.splitlines()]
     assert said[4:] == ["samples", "levels", "other_levels"]
     assert "3 for levels, other_levels" in text
