@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from mlepi.observables.cone import build_cone, lay_out, unfold_sample
+from mlepi.observables.cone import build_cone, unfold_sample
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.pipeline import Run, SampleKey
 from mlepi.pipeline.configuration import build_run
@@ -108,7 +108,7 @@ def compare(run: Run) -> dict[str, float]:
     cone = build_cone(*run.equilibrium(), run.supercell, DISTANCES, stage.valence_electrons)
     h, s = run.predict(run.displaced(SampleKey(0, TEMPERATURE)))
     found = unfold_sample(cone, h, s, stage.energy_window)
-    layouts, worst, total = (lay_out(h), lay_out(s)), 0.0, 0.0
+    layouts, worst, total = (h.lay_out(), s.lay_out()), 0.0, 0.0
     for number, kpoint in enumerate(cone.solved):
         start = time.process_time()
         values = (

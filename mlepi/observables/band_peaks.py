@@ -20,13 +20,12 @@ from mlepi.observables.cone import (
     Cone,
     build_points,
     count_occupied,
-    lay_out,
-    solve_many,
     unfold_sample,
 )
 from mlepi.physics.averages.statistics import SampleDesign, bootstrap
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.spectra import compute_spectral_function, find_peaks
+from mlepi.physics.eigenstates.dense_bloch import solve_many
 from mlepi.pipeline.stage import SampleKey
 
 if TYPE_CHECKING:
@@ -290,7 +289,7 @@ def place_peaks(
     """
     _, hamiltonian, overlap = equilibrium
     n_occupied = count_occupied(hamiltonian, settings.valence_electrons)
-    bands = solve_many(lay_out(hamiltonian), lay_out(overlap), kpoints)[
+    bands = solve_many(hamiltonian.lay_out(), overlap.lay_out(), kpoints)[
         :, n_occupied - 1 : n_occupied + 1
     ]
     highest, lowest = float(bands[:, 0].max()), float(bands[:, 1].min())
@@ -337,7 +336,7 @@ def find_edges(
     _, hamiltonian, overlap = equilibrium
     n_occupied = count_occupied(hamiltonian, valence_electrons)
     kpoints = lattice.build_k_mesh(mesh)[0]
-    bands = solve_many(lay_out(hamiltonian), lay_out(overlap), kpoints)
+    bands = solve_many(hamiltonian.lay_out(), overlap.lay_out(), kpoints)
     places = sorted(
         {int(np.argmax(bands[:, n_occupied - 1])), int(np.argmin(bands[:, n_occupied]))}
     )

@@ -15,20 +15,15 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, StructureError, message
 from mlepi.observables.cone_states import solve_points
-from mlepi.observables.state_slopes import lay_out_slopes, share_slopes, state_velocity_matrix
 from mlepi.physics.bands import lattice, unfolding
+from mlepi.physics.bands.state_slopes import share_slopes, state_velocity_matrix
 from mlepi.physics.bands.velocity_matrices import band_velocities, derivatives_at_many
 from mlepi.physics.eigenstates.bloch import count_valence_electrons, solve_bands
-from mlepi.physics.eigenstates.dense_bloch import DenseBlocks, lay_out_blocks
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from mlepi.graphs.block_matrix import BlockMatrix
-
-
-MANY_ELEMENTS = 1 << 20
-"""Elements of H(k), over all k, that are summed at once."""
 
 
 @dataclass(frozen=True)
@@ -178,18 +173,17 @@ def build_points(
     cell = atoms.cell.array
     atom_map = unfolding.cell_major_map(len(atoms), supercell)
     solved, index, reversed_ = unfolding.match_folded(atom_map, kpoints)
-    overlaps = lay_out(overlap).at_many(kpoints)
+    overlaps = overlap.lay_out().at_many(kpoints)
     eigenvalues, vectors = solve_bands(
-        lay_out(hamiltonian).at_many(kpoints), overlaps, vectors=True
+        hamiltonian.lay_out().at_many(kpoints), overlaps, vectors=True
     )
     n_pairs = min(2, n_occupied, eigenvalues.shape[1] - n_occupied)
     states = vectors[:, :, n_occupied - n_pairs : n_occupied + n_pairs]
     followed = eigenvalues[:, n_occupied - n_pairs : n_occupied + n_pairs]
-    derivatives = (
-        lay_out_slopes(hamiltonian, cell, direction),
-        lay_out_slopes(overlap, cell, direction),
+    dh, ds = (
+        derivatives_at_many(matrix.lay_out_derivatives(cell, direction=direction), kpoints)[0]
+        for matrix in (hamiltonian, overlap)
     )
-    dh, ds = (derivatives_at_many(layout, kpoints)[0] for layout in derivatives)
     slopes = [
         band_velocities(*each[:2], *(d[None] for d in each[2:]))[0]
         for each in zip(followed, states, dh, ds, strict=True)
@@ -251,14 +245,14 @@ def unfold_sample(
         PhysicsError: the solver missed a state of the window, or did not converge.
     """
     check_elements(cone, hamiltonian)
-    layouts = lay_out(hamiltonian), lay_out(overlap)
+    layouts = hamiltonian.lay_out(), overlap.lay_out()
     bloch_overlaps = average_overlaps(cone, overlap)
     weights: list[NDArray[np.float64]] = [np.empty(0)] * len(cone.kpoints)
     slopes: dict[int, NDArray[np.float64]] = {}
     derivatives = (
         (
-            lay_out_slopes(hamiltonian, cone.cell, cone.direction),
-            lay_out_slopes(overlap, cone.cell, cone.direction),
+            hamiltonian.lay_out_derivatives(cone.cell, direction=cone.direction),
+            overlap.lay_out_derivatives(cone.cell, direction=cone.direction),
         )
         if len(moving)
         else None
@@ -328,26 +322,7 @@ def average_overlaps(cone: Cone, overlap: BlockMatrix) -> NDArray[np.complex128]
 
     (n_points, n_orbitals, n_orbitals).
     """
-    averaged = unfolding.average_cells(
-        cone.atom_map, overlap.edge_index, overlap.edge_cell_shift, overlap.blocks
-    )
-    bloch_overlap = lay_out_blocks(
-        averaged[2], averaged[0], averaged[1], np.append(0, np.cumsum(cone.counts))
+    bloch_overlap = unfolding.lay_out_average(
+        cone.atom_map, overlap.edge_index, overlap.edge_cell_shift, overlap.blocks, cone.counts
     )
     return bloch_overlap.at_many(np.where(cone.reversed_[:, None], -cone.kpoints, cone.kpoints))
-
-
-def lay_out(matrix: BlockMatrix) -> DenseBlocks:
-    """Lay out a matrix once, for all its k-points."""
-    return lay_out_blocks(matrix.blocks, matrix.edge_index, matrix.edge_cell_shift, matrix.offsets)
-
-
-def solve_many(
-    hamiltonian: DenseBlocks, overlap: DenseBlocks, kpoints: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return all eigenvalues of a primitive cell at many k-points: (n_k, n_orbitals), eV."""
-    chunk = max(1, MANY_ELEMENTS // hamiltonian.elements.shape[1] ** 2)
-    parts = [kpoints[start : start + chunk] for start in range(0, len(kpoints), chunk)]
-    return np.concatenate(
-        [solve_bands(hamiltonian.at_many(part), overlap.at_many(part)) for part in parts]
-    )

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.observables.band_peaks import ALIGNMENTS, mean_potential
 from mlepi.observables.block_averages import BlockAverages, check_samples
-from mlepi.observables.cone import lay_out
 from mlepi.physics.bands import lattice, unfolding
 from mlepi.physics.bands.populations import energy_of_count, integrated_lines, mulliken_weights
 from mlepi.physics.bands.spectra import compute_spectral_function
@@ -316,7 +315,7 @@ def _solve(
     members: NDArray[np.float64] | None,
 ) -> Iterable[tuple[NDArray[np.float64], NDArray[np.float64], float]]:
     """Yield levels (n_states,), shares of the channels (n_channels, n_states) and the weight of every k-point of a mesh."""
-    h, s = lay_out(hamiltonian), lay_out(overlap)
+    h, s = hamiltonian.lay_out(), overlap.lay_out()
     for kpoint, weight in zip(*lattice.build_k_mesh(mesh), strict=True):
         matrix, metric = h.at(kpoint), s.at(kpoint)
         if members is None:

@@ -22,8 +22,6 @@ from mlepi.observables.block_averages import check_samples
 from mlepi.observables.cone import (
     Cone,
     build_cone,
-    lay_out,
-    solve_many,
     sort_distances,
     unfold_sample,
 )
@@ -39,6 +37,7 @@ from mlepi.physics.bands import lattice
 from mlepi.physics.bands.spectra import SHAPES, compute_dos, compute_spectral_function, find_peaks
 from mlepi.physics.bands.velocities import DISPERSIONS, points_inside
 from mlepi.physics.eigenstates.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
+from mlepi.physics.eigenstates.dense_bloch import solve_many
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.observables import ObservablesRecord
 
@@ -403,7 +402,7 @@ class FermiVelocityStage:
             lattice.hexagonal_points(atoms.cell.array), "ΓKMΓ", atoms.cell.array, self.band_spacing
         )
         mesh, weights = lattice.build_k_mesh(self.dos_mesh)
-        layouts = lay_out(hamiltonian), lay_out(overlap)
+        layouts = hamiltonian.lay_out(), overlap.lay_out()
         on_mesh, on_path = (solve_many(*layouts, kpoints) for kpoints in (mesh, path.kpoints))
         fermi_energy = fermi_energy_from_eigenvalues(
             on_mesh, weights, n_electrons, self.electronic_temperature

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
-from mlepi.observables.cone import build_cone, lay_out
+from mlepi.observables.cone import build_cone
 from mlepi.observables.second_order import (
     Bands,
     Crystal,
@@ -154,8 +154,8 @@ class LinearResponseStage:
             run.electron_model,
             atoms,
             cone.atom_map,
-            lay_out(hamiltonian),
-            lay_out(overlap),
+            hamiltonian.lay_out(),
+            overlap.lay_out(),
             run.device,
             self.step,
         )

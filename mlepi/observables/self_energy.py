@@ -24,7 +24,6 @@ from mlepi.observables.cone import (
     average_overlaps,
     build_cone,
     check_elements,
-    lay_out,
     sort_distances,
 )
 from mlepi.observables.velocity_estimates import (
@@ -178,7 +177,7 @@ class SelfEnergyStage:
         cone = self._require_cone()
         check_elements(cone, hamiltonian)
         bands = self._bands(cone)
-        layouts = lay_out(hamiltonian), lay_out(overlap)
+        layouts = hamiltonian.lay_out(), overlap.lay_out()
         overlaps = average_overlaps(cone, overlap)
         coarse = (
             np.arange(-self.energy_window, self.energy_window, 0.5 * self.broadening)

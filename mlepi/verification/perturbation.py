@@ -9,7 +9,6 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlepi.observables.cone import lay_out
 from mlepi.observables.second_order import (
     Bands,
     Crystal,
@@ -78,7 +77,7 @@ def _perturb(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the static shifts of both bands by the package's perturbation theory, and their energies at rest, eV."""
     hamiltonian, overlap = (
-        lay_out(matrix) for matrix in (model.hamiltonian(atoms), model.overlap(atoms))
+        matrix.lay_out() for matrix in (model.hamiltonian(atoms), model.overlap(atoms))
     )
     crystal = Crystal(model, atoms, atom_map, hamiltonian, overlap, "cpu", 0.002)
     energies, states = crystal.solve(KPOINT[None])

@@ -19,11 +19,11 @@ from mlepi.observables import cone_states
 from mlepi.observables.block_averages import BlockAverages
 from mlepi.observables.cone import build_cone, unfold_sample
 from mlepi.observables.fermi_velocity import FermiVelocityStage
-from mlepi.observables.state_slopes import lay_out_slopes, state_velocity_matrix
 from mlepi.observables.velocity_estimates import ResamplingPlan, VelocityFit, estimate_velocities
 from mlepi.physics.averages.statistics import SampleDesign, standard_errors
 from mlepi.physics.bands.lattice import to_fractional
 from mlepi.physics.bands.spectra import find_peaks
+from mlepi.physics.bands.state_slopes import state_velocity_matrix
 from mlepi.physics.bands.unfolding import cell_major_map
 from mlepi.physics.bands.velocities import cone_energies
 from mlepi.physics.eigenstates.bloch import solve_bands
@@ -412,9 +412,7 @@ def test_a_missed_state_is_an_error_on_a_device(monkeypatch):
     monkeypatch.setattr(
         cone_states, "count_batch_below", lambda *arguments: [2 * n for n in count(*arguments)]
     )
-    layouts = tuple(
-        pipeline_cone.lay_out(matrix) for matrix in matrices(run.displaced(SampleKey(0, 0.0)))
-    )
+    layouts = tuple(matrix.lay_out() for matrix in matrices(run.displaced(SampleKey(0, 0.0))))
     with pytest.raises(PhysicsError, match="as many as the inertia of H − ES counts"):
         cone_states.solve_points_together(cone, layouts, 1.2, "cpu")
 
@@ -446,8 +444,8 @@ def test_slopes_are_the_derivatives_of_the_bands():
 
     h, s = matrices(run.displaced(SampleKey(0, 300.0)))
     derivatives = (
-        lay_out_slopes(h, cone.cell, cone.direction),
-        lay_out_slopes(s, cone.cell, cone.direction),
+        h.lay_out_derivatives(cone.cell, direction=cone.direction),
+        s.lay_out_derivatives(cone.cell, direction=cone.direction),
     )
     kpoint, step = cone.solved[1], to_fractional(1e-5 * cone.direction, cone.cell)
     values, vectors = solve_bands(h.dense(kpoint), s.dense(kpoint), vectors=True)

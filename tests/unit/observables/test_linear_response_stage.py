@@ -14,7 +14,7 @@ from toys import honeycomb, tight_binding
 from mlepi.errors import ConfigError, PhysicsError
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.observables import LinearResponseStage
-from mlepi.observables.cone import build_cone, lay_out
+from mlepi.observables.cone import build_cone
 from mlepi.observables.second_order import (
     RANK_TOLERANCE,
     Crystal,
@@ -168,8 +168,8 @@ def test_shifts_are_the_limit_of_small_amplitudes(run):
         run.electron_model,
         atoms,
         cone.atom_map,
-        lay_out(hamiltonian),
-        lay_out(overlap),
+        hamiltonian.lay_out(),
+        overlap.lay_out(),
         "cpu",
         1e-3,
     )
@@ -262,8 +262,8 @@ def test_models_that_say_too_little_are_refused(run):
         Partial(),
         atoms,
         cell_major_map(2, run.supercell),
-        lay_out(hamiltonian),
-        lay_out(overlap),
+        hamiltonian.lay_out(),
+        overlap.lay_out(),
         "cpu",
         0.01,
     )
