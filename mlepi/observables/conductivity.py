@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
-from mlepi.observables.block_averages import check_samples
-from mlepi.observables.convergence import mean_and_error, running_means
 from mlepi.observables.optical_spectra import (
     MAX_GHOSTS,
     OpticalStates,
     SpectralLines,
     UndisplacedSheet,
 )
+from mlepi.observables.sample_checks import check_samples
+from mlepi.physics.averages.convergence import mean_and_error, running_means
 from mlepi.physics.bands import lattice, unfolding
 from mlepi.physics.bands.optics import sheet_area
 from mlepi.physics.bands.velocity_matrices import derivatives_at, velocity_matrices
@@ -166,7 +166,8 @@ class ConductivityStage:
             int(np.ceil(SPARE_STATES * self._shared.count_states(self.offset_mesh(0)))) + 4
         )
         self._run, self._rest = run, {}
-        check_samples(run, self._shared.atom_map)
+        displaced = run.displaced(SampleKey(0, run.temperatures[0]))
+        check_samples(run.n_samples, self._shared.atoms, displaced, self._shared.atom_map)
 
     def evaluate(
         self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix

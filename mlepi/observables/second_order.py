@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
-from mlepi.observables.cone import Cone
+from mlepi.observables.near_k.reference_bands import ReferenceBands
 from mlepi.physics.bands.unfolding import AtomMap, average_cells
 from mlepi.physics.coupling.cell_response import collect_response
 from mlepi.physics.coupling.linear_response import (
@@ -103,11 +103,15 @@ class Bands:
     states: NDArray[np.complex128]
 
 
-def choose_bands(cone: Cone, points: NDArray[np.integer], bands: NDArray[np.integer]) -> Bands:
+def choose_bands(
+    reference: ReferenceBands, points: NDArray[np.integer], bands: NDArray[np.integer]
+) -> Bands:
     """Take some points and bands of a cone; ``bands`` counts from the first unoccupied one."""
-    middle = cone.states.shape[2] // 2
-    energies = cone.eigenvalues[np.ix_(points, cone.n_occupied + bands)]
-    return Bands(cone.kpoints[points], energies, cone.states[points][:, :, middle + bands])
+    middle = reference.states.shape[2] // 2
+    energies = reference.eigenvalues[np.ix_(points, reference.n_occupied + bands)]
+    return Bands(
+        reference.kpoints[points], energies, reference.states[points][:, :, middle + bands]
+    )
 
 
 def build_responses(crystal: Crystal, advance: Callable[[], None]) -> tuple[BlockResponses, str]:
