@@ -20,16 +20,15 @@ from mlepi.errors import ConfigError, message
 from mlepi.observables.near_k.reference_bands import build_near_k
 from mlepi.observables.near_k.velocity_estimates import VelocityFit
 from mlepi.observables.second_order import (
-    Bands,
     Crystal,
     build_responses,
     choose_bands,
-    sum_debye_waller,
-    sum_fan,
+    differentiate_twice,
 )
 from mlepi.physics.bands.velocities import DISPERSIONS, points_inside
 from mlepi.physics.coupling.linear_response import BlockResponses
 from mlepi.physics.coupling.mode_interpolation import mesh_ensemble
+from mlepi.physics.coupling.second_order import Bands, factor_covariance, sum_debye_waller, sum_fan
 from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
 from mlepi.pipeline.hamiltonian import HamiltonianStage
 from mlepi.pipeline.sampling import SamplingStage
@@ -233,7 +232,7 @@ class LinearResponseStage:
             run.line.start(len(ensemble.modes.qpoints))
             fans.append(
                 sum_fan(
-                    crystal,
+                    crystal.solve,
                     responses,
                     bands,
                     ensemble,
@@ -242,7 +241,10 @@ class LinearResponseStage:
                     run.line.advance,
                 )
             )
-        debye_waller = sum_debye_waller(crystal, bands, ensembles, run.line.start, run.line.advance)
+        factors = factor_covariance(ensembles, crystal.atom_map.supercell)
+        run.line.start(sum(len(factor.directions) for factor in factors))
+        derivatives = differentiate_twice(crystal, bands.kpoints, run.line.advance)
+        debye_waller = sum_debye_waller(bands, factors, derivatives, len(ensembles))
         return [
             (fan, second, change) for (fan, change), second in zip(fans, debye_waller, strict=True)
         ]

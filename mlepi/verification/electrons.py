@@ -54,7 +54,7 @@ def check_fermi_velocity() -> list[Check]:
     for orbitals, hopping in (("s", HOPPING), ("sp", SIGMA_PI)):
         for orthogonal in (True, False):
             model = TightBinding(orbitals=orbitals, orthogonal=orthogonal)
-            cone = build_line(points["K"], points["Γ"], distances, atoms.cell.array)
+            kpoints = build_line(points["K"], points["Γ"], distances, atoms.cell.array)
             bands = compute_bands(model.hamiltonian(atoms), model.overlap(atoms), kpoints)
             n = bands.shape[1] // 2
             fit = fit_cone(np.abs(distances), bands[:, n - 1], bands[:, n], (0.0, 1e-3), "linear")
