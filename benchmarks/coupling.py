@@ -38,7 +38,6 @@ from numpy.typing import NDArray
 
 from mlepi.checkpoint import load_model
 from mlepi.graphs.block_matrix import BlockMatrix, block_matrices
-from mlepi.observables.cone import lay_out
 from mlepi.observables.second_order import Crystal, build_responses
 from mlepi.physics.bands.lattice import hexagonal_points
 from mlepi.physics.bands.unfolding import cell_major_map
@@ -209,7 +208,7 @@ def combine(
 def gamma_1(hamiltonian: BlockMatrix, overlap: BlockMatrix, atoms: Atoms, n_occupied: int) -> float:
     """Return half the distance of the outer low bands at K, eV."""
     corner = hexagonal_points(atoms.cell.array)["K"]
-    energies = solve_bands(lay_out(hamiltonian).at(corner), lay_out(overlap).at(corner))
+    energies = solve_bands(hamiltonian.lay_out().at(corner), overlap.lay_out().at(corner))
     return float(0.5 * (energies[n_occupied + 1] - energies[n_occupied - 2]))
 
 
@@ -222,8 +221,8 @@ def measure_couplings(
     calculator = phonon.calculator(device="cpu", dtype="float64")
     modes = compute_modes(compute_force_constants(atoms, calculator, repeats))
     hamiltonian, overlap = (
-        lay_out(electron.hamiltonian(atoms, dtype="float64")),
-        lay_out(electron.overlap(atoms)),
+        electron.hamiltonian(atoms, dtype="float64").lay_out(),
+        electron.overlap(atoms).lay_out(),
     )
     crystal = Crystal(
         electron, atoms, cell_major_map(len(atoms), repeats), hamiltonian, overlap, "cpu", 0.01

@@ -20,16 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
-from mlepi.observables.averaged_blocks import (
+from mlepi.graphs.block_pairs import (
     Pairs,
     keep_one_direction,
+    list_edges,
     restore_directions,
-    spread,
+    spread_blocks,
     unite_pairs,
 )
-from mlepi.observables.block_averages import BlockAverages, check_samples
-from mlepi.observables.cone import sort_distances
-from mlepi.observables.convergence import choose_counts
+from mlepi.observables.near_k.reference_bands import sort_distances
+from mlepi.observables.sample_checks import check_samples
+from mlepi.physics.averages.block_averages import BlockAverages
+from mlepi.physics.averages.convergence import choose_counts
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.geometry import (
     BlochGeometry,
@@ -145,7 +147,8 @@ class BandGeometryStage:
     def begin(self, run: Run) -> None:
         """Prepare the undisplaced primitive cell."""
         self._shared = _Primitive(self, run)
-        check_samples(run, self._shared.atom_map)
+        displaced = run.displaced(SampleKey(0, run.temperatures[0]))
+        check_samples(run.n_samples, self._shared.atoms, displaced, self._shared.atom_map)
 
     def evaluate(
         self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
@@ -167,7 +170,7 @@ class BandGeometryStage:
         ]
         pairs = unite_pairs([shared.pairs, *(rows for rows, _ in parts)])
         changes = [
-            spread(pairs, rows, blocks) - spread(pairs, shared.pairs, rest)
+            spread_blocks(pairs, rows, blocks) - spread_blocks(pairs, shared.pairs, rest)
             for (rows, blocks), rest in zip(parts, shared.blocks, strict=True)
         ]
         return {"pairs": pairs.astype(np.int32), "changes": np.array(changes, dtype=np.float32)}
@@ -175,7 +178,7 @@ class BandGeometryStage:
     def finish(
         self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
     ) -> BandGeometryRecord:
-        """Average over the samples and compute the geometry of what results, for all blocks of samples and without each."""
+        """Average over the samples and compute the geometry, of all blocks and without each."""
         if self._shared is None:
             self.begin(run)
         shared = self._require_shared()
@@ -188,12 +191,16 @@ class BandGeometryStage:
         )
         for key, arrays in results:
             averages.add(
-                key,
+                key.sample,
+                key.temperature,
                 np.array(
-                    [spread(pairs, arrays["pairs"].astype(np.int64), x) for x in arrays["changes"]]
+                    [
+                        spread_blocks(pairs, arrays["pairs"].astype(np.int64), x)
+                        for x in arrays["changes"]
+                    ]
                 ),
             )
-        rest = np.array([spread(pairs, shared.pairs, x) for x in shared.blocks])
+        rest = np.array([spread_blocks(pairs, shared.pairs, x) for x in shared.blocks])
 
         def geometries(weights: NDArray[np.float64]) -> list[BlochGeometry]:
             return [shared.build(pairs, rest + changes) for changes in averages.average(weights)]
@@ -261,7 +268,11 @@ class BandGeometryStage:
     def _trace_from_first(
         self, averages: BlockAverages, geometries: Any, count: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the mean of |k − K|² tr g from the first blocks of samples, and its jackknife error: (n_temperatures,) each."""
+        """Average |k − K|² tr g over the first blocks of samples.
+
+        Returns:
+            Mean and jackknife error, (n_temperatures,) each.
+        """
         shared, n = self._require_shared(), averages.design.n_samples
 
         def trace(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -304,7 +315,7 @@ class _Primitive:
             for m in (hamiltonian, overlap)
         ]
         self.pairs: Pairs = unite_pairs([rows for rows, _ in parts])
-        self.blocks = [spread(self.pairs, rows, blocks) for rows, blocks in parts]
+        self.blocks = [spread_blocks(self.pairs, rows, blocks) for rows, blocks in parts]
         n_bands = int(self.offsets[-1])
         n_occupied = int(count_valence_electrons(hamiltonian.numbers, stage.valence_electrons)) // 2
         relative = range(-n_occupied, 0) if isinstance(stage.bands, str) else stage.bands
@@ -338,12 +349,10 @@ class _Primitive:
 
     def build(self, pairs: Pairs, blocks: NDArray[np.float64]) -> BlochGeometry:
         """Prepare averaged H and S, (2, n_pairs, p, p)."""
-        rows, both = restore_directions(pairs, blocks)
+        rows, both = restore_directions(pairs, *blocks)
         return build_geometry(
-            both[0],
-            both[1],
-            rows[:, 1::-1].T,
-            rows[:, 2:],
+            *both,
+            *list_edges(rows),
             self.offsets,
             self.atoms.cell.array,
             self.atoms.positions,

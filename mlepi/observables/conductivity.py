@@ -19,21 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
-from mlepi.observables.block_averages import check_samples
-from mlepi.observables.cone import lay_out
-from mlepi.observables.convergence import mean_and_error, running_means
 from mlepi.observables.optical_spectra import (
     MAX_GHOSTS,
     OpticalStates,
     SpectralLines,
     UndisplacedSheet,
-    lay_out_slopes,
 )
+from mlepi.observables.sample_checks import check_samples
+from mlepi.physics.averages.convergence import mean_and_error, running_means
 from mlepi.physics.bands import lattice, unfolding
 from mlepi.physics.bands.optics import sheet_area
 from mlepi.physics.bands.velocity_matrices import derivatives_at, velocity_matrices
 from mlepi.physics.eigenstates.bloch import solve_bands
-from mlepi.physics.eigenstates.dense_bloch import lay_out_blocks
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.conductivity import ConductivityRecord
 from mlepi.units import UNIVERSAL_CONDUCTIVITY
@@ -157,20 +154,25 @@ class ConductivityStage:
         }
 
     def begin(self, run: Run) -> None:
-        """Prepare the undisplaced primitive cell, and find how many states of a supercell the energy window holds."""
+        """Prepare the undisplaced cell, and find how many states the energy window holds."""
         self._shared = UndisplacedSheet(
-            run, self.lines, self.valence_electrons, self.equilibrium_mesh
+            *run.equilibrium(),
+            run.supercell,
+            self.lines,
+            self.valence_electrons,
+            self.equilibrium_mesh,
         )
         self._n_half = (
             int(np.ceil(SPARE_STATES * self._shared.count_states(self.offset_mesh(0)))) + 4
         )
         self._run, self._rest = run, {}
-        check_samples(run, self._shared.atom_map)
+        displaced = run.displaced(SampleKey(0, run.temperatures[0]))
+        check_samples(run.n_samples, self._shared.atoms, displaced, self._shared.atom_map)
 
     def evaluate(
         self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
     ) -> dict[str, NDArray]:
-        """Compute the spectra of one displaced supercell and of the undisplaced one at the same k-points.
+        """Compute the spectra of one displaced supercell and of the undisplaced one at its k-points.
 
         Returns:
             ``conductivity``, ``joint_density``, ``reference_conductivity`` and
@@ -220,13 +222,17 @@ class ConductivityStage:
         Twice as many states are taken until those at the ends are out of reach.
         """
         _, shared = self._require_begun()
-        layouts = lay_out(hamiltonian), lay_out(overlap)
-        slopes = tuple(lay_out_slopes(matrix, atoms) for matrix in (hamiltonian, overlap))
-        averaged = unfolding.average_cells(
-            shared.atom_map, overlap.edge_index, overlap.edge_cell_shift, overlap.blocks
-        )
-        bloch_overlap = lay_out_blocks(
-            averaged[2], averaged[0], averaged[1], np.append(0, np.cumsum(shared.counts))
+        layouts = hamiltonian.lay_out(), overlap.lay_out()
+        slopes = [
+            matrix.lay_out_derivatives(atoms.cell.array, atoms.positions)
+            for matrix in (hamiltonian, overlap)
+        ]
+        bloch_overlap = unfolding.lay_out_average(
+            shared.atom_map,
+            overlap.edge_index,
+            overlap.edge_cell_shift,
+            overlap.blocks,
+            shared.counts,
         )
         half, middle, n = self._n_half, int(n_electrons // 2), hamiltonian.n_orbitals
         while True:
@@ -257,7 +263,7 @@ class ConductivityStage:
     def finish(
         self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
     ) -> ConductivityRecord:
-        """Average the samples, corrected by what the undisplaced structure would have given at their k-points."""
+        """Average the samples, less what the undisplaced structure gives at their k-points."""
         if self._shared is None:
             self.begin(run)
         _, shared = self._require_begun()

@@ -88,7 +88,7 @@ class ControlStage:
             fit.spacing,
         )
         observables = copy.copy(cast(FermiVelocityStage, run.stages["observables"]))
-        observables.valence_electrons, observables._cone = {CARBON: 1.0}, None
+        observables.valence_electrons, observables._reference = {CARBON: 1.0}, None
         sampling = copy.copy(run.stages["sampling"])
         sampling.target_error = None  # type: ignore[union-attr]
         used: ObservablesRecord = run.read("observables")

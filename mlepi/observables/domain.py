@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from mlepi.checkpoint import load_model
 from mlepi.errors import ConfigError, PhysicsError, message
-from mlepi.observables.cone import lay_out
 from mlepi.observables.training_domain import (
     QUANTITIES,
     TrainingDomain,
@@ -344,7 +343,7 @@ class DomainStage:
 
 def _at_gamma(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return H and S at Γ, (n_orbitals, n_orbitals), real."""
-    h, s = (lay_out(matrix).at(np.zeros(3)) for matrix in (hamiltonian, overlap))
+    h, s = (matrix.lay_out().at(np.zeros(3)) for matrix in (hamiltonian, overlap))
     return h, s
 
 

@@ -1,6 +1,6 @@
-"""The dos stage: density of states of displaced supercells with its projections on elements, orbitals and layers.
+"""The dos stage: density of states of displaced supercells, and its projections.
 
-All states are needed, so every k-point is diagonalised completely; a mesh of 2 along each direction
+Projected are elements, orbitals and layers. All states are needed, so every k-point is diagonalised completely; a mesh of 2 along each direction
 has time-reversal invariant points only, whose matrices are real. The undisplaced crystal is taken
 on the folded k-points, where an undisplaced supercell has the same levels.
 """
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
-from mlepi.observables.band_peaks import ALIGNMENTS, mean_potential
-from mlepi.observables.block_averages import BlockAverages, check_samples
-from mlepi.observables.cone import lay_out
+from mlepi.observables.near_k.peaks import ALIGNMENTS, mean_potential
+from mlepi.observables.sample_checks import check_samples
+from mlepi.physics.averages.block_averages import BlockAverages
 from mlepi.physics.bands import lattice, unfolding
 from mlepi.physics.bands.populations import energy_of_count, integrated_lines, mulliken_weights
 from mlepi.physics.bands.spectra import compute_spectral_function
@@ -106,7 +106,8 @@ class DosStage:
         """Compute the undisplaced density on the folded k-points and find its Fermi energy."""
         atoms, hamiltonian, overlap = run.equilibrium()
         atom_map = unfolding.cell_major_map(len(atoms), run.supercell)
-        check_samples(run, atom_map)
+        displaced = run.displaced(SampleKey(0, run.temperatures[0]))
+        check_samples(run.n_samples, atoms, displaced, atom_map)
         n_electrons = count_valence_electrons(hamiltonian.numbers, self.valence_electrons)
         folded = [m * n for m, n in zip(self.mesh, run.supercell, strict=True)]
         solved = [
@@ -165,7 +166,8 @@ class DosStage:
         averages = BlockAverages(run.design, run.temperatures, (n_channels + 2, n_energies))
         for key, arrays in results:
             averages.add(
-                key,
+                key.sample,
+                key.temperature,
                 np.concatenate(
                     [arrays["projections"], arrays["dos"][None], arrays["integrated"][None]]
                 ),
@@ -290,7 +292,11 @@ class _Shared:
 def _channels(
     atoms: Atoms, hamiltonian: BlockMatrix
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Group the orbitals of the primitive cell by element and angular momentum, and by layer where the atoms have one."""
+    """Group the orbitals of the primitive cell by element and shell, and by layer if they have one.
+
+    Returns:
+        Names of the groups, and (n_groups, n_orbitals) 0 or 1, which orbitals belong to each.
+    """
     names: list[list[str]] = []
     layers = atoms.arrays.get("layer")
     for atom, (number, symbol) in enumerate(
@@ -315,8 +321,12 @@ def _solve(
     mesh: Sequence[int],
     members: NDArray[np.float64] | None,
 ) -> Iterable[tuple[NDArray[np.float64], NDArray[np.float64], float]]:
-    """Yield levels (n_states,), shares of the channels (n_channels, n_states) and the weight of every k-point of a mesh."""
-    h, s = lay_out(hamiltonian), lay_out(overlap)
+    """Diagonalise every k-point of a mesh.
+
+    Yields:
+        Levels (n_states,) eV, shares of the channels (n_channels, n_states), and the weight.
+    """
+    h, s = hamiltonian.lay_out(), overlap.lay_out()
     for kpoint, weight in zip(*lattice.build_k_mesh(mesh), strict=True):
         matrix, metric = h.at(kpoint), s.at(kpoint)
         if members is None:

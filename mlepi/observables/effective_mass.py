@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
-from mlepi.observables.band_peaks import BandPeaks, PeakSettings, name_points, place_peaks
-from mlepi.observables.block_averages import check_samples
+from mlepi.observables.near_k.peaks import BandPeaks, PeakSettings, name_points, place_peaks
+from mlepi.observables.sample_checks import check_samples
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.velocities import effective_masses
 from mlepi.pipeline.stage import SampleKey
@@ -112,7 +112,12 @@ class EffectiveMassStage:
         signed = np.array([-d for d in reversed(self.distances) if d > 0] + list(self.distances))
         kpoints = lattice.build_line(kpoint, toward, signed, equilibrium[0].cell.array)
         peaks = place_peaks(self.settings, equilibrium, run.supercell, kpoints, signed)
-        check_samples(run, peaks.cones[0].atom_map)
+        check_samples(
+            run.n_samples,
+            equilibrium[0],
+            run.displaced(SampleKey(0, run.temperatures[0])),
+            peaks.windows[0].atom_map,
+        )
         self._peaks = peaks
 
     def evaluate(
@@ -128,11 +133,16 @@ class EffectiveMassStage:
         if self._peaks is None:
             self.begin(run)
         peaks = self._require_peaks()
-        cone = peaks.cones[0]
-        averages = peaks.average(run.design, run.temperatures, results)
+        reference = peaks.windows[0]
+        averages = peaks.average(
+            run.design,
+            run.temperatures,
+            ((key.sample, key.temperature, arrays) for key, arrays in results),
+        )
         energies, resampled = averages.energies(), averages.resampled()
         masses, some = (
-            effective_masses(cone.distances, found, self.order) for found in (energies, resampled)
+            effective_masses(reference.distances, found, self.order)
+            for found in (energies, resampled)
         )
         kpoint, toward = name_points(
             run.equilibrium()[0], [self.kpoint, self.toward], "stage.effective_mass.kpoint"
@@ -140,16 +150,16 @@ class EffectiveMassStage:
         return EffectiveMassRecord(
             temperatures=np.array(run.temperatures),
             n_samples=run.n_samples,
-            supercell=cone.atom_map.supercell,
+            supercell=reference.atom_map.supercell,
             kpoint=kpoint,
             toward=toward,
             order=self.order,
             peak_width=self.settings.peak_width,
-            distances=cone.distances,
+            distances=reference.distances,
             equilibrium=peaks.equilibrium,
             band_energies=energies,
             band_errors=resampled.std(axis=0),
-            equilibrium_masses=effective_masses(cone.distances, peaks.equilibrium, self.order),
+            equilibrium_masses=effective_masses(reference.distances, peaks.equilibrium, self.order),
             masses=masses,
             mass_errors=some.std(axis=0),
             mass_changes=masses - masses[0],

@@ -18,27 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
-from mlepi.observables.block_averages import check_samples
-from mlepi.observables.cone import (
-    Cone,
-    build_cone,
-    lay_out,
-    solve_many,
-    sort_distances,
-    unfold_sample,
-)
-from mlepi.observables.cone_samples import ConeSamples
-from mlepi.observables.velocity_estimates import (
+from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k, sort_distances
+from mlepi.observables.near_k.samples import SpectraSettings, VelocitySamples
+from mlepi.observables.near_k.unfold_sample import unfold_sample
+from mlepi.observables.near_k.velocity_estimates import (
     ResamplingPlan,
     SlopeFit,
     VelocityFit,
     estimate_velocities,
     estimate_windows,
 )
+from mlepi.observables.sample_checks import check_samples
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.spectra import SHAPES, compute_dos, compute_spectral_function, find_peaks
-from mlepi.physics.bands.velocities import DISPERSIONS, points_inside
+from mlepi.physics.bands.velocities import DISPERSIONS
 from mlepi.physics.eigenstates.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
+from mlepi.physics.eigenstates.dense_bloch import solve_many
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.observables import ObservablesRecord
 
@@ -135,11 +130,7 @@ class FermiVelocityStage:
         self.dos_window = tuple(float(e) for e in dos_window)
         self.distances = sort_distances("observables", distances)
         self.energy_window = energy_window
-        self.line_shape = line_shape
-        self.line_width = line_width
-        self.peak_width = peak_width
         n_steps = round(energy_window / energy_step)
-        self.energies = (np.arange(-n_steps, n_steps + 1) * energy_step).astype(np.float64)
         self.fit = VelocityFit(
             (float(velocity_window[0]), float(velocity_window[1])),
             dispersion,
@@ -147,9 +138,16 @@ class FermiVelocityStage:
             0,
             n_counts,
         )
-        self.windows = tuple((float(low), float(high)) for low, high in windows)
-        self.split_off_bands = split_off_bands and dispersion == "hyperbola"
-        self._cone: Cone | None = None
+        self.spectra = SpectraSettings(
+            (np.arange(-n_steps, n_steps + 1) * energy_step).astype(np.float64),
+            line_shape,
+            line_width,
+            peak_width,
+            self.fit.window,
+            tuple((float(low), float(high)) for low, high in windows),
+            split_off_bands and dispersion == "hyperbola",
+        )
+        self._reference: ReferenceBands | None = None
         self._device = "cpu"
 
     def inputs(self, run: Run) -> dict[str, Any]:
@@ -159,8 +157,8 @@ class FermiVelocityStage:
             "electronic_temperature": self.electronic_temperature,
             "band_spacing": self.band_spacing,
             "dos": [*self.dos_mesh, self.dos_width, *self.dos_window],
-            "energies": [float(self.energies[0]), len(self.energies)],
-            "line": [self.line_shape, self.line_width, self.peak_width],
+            "energies": [float(self.spectra.energies[0]), len(self.spectra.energies)],
+            "line": [self.spectra.line_shape, self.spectra.line_width, self.spectra.peak_width],
             "fit": [
                 *self.fit.window,
                 self.fit.dispersion,
@@ -168,7 +166,7 @@ class FermiVelocityStage:
                 self.fit.seed,
                 self.fit.n_counts,
             ],
-            "split_off_bands": self.split_off_bands,
+            "split_off_bands": self.spectra.split_off_bands,
         }
 
     def sample_inputs(self, run: Run) -> dict[str, Any]:
@@ -177,20 +175,21 @@ class FermiVelocityStage:
             "distances": list(self.distances),
             "window": self.energy_window,
             "velocity_windows": [
-                list(window) for window in sorted({self.fit.window, *self.windows})
+                list(window) for window in sorted({self.fit.window, *self.spectra.windows})
             ],
             "valence_electrons": {str(z): n for z, n in self.valence_electrons.items()},
             "supercell": list(run.supercell),
         }
 
     def begin(self, run: Run) -> None:
-        """Solve the equilibrium near K and settle which supercell k-points serve which primitive ones."""
+        """Solve the equilibrium near K and settle which supercell k-points serve which points."""
         self._device = run.device
         atoms, hamiltonian, overlap = run.equilibrium()
-        self._cone = build_cone(
+        self._reference = build_near_k(
             atoms, hamiltonian, overlap, run.supercell, self.distances, self.valence_electrons
         )
-        check_samples(run, self._cone.atom_map)
+        displaced = run.displaced(SampleKey(0, run.temperatures[0]))
+        check_samples(run.n_samples, atoms, displaced, self._reference.atom_map)
 
     def evaluate(
         self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
@@ -199,41 +198,50 @@ class FermiVelocityStage:
 
         The arrays are those of ``unfold_sample``.
         """
-        cone = self._require_cone()
+        reference = self._require_reference()
         return unfold_sample(
-            cone, hamiltonian, overlap, self.energy_window, self._device, self.fitted_points(cone)
+            reference,
+            hamiltonian,
+            overlap,
+            self.energy_window,
+            self._device,
+            self.spectra.fitted_points(reference.distances),
         )
 
     def finish(
         self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
     ) -> ObservablesRecord:
         """Average the samples and fit the velocities."""
-        if self._cone is None:
+        if self._reference is None:
             self.begin(run)
-        cone = self._require_cone()
-        collected = ConeSamples(self, cone, run.temperatures, run.design)
+        reference = self._require_reference()
+        collected = VelocitySamples(self.spectra, reference, run.temperatures, run.design)
         for key, arrays in results:
-            collected.add(key, arrays)
+            collected.add(key.sample, key.temperature, arrays)
         estimates = self._estimate(collected)
         at_rest = np.stack(
             [
                 compute_spectral_function(
-                    self.energies, levels, np.ones(len(levels)), self.line_width, self.line_shape
+                    self.spectra.energies,
+                    levels,
+                    np.ones(len(levels)),
+                    self.spectra.line_width,
+                    self.spectra.line_shape,
                 )
-                for levels in cone.eigenvalues - cone.dirac_energy
+                for levels in reference.eigenvalues - reference.centre
             ]
         )
         record = ObservablesRecord(
             **self._equilibrium(run),
-            dirac_energy=cone.dirac_energy,
+            dirac_energy=reference.centre,
             temperatures=np.array(run.temperatures),
             n_samples=run.n_samples,
-            supercell=cone.atom_map.supercell,
-            line_shape=self.line_shape,
-            line_width=self.line_width,
-            peak_width=self.peak_width,
-            energies=self.energies,
-            map_distances=cone.distances,
+            supercell=reference.atom_map.supercell,
+            line_shape=self.spectra.line_shape,
+            line_width=self.spectra.line_width,
+            peak_width=self.spectra.peak_width,
+            energies=self.spectra.energies,
+            map_distances=reference.distances,
             equilibrium_spectral_function=at_rest,
             spectral_functions=collected.total,
             captured_weights=collected.captured,
@@ -241,27 +249,17 @@ class FermiVelocityStage:
             / (run.n_samples * np.count_nonzero(collected.inner)),
             velocity_window=self.fit.window,
             dispersion=self.fit.dispersion,
-            split_off_bands=self.split_off_bands,
+            split_off_bands=self.spectra.split_off_bands,
             n_resamples=self.fit.n_resamples,
             **estimates,
         )
         run.warnings += [f"{self.name}: {text}" for text in record.doubts()]
         return record
 
-    def fitted_points(self, cone: Cone) -> NDArray[np.int64]:
-        """Return the numbers of the points inside any of the windows: (n_fitted,)."""
-        distances = np.abs(cone.distances)
-        return np.flatnonzero(
-            np.any(
-                [points_inside(distances, window) for window in (self.fit.window, *self.windows)],
-                axis=0,
-            )
-        )
-
-    def _estimate(self, collected: ConeSamples) -> dict[str, Any]:
-        """Fit the velocities of all estimators, under all weights of the resampling and without one block at a time."""
-        cone, fitted, spectra, levels = (
-            collected.cone,
+    def _estimate(self, collected: VelocitySamples) -> dict[str, Any]:
+        """Fit the velocities of all estimators, with all weights of the resampling and jackknife."""
+        reference, fitted, spectra, levels = (
+            collected.reference,
             collected.fitted,
             collected.spectra,
             collected.levels,
@@ -269,15 +267,15 @@ class FermiVelocityStage:
         plan = ResamplingPlan(
             spectra.design, self.fit.n_resamples, self.fit.n_counts, self.fit.seed
         )
-        rest = cone.eigenvalues[:, cone.n_occupied + collected.bands] - cone.dirac_energy
+        rest = reference.eigenvalues[:, reference.n_occupied + collected.bands] - reference.centre
         # sorting cannot tell cones that fold onto one k-point apart: neither may its reference
         shared = (
-            cone.index[:, None] == cone.index[None, :]
-            if cone.n_cones > 1
+            reference.index[:, None] == reference.index[None, :]
+            if reference.n_cones > 1
             else np.eye(len(rest), dtype=bool)
         )
         folded = (shared @ rest) / shared.sum(axis=1)[:, None]
-        outwards = np.sign(cone.distances[fitted])[:, None]
+        outwards = np.sign(reference.distances[fitted])[:, None]
         of_spectra, without = (
             [self._peaks_and_slopes(spectra.average(weights), outwards) for weights in sets]
             for sets in (plan.weights, spectra.left_out)
@@ -297,13 +295,13 @@ class FermiVelocityStage:
                 "operator",
                 slopes,
                 slopes_without,
-                outwards * cone.slopes[fitted][:, collected.followed],
+                outwards * reference.slopes[fitted][:, collected.followed],
                 slope_fit,
             ),
         ):
-            distances = np.abs(cone.distances)[fitted]
+            distances = np.abs(reference.distances)[fitted]
             found[f"{name}_windows"] = estimate_windows(
-                some, plan, distances, at_rest, fit, self.windows
+                some, plan, distances, at_rest, fit, self.spectra.windows
             )
             all_inner, without_inner = (
                 part[..., collected.inner, :] for part in (some, some_without)
@@ -338,15 +336,17 @@ class FermiVelocityStage:
 
         Args:
             spectra: (n_temperatures, 2, n_points, n_bands, n_energies), of
-                ``ConeSamples.spectra_of``.
+                ``VelocitySamples.spectra_of``.
             outwards: (n_points, 1), 1 towards Γ and −1 towards M.
 
         Returns:
             (n_temperatures, n_points, n_bands) each.
         """
         plain, moving = np.moveaxis(spectra.astype(np.float64), 1, 0)
-        peaks = find_peaks(self.energies, plain)
-        place = (peaks - self.energies[0]) / (self.energies[1] - self.energies[0])
+        peaks = find_peaks(self.spectra.energies, plain)
+        place = (peaks - self.spectra.energies[0]) / (
+            self.spectra.energies[1] - self.spectra.energies[0]
+        )
         left = np.floor(place).astype(np.int64)
         share = place - left
         at_left, at_right = (
@@ -377,14 +377,14 @@ class FermiVelocityStage:
         )
 
     def error_bars(self, record: ObservablesRecord) -> dict[str, NDArray[np.float64]]:
-        """Return the error bars of v_F from spectral peaks and of its change from the first temperature, m/s."""
+        """Return the error bars of v_F from spectral peaks and of its change with T, m/s."""
         return {
             "fermi_velocity": record.spectral.velocity_errors,
             "fermi_velocity_change": record.spectral.change_errors,
         }
 
-    def _require_cone(self) -> Cone:
-        if self._cone is None:
+    def _require_reference(self) -> ReferenceBands:
+        if self._reference is None:
             raise PhysicsError(
                 message(
                     "observables stage",
@@ -393,7 +393,7 @@ class FermiVelocityStage:
                     "Run the stage through the runner.",
                 )
             )
-        return self._cone
+        return self._reference
 
     def _equilibrium(self, run: Run) -> dict[str, Any]:
         """Compute bands, Fermi energy and density of states of the primitive cell."""
@@ -403,7 +403,7 @@ class FermiVelocityStage:
             lattice.hexagonal_points(atoms.cell.array), "ΓKMΓ", atoms.cell.array, self.band_spacing
         )
         mesh, weights = lattice.build_k_mesh(self.dos_mesh)
-        layouts = lay_out(hamiltonian), lay_out(overlap)
+        layouts = hamiltonian.lay_out(), overlap.lay_out()
         on_mesh, on_path = (solve_many(*layouts, kpoints) for kpoints in (mesh, path.kpoints))
         fermi_energy = fermi_energy_from_eigenvalues(
             on_mesh, weights, n_electrons, self.electronic_temperature

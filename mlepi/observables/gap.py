@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
-from mlepi.observables.band_peaks import (
+from mlepi.observables.near_k.peaks import (
     BandPeaks,
     PeakSettings,
     find_edges,
     name_points,
     place_peaks,
 )
-from mlepi.observables.block_averages import check_samples
+from mlepi.observables.sample_checks import check_samples
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.gap import GapRecord
 
@@ -104,7 +104,12 @@ class GapStage:
             else name_points(equilibrium[0], self.kpoints, "stage.gap.kpoints")
         )
         peaks = place_peaks(self.settings, equilibrium, run.supercell, kpoints)
-        check_samples(run, peaks.cones[0].atom_map)
+        check_samples(
+            run.n_samples,
+            equilibrium[0],
+            run.displaced(SampleKey(0, run.temperatures[0])),
+            peaks.windows[0].atom_map,
+        )
         self._peaks = peaks
 
     def evaluate(
@@ -120,18 +125,22 @@ class GapStage:
         if self._peaks is None:
             self.begin(run)
         peaks = self._require_peaks()
-        averages = peaks.average(run.design, run.temperatures, results)
+        averages = peaks.average(
+            run.design,
+            run.temperatures,
+            ((key.sample, key.temperature, arrays) for key, arrays in results),
+        )
         energies, resampled = averages.energies(), averages.resampled()
         gaps, resampled_gaps = _gap(energies), _gap(resampled)
         edges, edge_errors = averages.own_edges()
         return GapRecord(
             temperatures=np.array(run.temperatures),
             n_samples=run.n_samples,
-            supercell=peaks.cones[0].atom_map.supercell,
+            supercell=peaks.windows[0].atom_map.supercell,
             reference=peaks.reference,
             align=self.settings.align,
             peak_width=self.settings.peak_width,
-            kpoints=peaks.cones[0].kpoints,
+            kpoints=peaks.windows[0].kpoints,
             equilibrium=peaks.equilibrium,
             energies=self.settings.energies,
             centres=peaks.centres,

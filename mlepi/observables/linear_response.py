@@ -17,19 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
-from mlepi.observables.cone import build_cone, lay_out
+from mlepi.observables.near_k.reference_bands import build_near_k
+from mlepi.observables.near_k.velocity_estimates import VelocityFit
 from mlepi.observables.second_order import (
-    Bands,
     Crystal,
     build_responses,
     choose_bands,
-    sum_debye_waller,
-    sum_fan,
+    differentiate_twice,
 )
-from mlepi.observables.velocity_estimates import VelocityFit
 from mlepi.physics.bands.velocities import DISPERSIONS, points_inside
 from mlepi.physics.coupling.linear_response import BlockResponses
 from mlepi.physics.coupling.mode_interpolation import mesh_ensemble
+from mlepi.physics.coupling.second_order import Bands, factor_covariance, sum_debye_waller, sum_fan
 from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
 from mlepi.pipeline.hamiltonian import HamiltonianStage
 from mlepi.pipeline.sampling import SamplingStage
@@ -144,18 +143,18 @@ class LinearResponseStage:
                 it.
         """
         atoms, hamiltonian, overlap = run.equilibrium()
-        cone = build_cone(
+        reference = build_near_k(
             atoms, hamiltonian, overlap, run.supercell, self.distances, self.valence_electrons
         )
-        points = np.flatnonzero(points_inside(np.abs(cone.distances), self.fit.window))
-        n_pairs = cone.states.shape[2] // 2 if self.split_off_bands else 1
-        bands = choose_bands(cone, points, np.arange(-n_pairs, n_pairs))
+        points = np.flatnonzero(points_inside(np.abs(reference.distances), self.fit.window))
+        n_pairs = reference.states.shape[2] // 2 if self.split_off_bands else 1
+        bands = choose_bands(reference, points, np.arange(-n_pairs, n_pairs))
         crystal = Crystal(
             run.electron_model,
             atoms,
-            cone.atom_map,
-            lay_out(hamiltonian),
-            lay_out(overlap),
+            reference.atom_map,
+            hamiltonian.lay_out(),
+            overlap.lay_out(),
             run.device,
             self.step,
         )
@@ -166,8 +165,8 @@ class LinearResponseStage:
         ensembles = [own]
         if self.mesh is not None and self.mesh != own.modes.supercell:
             ensembles.append(mesh_ensemble(own, force_constants, self.mesh))
-        shifts = self._shifts(run, crystal, responses, bands, ensembles, cone.dirac_energy)
-        distances, energies = cone.distances[points], bands.energies - cone.dirac_energy
+        shifts = self._shifts(run, crystal, responses, bands, ensembles, reference.centre)
+        distances, energies = reference.distances[points], bands.energies - reference.centre
         at_rest = self.fit.parameters(np.abs(distances), energies)
         sums = [
             self._collect(e, *terms, distances, energies)
@@ -175,13 +174,13 @@ class LinearResponseStage:
         ]
         record = LinearResponseRecord(
             temperatures=np.array(own.temperatures),
-            supercell=cone.atom_map.supercell,
+            supercell=reference.atom_map.supercell,
             derivatives=method,
             translation_residual=responses.hamiltonian.translation_residual(),
             border_share=responses.hamiltonian.border_share(),
             broadening=self.broadening,
             chemical_potential=self.chemical_potential,
-            dirac_energy=cone.dirac_energy,
+            dirac_energy=reference.centre,
             map_distances=distances,
             equilibrium_energies=energies,
             velocity_window=self.fit.window,
@@ -233,7 +232,7 @@ class LinearResponseStage:
             run.line.start(len(ensemble.modes.qpoints))
             fans.append(
                 sum_fan(
-                    crystal,
+                    crystal.solve,
                     responses,
                     bands,
                     ensemble,
@@ -242,7 +241,10 @@ class LinearResponseStage:
                     run.line.advance,
                 )
             )
-        debye_waller = sum_debye_waller(crystal, bands, ensembles, run.line.start, run.line.advance)
+        factors = factor_covariance(ensembles, crystal.atom_map.supercell)
+        run.line.start(sum(len(factor.directions) for factor in factors))
+        derivatives = differentiate_twice(crystal, bands.kpoints, run.line.advance)
+        debye_waller = sum_debye_waller(bands, factors, derivatives, len(ensembles))
         return [
             (fan, second, change) for (fan, change), second in zip(fans, debye_waller, strict=True)
         ]

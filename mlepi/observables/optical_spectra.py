@@ -1,4 +1,7 @@
-"""Spectra of states filled with electrons, and those of the undisplaced sheet with which every sample is compared."""
+"""Spectra of states filled with electrons, of samples and of the undisplaced sheet.
+
+Every sample is compared with the undisplaced sheet at its own k-points.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.observables.cone import lay_out, solve_many
 from mlepi.physics.bands import lattice, unfolding
 from mlepi.physics.bands.optics import (
     LINE_REACH,
@@ -18,24 +20,19 @@ from mlepi.physics.bands.optics import (
     sheet_area,
     sheet_conductivity,
 )
-from mlepi.physics.bands.velocity_matrices import (
-    derivatives_at,
-    lay_out_derivatives,
-    velocity_matrices,
-)
+from mlepi.physics.bands.velocity_matrices import derivatives_at, velocity_matrices
 from mlepi.physics.eigenstates.bloch import (
     count_valence_electrons,
     fermi_energy_from_eigenvalues,
     solve_bands,
 )
-from mlepi.physics.eigenstates.dense_bloch import DenseBlocks
+from mlepi.physics.eigenstates.dense_bloch import DenseBlocks, solve_many
 from mlepi.units import BOLTZMANN
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from mlepi.graphs.block_matrix import BlockMatrix
-    from mlepi.pipeline.run import Run
 
 THERMAL_REACH = 10.0
 """k_BT around the Fermi energy beyond which occupations are 0 or 1, to 5e-5."""
@@ -87,7 +84,7 @@ class SpectralLines:
 
     @property
     def reach(self) -> float:
-        """Half width of the energy window, eV, that holds every state with a part in the spectrum."""
+        """Half width of the energy window, eV, that holds all states with a part in the spectrum."""
         return float(self.energies[-1]) + LINE_REACH * self.width + self.thermal_reach
 
     def find_fermi_energy(
@@ -151,7 +148,10 @@ class UndisplacedSheet:
     """The undisplaced primitive cell: its spectra at any k-points, and what folding needs.
 
     Args:
-        run: with the equilibrium structure and its matrices.
+        atoms: the equilibrium structure.
+        hamiltonian: of it, eV.
+        overlap: of it.
+        supercell: cells along each lattice vector.
         lines: of the spectra.
         valence_electrons: atomic number → valence electrons of its pseudopotential.
         mesh: k-points that settle the Fermi energy.
@@ -159,29 +159,34 @@ class UndisplacedSheet:
 
     def __init__(
         self,
-        run: Run,
+        atoms: Atoms,
+        hamiltonian: BlockMatrix,
+        overlap: BlockMatrix,
+        supercell: Sequence[int],
         lines: SpectralLines,
         valence_electrons: Mapping[int, float],
         mesh: Sequence[int],
     ) -> None:
-        self.lines = lines
-        self.atoms, hamiltonian, overlap = run.equilibrium()
-        self.atom_map = unfolding.cell_major_map(len(self.atoms), run.supercell)
+        self.lines, self.atoms = lines, atoms
+        self.atom_map = unfolding.cell_major_map(len(atoms), supercell)
         self.counts = np.diff(hamiltonian.offsets)
-        self.n_layers = (
-            len(np.unique(self.atoms.arrays["layer"])) if "layer" in self.atoms.arrays else 1
-        )
+        self.n_layers = len(np.unique(atoms.arrays["layer"])) if "layer" in atoms.arrays else 1
         self.n_electrons = count_valence_electrons(hamiltonian.numbers, valence_electrons)
-        self.area = sheet_area(self.atoms.cell.array) * self.n_layers
-        self.layouts = lay_out(hamiltonian), lay_out(overlap)
-        self.slopes = tuple(lay_out_slopes(matrix, self.atoms) for matrix in (hamiltonian, overlap))
+        self.area = sheet_area(atoms.cell.array) * self.n_layers
+        self.layouts = hamiltonian.lay_out(), overlap.lay_out()
+        self.slopes = [
+            matrix.lay_out_derivatives(atoms.cell.array, atoms.positions)
+            for matrix in (hamiltonian, overlap)
+        ]
         kpoints, weights = lattice.build_k_mesh(mesh)
         self.fermi_energy = fermi_energy_from_eigenvalues(
             solve_many(*self.layouts, kpoints), weights, self.n_electrons, lines.temperature
         )
 
     def count_states(self, kpoints: NDArray[np.float64]) -> int:
-        """Count the states of a supercell in the energy window above or below the Fermi energy, whichever are more.
+        """Count the states of a supercell in the energy window.
+
+        Those above or below the Fermi energy, whichever are more.
 
         Args:
             kpoints: (n_k, 3) fractional, of the supercell; the mean over them is taken.
@@ -224,7 +229,16 @@ class UndisplacedSheet:
     def response(
         self, kpoints: NDArray[np.float64], weights: NDArray[np.float64] | None = None
     ) -> dict[str, NDArray]:
-        """Return conductivity, joint density (both per layer) and Fermi energy, averaged over primitive k-points."""
+        """Compute conductivity, joint density and Fermi energy, averaged over primitive k-points.
+
+        Args:
+            kpoints: (n_k, 3) fractional, primitive.
+            weights: (n_k,), with sum 1; None weighs all equally.
+
+        Returns:
+            ``conductivity`` and ``joint_density`` (n_energies,), per layer, and ``fermi_energy``
+            (), eV.
+        """
         lines = self.lines
         weights = np.full(len(kpoints), 1.0 / len(kpoints)) if weights is None else weights
         values = solve_many(*self.layouts, kpoints)
@@ -250,15 +264,3 @@ class UndisplacedSheet:
                 lines.energies, e[near], np.ones((1, int(near.sum()))), *settings
             )
         return {"conductivity": sigma, "joint_density": joint, "fermi_energy": np.array(fermi)}
-
-
-def lay_out_slopes(matrix: BlockMatrix, atoms: Atoms) -> tuple[DenseBlocks, ...]:
-    """Lay out ∂/∂k_x and ∂/∂k_y of a matrix of a structure in the atomic gauge."""
-    return lay_out_derivatives(
-        matrix.blocks,
-        matrix.edge_index,
-        matrix.edge_cell_shift,
-        matrix.offsets,
-        atoms.cell.array,
-        atoms.positions,
-    )

@@ -1,10 +1,10 @@
 """The self_energy stage.
 
-Averaged Green's functions of the bands near K, their self-energies and quasiparticles, and v_F.
+Averaged Green's functions of the bands near K, their self-energies, quasiparticles and v_F.
 
 Every sample contributes a few Ritz levels per k-point that represent its Green's function
-(``mlepi.physics.bands.green``); the average, the self-energy and its zeros are taken at the end. Each
-band has its own scalar Dyson equation: the poles are those of the full matrix, and the noise of a
+(``mlepi.physics.bands.green``); the average, the self-energy and its zeros are taken at the end.
+Each band has its own scalar Dyson equation: the poles are those of the full matrix, and the noise of a
 finite average does not enter through the inverse of a large one.
 """
 
@@ -18,21 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
-from mlepi.observables.block_averages import BlockAverages, check_samples
-from mlepi.observables.cone import (
-    Cone,
-    average_overlaps,
-    build_cone,
-    check_elements,
-    lay_out,
-    sort_distances,
-)
-from mlepi.observables.velocity_estimates import (
+from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k, sort_distances
+from mlepi.observables.near_k.unfold_sample import average_overlaps, check_elements
+from mlepi.observables.near_k.velocity_estimates import (
     ResamplingPlan,
     VelocityFit,
     estimate_velocities,
     estimate_windows,
 )
+from mlepi.observables.sample_checks import check_samples
+from mlepi.physics.averages.block_averages import BlockAverages
 from mlepi.physics.bands import unfolding
 from mlepi.physics.bands.green import (
     diagonal_green_function,
@@ -130,7 +125,7 @@ class SelfEnergyStage:
         )
         self.windows = tuple((float(low), float(high)) for low, high in windows)
         self.split_off_bands = split_off_bands and dispersion == "hyperbola"
-        self._cone: Cone | None = None
+        self._reference: ReferenceBands | None = None
 
     def inputs(self, run: Run) -> dict[str, Any]:
         """Return every setting; the samples are named by the runner."""
@@ -158,10 +153,14 @@ class SelfEnergyStage:
         }
 
     def begin(self, run: Run) -> None:
-        """Solve the equilibrium near K and settle which supercell k-points serve which primitive ones."""
-        cone = build_cone(*run.equilibrium(), run.supercell, self.distances, self.valence_electrons)
-        check_samples(run, cone.atom_map)
-        self._cone = cone
+        """Solve the equilibrium near K and settle which supercell k-points serve which points."""
+        equilibrium = run.equilibrium()
+        reference = build_near_k(
+            *equilibrium, run.supercell, self.distances, self.valence_electrons
+        )
+        displaced = run.displaced(SampleKey(0, run.temperatures[0]))
+        check_samples(run.n_samples, equilibrium[0], displaced, reference.atom_map)
+        self._reference = reference
 
     def evaluate(
         self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
@@ -175,27 +174,27 @@ class SelfEnergyStage:
         Raises:
             StructureError: the atoms are not those of the repeated primitive cell.
         """
-        cone = self._require_cone()
-        check_elements(cone, hamiltonian)
-        bands = self._bands(cone)
-        layouts = lay_out(hamiltonian), lay_out(overlap)
-        overlaps = average_overlaps(cone, overlap)
+        reference = self._require_reference()
+        check_elements(reference, hamiltonian)
+        bands = self._bands(reference)
+        layouts = hamiltonian.lay_out(), overlap.lay_out()
+        overlaps = average_overlaps(reference, overlap)
         coarse = (
             np.arange(-self.energy_window, self.energy_window, 0.5 * self.broadening)
-            + cone.dirac_energy
+            + reference.centre
         )
         found: list[NDArray[np.float64]] = []
         weights: dict[int, NDArray[np.float64]] = {}
-        for number, kpoint in enumerate(cone.solved):
-            points = np.flatnonzero(cone.index == number)
+        for number, kpoint in enumerate(reference.solved):
+            points = np.flatnonzero(reference.index == number)
             columns = [
                 unfolding.bloch_columns(
-                    cone.references[point][bands],
+                    reference.projectors[point][bands],
                     overlaps[point],
-                    cone.atom_map,
-                    cone.counts,
-                    cone.kpoints[point],
-                    reverse=bool(cone.reversed_[point]),
+                    reference.atom_map,
+                    reference.counts,
+                    reference.kpoints[point],
+                    reverse=bool(reference.reversed_[point]),
                 )
                 for point in points
             ]
@@ -204,7 +203,7 @@ class SelfEnergyStage:
             projected = project_resolvent(
                 h, s, states, coarse, self.broadening, tolerance=self.tolerance
             )
-            found.append(projected.levels - cone.dirac_energy)
+            found.append(projected.levels - reference.centre)
             shares = np.abs(projected.components) ** 2
             weights |= {
                 int(point): part
@@ -225,10 +224,13 @@ class SelfEnergyStage:
         self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
     ) -> SelfEnergyRecord:
         """Average the Green's functions, find the quasiparticles and fit the velocity."""
-        if self._cone is None:
+        if self._reference is None:
             self.begin(run)
-        cone = self._require_cone()
-        bare = cone.eigenvalues[:, cone.n_occupied + self._relative_bands(cone)] - cone.dirac_energy
+        reference = self._require_reference()
+        bare = (
+            reference.eigenvalues[:, reference.n_occupied + self._relative_bands(reference)]
+            - reference.centre
+        )
         shape = bare.shape
         greens = BlockAverages(
             run.design, run.temperatures, (*shape, len(self.energies)), np.complex64
@@ -237,14 +239,16 @@ class SelfEnergyStage:
         z = self.energies + 1j * self.broadening
         for key, arrays in results:
             levels = np.where(np.isfinite(arrays["levels"]), arrays["levels"], 0.0)[
-                cone.index
+                reference.index
             ]  # padded ones have no weight
-            greens.add(key, diagonal_green_function(levels, arrays["weights"], z))
+            greens.add(
+                key.sample, key.temperature, diagonal_green_function(levels, arrays["weights"], z)
+            )
             of_points = [
                 moments(some, weights)
                 for some, weights in zip(levels, arrays["weights"], strict=True)
             ]
-            powers.add(key, np.stack(of_points, axis=1))
+            powers.add(key.sample, key.temperature, np.stack(of_points, axis=1))
 
         def find(weights: NDArray[np.float64]) -> NDArray[np.float64]:
             return np.stack(
@@ -262,7 +266,7 @@ class SelfEnergyStage:
         errors = of_resamples.std(axis=0)
         left_out = np.array([find(weights)[0] for weights in greens.left_out])
         velocity = estimate_velocities(
-            resampled[:, 0], left_out, plan, np.abs(cone.distances), bare, self.fit
+            resampled[:, 0], left_out, plan, np.abs(reference.distances), bare, self.fit
         )
         first, second = np.moveaxis(powers.average(), 1, 0)
         first_errors = powers.standard_errors(
@@ -273,11 +277,11 @@ class SelfEnergyStage:
         record = SelfEnergyRecord(
             temperatures=np.array(run.temperatures),
             n_samples=run.n_samples,
-            supercell=cone.atom_map.supercell,
-            dirac_energy=cone.dirac_energy,
+            supercell=reference.atom_map.supercell,
+            dirac_energy=reference.centre,
             broadening=self.broadening,
             energies=self.energies,
-            map_distances=cone.distances,
+            map_distances=reference.distances,
             bare_energies=bare,
             spectral_functions=-green.imag / np.pi,
             self_energies=self_energy(green, bare, z),
@@ -296,7 +300,7 @@ class SelfEnergyStage:
             n_resamples=self.fit.n_resamples,
             velocity=replace(velocity, convergence_counts=counts),
             windows=estimate_windows(
-                resampled[:, 0], plan, np.abs(cone.distances), bare, self.fit, self.windows
+                resampled[:, 0], plan, np.abs(reference.distances), bare, self.fit, self.windows
             ),
         )
         run.warnings += [f"{self.name}: {text}" for text in record.doubts()]
@@ -317,17 +321,17 @@ class SelfEnergyStage:
         """Return the error bar of v_F from quasiparticle energies, m/s."""
         return {"quasiparticle_velocity": record.velocity.velocity_errors}
 
-    def _relative_bands(self, cone: Cone) -> NDArray[np.int64]:
+    def _relative_bands(self, reference: ReferenceBands) -> NDArray[np.int64]:
         """Return the bands relative to the lowest empty one."""
-        n_pairs = cone.states.shape[2] // 2 if self.split_off_bands else 1
+        n_pairs = reference.states.shape[2] // 2 if self.split_off_bands else 1
         return np.arange(-n_pairs, n_pairs)
 
-    def _bands(self, cone: Cone) -> NDArray[np.int64]:
+    def _bands(self, reference: ReferenceBands) -> NDArray[np.int64]:
         """Return the places of the bands among those that the cone follows."""
-        return self._relative_bands(cone) + cone.states.shape[2] // 2
+        return self._relative_bands(reference) + reference.states.shape[2] // 2
 
-    def _require_cone(self) -> Cone:
-        if self._cone is None:
+    def _require_reference(self) -> ReferenceBands:
+        if self._reference is None:
             raise PhysicsError(
                 message(
                     "self_energy stage",
@@ -336,4 +340,4 @@ class SelfEnergyStage:
                     "Run the stage through the runner.",
                 )
             )
-        return self._cone
+        return self._reference

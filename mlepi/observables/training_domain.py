@@ -16,8 +16,8 @@ from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, StructureError, message
+from mlepi.graphs.block_pairs import align_matrices
 from mlepi.graphs.neighbours import find_edges
-from mlepi.observables.averaged_blocks import spread, unite_pairs
 from mlepi.structures import (
     HamiltonianDataset,
     get_layers,
@@ -179,7 +179,7 @@ def read_training_structures(data: Path, split: Path | None, subset: str = "trai
 
 
 def hamiltonian_spread(hamiltonians: Sequence[BlockMatrix], overlap: BlockMatrix) -> float:
-    """Return the root mean square deviation of networks' Hamiltonians from their mean, energy zeros apart, eV.
+    """Measure how far networks' Hamiltonians deviate from their mean, energy zeros apart.
 
     Each difference from the mean is freed of the multiple of S that reduces it most (least
     squares): H + μS is the same physics.
@@ -188,15 +188,14 @@ def hamiltonian_spread(hamiltonians: Sequence[BlockMatrix], overlap: BlockMatrix
         hamiltonians: of one structure from at least two networks.
         overlap: of the same structure.
 
+    Returns:
+        Root mean square over the elements, eV.
+
     Raises:
         StructureError: the matrices belong to different structures or bases.
     """
-    tables = [_pairs(matrix) for matrix in (*hamiltonians, overlap)]
-    union = unite_pairs(tables)
-    if (
-        len({(matrix.blocks.shape[1:], len(matrix.numbers)) for matrix in (*hamiltonians, overlap)})
-        > 1
-    ):
+    matrices = (*hamiltonians, overlap)
+    if len({(matrix.blocks.shape[1:], len(matrix.numbers)) for matrix in matrices}) > 1:
         raise StructureError(
             message(
                 "ensemble of electron networks",
@@ -205,21 +204,25 @@ def hamiltonian_spread(hamiltonians: Sequence[BlockMatrix], overlap: BlockMatrix
                 "Use checkpoints of one kind.",
             )
         )
-    aligned = [
-        spread(union, table, matrix.blocks)
-        for table, matrix in zip(tables, (*hamiltonians, overlap), strict=True)
-    ]
+    (source, target), _, aligned = align_matrices(matrices)
     s, h = aligned[-1], np.array(aligned[:-1])
     differences = h - h.mean(axis=0)
     shifts = np.sum(differences * s, axis=(1, 2, 3)) / np.sum(s * s)
     differences -= shifts[:, None, None, None] * s
     exists = hamiltonians[0].basis.mask(hamiltonians[0].numbers)
-    n_elements = np.sum(exists[union[:, 0]].sum(axis=1) * exists[union[:, 1]].sum(axis=1))
+    n_elements = np.sum(exists[target].sum(axis=1) * exists[source].sum(axis=1))
     return float(np.sqrt(np.sum(differences**2) / n_elements / (len(h) - 1)))
 
 
 def force_spread(forces: Sequence[NDArray[np.float64]]) -> float:
-    """Return the root mean square deviation of networks' forces, (n_atoms, 3) each, from their mean, eV/Å."""
+    """Measure how far networks' forces deviate from their mean.
+
+    Args:
+        forces: (n_atoms, 3) each, eV/Å, of at least two networks.
+
+    Returns:
+        Root mean square over atoms and directions, eV/Å.
+    """
     return float(np.sqrt(np.var(np.array(forces), axis=0, ddof=1).mean()))
 
 
@@ -230,7 +233,3 @@ def find_training_data(metadata: Mapping[str, Any]) -> tuple[str | None, str | N
     """
     data = metadata.get("config", {}).get("data", {})
     return data.get("path"), data.get("split")
-
-
-def _pairs(matrix: BlockMatrix) -> NDArray[np.int64]:
-    return np.concatenate([matrix.edge_index[::-1].T, matrix.edge_cell_shift], axis=1)

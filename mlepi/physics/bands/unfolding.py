@@ -25,7 +25,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
 from mlepi.errors import PhysicsError, StructureError, message
-from mlepi.physics.eigenstates.dense_bloch import unique_rows
+from mlepi.physics.eigenstates.dense_bloch import DenseBlocks, lay_out_blocks, unique_rows
 
 FOLD_TOLERANCE = 1e-6
 """Two fractional k-points closer than this are the same."""
@@ -325,6 +325,26 @@ def average_cells(
         -1, *blocks.shape[1:]
     )
     return np.ascontiguousarray(pairs[:, :2].T), pairs[:, 2:], averaged
+
+
+def lay_out_average(
+    atom_map: AtomMap,
+    edge_index: NDArray[np.integer],
+    edge_cell_shift: NDArray[np.integer],
+    blocks: NDArray[np.floating],
+    primitive_counts: NDArray[np.integer],
+) -> DenseBlocks:
+    """Lay out the Bloch sums B_k† M B_k of a real-space matrix of a supercell, for all k.
+
+    Args:
+        atom_map: atoms of the supercell.
+        edge_index: (2, n_edges) int, of the supercell.
+        edge_cell_shift: (n_edges, 3) int, in supercell lattice vectors.
+        blocks: (n_edges, p, p).
+        primitive_counts: (n_primitive_atoms,) orbitals of every primitive atom.
+    """
+    pairs, shifts, averaged = average_cells(atom_map, edge_index, edge_cell_shift, blocks)
+    return lay_out_blocks(averaged, pairs, shifts, np.append(0, np.cumsum(primitive_counts)))
 
 
 def total_weights(components: NDArray[np.complex128]) -> NDArray[np.float64]:

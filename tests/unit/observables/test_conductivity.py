@@ -17,9 +17,7 @@ from toys import HOPPING
 from mlepi.errors import ConfigError, PhysicsError
 from mlepi.observables import conductivity as module
 from mlepi.observables.conductivity import ConductivityStage
-from mlepi.observables.convergence import mean_and_error, running_means
 from mlepi.observables.optical_spectra import OpticalStates
-from mlepi.physics.averages.statistics import SampleDesign
 from mlepi.physics.bands.optics import sheet_area, sheet_conductivity
 from mlepi.physics.bands.velocity_matrices import (
     derivatives_at,
@@ -204,19 +202,6 @@ def test_doubts_are_told():
     texts = doubtful.doubts()
     assert "move the Fermi energy by -0.30 eV" in texts[0]
     assert "0.25 ghost states per supercell" in texts[1]
-
-
-def test_means_and_their_convergence():
-    values = np.array([[1.0, 0.0], [3.0, 0.0], [2.0, 0.0], [6.0, 0.0]])
-    design = SampleDesign(np.array([0, 0, 1, 1]))
-    mean, error = mean_and_error(values, design, 400, seed=1)
-    np.testing.assert_allclose(mean, [3.0, 0.0])
-    # two groups with means 2 and 4: resamples give 2, 3, 3, 4 with equal chance, a variance of ½
-    np.testing.assert_allclose(error, [np.sqrt(0.5), 0.0], rtol=0.15)
-    counts, means, errors = running_means(values, design, 2, 20)
-    np.testing.assert_array_equal(counts, [3, 4])
-    np.testing.assert_allclose(means[:, 0], [2.0, 3.0])
-    assert errors.shape == (2, 2)
 
 
 def test_bad_settings_and_samples_are_refused():

@@ -11,7 +11,7 @@ from toys import HOPPING, VELOCITY
 from mlepi.errors import ConfigError, PhysicsError
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.observables import EffectiveMassStage, GapStage
-from mlepi.observables.band_peaks import mean_potential
+from mlepi.observables.near_k.peaks import mean_potential
 from mlepi.pipeline.stage import SampleKey
 from mlepi.units import HBAR2_PER_ELECTRON_MASS
 

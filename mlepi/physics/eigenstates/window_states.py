@@ -1,14 +1,14 @@
-"""The states of one displaced supercell in the energy window, at all k-points near K.
+"""All states of one cell in an energy window, at a sequence of k-points.
 
-On a processor the states are followed from the point nearest to K outwards; a GPU solves all points
-in one batch.
+On a processor the states are followed from the point nearest to the middle of the sequence
+outwards; a GPU solves all points in one batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +26,6 @@ from mlepi.physics.eigenstates.followed_states import (
     turn_states,
 )
 from mlepi.physics.eigenstates.shift_invert import count_states_below, solve_states_within
-
-if TYPE_CHECKING:
-    from mlepi.observables.cone import Cone
 
 EDGE = 0.01
 """eV, the strip around the energy window in which its exact end may lie, so that no level sits on
@@ -50,8 +47,24 @@ SHIFT_REACH = 0.5
 
 
 @dataclass(frozen=True)
+class KpointSequence:
+    """k-points of one cell whose states are followed from one to the next.
+
+    Attributes:
+        kpoints: (n_k, 3) fractional.
+        distances: (n_k,) Å⁻¹, signed, from the middle of the sequence; the difference of two must
+            not exceed the distance of the points.
+        sites: (n_orbitals, 3), fractional coordinates of the orbitals' sites.
+    """
+
+    kpoints: NDArray[np.float64]
+    distances: NDArray[np.float64]
+    sites: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class WindowStates:
-    """All states of the energy window at one supercell k-point.
+    """All states of the energy window at one k-point.
 
     Attributes:
         first: position of the first one in the complete spectrum.
@@ -67,47 +80,56 @@ class WindowStates:
 
 
 def solve_points(
-    cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window: float, device: str = "cpu"
+    sequence: KpointSequence,
+    layouts: tuple[DenseBlocks, DenseBlocks],
+    centre: float,
+    window: float,
+    device: str = "cpu",
 ) -> list[WindowStates]:
-    """Find all states of the energy window at every supercell k-point of one sample.
+    """Find all states of the energy window at every k-point.
 
     Args:
-        cone: of ``build_cone``.
-        layouts: of the sample's Hamiltonian, eV, and overlap.
-        window: eV, half width around the Dirac energy.
+        sequence: of k-points.
+        layouts: of the Hamiltonian, eV, and the overlap.
+        centre: eV, of the window.
+        window: eV, half width.
         device: a processor follows the states from point to point; a GPU takes all points together.
 
     Returns:
-        One result per point of ``cone.solved``.
+        One result per k-point.
 
     Raises:
         PhysicsError: the solver missed a state, or did not converge.
     """
     if device.startswith("cpu"):
-        return _follow_points(cone, layouts, window)
-    return solve_points_together(cone, layouts, window, device)
+        return _follow_points(sequence, layouts, centre, window)
+    return solve_points_together(sequence, layouts, centre, window, device)
 
 
 def solve_points_together(
-    cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window: float, device: str
+    sequence: KpointSequence,
+    layouts: tuple[DenseBlocks, DenseBlocks],
+    centre: float,
+    window: float,
+    device: str,
 ) -> list[WindowStates]:
     """Solve all k-points in one batch on a device, and prove each complete.
 
     Arguments and result as ``solve_points``.
     """
     h, s = (
-        torch.from_numpy(np.stack([layout.at(k).astype(np.complex128) for k in cone.solved])).to(
-            device
-        )
+        torch.from_numpy(
+            np.stack([layout.at(k).astype(np.complex128) for k in sequence.kpoints])
+        ).to(device)
         for layout in layouts
     )
-    solved = solve_batch_within(h, s, cone.dirac_energy, window + EDGE)
+    solved = solve_batch_within(h, s, centre, window + EDGE)
     mapped = [
         (overlap @ states.vectors).cpu().numpy() for overlap, states in zip(s, solved, strict=True)
     ]
     vectors = [states.vectors.cpu().numpy() for states in solved]
     levels = [states.values.cpu().numpy() for states in solved]
-    ends = np.array([_find_ends(values, cone.dirac_energy, window) for values in levels])
+    ends = np.array([_find_ends(values, centre, window) for values in levels])
     below = [
         np.array(count_batch_below(h, s, torch.from_numpy(ends[:, side]).to(device)))
         for side in range(2)
@@ -118,7 +140,7 @@ def solve_points_together(
     ):
         inside = (values > low) & (values < high)
         if behind - first != np.count_nonzero(inside):
-            raise _missed(int(np.count_nonzero(inside)), window, cone.dirac_energy)
+            raise _missed(int(np.count_nonzero(inside)), window, centre)
         results.append(
             WindowStates(int(first), values[inside], columns[:, inside], states[:, inside])
         )
@@ -126,23 +148,26 @@ def solve_points_together(
 
 
 def _follow_points(
-    cone: Cone, layouts: tuple[DenseBlocks, DenseBlocks], window: float
+    sequence: KpointSequence,
+    layouts: tuple[DenseBlocks, DenseBlocks],
+    centre: float,
+    window: float,
 ) -> list[WindowStates]:
-    """Solve all k-points of one sample, the one nearest to K first and the others from their neighbours.
+    """Solve all k-points, the middle one first and the others from their neighbours.
 
     The inertia at both ends of the window proves that no state is missing at the first and at the
     last point, and wherever k is further than ``PROOF_DISTANCE`` from all points with a proof:
     between them no state passes the followed ones unseen.
     """
-    signed = [float(min(cone.distances[cone.index == n], key=abs)) for n in range(len(cone.solved))]
-    order = sorted(range(len(cone.solved)), key=lambda n: abs(signed[n]))
+    signed = [float(distance) for distance in sequence.distances]
+    order = sorted(range(len(signed)), key=lambda n: abs(signed[n]))
     proven: list[float] = []
-    buffers = [np.empty((len(cone.sites),) * 2, dtype=np.complex128) for _ in layouts]
+    buffers = [np.empty((len(sequence.sites),) * 2, dtype=np.complex128) for _ in layouts]
     solved: dict[int, WindowStates] = {}
     known: dict[int, tuple[NDArray[Any], NDArray[np.float64]]] = {}
     for number in order:
         h, s = (
-            layout.at(cone.solved[number], out)
+            layout.at(sequence.kpoints[number], out)
             for layout, out in zip(layouts, buffers, strict=True)
         )
         distance = signed[number]
@@ -151,41 +176,44 @@ def _follow_points(
         )
         proven += [distance] if prove else []
         states, found = None, None
-        if known and len(cone.sites) >= FOLLOWED_ORBITALS:
-            start, levels = _gather_neighbours(cone, known, number)
-            shift = choose_shift(levels, cone.dirac_energy, SHIFT_REACH * window)
-            states = follow_states(h, s, cone.dirac_energy, window + EDGE, start, shift)
+        if known and len(sequence.sites) >= FOLLOWED_ORBITALS:
+            start, levels = _gather_neighbours(sequence, known, number)
+            shift = choose_shift(levels, centre, SHIFT_REACH * window)
+            states = follow_states(h, s, centre, window + EDGE, start, shift)
         if states is not None:
-            found = _close_window(h, s, states, cone.dirac_energy, window, prove)
+            found = _close_window(h, s, states, centre, window, prove)
         if states is None or found is None:
-            states = _solve_afresh(h, s, cone.dirac_energy, window)
-            found = _close_window(h, s, states, cone.dirac_energy, window, prove)
+            states = _solve_afresh(h, s, centre, window)
+            found = _close_window(h, s, states, centre, window, prove)
         if found is None:
-            raise _missed(states.values.size, window, cone.dirac_energy)
+            raise _missed(states.values.size, window, centre)
         solved[number], known[number] = found, (states.vectors, states.values)
-    return [solved[number] for number in range(len(cone.solved))]
+    return [solved[number] for number in range(len(signed))]
 
 
 def _gather_neighbours(
-    cone: Cone, known: Mapping[int, tuple[NDArray[Any], NDArray[np.float64]]], number: int
+    sequence: KpointSequence,
+    known: Mapping[int, tuple[NDArray[Any], NDArray[np.float64]]],
+    number: int,
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
     """Carry the states of the nearest solved k-points to another one.
 
-    Return them, and the levels of the nearest.
+    Returns:
+        The states, (n_orbitals, n_states), and the levels of the nearest point, eV.
     """
     steps = {}
     for other in known:
-        step = cone.solved[number] - cone.solved[other]
+        step = sequence.kpoints[number] - sequence.kpoints[other]
         steps[other] = step - np.round(step)
     nearest = sorted(steps, key=lambda other: float(np.linalg.norm(steps[other])))[:NEIGHBOURS]
-    turned = [turn_states(known[other][0], cone.sites, steps[other]) for other in nearest]
+    turned = [turn_states(known[other][0], sequence.sites, steps[other]) for other in nearest]
     return np.concatenate(turned, axis=1), known[nearest[0]][1]
 
 
 def _solve_afresh(
     hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], centre: float, window: float
 ) -> FollowedStates:
-    """Find all states of the window, and those a little further out that neighbouring k-points may need."""
+    """Find all states of the window, and those further out that neighbouring k-points may need."""
     values, vectors = solve_states_within(hamiltonian_k, overlap_k, centre, window + EDGE + GUARD)
     return FollowedStates(values, vectors, overlap_k @ vectors, centre, -1)
 
@@ -200,9 +228,10 @@ def _close_window(
 ) -> WindowStates | None:
     """Choose the exact ends of the window and count the states below.
 
-    None when the counts contradict the states found.
-
     States solved afresh are always proven complete, followed ones where ``prove`` asks for it.
+
+    Returns:
+        The states inside, or None when the counts contradict the states found.
     """
     values = states.values
     low, high = _find_ends(values, centre, window)
@@ -229,7 +258,7 @@ def _close_window(
 def _missed(n_found: int, window: float, centre: float) -> PhysicsError:
     return PhysicsError(
         message(
-            "observables stage",
+            "states of an energy window",
             f"{n_found} states within {window} eV of {centre:.3f} eV",
             "as many as the inertia of H − ES counts",
             "The solver missed a state: this is a defect of the program, please report it with "

@@ -1,8 +1,9 @@
-"""Valence and conduction peaks of averaged unfolded spectra at any k-points, with the supercell's own edges beside them.
+"""Valence and conduction peaks of averaged unfolded spectra at any k-points.
 
-Near both edges only the states inside an energy window are computed
-(``mlepi.observables.cone_states``): one window where the gap is narrow, one around either edge
-where it is wide. Energies are relative to the middle of the gap of the undisplaced crystal.
+The supercell's own edges stand beside them. Near both edges only the states inside an energy window
+are computed (``mlepi.physics.eigenstates.window_states``): one window where the gap is narrow, one
+around either edge where it is wide. Energies are relative to the middle of the gap of the
+undisplaced crystal.
 """
 
 from __future__ import annotations
@@ -15,19 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
-from mlepi.observables.block_averages import BlockAverages
-from mlepi.observables.cone import (
-    Cone,
-    build_points,
+from mlepi.observables.near_k.reference_bands import (
+    ReferenceBands,
+    build_reference,
     count_occupied,
-    lay_out,
-    solve_many,
-    unfold_sample,
 )
+from mlepi.observables.near_k.unfold_sample import unfold_sample
+from mlepi.physics.averages.block_averages import BlockAverages
 from mlepi.physics.averages.statistics import SampleDesign, bootstrap
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.spectra import compute_spectral_function, find_peaks
-from mlepi.pipeline.stage import SampleKey
+from mlepi.physics.eigenstates.dense_bloch import solve_many
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -113,22 +112,22 @@ class BandPeaks:
 
     Attributes:
         settings: how peaks are found.
-        cones: one for both edges, or one for the valence and one for the conduction band.
+        windows: one for both edges, or one for the valence and one for the conduction band.
         equilibrium: (n_points, 2) valence and conduction band, eV, relative to ``reference``.
         reference: eV, middle of the gap of the undisplaced crystal among the k-points.
         mean_potential: eV, of the undisplaced crystal.
     """
 
     settings: PeakSettings
-    cones: tuple[Cone, ...]
+    windows: tuple[ReferenceBands, ...]
     equilibrium: NDArray[np.float64]
     reference: float
     mean_potential: float
 
     @property
     def centres(self) -> NDArray[np.float64]:
-        """(2,) eV, middle of the windows of the valence and of the conduction band, relative to ``reference``."""
-        return np.array([self.cones[0].dirac_energy, self.cones[-1].dirac_energy]) - self.reference
+        """(2,) eV, middle of the windows of both bands, valence first, from ``reference``."""
+        return np.array([self.windows[0].centre, self.windows[-1].centre]) - self.reference
 
     def evaluate(
         self, hamiltonian: BlockMatrix, overlap: BlockMatrix, device: str
@@ -136,28 +135,33 @@ class BandPeaks:
         """Solve one displaced supercell near the edges.
 
         Returns:
-            ``levels_c`` (n_solved, n_states) eV, padded with NaN, ``weights_c`` (n_points, 2,
-            n_states) of the two edge bands and ``first_c`` (n_solved,), for each window c, as
+            ``levels_w`` (n_solved, n_states) eV, padded with NaN, ``weights_w`` (n_points, 2,
+            n_states) of the two edge bands and ``first_w`` (n_solved,), for each window w, as
             ``unfold_sample`` returns them; ``shift`` () eV, mean potential less that of the
             undisplaced crystal.
         """
         arrays: dict[str, NDArray] = {
             "shift": np.array(mean_potential(hamiltonian, overlap) - self.mean_potential)
         }
-        for c, cone in enumerate(self.cones):
-            found = unfold_sample(cone, hamiltonian, overlap, self.settings.energy_window, device)
-            middle = cone.states.shape[2] // 2
-            arrays |= {f"levels_{c}": found["levels"], f"first_{c}": found["first"]}
-            arrays[f"weights_{c}"] = found["weights"][:, middle - 1 : middle + 1]
+        for w, window in enumerate(self.windows):
+            found = unfold_sample(window, hamiltonian, overlap, self.settings.energy_window, device)
+            middle = window.states.shape[2] // 2
+            arrays |= {f"levels_{w}": found["levels"], f"first_{w}": found["first"]}
+            arrays[f"weights_{w}"] = found["weights"][:, middle - 1 : middle + 1]
         return arrays
 
     def average(
         self,
         design: SampleDesign,
         temperatures: Sequence[float],
-        results: Iterable[tuple[SampleKey, Mapping[str, NDArray]]],
+        results: Iterable[tuple[int, float, Mapping[str, NDArray]]],
     ) -> PeakAverages:
         """Average the spectra of both edge bands and the supercells' own edges.
+
+        Args:
+            design: of the samples.
+            temperatures: K, of the ensemble.
+            results: number of the sample, temperature in K, and the arrays of ``evaluate``.
 
         Raises:
             PhysicsError: a band is mostly outside its energy window.
@@ -165,23 +169,23 @@ class BandPeaks:
         energies, n_points = self.settings.energies, len(self.equilibrium)
         spectra = BlockAverages(design, temperatures, (n_points, 2, len(energies)))
         edges = BlockAverages(design, temperatures, (2,))
-        for key, arrays in results:
+        for sample, temperature, arrays in results:
             shift = float(arrays["shift"]) if self.settings.align == "mean_potential" else 0.0
             spectrum = np.empty(spectra.means.shape[2:])
             for band in range(2):
-                c = band if len(self.cones) == 2 else 0
-                for point, number in enumerate(self.cones[c].index):
-                    levels = arrays[f"levels_{c}"][number]
+                w = band if len(self.windows) == 2 else 0
+                for point, number in enumerate(self.windows[w].index):
+                    levels = arrays[f"levels_{w}"][number]
                     known = np.isfinite(levels)
                     spectrum[point, band] = compute_spectral_function(
                         energies,
                         levels[known] - shift,
-                        arrays[f"weights_{c}"][point, band, known],
+                        arrays[f"weights_{w}"][point, band, known],
                         self.settings.peak_width,
                         "gaussian",
                     )
-            spectra.add(key, spectrum)
-            edges.add(key, self._own_edges(arrays) - shift)
+            spectra.add(sample, temperature, spectrum)
+            edges.add(sample, temperature, self._own_edges(arrays) - shift)
         step = self.settings.energies[1] - self.settings.energies[0]
         lost = 1.0 - float(spectra.average().sum(axis=-1).min()) * step
         if lost > HIDDEN_WEIGHT:
@@ -204,11 +208,11 @@ class BandPeaks:
         """
         found = []
         for band in range(2):
-            c = band if len(self.cones) == 2 else 0
-            cone = self.cones[c]
-            place = cone.n_occupied * cone.atom_map.n_cells - 1 + band
+            w = band if len(self.windows) == 2 else 0
+            window = self.windows[w]
+            place = window.n_occupied * window.atom_map.n_cells - 1 + band
             at_points = []
-            for levels, first in zip(arrays[f"levels_{c}"], arrays[f"first_{c}"], strict=True):
+            for levels, first in zip(arrays[f"levels_{w}"], arrays[f"first_{w}"], strict=True):
                 row = place - int(first)
                 known = levels[np.isfinite(levels)]
                 at_points.append(known[row] if 0 <= row < len(known) else np.nan)
@@ -290,7 +294,7 @@ def place_peaks(
     """
     _, hamiltonian, overlap = equilibrium
     n_occupied = count_occupied(hamiltonian, settings.valence_electrons)
-    bands = solve_many(lay_out(hamiltonian), lay_out(overlap), kpoints)[
+    bands = solve_many(hamiltonian.lay_out(), overlap.lay_out(), kpoints)[
         :, n_occupied - 1 : n_occupied + 1
     ]
     highest, lowest = float(bands[:, 0].max()), float(bands[:, 1].min())
@@ -299,8 +303,8 @@ def place_peaks(
     far_apart = np.arange(
         len(kpoints), dtype=np.float64
     )  # 1/Å: every point is proven complete on its own
-    cones = tuple(
-        build_points(
+    windows = tuple(
+        build_reference(
             equilibrium,
             supercell,
             kpoints,
@@ -311,7 +315,9 @@ def place_peaks(
         )
         for centre in ((middle,) if narrow else (highest, lowest))
     )
-    return BandPeaks(settings, cones, bands - middle, middle, mean_potential(hamiltonian, overlap))
+    return BandPeaks(
+        settings, windows, bands - middle, middle, mean_potential(hamiltonian, overlap)
+    )
 
 
 def mean_potential(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> float:
@@ -337,7 +343,7 @@ def find_edges(
     _, hamiltonian, overlap = equilibrium
     n_occupied = count_occupied(hamiltonian, valence_electrons)
     kpoints = lattice.build_k_mesh(mesh)[0]
-    bands = solve_many(lay_out(hamiltonian), lay_out(overlap), kpoints)
+    bands = solve_many(hamiltonian.lay_out(), overlap.lay_out(), kpoints)
     places = sorted(
         {int(np.argmax(bands[:, n_occupied - 1])), int(np.argmin(bands[:, n_occupied]))}
     )

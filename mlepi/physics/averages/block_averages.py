@@ -1,6 +1,4 @@
-"""What all observables of an ensemble share.
-
-The check of its samples, and averages of large arrays over blocks of samples.
+"""Averages of large arrays over blocks of samples.
 
 Arrays of every sample would fill the memory. Means over at most ``MAX_BLOCKS`` blocks of
 independent groups of samples carry the same error bar: blocks are resampled instead of samples.
@@ -9,42 +7,14 @@ independent groups of samples carry the same error bar: blocks are resampled ins
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.errors import ConfigError, message
 from mlepi.physics.averages.statistics import SampleDesign, standard_errors
-from mlepi.physics.bands.unfolding import AtomMap, check_atom_map
-from mlepi.pipeline.stage import SampleKey
-
-if TYPE_CHECKING:
-    from mlepi.pipeline.run import Run
 
 MAX_BLOCKS = 64
 """Blocks of samples; their error bar is itself uncertain by 1/√128, 9 %."""
-
-
-def check_samples(run: Run, atom_map: AtomMap) -> None:
-    """Refuse an ensemble without an error bar, and atoms in another order than that of ``Atoms.repeat``.
-
-    Raises:
-        ConfigError: fewer than two samples.
-        StructureError: an atom of the first sample is not near its site.
-    """
-    if run.n_samples < 2:
-        raise ConfigError(
-            message(
-                "n_samples",
-                f"{run.n_samples}",
-                "at least 2, for an error bar",
-                "Ask for more samples.",
-            )
-        )
-    atoms = run.equilibrium()[0]
-    sample = run.displaced(SampleKey(0, run.temperatures[0]))
-    check_atom_map(atom_map, atoms.positions, atoms.cell.array, sample.positions, sample.cell.array)
 
 
 class BlockAverages:
@@ -84,11 +54,16 @@ class BlockAverages:
         self.left_out = np.array([self.design.scaled(1.0 - one) for one in np.eye(n_blocks)])
         self.means: NDArray = np.zeros((n_blocks, len(self._temperatures), *shape), dtype=dtype)
 
-    def add(self, key: SampleKey, values: NDArray) -> None:
-        """Take in the array of one sample, (*shape)."""
-        self.means[self._block[key.sample], self._temperatures.index(key.temperature)] += (
-            self._shares[key.sample] * values
-        )
+    def add(self, sample: int, temperature: float, values: NDArray) -> None:
+        """Take in the array of one sample.
+
+        Args:
+            sample: its number.
+            temperature: K, one of the ensemble.
+            values: (*shape), any unit.
+        """
+        column = self._temperatures.index(temperature)
+        self.means[self._block[sample], column] += self._shares[sample] * values
 
     def average(self, weights: NDArray[np.float64] | None = None) -> NDArray:
         """Return the mean over blocks with given weights, (n_blocks,), or those of the ensemble.

@@ -28,7 +28,10 @@ def mean_and_error(
 
 
 def choose_counts(design: SampleDesign, n_counts: int) -> NDArray[np.int64]:
-    """Choose sample sizes between the fewest that carry an error bar and all of them, evenly in the logarithm: (≤ n_counts,)."""
+    """Choose sample sizes, evenly in the logarithm.
+
+    From the fewest that carry an error bar to all: (≤ n_counts,) int.
+    """
     fewest = next(
         (n for n in range(2, design.n_samples + 1) if design.first(n).n_groups > 1),
         design.n_samples,

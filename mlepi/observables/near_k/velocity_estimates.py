@@ -1,4 +1,7 @@
-"""From band energies under many sets of sample weights to v_F(T) with error bars, pseudo-values and convergence."""
+"""From band energies under many sets of sample weights to v_F(T) with error bars.
+
+Bootstrap errors, pseudo-values, and how both settle with the number of samples.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError
-from mlepi.observables.convergence import choose_counts
+from mlepi.physics.averages.convergence import choose_counts
 from mlepi.physics.averages.statistics import SampleDesign, bootstrap_weights
 from mlepi.physics.bands.velocities import fit_cone, fit_slopes, points_inside, window_slope
 from mlepi.results.observables import VelocityRecord, WindowRecord
@@ -159,7 +162,7 @@ def estimate_velocities(
     equilibrium: NDArray[np.float64],
     fit: VelocityFit,
 ) -> VelocityRecord:
-    """Fit v_F at every temperature, with bootstrap errors, pseudo-values and the convergence with the number of samples.
+    """Fit v_F at every temperature, with error bars, pseudo-values and convergence.
 
     Args:
         energies: (n_sets, n_temperatures, n_points, n_bands), eV, from the averages under
