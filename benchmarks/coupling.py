@@ -45,7 +45,7 @@ from mlepi.physics.bands.unfolding import cell_major_map
 from mlepi.physics.coupling.linear_response import mean_square_coupling, perturb
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.vibrations.force_constants import compute_force_constants
-from mlepi.physics.vibrations.thermal import compute_modes
+from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.plots.style import BLUE, COLUMN, GREEN, RED, house_style, new_figure, save_figure
 from mlepi.predictors import BlockDerivatives, ElectronPredictor
 from mlepi.structures import HamiltonianDataset, LabelledStructure, build_graphene, read_split

@@ -36,14 +36,13 @@ from numpy.typing import NDArray
 
 from mlepi.checkpoint import load_model
 from mlepi.errors import MlepiError
-from mlepi.physics.vibrations.force_constants import (
-    ForceConstants,
+from mlepi.physics.vibrations.force_constants import ForceConstants, compute_force_constants
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.phonon_bands import (
     PhononBands,
-    compute_force_constants,
     compute_frequencies,
     compute_phonon_bands,
 )
-from mlepi.physics.vibrations.thermal import compute_modes
 from mlepi.pipeline.structure import measure_spacings, relax_structure
 from mlepi.plots.style import BLUE, COLUMN, RED, house_style, label_path, new_figure, save_figure
 from mlepi.predictors import PhononPredictor

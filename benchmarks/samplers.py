@@ -29,6 +29,7 @@ from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from mlepi.physics.vibrations.force_constants import compute_force_constants
+from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.samplers import (
     ZG,
     Antithetic,
@@ -37,7 +38,7 @@ from mlepi.physics.vibrations.samplers import (
     Sobol,
     ThermalLines,
 )
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 from mlepi.reference_systems import HoneycombSprings
 from mlepi.structures import build_graphene
 

@@ -30,7 +30,8 @@ from mlepi.observables.velocity_estimates import VelocityFit
 from mlepi.physics.bands.velocities import DISPERSIONS, points_inside
 from mlepi.physics.coupling.linear_response import BlockResponses
 from mlepi.physics.coupling.mode_interpolation import mesh_ensemble
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 from mlepi.pipeline.hamiltonian import HamiltonianStage
 from mlepi.pipeline.sampling import SamplingStage
 from mlepi.results.linear_response import LinearResponseRecord, SecondOrderRecord

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlepi.errors import DataError, message
 from mlepi.physics.averages.statistics import SampleDesign
+from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.samplers import MonteCarlo, Sampler
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.sources import (
     BatchedElectronModel,

@@ -15,15 +15,14 @@ from mlepi.physics.averages.statistics import (
     jackknife,
     standard_errors,
 )
+from mlepi.physics.vibrations.normal_modes import NormalModes, compute_modes
 from mlepi.physics.vibrations.samplers import HarmonicSampler, MonteCarlo
 from mlepi.physics.vibrations.thermal import (
     SOFTEST_FREQUENCY,
     HarmonicEnsemble,
     ImaginaryModes,
-    NormalModes,
     ProjectedOut,
     Statistics,
-    compute_modes,
 )
 from mlepi.results import PhononRecord, SamplingRecord, hash_file
 

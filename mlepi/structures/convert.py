@@ -13,8 +13,9 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from mlepi.errors import DataError, MlepiError, message
-from mlepi.structures.dataset import write_hamiltonian_dataset
-from mlepi.structures.deeph import read_deeph, read_deeph_legacy
+from mlepi.structures.dataset_writer import write_hamiltonian_dataset
+from mlepi.structures.deeph import read_deeph
+from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.layers import get_layers
 from mlepi.structures.openmx import read_openmx

@@ -21,7 +21,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, DataError, StructureError, message
-from mlepi.structures.openmx import find_block, parse_pao_name, read_species
+from mlepi.structures.openmx_text import find_block, parse_pao_name, read_species
 from mlepi.units import BOHR
 
 

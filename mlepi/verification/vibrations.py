@@ -9,13 +9,9 @@ from phonopy.structure.atoms import PhonopyAtoms
 from scipy import constants, stats
 
 from mlepi.physics.vibrations.force_constants import ForceConstants, compute_force_constants
+from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.samplers import MonteCarlo
-from mlepi.physics.vibrations.thermal import (
-    HarmonicEnsemble,
-    compute_modes,
-    draw_normals,
-    mode_variance,
-)
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, draw_normals, mode_variance
 from mlepi.reference_systems import HoneycombSprings
 from mlepi.structures import build_graphene
 from mlepi.verification.check import Check, at_least, at_most, statistical, within

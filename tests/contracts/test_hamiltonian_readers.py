@@ -16,7 +16,8 @@ from hamiltonian_samples import (
     write_scfout,
 )
 
-from mlepi.structures.deeph import read_deeph, read_deeph_legacy, write_deeph
+from mlepi.structures.deeph import read_deeph, write_deeph
+from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.labelled_structure import reverse_edges
 from mlepi.structures.openmx import read_openmx
 from mlepi.structures.validation import check_hamiltonian_labels

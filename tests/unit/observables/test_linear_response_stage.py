@@ -25,8 +25,9 @@ from mlepi.observables.second_order import (
 )
 from mlepi.physics.bands.unfolding import cell_major_map
 from mlepi.physics.vibrations.force_constants import compute_force_constants
+from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.samplers import MonteCarlo
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.sampling import SamplingStage
 from mlepi.predictors import MatrixDerivatives

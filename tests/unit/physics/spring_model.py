@@ -10,6 +10,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.neighborlist import neighbor_list
 
+from mlepi.physics.vibrations.force_constants import ForceConstants
+
 
 def build_honeycomb(a: float = 2.46, height: float = 12.0, symbols: str = "C2") -> Atoms:
     cell = [[a, 0, 0], [-a / 2, a * np.sqrt(3) / 2, 0], [0, 0, height]]
@@ -61,3 +63,10 @@ class SpringCalculator(Calculator):
 
 
 SHELLS = [(1.6, 25.0, 9.0, 6.0), (2.6, 4.0, -1.5, -0.4)]
+
+
+def spring_record(repeats=(4, 3, 1), symbols="C2"):
+    """Force constants of the springs of a honeycomb in a supercell."""
+    atoms = build_honeycomb(symbols=symbols)
+    full = spring_force_constants(atoms.repeat(repeats), SHELLS)
+    return ForceConstants(atoms, repeats, full[: len(atoms)].copy())

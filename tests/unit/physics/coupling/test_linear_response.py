@@ -23,7 +23,8 @@ from mlepi.physics.coupling.linear_response import (
 )
 from mlepi.physics.coupling.mode_interpolation import covariance_rows, mode_variances, mode_vectors
 from mlepi.physics.eigenstates.bloch import bloch_sum
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes, draw_normals
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, draw_normals
 from mlepi.units import BOLTZMANN, HBAR2_PER_AMU, PLANCK
 
 K = np.array([0.117, 0.283, 0.0])

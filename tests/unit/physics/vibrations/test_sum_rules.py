@@ -8,8 +8,8 @@ from mlepi.physics.vibrations.force_constants import (
     ForceConstants,
     apply_sum_rule,
     compute_force_constants,
-    compute_frequencies,
 )
+from mlepi.physics.vibrations.phonon_bands import compute_frequencies
 from mlepi.physics.vibrations.sum_rules import impose_sum_rules, measure_sum_rules, shortest_vectors
 from mlepi.reference_systems import HoneycombSprings
 from mlepi.structures import build_graphene

@@ -11,9 +11,10 @@ from mlepi.physics.averages.statistics import (
     standard_errors,
 )
 from mlepi.physics.vibrations.force_constants import ForceConstants
+from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.samplers import Trajectory
 from mlepi.physics.vibrations.samplers.trajectory import autocorrelation_time, block_length
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes, draw_normals
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, draw_normals
 
 TEMPERATURES = (100.0, 300.0)
 
