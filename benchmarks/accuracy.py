@@ -142,7 +142,10 @@ def measure_overlap(
 def compare_bands(
     predicted: NDArray[np.float64], reference: NDArray[np.float64], fermi_energy: float
 ) -> NDArray[np.float64]:
-    """Return the differences of the states that the reference has within the window, paired by band index: (n_states,), eV."""
+    """Return the differences of the reference's states within the window: (n_states,), eV.
+
+    States are paired by band index.
+    """
     return np.asarray((predicted - reference)[np.abs(reference - fermi_energy) <= WINDOW])
 
 

@@ -1,4 +1,4 @@
-"""Variance of a band energy at temperature with and without a control variate, on systems whose Hamiltonian is known.
+"""Variance of a band energy at temperature with and without a control variate, for known H.
 
     OMP_NUM_THREADS=1 python benchmarks/control_variate.py
 
@@ -40,7 +40,7 @@ N_SAMPLES, N_REPEATS, N_CHEAP = 32, 24, 4096
 
 
 def half_gap(cone: Cone, model: TightBinding, atoms: Any) -> float:
-    """Return half the distance of the mean energies of the two low bands at the only k-point of the cone, eV."""
+    """Return half the distance of the two low bands' mean energies at the cone's k-point, eV."""
     found = unfold_sample(cone, model.hamiltonian(atoms), model.overlap(atoms), WINDOW)
     levels, weights = found["levels"][0], found["weights"][0]
     inside = np.isfinite(levels)

@@ -90,7 +90,7 @@ class Pair:
 def find_pairs(
     structures: Iterable[LabelledStructure],
 ) -> list[tuple[LabelledStructure, LabelledStructure, str]]:
-    """Find neighbouring structures along the spacing at fixed slide, and along the slide at fixed spacing."""
+    """Find neighbours along the spacing at fixed slide, and along the slide at fixed spacing."""
     slides = [s for s in structures if s.name.startswith("slide_")]
     pairs = []
     for first in slides:
@@ -383,7 +383,7 @@ def plot_elements(elements: dict[str, NDArray[np.float64]], folder: Path) -> Pat
 
 
 def summarise(pairs: list[Pair]) -> dict[str, dict[str, float]]:
-    """Return error over DFT derivative, root mean squares over pairs, for all pairs and for those of unseen structures."""
+    """Return error over DFT derivative, root mean squares over all and over unseen pairs."""
     groups = {
         "all": pairs,
         "no structure trained on": [p for p in pairs if p.trained == 0],

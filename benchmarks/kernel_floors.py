@@ -58,7 +58,10 @@ def linear_operations(inputs: Sequence[int], outputs: Sequence[int]) -> int:
 
 
 def so2_operations(inputs: Sequence[int], outputs: Sequence[int]) -> int:
-    """Return the operations of one matrix per |m| between all channels with l ≥ |m|, both signs of m, for one edge."""
+    """Return the operations per edge of one matrix per |m| between all channels with l ≥ |m|.
+
+    Both signs of m are counted.
+    """
     orders = range(min(len(inputs), len(outputs)))
     return sum((1 if m == 0 else 2) * 2 * sum(inputs[m:]) * sum(outputs[m:]) for m in orders)
 
@@ -158,7 +161,10 @@ def count_contraction(
 
 
 def count_monomials(l_max: int, l_max_out: int, correlation: int) -> tuple[int, int]:
-    """Count the monomials of degree 2 and more that reach any output, and the terms of all outputs, degree 1 included."""
+    """Count the monomials of degree ≥ 2 that reach any output, and the terms of all outputs.
+
+    The terms include those of degree 1.
+    """
     from mlepi.models.symmetric_contraction import symmetric_couplings
 
     monomials: set[tuple[int, ...]] = set()
@@ -192,7 +198,9 @@ def compare(
 def measure_floors(
     requests: Mapping[str, Mapping[str, Any]], structure: Path, n_atoms: int, repeats: int = 5
 ) -> dict[str, Any]:
-    """Measure the machine and the main kernels of middle layers, one core, float32, and put floors beside them.
+    """Measure the machine and the main kernels of middle layers, with floors beside them.
+
+    On one core, in float32.
 
     Args:
         requests: "energy_forces" and "hamiltonian" → what a worker with our network is asked to

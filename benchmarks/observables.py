@@ -1,4 +1,6 @@
-"""Processor seconds of the observables per sample on one core, against the size of the cell, with the shipped checkpoints.
+"""Processor seconds of the observables per sample against the size of the cell, on one core.
+
+With the shipped checkpoints.
 
     OMP_NUM_THREADS=1 python benchmarks/observables.py --sizes 6 9 12
 

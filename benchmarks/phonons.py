@@ -82,9 +82,12 @@ REFERENCES: dict[str, dict[str, tuple[str, str]]] = {
 differences of 0.01 Å in
 the 3×3 cell; see the data card) and literature, cm⁻¹."""
 
-SOURCES = """DFT: the level of the training data (data card), AB at a = 2.46 Å and d = 3.35 Å, to compare with "fixed".
-[1] Mounet and Marzari, PRB 71, 205214 (2005), doi:10.1103/PhysRevB.71.205214. [2] Tan et al., Nature Materials 11, 294 (2012),
-doi:10.1038/nmat3245, arXiv:1106.1146. [3] arXiv:1405.6735 (Raman of free-standing bilayers).
+SOURCES = """DFT: the level of the training data (data card), AB at a = 2.46 Å and d = 3.35 Å, \
+to compare with "fixed".
+[1] Mounet and Marzari, PRB 71, 205214 (2005), doi:10.1103/PhysRevB.71.205214. \
+[2] Tan et al., Nature Materials 11, 294 (2012),
+doi:10.1038/nmat3245, arXiv:1106.1146. \
+[3] arXiv:1405.6735 (Raman of free-standing bilayers).
 [4] Kudin, Scuseria, Yakobson, PRB 64, 235406 (2001), doi:10.1103/PhysRevB.64.235406."""
 
 

@@ -137,7 +137,10 @@ class Toy:
 
 
 def find_peak(spectrum: NDArray[np.float64]) -> float:
-    """Return the maximum of a smooth spectrum on ``ENERGIES``, eV, by a fourth-order fit of seven points."""
+    """Return where a smooth spectrum on ``ENERGIES`` has its maximum, eV.
+
+    By a fourth-order fit of seven points.
+    """
     top = int(np.argmax(spectrum))
     points = slice(top - 3, top + 4)
     fit = np.polynomial.Polynomial.fit(ENERGIES[points], spectrum[points], 4)

@@ -103,7 +103,7 @@ def plot_growth(rows: Sequence[Row], quantity: str, folder: Path) -> Path:
 
 
 def plot_labels(rows: Sequence[Row], labels: Path, folder: Path) -> Path:
-    """Draw the time of our networks beside the time of the DFT that labels cost, as in the paper's Fig. 5.
+    """Draw the time of our networks beside the time of DFT, as in the paper's Fig. 5.
 
     Args:
         rows: of the benchmark.

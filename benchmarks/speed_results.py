@@ -114,7 +114,9 @@ def make_latest(rows: Iterable[Row]) -> list[Row]:
 
 
 def fit_growth(rows: Iterable[Row]) -> list[Row]:
-    """Fit seconds and peak memory ∝ n_atomsˣ between the sizes of ``GROWTH``, by least squares of the logarithms.
+    """Fit seconds and peak memory ∝ n_atomsˣ between the sizes of ``GROWTH``.
+
+    By least squares of the logarithms.
 
     Returns:
         One entry per work, threads, dtype and side with at least three sizes: "seconds" and

@@ -72,7 +72,7 @@ def run_script(
 
 
 class CellSizes(Callback):
-    """Compare the runs of a multirun that differ in the size of their cells (``experiment=cell_sizes``)."""
+    """Compare the runs of a multirun that differ in the size of their cells."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write table, record and figure into the folder of the sweep, and print the table."""

@@ -65,7 +65,7 @@ def list_unknown_keys(
 def check_target(
     path: str, node: Mapping[str, Any], *, supplied: Iterable[str] = (), complete: bool = False
 ) -> list[str]:
-    """Compare the keys of a node with the arguments of the class or function that its ``_target_`` names.
+    """Compare the keys of a node with the arguments of what its ``_target_`` names.
 
     Args:
         path: dotted path of the node.

@@ -1,4 +1,4 @@
-"""A real-space matrix in local orbitals (Hamiltonian or overlap), its Bloch sums, and the bands of a pair of them."""
+"""Hamiltonian and overlap as real-space matrices in local orbitals, their Bloch sums and bands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BlockMatrix:
-    """Blocks ⟨i, cell 0 | · | j, cell R⟩ of a periodic matrix, on-site blocks and both directions included.
+    """Blocks ⟨i, cell 0 | · | j, cell R⟩ of a periodic matrix, on-site and both directions.
 
     Attributes:
         numbers: (n_atoms,) int, atomic numbers.
@@ -84,11 +84,11 @@ class BlockMatrix:
         return bloch_sum(self.blocks, self.edge_index, self.edge_cell_shift, self.offsets, points)
 
     def sparse(self, kpoint: ArrayLike) -> csr_array:
-        """Return the Bloch sum at one k-point as a sparse matrix (n_orbitals, n_orbitals), internal orbital order."""
+        """Return the sparse Bloch sum at one k-point, (n_orbitals, n_orbitals), internal order."""
         return bloch_sum_sparse(self, kpoint)
 
     def symmetrised(self) -> BlockMatrix:
-        """Return the average with the transposed reverse blocks, so that H_ij(R) = H_ji(−R)ᵀ exactly."""
+        """Average with the transposed reverse blocks, so that H_ij(R) = H_ji(−R)ᵀ exactly."""
         reverse = reverse_edges(self.edge_index, self.edge_cell_shift)
         blocks = 0.5 * (self.blocks + np.swapaxes(self.blocks[reverse], 1, 2))
         return BlockMatrix(self.numbers, self.basis, self.edge_index, self.edge_cell_shift, blocks)

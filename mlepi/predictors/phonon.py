@@ -1,4 +1,4 @@
-"""Energies, forces and stress from a trained phonon network, for many structures or as an ASE calculator."""
+"""Energies, forces and stress from a trained phonon network, also as an ASE calculator."""
 
 from __future__ import annotations
 

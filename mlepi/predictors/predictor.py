@@ -79,7 +79,7 @@ class Predictor:
         return self._networks[key]
 
     def check_elements(self, numbers: Sequence[int] | NDArray[Any]) -> None:
-        """Raise ``StructureError`` when a structure contains an element that the network does not know."""
+        """Raise ``StructureError`` when a structure has an element unknown to the network."""
         missing = sorted({int(z) for z in numbers} - set(self.elements))
         if missing:
             raise StructureError(

@@ -345,7 +345,10 @@ class TightBinding:
 
 
 def _slater_koster(radial: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """Turn two-centre integrals (n_edges, 1 or 4) into blocks (n_edges, n, n) in the order s, p_y, p_z, p_x."""
+    """Turn two-centre integrals (n_edges, 1 or 4) into blocks (n_edges, n, n).
+
+    Orbitals are in the order s, p_y, p_z, p_x.
+    """
     if radial.shape[1] == 1:
         return radial[:, :, None]
     sss, sps, pps, ppp = (radial[:, n, None, None] for n in range(4))

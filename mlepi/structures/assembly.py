@@ -112,7 +112,7 @@ def assemble_labels(
 
 
 def _check_list(where: str, quantity: str, blocks: BlockList, counts: NDArray[np.int64]) -> None:
-    """Check atom indices, sizes and values of the blocks of a file, and that no pair comes twice."""
+    """Check atom indices, sizes and values of the blocks, and that no pair comes twice."""
     check_atom_indices(where, blocks.pairs[:, 3:], len(counts), base=0)
     _check_sizes(where, quantity, blocks, counts)
     check_finite(where, quantity, blocks.values)
@@ -134,7 +134,7 @@ def _unite_pairs(
     basis: OrbitalBasis,
     order: str,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, NDArray[np.float64]]]:
-    """Return edges and shifts of the union of all pairs, and the Hermitian blocks of each matrix."""
+    """Return edges and shifts of the union of all pairs, and Hermitian blocks by matrix."""
     keys = [blocks.pairs[:, [3, 4, 0, 1, 2]] for blocks in lists.values()]
     edges, rows = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
     edge_index = np.ascontiguousarray(edges[:, [1, 0]].T)

@@ -172,7 +172,7 @@ class OrbitalBasis:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain Python data (JSON-able, string keys) from which ``from_dict`` rebuilds the basis."""
+        """Return plain data (JSON, string keys) from which ``from_dict`` rebuilds the basis."""
         return {
             "shells": {str(z): list(ls) for z, ls in self.shells.items()},
             "radii": {str(z): r for z, r in self.radii.items()},

@@ -228,7 +228,7 @@ def perturb_structure(
 def _stack(
     layers: Sequence[NDArray[np.float64]], cell: NDArray[np.float64], spacing: float, height: float
 ) -> Atoms:
-    """Put flat carbon layers, given as in-plane fractions, above each other in the middle of the cell."""
+    """Put flat carbon layers, given as in-plane fractions, above each other in mid-cell."""
     n_layers = len(layers)
     if not (height > 0.0 and spacing > 0.0 and (n_layers - 1) * spacing < height):
         got = f"{n_layers} layers at {spacing} Å in a cell of {height} Å"
@@ -252,10 +252,10 @@ def _stack(
 
 
 def _fill_supercell(p: int, q: int) -> NDArray[np.float64]:
-    """Return the fractions (n_atoms, 2) of a graphene layer in the cell spanned by p·a₁ + q·a₂ and the same turned by 60°.
+    """Return the fractions (n_atoms, 2) of a graphene layer in a larger cell.
 
-    Lattice points are chosen in integers: n·adj(M) modulo det M, so that none is lost or doubled at
-    the edge of the cell.
+    It is spanned by p·a₁ + q·a₂ and the same turned by 60°. Lattice points are chosen in integers:
+    n·adj(M) modulo det M, so that none is lost or doubled at the edge of the cell.
     """
     adjugate = np.array(
         [[p + q, -q], [q, p]]

@@ -1,4 +1,4 @@
-"""Cheap invariants that every set of Hamiltonian labels must satisfy, whatever code or file it comes from.
+"""Cheap invariants that Hamiltonian labels must satisfy, whatever code they come from.
 
 ``check_hamiltonian_labels`` is structural and holds for any labels, a model included.
 ``check_two_centre_overlap`` and ``check_spectrum`` use physics of local orbitals to unmask a wrong
@@ -81,7 +81,7 @@ def symmetrise_blocks(
 
 
 def check_hamiltonian_labels(structure: LabelledStructure, where: str | None = None) -> None:
-    """Check edges, shapes, padding, exact Hermiticity and the normalisation of the orbitals of one structure.
+    """Check edges, shapes, padding, Hermiticity and normalised orbitals of one structure.
 
     Args:
         structure: labels in internal units and order; either matrix may be None, without any matrix
@@ -152,7 +152,7 @@ def check_hamiltonian_labels(structure: LabelledStructure, where: str | None = N
 
 
 def check_atom_indices(where: str, indices: NDArray[np.integer], n_atoms: int, base: int) -> None:
-    """Check that atom indices of a file lie in base … n_atoms − 1 + base, naming the expected base otherwise."""
+    """Check that the atom indices of a file lie in base … n_atoms − 1 + base."""
     if indices.size and (int(indices.min()) < base or int(indices.max()) > n_atoms - 1 + base):
         raise DataError(
             message(
@@ -278,9 +278,10 @@ def check_two_centre_overlap(structure: LabelledStructure, where: str | None = N
 
 
 def check_spectrum(structure: LabelledStructure, where: str | None = None) -> None:
-    """Check at Γ that the overlap is positive definite and that the Fermi energy lies in the range of the eigenvalues.
+    """Check overlap and Fermi energy at Γ.
 
-    Structures with more than ``MAX_ORBITALS_FOR_SPECTRUM`` orbitals are not diagonalised.
+    S must be positive definite and E_F lie in the range of the eigenvalues. Structures with more
+    than ``MAX_ORBITALS_FOR_SPECTRUM`` orbitals are not diagonalised.
 
     Raises:
         DataError: S has an eigenvalue ≤ 0, or E_F lies outside the spectrum (energies in different
@@ -327,7 +328,7 @@ def _check_element_pair(
     overlap: NDArray[np.floating],
     directions: NDArray[np.float64],
 ) -> None:
-    """Compare the s–l overlaps of one ordered element pair with Y_l of the bond directions (l = 1, 2)."""
+    """Compare the s–l overlaps (l = 1, 2) of an ordered element pair with Y_l of the bonds."""
     rows = [
         s.start for l, s in zip(basis.shells[pair[0]], basis.slices(pair[0]), strict=True) if l == 0
     ]

@@ -94,9 +94,10 @@ class EpochLines(Callback):
 
 
 class TimeLimit(Callback):
-    """Stop after the last epoch that fits into a time limit, so that ``last.ckpt`` is complete and resumes exactly.
+    """Stop after the last epoch that fits into a time limit.
 
-    The clock starts with the training and begins anew when a training is resumed.
+    So ``last.ckpt`` is complete and resumes exactly. The clock starts with the training and begins
+    anew when a training is resumed.
 
     Args:
         limit: seconds.
@@ -188,7 +189,10 @@ class BestAndLast(ModelCheckpoint):
 
 
 class RandomState(Callback):
-    """Keep the states of all random generators in checkpoints, so that a resumed training draws what it would have drawn."""
+    """Keep the states of all random generators in checkpoints.
+
+    A resumed training draws what it would have drawn.
+    """
 
     def __init__(self) -> None:
         self._restored: dict[str, Any] | None = None

@@ -48,7 +48,7 @@ class ElectronTask(Task):
         return ElectronLoss(**config)
 
     def compute_terms(self, graph: Any, subset: str | None = None) -> dict[str, Term]:
-        """Return the loss terms of a batch and, for a named subset, add its errors to the metrics."""
+        """Return the loss terms of a batch; those of a named subset enter the metrics."""
         errors = compute_block_errors(self.model(graph), graph, self.orbital_mask)
         if subset is not None:
             shifted = errors.shifted(least_absolute_shift(errors))

@@ -120,7 +120,7 @@ class Task(LightningModule, ABC):
 
     @abstractmethod
     def compute_terms(self, graph: Any, subset: str | None = None) -> dict[str, Term]:
-        """Return the loss terms of a batch and, for a named subset, add its errors to the metrics."""
+        """Return the loss terms of a batch; those of a named subset enter the metrics."""
 
     @abstractmethod
     def collect_metrics(self, subset: str) -> dict[str, Tensor]:
@@ -212,7 +212,7 @@ class Task(LightningModule, ABC):
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the network without this project's configuration, and the state of the schedule."""
+        """Add what rebuilds the network by itself, and the state of the schedule."""
         checkpoint["mlepi"] = self.stamp
         if self.schedule is not None:
             checkpoint["schedule"] = self.schedule.scheduler.state_dict()

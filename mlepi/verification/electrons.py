@@ -184,7 +184,7 @@ def check_moments() -> list[Check]:
 
 
 def check_symmetry() -> list[Check]:
-    """Levels of a displaced supercell do not change when all atoms shift, turn, or are renamed, nor in another cell."""
+    """Levels do not change when all atoms shift, turn or are renamed, nor in another cell."""
     checks = []
     for orbitals in ("s", "sp"):
         model, atoms = TightBinding(orbitals=orbitals, orthogonal=False), rattled("AB", 3)

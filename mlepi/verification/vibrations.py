@@ -1,4 +1,4 @@
-"""Thermal displacements against oscillators, chains, equipartition, phonopy and the modes of graphene's springs."""
+"""Thermal motion against oscillators, chains, equipartition, phonopy and springs of graphene."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ensemble_of(
 def graphene_springs(
     stacking: str = "monolayer", n: int = 6, height: float = 18.0
 ) -> ForceConstants:
-    """Return the force constants of the toy in n×n cells, of differences small enough for the harmonic formulas."""
+    """Return the toy's force constants in n×n cells, by differences small enough for them."""
     return compute_force_constants(
         build_graphene(stacking, height=height), HoneycombSprings(), (n, n, 1), displacement=0.002
     )
@@ -209,7 +209,7 @@ def check_chain() -> list[Check]:
 
 
 def check_flexural_scaling() -> list[Check]:
-    """Classical ⟨u_z²⟩ of a layer from m ω² = k_n(3 ∓ |f(q)|)², which grows as the area of the cell."""
+    """Classical ⟨u_z²⟩ of a layer from m ω² = k_n(3 ∓ |f(q)|)² grows as the area of the cell."""
     stiffness = HoneycombSprings().normal
     checks, exact = [], {}
     for n in (3, 6):
@@ -260,7 +260,7 @@ def check_layer_chain() -> list[Check]:
 
 
 def check_phonopy_displacements() -> list[Check]:
-    """⟨u²⟩ of 2,000 samples against phonopy's covariance of the same supercell, 6×6, built by phonopy alone."""
+    """⟨u²⟩ of 2,000 samples against the covariance of the 6×6 cell by phonopy alone."""
     n, n_samples = 6, 2000
     force_constants = graphene_springs(n=n)
     cell = force_constants.atoms

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 
 def coupled_momenta(l1: int, l2: int) -> range:
-    """Return the total angular momenta of a pair of shells whose Gaunt coefficients do not vanish."""
+    """Return the total angular momenta L of a pair of shells with Gaunt coefficients ≠ 0."""
     return range(abs(l1 - l2), l1 + l2 + 1, 2)
 
 

@@ -110,11 +110,11 @@ class OverlapTable:
         return max(sum(2 * l + 1 for l in ls) for ls in self.shells.values())
 
     def cutoff(self, number_1: int, number_2: int) -> float:
-        """Return the distance at and beyond which the overlap of two elements is exactly zero, Å."""
+        """Return the distance from which on the overlap of two elements is exactly zero, Å."""
         return self.radii[number_1] + self.radii[number_2]
 
     def channels(self, number_1: int, number_2: int) -> list[Channel]:
-        """List the radial functions of an ordered element pair, in the order of the rows of ``values``."""
+        """List the radial functions of an ordered element pair, in the order of ``values``."""
         return list_channels(
             self.shells[number_1], self.shells[number_2], same_element=number_1 == number_2
         )
@@ -141,7 +141,7 @@ class OverlapTable:
         return cache[pair]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return string keys, plain Python data and float64 arrays, from which ``from_dict`` rebuilds the table."""
+        """Return plain data and float64 arrays from which ``from_dict`` rebuilds the table."""
         return {
             "basis": {
                 "shells": {str(z): list(ls) for z, ls in self.shells.items()},

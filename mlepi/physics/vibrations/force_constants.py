@@ -234,7 +234,7 @@ def _check_supercell(supercell: Sequence[int]) -> tuple[int, int, int]:
 def _displaced_forces(
     phonon: Phonopy, order: NDArray[np.int64], ideal: Atoms, calculator: Calculator
 ) -> NDArray[np.float64]:
-    """Return forces less those at rest: (n_displacements, n_supercell, 3), eV/Å, phonopy's order."""
+    """Return forces less those at rest, (n_displacements, n_supercell, 3) in phonopy's order."""
     rest = _forces(ideal, calculator)
     forces = []
     for atom, *vector in phonon.displacements:

@@ -94,7 +94,7 @@ class ModeCoordinates:
         )
 
     def coordinates(self, normals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the mode coordinates of normals, (n_samples, n_supercell, 3) → (n_samples, n_coordinates)."""
+        """Turn normals (n_samples, n_supercell, 3) into coordinates (n_samples, n_coordinates)."""
         grid = normals.reshape(len(normals), *self.supercell, -1)
         waves = np.fft.fftn(grid, axes=(1, 2, 3), norm="ortho").reshape(
             len(normals), -1, self.vectors.shape[1]
@@ -192,7 +192,7 @@ def _nearest_distances(atoms: Atoms) -> NDArray[np.float64]:
 
 
 def _number_levels(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Number frequencies by increasing value, those within ``DEGENERATE`` of their neighbour alike."""
+    """Number frequencies by increasing value, alike within ``DEGENERATE`` of a neighbour."""
     order = np.argsort(values, kind="stable")
     level = np.empty(len(values), dtype=np.int64)
     level[order] = np.cumsum(np.diff(values[order], prepend=values[order][:1]) > DEGENERATE)
@@ -202,7 +202,7 @@ def _number_levels(values: NDArray[np.float64]) -> NDArray[np.int64]:
 def _canonical_basis(
     frequencies: NDArray[np.float64], eigenvectors: NDArray[np.complex128], real: bool
 ) -> NDArray[np.complex128]:
-    """Replace the eigenvectors of every degenerate level by a basis that depends on its space alone."""
+    """Give every degenerate level a basis that depends on its space alone."""
     basis = np.array(eigenvectors, dtype=np.complex128)
     moving = np.nonzero(np.isfinite(frequencies))[0]
     level = _number_levels(frequencies[moving])

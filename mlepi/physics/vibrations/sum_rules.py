@@ -143,7 +143,7 @@ def impose_sum_rules(
 def shortest_vectors(
     force_constants: ForceConstants,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Find the shortest vectors from the atoms of the cell to those of the supercell, averaged over equally near images.
+    """Average the shortest vectors from the atoms of the cell over equally near images.
 
     Returns:
         First moments r_γ, (n_atoms, n_supercell, 3), Å, and second moments r_γ r_δ, (n_atoms,
@@ -213,7 +213,7 @@ def _load_terms(
 
 
 def _mirror_index(force_constants: ForceConstants) -> NDArray[np.int64]:
-    """Return, for every element of the flat force constants, the position of the one that equals it by Φ_ab = Φ_baᵀ."""
+    """Find the partner by Φ_ab = Φ_baᵀ of every element of the flat force constants."""
     n, repeats = len(force_constants.atoms), np.array(force_constants.supercell)
     cells = np.stack(np.meshgrid(*(np.arange(m) for m in repeats), indexing="ij"), axis=-1).reshape(
         -1, 3

@@ -144,7 +144,7 @@ class PardisoFactors:
     def _call(
         self, phase: int, right: NDArray[Any] | None = None, solution: NDArray[Any] | None = None
     ) -> None:
-        """Call MKL; the Hermitian conjugate that row-wise storage of one triangle may mean is taken care of by the library."""
+        """Call MKL, which knows that storing one triangle by rows may mean the conjugate."""
         kind = REAL_SYMMETRIC if self._pencil.is_real else COMPLEX_HERMITIAN
         error = ctypes.c_int32(0)
         one, mtype, n = (
@@ -191,11 +191,12 @@ def pivot_probes(n: int) -> NDArray[np.float64]:
 
 
 def count_negative_pivots(solution: NDArray[Any]) -> int | None:
-    """Count the negative eigenvalues of a Hermitian D with 1×1 and 2×2 pivots from what its inverse does to four vectors.
+    """Count the negative eigenvalues of a Hermitian D with 1×1 and 2×2 pivots.
 
-    A 2×2 pivot couples two rows i and j that need not be neighbours. From y = a + b, a tᵢ + b tⱼ
-    and a tᵢ² + b tⱼ² follow the partner, tⱼ = (y₃ − tᵢ² y₁)/(y₂ − tᵢ y₁) − tᵢ, the diagonal a and
-    the off-diagonal b of D⁻¹; the fourth vector checks them.
+    Four vectors that its inverse is applied to suffice. A 2×2 pivot couples two rows i and j that
+    need not be neighbours. From y = a + b, a tᵢ + b tⱼ and a tᵢ² + b tⱼ² follow the partner, tⱼ =
+    (y₃ − tᵢ² y₁)/(y₂ − tᵢ y₁) − tᵢ, the diagonal a and the off-diagonal b of D⁻¹; the fourth vector
+    checks them.
 
     Args:
         solution: (n, 4), D⁻¹ times ``pivot_probes``.

@@ -1,8 +1,8 @@
 """H(k) and S(k) as one sparse pencil, summed from real-space blocks chunk by chunk.
 
 No array as large as all elements exists beside the blocks and the result. Convention of
-``mlepi.physics.eigenstates.bloch``: lattice gauge, H(k) = Σ_R e^{2πi k·R} H(R); rows belong to the target atom
-of an edge.
+``mlepi.physics.eigenstates.bloch``: lattice gauge, H(k) = Σ_R e^{2πi k·R} H(R); rows
+belong to the target atom of an edge.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ class _SortedEdges:
 
 
 def _chunks(targets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Cut the sorted targets of all pairs into pieces of about ``CHUNK`` that never divide an atom."""
+    """Cut the sorted targets of all pairs into pieces of about ``CHUNK``, between atoms."""
     begin = 0
     while begin < len(targets):
         last = min(begin + CHUNK, len(targets)) - 1

@@ -254,7 +254,7 @@ def _nearest(
 
 
 def _start_block(start: NDArray[Any] | None, pencil: SparsePencil) -> NDArray[Any]:
-    """Return (n_orbitals, BLOCK_WIDTH) vectors, a quarter of them random at least, so that no state is orthogonal to all."""
+    """Return (n_orbitals, BLOCK_WIDTH) vectors; random ones, so that no state is missed."""
     block = (
         np.random.default_rng(0)
         .normal(size=(pencil.n_orbitals, BLOCK_WIDTH))

@@ -131,7 +131,7 @@ def covariance_error(
 def _sums(
     coordinates: ModeCoordinates, amplitudes: NDArray[np.float64], signs: NDArray[np.float64]
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the wave at each q with its weight in G, the exact covariance C, and 1/√(C_ii C_jj)."""
+    """Return the wave at each q with its weight in G, the covariance C, and 1/√(C_ii C_jj)."""
     n_cells, size = int(np.prod(coordinates.supercell)), coordinates.vectors.shape[1]
     terms = (amplitudes * coordinates.factors)[:, None] * coordinates.vectors
     waves = np.zeros((n_cells, size), dtype=np.complex128)
