@@ -82,9 +82,7 @@ LABELS = {
 
 
 def choose_kpoints(atoms: Atoms) -> NDArray[np.float64]:
-    """Return Γ, K, two M and a generic point of a (slightly strained) hexagonal cell.
-
-    (5, 3), fractional.
+    """Return Γ, K, two M and a generic point of a hexagonal cell: (5, 3), fractional.
 
     In a supercell these are its own points; K of the primitive cell folds onto one of them.
     """

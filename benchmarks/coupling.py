@@ -111,10 +111,7 @@ def find_pairs(
 
 
 def displacement(first: Atoms, second: Atoms) -> NDArray[np.float64]:
-    """Return the displacement of the upper layer against the lower one, (3,), Å.
-
-    NaN when the layers are not rigid.
-    """
+    """Return the shift of the upper layer, (3,), Å; NaN when the layers are not rigid."""
     change = second.positions - first.positions
     upper = first.arrays["layer"] == 1
     change = change - change[~upper][0]

@@ -1,6 +1,4 @@
-"""Floors of the main kernels.
-
-Operations and bytes that no formulation in this form can avoid, against the machine's own rates.
+"""Operations and bytes that the main kernels cannot avoid, against the machine's own rates.
 
 A kernel cannot be faster than its multiply-adds at the speed of a large matrix product, nor than
 reading its inputs and writing its results once at the speed of the memory; its floor is the larger
@@ -183,7 +181,8 @@ def compare(
 ) -> dict[str, float | None]:
     """Put a floor beside a measured time.
 
-    Operations, bytes, floor in seconds, seconds, fraction reached.
+    Returns:
+        Operations, bytes, floor in seconds, seconds, fraction reached.
     """
     least = floor.seconds(rates["gflop_per_second"], rates["gbyte_per_second"])
     return {

@@ -74,7 +74,7 @@ with the sixth power of N."""
 def measure(run: Run, n_samples: int) -> dict[str, Any]:
     """Measure both stages on some samples.
 
-    The smallest time of each, since other programs can only add to it.
+    The smallest time of each counts, since other programs can only add to it.
     """
     seconds: dict[str, list[float]] = {name: [] for name in STAGES}
     for name in seconds:
@@ -104,7 +104,8 @@ def measure(run: Run, n_samples: int) -> dict[str, Any]:
 def compare(run: Run) -> dict[str, float]:
     """Compare one sample with complete diagonalisation at every k-point of the supercell.
 
-    Largest errors, and its seconds.
+    Returns:
+        Largest errors, and its seconds.
     """
     stage: Any = run.stages["observables"]
     cone = build_cone(*run.equilibrium(), run.supercell, DISTANCES, stage.valence_electrons)

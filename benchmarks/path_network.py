@@ -1,6 +1,6 @@
 """DeepH-E3 path by path, the peer of the electron benchmarks.
 
-E3nn's own operations, all features in the global frame.
+It uses e3nn's own operations, with all features in the global frame.
 
 Written from the published description (Gong et al. 2023, doi:10.1038/s41467-023-38468-8),
 independently of ``mlepi``: one directed edge per block, an edge of zero length from every atom to

@@ -107,10 +107,7 @@ class Toy:
     def spectra(
         self, displacements: NDArray[np.float64], k: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Return the unfolded spectral function of every sample on ``ENERGIES``.
-
-        (n_samples, n_energies).
-        """
+        """Return the spectral functions on ``ENERGIES``: (n_samples, n_energies)."""
         factor = -HOPPING * self._sum(k)
         rest, n = abs(factor), len(self.positions)
         state = np.tile([1.0, np.conj(factor) / rest], n // 2) / math.sqrt(n)

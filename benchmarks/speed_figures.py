@@ -1,7 +1,4 @@
-"""Figures of the speed benchmark.
-
-Time and peak memory against the number of atoms, and the labels of DFT beside them.
-"""
+"""Time and peak memory against the number of atoms, and the labels of DFT beside them."""
 
 from __future__ import annotations
 

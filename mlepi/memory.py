@@ -1,6 +1,4 @@
-"""How the C library hands out memory in this process.
-
-Freed memory is kept for the next tensor, large tensors get large pages.
+"""How the C library hands out memory: freed memory is kept, large tensors get large pages.
 
 A network allocates and frees the same tensors of some megabytes for every structure. The C
 library's own choice is to give them back to the system each time, which then has to find and clear

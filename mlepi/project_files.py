@@ -1,7 +1,4 @@
-"""Where files named in a configuration are looked for.
-
-In the working folder, then in the project folder.
-"""
+"""Files named in a configuration: in the working folder, then in the project folder."""
 
 from __future__ import annotations
 

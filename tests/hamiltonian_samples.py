@@ -93,9 +93,9 @@ def real_sample() -> Sample:
 
 
 def openmx_harmonics(l: int, direction: np.ndarray) -> np.ndarray:
-    """Y_l of a unit vector in OpenMX order, scaled to unit length: s; x, y, z.
+    """Y_l of a unit vector in OpenMX order (s; x, y, z; 3z²−r², x²−y², xy, xz, yz).
 
-    3z²−r², x²−y², xy, xz, yz.
+    Scaled to unit length.
     """
     x, y, z = direction
     r3 = np.sqrt(3.0)

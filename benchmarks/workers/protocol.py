@@ -1,6 +1,4 @@
-"""The worker's side of the speed benchmark.
-
-Answer requests, one JSON object per line, and measure time and memory.
+"""What a worker does: answer requests, a JSON object per line, and measure time and memory.
 
 Requests are ``{"command": "prepare", …}``, ``{"command": "run"}``, ``{"command": "memory"}``,
 ``{"command": "check"}`` and ``{"command": "kernels", …}``; each gets one line of answer, an object
@@ -44,10 +42,7 @@ class Job(ABC):
 
     @abstractmethod
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Make the network if there is none yet, and the graph of a structure.
-
-        Return facts about them.
-        """
+        """Make the network if there is none, and the graph of a structure; return facts."""
 
     @abstractmethod
     def run(self) -> None:
@@ -64,10 +59,7 @@ class Job(ABC):
         return {}
 
     def kernels(self, names: list[str]) -> dict[str, list[float]]:
-        """Return CPU seconds of every call of the modules of these classes during one run.
-
-        Class → seconds.
-        """
+        """Return class → CPU seconds of every call of its modules during one run."""
         return {name: [] for name in names}
 
 

@@ -76,10 +76,7 @@ class BlockMatrix:
         return matrix if order == "e3nn" else self._reorder(matrix, order)
 
     def dense_many(self, kpoints: ArrayLike) -> NDArray[np.complex128]:
-        """Return the Bloch sums at several k-points.
-
-        (n_k, n_orbitals, n_orbitals), internal orbital order.
-        """
+        """Return the Bloch sums at several k-points: (n_k, n_orbitals, n_orbitals)."""
         points = np.atleast_2d(np.asarray(kpoints, dtype=float))
         return bloch_sum(self.blocks, self.edge_index, self.edge_cell_shift, self.offsets, points)
 

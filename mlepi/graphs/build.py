@@ -1,7 +1,4 @@
-"""Structure → heterogeneous graph.
-
-Intralayer and interlayer edges with their own cutoffs, and labels if there are any.
-"""
+"""Structure → graph of intralayer and interlayer edges with their own cutoffs, and labels."""
 
 from __future__ import annotations
 

@@ -145,9 +145,7 @@ class ElectronPredictor(Predictor):
         )
 
     def overlap(self, atoms: Atoms, table: OverlapTable | None = None) -> BlockMatrix:
-        """Compute the overlap matrix of a structure.
-
-        All pairs closer than the sum of their orbital radii.
+        """Compute the overlap matrix of all pairs closer than the sum of their orbital radii.
 
         Args:
             atoms: structure; not modified.
@@ -285,7 +283,7 @@ class ElectronPredictor(Predictor):
 class _Pairs(NamedTuple):
     """On-site pairs and pairs of overlapping orbitals.
 
-    (2, n), (n, 3) int and (n, 3) Å from target to source.
+    Index (2, n), cell shift (n, 3) int, and vectors (n, 3) Å from target to source.
     """
 
     edge_index: NDArray[np.int64]

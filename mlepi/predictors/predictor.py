@@ -1,7 +1,4 @@
-"""What every predictor shares.
-
-The trained network in the precision and on the device that is asked for.
-"""
+"""A trained network in the precision and on the device that is asked for."""
 
 from __future__ import annotations
 

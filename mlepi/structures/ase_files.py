@@ -1,6 +1,4 @@
-"""Structures, energies and forces in files that ASE reads or writes.
-
-Any structure file, VASP's vasprun.xml and OUTCAR, extxyz.
+"""Structures, energies and forces in files that ASE reads or writes, VASP's and extxyz too.
 
 Units are ASE's own, eV and Å, which are the internal ones. **Energy**: forces are derivatives of
 the electronic free energy, so where a file has it (VASP: ``free energy TOTEN``) it is taken, and

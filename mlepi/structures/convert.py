@@ -195,10 +195,7 @@ def _expand(source: Path, source_format: str) -> list[Path]:
 
 
 def _names(paths: Sequence[Path], source_format: str) -> list[str]:
-    """Name structures by file stem or folder.
-
-    Where that is not unique, with the folder above in front.
-    """
+    """Name structures by file stem or folder, by the folder above too where not unique."""
     short = [path.stem if source_format == "openmx" else path.resolve().name for path in paths]
     if len(set(short)) == len(short):
         return short

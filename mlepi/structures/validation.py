@@ -48,9 +48,7 @@ def symmetrise_blocks(
     reverse: NDArray[np.int64],
     tolerance: float,
 ) -> NDArray[np.float64]:
-    """Make blocks exactly Hermitian.
-
-    The average of every block with its transposed reverse, if they agree to begin with.
+    """Average every block with its transposed reverse, if they agree to begin with.
 
     Args:
         where: file or folder, for the message.
@@ -184,7 +182,8 @@ def onsite_edges(
 ) -> NDArray[np.int64]:
     """Find the on-site edge (i = j, R = 0) of every atom: (n_atoms,) int.
 
-    Raise ``DataError`` when one is missing.
+    Raises:
+        DataError: one is missing.
     """
     candidates = np.flatnonzero(
         (edge_index[0] == edge_index[1]) & np.all(edge_cell_shift == 0, axis=1)
@@ -354,10 +353,7 @@ def _check_element_pair(
 
 
 def _unit_harmonics(l: int, directions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Evaluate Y_l of unit vectors in internal order, scaled to unit length over m.
-
-    (n, 2l + 1), l = 1 or 2.
-    """
+    """Evaluate Y_l (l = 1, 2) of unit vectors, scaled to unit length over m: (n, 2l + 1)."""
     x, y, z = directions.T
     if l == 1:
         return np.stack([y, z, x], axis=1)
@@ -371,10 +367,7 @@ def _unit_harmonics(l: int, directions: NDArray[np.float64]) -> NDArray[np.float
 def _sum_at_gamma(
     edge_index: NDArray[np.int64], blocks: NDArray[np.floating], mask: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Add up the blocks of all cells.
-
-    The real symmetric matrix at k = 0, (n_orbitals, n_orbitals).
-    """
+    """Add up the blocks of all cells to the matrix at Γ, (n_orbitals, n_orbitals)."""
     n_atoms, size = mask.shape
     padded = np.zeros((n_atoms, n_atoms, size, size))
     np.add.at(padded, (edge_index[1], edge_index[0]), blocks)

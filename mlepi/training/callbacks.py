@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 def parse_duration(text: str) -> float:
     """Return the seconds of a duration ``DD:HH:MM:SS`` or ``HH:MM:SS``.
 
-    ``ConfigError`` for any other text.
+    Raises:
+        ConfigError: any other text.
     """
     if not re.fullmatch(r"(\d+:)?\d+:\d\d:\d\d", text):
         raise ConfigError(
@@ -51,10 +52,7 @@ def format_duration(seconds: float) -> str:
 
 
 class EpochLines(Callback):
-    """Write one line per epoch to the log.
-
-    Losses, monitored metric, learning rate, time per epoch, time left.
-    """
+    """Write one line per epoch to the log: losses, metric, learning rate and times."""
 
     def __init__(self) -> None:
         self._begin = 0.0

@@ -192,7 +192,7 @@ class GraphDataModule(LightningDataModule):
 class ForcesDataModule(GraphDataModule):
     """Energies and forces in extended XYZ (or anything that ``read_forces_dataset`` reads).
 
-    Arguments: ``GraphDataModule``.
+    Arguments are those of ``GraphDataModule``.
     """
 
     kind: ClassVar[str] = "phonon"
@@ -215,8 +215,6 @@ class ForcesDataModule(GraphDataModule):
 
 class HamiltonianDataModule(GraphDataModule):
     """Hamiltonians and overlaps in the package's HDF5 format.
-
-    Further arguments: ``GraphDataModule``.
 
     A cutoff of None is the range of the basis: twice its largest orbital radius.
 

@@ -1,7 +1,4 @@
-"""Exponential moving average of the weights.
-
-What is evaluated, and what a checkpoint holds as its weights.
-"""
+"""Exponential moving average of the weights, which is evaluated and kept in checkpoints."""
 
 from __future__ import annotations
 

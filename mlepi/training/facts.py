@@ -45,10 +45,7 @@ def fit_atomic_energies(structures: Sequence[LabelledStructure]) -> list[float]:
 
 
 def compute_force_scale(structures: Sequence[LabelledStructure]) -> float:
-    """Compute the root mean square of all force components, eV/Å.
-
-    The natural unit of interaction energies.
-    """
+    """Compute the root mean square force, eV/Å, the natural unit of interaction energies."""
     forces = np.concatenate([np.asarray(structure.forces).ravel() for structure in structures])
     scale = float(np.sqrt(np.mean(forces**2)))
     if not scale > 0.0:

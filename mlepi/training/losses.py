@@ -139,10 +139,7 @@ class BlockErrors:
     n_graphs: int
 
     def shifted(self, mu: Tensor) -> BlockErrors:
-        """Return the errors after an energy shift of each structure, ΔH − μS.
-
-        μ is (n_graphs,), eV.
-        """
+        """Return the errors after a shift μ (n_graphs,), eV, of each structure, ΔH − μS."""
         difference = {
             name: value - mu[self.graph[name]][:, None, None].to(value.dtype) * self.overlap[name]
             for name, value in self.difference.items()

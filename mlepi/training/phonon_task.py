@@ -51,10 +51,7 @@ class PhononTask(Task):
         return metrics
 
     def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return label and prediction of one batch for a parity plot.
-
-        Energies per atom relative to the references, forces.
-        """
+        """Return energies per atom (less references) and forces, label and prediction."""
         with torch.enable_grad():
             prediction = self.model(graph)
         atoms = graph[fields.ATOM]

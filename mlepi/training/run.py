@@ -175,10 +175,7 @@ def describe_run(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_commit() -> str:
-    """Return the commit of the project, with "-modified" when files differ from it.
-
-    "unknown" outside a repository.
-    """
+    """Return the commit, with "-modified" when files differ; "unknown" without a repository."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(PROJECT_FOLDER), *arguments]

@@ -1,7 +1,4 @@
-"""Learning-rate schedules.
-
-Functions from an optimizer and the length of the training to a schedule.
-"""
+"""Learning-rate schedules of an optimizer and a length of training."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What phonon and electron training share.
-
-Building the network, optimizer and schedule, logging, and the checkpoint's stamp.
-"""
+"""What both trainings share: network, optimizer, schedule, logging and stamp."""
 
 from __future__ import annotations
 
@@ -52,10 +49,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def build_part(where: str, config: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-    """Instantiate a nested plain config.
-
-    Anything that it does not accept becomes a ``ConfigError``.
-    """
+    """Instantiate a nested plain config; what it does not accept is a ``ConfigError``."""
     try:
         return instantiate(dict(config), *args, _convert_="all", **kwargs)
     except InstantiationException as error:

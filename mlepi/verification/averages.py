@@ -1,7 +1,4 @@
-"""Thermal averages that can be done by hand.
-
-Exponential hopping, true distances, one level, one frequency, polynomials.
-"""
+"""Thermal averages done by hand: exponential hopping, a level, a frequency, polynomials."""
 
 from __future__ import annotations
 

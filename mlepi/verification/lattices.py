@@ -1,7 +1,4 @@
-"""Force constants of crystals solved by hand, and thermal amplitudes from SI units.
-
-Independent of the package's own.
-"""
+"""Force constants and thermal amplitudes by hand, independent of the package's own."""
 
 from __future__ import annotations
 

@@ -88,10 +88,7 @@ def _perturb(
 
 
 class _Levels:
-    """The two levels of a displaced supercell that belong to k.
-
-    Displacements (n_atoms, 3), Å → (2,), eV.
-    """
+    """The two levels of k of a displaced supercell: displacements (n_atoms, 3), Å → (2,), eV."""
 
     def __init__(
         self, model: TightBinding, atoms: Atoms, atom_map: AtomMap, energies: NDArray[np.float64]

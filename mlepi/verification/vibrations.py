@@ -72,10 +72,7 @@ def check_oscillator() -> list[Check]:
 
 
 def check_gaussian_modes() -> list[Check]:
-    """Amplitudes of normal modes of sampled graphene.
-
-    Variance, kurtosis, distribution, χ² of uᵀΥu.
-    """
+    """Variance, kurtosis and distribution of modes of sampled graphene, χ² of uᵀΥu."""
     force_constants, n_samples, temperature = graphene_springs(n=3), 500, 300.0
     ensemble = ensemble_of(force_constants, temperature)
     n = ensemble.modes.n_supercell
@@ -152,10 +149,7 @@ def check_einstein_solid() -> list[Check]:
 
 
 def check_equipartition() -> list[Check]:
-    """Classical statistics.
-
-    ½ k_BT of potential energy in each of the 3N − 3 modes, whatever the springs.
-    """
+    """½ k_BT of potential energy in each of the 3N − 3 classical modes, whatever the springs."""
     checks = []
     for stacking, n in (("monolayer", 3), ("AB", 3)):
         springs = graphene_springs(stacking, n)

@@ -259,7 +259,8 @@ def _tabulate_fit(
 def _covered_intervals(distances: NDArray[np.float64], max_gap: float) -> NDArray[np.float64]:
     """Split sorted distances where neighbours are more than ``max_gap`` apart.
 
-    (n, 2), first and last of each run, Å.
+    Returns:
+        (n, 2), first and last distance of each run, Å.
     """
     ordered = np.sort(distances)
     breaks = np.flatnonzero(np.diff(ordered) > max_gap)

@@ -1,6 +1,4 @@
-"""Real orthonormal mode coordinates of a supercell.
-
-The way from one number per vibrational mode to normals of its atoms.
+"""Real orthonormal mode coordinates, from one number per mode to normals of the atoms.
 
 With N cells and eigenvectors e_ν(q) of phase e^{2πi q·R}, a mode of q ≡ −q is real and has one
 coordinate, a pair ±q two:
@@ -66,9 +64,9 @@ class ModeCoordinates:
 
     @property
     def factors(self) -> NDArray[np.complex128]:
-        """Factor of each coordinate in the wave of its q.
+        """Factor of each coordinate in the wave of its q: (n_coordinates,).
 
-        1, or 1/√2 and i/√2 for the two of a pair. (n_coordinates,).
+        1, or 1/√2 and i/√2 for the two of a pair.
         """
         paired = np.where(self.imaginary, 1j, 1.0) / np.sqrt(2.0)
         return np.where(self.qpoint == self.partner, 1.0, paired)
@@ -147,9 +145,7 @@ def build_mode_coordinates(
 def measure_bond_stretch(
     coordinates: ModeCoordinates, atoms: Atoms, amplitudes: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Measure how much each mode changes the lengths of the bonds.
-
-    Σ ⟨(ê·Δu)²⟩ over the bonds of one cell.
+    """Measure how much each mode stretches bonds, Σ ⟨(ê·Δu)²⟩ over those of one cell.
 
     Args:
         coordinates: of the modes.

@@ -1,6 +1,4 @@
-"""Sum rules of force constants.
-
-What rigid shifts, rotations and strains demand, how far it is missed, and how to impose it.
+"""What rigid shifts, rotations and strains demand of force constants, and how to impose it.
 
 With r_ab the vector from atom a of the cell to atom b, Φ_{aα,bβ} = ∂²E/∂u_{aα}∂u_{bβ}, F_a the
 force on atom a, σ the stress and V the volume of the cell, every crystal has
@@ -167,7 +165,8 @@ def shortest_vectors(
 def _build_rules(force_constants: ForceConstants) -> NDArray[np.float64]:
     """Return the rules as rows that multiply the flat force constants.
 
-    9 n_atoms, 9 n_atoms and 15 of them, in this order.
+    Returns:
+        9 n_atoms, 9 n_atoms and 15 of them, in this order.
     """
     n, n_supercell = force_constants.values.shape[:2]
     first, second = shortest_vectors(force_constants)

@@ -130,10 +130,7 @@ class HarmonicEnsemble:
 
     @cached_property
     def frequencies(self) -> NDArray[np.float64]:
-        """Frequencies that the amplitudes rest on, THz: (n_qpoints, 3 n_atoms).
-
-        Infinite for modes at rest.
-        """
+        """Frequencies that move, (n_qpoints, 3 n_atoms), THz; infinite for modes at rest."""
         frequencies, moving = _effective_frequencies(
             self.modes, self.imaginary, self.floor_frequency
         )
@@ -166,10 +163,7 @@ class HarmonicEnsemble:
 
     @cached_property
     def _roots(self) -> NDArray[np.complex128]:
-        """What turns waves of normals into mass-scaled displacements.
-
-        C(q)^{1/2}, less what is projected out of its result.
-        """
+        """What turns waves of normals into displacements: C(q)^{1/2}, less what is left out."""
         roots = self._symmetric_roots
         return roots if self.project_out == "none" else np.asarray(self.kept_motion @ roots)
 
@@ -211,9 +205,7 @@ class HarmonicEnsemble:
     def displacements_at(
         self, temperature: float, normals: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Turn standard normals into displacements at one of the temperatures.
-
-        (n_samples, n_supercell, 3), Å.
+        """Turn normals into displacements at one temperature: (n_samples, n_supercell, 3), Å.
 
         Raises:
             PhysicsError: the normals have the wrong shape.
@@ -243,10 +235,7 @@ class HarmonicEnsemble:
         return np.asarray(result.cpu().numpy())
 
     def covariance(self) -> NDArray[np.float64]:
-        """Return ⟨u uᵀ⟩ of the supercell: (n_temperatures, 3 n_supercell, 3 n_supercell), Å².
-
-        For small cells.
-        """
+        """Return ⟨u uᵀ⟩ of a small cell: (n_temperatures, 3 n_supercell, 3 n_supercell), Å²."""
         size = 3 * self.modes.n_supercell
         root = self.displacements(np.eye(size).reshape(size, -1, 3)).reshape(
             len(self.temperatures), size, size
@@ -254,19 +243,16 @@ class HarmonicEnsemble:
         return root.swapaxes(1, 2) @ root
 
     def mean_square_displacements(self) -> NDArray[np.float64]:
-        """Return the exact ⟨u_x²⟩, ⟨u_y²⟩, ⟨u_z²⟩ of the atoms of one cell.
-
-        (n_temperatures, n_atoms, 3), Å².
-        """
+        """Return the exact ⟨u_x²⟩, ⟨u_y²⟩, ⟨u_z²⟩ per atom: (n_temperatures, n_atoms, 3), Å²."""
         squares = np.sum(np.abs(self._roots) ** 2, axis=(1, 3)) / int(np.prod(self.modes.supercell))
         return np.asarray(
             squares.reshape(len(self.temperatures), -1, 3) / self.modes.masses[:, None]
         )
 
     def za_shares(self) -> NDArray[np.float64]:
-        """Return the share of rigid out-of-plane waves in the mass-weighted ⟨u²⟩ before projection.
+        """Return the share of rigid out-of-plane waves in ⟨u²⟩ before projection: (n_temperatures,).
 
-        (n_temperatures,).
+        Mass-weighted.
         """
         projectors = flexural_projectors(self.modes.atoms, self.modes.qpoints)
         roots = self._symmetric_roots

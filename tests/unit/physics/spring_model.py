@@ -1,7 +1,4 @@
-"""An exactly harmonic honeycomb crystal.
-
-Born springs between neighbours of a fixed reference structure.
-"""
+"""A harmonic honeycomb crystal: Born springs between neighbours of a fixed reference."""
 
 from __future__ import annotations
 
@@ -21,9 +18,9 @@ def build_honeycomb(a: float = 2.46, height: float = 12.0, symbols: str = "C2") 
 
 
 def spring_force_constants(reference: Atoms, shells) -> np.ndarray:
-    """(n, n, 3, 3) eV/Å².
+    """Φ of springs, (n, n, 3, 3) eV/Å².
 
-    Shells = [(cutoff Å, longitudinal, transverse in plane, out of plane)] by increasing distance.
+    ``shells`` are (cutoff Å, longitudinal, transverse in plane, out of plane), nearest first.
     """
     n = len(reference)
     phi = np.zeros((n, n, 3, 3))

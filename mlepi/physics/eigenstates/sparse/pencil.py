@@ -163,7 +163,8 @@ def _sum(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], list[NDArray[Any]]]:
     """Sum matrices on their common pattern.
 
-    Starts (n + 1,), columns (n_elements,), and the elements of each matrix.
+    Returns:
+        Starts (n + 1,), columns (n_elements,), and the elements of each matrix.
     """
     offsets = np.asarray(matrices[0].offsets, dtype=np.int64)
     counts, size = np.diff(offsets), max(matrix.blocks.shape[-1] for matrix in matrices)
@@ -271,7 +272,8 @@ def _expand(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[Any]]]:
     """Lay blocks out row by row.
 
-    Padded rows and columns of the elements, (n,) each, and the elements of every matrix.
+    Returns:
+        Padded rows and columns of the elements, (n,) each, and the elements of every matrix.
     """
     targets, sources = np.divmod(pairs, n_atoms)
     size, first = sums[0].shape[-1], int(targets[0])
