@@ -1,4 +1,4 @@
-"""Variance of a band energy at temperature with and without a control variate, on systems whose Hamiltonian is known.
+"""Variance of a band energy at temperature with and without a control variate, for known H.
 
     OMP_NUM_THREADS=1 python benchmarks/control_variate.py
 

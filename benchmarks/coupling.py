@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from mlepi.plots.style import BLUE, COLUMN, GREEN, RED, house_style, new_figure, save_figure
 from numpy.typing import NDArray
 
 from mlepi.checkpoint import load_model
@@ -44,8 +45,7 @@ from mlepi.physics.bands.unfolding import cell_major_map
 from mlepi.physics.coupling.linear_response import mean_square_coupling, perturb
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.vibrations.force_constants import compute_force_constants
-from mlepi.physics.vibrations.thermal import compute_modes
-from mlepi.plots.style import BLUE, COLUMN, GREEN, RED, house_style, new_figure, save_figure
+from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.predictors import BlockDerivatives, ElectronPredictor
 from mlepi.structures import HamiltonianDataset, LabelledStructure, build_graphene, read_split
 from mlepi.units import HBAR2_PER_AMU, PLANCK, THZ_TO_INVERSE_CM
@@ -89,7 +89,7 @@ class Pair:
 def find_pairs(
     structures: Iterable[LabelledStructure],
 ) -> list[tuple[LabelledStructure, LabelledStructure, str]]:
-    """Find neighbouring structures along the spacing at fixed slide, and along the slide at fixed spacing."""
+    """Find neighbours along the spacing at fixed slide, and along the slide at fixed spacing."""
     slides = [s for s in structures if s.name.startswith("slide_")]
     pairs = []
     for first in slides:
@@ -110,10 +110,7 @@ def find_pairs(
 
 
 def displacement(first: Atoms, second: Atoms) -> NDArray[np.float64]:
-    """Return the displacement of the upper layer against the lower one, (3,), Å.
-
-    NaN when the layers are not rigid.
-    """
+    """Return the shift of the upper layer, (3,), Å; NaN when the layers are not rigid."""
     change = second.positions - first.positions
     upper = first.arrays["layer"] == 1
     change = change - change[~upper][0]
@@ -382,7 +379,7 @@ def plot_elements(elements: dict[str, NDArray[np.float64]], folder: Path) -> Pat
 
 
 def summarise(pairs: list[Pair]) -> dict[str, dict[str, float]]:
-    """Return error over DFT derivative, root mean squares over pairs, for all pairs and for those of unseen structures."""
+    """Return error over DFT derivative, root mean squares over all and over unseen pairs."""
     groups = {
         "all": pairs,
         "no structure trained on": [p for p in pairs if p.trained == 0],

@@ -1,6 +1,4 @@
-"""Floors of the main kernels.
-
-Operations and bytes that no formulation in this form can avoid, against the machine's own rates.
+"""Operations and bytes that the main kernels cannot avoid, against the machine's own rates.
 
 A kernel cannot be faster than its multiply-adds at the speed of a large matrix product, nor than
 reading its inputs and writing its results once at the speed of the memory; its floor is the larger
@@ -58,7 +56,10 @@ def linear_operations(inputs: Sequence[int], outputs: Sequence[int]) -> int:
 
 
 def so2_operations(inputs: Sequence[int], outputs: Sequence[int]) -> int:
-    """Return the operations of one matrix per |m| between all channels with l ≥ |m|, both signs of m, for one edge."""
+    """Return the operations per edge of one matrix per |m| between all channels with l ≥ |m|.
+
+    Both signs of m are counted.
+    """
     orders = range(min(len(inputs), len(outputs)))
     return sum((1 if m == 0 else 2) * 2 * sum(inputs[m:]) * sum(outputs[m:]) for m in orders)
 
@@ -158,7 +159,10 @@ def count_contraction(
 
 
 def count_monomials(l_max: int, l_max_out: int, correlation: int) -> tuple[int, int]:
-    """Count the monomials of degree 2 and more that reach any output, and the terms of all outputs, degree 1 included."""
+    """Count the monomials of degree ≥ 2 that reach any output, and the terms of all outputs.
+
+    The terms include those of degree 1.
+    """
     from mlepi.models.symmetric_contraction import symmetric_couplings
 
     monomials: set[tuple[int, ...]] = set()
@@ -177,7 +181,8 @@ def compare(
 ) -> dict[str, float | None]:
     """Put a floor beside a measured time.
 
-    Operations, bytes, floor in seconds, seconds, fraction reached.
+    Returns:
+        Operations, bytes, floor in seconds, seconds, fraction reached.
     """
     least = floor.seconds(rates["gflop_per_second"], rates["gbyte_per_second"])
     return {
@@ -192,7 +197,9 @@ def compare(
 def measure_floors(
     requests: Mapping[str, Mapping[str, Any]], structure: Path, n_atoms: int, repeats: int = 5
 ) -> dict[str, Any]:
-    """Measure the machine and the main kernels of middle layers, one core, float32, and put floors beside them.
+    """Measure the machine and the main kernels of middle layers, with floors beside them.
+
+    On one core, in float32.
 
     Args:
         requests: "energy_forces" and "hamiltonian" → what a worker with our network is asked to

@@ -1,4 +1,6 @@
-"""Processor seconds of the observables per sample on one core, against the size of the cell, with the shipped checkpoints.
+"""Processor seconds of the observables per sample against the size of the cell, on one core.
+
+With the shipped checkpoints.
 
     OMP_NUM_THREADS=1 python benchmarks/observables.py --sizes 6 9 12
 
@@ -73,7 +75,7 @@ with the sixth power of N."""
 def measure(run: Run, n_samples: int) -> dict[str, Any]:
     """Measure both stages on some samples.
 
-    The smallest time of each, since other programs can only add to it.
+    The smallest time of each counts, since other programs can only add to it.
     """
     seconds: dict[str, list[float]] = {name: [] for name in STAGES}
     for name in seconds:
@@ -103,7 +105,8 @@ def measure(run: Run, n_samples: int) -> dict[str, Any]:
 def compare(run: Run) -> dict[str, float]:
     """Compare one sample with complete diagonalisation at every k-point of the supercell.
 
-    Largest errors, and its seconds.
+    Returns:
+        Largest errors, and its seconds.
     """
     stage: Any = run.stages["observables"]
     reference = build_near_k(*run.equilibrium(), run.supercell, DISTANCES, stage.valence_electrons)

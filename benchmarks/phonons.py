@@ -32,20 +32,19 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from mlepi.pipeline.structure import measure_spacings, relax_structure
+from mlepi.plots.style import BLUE, COLUMN, RED, house_style, label_path, new_figure, save_figure
 from numpy.typing import NDArray
 
 from mlepi.checkpoint import load_model
 from mlepi.errors import MlepiError
-from mlepi.physics.vibrations.force_constants import (
-    ForceConstants,
+from mlepi.physics.vibrations.force_constants import ForceConstants, compute_force_constants
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.phonon_bands import (
     PhononBands,
-    compute_force_constants,
     compute_frequencies,
     compute_phonon_bands,
 )
-from mlepi.physics.vibrations.thermal import compute_modes
-from mlepi.pipeline.structure import measure_spacings, relax_structure
-from mlepi.plots.style import BLUE, COLUMN, RED, house_style, label_path, new_figure, save_figure
 from mlepi.predictors import PhononPredictor
 from mlepi.structures import build_graphene
 from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
@@ -83,9 +82,12 @@ REFERENCES: dict[str, dict[str, tuple[str, str]]] = {
 differences of 0.01 Å in
 the 3×3 cell; see the data card) and literature, cm⁻¹."""
 
-SOURCES = """DFT: the level of the training data (data card), AB at a = 2.46 Å and d = 3.35 Å, to compare with "fixed".
-[1] Mounet and Marzari, PRB 71, 205214 (2005), doi:10.1103/PhysRevB.71.205214. [2] Tan et al., Nature Materials 11, 294 (2012),
-doi:10.1038/nmat3245, arXiv:1106.1146. [3] arXiv:1405.6735 (Raman of free-standing bilayers).
+SOURCES = """DFT: the level of the training data (data card), AB at a = 2.46 Å and d = 3.35 Å, \
+to compare with "fixed".
+[1] Mounet and Marzari, PRB 71, 205214 (2005), doi:10.1103/PhysRevB.71.205214. \
+[2] Tan et al., Nature Materials 11, 294 (2012),
+doi:10.1038/nmat3245, arXiv:1106.1146. \
+[3] arXiv:1405.6735 (Raman of free-standing bilayers).
 [4] Kudin, Scuseria, Yakobson, PRB 64, 235406 (2001), doi:10.1103/PhysRevB.64.235406."""
 
 

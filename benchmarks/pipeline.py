@@ -1,4 +1,4 @@
-"""Processor seconds of the inference pipeline per sample and stage, on the supercell of ``experiment=demo``.
+"""Processor seconds of the inference pipeline per sample and stage, on the demo's supercell.
 
     OMP_NUM_THREADS=1 python benchmarks/pipeline.py
 

@@ -79,10 +79,7 @@ class Side:
     history: list[tuple[int, float, float | None]] = field(default_factory=list)
 
     def expect(self, n_atoms: int) -> tuple[float, float]:
-        """Return seconds and MB to expect at a size.
-
-        Those of the last one in proportion to the atoms.
-        """
+        """Return seconds and MB to expect at a size, in proportion to the last one."""
         if not self.history:
             return 0.0, 0.0
         last, seconds, peak = self.history[-1]

@@ -1,7 +1,4 @@
-"""Floating-point arithmetic of a run beyond its dtype.
-
-Whether float32 products may be rounded, decided in a scope.
-"""
+"""Floating-point arithmetic of a run: its dtype, and whether float32 products may be rounded."""
 
 from __future__ import annotations
 
@@ -14,8 +11,6 @@ import torch
 @contextmanager
 def float32_precision(tf32: bool) -> Iterator[None]:
     """Choose how float32 matrix products are computed inside a ``with`` block.
-
-    The former choice returns at its end.
 
     TF32 rounds the factors to 10 bits of mantissa, a relative error of about 5e-4 instead of 6e-8.
     float64 is never touched.

@@ -1,6 +1,4 @@
-"""How the scripts start and end.
-
-Compose the configuration with Hydra, run, and turn every error into one text and exit status 1.
+"""How the scripts start and end: compose with Hydra, run, turn every error into one text.
 
 The traceback goes to ``traceback.txt`` in the run folder.
 """
@@ -36,7 +34,7 @@ def run_script(
 ) -> None:
     """Run ``action(config, run_folder)`` once, or once per job of a multirun.
 
-    Exit with status 1 on any error.
+    Any error ends the process with exit status 1.
 
     Args:
         action: what the script does.

@@ -30,7 +30,7 @@ def build_honeycomb(a: float = 2.46) -> Atoms:
 
 
 class HoneycombSprings(Calculator):
-    """Bonds with rest length d0, resisting bond stretching and, by a flat reference, motion out of line."""
+    """Bonds that resist stretching and, by a flat reference, motion out of line."""
 
     implemented_properties: ClassVar = ["energy", "forces", "stress"]
 

@@ -110,10 +110,7 @@ class Worker:
         return reply
 
     def _describe_end(self, command: str) -> str:
-        """Say how the process ended.
-
-        With its last words, or by a signal such as that of the system short of memory.
-        """
+        """Say how the process ended, with its last words or by which signal."""
         code = self.process.wait()
         self.words.seek(0)
         words = self.words.read().strip().splitlines()[-1:]

@@ -70,10 +70,7 @@ class MaceJob(Job):
     network: torch.nn.Module | None = None
 
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Build the batch and, once, the network with its optimiser.
-
-        Write its weights if asked to.
-        """
+        """Build the batch and, once, the network with its optimiser; write weights if asked to."""
         self.work, self.device = request["work"], request["device"]
         dtype = getattr(torch, request["dtype"])
         torch.set_default_dtype(dtype)

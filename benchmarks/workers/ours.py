@@ -1,7 +1,4 @@
-"""Our networks as a worker.
-
-Made from the package's own configs at given widths, with random weights.
-"""
+"""Our networks as a worker, from the package's configs at given widths, with random weights."""
 
 from __future__ import annotations
 

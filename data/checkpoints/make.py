@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from mlepi.pipeline.structure import measure_spacings
 from omegaconf import OmegaConf
 
 from mlepi.checkpoint import export_checkpoint, load_checkpoint, load_model
 from mlepi.errors import CheckpointError, DataError, MlepiError, message
 from mlepi.physics.overlaps import read_overlap_table
-from mlepi.pipeline.structure import measure_spacings
 from mlepi.project_files import find_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
@@ -46,14 +46,17 @@ REPRODUCED = {"hamiltonian_gauge_free_mae_mev": 0.01, "forces_mae_mev_per_angstr
 here."""
 
 PREDICTS = {
-    "phonon": "Total energy (eV), forces (eV/Å) and stress of bilayer graphene, Grimme D2 included as in the labels.",
-    "electron": "The Kohn–Sham Hamiltonian of bilayer graphene in OpenMX's C6.0-s2p2 orbitals, as real-space blocks (eV). The "
-    "overlap matrix does not come from the network but from radial tables of the orbitals, which "
-    "the checkpoint carries.",
+    "phonon": "Total energy (eV), forces (eV/Å) and stress of bilayer graphene, Grimme D2 included "
+    "as in the labels.",
+    "electron": "The Kohn–Sham Hamiltonian of bilayer graphene in OpenMX's C6.0-s2p2 orbitals, as "
+    "real-space blocks (eV). The overlap matrix does not come from the network but from radial "
+    "tables of the orbitals, which the checkpoint carries.",
 }
 
-BANDS_NOTE = """Bands at Γ, K, two M and a generic k of each structure's own cell. Unaligned compares energies as they are;
-aligned subtracts one constant per structure, the mean difference over the states in the window. Gauge-free: with the shift μ of
+BANDS_NOTE = """Bands at Γ, K, two M and a generic k of each structure's own cell. \
+Unaligned compares energies as they are;
+aligned subtracts one constant per structure, the mean \
+difference over the states in the window. Gauge-free: with the shift μ of
 each structure that minimises Σ|ΔH − μS|.
 """
 
@@ -165,7 +168,9 @@ def describe_structures(path: Path, split: Path) -> dict[str, Any]:
 
 
 def export(run: Path, destination: Path, metrics: Mapping[str, float] | None = None) -> None:
-    """Write the best checkpoint of a run without machine paths, with the overlap table of an electron network.
+    """Write the best checkpoint of a run, without machine paths.
+
+    That of an electron network carries its overlap table.
 
     Raises:
         CheckpointError: the result is too large for the repository.
@@ -221,7 +226,7 @@ def run_benchmark(
 
 
 def check_reproduced(run: Path, metrics: Mapping[str, float]) -> None:
-    """Raise ``CheckpointError`` when the exported network does not have the test errors that its training reported."""
+    """Check that the exported network has the test errors that its training reported."""
     path = run / "test_metrics.json"
     if not path.is_file():
         return

@@ -1,4 +1,4 @@
-"""A real-space matrix in local orbitals, H or S, its Bloch sums, and the bands of a pair of them."""
+"""Hamiltonian and overlap as real-space matrices in local orbitals, their Bloch sums and bands."""
 
 from __future__ import annotations
 
@@ -79,10 +79,7 @@ class BlockMatrix:
         return matrix if order == "e3nn" else self._reorder(matrix, order)
 
     def dense_many(self, kpoints: ArrayLike) -> NDArray[np.complex128]:
-        """Return the Bloch sums at several k-points.
-
-        (n_k, n_orbitals, n_orbitals), internal orbital order.
-        """
+        """Return the Bloch sums at several k-points: (n_k, n_orbitals, n_orbitals)."""
         points = np.atleast_2d(np.asarray(kpoints, dtype=float))
         return bloch_sum(self.blocks, self.edge_index, self.edge_cell_shift, self.offsets, points)
 
@@ -115,10 +112,7 @@ class BlockMatrix:
         )
 
     def sparse(self, kpoint: ArrayLike) -> csr_array:
-        """Return the Bloch sum at one k-point as a sparse matrix.
-
-        (n_orbitals, n_orbitals), internal orbital order.
-        """
+        """Return the sparse Bloch sum at one k-point, (n_orbitals, n_orbitals), internal order."""
         return bloch_sum_sparse(self, kpoint)
 
     def symmetrised(self) -> BlockMatrix:

@@ -29,7 +29,8 @@ from mlepi.physics.bands.velocities import DISPERSIONS, points_inside
 from mlepi.physics.coupling.linear_response import BlockResponses
 from mlepi.physics.coupling.mode_interpolation import mesh_ensemble
 from mlepi.physics.coupling.second_order import Bands, factor_covariance, sum_debye_waller, sum_fan
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 from mlepi.pipeline.hamiltonian import HamiltonianStage
 from mlepi.pipeline.sampling import SamplingStage
 from mlepi.results.linear_response import LinearResponseRecord, SecondOrderRecord

@@ -1,4 +1,4 @@
-"""Derivatives of H and S with respect to the positions of the atoms, along given directions, once or twice.
+"""First and second derivatives of H and S with respect to the positions of the atoms.
 
 Networks are differentiated in forward mode (one evaluation gives the exact derivative of every
 block along one direction) in double precision, overlaps through the splines of their table. Edges
@@ -106,7 +106,7 @@ class DifferentiableModel(HamiltonianModel, Protocol):
         *,
         device: str = ...,
     ) -> MatrixDerivatives:
-        """Return mixed second derivatives along pairs of directions, (n_directions, n_atoms, 3) each."""
+        """Return second derivatives along pairs of directions, (n_directions, n_atoms, 3) each."""
         ...
 
 
@@ -118,7 +118,7 @@ def compute_derivatives(
     device: str = "cpu",
     step: float = 0.01,
 ) -> MatrixDerivatives:
-    """Differentiate H and S along directions, exactly where the model can, by central differences otherwise.
+    """Differentiate H and S along directions, by central differences if the model cannot.
 
     Args:
         model: of H and S.
@@ -206,7 +206,7 @@ def differentiate_network(
     first: NDArray[np.float64],
     second: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Differentiate the blocks of an electron network in forward mode, one direction after the other.
+    """Differentiate the blocks of an electron network in forward mode, one way at a time.
 
     Args:
         network: float64, with plain (not compiled) kernels.
@@ -305,7 +305,7 @@ def _push_forward(
     first: NDArray[np.float64],
     second: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
-    """Return the derivatives of a function along directions, or the mixed second ones along pairs of them."""
+    """Differentiate a function along directions, or twice along pairs of them."""
 
     def along(x: Tensor, direction: Tensor) -> Tensor:
         derivative: Tensor = torch.func.jvp(function, (x,), (direction,))[1]

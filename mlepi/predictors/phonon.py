@@ -1,4 +1,4 @@
-"""Energies, forces and stress from a trained phonon network, for many structures or as an ASE calculator."""
+"""Energies, forces and stress from a trained phonon network, also as an ASE calculator."""
 
 from __future__ import annotations
 
@@ -115,10 +115,7 @@ class PhononPredictor(Predictor):
     def calculator(
         self, device: str | torch.device = "cpu", dtype: str = "float64"
     ) -> PhononCalculator:
-        """Return an ASE calculator: eV, eV/Å, eV/Å³.
-
-        Float64 by default, as finite differences of forces need.
-        """
+        """Return an ASE calculator (eV, eV/Å, eV/Å³), in float64 for finite differences."""
         self.network(device, dtype)
         return PhononCalculator(self, device=device, dtype=dtype)
 

@@ -1,7 +1,4 @@
-"""What every predictor shares.
-
-The trained network in the precision and on the device that is asked for.
-"""
+"""A trained network in the precision and on the device that is asked for."""
 
 from __future__ import annotations
 
@@ -79,7 +76,7 @@ class Predictor:
         return self._networks[key]
 
     def check_elements(self, numbers: Sequence[int] | NDArray[Any]) -> None:
-        """Raise ``StructureError`` when a structure contains an element that the network does not know."""
+        """Raise ``StructureError`` when a structure has an element unknown to the network."""
         missing = sorted({int(z) for z in numbers} - set(self.elements))
         if missing:
             raise StructureError(

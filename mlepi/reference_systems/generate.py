@@ -22,7 +22,8 @@ from ase import Atoms
 from mlepi.errors import ConfigError, message
 from mlepi.physics.overlaps import write_overlap_table
 from mlepi.physics.vibrations.force_constants import compute_force_constants
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 from mlepi.reference_systems.springs import HoneycombSprings
 from mlepi.reference_systems.tight_binding import TightBinding
 from mlepi.structures import (

@@ -1,6 +1,4 @@
-"""A force field for flat graphene layers.
-
-An ASE calculator whose phonons have the right size and whose minimum is known.
+"""A force field for flat graphene layers with phonons of the right size and a known minimum.
 
 The energy is a sum of squares about the flat honeycomb and depends on relative positions only, so
 that it is smooth and exactly invariant under rotations and translations:

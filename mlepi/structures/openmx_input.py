@@ -1,7 +1,4 @@
-"""OpenMX input files.
-
-One self-consistent calculation of a structure that writes H, S, energy and forces, and reading one
-back.
+"""OpenMX input of one self-consistent calculation that writes H, S, energy and forces.
 
 Keywords are those of OpenMX 3.9 and 4.0 (https://www.openmx-square.org/openmx_man3.9/node21.html).
 Positions and lattice vectors are in Å, with ten decimals; orbitals and pseudopotentials are looked
@@ -21,7 +18,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, DataError, StructureError, message
-from mlepi.structures.openmx import find_block, parse_pao_name, read_species
+from mlepi.structures.openmx_text import find_block, parse_pao_name, read_species
 from mlepi.units import BOHR
 
 

@@ -1,6 +1,4 @@
-"""Named, stored splits of a data set by structure.
-
-Made once from names and a seed, written to JSON, checked on use.
+"""Splits of a data set, made once from names and a seed, written to JSON, checked on use.
 
 The order of the structures inside a stratum is that of SHA-256(seed, name): it depends on nothing
 but these two, so neither on the order of files nor on a random generator's version.

@@ -1,4 +1,4 @@
-"""Cheap invariants that every set of Hamiltonian labels must satisfy, whatever code or file it comes from.
+"""Cheap invariants that Hamiltonian labels must satisfy, whatever code they come from.
 
 ``check_hamiltonian_labels`` is structural and holds for any labels, a model included.
 ``check_two_centre_overlap`` and ``check_spectrum`` use physics of local orbitals to unmask a wrong
@@ -48,9 +48,7 @@ def symmetrise_blocks(
     reverse: NDArray[np.int64],
     tolerance: float,
 ) -> NDArray[np.float64]:
-    """Make blocks exactly Hermitian.
-
-    The average of every block with its transposed reverse, if they agree to begin with.
+    """Average every block with its transposed reverse, if they agree to begin with.
 
     Args:
         where: file or folder, for the message.
@@ -81,7 +79,7 @@ def symmetrise_blocks(
 
 
 def check_hamiltonian_labels(structure: LabelledStructure, where: str | None = None) -> None:
-    """Check edges, shapes, padding, exact Hermiticity and the normalisation of the orbitals of one structure.
+    """Check edges, shapes, padding, Hermiticity and normalised orbitals of one structure.
 
     Args:
         structure: labels in internal units and order; either matrix may be None, without any matrix
@@ -152,7 +150,7 @@ def check_hamiltonian_labels(structure: LabelledStructure, where: str | None = N
 
 
 def check_atom_indices(where: str, indices: NDArray[np.integer], n_atoms: int, base: int) -> None:
-    """Check that atom indices of a file lie in base … n_atoms − 1 + base, naming the expected base otherwise."""
+    """Check that the atom indices of a file lie in base … n_atoms − 1 + base."""
     if indices.size and (int(indices.min()) < base or int(indices.max()) > n_atoms - 1 + base):
         raise DataError(
             message(
@@ -184,7 +182,8 @@ def onsite_edges(
 ) -> NDArray[np.int64]:
     """Find the on-site edge (i = j, R = 0) of every atom: (n_atoms,) int.
 
-    Raise ``DataError`` when one is missing.
+    Raises:
+        DataError: one is missing.
     """
     candidates = np.flatnonzero(
         (edge_index[0] == edge_index[1]) & np.all(edge_cell_shift == 0, axis=1)
@@ -278,9 +277,10 @@ def check_two_centre_overlap(structure: LabelledStructure, where: str | None = N
 
 
 def check_spectrum(structure: LabelledStructure, where: str | None = None) -> None:
-    """Check at Γ that the overlap is positive definite and that the Fermi energy lies in the range of the eigenvalues.
+    """Check overlap and Fermi energy at Γ.
 
-    Structures with more than ``MAX_ORBITALS_FOR_SPECTRUM`` orbitals are not diagonalised.
+    S must be positive definite and E_F lie in the range of the eigenvalues. Structures with more
+    than ``MAX_ORBITALS_FOR_SPECTRUM`` orbitals are not diagonalised.
 
     Raises:
         DataError: S has an eigenvalue ≤ 0, or E_F lies outside the spectrum (energies in different
@@ -327,7 +327,7 @@ def _check_element_pair(
     overlap: NDArray[np.floating],
     directions: NDArray[np.float64],
 ) -> None:
-    """Compare the s–l overlaps of one ordered element pair with Y_l of the bond directions (l = 1, 2)."""
+    """Compare the s–l overlaps (l = 1, 2) of an ordered element pair with Y_l of the bonds."""
     rows = [
         s.start for l, s in zip(basis.shells[pair[0]], basis.slices(pair[0]), strict=True) if l == 0
     ]
@@ -353,10 +353,7 @@ def _check_element_pair(
 
 
 def _unit_harmonics(l: int, directions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Evaluate Y_l of unit vectors in internal order, scaled to unit length over m.
-
-    (n, 2l + 1), l = 1 or 2.
-    """
+    """Evaluate Y_l (l = 1, 2) of unit vectors, scaled to unit length over m: (n, 2l + 1)."""
     x, y, z = directions.T
     if l == 1:
         return np.stack([y, z, x], axis=1)
@@ -370,10 +367,7 @@ def _unit_harmonics(l: int, directions: NDArray[np.float64]) -> NDArray[np.float
 def _sum_at_gamma(
     edge_index: NDArray[np.int64], blocks: NDArray[np.floating], mask: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Add up the blocks of all cells.
-
-    The real symmetric matrix at k = 0, (n_orbitals, n_orbitals).
-    """
+    """Add up the blocks of all cells to the matrix at Γ, (n_orbitals, n_orbitals)."""
     n_atoms, size = mask.shape
     padded = np.zeros((n_atoms, n_atoms, size, size))
     np.add.at(padded, (edge_index[1], edge_index[0]), blocks)

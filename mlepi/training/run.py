@@ -96,7 +96,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
 def check_config(
     config: DictConfig, known: Iterable[str], supplied: Mapping[str, set[str]]
 ) -> None:
-    """Raise one ``ConfigError`` that lists every unknown key, every missing value and every class that does not exist.
+    """Look for every unknown key, missing value and class that does not exist.
 
     Args:
         config: composed configuration.

@@ -1,7 +1,4 @@
-"""What phonon and electron training share.
-
-Building the network, optimizer and schedule, logging, and the checkpoint's stamp.
-"""
+"""What both trainings share: network, optimizer, schedule, logging and stamp."""
 
 from __future__ import annotations
 
@@ -52,10 +49,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def build_part(where: str, config: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-    """Instantiate a nested plain config.
-
-    Anything that it does not accept becomes a ``ConfigError``.
-    """
+    """Instantiate a nested plain config; what it does not accept is a ``ConfigError``."""
     try:
         return instantiate(dict(config), *args, _convert_="all", **kwargs)
     except InstantiationException as error:
@@ -120,7 +114,7 @@ class Task(LightningModule, ABC):
 
     @abstractmethod
     def compute_terms(self, graph: Any, subset: str | None = None) -> dict[str, Term]:
-        """Return the loss terms of a batch and, for a named subset, add its errors to the metrics."""
+        """Return the loss terms of a batch; those of a named subset enter the metrics."""
 
     @abstractmethod
     def collect_metrics(self, subset: str) -> dict[str, Tensor]:
@@ -212,7 +206,7 @@ class Task(LightningModule, ABC):
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the network without this project's configuration, and the state of the schedule."""
+        """Add what rebuilds the network by itself, and the state of the schedule."""
         checkpoint["mlepi"] = self.stamp
         if self.schedule is not None:
             checkpoint["schedule"] = self.schedule.scheduler.state_dict()

@@ -41,10 +41,7 @@ def rattled(stacking: str, n: int, amplitude: float = 0.05) -> Atoms:
 
 
 def check_fermi_velocity() -> list[Check]:
-    """v_F = √3·a·t/2ħ of the layer, of π bands among σ bands, with and without overlap.
-
-    The bands of the bilayer.
-    """
+    """v_F = √3·a·t/2ħ of the layer, with σ bands and overlap or without; bilayer bands."""
     atoms = build_graphene("monolayer")
     points = hexagonal_points(atoms.cell.array)
     distances = np.array(
@@ -153,10 +150,7 @@ def check_unfolding() -> list[Check]:
 
 
 def check_moments() -> list[Check]:
-    """Moments of A(k, E).
-
-    ∫A E = ⟨B|H|B⟩ (Debye–Waller alone), ∫A E² = ⟨B|HS⁻¹H|B⟩, of Löwdin-orthonormalised Bloch sums.
-    """
+    """∫A E = ⟨B|H|B⟩ (Debye–Waller alone) and ∫A E² = ⟨B|HS⁻¹H|B⟩ of Löwdin Bloch sums."""
     model, n, kpoint = TightBinding(orbitals="sp", orthogonal=False), 3, np.array([0.21, 0.34, 0.0])
     atom_map, counts = cell_major_map(4, (n, n, 1)), np.full(4, 4)
     hamiltonian, overlap, energies, states = _solve(model, rattled("AB", n), atom_map.fold(kpoint))
@@ -183,7 +177,7 @@ def check_moments() -> list[Check]:
 
 
 def check_symmetry() -> list[Check]:
-    """Levels of a displaced supercell do not change when all atoms shift, turn, or are renamed, nor in another cell."""
+    """Levels do not change when all atoms shift, turn or are renamed, nor in another cell."""
     checks = []
     for orbitals in ("s", "sp"):
         model, atoms = TightBinding(orbitals=orbitals, orthogonal=False), rattled("AB", 3)

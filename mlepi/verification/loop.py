@@ -1,4 +1,4 @@
-"""The whole way: data of the reference system → small networks → inference, against inference with the reference system itself.
+"""The whole way: data of the reference system → small networks → inference, against the system.
 
 Both inferences use the same normals, so the noise of the samples nearly cancels in their
 difference, which is the error of the networks. It is compared with the standard errors of the
@@ -38,14 +38,14 @@ TWO_STANDARD_ERRORS = 2.0
 
 
 def check_full_loop() -> list[Check]:
-    """Train both networks on data of the toy monolayer and find the toy's own v_F(T) and band shifts."""
+    """Train both networks on the toy monolayer and find its own v_F(T) and band shifts."""
     return _check_loop(
         "loop", DataSettings(stacking="monolayer"), "toy_monolayer", ("phonon", "electron")
     )
 
 
 def check_bilayer_hamiltonian() -> list[Check]:
-    """Train the electron network on the AB bilayer and find the toy's own v_F(T) with the toy's springs."""
+    """Train the electron network on the AB bilayer and find its own v_F(T) with its springs."""
     return _check_loop(
         "bilayer", DataSettings(stacking="AB", n_structures=30), "toy_bilayer", ("electron",)
     )
@@ -93,7 +93,10 @@ def run_loop(
             for kind in trained
         ]
     )
-    model = f"{{_target_:mlepi.reference_systems.TightBinding,orbitals:{settings.orbitals},orthogonal:{settings.orthogonal}}}"
+    model = (
+        "{_target_:mlepi.reference_systems.TightBinding,"
+        f"orbitals:{settings.orbitals},orthogonal:{settings.orthogonal}}}"
+    )
     toys = {"phonon": "toy", "electron": model}
     networks = {
         **toys,

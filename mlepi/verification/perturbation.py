@@ -1,4 +1,4 @@
-"""Second-order shifts (Allen and Heine) against the levels of displaced supercells, for tight binding and springs of graphene.
+"""Second-order shifts (Allen and Heine) against the levels of displaced supercells of graphene.
 
 Allen, Heine, J. Phys. C 9, 2305 (1976), doi:10.1088/0022-3719/9/12/013.
 """
@@ -70,7 +70,7 @@ def check_allen_heine() -> list[Check]:
 def _perturb(
     model: TightBinding, atoms: Atoms, ensemble: HarmonicEnsemble, atom_map: AtomMap
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the static shifts of both bands by the package's perturbation theory, and their energies at rest, eV."""
+    """Return both bands' static shifts by perturbation theory, and energies at rest, eV."""
     hamiltonian, overlap = (
         matrix.lay_out() for matrix in (model.hamiltonian(atoms), model.overlap(atoms))
     )
@@ -86,10 +86,7 @@ def _perturb(
 
 
 class _Levels:
-    """The two levels of a displaced supercell that belong to k.
-
-    Displacements (n_atoms, 3), Å → (2,), eV.
-    """
+    """The two levels of k of a displaced supercell: displacements (n_atoms, 3), Å → (2,), eV."""
 
     def __init__(
         self, model: TightBinding, atoms: Atoms, atom_map: AtomMap, energies: NDArray[np.float64]
@@ -113,7 +110,10 @@ class _Levels:
 def _curvatures(
     levels: _Levels, ensemble: HarmonicEnsemble, step: float = 2e-3
 ) -> NDArray[np.float64]:
-    """Return ½ Σ_ν ⟨Q_ν²⟩ ∂²E/∂Q_ν² by differences of fourth order along the axes of the covariance: (2,), eV."""
+    """Return ½ Σ_ν ⟨Q_ν²⟩ ∂²E/∂Q_ν² along the axes of the covariance: (2,), eV.
+
+    By differences of fourth order.
+    """
     values, vectors = np.linalg.eigh(ensemble.covariance()[0])
     total = np.zeros(2)
     for value, vector in zip(values, vectors.T, strict=True):

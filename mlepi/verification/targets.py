@@ -1,6 +1,4 @@
-"""How much the ways to reduce noise gain.
-
-Sobol sequences, common random numbers and a control variate, on 6×6 graphene.
+"""What Sobol sequences, common random numbers and a control variate gain, 6×6 graphene.
 
 The observable is a band energy at temperature: half the gap between the low bands at K + 0.1 Å⁻¹
 towards Γ, each the mean energy of its unfolded weight within 1.6 eV of the Dirac point.

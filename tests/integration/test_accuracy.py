@@ -26,7 +26,7 @@ from mlepi.graphs.block_matrix import compute_bands
 from mlepi.physics.vibrations.force_constants import ForceConstants
 from mlepi.structures import build_graphene
 from mlepi.structures.ase_files import write_extxyz
-from mlepi.structures.dataset import write_hamiltonian_dataset
+from mlepi.structures.dataset_writer import write_hamiltonian_dataset
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.splits import write_split
 from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM

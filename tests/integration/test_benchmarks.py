@@ -182,7 +182,7 @@ def copy_weights(weights, network, config):
 
 
 def test_peer_computes_the_published_equations():
-    """Equal to the oracle of the package's own network in everything but the unnatural part of p–p blocks.
+    """Equal to the oracle of the package's own network but for the unnatural part of p–p blocks.
 
     There the publication has a linear map and a norm more.
     """

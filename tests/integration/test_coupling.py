@@ -1,4 +1,4 @@
-"""The derivatives of the shipped network against differences of DFT Hamiltonians, and the tables of that benchmark."""
+"""Derivatives of the shipped network against differences of DFT Hamiltonians, and the tables."""
 
 import json
 from pathlib import Path

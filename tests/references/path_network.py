@@ -98,7 +98,7 @@ def mix(
     types: Tensor,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """Per-row weights[l][type] (n_in, n_out) / √n_in on every irrep, a bias on the first scalars."""
+    """Weights[l][type] (n_in, n_out) / √n_in per row and irrep, a bias on the first scalars."""
     parts = []
     for l, weight in enumerate(weights):
         if l < len(irreps_in) and irreps_in[l].mul:

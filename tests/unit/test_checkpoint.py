@@ -1,4 +1,4 @@
-"""Checkpoints rebuild what was saved, in both kinds and precisions, and every unusable file gives one clear message."""
+"""Checkpoints rebuild what was saved; every unusable file gives one clear message."""
 
 import copy
 

@@ -73,7 +73,7 @@ def module_of(path: Path) -> str:
 
 
 def imported_modules(path: Path) -> list[tuple[str, int]]:
-    """All imported modules with their lines, also those inside functions and TYPE_CHECKING blocks."""
+    """All imported modules with their lines, also those in functions and TYPE_CHECKING."""
     package = module_of(path).split(".")[:-1]
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

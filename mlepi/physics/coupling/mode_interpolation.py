@@ -13,13 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.physics.coupling.cell_response import nearest_images
-from mlepi.physics.vibrations.force_constants import ForceConstants, compute_eigenvectors
-from mlepi.physics.vibrations.thermal import (
-    HarmonicEnsemble,
-    NormalModes,
-    compute_modes,
-    mode_variance,
-)
+from mlepi.physics.vibrations.force_constants import ForceConstants
+from mlepi.physics.vibrations.normal_modes import NormalModes, compute_modes
+from mlepi.physics.vibrations.phonon_bands import compute_eigenvectors
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, mode_variance
 
 
 def interpolate_modes(force_constants: ForceConstants, mesh: Sequence[int]) -> NormalModes:

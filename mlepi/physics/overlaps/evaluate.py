@@ -70,9 +70,7 @@ def compute_overlap_blocks_torch(
     vectors: torch.Tensor,
     max_orbitals: int | None = None,
 ) -> torch.Tensor:
-    """Compute overlap blocks as a differentiable function of the edge vectors.
-
-    The same as ``compute_overlap_blocks`` on tensors.
+    """Compute overlap blocks as ``compute_overlap_blocks`` does, differentiably on tensors.
 
     Args:
         table: radial overlap functions.
@@ -123,10 +121,7 @@ def compute_overlap_blocks_torch(
 def _compute_pair_blocks(
     table: OverlapTable, z1: int, z2: int, vectors: torch.Tensor
 ) -> torch.Tensor:
-    """Compute the blocks of edges of one tabulated element pair.
-
-    (n_edges, n_orbitals_1, n_orbitals_2).
-    """
+    """Compute the blocks of one element pair: (n_edges, n_orbitals_1, n_orbitals_2)."""
     radial = _evaluate_radial(table, z1, z2, vectors)
     harmonics = {
         total: solid_harmonics(total, vectors)
@@ -156,9 +151,9 @@ def _compute_pair_blocks(
 
 
 def _evaluate_radial(table: OverlapTable, z1: int, z2: int, vectors: torch.Tensor) -> torch.Tensor:
-    """Evaluate the radial functions of one element pair.
+    """Evaluate the radial functions of one element pair: (n_edges, n_channels).
 
-    (n_edges, n_channels), exactly zero at and beyond the cutoff.
+    They are exactly zero at and beyond the cutoff.
     """
     cutoff = table.cutoff(z1, z2)
     coefficients = torch.from_numpy(table.spline_coefficients(z1, z2)).to(vectors)

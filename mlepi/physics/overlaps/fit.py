@@ -1,4 +1,4 @@
-"""Radial overlap tables fitted to the overlap blocks of a data set, when the orbitals themselves are not at hand.
+"""Radial overlap tables fitted to the overlap blocks of a data set, without the orbitals.
 
 Each block gives the value of every radial function at its distance exactly: the angular tensors A_L
 = Σ_M G^{m1 m2 M} Y_LM(R̂) of different L are orthogonal, so that s_L = ⟨A_L, S⟩/⟨A_L, A_L⟩. A
@@ -126,7 +126,7 @@ def _collect(
     shells: Mapping[int, tuple[int, ...]],
     radii: Mapping[int, float],
 ) -> dict[ElementPair, _RadialData]:
-    """Decompose the blocks of all structures into radial values, grouped by element pair z1 ≤ z2."""
+    """Decompose the blocks of all structures into radial values by element pair z1 ≤ z2."""
     parts: dict[ElementPair, list[_RadialData]] = {pair: [] for pair in element_pairs(shells)}
     for sample in samples:
         rows, columns = sample.numbers[sample.edge_index[1]], sample.numbers[sample.edge_index[0]]
@@ -259,7 +259,8 @@ def _tabulate_fit(
 def _covered_intervals(distances: NDArray[np.float64], max_gap: float) -> NDArray[np.float64]:
     """Split sorted distances where neighbours are more than ``max_gap`` apart.
 
-    (n, 2), first and last of each run, Å.
+    Returns:
+        (n, 2), first and last distance of each run, Å.
     """
     ordered = np.sort(distances)
     breaks = np.flatnonzero(np.diff(ordered) > max_gap)

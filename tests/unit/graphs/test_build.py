@@ -34,7 +34,7 @@ def rows_of(store) -> list[tuple[int, ...]]:
 
 
 def labelled() -> LabelledStructure:
-    """Random blocks with ⟨i|·|j⟩ = ⟨j|·|i⟩ᵀ for all pairs up to 4.2 Å, both directions, shuffled."""
+    """Random blocks with ⟨i|·|j⟩ = ⟨j|·|i⟩ᵀ of all pairs up to 4.2 Å, both ways, shuffled."""
     sample = slater_koster_sample()
     basis = OrbitalBasis(
         {z: tuple(ls) for z, ls in sample.shells.items()}, sample.radii, sample.pao

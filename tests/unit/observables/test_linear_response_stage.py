@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from mlepi.pipeline.sampling import SamplingStage
 from toy_models import HoneycombSprings
 from toys import honeycomb, tight_binding
 
@@ -29,10 +30,10 @@ from mlepi.physics.coupling.second_order import (
     sum_fan,
 )
 from mlepi.physics.vibrations.force_constants import compute_force_constants
+from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.samplers import MonteCarlo
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 from mlepi.pipeline.progress import StageLine
-from mlepi.pipeline.sampling import SamplingStage
 from mlepi.predictors import MatrixDerivatives
 from mlepi.reference_systems import HoneycombSprings as Springs
 from mlepi.reference_systems import TightBinding

@@ -1,4 +1,4 @@
-"""Derivatives of the toy's blocks by high-order finite differences, and everything that linear response takes."""
+"""Derivatives of the toy's blocks by high-order differences, and all that linear response takes."""
 
 from __future__ import annotations
 

@@ -12,9 +12,10 @@ from toy_models import HoneycombSprings
 
 from mlepi.errors import ConfigError, DataError
 from mlepi.physics.averages.statistics import SampleDesign
-from mlepi.physics.vibrations.samplers import ZG, MonteCarlo, Sobol, ThermalLines, Trajectory
+from mlepi.physics.vibrations.samplers import ZG, MonteCarlo, Sobol, ThermalLines
 from mlepi.pipeline import PhononStage, SampleKey
 from mlepi.pipeline.configuration import build_run, check_config
+from mlepi.pipeline.samplers import build_trajectory
 from mlepi.pipeline.sources import Source
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -153,7 +154,9 @@ def test_flexural_motion_is_left_out_of_every_sample(tmp_path):
 def test_a_trajectory_of_exported_samples_gives_the_same_run(tmp_path):
     first = make_run(tmp_path / "a", sampling_settings={"export": True}, n_samples=4)
     execute(first)
-    sampler = Trajectory(file=str(tmp_path / "a" / "samples" / "T{temperature:g}.extxyz"), block=1)
+    sampler = build_trajectory(
+        file=str(tmp_path / "a" / "samples" / "T{temperature:g}.extxyz"), block=1
+    )
     second = make_run(tmp_path / "b", sampler=sampler, n_samples=4)
     execute(second)
     np.testing.assert_allclose(
@@ -170,7 +173,7 @@ def test_a_changed_trajectory_is_another_ensemble(tmp_path):
     first = make_run(tmp_path / "a", sampling_settings={"export": True}, n_samples=4)
     execute(first, PREPARATION)
     files = [tmp_path / "a" / "samples" / f"T{t}.extxyz" for t in (0, 300)]
-    sampler = Trajectory(file=str(tmp_path / "a" / "samples" / "T{temperature:g}.extxyz"))
+    sampler = build_trajectory(file=str(tmp_path / "a" / "samples" / "T{temperature:g}.extxyz"))
     run = make_run(tmp_path / "b", sampler=sampler)
     before = run.stages["sampling"].distribution(run)
     files[1].write_text(files[1].read_text() + files[1].read_text())

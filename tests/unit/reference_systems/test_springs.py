@@ -5,8 +5,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from mlepi.errors import StructureError
-from mlepi.physics.vibrations.force_constants import compute_force_constants, compute_frequencies
-from mlepi.physics.vibrations.thermal import compute_modes
+from mlepi.physics.vibrations.force_constants import compute_force_constants
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.phonon_bands import compute_frequencies
 from mlepi.reference_systems import HoneycombSprings
 from mlepi.structures import build_graphene
 from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM

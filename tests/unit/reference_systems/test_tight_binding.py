@@ -75,9 +75,9 @@ def test_overlap_moves_the_velocity_when_the_orbital_energy_is_not_zero():
 
 @pytest.mark.parametrize("orthogonal", [True, False])
 def test_bilayer_is_the_four_band_model(orthogonal):
-    """McCann and Koshino, Rep. Prog. Phys. 76, 056503 (2013), Eq.
+    """McCann and Koshino's four-band model with γ₃ = γ₄ and the model's own hoppings.
 
-    26, with γ₃ = γ₄ and the model's own hoppings.
+    Rep. Prog. Phys. 76, 056503 (2013), Eq. 26.
     """
     model, atoms = TightBinding(orbitals="s", orthogonal=orthogonal), build_graphene("AB")
     points = hexagonal_points(atoms.cell.array)

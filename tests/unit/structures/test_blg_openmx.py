@@ -1,4 +1,4 @@
-"""The shipped bilayer-graphene data are intact, agree with each other, and are what their card says."""
+"""The shipped bilayer-graphene data are intact, consistent, and what their card says."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from random_labels import BASIS, build_labels
 
 from mlepi.errors import DataError
 from mlepi.structures import HamiltonianDataset, OrbitalBasis, write_hamiltonian_dataset
-from mlepi.structures.dataset import COLUMNS
+from mlepi.structures.dataset_format import COLUMNS
 from mlepi.structures.validation import check_hamiltonian_labels
 
 

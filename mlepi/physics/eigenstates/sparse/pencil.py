@@ -1,8 +1,8 @@
 """H(k) and S(k) as one sparse pencil, summed from real-space blocks chunk by chunk.
 
 No array as large as all elements exists beside the blocks and the result. Convention of
-``mlepi.physics.eigenstates.bloch``: lattice gauge, H(k) = Σ_R e^{2πi k·R} H(R); rows belong to the target atom
-of an edge.
+``mlepi.physics.eigenstates.bloch``: lattice gauge, H(k) = Σ_R e^{2πi k·R} H(R); rows
+belong to the target atom of an edge.
 """
 
 from __future__ import annotations
@@ -163,7 +163,8 @@ def _sum(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], list[NDArray[Any]]]:
     """Sum matrices on their common pattern.
 
-    Starts (n + 1,), columns (n_elements,), and the elements of each matrix.
+    Returns:
+        Starts (n + 1,), columns (n_elements,), and the elements of each matrix.
     """
     offsets = np.asarray(matrices[0].offsets, dtype=np.int64)
     counts, size = np.diff(offsets), max(matrix.blocks.shape[-1] for matrix in matrices)
@@ -257,7 +258,7 @@ class _SortedEdges:
 
 
 def _chunks(targets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Cut the sorted targets of all pairs into pieces of about ``CHUNK`` that never divide an atom."""
+    """Cut the sorted targets of all pairs into pieces of about ``CHUNK``, between atoms."""
     begin = 0
     while begin < len(targets):
         last = min(begin + CHUNK, len(targets)) - 1
@@ -271,7 +272,8 @@ def _expand(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[Any]]]:
     """Lay blocks out row by row.
 
-    Padded rows and columns of the elements, (n,) each, and the elements of every matrix.
+    Returns:
+        Padded rows and columns of the elements, (n,) each, and the elements of every matrix.
     """
     targets, sources = np.divmod(pairs, n_atoms)
     size, first = sums[0].shape[-1], int(targets[0])

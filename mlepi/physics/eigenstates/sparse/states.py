@@ -1,6 +1,4 @@
-"""States of a sparse pencil by their number, counted from the lowest.
-
-Shift-invert Lanczos, with the count from the inertia.
+"""States of a sparse pencil by number, by shift-invert Lanczos and counts from the inertia.
 
 The count below the shift that every factorisation gives (Sylvester's law) tells which states the
 Lanczos iteration has found; the Fermi level of a neutral cell then needs no other spectrum than the
@@ -137,7 +135,7 @@ def prove_numbers(
 ) -> tuple[int, int]:
     """Prove by two counts that no state is missing.
 
-    In a gap near either end of the window, the count must be the number.
+    In a gap near either end of the window, the count must be the number of the state.
 
     Args:
         pencil: H(k) and S(k).
@@ -237,10 +235,7 @@ def _nearest(
     start: NDArray[Any] | None,
     tolerance: float,
 ) -> tuple[NDArray[np.float64], NDArray[Any]] | None:
-    """Return the nearest states on both sides of the shift, energies (eV) ascending.
-
-    None when the shift hits one.
-    """
+    """Return the nearest states on both sides of a shift by energy, eV; None when it hits one."""
     select = NearestOnEachSide(n_below, n_above, tolerance)
     first = _start_block(start, pencil)
     found = block_lanczos(
@@ -254,7 +249,7 @@ def _nearest(
 
 
 def _start_block(start: NDArray[Any] | None, pencil: SparsePencil) -> NDArray[Any]:
-    """Return (n_orbitals, BLOCK_WIDTH) vectors, a quarter of them random at least, so that no state is orthogonal to all."""
+    """Return (n_orbitals, BLOCK_WIDTH) vectors; random ones, so that no state is missed."""
     block = (
         np.random.default_rng(0)
         .normal(size=(pencil.n_orbitals, BLOCK_WIDTH))

@@ -1,6 +1,4 @@
-"""Samples in which every mode is displaced by plus or minus its amplitude.
-
-Thermal lines and special displacements.
+"""Thermal lines and special displacements: every mode at plus or minus its amplitude.
 
 All second moments are right with σ_ν² = ⟨Q_ν²⟩, mode by mode; the fourth moment of a mode is σ⁴
 instead of 3σ⁴. The mean of an observable f is therefore biased by −(1/12) Σ_ν ∂⁴f/∂Q_ν⁴ σ_ν⁴ and
@@ -70,9 +68,7 @@ class ThermalLines(SignSampler):
 
 
 class ZG(SignSampler):
-    """Special displacements.
-
-    Signs for which a single snapshot has nearly the exact covariance of the atoms of one cell.
+    """Signs for which a single snapshot has nearly the exact covariance of one cell.
 
     Set 0 starts from alternating signs in the order of the modes (2016 form), further sets from
     random ones; from there signs are flipped one at a time for as long as this lowers Σ_ij (G_ij −
@@ -131,7 +127,7 @@ def covariance_error(
 def _sums(
     coordinates: ModeCoordinates, amplitudes: NDArray[np.float64], signs: NDArray[np.float64]
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the wave at each q with its weight in G, the exact covariance C, and 1/√(C_ii C_jj)."""
+    """Return the wave at each q with its weight in G, the covariance C, and 1/√(C_ii C_jj)."""
     n_cells, size = int(np.prod(coordinates.supercell)), coordinates.vectors.shape[1]
     terms = (amplitudes * coordinates.factors)[:, None] * coordinates.vectors
     waves = np.zeros((n_cells, size), dtype=np.complex128)

@@ -12,12 +12,11 @@ from mlepi.errors import ConfigError, message
 from mlepi.physics.vibrations.force_constants import (
     ForceConstants,
     compute_force_constants,
-    compute_phonon_bands,
-    compute_phonon_dos,
     differentiate_force_constants,
 )
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.phonon_bands import compute_phonon_bands, compute_phonon_dos
 from mlepi.physics.vibrations.sum_rules import SumRules, impose_sum_rules, measure_sum_rules
-from mlepi.physics.vibrations.thermal import compute_modes
 from mlepi.pipeline.plain_stage import PlainStage
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run

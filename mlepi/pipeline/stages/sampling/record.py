@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 from mlepi.pipeline.stages.phonon.record import PhononRecord
 from mlepi.results import unit
 

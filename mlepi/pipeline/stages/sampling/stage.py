@@ -15,6 +15,7 @@ from mlepi.physics.averages.statistics import (
     jackknife,
     standard_errors,
 )
+from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.samplers import HarmonicSampler, MonteCarlo
 from mlepi.physics.vibrations.thermal import (
     SOFTEST_FREQUENCY,
@@ -22,7 +23,6 @@ from mlepi.physics.vibrations.thermal import (
     ImaginaryModes,
     ProjectedOut,
     Statistics,
-    compute_modes,
 )
 from mlepi.pipeline.plain_stage import PlainStage
 from mlepi.pipeline.progress import StageLine

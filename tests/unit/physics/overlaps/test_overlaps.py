@@ -118,7 +118,7 @@ def carbon_vectors():
 
 
 def pair_blocks(table, numbers, vectors):
-    """Return the blocks ⟨first | second⟩ of a list of vectors from an atom of the first to one of the second element."""
+    """Return the blocks ⟨first | second⟩ of vectors between atoms of two elements."""
     return compute_overlap_blocks(
         table, np.array(numbers), np.array([[1], [0]]).repeat(len(vectors), 1), np.asarray(vectors)
     )
@@ -463,7 +463,7 @@ def test_shipped_table_is_made_of_the_orbitals(shipped_table):
 
 
 def fit_samples(table, seeds, low=1.0, numbers=(1, 2)):
-    """Yield overlap blocks of random vectors of every ordered element pair, on-site ones included."""
+    """Yield overlap blocks of random vectors of every ordered element pair, on-site too."""
     for seed in seeds:
         rng = np.random.default_rng(seed)
         directions = rng.normal(size=(4000, 3))

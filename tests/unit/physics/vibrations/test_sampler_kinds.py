@@ -5,10 +5,11 @@ from spring_model import SHELLS, build_honeycomb, spring_force_constants
 from mlepi.errors import ConfigError
 from mlepi.physics.averages.statistics import jackknife, standard_errors
 from mlepi.physics.vibrations.force_constants import ForceConstants
+from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.samplers import ZG, Sobol, ThermalLines
 from mlepi.physics.vibrations.samplers.signs import covariance_error
 from mlepi.physics.vibrations.samplers.sobol import sobol_point
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes, mode_variance
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, mode_variance
 
 
 @pytest.fixture(scope="module")
