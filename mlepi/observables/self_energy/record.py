@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.results.hdf5 import unit
-from mlepi.results.observables import VelocityRecord, WindowRecord
+from mlepi.results import unit
+from mlepi.observables.near_k.record import VelocityRecord, WindowRecord
 
 WEAK_QUASIPARTICLE = 0.5
 """A quasiparticle with less weight than this is told: its peak is one of several."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.results.hdf5 import unit
+from mlepi.results import unit
 
 NARROW_GAP = 0.005
 """eV; the geometry of bands that come closer to others than this somewhere is told to be doubtful

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.results.hdf5 import unit
+from mlepi.results import unit
 
 SHARED_IMAGES = 0.05
 """A larger share of the derivatives at the border of the supercell is told: interpolating between

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.results.hdf5 import unit
+from mlepi.results import unit
 
 FERMI_SHIFT = 0.1
 """A larger mean shift of the Fermi energy by the displacements, eV, is told."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.results.hdf5 import unit
+from mlepi.results import unit
 
 FLAT_BANDS = 4
 """Flat bands of a twisted bilayer per spin: two in each valley."""
