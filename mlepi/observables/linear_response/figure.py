@@ -1,13 +1,9 @@
-"""Second-order shifts of the low bands, and what they say about an average over samples.
-
-The decomposition of v_F(T).
-"""
+"""Figures and tables of second-order shifts, and of what they say about an average over samples."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from mlepi.observables.decomposition import Decomposition, decompose_averages
 from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_figure
 from mlepi.plots.velocities import html_table, list_estimates
-from mlepi.results import LinearResponseRecord, SecondOrderRecord, VelocityRecord
+from mlepi.results import LinearResponseRecord, SecondOrderRecord
 
 TERMS = (
     ("fan", "Fan", BLUE),
@@ -25,14 +22,6 @@ TERMS = (
     ("nonadiabatic", "phonon energies", RED),
 )
 """Field of ``SecondOrderRecord``, name and colour of each term."""
-
-AVERAGES = ("spectral peak", "self-energy")
-"""Estimators of v_F from samples that follow the same bands as perturbation theory, and are
-compared with it."""
-
-SMALL_REMAINDER = 0.5
-"""Perturbation theory corrects an average only where what lies beyond second order is less than
-this part of the second order."""
 
 VELOCITY_HEADER = (
     "T (K)",
@@ -60,98 +49,6 @@ DECOMPOSITION_HEADER = (
 )
 
 
-@dataclass(frozen=True)
-class Decomposition:
-    """Mean slope of the low bands over that of the undisplaced structure, and its changes by part.
-
-    (n_temperatures,) each.
-
-    Attributes:
-        temperatures: K, those that the average and the perturbation theory share.
-        average: name of the average over samples.
-        second_order: adiabatic slope ratio to second order, wave vectors of the supercell.
-        dynamic: the same with the phonon energies in the denominators.
-        fan: change by the Fan term.
-        debye_waller: change by the Debye–Waller term.
-        all_orders: slope ratio of the average over samples.
-        all_orders_errors: its standard error.
-        nonadiabatic: change by phonon energies, wave vectors of the denser mesh where there is one.
-        size: change of the adiabatic second order from the wave vectors of the supercell to the
-            denser mesh; NaN without one.
-    """
-
-    temperatures: NDArray[np.float64]
-    average: str
-    second_order: NDArray[np.float64]
-    dynamic: NDArray[np.float64]
-    fan: NDArray[np.float64]
-    debye_waller: NDArray[np.float64]
-    all_orders: NDArray[np.float64]
-    all_orders_errors: NDArray[np.float64]
-    nonadiabatic: NDArray[np.float64]
-    size: NDArray[np.float64]
-
-    @property
-    def beyond(self) -> NDArray[np.float64]:
-        """What the average holds beyond second order, of the same supercell.
-
-        Its error is that of the average.
-        """
-        return self.all_orders - self.second_order
-
-    @property
-    def total(self) -> NDArray[np.float64]:
-        """The average, corrected to second order for phonon energies and for the size of the supercell.
-
-        NaN where higher orders are not small, beyond two standard errors: second order of this cell
-        then means little.
-        """
-        large = np.abs(self.beyond) - 2.0 * self.all_orders_errors > SMALL_REMAINDER * np.abs(
-            self.second_order - 1.0
-        )
-        return np.where(
-            large, np.nan, self.all_orders + self.nonadiabatic + np.nan_to_num(self.size)
-        )
-
-
-def decompose(
-    record: LinearResponseRecord,
-    velocity: VelocityRecord,
-    temperatures: NDArray[np.float64],
-    name: str,
-) -> Decomposition:
-    """Compare an average over samples with perturbation theory.
-
-    Args:
-        record: of the linear_response stage.
-        velocity: of the average, fitted at the same points.
-        temperatures: (n_temperatures,), K, of the average.
-        name: of the average.
-    """
-    shared = [t for t in temperatures if t in record.temperatures]
-    rows = [int(np.flatnonzero(temperatures == t)[0]) for t in shared]
-    own = [int(np.flatnonzero(record.temperatures == t)[0]) for t in shared]
-    slope, cell, mesh = record.equilibrium_slope, record.in_supercell, record.interpolated
-    best = cell if mesh is None else mesh
-    size = (
-        np.full(len(own), np.nan)
-        if mesh is None
-        else (mesh.static_slopes - cell.static_slopes)[own] / slope
-    )
-    return Decomposition(
-        temperatures=np.array(shared),
-        average=name,
-        second_order=cell.static_slopes[own] / slope,
-        dynamic=cell.dynamic_slopes[own] / slope,
-        fan=cell.fan_slopes[own] / slope,
-        debye_waller=cell.debye_waller_slopes[own] / slope,
-        all_orders=velocity.slope_ratios[rows],
-        all_orders_errors=velocity.slope_ratio_errors[rows],
-        nonadiabatic=best.nonadiabatic_slopes[own] / slope,
-        size=size,
-    )
-
-
 def list_decompositions(records: Mapping[str, Any]) -> list[Decomposition]:
     """Compare every average of a run with its perturbation theory; empty when either is missing.
 
@@ -161,15 +58,17 @@ def list_decompositions(records: Mapping[str, Any]) -> list[Decomposition]:
     record: LinearResponseRecord | None = records.get("linear_response")
     if record is None:
         return []
-    return [
-        decompose(record, estimate.velocity, estimate.record.temperatures, estimate.name)
-        for estimate in list_estimates(records)
-        if estimate.name in AVERAGES and _comparable(record, estimate.record)
-    ]
+    return decompose_averages(
+        record,
+        [
+            (estimate.name, estimate.velocity, estimate.record)
+            for estimate in list_estimates(records)
+        ],
+    )
 
 
 def linear_response_section(records: Mapping[str, Any]) -> list[str]:
-    """Tabulate the second-order shifts of v_F, and every average over samples beside them, for the report.
+    """Tabulate the second-order shifts of v_F, and every average over samples beside them.
 
     Args:
         records: stage → record; without linear_response nothing is written.
@@ -208,16 +107,6 @@ def linear_response_section(records: Mapping[str, Any]) -> list[str]:
             html_table(DECOMPOSITION_HEADER, decomposition_rows(parts_of_average)),
         ]
     return parts
-
-
-def _comparable(record: LinearResponseRecord, other: Any) -> bool:
-    """Tell whether an average rests on the same supercell, the same points and the same fit."""
-    return (
-        tuple(other.supercell) == tuple(record.supercell)
-        and tuple(other.velocity_window) == tuple(record.velocity_window)
-        and other.dispersion == record.dispersion
-        and bool(np.any(np.isin(other.temperatures, record.temperatures)))
-    )
 
 
 def _velocity_rows(record: LinearResponseRecord, sums: SecondOrderRecord) -> list[list[str]]:
@@ -261,7 +150,13 @@ def decomposition_rows(parts: Decomposition) -> list[list[str]]:
 
 
 def plot_second_order(record: LinearResponseRecord) -> Figure:
-    """Draw the terms of the shift of half the gap between the low bands against k, and slope ratios against temperature."""
+    """Draw the terms of the shift of half the gap against k, and slope ratios against temperature.
+
+    The gap is that between the low bands.
+
+    Args:
+        record: of the linear_response stage.
+    """
     with house_style():
         figure = new_figure(1.9 * COLUMN, 1.1 * COLUMN)
         shifts, slopes = figure.subplots(1, 2)

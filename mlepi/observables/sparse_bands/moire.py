@@ -6,7 +6,7 @@ AA and AB cells give v_F and hoppings.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,9 @@ from mlepi.structures import build_graphene
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from mlepi.pipeline.run import Run
+    from mlepi.graphs.block_matrix import BlockMatrix
+
+    Predict = Callable[[Atoms], tuple[BlockMatrix, BlockMatrix]]
 
 SLOPE_DISTANCE = 0.01
 """Å⁻¹ from K, where the slope of the cones of an AA bilayer is taken, on both sides along K–Γ."""
@@ -54,19 +56,29 @@ class Stackings:
     w_ab: float
 
 
-def measure_stackings(run: Run, valence_electrons: Mapping[int, float]) -> Stackings:
-    """Predict the AA and AB bilayers with lattice constant and spacing of the structure and read off their Dirac cones."""
-    structure = run.read("structure")
-    a = measure_lattice(structure.atoms)[0]
+def measure_stackings(
+    atoms: Atoms,
+    spacings: NDArray[np.float64],
+    predict: Predict,
+    valence_electrons: Mapping[int, float],
+) -> Stackings:
+    """Read off the Dirac cones of the AA and AB bilayers that go with a twisted one.
+
+    Args:
+        atoms: twisted bilayer, whose lattice constant they have.
+        spacings: (1,) Å, distance of its layers.
+        predict: H (eV) and S of a structure, by the network.
+        valence_electrons: atomic number → valence electrons of its pseudopotential.
+    """
+    a = measure_lattice(atoms)[0]
     levels = {}
     for stacking in ("AA", "AB"):
-        atoms = build_graphene(stacking, lattice_constant=a, spacing=float(structure.spacings[0]))
-        corner = lattice.hexagonal_points(atoms.cell.array)["K"]
-        step = (
-            corner / np.linalg.norm(lattice.to_cartesian(corner, atoms.cell.array)) * SLOPE_DISTANCE
-        )
-        middle = int(count_valence_electrons(atoms.numbers, valence_electrons) / SPIN_DEGENERACY)
-        bands = compute_bands(*run.predict(atoms), [corner, corner - step, corner + step])
+        stacked = build_graphene(stacking, lattice_constant=a, spacing=float(spacings[0]))
+        cell = stacked.cell.array
+        corner = lattice.hexagonal_points(cell)["K"]
+        step = corner / np.linalg.norm(lattice.to_cartesian(corner, cell)) * SLOPE_DISTANCE
+        middle = int(count_valence_electrons(stacked.numbers, valence_electrons) / SPIN_DEGENERACY)
+        bands = compute_bands(*predict(stacked), [corner, corner - step, corner + step])
         levels[stacking] = bands[:, middle - 2 : middle + 2]
     aa, ab = levels["AA"], levels["AB"]
     slopes = (aa[1:, 1] - aa[1:, 0] + aa[1:, 3] - aa[1:, 2]) / (4.0 * SLOPE_DISTANCE)
@@ -79,10 +91,13 @@ def measure_stackings(run: Run, valence_electrons: Mapping[int, float]) -> Stack
 
 
 def measure_lattice(atoms: Atoms) -> tuple[float, float]:
-    """Find the lattice constant of the layers (Å) and the twist (degrees) of a bilayer whose cell is one moiré period.
+    """Find the lattice constant of the layers and the twist of a bilayer.
 
     Args:
-        atoms: two layers of equally many atoms in a hexagonal cell.
+        atoms: two layers of equally many atoms in a hexagonal cell, one moiré period.
+
+    Returns:
+        Lattice constant, Å, and twist, degrees.
 
     Raises:
         StructureError: the structure has not two such layers.
@@ -104,8 +119,9 @@ def measure_lattice(atoms: Atoms) -> tuple[float, float]:
 
 
 def compare_with_continuum(
-    run: Run,
     atoms: Atoms,
+    spacings: NDArray[np.float64],
+    predict: Predict,
     path: lattice.KPath,
     valence_electrons: Mapping[int, float],
     parameters: tuple[float | None, float | None, float | None],
@@ -113,9 +129,10 @@ def compare_with_continuum(
     """Compute the continuum model along the path of the atomistic bands.
 
     Args:
-        run: gives the network.
         atoms: twisted bilayer, Å; the longer lattice period of (m, r) with r > 1 is not a moiré
             period and is refused.
+        spacings: (1,) Å, distance of its layers.
+        predict: H (eV) and S of a structure, by the network.
         path: of the atomistic bands.
         valence_electrons: atomic number → valence electrons of its pseudopotential.
         parameters: ħ v_F (eV·Å), w_AA and w_AB (eV); None measures one with the network.
@@ -136,7 +153,9 @@ def compare_with_continuum(
             )
         )
     given = [value for value in parameters if value is not None]
-    measured = measure_stackings(run, valence_electrons) if len(given) < 3 else None
+    measured = (
+        measure_stackings(atoms, spacings, predict, valence_electrons) if len(given) < 3 else None
+    )
     velocity, w_aa, w_ab = (
         getattr(measured, name) if value is None else value
         for name, value in zip(("velocity", "w_aa", "w_ab"), parameters, strict=True)
@@ -165,7 +184,15 @@ def compare_with_continuum(
 
 
 def both_valleys(model: ContinuumModel, momenta: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the bands of both valleys, (n_k, 2 · N_BANDS) ascending, eV, at momenta (n_k, 2), Å⁻¹ from Γ."""
+    """Compute the bands of both valleys.
+
+    Args:
+        model: of one valley.
+        momenta: (n_k, 2) Å⁻¹ from Γ.
+
+    Returns:
+        (n_k, 2 · N_BANDS), ascending, eV.
+    """
     return np.sort(
         np.concatenate([model.bands(momenta, N_BANDS), model.bands(-momenta, N_BANDS)], axis=1),
         axis=1,

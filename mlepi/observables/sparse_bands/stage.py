@@ -185,7 +185,12 @@ class BandsStage:
 
     def _compare(self, run: Run, atoms: Atoms, path: lattice.KPath) -> ContinuumRecord:
         return compare_with_continuum(
-            run, atoms, path, self.valence_electrons, self.continuum_parameters
+            atoms,
+            run.read("structure").spacings,
+            run.predict,
+            path,
+            self.valence_electrons,
+            self.continuum_parameters,
         )
 
     def _point_inputs(self) -> dict[str, Any]:
@@ -224,11 +229,11 @@ class BandsStage:
         guess = self.guess
         for key in wanted:
             if key not in done:
-                guess = (
-                    measure_stackings(run, self.valence_electrons).neutrality
-                    if guess is None
-                    else guess
-                )
+                if guess is None:
+                    structure = run.read("structure")
+                    guess = measure_stackings(
+                        structure.atoms, structure.spacings, run.predict, self.valence_electrons
+                    ).neutrality
                 prove = key in proven
                 result = self._solve_point(hamiltonian, overlap, key, first, guess, prove)
                 part.append(key, result)
