@@ -9,12 +9,14 @@ cell of that size.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.errors import PhysicsError, message
+from mlepi.observables.gap.record import GapRecord
 from mlepi.observables.near_k.peaks import (
     BandPeaks,
     PeakSettings,
@@ -22,21 +24,19 @@ from mlepi.observables.near_k.peaks import (
     name_points,
     place_peaks,
 )
-from mlepi.observables.sample_checks import check_samples
-from mlepi.pipeline.stage import SampleKey
-from mlepi.results.gap import GapRecord
-
-if TYPE_CHECKING:
-    from mlepi.graphs.block_matrix import BlockMatrix
-    from mlepi.pipeline.run import Run
+from mlepi.observables.stage_settings import read_electrons
+from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
+from mlepi.pipeline.sampled_stage import Part, SampledStage
+from mlepi.pipeline.settings import Settings
 
 
-class GapStage:
-    """Band edges and gap; see ``conf/stage/settings/gap.yaml``.
+@dataclass(frozen=True, kw_only=True)
+class GapStage(SampledStage[BandPeaks]):
+    """Band edges and gap; see ``conf/stage/gap.yaml``.
 
-    Args:
+    Attributes:
         valence_electrons: atomic number → valence electrons of its pseudopotential.
-        kpoints: names of special points or fractional coordinates; null takes the edges of the
+        kpoints: names of special points or fractional coordinates; None takes the edges of the
             undisplaced crystal on ``mesh``.
         mesh: k-points among which they are looked for.
         energy_window: eV, half width around the middle of the gap, or around either edge of a wide
@@ -51,103 +51,92 @@ class GapStage:
     """
 
     name: ClassVar[str] = "gap"
-    version: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
     record: ClassVar[type] = GapRecord
     targets: ClassVar[tuple[str, ...]] = ("gap", "gap_change")
 
-    def __init__(
-        self,
-        *,
-        valence_electrons: Mapping[int, float],
-        kpoints: Sequence[str | Sequence[float]] | None,
-        mesh: Sequence[int],
-        energy_window: float,
-        energy_step: float,
-        peak_width: float,
-        align: str,
-        n_resamples: int,
-    ) -> None:
-        electrons = {int(z): float(n) for z, n in valence_electrons.items()}
-        self.settings = PeakSettings(
-            self.name, electrons, energy_window, energy_step, peak_width, align, n_resamples
+    valence_electrons: Mapping[int, float]
+    kpoints: Sequence[str | Sequence[float]] | None
+    mesh: Sequence[int]
+    energy_window: float
+    energy_step: float
+    peak_width: float
+    align: str
+    n_resamples: int
+
+    def __post_init__(self) -> None:
+        """Refuse settings without meaning."""
+        object.__setattr__(self, "valence_electrons", read_electrons(self.valence_electrons))
+        _ = self.peaks
+
+    @cached_property
+    def peaks(self) -> PeakSettings:
+        """How peaks are found."""
+        return PeakSettings(
+            self.name,
+            self.valence_electrons,
+            self.energy_window,
+            self.energy_step,
+            self.peak_width,
+            self.align,
+            self.n_resamples,
         )
-        self.kpoints = None if kpoints is None else tuple(kpoints)
-        self.mesh = tuple(int(n) for n in mesh)
-        self._peaks: BandPeaks | None = None
-        self._device = "cpu"
 
-    def inputs(self, run: Run) -> dict[str, Any]:
+    def inputs(self, settings: Settings) -> dict[str, Any]:
         """Return every setting; the samples are named by the runner."""
-        return {**self.sample_inputs(run), **self.settings.inputs()}
+        return {**self.sample_inputs(settings), **self.peaks.inputs()}
 
-    def sample_inputs(self, run: Run) -> dict[str, Any]:
+    def sample_inputs(self, settings: Settings) -> dict[str, Any]:
         """Return what decides the levels and weights of one sample."""
         places = (
-            list(self.mesh)
+            [int(n) for n in self.mesh]
             if self.kpoints is None
             else [k if isinstance(k, str) else list(k) for k in self.kpoints]
         )
         return {
-            **self.settings.sample_inputs(),
+            **self.peaks.sample_inputs(),
             "kpoints": places,
-            "supercell": list(run.supercell),
+            "supercell": list(settings.supercell),
         }
 
-    def begin(self, run: Run) -> None:
+    def begin(self, ensemble: Ensemble) -> BandPeaks:
         """Find the edges of the undisplaced crystal and place the energy windows."""
-        equilibrium = run.equilibrium()
-        self._device = run.device
         kpoints = (
-            find_edges(equilibrium, self.mesh, self.settings.valence_electrons)
+            find_edges(ensemble.equilibrium, self.mesh, self.valence_electrons)
             if self.kpoints is None
-            else name_points(equilibrium[0], self.kpoints, "stage.gap.kpoints")
+            else name_points(ensemble.equilibrium.atoms, self.kpoints, "stage.gap.kpoints")
         )
-        peaks = place_peaks(self.settings, equilibrium, run.supercell, kpoints)
-        check_samples(
-            run.n_samples,
-            equilibrium[0],
-            run.displaced(SampleKey(0, run.temperatures[0])),
-            peaks.windows[0].atom_map,
-        )
-        self._peaks = peaks
+        return place_peaks(self.peaks, ensemble, kpoints)
 
-    def evaluate(
-        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
-    ) -> dict[str, NDArray]:
+    def evaluate(self, prepared: BandPeaks, sample: Sample) -> Part:
         """Solve one displaced supercell near its edges and unfold it."""
-        return self._require_peaks().evaluate(hamiltonian, overlap, self._device)
+        return prepared.evaluate(sample)
 
     def finish(
-        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
+        self,
+        prepared: BandPeaks,
+        ensemble: Ensemble,
+        results: Iterable[tuple[SampleKey, Part]],
     ) -> GapRecord:
         """Average the spectra and take the distance of their peaks."""
-        if self._peaks is None:
-            self.begin(run)
-        peaks = self._require_peaks()
-        averages = peaks.average(
-            run.design,
-            run.temperatures,
-            ((key.sample, key.temperature, arrays) for key, arrays in results),
-        )
+        averages = prepared.average(ensemble, results)
         energies, resampled = averages.energies(), averages.resampled()
         gaps, resampled_gaps = _gap(energies), _gap(resampled)
         edges, edge_errors = averages.own_edges()
         return GapRecord(
-            temperatures=np.array(run.temperatures),
-            n_samples=run.n_samples,
-            supercell=peaks.windows[0].atom_map.supercell,
-            reference=peaks.reference,
-            align=self.settings.align,
-            peak_width=self.settings.peak_width,
-            kpoints=peaks.windows[0].kpoints,
-            equilibrium=peaks.equilibrium,
-            energies=self.settings.energies,
-            centres=peaks.centres,
+            temperatures=np.array(ensemble.temperatures),
+            n_samples=ensemble.n_samples,
+            supercell=ensemble.supercell,
+            reference=prepared.reference,
+            align=self.peaks.align,
+            peak_width=self.peaks.peak_width,
+            kpoints=prepared.windows[0].kpoints,
+            equilibrium=prepared.equilibrium,
+            energies=self.peaks.energies,
+            centres=prepared.centres,
             spectral_functions=averages.spectra.average(),
             band_energies=energies,
             band_errors=resampled.std(axis=0),
-            equilibrium_gap=float(_gap(peaks.equilibrium)),
+            equilibrium_gap=float(_gap(prepared.equilibrium)),
             gaps=gaps,
             gap_errors=resampled_gaps.std(axis=0),
             gap_changes=gaps - gaps[0],
@@ -170,18 +159,6 @@ class GapStage:
     def error_bars(self, record: GapRecord) -> dict[str, NDArray[np.float64]]:
         """Return the error bars of the gap and of its change from the first temperature, eV."""
         return {"gap": record.gap_errors, "gap_change": record.gap_change_errors}
-
-    def _require_peaks(self) -> BandPeaks:
-        if self._peaks is None:
-            raise PhysicsError(
-                message(
-                    "gap stage",
-                    "a sample before begin()",
-                    "begin() first",
-                    "Run the stage through the runner.",
-                )
-            )
-        return self._peaks
 
 
 def _gap(energies: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,11 +22,15 @@ from mlepi.observables.near_k.reference_bands import (
     count_occupied,
 )
 from mlepi.observables.near_k.unfold_sample import unfold_sample
+from mlepi.observables.stage_settings import describe_electrons
 from mlepi.physics.averages.block_averages import BlockAverages
-from mlepi.physics.averages.statistics import SampleDesign, bootstrap
+from mlepi.physics.averages.statistics import bootstrap
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.spectra import compute_spectral_function, find_peaks
 from mlepi.physics.eigenstates.dense_bloch import solve_many
+from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
+from mlepi.pipeline.sampled_stage import Part
+from mlepi.pipeline.stage import check_choice
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -72,18 +76,10 @@ class PeakSettings:
                     f"energy_step {self.energy_step}, peak_width {self.peak_width}, energy_window "
                     f"{self.energy_window} eV",
                     "a step of at most half the width, and a width below the window",
-                    "Correct them.",
+                    "Make the step smaller or the lines wider.",
                 )
             )
-        if self.align not in ALIGNMENTS:
-            raise ConfigError(
-                message(
-                    f"stage.{self.stage}.align",
-                    repr(self.align),
-                    f"one of {list(ALIGNMENTS)}",
-                    "Choose one of them.",
-                )
-            )
+        check_choice(f"stage.{self.stage}.align", self.align, ALIGNMENTS)
 
     @property
     def energies(self) -> NDArray[np.float64]:
@@ -95,7 +91,7 @@ class PeakSettings:
         """Return what decides the result of one sample."""
         return {
             "window": self.energy_window,
-            "valence_electrons": {str(z): n for z, n in self.valence_electrons.items()},
+            "valence_electrons": describe_electrons(self.valence_electrons),
         }
 
     def inputs(self) -> dict[str, Any]:
@@ -116,6 +112,7 @@ class BandPeaks:
         equilibrium: (n_points, 2) valence and conduction band, eV, relative to ``reference``.
         reference: eV, middle of the gap of the undisplaced crystal among the k-points.
         mean_potential: eV, of the undisplaced crystal.
+        device: where the states are computed.
     """
 
     settings: PeakSettings
@@ -123,15 +120,14 @@ class BandPeaks:
     equilibrium: NDArray[np.float64]
     reference: float
     mean_potential: float
+    device: str
 
     @property
     def centres(self) -> NDArray[np.float64]:
         """(2,) eV, middle of the windows of both bands, valence first, from ``reference``."""
         return np.array([self.windows[0].centre, self.windows[-1].centre]) - self.reference
 
-    def evaluate(
-        self, hamiltonian: BlockMatrix, overlap: BlockMatrix, device: str
-    ) -> dict[str, NDArray]:
+    def evaluate(self, sample: Sample) -> Part:
         """Solve one displaced supercell near the edges.
 
         Returns:
@@ -140,36 +136,32 @@ class BandPeaks:
             ``unfold_sample`` returns them; ``shift`` () eV, mean potential less that of the
             undisplaced crystal.
         """
-        arrays: dict[str, NDArray] = {
-            "shift": np.array(mean_potential(hamiltonian, overlap) - self.mean_potential)
-        }
+        matrices, half_width = (sample.hamiltonian, sample.overlap), self.settings.energy_window
+        arrays = {"shift": np.array(mean_potential(*matrices) - self.mean_potential)}
         for w, window in enumerate(self.windows):
-            found = unfold_sample(window, hamiltonian, overlap, self.settings.energy_window, device)
+            found = unfold_sample(window, *matrices, half_width, self.device)
             middle = window.states.shape[2] // 2
             arrays |= {f"levels_{w}": found["levels"], f"first_{w}": found["first"]}
             arrays[f"weights_{w}"] = found["weights"][:, middle - 1 : middle + 1]
         return arrays
 
     def average(
-        self,
-        design: SampleDesign,
-        temperatures: Sequence[float],
-        results: Iterable[tuple[int, float, Mapping[str, NDArray]]],
+        self, ensemble: Ensemble, results: Iterable[tuple[SampleKey, Part]]
     ) -> PeakAverages:
         """Average the spectra of both edge bands and the supercells' own edges.
 
         Args:
-            design: of the samples.
-            temperatures: K, of the ensemble.
-            results: number of the sample, temperature in K, and the arrays of ``evaluate``.
+            ensemble: of the samples.
+            results: what ``evaluate`` returned for each.
 
         Raises:
             PhysicsError: a band is mostly outside its energy window.
         """
         energies, n_points = self.settings.energies, len(self.equilibrium)
+        design, temperatures = ensemble.design, ensemble.temperatures
         spectra = BlockAverages(design, temperatures, (n_points, 2, len(energies)))
         edges = BlockAverages(design, temperatures, (2,))
-        for sample, temperature, arrays in results:
+        for key, arrays in results:
             shift = float(arrays["shift"]) if self.settings.align == "mean_potential" else 0.0
             spectrum = np.empty(spectra.means.shape[2:])
             for band in range(2):
@@ -184,8 +176,8 @@ class BandPeaks:
                         self.settings.peak_width,
                         "gaussian",
                     )
-            spectra.add(sample, temperature, spectrum)
-            edges.add(sample, temperature, self._own_edges(arrays) - shift)
+            spectra.add(*key, spectrum)
+            edges.add(*key, self._own_edges(arrays) - shift)
         step = self.settings.energies[1] - self.settings.energies[0]
         lost = 1.0 - float(spectra.average().sum(axis=-1).min()) * step
         if lost > HIDDEN_WEIGHT:
@@ -274,8 +266,7 @@ class PeakAverages:
 
 def place_peaks(
     settings: PeakSettings,
-    equilibrium: tuple[Atoms, BlockMatrix, BlockMatrix],
-    supercell: Sequence[int],
+    ensemble: Ensemble,
     kpoints: NDArray[np.float64],
     distances: NDArray[np.float64] | None = None,
 ) -> BandPeaks:
@@ -283,8 +274,7 @@ def place_peaks(
 
     Args:
         settings: how peaks are found.
-        equilibrium: primitive structure, H (eV) and S.
-        supercell: cells along each lattice vector.
+        ensemble: of the samples, with the crystal at rest.
         kpoints: (n_points, 3) fractional, primitive.
         distances: (n_points,) Å⁻¹ along a line; None where the points have nothing to do with each
             other.
@@ -292,21 +282,19 @@ def place_peaks(
     Raises:
         PhysicsError: an odd number of electrons.
     """
-    _, hamiltonian, overlap = equilibrium
+    _, hamiltonian, overlap = ensemble.equilibrium
     n_occupied = count_occupied(hamiltonian, settings.valence_electrons)
-    bands = solve_many(hamiltonian.lay_out(), overlap.lay_out(), kpoints)[
-        :, n_occupied - 1 : n_occupied + 1
-    ]
+    levels = solve_many(hamiltonian.lay_out(), overlap.lay_out(), kpoints)
+    bands = levels[:, n_occupied - 1 : n_occupied + 1]
     highest, lowest = float(bands[:, 0].max()), float(bands[:, 1].min())
     middle = 0.5 * (highest + lowest)
     narrow = lowest - highest <= settings.energy_window
-    far_apart = np.arange(
-        len(kpoints), dtype=np.float64
-    )  # 1/Å: every point is proven complete on its own
+    # 1/Å: every point is proven complete on its own
+    far_apart = np.arange(len(kpoints), dtype=np.float64)
     windows = tuple(
         build_reference(
-            equilibrium,
-            supercell,
+            ensemble.equilibrium,
+            ensemble.supercell,
             kpoints,
             far_apart if distances is None else distances,
             n_occupied,
@@ -315,9 +303,8 @@ def place_peaks(
         )
         for centre in ((middle,) if narrow else (highest, lowest))
     )
-    return BandPeaks(
-        settings, windows, bands - middle, middle, mean_potential(hamiltonian, overlap)
-    )
+    potential = mean_potential(hamiltonian, overlap)
+    return BandPeaks(settings, windows, bands - middle, middle, potential, ensemble.device)
 
 
 def mean_potential(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> float:
@@ -366,7 +353,10 @@ def name_points(
         if point not in known if isinstance(point, str) else len(point) != 3:
             raise ConfigError(
                 message(
-                    where, repr(point), "Γ, M, K, K' or three fractional coordinates", "Correct it."
+                    where,
+                    repr(point),
+                    "Γ, M, K, K' or three fractional coordinates",
+                    "Name a point of the hexagonal cell, or give three numbers.",
                 )
             )
         found.append(
