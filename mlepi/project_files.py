@@ -15,7 +15,7 @@ PROJECT_FOLDER = Path(__file__).resolve().parents[1]
 
 
 def locate_file(path: str | Path) -> Path | None:
-    """Return a file given relative to the working folder or to the project folder, or None when it is in neither."""
+    """Return a file of the working folder or of the project folder; None when it is in neither."""
     candidates = [Path.cwd() / path, PROJECT_FOLDER / path]
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
