@@ -1,4 +1,4 @@
-"""A real-space matrix in local orbitals, H or S, its Bloch sums, and the bands of a pair of them."""
+"""A real-space matrix in local orbitals, H or S, its Bloch sums, and the bands of both."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Pairs of atoms as rows of a table, one direction of each pair or both, and blocks aligned to them.
+"""Pairs of atoms as rows of a table, in one direction or both, and blocks aligned to them.
 
-A table names the blocks ⟨target, 0| · |source, R⟩ of one matrix; tables of several matrices, samples
-or distances are united, and blocks are put where their pairs stand in the united table.
+A table names the blocks ⟨target, 0| · |source, R⟩ of one matrix. Tables of several matrices or
+samples are united, and blocks are put where their pairs stand in the united table.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def spread_blocks(union: Pairs, pairs: Pairs, blocks: NDArray[np.floating]) -> N
 def align_matrices(
     matrices: Sequence[BlockMatrix],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.float64]]]:
-    """Put matrices of one structure and basis on the union of their edges, zeros where one has none.
+    """Put matrices of one structure and basis on the union of their edges.
+
+    Blocks are zero where a matrix has none.
 
     Args:
         matrices: with blocks of one size.

@@ -115,7 +115,7 @@ class BandGeometryStage:
                     f"loop_radius {loop_radius}, n_loop {n_loop}, map_radius {map_radius}, n_map "
                     f"{n_map}",
                     "radii > 0 in 1/Å, at least 3 points on the circle and 2 along a map",
-                    "Correct them.",
+                    "Raise what is too small.",
                 )
             )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}

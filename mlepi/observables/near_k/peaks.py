@@ -72,7 +72,7 @@ class PeakSettings:
                     f"energy_step {self.energy_step}, peak_width {self.peak_width}, energy_window "
                     f"{self.energy_window} eV",
                     "a step of at most half the width, and a width below the window",
-                    "Correct them.",
+                    "Lower energy_step to half of peak_width, or widen energy_window.",
                 )
             )
         if self.align not in ALIGNMENTS:
@@ -366,7 +366,10 @@ def name_points(
         if point not in known if isinstance(point, str) else len(point) != 3:
             raise ConfigError(
                 message(
-                    where, repr(point), "Γ, M, K, K' or three fractional coordinates", "Correct it."
+                    where,
+                    repr(point),
+                    "Γ, M, K, K' or three fractional coordinates",
+                    "Use one of these.",
                 )
             )
         found.append(
