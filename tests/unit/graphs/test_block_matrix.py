@@ -1,4 +1,4 @@
-"""Block matrices: dense = sparse = plain loops, orbital orders, Hermiticity, bands, and what is refused."""
+"""Block matrices: dense = sparse = plain loops, orbital orders, Hermiticity, bands, refusals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KPOINTS = np.array([[0.0, 0.0, 0.0], [0.31, -0.17, 0.0], [0.5, 0.25, 0.1]])
 
 
 def matrices_of(sample) -> tuple[BlockMatrix, BlockMatrix]:
-    """Hamiltonian and overlap of a sample, permuted by hand from OpenMX order (p: x, y, z → y, z, x)."""
+    """H and S of a sample, permuted by hand from OpenMX order (p: x, y, z → y, z, x)."""
     basis = OrbitalBasis(
         {z: tuple(ls) for z, ls in sample.shells.items()}, sample.radii, sample.pao
     )
@@ -74,7 +74,7 @@ def test_every_form_of_the_bloch_sum_agrees(sample):
 
 
 def test_derivatives_are_those_of_the_bloch_sum(sample):
-    """∂M/∂k along x, y and one direction in the lattice gauge, and along x and y in the atomic one."""
+    """∂M/∂k along x, y and one direction, in the lattice and in the atomic gauge."""
     hamiltonian, _ = matrices_of(sample)
     cell, kpoint, step = np.asarray(sample.cell), KPOINTS[1], 1e-5
     direction = np.array([0.6, 0.8, 0.0])

@@ -101,7 +101,7 @@ def test_a_nearly_singular_overlap_is_solved_in_double_precision():
 
 
 def test_a_level_that_follows_a_gaussian_mode_has_a_gaussian_spectral_function():
-    """E = gQ: A is a Gaussian of variance g²σ², Σ is odd about the level, which hence does not move."""
+    """E = gQ: A is a Gaussian of variance g²σ², Σ is odd about the level, which does not move."""
     spread, n = 0.2, 200
     nodes, shares = np.polynomial.hermite_e.hermegauss(n)
     shares = shares / shares.sum()

@@ -109,7 +109,9 @@ def test_temperature_and_doping_of_the_electrons_block_transitions():
 
 
 def test_f_sum_rule_of_tight_binding():
-    """∫₀^∞ (σ_xx + σ_yy) dω = −2π g_s d² E_hop/A in e²/4ħ·eV, the Drude peak included, for hopping over bonds of length d alone.
+    """∫₀^∞ (σ_xx + σ_yy) dω = −2π g_s d² E_hop/A in e²/4ħ·eV, for hopping over bonds of length d.
+
+    The Drude peak is included.
 
     Σ_n (f_m − f_n)/(E_n − E_m)|v_mn|² sums to ⟨∂²H/∂k²⟩ of the occupied states; two derivatives of
     e^{ik·δ} are −d². At 5000 K occupations are smooth over πk_BT = 1.4 eV, and a mesh of 30×30 errs

@@ -1,4 +1,4 @@
-"""∂H/∂k and ∂S/∂k against finite differences, the analytic cone, and changes of gauge, with and without an overlap."""
+"""∂H/∂k and ∂S/∂k against finite differences, the analytic cone, and changes of gauge."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_velocity_matrices_are_hermitian_operators(overlap):
 
 
 def test_interband_velocity_does_not_depend_on_the_choice_of_the_unit_cell():
-    """Moving an atom into the next cell changes R and τ of its edges, and nothing that can be measured in the atomic gauge."""
+    """Moving an atom into the next cell changes R and τ of its edges, and nothing measurable."""
     toy, moved = Toy(), Toy()
     atom, step = 1, np.array([1, -1, 0])
     moved.atoms.positions[atom] += step @ moved.atoms.cell.array

@@ -77,7 +77,7 @@ class Shifts:
 
 
 def second_order_by_differences(toy, ensemble, temperature, step):
-    """½ Σ_ab ⟨u_a u_b⟩ ∂²E_n/∂u_a∂u_b of the supercell states that belong to k, by differences of fourth order."""
+    """½ Σ_ab ⟨u_a u_b⟩ ∂²E_n/∂u_a∂u_b of the supercell states at k, differences of fourth order."""
     covariance = ensemble.covariance()[temperature]
     values, vectors = np.linalg.eigh(covariance)
     kpoint = toy.map.fold(K)
@@ -101,7 +101,7 @@ def second_order_by_differences(toy, ensemble, temperature, step):
 
 @pytest.mark.parametrize(("bilayer", "overlap"), [(False, 0.0), (False, 0.1), (True, 0.12)])
 def test_adiabatic_shifts_are_the_curvature_of_supercell_levels(bilayer, overlap):
-    """Fan + Debye–Waller = ½ ⟨u u⟩ · ∂²E/∂u∂u, Γ modes, zone-boundary modes and the moving basis included."""
+    """Fan + Debye–Waller = ½ ⟨u u⟩ · ∂²E/∂u∂u, with all modes and the moving basis."""
     toy = Toy(bilayer=bilayer, overlap=overlap)
     shifts = Shifts(toy)
     for t in range(len(TEMPERATURES)):

@@ -1,4 +1,4 @@
-"""Bloch sums and eigenproblems against sums written out by hand, algebra and LAPACK's generalised driver."""
+"""Bloch sums and eigenproblems against sums by hand, algebra and LAPACK's generalised driver."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlepi.physics.eigenstates.bloch import (
 
 
 def random_blocks(seed=0, counts=(1, 3, 2), p=3, n_pairs=12):
-    """Random Hermitian blocks of three atoms with different orbital counts, both directions, padding filled with NaN."""
+    """Random Hermitian blocks of three atoms of different size, padding filled with NaN."""
     rng = np.random.default_rng(seed)
     source, target, shifts, blocks = [], [], [], []
 

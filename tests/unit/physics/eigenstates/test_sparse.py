@@ -1,4 +1,4 @@
-"""Sparse pencils, factorisations, counts and states against dense linear algebra, with every backend that is installed."""
+"""Sparse pencils, factorisations, counts and states against dense ones, with every backend."""
 
 from __future__ import annotations
 
