@@ -59,7 +59,7 @@ def keep_one_direction(
 
 def restore_directions(
     pairs: Pairs, *blocks: NDArray[np.float64]
-) -> tuple[Pairs, list[NDArray[np.floating]]]:
+) -> tuple[Pairs, list[NDArray[np.float64]]]:
     """Add the reverse of every pair with the transposed block, by ``restore_both_directions``.
 
     Args:
@@ -70,7 +70,8 @@ def restore_directions(
         Pairs (n_edges, 5) and the blocks (n_edges, p, p), those on a site made exactly symmetric.
     """
     edge_index, edge_cell_shift, both = restore_both_directions(*list_edges(pairs), *blocks)
-    return list_pairs(edge_index, edge_cell_shift), both
+    complete = [np.asarray(block, dtype=np.float64) for block in both]
+    return list_pairs(edge_index, edge_cell_shift), complete
 
 
 def unite_pairs(tables: Sequence[Pairs]) -> Pairs:

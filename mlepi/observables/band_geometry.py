@@ -349,10 +349,13 @@ class _Primitive:
 
     def build(self, pairs: Pairs, blocks: NDArray[np.float64]) -> BlochGeometry:
         """Prepare averaged H and S, (2, n_pairs, p, p)."""
-        rows, both = restore_directions(pairs, *blocks)
+        rows, (hamiltonian, overlap) = restore_directions(pairs, *blocks)
+        edge_index, edge_cell_shift = list_edges(rows)
         return build_geometry(
-            *both,
-            *list_edges(rows),
+            hamiltonian,
+            overlap,
+            edge_index,
+            edge_cell_shift,
             self.offsets,
             self.atoms.cell.array,
             self.atoms.positions,

@@ -47,7 +47,7 @@ def build_stage(**settings):
 
 @pytest.mark.parametrize("overlap", [0.0, 0.1])
 def test_sheets_at_rest_have_the_geometry_of_the_primitive_cell(overlap, tmp_path):
-    """With a gap 2m at K the massive cone gives tr g = |Ω| = v²/2m² there, exact without overlap."""
+    """With a gap 2m at K the massive cone gives tr g = |Ω| = v²/2m², exact without overlap."""
     run = ToyRun(0.0, bilayer=False, stagger=MASS, overlap=overlap)
     stage = build_stage()
     record = run.compute(stage)

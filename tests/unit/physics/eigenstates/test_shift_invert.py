@@ -13,7 +13,7 @@ from mlepi.physics.eigenstates.shift_invert import count_states_below, solve_sta
 
 
 def pencil(n=320, real=False, seed=0):
-    """A pencil with known eigenvalues, two degenerate, and an overlap with eigenvalues from 1e-3."""
+    """A pencil with known eigenvalues, two degenerate, and an overlap as small as 1e-3."""
     rng = np.random.default_rng(seed)
     imaginary = 0.0 if real else 1j
     unitary = np.linalg.qr(rng.normal(size=(n, n)) + imaginary * rng.normal(size=(n, n)))[0]
