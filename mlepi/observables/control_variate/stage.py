@@ -3,8 +3,8 @@
 v_F(T) with the noise taken off that a cheap tight binding shares with the electron network.
 
 The tight binding of the stage ``tight_binding`` sees the same samples and many more, in runs of its
-own below ``control``: see ``mlepi.physics.averages.control_variate``. All have the same seed and sampler:
-the first cheap samples are those of the network.
+own below ``control``: see ``mlepi.physics.averages.control_variate``. All have the same seed and
+sampler: the first cheap samples are those of the network.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ControlStage:
                     "stage.control",
                     f"n_samples {n_samples}, n_folds {n_folds}",
                     "at least 2 of both",
-                    "Correct them.",
+                    "Raise both to 2 or more.",
                 )
             )
         self.n_samples = n_samples
@@ -163,7 +163,11 @@ class ControlStage:
 
 
 def _quantities(record: VelocityRecord) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return v_F, its change and the slope, (n_temperatures, 3), and their pseudo-values, (n_groups, n_temperatures, 3), m/s."""
+    """Collect v_F, its change and the slope with their pseudo-values.
+
+    Returns:
+        (n_temperatures, 3) and (n_groups, n_temperatures, 3), m/s.
+    """
     velocities, slopes = record.pseudo_velocities[:, :, 0], record.pseudo_velocities[:, :, 1]
     values = np.stack([record.velocities, record.changes, record.slopes], axis=-1)
     return values, np.stack([velocities, velocities - velocities[:, :1], slopes], axis=-1)

@@ -103,7 +103,12 @@ class DomainStage:
             )
         if n_worst < 0:
             raise ConfigError(
-                message("stage.domain.n_worst", f"{n_worst}", "a number ≥ 0", "Correct it.")
+                message(
+                    "stage.domain.n_worst",
+                    f"{n_worst}",
+                    "a number ≥ 0",
+                    "Use 0 to write no inputs.",
+                )
             )
         self.data, self.split, self.subset = data, split, subset
         self.electron_files = [
@@ -169,7 +174,7 @@ class DomainStage:
     def finish(
         self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
     ) -> DomainRecord:
-        """Compare with the training structures, rank the samples, and write the worst for labelling."""
+        """Compare with the training structures, rank the samples, and write the worst ones."""
         if self._run is None:
             self.begin(run)
         rows: dict[int, dict[float, dict[str, NDArray]]] = {}
@@ -309,7 +314,7 @@ class DomainStage:
         return data if split is None else f"{data}, {self.subset} of {split}"
 
     def _write_labels(self, run: Run, worst: Sequence[tuple[int, float]]) -> list[str]:
-        """Write the inputs of the worst samples and return their paths, relative to the run folder."""
+        """Write inputs of the worst samples; returns their paths, relative to the run folder."""
         files = []
         for sample, temperature in worst:
             name, atoms = (

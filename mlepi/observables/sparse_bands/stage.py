@@ -98,7 +98,7 @@ class BandsStage:
                     "stage.bands",
                     f"n_states {n_states}, proof {proof!r}",
                     f"an even number from {FLAT_BANDS + 2} on, and one of {list(PROOFS)}",
-                    "Correct them.",
+                    "Use 24 states and proof=first.",
                 )
             )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}

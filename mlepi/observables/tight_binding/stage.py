@@ -62,7 +62,7 @@ class TightBindingStage:
                     "stage.tight_binding",
                     f"n_structures {n_structures}, n_levels {n_levels}",
                     "at least one structure, an even number of levels",
-                    "Correct them.",
+                    "Use 20 structures and 4 levels.",
                 )
             )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
@@ -107,7 +107,7 @@ class TightBindingStage:
                         "tight-binding fit",
                         f"{n_levels} levels around state {middle} of {h.n_orbitals}",
                         "levels that exist",
-                        "Correct valence_electrons, or stage.tight_binding.n_levels.",
+                        "Check valence_electrons, or lower stage.tight_binding.n_levels.",
                     )
                 )
             levels.append([solve_bands(h.dense(k), s.dense(k), subset=part) for k in kpoints])
