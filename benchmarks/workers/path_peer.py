@@ -1,4 +1,7 @@
-"""The path-by-path DeepH-E3 network as a worker, on the edges of our graph and an edge from every atom to itself."""
+"""The path-by-path DeepH-E3 network as a worker.
+
+On the edges of our graph and an edge from every atom to itself.
+"""
 
 from __future__ import annotations
 

@@ -127,7 +127,10 @@ class Measurement:
         return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
 
     def memory(self) -> dict[str, Any]:
-        """Run once: highest memory above the level, "peak_mb", and above the memory just before this run, "run_mb"."""
+        """Run once and return its memory, MB.
+
+        The highest above the level, "peak_mb", and above what was taken just before, "run_mb".
+        """
         self.job.release()
         before = self._memory("now")
         resettable = self._reset()
@@ -173,9 +176,10 @@ class Measurement:
 
 
 def serve(make_job: Callable[[], Job]) -> None:
-    """Answer requests from standard input until it ends, through the open file whose number is the only argument.
+    """Answer requests from standard input until it ends.
 
-    Standard output is not used: the libraries under test print to it.
+    Answers go to the open file whose number is the only argument. Standard output is not used: the
+    libraries under test print to it.
     """
     with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as replies:
         measurement = Measurement(make_job())

@@ -1,5 +1,7 @@
 """Files of a configuration are found from any working folder."""
 
+import subprocess
+
 import pytest
 
 from mlepi.errors import DataError
@@ -18,3 +20,16 @@ def test_the_working_folder_comes_first(tmp_path, monkeypatch):
         match=r"data.path: got 'nowhere.h5', which does not exist; expected a file. Looked in",
     ):
         find_file("data.path", "nowhere.h5")
+
+
+def test_the_files_of_the_project_can_travel():
+    listed = subprocess.run(
+        ["git", "-C", str(PROJECT_FOLDER), "ls-files", "-z"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode != 0:
+        pytest.skip("no repository")
+    files = [PROJECT_FOLDER / name for name in listed.stdout.split("\0") if name]
+    assert sum(file.stat().st_size for file in files if file.exists()) < 45e6
