@@ -224,9 +224,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
         two.content(stage) for stage in two.stages()
     ]
     # a failure in one process ends both, and the samples of the other one are kept
-    failed = infer(
-        tmp_path / "failed", *TOY_RUN, "trainer.devices=2", "stage.levels.fail_at=2"
-    )
+    failed = infer(tmp_path / "failed", *TOY_RUN, "trainer.devices=2", "stage.levels.fail_at=2")
     assert failed.returncode == 1
     assert failed.stderr.count("a failure on purpose") == 1
     assert infer(tmp_path / "failed", *TOY_RUN).returncode == 0
