@@ -67,8 +67,7 @@ PREPARATION = ["structure", "phonon", "sampling", "hamiltonian"]
         ("stage.run=[structure,phonon]", ["structure", "phonon"]),
         (
             "stage=control",
-            ["structure", "phonon", "sampling", "hamiltonian", "tight_binding"]
-            + ["fermi_velocity", "control_variate"],
+            [*PREPARATION, "tight_binding", "fermi_velocity", "control_variate"],
         ),
     ],
 )
