@@ -305,4 +305,4 @@ def test_environment_sees_the_packages_of_its_python_and_this_checkout(tmp_path)
     package, peer, version = found.stdout.split()
     assert Path(package) == ROOT / "mlepi" / "__init__.py"
     assert Path(peer) == Path(torch.__file__)
-    assert version == "0.1.0"
+    assert version == "0.2.0"
