@@ -115,7 +115,7 @@ class BandGeometryStage:
                     f"loop_radius {loop_radius}, n_loop {n_loop}, map_radius {map_radius}, n_map "
                     f"{n_map}",
                     "radii > 0 in 1/Å, at least 3 points on the circle and 2 along a map",
-                    "Correct them.",
+                    "Raise what is too small.",
                 )
             )
         self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
@@ -349,10 +349,13 @@ class _Primitive:
 
     def build(self, pairs: Pairs, blocks: NDArray[np.float64]) -> BlochGeometry:
         """Prepare averaged H and S, (2, n_pairs, p, p)."""
-        rows, both = restore_directions(pairs, *blocks)
+        rows, (hamiltonian, overlap) = restore_directions(pairs, *blocks)
+        edge_index, edge_cell_shift = list_edges(rows)
         return build_geometry(
-            *both,
-            *list_edges(rows),
+            hamiltonian,
+            overlap,
+            edge_index,
+            edge_cell_shift,
             self.offsets,
             self.atoms.cell.array,
             self.atoms.positions,

@@ -1,4 +1,4 @@
-"""From run folders that differ in the size of their cells to v_F in the limit of infinite cells, by every estimator."""
+"""v_F in the limit of infinite cells, by every estimator, from runs with cells of several sizes."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class SpectralLines:
 
     @property
     def reach(self) -> float:
-        """Half width of the energy window, eV, that holds all states with a part in the spectrum."""
+        """Half width of the energy window, eV, that holds all states of the spectrum."""
         return float(self.energies[-1]) + LINE_REACH * self.width + self.thermal_reach
 
     def find_fermi_energy(

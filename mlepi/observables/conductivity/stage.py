@@ -92,7 +92,7 @@ class ConductivityStage:
                     f"energy_step {energy_step}, line_width {line_width} eV, "
                     f"electronic_temperature {electronic_temperature} K",
                     "a step > 0 of at most half the width, and a temperature > 0",
-                    "Correct them.",
+                    "Lower energy_step, or raise line_width or electronic_temperature.",
                 )
             )
         if not 0 <= window[0] < window[1] <= max_energy:
@@ -101,7 +101,7 @@ class ConductivityStage:
                     "stage.conductivity.window",
                     f"{list(window)}",
                     f"two energies from 0 to {max_energy} eV",
-                    "Correct it.",
+                    "Choose a window inside the energies of the spectrum.",
                 )
             )
         for key, divisions in (("mesh", mesh), ("equilibrium_mesh", equilibrium_mesh)):
@@ -172,7 +172,7 @@ class ConductivityStage:
     def evaluate(
         self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
     ) -> dict[str, NDArray]:
-        """Compute the spectra of one displaced supercell and of the undisplaced one at its k-points.
+        """Compute the spectra of a displaced supercell, and of the undisplaced one at its k-points.
 
         Returns:
             ``conductivity``, ``joint_density``, ``reference_conductivity`` and

@@ -128,7 +128,7 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
                     "stage.domain.n_worst",
                     f"{self.n_worst}",
                     "a number ≥ 0",
-                    "Give 0 to list none.",
+                    "Use 0 to write no inputs.",
                 )
             )
         _ = self.electron_files, self.phonon_files

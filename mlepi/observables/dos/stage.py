@@ -1,8 +1,9 @@
 """The dos stage: density of states of displaced supercells, and its projections.
 
-Projected are elements, orbitals and layers. All states are needed, so every k-point is diagonalised completely; a mesh of 2 along each direction
-has time-reversal invariant points only, whose matrices are real. The undisplaced crystal is taken
-on the folded k-points, where an undisplaced supercell has the same levels.
+Projected are elements, orbitals and layers. All states are needed, so every k-point is diagonalised
+completely; a mesh of 2 along each direction has time-reversal invariant points only, whose matrices
+are real. The undisplaced crystal is taken on the folded k-points, where an undisplaced supercell
+has the same levels.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class DosStage:
                     "stage.dos",
                     f"energy_step {energy_step}, width {width}, window {list(window)} eV",
                     "a step of at most half the width, and a window around 0",
-                    "Correct them.",
+                    "Lower energy_step to half the width, and give a window such as [-3, 3].",
                 )
             )
         if align not in ALIGNMENTS:

@@ -79,7 +79,7 @@ class EffectiveMassStage:
                     f"order {order} with distances {list(distances)}",
                     "order 2 with at least two, or order 4 with at least three different "
                     "distances ≥ 0, in 1/Å",
-                    "Correct them.",
+                    "Add distances, or use order 2.",
                 )
             )
         self.kpoint, self.toward, self.order = kpoint, toward, order

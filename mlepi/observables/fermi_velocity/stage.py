@@ -106,7 +106,7 @@ class FermiVelocityStage:
                     f"energy_step {energy_step}, line_width {line_width}, peak_width "
                     f"{peak_width}, window {energy_window} eV",
                     "a step of at most half of either width, and widths smaller than the window",
-                    "Correct them.",
+                    "Lower energy_step, or widen energy_window.",
                 )
             )
         for key, choice, known in (
@@ -257,7 +257,7 @@ class FermiVelocityStage:
         return record
 
     def _estimate(self, collected: VelocitySamples) -> dict[str, Any]:
-        """Fit the velocities of all estimators, with all weights of the resampling and jackknife."""
+        """Fit the velocities of all estimators, with error bars and convergence."""
         reference, fitted, spectra, levels = (
             collected.reference,
             collected.fitted,

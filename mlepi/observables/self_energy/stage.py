@@ -4,8 +4,8 @@ Averaged Green's functions of the bands near K, their self-energies, quasipartic
 
 Every sample contributes a few Ritz levels per k-point that represent its Green's function
 (``mlepi.physics.bands.green``); the average, the self-energy and its zeros are taken at the end.
-Each band has its own scalar Dyson equation: the poles are those of the full matrix, and the noise of a
-finite average does not enter through the inverse of a large one.
+Each band has its own scalar Dyson equation: the poles are those of the full matrix, and the noise
+of a finite average does not enter through the inverse of a large one.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class SelfEnergyStage:
                     f"tolerance {tolerance} eV",
                     "a step of at most half the broadening, a broadening below the window, and a "
                     "tolerance > 0",
-                    "Correct them.",
+                    "Lower energy_step to half the broadening, or widen energy_window.",
                 )
             )
         if dispersion not in DISPERSIONS:
@@ -327,7 +327,7 @@ class SelfEnergyStage:
         return np.arange(-n_pairs, n_pairs)
 
     def _bands(self, reference: ReferenceBands) -> NDArray[np.int64]:
-        """Return the places of the bands among those that the cone follows."""
+        """Return the places of the bands among those of the reference."""
         return self._relative_bands(reference) + reference.states.shape[2] // 2
 
     def _require_reference(self) -> ReferenceBands:

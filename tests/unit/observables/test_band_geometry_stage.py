@@ -47,7 +47,7 @@ def build_stage(**settings):
 
 @pytest.mark.parametrize("overlap", [0.0, 0.1])
 def test_sheets_at_rest_have_the_geometry_of_the_primitive_cell(overlap, tmp_path):
-    """With a gap 2m at K the massive cone gives tr g = v²/2m² and |Ω| = v²/2m² there, without overlap exactly."""
+    """With a gap 2m at K the massive cone gives tr g = |Ω| = v²/2m², exact without overlap."""
     run = ToyRun(0.0, bilayer=False, stagger=MASS, overlap=overlap)
     stage = build_stage()
     record = run.compute(stage)
@@ -110,7 +110,7 @@ def test_averaged_blocks_are_the_first_moment_of_the_unfolded_bands():
 
 
 def test_averages_over_samples_are_those_of_the_bloch_matrices():
-    """The gap of the record at k is that of the mean of B†HB with the mean of B†SB, computed from dense matrices."""
+    """The gap at k is that of the mean of B†HB with the mean of B†SB, from dense matrices."""
     run = ToyRun(0.03, stagger=MASS, overlap=0.1, n_samples=5)
     stage = build_stage()
     record = run.compute(stage)

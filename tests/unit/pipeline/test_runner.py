@@ -185,7 +185,7 @@ def test_nearly_singular_overlap_warns_and_an_indefinite_one_raises(tmp_path):
     )
     with pytest.raises(
         PhysicsError,
-        match=r"overlap of .*: got smallest eigenvalue -2.0e-01; expected a positive definite matrix",
+        match=r"overlap of .*: got smallest eigenvalue -2.0e-01; expected a positive definite",
     ):
         execute(run, ["structure", "hamiltonian"])
 
