@@ -58,7 +58,7 @@ def test_undisplaced_samples_have_no_self_energy(tmp_path):
 
 
 def test_displaced_samples_agree_with_full_diagonalisation():
-    """The Ritz levels of a sample give the Green's functions and moments of all its states, also at −k."""
+    """The Ritz levels of a sample give Green's functions and moments of all states, also at −k."""
     run = ToyRun(amplitude=0.03, supercell=(6, 6, 1))
     stage = SelfEnergyStage(**{**SETTINGS, "split_off_bands": True})
     stage.begin(run)
