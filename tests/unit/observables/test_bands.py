@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import scipy.linalg
 from ase.neighborlist import neighbor_list
+from mlepi.observables.moire import compare_with_continuum, measure_lattice, measure_stackings
+from mlepi.plots import plot_run, write_report
 from toy_models import BASIS, ToyElectron
 
 from mlepi.errors import ConfigError, StructureError
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.observables import BandsStage, bands
-from mlepi.observables.moire import compare_with_continuum, measure_lattice, measure_stackings
 from mlepi.physics.bands import lattice
 from mlepi.pipeline import HamiltonianStage, Run, StructureStage
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.runner import run_stages
 from mlepi.pipeline.sources import Source
-from mlepi.plots import plot_run, write_report
 from mlepi.results import ResultsStore
 from mlepi.structures import build_graphene, build_twisted_bilayer
 

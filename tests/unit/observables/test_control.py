@@ -7,6 +7,7 @@ import io
 
 import numpy as np
 import pytest
+from mlepi.plots.control import plot_control, plot_tight_binding
 
 from mlepi.errors import ConfigError, PhysicsError
 from mlepi.observables import ControlStage, FermiVelocityStage, TightBindingStage
@@ -16,7 +17,6 @@ from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.runner import run_stages
 from mlepi.pipeline.sources import Source
-from mlepi.plots.control import plot_control, plot_tight_binding
 from mlepi.results import ResultsStore
 from mlepi.structures import build_graphene
 

@@ -12,6 +12,16 @@ import ase.io
 import h5py
 import numpy as np
 import pytest
+from mlepi.observables.training_domain import (
+    QUANTITIES,
+    TrainingDomain,
+    describe_geometry,
+    find_training_data,
+    force_spread,
+    hamiltonian_spread,
+    read_training_structures,
+)
+from mlepi.plots.domain import list_domain_facts, plot_domain
 from tiny_networks import (
     BASIS,
     build_config,
@@ -26,17 +36,7 @@ from mlepi.checkpoint import save_checkpoint, stamp
 from mlepi.errors import ConfigError, DataError, PhysicsError, StructureError
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.observables.domain import DomainStage
-from mlepi.observables.training_domain import (
-    QUANTITIES,
-    TrainingDomain,
-    describe_geometry,
-    find_training_data,
-    force_spread,
-    hamiltonian_spread,
-    read_training_structures,
-)
 from mlepi.pipeline.stage import SampleKey
-from mlepi.plots.domain import list_domain_facts, plot_domain
 from mlepi.predictors import ElectronPredictor
 from mlepi.project_files import PROJECT_FOLDER
 from mlepi.results.hdf5 import read_record, write_record

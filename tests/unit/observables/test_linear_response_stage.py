@@ -8,6 +8,12 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from mlepi.observables.second_order import (
+    Crystal,
+    build_responses,
+    choose_bands,
+    differentiate_twice,
+)
 from mlepi.pipeline.sampling import SamplingStage
 from toy_models import HoneycombSprings
 from toys import honeycomb, tight_binding
@@ -16,12 +22,6 @@ from mlepi.errors import ConfigError, PhysicsError
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.observables import LinearResponseStage
 from mlepi.observables.near_k.reference_bands import build_near_k
-from mlepi.observables.second_order import (
-    Crystal,
-    build_responses,
-    choose_bands,
-    differentiate_twice,
-)
 from mlepi.physics.bands.unfolding import cell_major_map
 from mlepi.physics.coupling.second_order import (
     RANK_TOLERANCE,

@@ -3,9 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-from observable_records import linear_response_record
-from test_report import all_records
-
 from mlepi.plots.linear_response import (
     DECOMPOSITION_HEADER,
     VELOCITY_HEADER,
@@ -14,6 +11,8 @@ from mlepi.plots.linear_response import (
     list_decompositions,
     plot_second_order,
 )
+from observable_records import linear_response_record
+from test_report import all_records
 
 
 def test_a_decomposition_becomes_rows():

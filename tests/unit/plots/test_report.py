@@ -11,6 +11,8 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 import pytest
+from mlepi.plots import plot_run, print_velocities, write_report
+from mlepi.plots.report import COMPARISONS, FIGURES, list_warnings
 from observable_records import (
     conductivity_record,
     control_record,
@@ -27,8 +29,6 @@ from observable_records import (
 from toys import honeycomb
 
 from mlepi.errors import DataError
-from mlepi.plots import plot_run, print_velocities, write_report
-from mlepi.plots.report import COMPARISONS, FIGURES, list_warnings
 from mlepi.results import (
     BandsRecord,
     ContinuumRecord,

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlepi.plots.cell_sizes import format_series, main, write_series
+from mlepi.results.cell_sizes import CellSizesRecord
 from omegaconf import OmegaConf
 from test_fermi_velocity import SETTINGS as VELOCITY_SETTINGS
 from test_self_energy import SETTINGS as SELF_ENERGY_SETTINGS
@@ -15,9 +17,7 @@ from mlepi.errors import DataError, PhysicsError
 from mlepi.observables import FermiVelocityStage, SelfEnergyStage
 from mlepi.observables.cell_sizes import compare_sizes
 from mlepi.physics.averages.size_series import extrapolate_sizes
-from mlepi.plots.cell_sizes import format_series, main, write_series
 from mlepi.results import ResultsStore
-from mlepi.results.cell_sizes import CellSizesRecord
 
 
 def test_a_straight_line_in_the_inverse_size_is_found_with_its_error():

@@ -8,7 +8,8 @@ from toys import GAMMA_1, VELOCITY, honeycomb, tight_binding
 
 from mlepi.errors import ConfigError
 from mlepi.physics.bands import lattice, velocities
-from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
 

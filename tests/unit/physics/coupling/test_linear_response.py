@@ -22,7 +22,7 @@ from mlepi.physics.coupling.linear_response import (
     share_degenerate,
 )
 from mlepi.physics.coupling.mode_interpolation import covariance_rows, mode_variances, mode_vectors
-from mlepi.physics.eigenstates.bloch import bloch_sum
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.thermal import HarmonicEnsemble, draw_normals
 from mlepi.units import BOLTZMANN, HBAR2_PER_AMU, PLANCK

@@ -7,7 +7,8 @@ import pytest
 from test_shift_invert import pencil
 from toys import honeycomb, tight_binding
 
-from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 from mlepi.physics.eigenstates.followed_states import (
     choose_shift,
     follow_states,
