@@ -41,7 +41,7 @@ N_SAMPLES, N_REPEATS, N_CHEAP = 32, 24, 4096
 
 
 def half_gap(reference: ReferenceBands, model: TightBinding, atoms: Any) -> float:
-    """Return half the distance of the mean energies of the two low bands at the only k-point, eV."""
+    """Return half the distance of the two low bands' mean energies at the only k-point, eV."""
     found = unfold_sample(reference, model.hamiltonian(atoms), model.overlap(atoms), WINDOW)
     levels, weights = found["levels"][0], found["weights"][0]
     inside = np.isfinite(levels)

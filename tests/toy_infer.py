@@ -1,4 +1,4 @@
-"""``infer.py`` with the toy stages beside those of the package, as a package of its own adds them."""
+"""``infer.py`` with two stages of another package beside its own."""
 
 from pathlib import Path
 

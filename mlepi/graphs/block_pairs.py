@@ -1,7 +1,7 @@
-"""Pairs of atoms as rows of a table, one direction of each pair or both, and blocks aligned to them.
+"""Pairs of atoms as rows of a table, in one direction or both, and blocks aligned to them.
 
-A table names the blocks ⟨target, 0| · |source, R⟩ of one matrix; tables of several matrices, samples
-or distances are united, and blocks are put where their pairs stand in the united table.
+A table names the blocks ⟨target, 0| · |source, R⟩ of one matrix. Tables of several matrices or
+samples are united, and blocks are put where their pairs stand in the united table.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def keep_one_direction(
 
 def restore_directions(
     pairs: Pairs, *blocks: NDArray[np.float64]
-) -> tuple[Pairs, list[NDArray[np.floating]]]:
+) -> tuple[Pairs, list[NDArray[np.float64]]]:
     """Add the reverse of every pair with the transposed block, by ``restore_both_directions``.
 
     Args:
@@ -70,7 +70,8 @@ def restore_directions(
         Pairs (n_edges, 5) and the blocks (n_edges, p, p), those on a site made exactly symmetric.
     """
     edge_index, edge_cell_shift, both = restore_both_directions(*list_edges(pairs), *blocks)
-    return list_pairs(edge_index, edge_cell_shift), both
+    complete = [np.asarray(block, dtype=np.float64) for block in both]
+    return list_pairs(edge_index, edge_cell_shift), complete
 
 
 def unite_pairs(tables: Sequence[Pairs]) -> Pairs:
@@ -107,7 +108,9 @@ def spread_blocks(union: Pairs, pairs: Pairs, blocks: NDArray[np.floating]) -> N
 def align_matrices(
     matrices: Sequence[BlockMatrix],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.float64]]]:
-    """Put matrices of one structure and basis on the union of their edges, zeros where one has none.
+    """Put matrices of one structure and basis on the union of their edges.
+
+    Blocks are zero where a matrix has none.
 
     Args:
         matrices: with blocks of one size.

@@ -33,17 +33,15 @@ def find_stages(*packages: ModuleType) -> dict[str, type[Stage]]:
         packages: whose folders are looked at.
 
     Returns:
-        Name → class; those of the first package first, within one those that run by default first,
-        then by name.
+        Name → class; those of the first package first, within one those that run by default, then
+        those whose error bars can be asked for, then by name.
 
     Raises:
         ConfigError: two stages of one name.
     """
     found: dict[str, type[Stage]] = {}
     for package in packages:
-        classes = sorted(
-            _list_classes(package), key=lambda c: (DEFAULT_LIST not in c.lists, c.name)
-        )
+        classes = sorted(_list_classes(package), key=_precedence)
         for stage in classes:
             if stage.name in found:
                 raise ConfigError(
@@ -56,6 +54,10 @@ def find_stages(*packages: ModuleType) -> dict[str, type[Stage]]:
                 )
             found[stage.name] = stage
     return found
+
+
+def _precedence(stage: type[Stage]) -> tuple[bool, bool, str]:
+    return DEFAULT_LIST not in stage.lists, not getattr(stage, "targets", ()), stage.name
 
 
 def _list_classes(package: ModuleType) -> Iterable[type[Stage]]:

@@ -46,7 +46,7 @@ def grow_ensemble(together: Pass, processes: Processes, line: StageLine) -> tupl
     while True:
         together.evaluate(n_samples, processes, line)
         error = processes.on_first(
-            lambda n=n_samples: _largest_error(together, judge, n, sampling.target)  # type: ignore[misc]
+            lambda n=n_samples: _largest_error(together, judge, n, str(sampling.target))  # type: ignore[misc]
         )
         text = (
             f"{n_samples} samples: error bar of {sampling.target} {error:.3g} "

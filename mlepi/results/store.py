@@ -195,8 +195,11 @@ class ResultsStore:
     def _copy_other_stages(self, replaced: set[str], target: h5py.File) -> None:
         if self.path.exists():
             with self._open() as source:
-                for stage in _list_stages(source) - replaced:
-                    source.copy(_find_group(source, stage), target)
+                for name, group in source.items():
+                    # a name that another stage has taken again can hold one record only
+                    stage = current_stage(name, _format_of(group))
+                    if stage not in replaced and name not in target:
+                        source.copy(group, target)
 
     def _attribute(self, stage: str, name: str) -> str | None:
         if not self.path.exists():

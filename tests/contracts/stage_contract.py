@@ -59,7 +59,6 @@ class StageContract:
 
     def doubtful(self, record):
         """Return a record with a reason for caution; None where the stage knows none."""
-        return None
 
     def companions(self, record):
         """Return records of other stages that belong to the same run."""

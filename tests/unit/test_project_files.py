@@ -39,3 +39,16 @@ def test_the_commit_says_whether_its_folder_was_edited(tmp_path):
     assert find_commit(tmp_path / "source") == commit
     (tmp_path / "source" / "a.py").write_text("2")
     assert find_commit(tmp_path / "source") == commit + "+changes"
+
+
+def test_the_files_of_the_project_can_travel():
+    listed = subprocess.run(
+        ["git", "-C", str(PROJECT_FOLDER), "ls-files", "-z"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode != 0:
+        pytest.skip("no repository")
+    files = [PROJECT_FOLDER / name for name in listed.stdout.split("\0") if name]
+    assert sum(file.stat().st_size for file in files if file.exists()) < 45e6

@@ -149,7 +149,7 @@ def solve_many(
 
 
 def unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the different rows of an integer matrix, ascending, and the position of every row among them.
+    """Find the different rows of an integer matrix, and where every row stands among them.
 
     The rows become single integers first, which sorts ten times faster than
     ``np.unique(rows, axis=0)``.
@@ -158,7 +158,7 @@ def unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
         rows: (n_rows, n_columns), with a product of ranges below 2⁶³.
 
     Returns:
-        (n_unique, n_columns) and (n_rows,).
+        (n_unique, n_columns), ascending, and (n_rows,).
     """
     if len(rows) == 0:
         return rows, np.empty(0, dtype=np.int64)

@@ -74,7 +74,7 @@ def test_every_form_of_the_bloch_sum_agrees(sample):
 
 
 def test_derivatives_are_those_of_the_bloch_sum(sample):
-    """∂M/∂k along x, y and one direction in the lattice gauge, and along x and y in the atomic one."""
+    """∂M/∂k along x, y and one direction, in the lattice and in the atomic gauge."""
     hamiltonian, _ = matrices_of(sample)
     cell, kpoint, step = np.asarray(sample.cell), KPOINTS[1], 1e-5
     direction = np.array([0.6, 0.8, 0.0])

@@ -1,4 +1,4 @@
-"""One direction of every pair and back, tables of pairs, and matrices on the union of their edges."""
+"""One direction of every pair and back, tables of pairs, matrices on the union of their edges."""
 
 import dataclasses
 

@@ -160,7 +160,7 @@ def test_continuum_model_with_given_parameters(tmp_path):
 
 
 def test_atomistic_and_continuum_bands_agree_at_gamma(tmp_path):
-    """The gap between the low bands of either valley, at a twist where both models are nearly two cones."""
+    """The gap between the low bands, at a twist where both models are nearly two cones."""
     run = make_run(tmp_path, continuum=True, proof="none")
     execute(run)
     record = run.read("bands")

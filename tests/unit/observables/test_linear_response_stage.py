@@ -208,7 +208,7 @@ def test_shifts_are_the_limit_of_small_amplitudes(run):
 
 
 def test_static_shifts_of_graphene_depend_on_the_supercell_and_dynamic_ones_do_not():
-    """At K + 0.05 Å⁻¹ and 0 K the static Fan shift has the wrong sign with the 36 waves of a 6×6 cell.
+    """At K + 0.05 Å⁻¹ and 0 K the static Fan shift has the wrong sign with 36 waves (6×6 cell).
 
     Linear response of graphene lowers the slope by 4 to 8 % (Park et al. 2007,
     doi:10.1103/PhysRevLett.99.086804); the toy of one orbital and springs must come close to that
@@ -256,7 +256,7 @@ def test_samples_do_not_matter_but_their_distribution_does(run):
 
 
 def test_models_that_say_too_little_are_refused(run):
-    """Without the part of ∂S where the right orbital moves there is no matrix element of the potential."""
+    """Without the part of ∂S where the right orbital moves the potential has no matrix element."""
 
     class Partial(ToyElectron):
         def derivatives(self, atoms, directions, *, device="cpu"):

@@ -185,7 +185,7 @@ def test_nearly_singular_overlap_warns_and_an_indefinite_one_raises(tmp_path):
     )
     with pytest.raises(
         PhysicsError,
-        match=r"overlap of .*: got smallest eigenvalue -2.0e-01; expected a positive definite matrix",
+        match=r"overlap of .*: got smallest eigenvalue -2.0e-01; expected a positive definite",
     ):
         execute(run, ["structure", "hamiltonian"])
 
@@ -269,7 +269,7 @@ def test_stored_samples_serve_again_while_inputs_and_code_hold(tmp_path, monkeyp
 
 def test_records_of_other_code_are_computed_again_unless_they_are_to_be_kept(tmp_path, monkeypatch):
     execute(make_run(tmp_path))
-    monkeypatch.setattr(samples, "fingerprint_code", lambda modules: "other")
+    monkeypatch.setattr(samples, "fingerprint_code", lambda modules, without=(): "other")
     monkeypatch.setattr(runner, "fingerprint_stage", samples.fingerprint_stage)
     kept = execute(make_run(tmp_path, reuse="always"))
     assert kept.count("unchanged, made by other code") == 5

@@ -1,4 +1,4 @@
-"""The record of the hamiltonian stage: where H and S of the structure lie, and how singular S is."""
+"""The record of the hamiltonian stage: where H and S lie, and how singular S is."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
 from mlepi.graphs.block_matrix import BlockMatrix
+from mlepi.graphs.block_pairs import align_matrices
 from mlepi.physics.eigenstates.bloch import smallest_overlap_eigenvalue
 from mlepi.pipeline.plain_stage import PlainStage
 from mlepi.pipeline.progress import StageLine
@@ -142,7 +143,7 @@ def write_deeph_folder(
 
     Pairs that only one of the two has get a zero block in the other.
     """
-    edge_index, shift, blocks = _align(hamiltonian, overlap)
+    edge_index, shift, blocks = align_matrices([hamiltonian, overlap])
     structure = LabelledStructure(
         name=name,
         atoms=atoms,
@@ -156,18 +157,3 @@ def write_deeph_folder(
     if folder.exists():
         shutil.rmtree(folder)
     write_deeph(folder, structure)
-
-
-def _align(
-    first: BlockMatrix, second: BlockMatrix
-) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.float64]]]:
-    """Put two matrices on the union of their edges."""
-    rows = [np.concatenate([m.edge_index.T, m.edge_cell_shift], axis=1) for m in (first, second)]
-    union, inverse = np.unique(np.concatenate(rows), axis=0, return_inverse=True)
-    places = np.split(inverse.reshape(-1), [len(rows[0])])
-    blocks = []
-    for matrix, place in zip((first, second), places, strict=True):
-        aligned = np.zeros((len(union), *matrix.blocks.shape[1:]))
-        aligned[place] = matrix.blocks
-        blocks.append(aligned)
-    return union[:, :2].T.copy(), union[:, 2:].copy(), blocks

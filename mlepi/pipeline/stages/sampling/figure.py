@@ -19,7 +19,9 @@ from mlepi.pipeline.stages.sampling.record import SamplingRecord
 
 
 def plot_sampling(record: SamplingRecord) -> Figure:
-    """Draw ⟨u²⟩ of the first n samples over that of the harmonic distribution, in plane and out of plane.
+    """Draw ⟨u²⟩ of the first n samples over that of the harmonic distribution.
+
+    In plane and out of plane side by side.
 
     Args:
         record: of the sampling stage.

@@ -56,7 +56,8 @@ class SamplingStage(PlainStage):
         project_out: "none", or "ZA" to leave out the rigid out-of-plane waves of the whole stack of
             layers.
         export: write the displaced supercells as extxyz files, one per temperature.
-        target: observable whose error bar decides when there are enough samples.
+        target: observable whose error bar decides when there are enough samples; needed with
+            ``target_error`` only.
         target_error: error bar at which the ensemble stops growing, at every temperature, in the
             unit of the observable; None takes all ``n_samples``.
 
@@ -73,7 +74,7 @@ class SamplingStage(PlainStage):
     floor_frequency: float = 0.5
     project_out: ProjectedOut = "none"
     export: bool = False
-    target: str = "fermi_velocity"
+    target: str | None = None
     target_error: float | None = None
 
     def __post_init__(self) -> None:

@@ -73,8 +73,8 @@ def test_slopes_are_the_derivatives_of_the_bands():
     np.testing.assert_allclose(np.diag(matrix).real, (beyond - before) / 2e-5, atol=1e-6)
 
 
-def test_slopes_of_an_undisplaced_supercell_are_those_of_the_primitive_cell():
-    """Even in degenerate levels."""
+def test_slopes_at_rest_are_those_of_the_primitive_cell():
+    """Also in the degenerate levels of an undisplaced supercell."""
     ensemble = toy_ensemble(0.0)
     reference = build_near_k(*ensemble.equilibrium, ensemble.supercell, (0.05, 0.1), {6: 1})
     assert reference.reversed_.any()

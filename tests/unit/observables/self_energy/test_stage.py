@@ -56,7 +56,7 @@ def test_undisplaced_samples_have_no_self_energy(tmp_path):
 
 
 def test_displaced_samples_agree_with_full_diagonalisation():
-    """Ritz levels give the Green's functions and moments of all states, also at −k."""
+    """The Ritz levels of a sample give Green's functions and moments of all states, also at −k."""
     ensemble = toy_ensemble(0.03, supercell=(6, 6, 1))
     stage = SelfEnergyStage(**{**SETTINGS, "split_off_bands": True})
     reference = stage.prepare(ensemble)

@@ -1,4 +1,4 @@
-"""All states of an energy window at a sequence of k-points: every way of solving, and lost states."""
+"""All states of an energy window at several k-points: every way of solving, and lost states."""
 
 from __future__ import annotations
 
