@@ -134,7 +134,7 @@ def _select(
                 "velocity window",
                 f"{np.round(different, 4).tolist()} Å⁻¹ inside {window[0]} … {window[1]}",
                 "at least three different distances for a hyperbola, two for a line",
-                "Add distances to the observables stage or widen its window.",
+                "Add distances, or widen the window.",
             )
         )
     return inside
