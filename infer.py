@@ -24,7 +24,7 @@ def run(config: DictConfig, folder: Path) -> None:
         from mlepi.report import print_tables, write_report
 
         print_tables(folder, stages)
-        print(f"report       {write_report(folder, stages)}")
+        print(f"report           {write_report(folder, stages)}")
 
 
 if __name__ == "__main__":

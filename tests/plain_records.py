@@ -1,6 +1,6 @@
 """Records of stages that look at samples one by one or at none, written by hand for figures.
 
-Those of averaged spectra stand in ``observable_records``.
+Others stand in ``velocity_records`` and ``spectra_records``.
 """
 
 from __future__ import annotations

@@ -145,14 +145,8 @@ def _hand_down(run: Run, nested: Run, stage: Stage) -> None:
     for name in stage.requires:
         same = nested.stages[name] is run.stages[name]
         if same and nested.store.content(name) != run.store.content(name):
-            nested.store.write(
-                name,
-                run.read(name),
-                run.store.inputs(name) or "",
-                run.store.provenance(name),
-                code=run.store.code(name),
-                drop=list_dependents(name, {n: type(s) for n, s in run.stages.items()}),
-            )
+            classes = {other: type(each) for other, each in run.stages.items()}
+            nested.store.copy(name, run.store, drop=list_dependents(name, classes))
 
 
 def _run_sampled(

@@ -30,6 +30,22 @@ from mlepi.results.source_code import fingerprint_code
 from mlepi.results.upgrades import former_inputs
 
 STOP_FILE = "stop"
+WITHOUT_NUMBERS = (
+    "mlepi.errors",
+    "mlepi.former_names",
+    "mlepi.results",
+    "mlepi.project_files",
+    "mlepi.pipeline.progress",
+    "mlepi.pipeline.run",
+    "mlepi.pipeline.stage",
+    "mlepi.pipeline.sources",
+    "mlepi.checkpoint",
+)
+"""Modules whose code cannot change a number: they are no part of its fingerprint.
+
+Sources and checkpoints import every network; that of a run is asked for its own modules.
+"""
+
 GPU_BATCH_SIZE = 16
 """Samples that a GPU sees at once; a processor gains nothing from more than one."""
 
@@ -130,7 +146,7 @@ def fingerprint_stage(run: Run, stage: Any) -> str:
     modules = {type(stage).__module__, *run.networks.modules(needed)}
     if "sampling" in stage.requires or stage.name == "sampling":
         modules.add(type(run.settings.sampler).__module__)
-    return fingerprint_code(modules)
+    return fingerprint_code(modules, WITHOUT_NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -249,7 +265,7 @@ class Pass:
             inputs=run.settings.describe_electron(),
             distribution=sampling.distribution(run.settings),
             phonon=run.content("phonon"),
-            code=fingerprint_code(modules),
+            code=fingerprint_code(modules, WITHOUT_NUMBERS),
             reuse=run.settings.reuse,
         )
 

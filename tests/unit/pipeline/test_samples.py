@@ -36,7 +36,7 @@ def test_two_stages_share_one_prediction_of_each_sample(tmp_path):
 def test_a_stage_that_comes_later_sees_all_samples_and_the_first_one_none_again(tmp_path):
     execute(make_run(tmp_path))
     text = execute(make_run(tmp_path), BOTH)
-    assert "levels       unchanged" in text
+    assert "levels           unchanged\n" in text
     assert seen("levels") == []
     assert len(seen("other_levels")) == 6
 
