@@ -123,9 +123,7 @@ def test_large_relaxation_keeps_no_hessian_and_tells_its_progress(tmp_path, monk
         run = make_run(tmp_path / str(large), structure=source, structure_settings=settings)
         told = execute(run, ["structure"])
         lengths.append(np.linalg.norm(run.read("structure").atoms.cell.array[:2], axis=1))
-        assert re.search(
-            r"structure +step 1 of at most \d+, largest force \S+ of 1e-04 eV/Å", told
-        )
+        assert re.search(r"structure +step 1 of at most \d+, largest force \S+ of 1e-04 eV/Å", told)
     np.testing.assert_allclose(lengths[0], lengths[1], atol=1e-4)
 
 
