@@ -107,6 +107,26 @@ class FailingToy(ToyElectron):
         return super().hamiltonian(atoms)
 
 
+class TwistedElectron(ToyElectron):
+    """The toy with hopping between the layers, 0.3 exp(3.35 − d)."""
+
+    def _matrix(self, atoms, strength, onsite):
+        i, j, shifts, vectors = neighbor_list("ijSD", atoms, 4.2)
+        lengths = np.linalg.norm(vectors, axis=1)
+        between = np.abs(vectors[:, 2]) > 1.0
+        kept = between | (lengths < 2.0)
+        scale = np.where(
+            between,
+            -0.11 * strength * np.exp(3.0 * (3.35 - lengths)),
+            strength * np.exp(1.42 - lengths),
+        )[kept]
+        n = len(atoms)
+        index = np.concatenate([np.tile(np.arange(n), (2, 1)), np.stack([j, i])[:, kept]], axis=1)
+        shift = np.concatenate([np.zeros((n, 3), dtype=np.int64), shifts[kept].astype(np.int64)])
+        blocks = np.concatenate([np.full(n, onsite), scale])[:, None, None]
+        return BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), BASIS, index, shift, blocks)
+
+
 @dataclass(frozen=True)
 class LevelsRecord:
     mean: np.ndarray = field(metadata=unit("eV"))

@@ -4,19 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from observable_records import linear_response_record
-from test_report import TEMPERATURES, all_records, velocity_record
+from plain_records import TEMPERATURES, linear_response_record
+from velocity_records import fermi_velocity_record, self_energy_record, velocity_record
 
-from mlepi.observables.decomposition import decompose, decompose_averages
+from mlepi.observables.linear_response.decomposition import decompose, decompose_averages
 
 
 def averages():
-    records = all_records()
-    observables, quasiparticles = records["observables"], records["self_energy"]
+    averaged, quasiparticles = fermi_velocity_record(), self_energy_record()
     return [
-        ("spectral peak", observables.spectral, observables),
+        ("spectral peak", averaged.spectral, averaged),
         ("self-energy", quasiparticles.velocity, quasiparticles),
-        ("sorted average", observables.sorted_average, observables),
+        ("sorted average", averaged.sorted_average, averaged),
     ]
 
 

@@ -1,26 +1,23 @@
-"""The linear_response stage on tight binding and springs.
+"""The linear_response stage on tight binding and springs: its parts, larger cells, known limits."""
 
-Against Monte Carlo, finite differences, and its own parts.
-"""
-
-from types import SimpleNamespace
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
-from mlepi.observables.second_order import (
+from pipeline_records import hamiltonian_record, phonon_record
+from toy_ensembles import ToyElectron, toy_settings
+from toy_models import HoneycombSprings
+from toys import honeycomb
+
+from mlepi.errors import ConfigError, PhysicsError
+from mlepi.observables.linear_response.derivatives import (
     Crystal,
     build_responses,
     choose_bands,
     differentiate_twice,
 )
-from mlepi.pipeline.sampling import SamplingStage
-from toy_models import HoneycombSprings
-from toys import honeycomb, tight_binding
-
-from mlepi.errors import ConfigError, PhysicsError
-from mlepi.graphs.block_matrix import BlockMatrix
-from mlepi.observables import LinearResponseStage
+from mlepi.observables.linear_response.stage import LinearResponseStage
 from mlepi.observables.near_k.reference_bands import build_near_k
 from mlepi.physics.bands.unfolding import cell_major_map
 from mlepi.physics.coupling.second_order import (
@@ -31,16 +28,19 @@ from mlepi.physics.coupling.second_order import (
 )
 from mlepi.physics.vibrations.force_constants import compute_force_constants
 from mlepi.physics.vibrations.normal_modes import compute_modes
-from mlepi.physics.vibrations.samplers import MonteCarlo
+from mlepi.physics.vibrations.samplers import Trajectory
 from mlepi.physics.vibrations.thermal import HarmonicEnsemble
+from mlepi.pipeline import Networks, Run
 from mlepi.pipeline.progress import StageLine
+from mlepi.pipeline.sources import Source
+from mlepi.pipeline.stages.hamiltonian.stage import HamiltonianStage
+from mlepi.pipeline.stages.phonon.stage import PhononStage
 from mlepi.predictors import MatrixDerivatives
 from mlepi.reference_systems import HoneycombSprings as Springs
 from mlepi.reference_systems import TightBinding
+from mlepi.results import ResultsStore, write_hamiltonian
 from mlepi.results.hdf5 import read_record, write_record
-from mlepi.structures.basis import OrbitalBasis
 
-BASIS = OrbitalBasis({6: (0,)}, {6: 2.0}, {6: "toy"})
 TEMPERATURES = (0.0, 300.0)
 SETTINGS = {
     "valence_electrons": {6: 1},
@@ -48,67 +48,55 @@ SETTINGS = {
     "velocity_window": [0.04, 0.1],
     "dispersion": "linear",
     "split_off_bands": False,
+    "statistics": "quantum",
+    "imaginary": "error",
+    "floor_frequency": 0.5,
+    "project_out": "none",
     "broadening": 0.05,
     "chemical_potential": 0.0,
     "mesh": None,
     "step": 2e-3,
 }
+TOY = Source("electron", {"_target_": "toy_ensembles.ToyElectron"})
 
 
-class ToyElectron:
-    """Blocks of ``toys.tight_binding``."""
+def make_run(
+    folder, supercell=(3, 3, 1), temperatures=TEMPERATURES, electron=None, springs=None, **changes
+):
+    """A monolayer whose phonons all have positive frequencies, with the records that are read."""
+    atoms, electron = honeycomb(), electron or ToyElectron()
+    atoms.positions[:, 2] += 6.0
+    settings = toy_settings(supercell, temperatures, electron=TOY, **changes)
+    networks = Networks(settings, own_electron=electron)
+    found = compute_force_constants(atoms, springs or HoneycombSprings(), supercell)
+    store = ResultsStore(folder)
+    own = {"atoms": atoms, "supercell": supercell, "force_constants": found.values}
+    store.write("phonon", phonon_record(**own), "inputs", {})
+    write_hamiltonian(folder / "hamiltonian.h5", atoms, *networks.predict(atoms), {})
+    store.write("hamiltonian", hamiltonian_record(), "inputs", {})
+    return Run(
+        settings, store, networks, {"phonon": PhononStage(), "hamiltonian": HamiltonianStage()}
+    )
 
-    def hamiltonian(self, atoms, *, device="cpu", dtype="float64"):
-        return self.matrix(atoms, 0)
 
-    def overlap(self, atoms):
-        return self.matrix(atoms, 1)
-
-    def matrix(self, atoms, which):
-        edge_index, shifts, *blocks, _ = tight_binding(atoms, overlap=0.1, onsite=0.2)
-        return BlockMatrix(
-            np.asarray(atoms.numbers, dtype=np.int64), BASIS, edge_index, shifts, blocks[which]
-        )
+def compute(run, **changes):
+    return LinearResponseStage(**{**SETTINGS, **changes}).compute(run, StageLine(None, ""))
 
 
-class ToyRun:
-    """A monolayer with springs, whose phonons all have positive frequencies."""
-
-    def __init__(self, supercell=(3, 3, 1), temperatures=TEMPERATURES):
-        self.atoms = honeycomb()
-        self.atoms.positions[:, 2] += 6.0
-        self.supercell, self.temperatures, self.device = supercell, temperatures, "cpu"
-        self.electron_model = ToyElectron()
-        self.force_constants = compute_force_constants(self.atoms, HoneycombSprings(), supercell)
-        self.line, self.warnings, self.sampler = StageLine(None, ""), [], MonteCarlo()
-        self.stages = {
-            "sampling": SamplingStage(),
-            "hamiltonian": SimpleNamespace(network=lambda run: {"electron": "toy"}),
-        }
-
-    def equilibrium(self):
-        return (
-            self.atoms,
-            self.electron_model.hamiltonian(self.atoms),
-            self.electron_model.overlap(self.atoms),
-        )
-
-    def ensemble(self):
-        return HarmonicEnsemble(compute_modes(self.force_constants), self.temperatures)
-
-    def read(self, stage):
-        assert stage == "phonon"
-        return SimpleNamespace(build_force_constants=lambda: self.force_constants)
+def thermal(run):
+    """Return the distribution of the displacements in the supercell."""
+    force_constants = run.read("phonon").build_force_constants()
+    return HarmonicEnsemble(compute_modes(force_constants), run.settings.temperatures)
 
 
 @pytest.fixture(scope="module")
-def run():
-    return ToyRun()
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
 def record(run):
-    return LinearResponseStage(**{**SETTINGS, "mesh": [6, 6, 1]}).compute(run)
+    return compute(run, mesh=[6, 6, 1])
 
 
 def test_the_record_adds_up(run, record, tmp_path):
@@ -127,9 +115,9 @@ def test_the_record_adds_up(run, record, tmp_path):
     assert record.translation_residual < 1e-4  # error of the differences
     assert record.border_share < 1e-9
     assert record.map_distances.tolist() == pytest.approx([-0.1, -0.075, -0.05, 0.05, 0.075, 0.1])
-    expected = run.ensemble().mean_square_displacements().sum(axis=2).mean(axis=1)
+    expected = thermal(run).mean_square_displacements().sum(axis=2).mean(axis=1)
     np.testing.assert_allclose(record.in_supercell.mean_square_displacements, expected)
-    assert record.doubts() == []
+    assert LinearResponseStage.doubts(record) == []
     with h5py.File(tmp_path / "record.h5", "w") as file:
         write_record(file.create_group("record"), record)
         again = read_record(file["record"], type(record))
@@ -140,9 +128,9 @@ def test_the_record_adds_up(run, record, tmp_path):
     assert "6×6×1 wave vectors: static" in text
 
 
-def test_a_denser_mesh_is_that_of_a_larger_supercell(record):
+def test_a_denser_mesh_is_that_of_a_larger_supercell(record, tmp_path):
     """Hopping and springs fit into 3×3 cells: interpolation to 6×6 wave vectors is exact."""
-    larger = LinearResponseStage(**SETTINGS).compute(ToyRun(supercell=(6, 6, 1)))
+    larger = compute(make_run(tmp_path, supercell=(6, 6, 1)))
     assert larger.interpolated is None
     for term, tolerance in (
         ("fan", 1e-4),
@@ -167,10 +155,10 @@ def test_shifts_are_the_limit_of_small_amplitudes(run):
     Here of the exact second-order energies of one supercell wave.
     """
     atoms, hamiltonian, overlap = run.equilibrium()
-    reference = build_near_k(atoms, hamiltonian, overlap, run.supercell, (0.06,), {6: 1})
+    reference = build_near_k(atoms, hamiltonian, overlap, run.settings.supercell, (0.06,), {6: 1})
     points, bands = np.array([1]), np.array([0])
     crystal = Crystal(
-        run.electron_model,
+        run.networks.electron,
         atoms,
         reference.atom_map,
         hamiltonian.lay_out(),
@@ -180,17 +168,17 @@ def test_shifts_are_the_limit_of_small_amplitudes(run):
     )
     chosen = choose_bands(reference, points, bands)
     responses, _ = build_responses(crystal, lambda: None)
-    ensemble = run.ensemble()
+    ensemble = thermal(run)
     fan, _ = sum_fan(
         crystal.solve, responses, chosen, ensemble, reference.centre, 1e-9, lambda: None
     )
-    factors = factor_covariance([ensemble], run.supercell)
+    factors = factor_covariance([ensemble], run.settings.supercell)
     assert sum(len(factor.directions) for factor in factors) <= 2 * 6
     derivatives = differentiate_twice(crystal, chosen.kpoints, lambda: None)
     [debye_waller] = sum_debye_waller(chosen, factors, derivatives, 1)
     covariance = ensemble.covariance()
     supercell, kpoint = crystal.supercell, reference.atom_map.fold(reference.kpoints[1])
-    rest = levels(run.electron_model, supercell, kpoint)
+    rest = levels(run.networks.electron, supercell, kpoint)
     level = int(np.argmin(np.abs(rest - chosen.energies[0, 0])))
     assert np.diff(rest)[level - 1 : level + 1].min() > 1e-3
     for t in range(len(TEMPERATURES)):
@@ -202,23 +190,23 @@ def test_shifts_are_the_limit_of_small_amplitudes(run):
             moved = [supercell.copy() for _ in range(2)]
             for sign, structure in zip((1, -1), moved, strict=True):
                 structure.positions += sign * step * vector.reshape(-1, 3)
-            ends = [levels(run.electron_model, structure, kpoint)[level] for structure in moved]
+            ends = [levels(run.networks.electron, structure, kpoint)[level] for structure in moved]
             total += 0.5 * value * (ends[0] + ends[1] - 2.0 * rest[level]) / step**2
         np.testing.assert_allclose(fan[t, 0, 0] + debye_waller[t, 0, 0], total, rtol=2e-3)
 
 
-def test_static_shifts_of_graphene_depend_on_the_supercell_and_dynamic_ones_do_not():
+def test_static_shifts_of_graphene_depend_on_the_supercell_and_dynamic_ones_do_not(tmp_path):
     """At K + 0.05 Å⁻¹ and 0 K the static Fan shift has the wrong sign with 36 waves (6×6 cell).
 
     Linear response of graphene lowers the slope by 4 to 8 % (Park et al. 2007,
     doi:10.1103/PhysRevLett.99.086804); the toy of one orbital and springs must come close to that
     wherever phonon energies keep the denominators from zero.
     """
-    run = ToyRun(supercell=(6, 6, 1), temperatures=(0.0,))
-    run.electron_model = TightBinding(orbitals="s", bond=run.atoms.cell.lengths()[0] / np.sqrt(3.0))
-    run.force_constants = compute_force_constants(run.atoms, Springs(), run.supercell)
-    settings = {**SETTINGS, "distances": [0.045, 0.05, 0.055], "mesh": [18, 18, 1], "step": 0.01}
-    record = LinearResponseStage(**settings).compute(run)
+    bond = honeycomb().cell.lengths()[0] / np.sqrt(3.0)
+    model = TightBinding(orbitals="s", bond=bond)
+    run = make_run(tmp_path, (6, 6, 1), (0.0,), model, Springs())
+    settings = {"distances": [0.045, 0.05, 0.055], "mesh": [18, 18, 1], "step": 0.01}
+    record = compute(run, **settings)
     static, dynamic = {}, {}
     for name in ("in_supercell", "interpolated"):
         sums = getattr(record, name)
@@ -244,15 +232,23 @@ def levels(model, atoms, kpoint):
 
 
 def test_samples_do_not_matter_but_their_distribution_does(run):
-    stage = LinearResponseStage(**SETTINGS)
-    inputs = stage.inputs(run)
+    stage, settings = LinearResponseStage(**SETTINGS), run.settings
     assert "sampling" not in stage.requires
-    run.stages["sampling"], before = SamplingStage(statistics="classical"), run.stages["sampling"]
-    try:
-        assert stage.inputs(run) != inputs
-    finally:
-        run.stages["sampling"] = before
-    assert stage.inputs(run) == inputs
+    assert stage.inputs(replace(settings, n_samples=9, seed=3)) == stage.inputs(settings)
+    classical = LinearResponseStage(**{**SETTINGS, "statistics": "classical"})
+    assert classical.inputs(settings) != stage.inputs(settings)
+    assert stage.inputs(settings)["distribution"] == ["quantum", "error", 0.5, "none"]
+
+
+def test_the_distribution_is_that_of_the_samples(run):
+    """A sampler that does not draw from it is compared with its stable modes alone."""
+    stage = LinearResponseStage(**{**SETTINGS, "statistics": "classical", "imaginary": "floor"})
+    force_constants = run.read("phonon").build_force_constants()
+    [own] = stage._build_ensembles(force_constants, run.settings)
+    assert (own.statistics, own.imaginary, own.floor_frequency) == ("classical", "floor", 0.5)
+    trajectory = object.__new__(Trajectory)
+    [own] = stage._build_ensembles(force_constants, replace(run.settings, sampler=trajectory))
+    assert own.imaginary == "freeze"
 
 
 def test_models_that_say_too_little_are_refused(run):
@@ -269,7 +265,7 @@ def test_models_that_say_too_little_are_refused(run):
     crystal = Crystal(
         Partial(),
         atoms,
-        cell_major_map(2, run.supercell),
+        cell_major_map(2, run.settings.supercell),
         hamiltonian.lay_out(),
         overlap.lay_out(),
         "cpu",

@@ -1,6 +1,6 @@
-"""Records of the observables, written by hand for figures and reports.
+"""Records of stages that look at samples one by one or at none, written by hand for figures.
 
-Those with estimates of v_F stand in ``velocity_records``.
+Others stand in ``velocity_records`` and ``spectra_records``.
 """
 
 from __future__ import annotations
@@ -8,26 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from spectra_records import (  # noqa: F401
-    conductivity_record,
-    dos_record,
-    effective_mass_record,
-    gap_record,
-    geometry_record,
-)
-from velocity_records import self_energy_record, window_record  # noqa: F401
 
-from mlepi.results import (
-    ControlledRecord,
-    ControlRecord,
-    DomainRecord,
-    LinearResponseRecord,
-    SecondOrderRecord,
-    TightBindingRecord,
-)
+from mlepi.observables.control_variate.record import ControlledRecord, ControlVariateRecord
+from mlepi.observables.domain.record import DomainRecord
+from mlepi.observables.linear_response.record import LinearResponseRecord, SecondOrderRecord
+from mlepi.observables.sparse_bands.record import BandsRecord, ContinuumRecord
+from mlepi.observables.tight_binding.record import TightBindingRecord
 
 TEMPERATURES = np.array([0.0, 150.0, 300.0])
-MAP = np.array([-0.1, -0.05, 0.0, 0.05, 0.1])
 
 
 def second_order_record(mesh, slope: float) -> SecondOrderRecord:
@@ -126,7 +114,7 @@ def tight_binding_record() -> TightBindingRecord:
     )
 
 
-def control_record() -> ControlRecord:
+def control_variate_record() -> ControlVariateRecord:
     ones = np.ones((3, 3))
     one = ControlledRecord(
         plain=8.2e5 * ones,
@@ -138,4 +126,29 @@ def control_record() -> ControlRecord:
         variance_reductions=9.0 * ones,
         sample_reductions=17.0 * ones,
     )
-    return ControlRecord(TEMPERATURES, 30, 1000, one, one)
+    return ControlVariateRecord(TEMPERATURES, 30, 1000, one, one)
+
+
+def sparse_bands_record() -> BandsRecord:
+    distances, flat = (
+        np.array([0.0, 0.04, 0.06]),
+        np.array([-0.2, -0.05, -0.001, 0.0, 0.001, 0.003, 0.06, 0.2]),
+    )
+    return BandsRecord(
+        kpoints=np.array([[1 / 3, 1 / 3, 0], [0, 0, 0], [0.5, 0, 0]]),
+        distances=distances,
+        labels=("K", "Γ", "M"),
+        label_distances=distances,
+        energies=-4.0 + flat * np.array([[1.0], [1.2], [1.5]]),
+        first_state=44652,
+        n_electrons=44656.0,
+        fermi_energy=-4.0,
+        electronic_temperature=10.0,
+        error_bound=3e-7,
+        proven=1,
+        backend="pardiso",
+        cpu_seconds=np.array([290.0, 100.0, 99.0]),
+        continuum=ContinuumRecord(
+            1.08, 5.7, 0.114, 0.113, "network", 1.097, distances, np.tile(1.1 * flat, (3, 1))
+        ),
+    )
