@@ -6,8 +6,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from mlepi.plots.cell_sizes import format_series, main, write_series
-from mlepi.results.cell_sizes import CellSizesRecord
 from omegaconf import OmegaConf
 from velocity_records import fermi_velocity_record, self_energy_record
 
