@@ -218,10 +218,8 @@ def measure_couplings(
     repeats = (supercell, supercell, 1)
     calculator = phonon.calculator(device="cpu", dtype="float64")
     modes = compute_modes(compute_force_constants(atoms, calculator, repeats))
-    hamiltonian, overlap = (
-        lay_out(electron.hamiltonian(atoms, dtype="float64")),
-        lay_out(electron.overlap(atoms)),
-    )
+    hamiltonian = lay_out(electron.hamiltonian(atoms, dtype="float64"))
+    overlap = lay_out(electron.overlap(atoms))
     crystal = Crystal(
         electron, atoms, cell_major_map(len(atoms), repeats), hamiltonian, overlap, "cpu", 0.01
     )
@@ -238,10 +236,8 @@ def measure_couplings(
             ends.append((energies[:, pi], states[:, :, pi]))
         [cartesian] = perturb(responses, qpoint, corner[None], *ends)
         highest = slice(modes.frequencies.shape[1] - count, None)
-        vectors, frequencies = (
-            modes.eigenvectors[number][:, highest],
-            modes.frequencies[number, highest],
-        )
+        vectors = modes.eigenvectors[number][:, highest]
+        frequencies = modes.frequencies[number, highest]
         squares = mean_square_coupling(cartesian.along(vectors, modes.masses), frequencies, 2)
         for frequency, square in zip(frequencies, squares, strict=True):
             zero_point = HBAR2_PER_AMU / (float(modes.masses[0]) * 2.0 * PLANCK * frequency)

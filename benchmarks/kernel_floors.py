@@ -236,11 +236,9 @@ def measure_floors(
         return float(np.median(found)) if found else None
 
     phonon, electron = requests["energy_forces"]["size"], requests["hamiltonian"]["size"]
-    n_phonon, n_electron, hidden = (
-        edges["energy_forces"],
-        edges["hamiltonian"],
-        phonon["l_max_hidden"],
-    )
+    n_phonon = edges["energy_forces"]
+    n_electron = edges["hamiltonian"]
+    hidden = phonon["l_max_hidden"]
     nodes, updates = (
         count_electron_update(n_atoms, n_electron, electron, on_nodes) for on_nodes in (True, False)
     )

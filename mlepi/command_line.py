@@ -104,7 +104,7 @@ def explain_config_error(error: Exception, config_folder: Path, config_name: str
             "command line",
             " ".join(detail.split()),
             "a valid configuration",
-            "Correct the override.",
+            "Write overrides as key=value, with keys of docs/config.md.",
         )
     )
 

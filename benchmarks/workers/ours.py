@@ -51,10 +51,8 @@ def build_network(request: dict[str, Any], elements: list[int]) -> torch.nn.Modu
     OmegaConf.set_readonly(config, False)
     config.size[kind] = request["size"]
     model: Any = OmegaConf.to_container(config.model, resolve=True)
-    backbone, cutoffs = (
-        model["network"]["backbone"],
-        dict.fromkeys(fields.RELATIONS, request["cutoff"]),
-    )
+    backbone = model["network"]["backbone"]
+    cutoffs = dict.fromkeys(fields.RELATIONS, request["cutoff"])
     model["network"]["elements"] = backbone["elements"] = elements
     backbone["cutoffs"] = cutoffs
     backbone["mean_neighbours"] = request["mean_neighbours"]

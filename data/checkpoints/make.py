@@ -256,12 +256,10 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
             "failed".
         tables: "accuracy" and, for a phonon network, "phonons".
     """
-    kind, metadata, covered, history = (
-        facts["kind"],
-        facts["metadata"],
-        facts["covered"],
-        facts["history"],
-    )
+    kind = facts["kind"]
+    metadata = facts["metadata"]
+    covered = facts["covered"]
+    history = facts["history"]
     data = metadata["config"]["data"]
     counts = ", ".join(f"{number} {subset}" for subset, number in covered["n_structures"].items())
     kinds = ", ".join(f"{number} × `{label}`" for label, number in covered["kinds"].items())

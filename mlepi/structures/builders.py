@@ -200,7 +200,7 @@ def perturb_structure(
                 "perturb_structure",
                 f"amplitudes {amplitudes.tolist()}",
                 "numbers ≥ 0",
-                "Correct the sign.",
+                "Give zero for what shall not be distorted.",
             )
         )
     layer = get_layers(atoms)

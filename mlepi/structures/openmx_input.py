@@ -169,10 +169,8 @@ def read_openmx_input(path: str | Path) -> Atoms:
     if not path.is_file():
         raise DataError(message(str(path), "no such file", "an OpenMX input", "Check the path."))
     text = path.read_text(encoding="utf-8", errors="replace")
-    coordinates, vectors = (
-        find_block(text, "Atoms.SpeciesAndCoordinates"),
-        find_block(text, "Atoms.UnitVectors"),
-    )
+    coordinates = find_block(text, "Atoms.SpeciesAndCoordinates")
+    vectors = find_block(text, "Atoms.UnitVectors")
     if not coordinates or not vectors:
         raise DataError(
             message(

@@ -56,7 +56,7 @@ def make_split(
                 "split fractions",
                 f"{dict(fractions)}",
                 "positive numbers with sum 1",
-                "Correct the fractions.",
+                "Give for example train 0.8, val 0.1, test 0.1.",
             )
         )
     missing = sorted(set(names) - set(strata)) if strata is not None else []

@@ -242,11 +242,9 @@ def check_two_centre_overlap(structure: LabelledStructure, where: str | None = N
     basis, edge_index, shift = structure.basis, structure.edge_index, structure.edge_cell_shift
     if basis is None or edge_index is None or shift is None:
         return
-    (source, target), numbers, positions = (
-        edge_index,
-        structure.atoms.numbers,
-        structure.atoms.positions,
-    )
+    (source, target) = edge_index
+    numbers = structure.atoms.numbers
+    positions = structure.atoms.positions
     vectors = positions[source] + shift @ structure.atoms.cell.array - positions[target]
     distances = np.linalg.norm(vectors, axis=1)
     reach = np.array([basis.radii.get(int(z), 0.0) for z in numbers])

@@ -58,10 +58,8 @@ class GlobalBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         order = np.arange(self.n_structures)
         if self.seed is None:  # whole structures in turn: a process must not be left without any
-            share, size = (
-                order[self.rank :: self.n_processes],
-                max(1, self.batch_size // self.n_processes),
-            )
+            share = order[self.rank :: self.n_processes]
+            size = max(1, self.batch_size // self.n_processes)
             yield from (
                 share[start : start + size].tolist() for start in range(0, len(share), size)
             )

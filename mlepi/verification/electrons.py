@@ -107,10 +107,8 @@ def _solve(
     model: TightBinding, atoms: Atoms, kpoint: NDArray[np.float64]
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Return H(k), S(k), energies and states."""
-    hamiltonian, overlap = (
-        model.hamiltonian(atoms).dense(kpoint),
-        model.overlap(atoms).dense(kpoint),
-    )
+    hamiltonian = model.hamiltonian(atoms).dense(kpoint)
+    overlap = model.overlap(atoms).dense(kpoint)
     return hamiltonian, overlap, *solve_bands(hamiltonian, overlap, vectors=True)
 
 

@@ -82,10 +82,8 @@ def electron(tmp_path_factory):
     predictor = load_model(folder / "e.ckpt")
     labelled = []
     for name, atoms in carbon_bilayers():
-        overlap, hamiltonian = (
-            predictor.overlap(atoms).symmetrised(),
-            predictor.hamiltonian(atoms).symmetrised(),
-        )
+        overlap = predictor.overlap(atoms).symmetrised()
+        hamiltonian = predictor.hamiltonian(atoms).symmetrised()
         blocks = SHIFT * overlap.blocks
         place = {
             tuple(row): e

@@ -93,10 +93,8 @@ def test_blocks_of_the_peer_turn_with_the_structure(determinant):
     for start, part in ((0, scalar), (1, scalar), (2, vector), (5, vector)):
         orbitals[start : start + len(part), start : start + len(part)] = part
     with torch.no_grad():
-        before, after = (
-            network(species, source, target, vectors).numpy(),
-            network(species, source, target, turned).numpy(),
-        )
+        before = network(species, source, target, vectors).numpy()
+        after = network(species, source, target, turned).numpy()
     np.testing.assert_allclose(after, orbitals @ before @ orbitals.T, rtol=0, atol=1e-11)
     assert np.abs(before).max() > 0.1
     assert np.abs(before - after).max() > 0.1
@@ -187,20 +185,16 @@ def test_peer_computes_the_published_equations():
     There the publication has a linear map and a norm more.
     """
     options = {"basis": OrbitalBasis({6: (0, 0, 1, 1)}, {6: 2.1}, {6: "C-s2p2"}), "pseudo": "[0,2]"}
-    config, model = (
-        build_config("deeph_e3_exact", **options),
-        build_model("deeph_e3_exact", **options),
-    )
+    config = build_config("deeph_e3_exact", **options)
+    model = build_model("deeph_e3_exact", **options)
     sizes = config["network"]["backbone"]
     last = peer.natural_irreps(CHANNELS) + o3.Irreps("2x1e")
     network = build_peer(num_layers=sizes["num_layers"], last_irreps=last)
     copy_weights(model.state_dict(), network, sizes)
     with torch.no_grad():
         edges = some_edges()
-        expected, found = (
-            oracle.PathNetwork(model.state_dict(), config)(*edges).numpy(),
-            network(*edges).numpy(),
-        )
+        expected = oracle.PathNetwork(model.state_dict(), config)(*edges).numpy()
+        found = network(*edges).numpy()
     np.testing.assert_allclose(found[:, :2], expected[:, :2], rtol=0, atol=1e-10)
     np.testing.assert_allclose(found[:, :, :2], expected[:, :, :2], rtol=0, atol=1e-10)
     for a, b in itertools.product((slice(2, 5), slice(5, 8)), repeat=2):

@@ -50,10 +50,8 @@ def compute_overlap_blocks(
     p = table.max_orbitals if max_orbitals is None else max_orbitals
     blocks = np.zeros((edge_index.shape[1], p, p))
     atoms = torch.from_numpy(np.asarray(numbers, dtype=np.int64))
-    edges, r = (
-        torch.from_numpy(np.asarray(edge_index, dtype=np.int64)),
-        torch.from_numpy(np.asarray(vectors, dtype=np.float64)),
-    )
+    edges = torch.from_numpy(np.asarray(edge_index, dtype=np.int64))
+    r = torch.from_numpy(np.asarray(vectors, dtype=np.float64))
     with torch.no_grad():
         for start in range(0, max(len(blocks), 1), _CHUNK):
             part = slice(start, start + _CHUNK)

@@ -177,10 +177,8 @@ def read_pao(path: str | Path, selection: str) -> RadialOrbitals:
     text = path.read_text(errors="replace")
     number = int(_pao_value(text, "AtomSpecies", where))
     radius = float(_pao_value(text, "radial.cutoff.pao", where))
-    l_max, multiplicity = (
-        int(_pao_value(text, "PAO.Lmax", where)),
-        int(_pao_value(text, "PAO.Mul", where)),
-    )
+    l_max = int(_pao_value(text, "PAO.Lmax", where))
+    multiplicity = int(_pao_value(text, "PAO.Mul", where))
     shells: list[int] = []
     rows: list[NDArray[np.float64]] = []
     grid = np.empty(0)

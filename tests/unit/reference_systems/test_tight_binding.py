@@ -36,10 +36,8 @@ def dense(model, atoms, kpoint=KPOINT):
 
 @pytest.mark.parametrize(("orbitals", "orthogonal"), MODELS)
 def test_velocity_of_the_layer_is_the_textbook_one(orbitals, orthogonal):
-    model, atoms = (
-        TightBinding(orbitals=orbitals, orthogonal=orthogonal),
-        build_graphene("monolayer"),
-    )
+    model = TightBinding(orbitals=orbitals, orthogonal=orthogonal)
+    atoms = build_graphene("monolayer")
     points = hexagonal_points(atoms.cell.array)
     step = 1e-5
     towards = build_line(points["K"], points["Γ"], np.array([0.0, step]), atoms.cell.array)
@@ -200,14 +198,10 @@ def test_tabulated_overlap_is_the_overlap(orbitals):
 
 @pytest.mark.parametrize(("orbitals", "orthogonal"), MODELS)
 def test_matrices_are_hermitian_and_repeat_with_the_cell(orbitals, orthogonal):
-    model, atoms = (
-        TightBinding(orbitals=orbitals, orthogonal=orthogonal),
-        rattled(repeats=(1, 1, 1)),
-    )
-    hamiltonian, overlap = (
-        model.hamiltonian(atoms, device="cpu", dtype="float32"),
-        model.overlap(atoms),
-    )
+    model = TightBinding(orbitals=orbitals, orthogonal=orthogonal)
+    atoms = rattled(repeats=(1, 1, 1))
+    hamiltonian = model.hamiltonian(atoms, device="cpu", dtype="float32")
+    overlap = model.overlap(atoms)
     assert isinstance(hamiltonian, BlockMatrix)
     assert hamiltonian.blocks.dtype == np.float64
     for matrix in dense(model, atoms):

@@ -157,20 +157,13 @@ def _improve_signs(
         flipped = False
         for c, q in enumerate(coordinates.qpoint):
             wave = waves[q] - 2.0 * signs[c] * terms[c]
-            change = (
-                weights[q]
-                * (np.outer(wave, wave.conj()) - np.outer(waves[q], waves[q].conj())).real
-            )
+            before = np.outer(waves[q], waves[q].conj())
+            change = weights[q] * (np.outer(wave, wave.conj()) - before).real
             lower = float(np.sum(((difference + change) * scale) ** 2))
             # by more than rounding, so that every machine flips the same signs
             if lower < error * (1.0 - 1e-9):
-                signs[c], waves[q], difference, error, flipped = (
-                    -signs[c],
-                    wave,
-                    difference + change,
-                    lower,
-                    True,
-                )
+                signs[c], waves[q] = -signs[c], wave
+                difference, error, flipped = difference + change, lower, True
         if not flipped:
             break
     return signs

@@ -202,10 +202,8 @@ def test_blocks_rotate_with_the_wigner_matrices(gaussian_table):
 def test_blocks_of_reversed_edges_are_transposes(gaussian_table):
     vectors = np.random.default_rng(7).normal(size=(9, 3))
     for a, b in itertools.product([1, 2], [1, 2]):
-        forward, backward = (
-            pair_blocks(gaussian_table, [a, b], vectors),
-            pair_blocks(gaussian_table, [b, a], -vectors),
-        )
+        forward = pair_blocks(gaussian_table, [a, b], vectors)
+        backward = pair_blocks(gaussian_table, [b, a], -vectors)
         assert np.abs(forward - backward.transpose(0, 2, 1)).max() < 1e-15
 
 
