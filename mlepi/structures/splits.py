@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,35 @@ def make_split(
             empty.
     """
     names = sorted(names)
+    _check_wishes(names, fractions, strata)
+
+    def draw(name: str) -> tuple[str, str]:
+        stratum = "" if strata is None else strata[name]
+        return stratum, hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+    split: dict[str, list[str]] = {subset: [] for subset in fractions}
+    for taken, name in enumerate(sorted(names, key=draw), start=1):
+        lag = {
+            subset: fractions[subset] * taken - len(members) for subset, members in split.items()
+        }
+        split[max(lag, key=lambda subset: lag[subset])].append(name)
+    empty = [subset for subset, members in split.items() if not members]
+    if empty:
+        raise DataError(
+            message(
+                "split",
+                f"no structure in {empty}",
+                "at least one in each",
+                "Add structures or change fractions.",
+            )
+        )
+    return {subset: sorted(members) for subset, members in split.items()}
+
+
+def _check_wishes(
+    names: Sequence[str], fractions: Mapping[str, float], strata: Mapping[str, str] | None
+) -> None:
+    """Check that names are unique, fractions sum to 1 and every structure has a stratum."""
     if len(set(names)) != len(names):
         raise DataError(
             message("split", "a name twice", "unique names", "Rename one of the structures.")
@@ -69,28 +98,6 @@ def make_split(
                 "Complete the strata.",
             )
         )
-
-    def draw(name: str) -> tuple[str, str]:
-        stratum = "" if strata is None else strata[name]
-        return stratum, hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
-
-    split: dict[str, list[str]] = {subset: [] for subset in fractions}
-    for taken, name in enumerate(sorted(names, key=draw), start=1):
-        lag = {
-            subset: fractions[subset] * taken - len(members) for subset, members in split.items()
-        }
-        split[max(lag, key=lambda subset: lag[subset])].append(name)
-    empty = [subset for subset, members in split.items() if not members]
-    if empty:
-        raise DataError(
-            message(
-                "split",
-                f"no structure in {empty}",
-                "at least one in each",
-                "Add structures or change fractions.",
-            )
-        )
-    return {subset: sorted(members) for subset, members in split.items()}
 
 
 def write_split(

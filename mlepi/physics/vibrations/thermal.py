@@ -243,14 +243,14 @@ class HarmonicEnsemble:
         return root.swapaxes(1, 2) @ root
 
     def mean_square_displacements(self) -> NDArray[np.float64]:
-        """Return ⟨u_x²⟩, ⟨u_y²⟩, ⟨u_z²⟩ of the atoms: (n_temperatures, n_atoms, 3), Å²."""
+        """Return ⟨u_x²⟩, ⟨u_y²⟩, ⟨u_z²⟩ of atoms: (n_temperatures, n_atoms, 3), Å²."""
         squares = np.sum(np.abs(self._roots) ** 2, axis=(1, 3)) / int(np.prod(self.modes.supercell))
         return np.asarray(
             squares.reshape(len(self.temperatures), -1, 3) / self.modes.masses[:, None]
         )
 
     def za_shares(self) -> NDArray[np.float64]:
-        """Return the share of rigid out-of-plane waves in ⟨u²⟩ before projection: (n_temperatures,).
+        """Return the share of rigid out-of-plane waves in ⟨u²⟩, unprojected: (n_temperatures,).
 
         Mass-weighted.
         """

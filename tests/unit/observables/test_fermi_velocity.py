@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from hamiltonian_samples import real_sample
-from toys import GAMMA_1, VELOCITY, honeycomb, tight_binding
+from toys import GAMMA_1, VELOCITY, cone_energies, honeycomb, tight_binding
 
 from mlepi.errors import ConfigError, PhysicsError, StructureError
 from mlepi.graphs.block_matrix import BlockMatrix
@@ -25,7 +25,6 @@ from mlepi.physics.averages.statistics import SampleDesign, standard_errors
 from mlepi.physics.bands.lattice import to_fractional
 from mlepi.physics.bands.spectra import find_peaks
 from mlepi.physics.bands.unfolding import cell_major_map
-from mlepi.physics.bands.velocities import cone_energies
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.hdf5 import read_record, write_record

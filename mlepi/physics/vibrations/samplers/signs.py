@@ -115,15 +115,6 @@ class ZG(SignSampler):
         return chosen[number, seed]
 
 
-def covariance_error(
-    coordinates: ModeCoordinates, amplitudes: NDArray[np.float64], signs: NDArray[np.float64]
-) -> float:
-    """Return √(Σ_ij (G_ij − C_ij)² / (C_ii C_jj)) / (3 n_atoms) of one snapshot, see ``ZG``."""
-    waves, weights, exact, scale = _sums(coordinates, amplitudes, signs)
-    found = np.einsum("q,qi,qj->ij", weights, waves, waves.conj()).real
-    return float(np.linalg.norm((found - exact) * scale) / len(exact))
-
-
 def _sums(
     coordinates: ModeCoordinates, amplitudes: NDArray[np.float64], signs: NDArray[np.float64]
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

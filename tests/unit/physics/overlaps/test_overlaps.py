@@ -29,7 +29,7 @@ from mlepi.physics.overlaps import (
 from mlepi.physics.overlaps.orbitals import reduced_bessel
 from mlepi.units import BOHR
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SHIPPED_TABLE = ROOT / "data/blg_openmx/overlap_C6.0-s2p2.h5"
 DATA_SET = ROOT / "data/blg_openmx/hamiltonians.h5"
 PAO = ROOT.parent / "shared/data/pao/C6.0.pao"
