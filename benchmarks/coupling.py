@@ -27,8 +27,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -320,25 +321,33 @@ def write_markdown(results: dict[str, Any]) -> str:
     for name, summary in results["summary"].items():
         ratios = " | ".join(f"{100 * summary[part]:.1f} %" for part in PARTS)
         lines.append(f"| {name} | {summary['n']} | {ratios} |")
-    lines += [
+    lines += [*format_gamma_1(results["gamma_1"]), *format_couplings(results)]
+    return "\n".join([*lines, ""])
+
+
+def format_gamma_1(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the lines of γ₁ by spacing, and of its slopes."""
+    lines = [
         "",
         "## γ₁ of AB bilayer graphene",
         "",
         "| spacing (Å) | DFT (eV) | network (eV) |",
         "|---|---|---|",
     ]
-    lines += [
-        f"| {row['spacing']:.2f} | {row['dft']:.4f} | {row['network']:.4f} |"
-        for row in results["gamma_1"]
-    ]
+    lines += [f"| {row['spacing']:.2f} | {row['dft']:.4f} | {row['network']:.4f} |" for row in rows]
     lines += ["", "| interval (Å) | dγ₁/dd, DFT (eV/Å) | network |", "|---|---|---|"]
-    for low, high in zip(results["gamma_1"], results["gamma_1"][1:], strict=False):
+    for low, high in pairwise(rows):
         step = high["spacing"] - low["spacing"]
         slopes = [(high[key] - low[key]) / step for key in ("dft", "network")]
         lines.append(
             f"| {low['spacing']:.2f}–{high['spacing']:.2f} | {slopes[0]:.3f} | {slopes[1]:.3f} |"
         )
-    lines += [
+    return lines
+
+
+def format_couplings(results: Mapping[str, Any]) -> list[str]:
+    """Return the lines of ⟨g²⟩ by mode."""
+    lines = [
         "",
         f"## ⟨g²⟩ of AB bilayer graphene, spacing {results['spacing']} Å, "
         f"{results['supercell']}×{results['supercell']} cells",
@@ -355,7 +364,7 @@ def write_markdown(results: dict[str, Any]) -> str:
         f"{row['d2_ev2_per_angstrom2']:.1f} |"
         for row in results["couplings"]
     ]
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def plot_elements(elements: dict[str, NDArray[np.float64]], folder: Path) -> Path:

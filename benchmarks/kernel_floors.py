@@ -194,6 +194,28 @@ def compare(
     }
 
 
+def time_kernels(
+    requests: Mapping[str, Mapping[str, Any]], structure: Path, repeats: int
+) -> tuple[dict[str, list[list[float]]], dict[str, int]]:
+    """Return kernel → seconds of its calls, run by run, and work → number of edges."""
+    calls: dict[str, list[list[float]]] = {name: [] for name in KERNELS}
+    edges: dict[str, int] = {}
+    for work, request in requests.items():
+        with Worker("ours", 1) as ours:
+            changed = {
+                "structure": str(structure),
+                "dtype": "float32",
+                "device": "cpu",
+                "warmup": 2,
+                "weights": None,
+            }
+            edges[work] = ours.ask("prepare", **{**request, **changed})["n_edges"]
+            for _ in range(repeats):
+                for name, seconds in ours.ask("kernels", names=list(KERNELS)).items():
+                    calls[name].append(seconds)
+    return calls, edges
+
+
 def measure_floors(
     requests: Mapping[str, Mapping[str, Any]], structure: Path, n_atoms: int, repeats: int = 5
 ) -> dict[str, Any]:
@@ -215,21 +237,7 @@ def measure_floors(
     with Worker("machine", 1) as machine:
         machine.ask("prepare", warmup=1)
         rates = machine.ask("check")
-    calls: dict[str, list[list[float]]] = {name: [] for name in KERNELS}
-    edges = {}
-    for work, request in requests.items():
-        with Worker("ours", 1) as ours:
-            changed = {
-                "structure": str(structure),
-                "dtype": "float32",
-                "device": "cpu",
-                "warmup": 2,
-                "weights": None,
-            }
-            edges[work] = ours.ask("prepare", **{**request, **changed})["n_edges"]
-            for _ in range(repeats):
-                for name, seconds in ours.ask("kernels", names=list(KERNELS)).items():
-                    calls[name].append(seconds)
+    calls, edges = time_kernels(requests, structure, repeats)
 
     def measured(name: str, call: int) -> float | None:
         found = [seconds[call] for seconds in calls[name] if -len(seconds) <= call < len(seconds)]
