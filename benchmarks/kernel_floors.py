@@ -96,9 +96,8 @@ def count_electron_update(
     )
     rows = n_atoms if on_nodes else n_edges
     edge += rotation_operations(channels) if on_nodes else 0
-    operations = n_edges * edge + rows * 3 * linear_operations(
-        channels, channels
-    )  # before, after, self-connection
+    # before, after, self-connection
+    operations = n_edges * edge + rows * 3 * linear_operations(channels, channels)
     wigner = sum((2 * l + 1) ** 2 for l in range(1, len(channels)))
     numbers = n_atoms * components(channels) * (2 if on_nodes else 1)
     numbers += n_edges * (

@@ -55,9 +55,8 @@ def run_script(
             (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
             explained = explain(error)
             explained.add_note(f"The traceback is in {folder / 'traceback.txt'}.")
-            _fail(
-                explained
-            )  # here, since Hydra adds a line of its own to an error that passes through it
+            # here, since Hydra adds a line of its own to an error that passes through it
+            _fail(explained)
 
     try:
         hydra.main(
@@ -76,9 +75,8 @@ class CellSizes(Callback):
         """Write table, record and figure into the folder of the sweep, and print the table."""
         from mlepi.plots.cell_sizes import write_series
 
-        logging.getLogger("fontTools").setLevel(
-            logging.WARNING
-        )  # Hydra has set all loggers to tell everything by now
+        # Hydra has set all loggers to tell everything by now
+        logging.getLogger("fontTools").setLevel(logging.WARNING)
         print(write_series(Path(config.hydra.sweep.dir)))
 
 

@@ -48,11 +48,12 @@ def tight_binding(
     n = len(atoms)
     ranges = [range(-m, m + 1) for m in images]
     shifts = np.array([(x, y, z) for x in ranges[0] for y in ranges[1] for z in ranges[2]])
+    # i, j, shift
     vectors = (
         atoms.positions[None, :, None]
         + (shifts @ atoms.cell.array)[None, None]
         - atoms.positions[:, None, None]
-    )  # i, j, shift
+    )
     lengths = np.linalg.norm(vectors, axis=-1)
     layer = atoms.arrays["layer"]
     same = (layer[:, None] == layer[None, :])[:, :, None]

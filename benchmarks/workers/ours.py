@@ -98,9 +98,8 @@ class OurJob(Job):
             load_mace_weights(network.double(), weights)  # type: ignore[arg-type]
         network = network.to(self.device, dtype)
         if request["compile"]:
-            warnings.filterwarnings(
-                "error", message=r"compile \("
-            )  # a row of compiled code must not be plain code
+            # a row of compiled code must not be plain code
+            warnings.filterwarnings("error", message=r"compile \(")
             network.compile_kernels()  # type: ignore[operator]
         training = self.work.endswith("train_step")
         self.network = network.train(training).requires_grad_(training)

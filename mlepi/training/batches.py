@@ -95,9 +95,8 @@ class Collation:
         [i] = chosen
         if i not in self._singles:
             self._singles[i] = self._join_single(self.graphs[i])
-        return copy.copy(
-            self._singles[i]
-        )  # moving a batch to a device replaces its tensors in place
+        # moving a batch to a device replaces its tensors in place
+        return copy.copy(self._singles[i])
 
     @staticmethod
     def _join_single(graph: AtomGraph) -> Batch:

@@ -181,9 +181,8 @@ class GraphDataModule(LightningDataModule):
             rank=rank,
             n_processes=processes,
         )
-        generator = torch.Generator().manual_seed(
-            self.seed
-        )  # else every pass would draw from the global one
+        # else every pass would draw from the global one
+        generator = torch.Generator().manual_seed(self.seed)
         collation = self._collations.setdefault(subset, Collation(graphs))
         numbers: Any = range(len(graphs))
         return DataLoader(numbers, batch_sampler=batches, collate_fn=collation, generator=generator)

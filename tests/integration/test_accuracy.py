@@ -238,9 +238,8 @@ def test_bending_is_separated_from_tension(stress):
         phonons.special_points(atoms)["M"],
     )
     assert found["bending_exponent"] == pytest.approx(2.0, abs=0.1)
-    assert found["bending_rigidity"] == pytest.approx(
-        kappa, rel=0.15
-    )  # the lattice softens L by 1 − (qa)²/16
+    # the lattice softens L by 1 − (qa)²/16
+    assert found["bending_rigidity"] == pytest.approx(kappa, rel=0.15)
     assert (found["exponent"] < found["bending_exponent"]) == (stress > 0) or stress == 0
 
 

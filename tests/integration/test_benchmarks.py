@@ -128,9 +128,8 @@ def copy_weights(weights, network, config):
             module = getattr(update, name)
             if module is not None:
                 weights = [weight[0] for weight in oracle.sequence(table, f"{name}.weights.")]
-                weights = weights or [
-                    torch.eye(n, dtype=torch.float64) * np.sqrt(n) for n in edge
-                ]  # the identity, as a map
+                # the identity, as a map
+                weights = weights or [torch.eye(n, dtype=torch.float64) * np.sqrt(n) for n in edge]
                 linear = torch.cat([weight.flatten() for weight in weights])
                 module.weight.copy_(
                     torch.cat([linear, extra * np.sqrt(len(extra)) ** 0.5])
@@ -231,14 +230,12 @@ def test_both_sides_run_in_turn_and_write_what_was_promised(settings, tmp_path):
     assert entry["work"] == "electron_train_step"
     assert (entry["n_atoms"], entry["dtype"], entry["threads"]) == (4, "float32", 1)
     assert entry["peer"].startswith("path by path, e3nn")
-    assert entry["ratio"] == pytest.approx(
-        entry["peer_seconds"] / entry["ours_seconds"]
-    )  # one round
+    # one round
+    assert entry["ratio"] == pytest.approx(entry["peer_seconds"] / entry["ours_seconds"])
     assert min(entry["ours_peak_mb"], entry["peer_peak_mb"], entry["ratio"]) > 0.0
     (row,) = json.loads((chosen.folder / "details.json").read_text())["rows"]
-    assert (
-        row["sides"]["peer"]["n_edges"] == row["sides"]["ours"]["n_edges"] + 4
-    )  # an edge from every atom to itself
+    # an edge from every atom to itself
+    assert row["sides"]["peer"]["n_edges"] == row["sides"]["ours"]["n_edges"] + 4
     assert details["notes"] == []
     tables = (chosen.folder / "latest.md").read_text()
     assert "| training step, electrons | 4 | 1 |" in tables

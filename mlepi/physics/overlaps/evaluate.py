@@ -157,9 +157,8 @@ def _evaluate_radial(table: OverlapTable, z1: int, z2: int, vectors: torch.Tenso
     coefficients = torch.from_numpy(table.spline_coefficients(z1, z2)).to(vectors)
     square = (vectors**2).sum(dim=1)
     onsite = square < ONSITE_DISTANCE**2
-    distance = torch.where(
-        onsite, 1.0, square
-    ).sqrt()  # t is even in R: no slope at zero, where the root has none either
+    # t is even in R: no slope at zero, where the root has none either
+    distance = torch.where(onsite, 1.0, square).sqrt()
     distance = torch.where(onsite, 0.0, distance)
     _check_coverage(table, z1, z2, distance.detach())
     step = cutoff / len(coefficients)

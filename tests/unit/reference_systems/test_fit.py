@@ -28,9 +28,8 @@ def displaced_levels(stacking, intralayer, interlayer, n_levels):
         h = model.hamiltonian(structure).dense_many(kpoints)
         s = model.overlap(structure).dense_many(kpoints)
         structures.append(structure)
-        levels.append(
-            solve_bands(h, s, subset=part) + rng.normal()
-        )  # every structure with a zero of its own
+        # every structure with a zero of its own
+        levels.append(solve_bands(h, s, subset=part) + rng.normal())
     return structures, kpoints, np.array(levels)
 
 

@@ -172,9 +172,8 @@ def _sum(
     pairs = np.unique(np.concatenate([sorted_edges.pairs for sorted_edges in edges]))
     dtype = np.result_type(*(sorted_edges.phases.dtype for sorted_edges in edges))
     exists = np.arange(size) < counts[:, None]
-    orbital = np.where(exists, offsets[:-1, None] + np.arange(size), -1).reshape(
-        -1
-    )  # of a padded row or column
+    # of a padded row or column
+    orbital = np.where(exists, offsets[:-1, None] + np.arange(size), -1).reshape(-1)
     n_elements = int(np.sum(counts[pairs // len(counts)] * counts[pairs % len(counts)]))
     if n_elements > MAX_ELEMENTS:
         raise StructureError(

@@ -29,9 +29,8 @@ def test_monolayer_has_the_textbook_velocity():
     fit = velocities.fit_cone(
         *low_bands(honeycomb(), np.array([0.001, 0.002, 0.003])), (0.0, 0.01), "linear"
     )
-    assert fit.fermi_velocity == pytest.approx(
-        8.74e5, rel=1e-3
-    )  # √3·a·t/2ħ for a = 2.46 Å, t = 2.7 eV
+    # √3·a·t/2ħ for a = 2.46 Å, t = 2.7 eV
+    assert fit.fermi_velocity == pytest.approx(8.74e5, rel=1e-3)
     assert fit.fermi_velocity == pytest.approx(VELOCITY * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=1e-5)
     assert fit.dirac_energy == pytest.approx(0.0, abs=1e-9)
 

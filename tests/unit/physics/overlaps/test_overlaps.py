@@ -147,9 +147,8 @@ def test_sigma_and_pi_of_p_gaussians_follow_the_closed_form():
     blocks = pair_blocks(table, [1, 1], np.outer(d, [0.0, 0.0, 1.0]))
     pi = np.exp(-alpha * d**2 / 2)
     np.testing.assert_allclose(blocks[:, 0, 0], pi, atol=1e-9)  # y
-    np.testing.assert_allclose(
-        blocks[:, 1, 1], (1 - alpha * d**2) * pi, atol=1e-9
-    )  # z, along the bond
+    # z, along the bond
+    np.testing.assert_allclose(blocks[:, 1, 1], (1 - alpha * d**2) * pi, atol=1e-9)
     np.testing.assert_allclose(blocks[:, 2, 2], pi, atol=1e-9)  # x
 
 
