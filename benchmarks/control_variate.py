@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.observables.cone import Cone, build_cone, unfold_sample
+from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k
+from mlepi.observables.near_k.unfold_sample import unfold_sample
 from mlepi.physics.averages.control_variate import apply_control
 from mlepi.physics.bands.lattice import build_line, hexagonal_points
 from mlepi.physics.bands.unfolding import cell_major_map
@@ -39,9 +40,9 @@ WINDOW = 1.6
 N_SAMPLES, N_REPEATS, N_CHEAP = 32, 24, 4096
 
 
-def half_gap(cone: Cone, model: TightBinding, atoms: Any) -> float:
-    """Return half the distance of the two low bands' mean energies at the cone's k-point, eV."""
-    found = unfold_sample(cone, model.hamiltonian(atoms), model.overlap(atoms), WINDOW)
+def half_gap(reference: ReferenceBands, model: TightBinding, atoms: Any) -> float:
+    """Return half the distance of the two low bands' mean energies at the only k-point, eV."""
+    found = unfold_sample(reference, model.hamiltonian(atoms), model.overlap(atoms), WINDOW)
     levels, weights = found["levels"][0], found["weights"][0]
     inside = np.isfinite(levels)
     middle = (weights.shape[0] - 1) // 2
@@ -81,9 +82,9 @@ def main() -> None:
     ]
     fit = fit_tight_binding(fitted, kpoints, np.array(levels), network.bond, network.spacing)
     cheap = TightBinding(**fit.arguments())
-    cones = {}
+    references = {}
     for name, model, electrons in (("network", network, 4), ("cheap", cheap, 1)):
-        cones[name] = build_cone(
+        references[name] = build_near_k(
             atoms,
             model.hamiltonian(atoms),
             model.overlap(atoms),
@@ -96,7 +97,7 @@ def main() -> None:
         name: str, model: TightBinding, structures: list[Any]
     ) -> tuple[NDArray[np.float64], float]:
         start = time.process_time()
-        values = np.array([half_gap(cones[name], model, s) for s in structures])
+        values = np.array([half_gap(references[name], model, s) for s in structures])
         return values[:, None], (time.process_time() - start) / len(structures)
 
     reference, cheap_seconds = evaluate("cheap", cheap, displaced(seed=2, n_samples=N_CHEAP))

@@ -35,19 +35,18 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from mlepi.observables.second_order import Crystal, build_responses
+from mlepi.plots.style import BLUE, COLUMN, GREEN, RED, house_style, new_figure, save_figure
 from numpy.typing import NDArray
 
 from mlepi.checkpoint import load_model
 from mlepi.graphs.block_matrix import BlockMatrix, block_matrices
-from mlepi.observables.cone import lay_out
-from mlepi.observables.second_order import Crystal, build_responses
 from mlepi.physics.bands.lattice import hexagonal_points
 from mlepi.physics.bands.unfolding import cell_major_map
 from mlepi.physics.coupling.linear_response import mean_square_coupling, perturb
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.vibrations.force_constants import compute_force_constants
 from mlepi.physics.vibrations.normal_modes import compute_modes
-from mlepi.plots.style import BLUE, COLUMN, GREEN, RED, house_style, new_figure, save_figure
 from mlepi.predictors import BlockDerivatives, ElectronPredictor
 from mlepi.structures import HamiltonianDataset, LabelledStructure, build_graphene, read_split
 from mlepi.units import HBAR2_PER_AMU, PLANCK, THZ_TO_INVERSE_CM
@@ -207,7 +206,7 @@ def combine(
 def gamma_1(hamiltonian: BlockMatrix, overlap: BlockMatrix, atoms: Atoms, n_occupied: int) -> float:
     """Return half the distance of the outer low bands at K, eV."""
     corner = hexagonal_points(atoms.cell.array)["K"]
-    energies = solve_bands(lay_out(hamiltonian).at(corner), lay_out(overlap).at(corner))
+    energies = solve_bands(hamiltonian.lay_out().at(corner), overlap.lay_out().at(corner))
     return float(0.5 * (energies[n_occupied + 1] - energies[n_occupied - 2]))
 
 
@@ -219,8 +218,8 @@ def measure_couplings(
     repeats = (supercell, supercell, 1)
     calculator = phonon.calculator(device="cpu", dtype="float64")
     modes = compute_modes(compute_force_constants(atoms, calculator, repeats))
-    hamiltonian = lay_out(electron.hamiltonian(atoms, dtype="float64"))
-    overlap = lay_out(electron.overlap(atoms))
+    hamiltonian = electron.hamiltonian(atoms, dtype="float64").lay_out()
+    overlap = electron.overlap(atoms).lay_out()
     crystal = Crystal(
         electron, atoms, cell_major_map(len(atoms), repeats), hamiltonian, overlap, "cpu", 0.01
     )

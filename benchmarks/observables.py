@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from mlepi.observables.cone import build_cone, lay_out, unfold_sample
+from mlepi.observables.near_k.reference_bands import build_near_k
+from mlepi.observables.near_k.unfold_sample import unfold_sample
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.pipeline import Run, SampleKey
 from mlepi.pipeline.configuration import build_run
@@ -88,13 +89,13 @@ def measure(run: Run, n_samples: int) -> dict[str, Any]:
             start = time.process_time()
             run.stages[name].evaluate(key, h, s)  # type: ignore[union-attr]
             times.append(time.process_time() - start)
-    cone = build_cone(
+    reference = build_near_k(
         *run.equilibrium(), run.supercell, DISTANCES, run.stages["observables"].valence_electrons
     )  # type: ignore[union-attr]
     return {
         "n_orbitals": n_orbitals,
-        "n_points": len(cone.kpoints),
-        "n_solved": len(cone.solved),
+        "n_points": len(reference.kpoints),
+        "n_solved": len(reference.solved),
         "n_samples": n_samples,
         "seconds": {name: min(times) for name, times in seconds.items()},
         "peak memory (GB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
@@ -108,15 +109,15 @@ def compare(run: Run) -> dict[str, float]:
         Largest errors, and its seconds.
     """
     stage: Any = run.stages["observables"]
-    cone = build_cone(*run.equilibrium(), run.supercell, DISTANCES, stage.valence_electrons)
+    reference = build_near_k(*run.equilibrium(), run.supercell, DISTANCES, stage.valence_electrons)
     h, s = run.predict(run.displaced(SampleKey(0, TEMPERATURE)))
-    found = unfold_sample(cone, h, s, stage.energy_window)
-    layouts, worst, total = (lay_out(h), lay_out(s)), 0.0, 0.0
-    for number, kpoint in enumerate(cone.solved):
+    found = unfold_sample(reference, h, s, stage.energy_window)
+    layouts, worst, total = (h.lay_out(), s.lay_out()), 0.0, 0.0
+    for number, kpoint in enumerate(reference.solved):
         start = time.process_time()
         values = (
             solve_bands(layouts[0].at(kpoint), layouts[1].at(kpoint), vectors=True)[0]
-            - cone.dirac_energy
+            - reference.centre
         )
         total += time.process_time() - start
         levels = found["levels"][number][np.isfinite(found["levels"][number])]

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from mlepi.observables import cone_states
+from mlepi.physics.eigenstates import window_states
 from mlepi.pipeline import Run, SampleKey
 from mlepi.pipeline.configuration import build_run
 from mlepi.pipeline.processes import Processes
@@ -67,7 +67,7 @@ def measure_samples(run: Run) -> dict[str, float]:
     """Measure every step of a sample; the first sample warms up."""
     seconds: dict[str, list[float]] = {}
     stage: Any = run.stages["observables"]
-    followed = cone_states.follow_states
+    followed = window_states.follow_states
     for sample in range(run.n_samples):
         key = SampleKey(sample, max(run.temperatures))
         steps = {}
@@ -77,11 +77,11 @@ def measure_samples(run: Run) -> dict[str, float]:
         steps["S"], s = measure_processor_seconds(partial(run.electron_model.overlap, atoms))
         evaluate = partial(stage.evaluate, key, h, s)
         steps["observables"], _ = measure_processor_seconds(evaluate)
-        cone_states.follow_states = lambda *_, **__: None
+        window_states.follow_states = lambda *_, **__: None
         try:
             steps["observables, every k afresh"], _ = measure_processor_seconds(evaluate)
         finally:
-            cone_states.follow_states = followed
+            window_states.follow_states = followed
         for name, value in steps.items():
             seconds.setdefault(name, []).append(value)
     return {name: median(values[1:]) for name, values in seconds.items()}

@@ -59,7 +59,7 @@ from speed_settings import (
 from workers.client import ALLOCATOR, Worker, WorkerError, measure_in_turn
 
 from mlepi.errors import ConfigError, MlepiError, message
-from mlepi.results.provenance import find_commit
+from mlepi.project_files import find_commit
 
 
 @dataclass

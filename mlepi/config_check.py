@@ -88,6 +88,30 @@ def check_target(
                 "Name a public class such as mlepi.models.MACE.",
             )
         ]
+    return check_arguments(path, function, node, supplied=supplied, complete=complete)
+
+
+def check_arguments(
+    path: str,
+    function: Any,
+    node: Mapping[str, Any],
+    *,
+    supplied: Iterable[str] = (),
+    complete: bool = False,
+) -> list[str]:
+    """Compare the keys of a node with the arguments of a class or function.
+
+    Args:
+        path: dotted path of the node.
+        function: that takes them.
+        node: plain data; keys with a leading underscore are Hydra's own.
+        supplied: arguments that the program supplies itself; they are no suggestions for a misspelt
+            key.
+        complete: tell arguments without default that the node does not give.
+
+    Returns:
+        One text per mistake.
+    """
     arguments = _list_arguments(function)
     if arguments is None:
         return []

@@ -134,9 +134,13 @@ class OurJob(Job):
             with torch.inference_mode() if self.work == "hamiltonian" else torch.enable_grad():
                 self.result = self.network(self.graph)  # type: ignore[misc]
             return
+        self.differentiate()
+        self.optimizer.step()
+
+    def differentiate(self) -> None:
+        """Leave the gradients of the loss of a training in the parameters."""
         self.optimizer.zero_grad(set_to_none=True)
         self._loss(self.network(self.graph)).backward()  # type: ignore[misc]
-        self.optimizer.step()
 
     def _loss(self, result: dict[str, Any]) -> Tensor:
         if "forces" in result:

@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from mlepi.pipeline.structure import measure_spacings
 from omegaconf import OmegaConf
 
 from mlepi.checkpoint import export_checkpoint, load_checkpoint, load_model
 from mlepi.errors import CheckpointError, DataError, MlepiError, message
 from mlepi.physics.overlaps import read_overlap_table
-from mlepi.pipeline.structure import measure_spacings
 from mlepi.project_files import find_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
@@ -261,6 +261,8 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
     covered = facts["covered"]
     history = facts["history"]
     data = metadata["config"]["data"]
+    # "-modified" is how the first checkpoints say "+changes"
+    commit, *changes = re.split(r"\+changes|-modified", metadata["commit"])
     counts = ", ".join(f"{number} {subset}" for subset, number in covered["n_structures"].items())
     kinds = ", ".join(f"{number} × `{label}`" for label, number in covered["kinds"].items())
     low, high = covered["lattice_constant"]
@@ -288,9 +290,7 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         f"| epochs, wall time | {history['epochs']} (best: {history['best_epoch']}), "
         f"{history['wall_time']} |",
         f"| parameters, file | {facts['n_parameters']}, {facts['size'] / 1e6:.1f} MB |",
-        f"| commit | `{metadata['commit'].removesuffix('-modified')}`"
-        + (" with uncommitted changes" if metadata["commit"].endswith("-modified") else "")
-        + " |",
+        f"| commit | `{commit}`" + (" with uncommitted changes" if changes else "") + " |",
         f"| versions | {versions} |",
         "",
         "## Accuracy",

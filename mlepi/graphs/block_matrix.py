@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlepi.errors import DataError, message
+from mlepi.physics.bands.velocity_matrices import lay_out_derivatives
 from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
-from mlepi.physics.eigenstates.dense_bloch import lay_out_blocks
+from mlepi.physics.eigenstates.dense_bloch import DenseBlocks, lay_out_blocks
 from mlepi.physics.eigenstates.sparse import bloch_sum_sparse
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BlockMatrix:
-    """Blocks ⟨i, cell 0 | · | j, cell R⟩ of a periodic matrix, on-site and both directions.
+    """Blocks ⟨i, cell 0 | · | j, cell R⟩ of a periodic matrix.
+
+    On-site blocks and both directions of every pair are included.
 
     Attributes:
         numbers: (n_atoms,) int, atomic numbers.
@@ -79,6 +82,34 @@ class BlockMatrix:
         """Return the Bloch sums at several k-points: (n_k, n_orbitals, n_orbitals)."""
         points = np.atleast_2d(np.asarray(kpoints, dtype=float))
         return bloch_sum(self.blocks, self.edge_index, self.edge_cell_shift, self.offsets, points)
+
+    def lay_out(self) -> DenseBlocks:
+        """Lay out the matrix once, for its Bloch sums at many k-points."""
+        return lay_out_blocks(self.blocks, self.edge_index, self.edge_cell_shift, self.offsets)
+
+    def lay_out_derivatives(
+        self,
+        cell: ArrayLike,
+        positions: NDArray[np.floating] | None = None,
+        direction: ArrayLike | None = None,
+    ) -> tuple[DenseBlocks, ...]:
+        """Lay out ∂/∂k of the Bloch sums once, for ``derivatives_at`` at many k-points.
+
+        Args:
+            cell: (3, 3) rows, Å.
+            positions: (n_atoms, 3), Å, for the atomic gauge; None for the lattice gauge.
+            direction: (3,) unit vector, Cartesian, along which the one derivative is taken; None
+                takes ∂/∂k_x and ∂/∂k_y.
+        """
+        return lay_out_derivatives(
+            self.blocks,
+            self.edge_index,
+            self.edge_cell_shift,
+            self.offsets,
+            cell,
+            positions,
+            direction=direction,
+        )
 
     def sparse(self, kpoint: ArrayLike) -> csr_array:
         """Return the sparse Bloch sum at one k-point, (n_orbitals, n_orbitals), internal order."""
@@ -164,10 +195,7 @@ def compute_bands(
             )
         )
     points = np.atleast_2d(np.asarray(kpoints, dtype=float))
-    layouts = [
-        lay_out_blocks(m.blocks, m.edge_index, m.edge_cell_shift, m.offsets)
-        for m in (hamiltonian, overlap)
-    ]
+    layouts = hamiltonian.lay_out(), overlap.lay_out()
     return np.stack(
         [np.asarray(solve_bands(*(layout.at(k) for layout in layouts))) for k in points]
     )

@@ -106,9 +106,13 @@ class ProgressReport:
             yield line
             self.say(f"{name:<12} {time.monotonic() - start:8.1f} s  {line.note}")
 
-    def skip(self, name: str) -> None:
-        """Tell that a stage has nothing to do."""
-        self.say(f"{self._prefix + name:<12} unchanged")
+    def skip(self, name: str, note: str = "") -> None:
+        """Tell that a stage has nothing to do, and what else there is to say of its record."""
+        self.tell(name, f"unchanged{', ' if note else ''}{note}")
+
+    def tell(self, name: str, text: str) -> None:
+        """Write one line about a stage."""
+        self.say(f"{self._prefix + name:<12} {text}")
 
     def say(self, text: str) -> None:
         """Write one line."""

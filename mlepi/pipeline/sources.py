@@ -137,7 +137,9 @@ class Source:
 
 
 def load_calculator(source: Source, device: str, compiled: bool = False) -> Calculator:
-    """Return the ASE calculator of a phonon checkpoint (float64, as finite differences need) or of a target.
+    """Return the ASE calculator of a phonon checkpoint, or of a target.
+
+    A checkpoint computes in float64, as finite differences need.
 
     Args:
         source: of energies and forces.

@@ -26,8 +26,8 @@ from torch.overrides import TorchFunctionMode
 
 from mlepi.errors import PhysicsError, message
 from mlepi.graphs import fields
+from mlepi.graphs.block_pairs import find_pairs, list_pairs
 from mlepi.graphs.build import AtomGraph
-from mlepi.physics.eigenstates.dense_bloch import unique_rows
 from mlepi.physics.overlaps import OverlapTable
 from mlepi.physics.overlaps.evaluate import compute_overlap_blocks_torch
 
@@ -346,12 +346,7 @@ def _displaced(
 
 def _align(matrix: BlockMatrix, rest: BlockMatrix) -> NDArray[np.float64]:
     """Sort the blocks of one matrix as those of another; pairs that it lacks are zero."""
-    keys = [np.concatenate([m.edge_index.T, m.edge_cell_shift], axis=1) for m in (rest, matrix)]
-    count = len(keys[0])
-    rows, places = unique_rows(np.concatenate(keys))
-    row_of_place = np.full(len(rows), -1, dtype=np.int64)
-    row_of_place[places[:count]] = np.arange(count)
-    found = row_of_place[places[count:]]
+    found = find_pairs(*(list_pairs(m.edge_index, m.edge_cell_shift) for m in (rest, matrix)))
     lost = np.abs(matrix.blocks[found < 0]).max(initial=0.0)
     if lost > LOST_BLOCK:
         raise PhysicsError(

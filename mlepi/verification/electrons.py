@@ -10,7 +10,6 @@ from scipy import constants
 from scipy.spatial.transform import Rotation
 
 from mlepi.graphs.block_matrix import compute_bands
-from mlepi.observables.cone import lay_out
 from mlepi.physics.bands.lattice import build_line, hexagonal_points
 from mlepi.physics.bands.unfolding import band_weights, cell_major_map, total_weights, unfold_states
 from mlepi.physics.bands.velocities import fit_cone
@@ -121,7 +120,7 @@ def check_unfolding() -> list[Check]:
     counts = np.full(4, 4)
     atom_map = cell_major_map(4, (n, n, 1))
     worst, energies_off, sums_off, bands_off = 0.0, 0.0, 0.0, 0.0
-    layouts = lay_out(model.hamiltonian(primitive)), lay_out(model.overlap(primitive))
+    layouts = model.hamiltonian(primitive).lay_out(), model.overlap(primitive).lay_out()
     for kpoint in np.random.default_rng(1).uniform(size=(4, 3)):
         own, vectors = solve_bands(layouts[0].at(kpoint), layouts[1].at(kpoint), vectors=True)
         folded = atom_map.fold(kpoint)

@@ -9,15 +9,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlepi.observables.cone import lay_out
-from mlepi.observables.second_order import (
-    Bands,
-    Crystal,
-    build_responses,
-    sum_debye_waller,
-    sum_fan,
-)
+from mlepi.observables.second_order import Crystal, build_responses, differentiate_twice
 from mlepi.physics.bands.unfolding import AtomMap, cell_major_map
+from mlepi.physics.coupling.second_order import Bands, factor_covariance, sum_debye_waller, sum_fan
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.vibrations.thermal import HarmonicEnsemble, draw_normals
 from mlepi.reference_systems import TightBinding
@@ -77,13 +71,17 @@ def _perturb(
     model: TightBinding, atoms: Atoms, ensemble: HarmonicEnsemble, atom_map: AtomMap
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return both bands' static shifts by perturbation theory, and energies at rest, eV."""
-    hamiltonian, overlap = lay_out(model.hamiltonian(atoms)), lay_out(model.overlap(atoms))
+    hamiltonian, overlap = (
+        matrix.lay_out() for matrix in (model.hamiltonian(atoms), model.overlap(atoms))
+    )
     crystal = Crystal(model, atoms, atom_map, hamiltonian, overlap, "cpu", 0.002)
     energies, states = crystal.solve(KPOINT[None])
     bands = Bands(KPOINT[None], energies, states)
     responses, _ = build_responses(crystal, lambda: None)
-    fan, _ = sum_fan(crystal, responses, bands, ensemble, 0.0, 0.0, lambda: None)
-    [debye_waller] = sum_debye_waller(crystal, bands, [ensemble], lambda count: None, lambda: None)
+    fan, _ = sum_fan(crystal.solve, responses, bands, ensemble, 0.0, 0.0, lambda: None)
+    factors = factor_covariance([ensemble], atom_map.supercell)
+    derivatives = differentiate_twice(crystal, bands.kpoints, lambda: None)
+    [debye_waller] = sum_debye_waller(bands, factors, derivatives, 1)
     return (fan + debye_waller)[0, 0], energies[0]
 
 

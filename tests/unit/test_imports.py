@@ -37,6 +37,7 @@ ROOM_ORDER = {
     "errors": 0,
     "arithmetic": 0,
     "memory": 0,
+    "former_names": 0,
     "config_check": 1,
     "project_files": 1,
     "structures": 1,
@@ -45,12 +46,13 @@ ROOM_ORDER = {
     "models": 3,
     "predictors": 4,
     "results": 4,
+    "figures": 4,
     "reference_systems": 4,
     "checkpoint": 5,
     "training": 6,
     "pipeline": 6,
     "observables": 7,
-    "plots": 8,
+    "report": 8,
     "verification": 9,
     "command_line": 9,  # how the scripts start
     "__init__": 9,  # the public API, a door to all rooms

@@ -67,7 +67,9 @@ def quantum_metric(tensor: NDArray[np.complexfloating]) -> NDArray[np.float64]:
 def inverse_root_slopes(
     overlap: NDArray[Any], overlap_slopes: NDArray[Any]
 ) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
-    """Return S^{-1/2} and its derivatives, from divided differences of s^{-1/2} in the eigenbasis of S (Daleckii and Krein).
+    """Return S^{-1/2} and its derivatives.
+
+    From divided differences of s^{-1/2} in the eigenbasis of S (Daleckii and Krein).
 
     Args:
         overlap: (n, n) Hermitian positive definite.
@@ -107,7 +109,12 @@ class BlochGeometry:
     sites: NDArray[np.float64]
 
     def solve(self, kpoint: ArrayLike) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        """Return energies (n_bands,), eV, and orthonormal states (n_orbitals, n_bands) with the phases of the lattice gauge."""
+        """Diagonalise at one k-point.
+
+        Returns:
+            Energies (n_bands,), eV, and orthonormal states (n_orbitals, n_bands) with the phases of
+            the lattice gauge.
+        """
         _, inverse_root = loewdin_root(self.overlap.at(kpoint))
         values, vectors = np.linalg.eigh(inverse_root @ self.hamiltonian.at(kpoint) @ inverse_root)
         return values, vectors
@@ -115,7 +122,11 @@ class BlochGeometry:
     def tensor(
         self, kpoint: ArrayLike, chosen: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
-        """Return all energies, (n_bands,) eV, and the geometric tensor of chosen bands, (2, 2) Å², at one k-point."""
+        """Compute the geometric tensor of chosen bands at one k-point.
+
+        Returns:
+            All energies, (n_bands,) eV, and the tensor, (2, 2) Å².
+        """
         hamiltonian = self.hamiltonian.at(kpoint)
         inverse_root, root_slopes = inverse_root_slopes(
             self.overlap.at(kpoint), derivatives_at(self.overlap_slopes, kpoint)

@@ -60,7 +60,7 @@ def to_fractional(kpoints: ArrayLike, cell: ArrayLike) -> NDArray[np.float64]:
 
 
 def hexagonal_points(cell: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """Name the special points of a cell that is hexagonal in its first two vectors, at 60° or at 120°.
+    """Name the special points of a cell that is hexagonal in its first two vectors (60° or 120°).
 
     Args:
         cell: (3, 3) rows, Å.
@@ -115,7 +115,7 @@ def build_k_path(
                 "k path",
                 f"route {list(route)} with spacing {spacing} Å⁻¹",
                 f"at least two of {list(points)} and a spacing > 0",
-                "Correct the names or the spacing.",
+                "Use for example ΓKMΓ and 0.02.",
             )
         )
     corners = np.array([points[name] for name in route], dtype=np.float64)

@@ -30,7 +30,7 @@ def line_shape(detuning: NDArray[np.float64], width: float, shape: str) -> NDArr
                 "line shape",
                 f"{shape!r} of width {width} eV",
                 f"one of {list(SHAPES)} and a width > 0",
-                "Correct the stage config.",
+                "Choose a shape and a width in the settings of the stage.",
             )
         )
     if shape == "lorentzian":
@@ -90,7 +90,7 @@ def compute_dos(
 
 
 def find_peaks(energies: NDArray[np.float64], spectra: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Locate the highest maximum of every spectrum, refined by a parabola through three grid points.
+    """Locate the highest maximum of every spectrum, by a parabola through three grid points.
 
     Args:
         energies: (n_energies,) even grid, eV.

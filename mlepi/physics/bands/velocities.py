@@ -105,7 +105,7 @@ def _select(
                 "dispersion",
                 repr(dispersion),
                 f"one of {list(DISPERSIONS)}",
-                "Correct the stage config.",
+                "Choose one of them in the settings of the stage.",
             )
         )
     inside = points_inside(distances, window)
@@ -223,9 +223,10 @@ def window_slope(
 def effective_masses(
     distances: NDArray[np.float64], energies: NDArray[np.float64], order: int = 2
 ) -> NDArray[np.float64]:
-    """Return the effective masses ħ²/(d²E/dk²) at k = 0 from E = E₀ + a k² (+ b k⁴), fitted by least squares.
+    """Return the effective masses ħ²/(d²E/dk²) at k = 0.
 
-    Odd powers cancel when the distances come in pairs ±k.
+    E = E₀ + a k² (+ b k⁴) is fitted by least squares. Odd powers cancel when the distances come in
+    pairs ±k.
 
     Args:
         distances: (n_k,) signed, Å⁻¹.

@@ -326,7 +326,7 @@ def fermi_energy_from_eigenvalues(
     n_electrons: float,
     temperature: float,
 ) -> float:
-    """Find the chemical potential at which Fermi–Dirac occupations hold the electrons, two per state.
+    """Find the chemical potential at which occupations hold the electrons, two per state.
 
     Args:
         eigenvalues: (n_k, n_bands), eV; all occupied bands and some empty ones.

@@ -2,9 +2,9 @@
 
 Real elements laid out once, multiplied by one phase per pair of atoms at each k.
 
-Convention as in ``mlepi.physics.eigenstates.bloch``. A pair of atoms that meets in several periodic images has
-one layer per image; cells wider than twice the range of the matrix have a single layer, and H(k) is
-then one pass over memory.
+Convention as in ``mlepi.physics.eigenstates.bloch``. A pair of atoms that meets in several periodic
+images has one layer per image; cells wider than twice the range of the matrix have a single layer,
+and H(k) is then one pass over memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlepi.physics.eigenstates.bloch import bloch_phases
+from mlepi.physics.eigenstates.bloch import bloch_phases, solve_bands
+
+MANY_ELEMENTS = 1 << 20
+"""Elements of H(k), over all k, that are summed at once."""
 
 
 @dataclass(frozen=True)
@@ -122,17 +125,40 @@ def lay_out_blocks(
     return DenseBlocks(elements, shift_of_pair, shifts, counts)
 
 
-def unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the different rows of an integer matrix, ascending, and the position of every row among them.
+def solve_many(
+    hamiltonian: DenseBlocks, overlap: DenseBlocks, kpoints: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Solve H(k) c = E S(k) c of a small cell at many k-points.
 
-    The rows become single integers first, which sorts ten times faster than ``np.unique(rows,
-    axis=0)``.
+    Args:
+        hamiltonian: eV.
+        overlap: of the same orbitals.
+        kpoints: (n_k, 3) fractional.
+
+    Returns:
+        (n_k, n_orbitals) eigenvalues, ascending, eV.
+
+    Raises:
+        PhysicsError: the overlap is not positive definite.
+    """
+    chunk = max(1, MANY_ELEMENTS // hamiltonian.elements.shape[1] ** 2)
+    parts = [kpoints[start : start + chunk] for start in range(0, len(kpoints), chunk)]
+    return np.concatenate(
+        [solve_bands(hamiltonian.at_many(part), overlap.at_many(part)) for part in parts]
+    )
+
+
+def unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the different rows of an integer matrix, and where every row stands among them.
+
+    The rows become single integers first, which sorts ten times faster than
+    ``np.unique(rows, axis=0)``.
 
     Args:
         rows: (n_rows, n_columns), with a product of ranges below 2⁶³.
 
     Returns:
-        (n_unique, n_columns) and (n_rows,).
+        (n_unique, n_columns), ascending, and (n_rows,).
     """
     if len(rows) == 0:
         return rows, np.empty(0, dtype=np.int64)

@@ -250,7 +250,7 @@ class HarmonicEnsemble:
         )
 
     def za_shares(self) -> NDArray[np.float64]:
-        """Return the share of rigid out-of-plane waves in ⟨u²⟩, unprojected: (n_temperatures,).
+        """Return rigid out-of-plane waves' share of ⟨u²⟩ before projection, (n_temperatures,).
 
         Mass-weighted.
         """

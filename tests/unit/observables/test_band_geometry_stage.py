@@ -15,12 +15,7 @@ from toy_runs import ToyRun
 from toys import VELOCITY
 
 from mlepi.errors import ConfigError, PhysicsError
-from mlepi.observables.averaged_blocks import (
-    keep_one_direction,
-    restore_directions,
-    spread,
-    unite_pairs,
-)
+from mlepi.graphs.block_pairs import list_edges, restore_directions, spread_blocks
 from mlepi.observables.band_geometry import BandGeometryStage
 from mlepi.physics.bands.unfolding import cell_major_map
 from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
@@ -52,7 +47,7 @@ def build_stage(**settings):
 
 @pytest.mark.parametrize("overlap", [0.0, 0.1])
 def test_sheets_at_rest_have_the_geometry_of_the_primitive_cell(overlap, tmp_path):
-    """With a gap 2m at K the massive cone gives tr g = v²/2m² and |Ω| = v²/2m² there, without overlap exactly."""
+    """With a gap 2m at K the massive cone gives tr g = |Ω| = v²/2m², exact without overlap."""
     run = ToyRun(0.0, bilayer=False, stagger=MASS, overlap=overlap)
     stage = build_stage()
     record = run.compute(stage)
@@ -101,7 +96,7 @@ def test_averaged_blocks_are_the_first_moment_of_the_unfolded_bands():
     result = stage.evaluate(key, h, s)
     shared = stage._shared
     pairs = result["pairs"].astype(np.int64)
-    rest = [spread(pairs, shared.pairs, blocks) for blocks in shared.blocks]
+    rest = [spread_blocks(pairs, shared.pairs, blocks) for blocks in shared.blocks]
     kpoint = np.array([1 / 3, 2 / 3, 0.0])
     atom_map = cell_major_map(4, run.supercell)
     basis = atom_map.bloch_basis(kpoint, np.ones(4, dtype=int)).toarray()
@@ -109,13 +104,13 @@ def test_averaged_blocks_are_the_first_moment_of_the_unfolded_bands():
     values, vectors = solve_bands(h.dense(folded), s.dense(folded), vectors=True)
     components = basis.conj().T @ s.dense(folded) @ vectors
     for which, factor in ((0, values), (1, np.ones_like(values))):
-        rows, blocks = restore_directions(pairs, rest[which] + result["changes"][which])
-        found = bloch_sum(blocks, rows[:, 1::-1].T, rows[:, 2:], shared.offsets, [kpoint])[0]
+        rows, [blocks] = restore_directions(pairs, rest[which] + result["changes"][which])
+        found = bloch_sum(blocks, *list_edges(rows), shared.offsets, [kpoint])[0]
         np.testing.assert_allclose(found, (components * factor) @ components.conj().T, atol=2e-6)
 
 
 def test_averages_over_samples_are_those_of_the_bloch_matrices():
-    """The gap of the record at k is that of the mean of B†HB with the mean of B†SB, computed from dense matrices."""
+    """The gap at k is that of the mean of B†HB with the mean of B†SB, from dense matrices."""
     run = ToyRun(0.03, stagger=MASS, overlap=0.1, n_samples=5)
     stage = build_stage()
     record = run.compute(stage)
@@ -159,19 +154,6 @@ def test_touching_bands_are_told():
         replace(record, gaps=record.gaps + 1, equilibrium_gaps=record.equilibrium_gaps + 1).doubts()
         == []
     )
-
-
-def test_one_direction_of_every_pair_is_enough():
-    h = ToyRun(0.05, overlap=0.1).matrices(ToyRun(0.05).displaced(SampleKey(0, 0.0)))[0]
-    pairs, blocks = keep_one_direction(h.edge_index, h.edge_cell_shift, h.blocks)
-    assert 2 * len(pairs) == len(h.blocks) + len(h.numbers)
-    rows, both = restore_directions(pairs, blocks)
-    whole = np.concatenate([h.edge_index[::-1].T, h.edge_cell_shift], axis=1)
-    assert len(rows) == len(whole)
-    np.testing.assert_allclose(spread(whole, rows, both), h.blocks, atol=1e-12)
-    union = unite_pairs([pairs[:5], pairs[3:9]])
-    assert len(union) == 9
-    assert spread(union, pairs[3:9], blocks[3:9]).sum() == pytest.approx(blocks[3:9].sum())
 
 
 def test_bad_settings_and_samples_are_refused():

@@ -17,9 +17,7 @@ from toys import HOPPING
 from mlepi.errors import ConfigError, PhysicsError
 from mlepi.observables import conductivity as module
 from mlepi.observables.conductivity import ConductivityStage
-from mlepi.observables.convergence import mean_and_error, running_means
 from mlepi.observables.optical_spectra import OpticalStates
-from mlepi.physics.averages.statistics import SampleDesign
 from mlepi.physics.bands.optics import sheet_area, sheet_conductivity
 from mlepi.physics.bands.velocity_matrices import (
     derivatives_at,
@@ -56,7 +54,7 @@ def build_stage(**settings):
 @pytest.mark.parametrize("overlap", [0.0, 0.1])
 @pytest.mark.parametrize("bilayer", [False, True])
 def test_supercells_at_rest_give_the_spectra_of_the_primitive_cell(overlap, bilayer):
-    """A folded k mesh changes neither σ nor, thanks to the weights of unfolding, the joint density."""
+    """A folded k mesh changes neither σ nor, by the weights of unfolding, the joint density."""
     run = ToyRun(0.0, overlap=overlap, bilayer=bilayer)
     stage = build_stage(max_energy=3.0, line_width=0.4)
     stage.begin(run)
@@ -73,7 +71,7 @@ def test_supercells_at_rest_give_the_spectra_of_the_primitive_cell(overlap, bila
 
 
 def test_record_of_a_sheet_at_rest_has_the_universal_conductivity(tmp_path):
-    """σ = 1 + (ω² + width²)/9t² in e²/4ħ as in ``physics/test_optics``, with mean ω² = 0.365 eV² on the grid of the window.
+    """σ = 1 + (ω² + width²)/9t² in e²/4ħ, with mean ω² = 0.365 eV² on the grid of the window.
 
     The mesh errs by 12 exp(−2π² (width/2ħvΔk)²) = 6e-4 at most. What 300 K takes from small ω is in
     the Drude peak; lines of 0.2 eV at 0.5 eV see 1 % of either, of weight 4k_BT ln 2 / 0.2 eV =
@@ -175,7 +173,7 @@ def test_ghost_states_hold_no_electrons():
 
 
 def test_offsets_cover_the_zone_and_are_known_beforehand():
-    """The mean over the offsets is the integral over the zone, which makes the undisplaced cell an unbiased control variate."""
+    """The mean over the offsets is the integral over the zone: an unbiased control variate."""
     stage = build_stage(mesh=[2, 2, 1], electronic_temperature=2000.0, line_width=0.4)
     np.testing.assert_array_equal(stage.offset_mesh(7), stage.offset_mesh(7))
     offsets = np.array([stage.offset_mesh(n)[0, :2] for n in range(256)])
@@ -204,19 +202,6 @@ def test_doubts_are_told():
     texts = doubtful.doubts()
     assert "move the Fermi energy by -0.30 eV" in texts[0]
     assert "0.25 ghost states per supercell" in texts[1]
-
-
-def test_means_and_their_convergence():
-    values = np.array([[1.0, 0.0], [3.0, 0.0], [2.0, 0.0], [6.0, 0.0]])
-    design = SampleDesign(np.array([0, 0, 1, 1]))
-    mean, error = mean_and_error(values, design, 400, seed=1)
-    np.testing.assert_allclose(mean, [3.0, 0.0])
-    # two groups with means 2 and 4: resamples give 2, 3, 3, 4 with equal chance, a variance of ½
-    np.testing.assert_allclose(error, [np.sqrt(0.5), 0.0], rtol=0.15)
-    counts, means, errors = running_means(values, design, 2, 20)
-    np.testing.assert_array_equal(counts, [3, 4])
-    np.testing.assert_allclose(means[:, 0], [2.0, 3.0])
-    assert errors.shape == (2, 2)
 
 
 def test_bad_settings_and_samples_are_refused():

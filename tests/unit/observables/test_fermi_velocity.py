@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
-from ase import Atoms
-from hamiltonian_samples import real_sample
-from toys import GAMMA_1, VELOCITY, cone_energies, honeycomb, tight_binding
+from toys import GAMMA_1, VELOCITY, honeycomb, tight_binding
 
 from mlepi.errors import ConfigError, PhysicsError, StructureError
 from mlepi.graphs.block_matrix import BlockMatrix
-from mlepi.observables import cone as pipeline_cone
-from mlepi.observables import cone_states
-from mlepi.observables.block_averages import BlockAverages
-from mlepi.observables.cone import build_cone, unfold_sample
 from mlepi.observables.fermi_velocity import FermiVelocityStage
-from mlepi.observables.state_slopes import lay_out_slopes, state_velocity_matrix
-from mlepi.observables.velocity_estimates import ResamplingPlan, VelocityFit, estimate_velocities
-from mlepi.physics.averages.statistics import SampleDesign, standard_errors
-from mlepi.physics.bands.lattice import to_fractional
-from mlepi.physics.bands.spectra import find_peaks
-from mlepi.physics.bands.unfolding import cell_major_map
+from mlepi.observables.near_k.reference_bands import build_near_k
+from mlepi.observables.near_k.unfold_sample import unfold_sample
+from mlepi.physics.averages.statistics import SampleDesign
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.pipeline.stage import SampleKey
 from mlepi.results.hdf5 import read_record, write_record
@@ -154,12 +144,12 @@ def test_displaced_samples_agree_with_full_diagonalisation():
     run = ToyRun(amplitude=0.03)
     atoms = run.displaced(SampleKey(0, 300.0))
     h, s = matrices(atoms)
-    cone = build_cone(*run.equilibrium(), SUPERCELL, (0.0, 0.05), {6: 1})
-    assert cone.n_cones == 2
-    assert len(cone.solved) == 2  # K, and one point for both directions
-    result = unfold_sample(cone, h, s, 1.2)
-    for number, kpoint in enumerate(cone.solved):
-        values = solve_bands(h.dense(kpoint), s.dense(kpoint)) - cone.dirac_energy
+    reference = build_near_k(*run.equilibrium(), SUPERCELL, (0.0, 0.05), {6: 1})
+    assert reference.n_cones == 2
+    assert len(reference.solved) == 2  # K, and one point for both directions
+    result = unfold_sample(reference, h, s, 1.2)
+    for number, kpoint in enumerate(reference.solved):
+        values = solve_bands(h.dense(kpoint), s.dense(kpoint)) - reference.centre
         first, levels = int(result["first"][number]), result["levels"][number]
         levels = levels[np.isfinite(levels)]
         np.testing.assert_allclose(levels, values[first : first + len(levels)], atol=1e-9)
@@ -230,46 +220,6 @@ def test_ghost_states_cost_the_sorted_average_and_nothing_else():
     assert "sorted average not available" in stage.summarize(record)
 
 
-def test_estimators_recover_a_known_distribution():
-    rng = np.random.default_rng(0)
-    distances = np.array([0.04, 0.06, 0.08, 0.10])
-    velocities = rng.normal(5.5, 0.2, size=60)
-    levels = np.stack([np.stack(cone_energies(distances, v, 0.4), axis=-1) for v in velocities])[
-        :, None
-    ]
-    grid = np.linspace(-1, 1, 401)
-    spectra = np.exp(-0.5 * ((grid - levels[..., None]) / 0.05) ** 2).astype(np.float32)
-    fit = VelocityFit((0.04, 0.10), "hyperbola", 200, 0, 3)
-    at_rest = np.stack(cone_energies(distances, 5.5, 0.4), axis=-1)
-    standard_error = 0.2 / np.sqrt(60) * EV_ANGSTROM_TO_METRE_PER_SECOND
-    plan = ResamplingPlan(SampleDesign.independent(60), fit.n_resamples, fit.n_counts, fit.seed)
-    for features, energies in (
-        (spectra, lambda mean: find_peaks(grid, mean)),
-        (levels, lambda mean: mean),
-    ):
-        averages = BlockAverages(plan.design, [0.0], features.shape[2:])
-        for sample, values in enumerate(features):
-            averages.add(SampleKey(sample, 0.0), values[0])
-        means, without = (
-            np.array([averages.average(w) for w in sets])
-            for sets in (plan.weights, averages.left_out)
-        )
-        record = estimate_velocities(
-            energies(means), energies(without), plan, distances, at_rest, fit
-        )
-        assert record.velocities[0] == pytest.approx(
-            velocities.mean() * EV_ANGSTROM_TO_METRE_PER_SECOND, abs=0.5 * standard_error
-        )
-        assert record.velocity_errors[0] == pytest.approx(standard_error, rel=0.25)
-        assert record.ratios[0] == pytest.approx(record.velocities[0] / record.equilibrium_velocity)
-        np.testing.assert_array_equal(record.convergence_counts, [2, 11, 60])
-        assert record.convergence_velocities[-1, 0] == record.velocities[0]
-        assert record.pseudo_velocities.shape == (60, 1, 2)
-        assert standard_errors(record.pseudo_velocities)[0, 0] == pytest.approx(
-            standard_error, rel=0.25
-        )
-
-
 def test_bad_settings_and_samples_are_refused():
     with pytest.raises(ConfigError, match="a step of at most half of either width"):
         FermiVelocityStage(**{**SETTINGS, "energy_step": 0.1})
@@ -290,7 +240,7 @@ def test_bad_settings_and_samples_are_refused():
     with pytest.raises(ConfigError, match="n_samples: got 1; expected at least 2"):
         FermiVelocityStage(**SETTINGS).begin(ToyRun(amplitude=0.0, n_samples=1))
     with pytest.raises(PhysicsError, match="an even number"):
-        build_cone(*run.equilibrium(), SUPERCELL, (0.0, 0.1), {6: 0.25})
+        build_near_k(*run.equilibrium(), SUPERCELL, (0.0, 0.1), {6: 0.25})
 
 
 def test_inputs_of_a_sample_do_not_depend_on_the_ensemble():
@@ -305,164 +255,6 @@ def test_inputs_of_a_sample_do_not_depend_on_the_ensemble():
     assert stage.inputs(few) != wider.inputs(few)
 
 
-def real_bilayer():
-    """DFT blocks of tests/data/openmx_slide.npz in a 3×3 cell with perturbed bonds.
-
-    288 orbitals, an ill-conditioned overlap.
-    """
-    sample = real_sample()
-    basis = OrbitalBasis({6: (0, 0, 1, 1)}, {6: 3.2}, {6: "C6.0-s2p2"})
-    internal = np.ix_(*[basis.permutation(6, "openmx")] * 2)
-    j, i, shift = sample.pairs[:, 4], sample.pairs[:, 3], sample.pairs[:, :3]
-    blocks = [
-        np.array(x)[:, internal[0], internal[1]] for x in (sample.hamiltonian, sample.overlap)
-    ]
-    primitive = [BlockMatrix(sample.numbers, basis, np.stack([j, i]), shift, x) for x in blocks]
-    cells = cell_major_map(4, SUPERCELL).cells[::4]
-    target = np.concatenate([4 * n + i for n in range(9)])
-    reached = np.concatenate([shift + cell for cell in cells])
-    home = np.mod(reached, SUPERCELL)
-    edge_index = np.stack([4 * (home[:, 0] * 3 + home[:, 1]) + np.tile(j, 9), target])
-    edge_shift = reached // np.array(SUPERCELL)
-    factors = 1.0 + 0.002 * np.random.default_rng(0).normal(size=(len(target), 1, 1))
-    numbers = np.tile(sample.numbers, 9)
-    h = BlockMatrix(
-        numbers, basis, edge_index, edge_shift, np.tile(blocks[0], (9, 1, 1)) * factors
-    ).symmetrised()
-    s = BlockMatrix(numbers, basis, edge_index, edge_shift, np.tile(blocks[1], (9, 1, 1)))
-    return Atoms(sample.numbers, sample.positions, cell=sample.cell, pbc=True), primitive, h, s
-
-
-@pytest.mark.parametrize("distances", [(0.0, 0.05), (0.0, 0.03, 0.06, 0.09, 0.13)])
-def test_real_bilayer_agrees_with_full_diagonalisation(distances):
-    atoms, primitive, h, s = real_bilayer()
-    cone = build_cone(atoms, *primitive, SUPERCELL, distances, {6: 4})
-    assert 7.5e5 < fit_velocity(cone) < 9.5e5
-    result = unfold_sample(cone, h, s, 1.2)
-    for number, kpoint in enumerate(cone.solved):
-        values = solve_bands(h.dense(kpoint), s.dense(kpoint)) - cone.dirac_energy
-        first, levels = int(result["first"][number]), result["levels"][number]
-        levels = levels[np.isfinite(levels)]
-        np.testing.assert_allclose(levels, values[first : first + len(levels)], atol=5e-5)
-        assert values[first - 1] < -1.2
-        assert values[first + len(levels)] > 1.2
-    assert np.all(result["weights"] <= 4 + 1e-9)
-
-
-def fit_velocity(cone):
-    """Slope of the low conduction band between 0 and 0.05 Å⁻¹ is no velocity yet.
-
-    The split-off bands carry it, hence γ₁ + E.
-    """
-    outer = cone.eigenvalues[:, 9] - cone.eigenvalues[:, 6]
-    k = np.abs(cone.distances)
-    gap = outer[k == 0][0]
-    return (
-        np.mean(np.sqrt((outer[k > 0] / 2) ** 2 - (gap / 2) * (outer[k > 0] / 2)) / k[k > 0])
-        * EV_ANGSTROM_TO_METRE_PER_SECOND
-    )
-
-
-def test_every_way_of_solving_gives_the_same(monkeypatch):
-    atoms, primitive, h, s = real_bilayer()
-    cone = build_cone(atoms, *primitive, SUPERCELL, (0.0, 0.03, 0.06, 0.09), {6: 4})
-    followed = unfold_sample(cone, h, s, 1.2)
-    monkeypatch.setattr(pipeline_cone, "solve_points", cone_states.solve_points_together)
-    together = unfold_sample(cone, h, s, 1.2)
-    monkeypatch.undo()
-    monkeypatch.setattr(cone_states, "follow_states", lambda *arguments: None)
-    afresh = unfold_sample(cone, h, s, 1.2)
-    for other in (together, afresh):
-        np.testing.assert_array_equal(other["first"], followed["first"])
-        np.testing.assert_allclose(other["levels"], followed["levels"], atol=5e-5)
-        np.testing.assert_allclose(
-            other["weights"].sum(axis=2), followed["weights"].sum(axis=2), atol=2e-3
-        )
-
-
-def test_a_state_lost_on_the_way_is_found_again(monkeypatch):
-    """The proof at the last point sees that following missed a state, and the point is solved afresh."""
-    atoms, primitive, h, s = real_bilayer()
-    cone = build_cone(atoms, *primitive, SUPERCELL, (0.0, 0.03), {6: 4})
-    expected = unfold_sample(cone, h, s, 1.2)
-    follow = cone_states.follow_states
-    lost = []
-
-    def lose_the_highest(*arguments):
-        states = follow(*arguments)
-        lost.append(states)
-        return replace(
-            states,
-            values=states.values[:-1],
-            vectors=states.vectors[:, :-1],
-            mapped=states.mapped[:, :-1],
-        )
-
-    monkeypatch.setattr(cone_states, "follow_states", lose_the_highest)
-    found = unfold_sample(cone, h, s, 1.2)
-    assert lost
-    np.testing.assert_allclose(found["levels"], expected["levels"], atol=5e-5)
-
-
-def test_a_missed_state_is_an_error_on_a_device(monkeypatch):
-    run = ToyRun(amplitude=0.02)
-    cone = build_cone(*run.equilibrium(), SUPERCELL, (0.0,), {6: 1})
-    count = cone_states.count_batch_below
-    monkeypatch.setattr(
-        cone_states, "count_batch_below", lambda *arguments: [2 * n for n in count(*arguments)]
-    )
-    layouts = tuple(
-        pipeline_cone.lay_out(matrix) for matrix in matrices(run.displaced(SampleKey(0, 0.0)))
-    )
-    with pytest.raises(PhysicsError, match="as many as the inertia of H − ES counts"):
-        cone_states.solve_points_together(cone, layouts, 1.2, "cpu")
-
-
-def test_a_missed_state_is_an_error(monkeypatch):
-    run = ToyRun(amplitude=0.02)
-    cone = build_cone(*run.equilibrium(), SUPERCELL, (0.0,), {6: 1})
-    solve = cone_states.solve_states_within
-    monkeypatch.setattr(
-        cone_states,
-        "solve_states_within",
-        lambda *a, **k: tuple(part[..., :-1] for part in solve(*a, **k)),
-    )
-    with pytest.raises(PhysicsError, match="The solver missed a state"):
-        unfold_sample(cone, *matrices(run.displaced(SampleKey(0, 0.0))), 1.2)
-
-
-def test_slopes_are_the_derivatives_of_the_bands():
-    """Of the undisplaced crystal along the line, and of the own bands of a displaced supercell."""
-    run = ToyRun(amplitude=0.03)
-    atoms, h, s = run.equilibrium()
-    cone = build_cone(atoms, h, s, SUPERCELL, (0.02, 0.05, 0.1), {6: 1})
-    step = to_fractional(1e-5 * cone.direction, atoms.cell.array)
-    beyond, before = (
-        solve_bands(h.dense_many(cone.kpoints + x), s.dense_many(cone.kpoints + x))
-        for x in (step, -step)
-    )
-    np.testing.assert_allclose(cone.slopes, (beyond - before) / 2e-5, atol=1e-6)
-
-    h, s = matrices(run.displaced(SampleKey(0, 300.0)))
-    derivatives = (
-        lay_out_slopes(h, cone.cell, cone.direction),
-        lay_out_slopes(s, cone.cell, cone.direction),
-    )
-    kpoint, step = cone.solved[1], to_fractional(1e-5 * cone.direction, cone.cell)
-    values, vectors = solve_bands(h.dense(kpoint), s.dense(kpoint), vectors=True)
-    matrix = state_velocity_matrix(values, vectors, kpoint, derivatives)
-    beyond, before = (solve_bands(h.dense(kpoint + x), s.dense(kpoint + x)) for x in (step, -step))
-    np.testing.assert_allclose(np.diag(matrix).real, (beyond - before) / 2e-5, atol=1e-6)
-
-
-def test_slopes_of_an_undisplaced_supercell_are_those_of_the_primitive_cell_even_in_degenerate_levels():
-    run = ToyRun(amplitude=0.0, overlap=0.1)
-    cone = build_cone(*run.equilibrium(), SUPERCELL, (0.05, 0.1), {6: 1})
-    assert cone.reversed_.any()
-    result = unfold_sample(cone, *matrices(run.displaced(SampleKey(0, 0.0))), 1.5, moving=range(4))
-    np.testing.assert_allclose(result["slopes"].sum(axis=2), cone.slopes, atol=1e-6)
-
-
 def test_operator_velocities_come_from_the_states_inside_the_peak():
     """Two displaced samples by hand.
 
@@ -470,16 +262,16 @@ def test_operator_velocities_come_from_the_states_inside_the_peak():
     """
     run = ToyRun(amplitude=0.03, temperatures=(300.0,), n_samples=2)
     record = compute(run)
-    cone = build_cone(*run.equilibrium(), SUPERCELL, SETTINGS["distances"], {6: 1})
-    point = int(np.flatnonzero(np.isclose(cone.distances, 0.075))[0])
+    reference = build_near_k(*run.equilibrium(), SUPERCELL, SETTINGS["distances"], {6: 1})
+    point = int(np.flatnonzero(np.isclose(reference.distances, 0.075))[0])
     peak = record.velocity_operator.energies[0, 4, 1]
     np.testing.assert_array_equal(record.velocity_operator.energies, record.spectral.energies)
     shares, slopes = [], []
     for sample in range(2):
         result = unfold_sample(
-            cone, *matrices(run.displaced(SampleKey(sample, 300.0))), 1.2, moving=[point]
+            reference, *matrices(run.displaced(SampleKey(sample, 300.0))), 1.2, moving=[point]
         )
-        levels = result["levels"][cone.index[point]]
+        levels = result["levels"][reference.index[point]]
         line = np.where(
             np.isfinite(levels),
             np.exp(-0.5 * ((np.nan_to_num(levels) - peak) / SETTINGS["peak_width"]) ** 2),

@@ -11,7 +11,7 @@ from toys import HOPPING, VELOCITY
 from mlepi.errors import ConfigError, PhysicsError
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.observables import EffectiveMassStage, GapStage
-from mlepi.observables.band_peaks import mean_potential
+from mlepi.observables.near_k.peaks import mean_potential
 from mlepi.pipeline.stage import SampleKey
 from mlepi.units import HBAR2_PER_ELECTRON_MASS
 
@@ -98,7 +98,7 @@ def test_rigid_shifts_are_removed_by_the_mean_potential():
 
 
 def test_displaced_honeycombs_have_levels_in_pairs():
-    """H = [[Δ, F], [F†, −Δ]] has E = ±√(Δ² + s²) with the singular values s of F, whatever the displacements."""
+    """H = [[Δ, F], [F†, −Δ]] has E = ±√(Δ² + s²), s the singular values of F, however displaced."""
     run = GappedRun(amplitude=0.03, n_samples=4)
     record = run.compute(GapStage(**GAP))
     kpoint = 3.0 * record.kpoints[0]  # that of the supercell

@@ -8,28 +8,32 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from mlepi.pipeline.sampling import SamplingStage
 from toy_models import HoneycombSprings
 from toys import honeycomb, tight_binding
 
 from mlepi.errors import ConfigError, PhysicsError
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.observables import LinearResponseStage
-from mlepi.observables.cone import build_cone, lay_out
+from mlepi.observables.near_k.reference_bands import build_near_k
 from mlepi.observables.second_order import (
-    RANK_TOLERANCE,
     Crystal,
     build_responses,
     choose_bands,
+    differentiate_twice,
+)
+from mlepi.physics.bands.unfolding import cell_major_map
+from mlepi.physics.coupling.second_order import (
+    RANK_TOLERANCE,
+    factor_covariance,
     sum_debye_waller,
     sum_fan,
 )
-from mlepi.physics.bands.unfolding import cell_major_map
 from mlepi.physics.vibrations.force_constants import compute_force_constants
 from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.samplers import MonteCarlo
 from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 from mlepi.pipeline.progress import StageLine
-from mlepi.pipeline.sampling import SamplingStage
 from mlepi.predictors import MatrixDerivatives
 from mlepi.reference_systems import HoneycombSprings as Springs
 from mlepi.reference_systems import TightBinding
@@ -163,26 +167,29 @@ def test_shifts_are_the_limit_of_small_amplitudes(run):
     Here of the exact second-order energies of one supercell wave.
     """
     atoms, hamiltonian, overlap = run.equilibrium()
-    cone = build_cone(atoms, hamiltonian, overlap, run.supercell, (0.06,), {6: 1})
+    reference = build_near_k(atoms, hamiltonian, overlap, run.supercell, (0.06,), {6: 1})
     points, bands = np.array([1]), np.array([0])
     crystal = Crystal(
         run.electron_model,
         atoms,
-        cone.atom_map,
-        lay_out(hamiltonian),
-        lay_out(overlap),
+        reference.atom_map,
+        hamiltonian.lay_out(),
+        overlap.lay_out(),
         "cpu",
         1e-3,
     )
-    chosen = choose_bands(cone, points, bands)
+    chosen = choose_bands(reference, points, bands)
     responses, _ = build_responses(crystal, lambda: None)
     ensemble = run.ensemble()
-    fan, _ = sum_fan(crystal, responses, chosen, ensemble, cone.dirac_energy, 1e-9, lambda: None)
-    counts = []
-    [debye_waller] = sum_debye_waller(crystal, chosen, [ensemble], counts.append, lambda: None)
-    assert counts[0] <= 2 * 6
+    fan, _ = sum_fan(
+        crystal.solve, responses, chosen, ensemble, reference.centre, 1e-9, lambda: None
+    )
+    factors = factor_covariance([ensemble], run.supercell)
+    assert sum(len(factor.directions) for factor in factors) <= 2 * 6
+    derivatives = differentiate_twice(crystal, chosen.kpoints, lambda: None)
+    [debye_waller] = sum_debye_waller(chosen, factors, derivatives, 1)
     covariance = ensemble.covariance()
-    supercell, kpoint = crystal.supercell, cone.atom_map.fold(cone.kpoints[1])
+    supercell, kpoint = crystal.supercell, reference.atom_map.fold(reference.kpoints[1])
     rest = levels(run.electron_model, supercell, kpoint)
     level = int(np.argmin(np.abs(rest - chosen.energies[0, 0])))
     assert np.diff(rest)[level - 1 : level + 1].min() > 1e-3
@@ -201,7 +208,7 @@ def test_shifts_are_the_limit_of_small_amplitudes(run):
 
 
 def test_static_shifts_of_graphene_depend_on_the_supercell_and_dynamic_ones_do_not():
-    """At K + 0.05 Å⁻¹ and 0 K the static Fan shift has the wrong sign with the 36 waves of a 6×6 cell.
+    """At K + 0.05 Å⁻¹ and 0 K the static Fan shift has the wrong sign with 36 waves (6×6 cell).
 
     Linear response of graphene lowers the slope by 4 to 8 % (Park et al. 2007,
     doi:10.1103/PhysRevLett.99.086804); the toy of one orbital and springs must come close to that
@@ -249,7 +256,7 @@ def test_samples_do_not_matter_but_their_distribution_does(run):
 
 
 def test_models_that_say_too_little_are_refused(run):
-    """Without the part of ∂S where the right orbital moves there is no matrix element of the potential."""
+    """Without the part of ∂S where the right orbital moves the potential has no matrix element."""
 
     class Partial(ToyElectron):
         def derivatives(self, atoms, directions, *, device="cpu"):
@@ -263,8 +270,8 @@ def test_models_that_say_too_little_are_refused(run):
         Partial(),
         atoms,
         cell_major_map(2, run.supercell),
-        lay_out(hamiltonian),
-        lay_out(overlap),
+        hamiltonian.lay_out(),
+        overlap.lay_out(),
         "cpu",
         0.01,
     )

@@ -8,9 +8,7 @@ from toys import GAMMA_1, VELOCITY
 
 from mlepi.errors import ConfigError, PhysicsError, StructureError
 from mlepi.observables import SelfEnergyStage
-from mlepi.observables.block_averages import BlockAverages
-from mlepi.observables.cone import build_cone
-from mlepi.physics.averages.statistics import SampleDesign
+from mlepi.observables.near_k.reference_bands import build_near_k
 from mlepi.physics.bands import unfolding
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.pipeline.stage import SampleKey
@@ -60,32 +58,32 @@ def test_undisplaced_samples_have_no_self_energy(tmp_path):
 
 
 def test_displaced_samples_agree_with_full_diagonalisation():
-    """The Ritz levels of a sample give the Green's functions and moments of all its states, also at −k."""
+    """The Ritz levels of a sample give Green's functions and moments of all states, also at −k."""
     run = ToyRun(amplitude=0.03, supercell=(6, 6, 1))
     stage = SelfEnergyStage(**{**SETTINGS, "split_off_bands": True})
     stage.begin(run)
     key = SampleKey(0, 300.0)
     h, s = run.matrices(run.displaced(key))
     found = stage.evaluate(key, h, s)
-    cone = build_cone(*run.equilibrium(), run.supercell, stage.distances, {6: 1})
-    assert cone.reversed_.any()
+    reference = build_near_k(*run.equilibrium(), run.supercell, stage.distances, {6: 1})
+    assert reference.reversed_.any()
     z = stage.energies + 1j * stage.broadening
-    for point, kpoint in enumerate(cone.kpoints):
-        solved = cone.atom_map.fold(kpoint)
+    for point, kpoint in enumerate(reference.kpoints):
+        solved = reference.atom_map.fold(kpoint)
         values, vectors = solve_bands(h.dense(solved), s.dense(solved), vectors=True)
         components = unfolding.unfold_states(
-            vectors, s.dense(solved), cone.atom_map, cone.counts, kpoint
+            vectors, s.dense(solved), reference.atom_map, reference.counts, kpoint
         )
-        weights = np.abs(cone.references[point] @ components) ** 2
-        expected = weights @ (1.0 / (z - (values - cone.dirac_energy)[:, None]))
-        levels = np.nan_to_num(found["levels"][cone.index[point]])
+        weights = np.abs(reference.projectors[point] @ components) ** 2
+        expected = weights @ (1.0 / (z - (values - reference.centre)[:, None]))
+        levels = np.nan_to_num(found["levels"][reference.index[point]])
         mine = found["weights"][point]
         np.testing.assert_allclose(
             1.0 / (mine @ (1.0 / (z - levels[:, None]))), 1.0 / expected, atol=3e-5
         )
-        np.testing.assert_allclose(mine @ levels, weights @ (values - cone.dirac_energy), atol=1e-8)
+        np.testing.assert_allclose(mine @ levels, weights @ (values - reference.centre), atol=1e-8)
         np.testing.assert_allclose(
-            mine @ levels**2, weights @ (values - cone.dirac_energy) ** 2, atol=1e-6
+            mine @ levels**2, weights @ (values - reference.centre) ** 2, atol=1e-6
         )
 
 
@@ -113,21 +111,6 @@ def test_weak_quasiparticles_are_told():
     record = run.compute(SelfEnergyStage(**SETTINGS))
     assert record.weights.min() < 0.5
     assert any("has several peaks" in text for text in run.warnings)
-
-
-def test_blocks_give_the_mean_and_the_error_of_the_samples():
-    rng = np.random.default_rng(0)
-    design = SampleDesign(np.arange(200) // 2, rng.uniform(0.5, 1.5, size=200))
-    values = rng.normal(size=(200, 3))
-    blocks = BlockAverages(design, [0.0], (3,), max_blocks=50)
-    for sample in rng.permutation(200):
-        blocks.add(SampleKey(int(sample), 0.0), values[sample])
-    assert blocks.means.shape == (50, 1, 3)
-    np.testing.assert_allclose(blocks.average()[0], design.weights @ values, atol=1e-12)
-    left_out = np.array([blocks.average(weights) for weights in blocks.left_out])
-    error = blocks.standard_errors(blocks.average(), left_out)[0]
-    np.testing.assert_allclose(error, 1.0 / np.sqrt(200), rtol=0.5)
-    assert blocks.n_samples[-1] == 200
 
 
 def test_bad_settings_and_samples_are_refused():
