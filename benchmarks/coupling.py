@@ -35,12 +35,12 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from mlepi.observables.second_order import Crystal, build_responses
-from mlepi.plots.style import BLUE, COLUMN, GREEN, RED, house_style, new_figure, save_figure
 from numpy.typing import NDArray
 
 from mlepi.checkpoint import load_model
+from mlepi.figures import BLUE, COLUMN, GREEN, RED, house_style, new_figure, save_figure
 from mlepi.graphs.block_matrix import BlockMatrix, block_matrices
+from mlepi.observables.linear_response.derivatives import Crystal, build_responses
 from mlepi.physics.bands.lattice import hexagonal_points
 from mlepi.physics.bands.unfolding import cell_major_map
 from mlepi.physics.coupling.linear_response import mean_square_coupling, perturb

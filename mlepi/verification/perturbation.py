@@ -9,7 +9,11 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlepi.observables.second_order import Crystal, build_responses, differentiate_twice
+from mlepi.observables.linear_response.derivatives import (
+    Crystal,
+    build_responses,
+    differentiate_twice,
+)
 from mlepi.physics.bands.unfolding import AtomMap, cell_major_map
 from mlepi.physics.coupling.second_order import Bands, factor_covariance, sum_debye_waller, sum_fan
 from mlepi.physics.eigenstates.bloch import solve_bands

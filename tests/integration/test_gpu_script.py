@@ -4,6 +4,7 @@ All parts run, one that fails or exceeds its limit is recorded and the others go
 there is one line; its environment and its table are what they should be.
 """
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -305,4 +306,4 @@ def test_environment_sees_the_packages_of_its_python_and_this_checkout(tmp_path)
     package, peer, version = found.stdout.split()
     assert Path(package) == ROOT / "mlepi" / "__init__.py"
     assert Path(peer) == Path(torch.__file__)
-    assert version == "0.2.0"
+    assert version == importlib.metadata.version("mlepi")

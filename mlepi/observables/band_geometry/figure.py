@@ -10,8 +10,17 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mlepi.plots.style import COLUMN, GREY, house_style, new_figure, temperature_colours
-from mlepi.results import BandGeometryRecord
+from mlepi.figures import (
+    COLUMN,
+    GREY,
+    Drawing,
+    Fact,
+    Presentation,
+    house_style,
+    new_figure,
+    temperature_colours,
+)
+from mlepi.observables.band_geometry.record import BandGeometryRecord
 
 
 def plot_band_geometry(record: BandGeometryRecord) -> Figure:
@@ -19,13 +28,9 @@ def plot_band_geometry(record: BandGeometryRecord) -> Figure:
     with house_style():
         figure = new_figure(1.6 * COLUMN, 0.85 * COLUMN)
         metric, curvature = figure.subplots(1, 2)
-        rest = np.trace(record.equilibrium_metrics, axis1=-2, axis2=-1)
-        traces, errors = (
-            np.trace(g, axis1=-2, axis2=-1) for g in (record.metrics, record.metric_errors)
-        )
         metric.plot(
             record.distances,
-            rest,
+            record.equilibrium_traces,
             color=GREY,
             linestyle="",
             marker="_",
@@ -47,7 +52,9 @@ def plot_band_geometry(record: BandGeometryRecord) -> Figure:
                 "marker": "o",
                 "label": f"{record.temperatures[index]:g} K",
             }
-            metric.errorbar(record.distances, traces[index], errors[index], **style)
+            metric.errorbar(
+                record.distances, record.traces[index], record.trace_errors[index], **style
+            )
             curvature.errorbar(
                 record.distances, record.curvatures[index], record.curvature_errors[index], **style
             )
@@ -93,14 +100,11 @@ def plot_geometry_maps(record: BandGeometryRecord) -> Figure:
 
 
 def plot_geometry_convergence(record: BandGeometryRecord) -> Figure:
-    """Draw the mean of |k − K|² tr g from the first n samples against n, one line per temperature."""
+    """Draw the mean of |k − K|² tr g from the first n samples against n."""
     with house_style():
         figure = new_figure(COLUMN, 0.85 * COLUMN)
         axes = figure.subplots()
-        rest = np.nanmean(
-            record.distances**2 * np.trace(record.equilibrium_metrics, axis1=-2, axis2=-1)
-        )
-        axes.axhline(rest, color=GREY, linestyle="--", label="undisplaced")
+        axes.axhline(record.equilibrium_mean_trace, color=GREY, linestyle="--", label="undisplaced")
         for index, colour in enumerate(temperature_colours(record.temperatures)):
             axes.errorbar(
                 record.convergence_counts,
@@ -117,12 +121,32 @@ def plot_geometry_convergence(record: BandGeometryRecord) -> Figure:
     return figure
 
 
-def list_geometry_facts(record: BandGeometryRecord) -> list[list[str]]:
-    """Return rows (quantity, value) for the report."""
+def list_facts(record: BandGeometryRecord) -> list[Fact]:
+    """Say the Berry phase of the circle, undisplaced and at every temperature."""
     where = f"Berry phase of |k − K| = {record.loop_radius:g} Å⁻¹"
-    rows = [[f"{where}, undisplaced", f"{record.equilibrium_berry_phase / np.pi:.3f} π"]]
-    for temperature, phase, error in zip(
-        record.temperatures, record.berry_phases, record.berry_phase_errors, strict=True
-    ):
-        rows.append([f"{where}, {temperature:g} K", f"{phase / np.pi:.3f} ± {error / np.pi:.3f} π"])
-    return rows
+    facts = [(f"{where}, undisplaced", f"{record.equilibrium_berry_phase / np.pi:.3f} π")]
+    return facts + [
+        (f"{where}, {temperature:g} K", f"{phase / np.pi:.3f} ± {error / np.pi:.3f} π")
+        for temperature, phase, error in zip(
+            record.temperatures, record.berry_phases, record.berry_phase_errors, strict=True
+        )
+    ]
+
+
+PRESENTATION = Presentation(
+    drawings=(
+        Drawing(
+            "band_geometry",
+            plot_band_geometry,
+            "Quantum metric and Berry curvature of the averaged Bloch Hamiltonian along M–K–Γ; "
+            "bars: jackknife.",
+        ),
+        Drawing("geometry_maps", plot_geometry_maps, "Trace of the quantum metric around K."),
+        Drawing(
+            "geometry_convergence",
+            plot_geometry_convergence,
+            "Quantum metric from the first n samples.",
+        ),
+    ),
+    facts=list_facts,
+)

@@ -12,10 +12,6 @@ from numpy.typing import NDArray
 
 from mlepi.results import unit
 
-NARROW_GAP = 0.005
-"""eV; the geometry of bands that come closer to others than this somewhere is told to be doubtful
-there."""
-
 
 @dataclass(frozen=True)
 class BandGeometryRecord:
@@ -78,15 +74,22 @@ class BandGeometryRecord:
     convergence_traces: NDArray[np.float64] = field(metadata=unit("1"))
     convergence_errors: NDArray[np.float64] = field(metadata=unit("1"))
 
-    def doubts(self) -> list[str]:
-        """Say in words what makes these numbers doubtful; empty when nothing does."""
-        gaps = np.concatenate([self.equilibrium_gaps[None], self.gaps])
-        narrow = gaps.min(axis=0) < NARROW_GAP
-        if not np.any(narrow):
-            return []
-        where = ", ".join(f"{d:g}" for d in self.distances[narrow])
-        return [
-            f"at k − K = {where} Å⁻¹ the chosen bands come within {1e3 * gaps.min():.1f} meV of "
-            "others: curvature and metric "
-            "diverge there, and follow what is left of noise and symmetry breaking."
-        ]
+    @property
+    def equilibrium_traces(self) -> NDArray[np.float64]:
+        """Trace of the metric, undisplaced, (n_points,), Å²."""
+        return np.asarray(np.trace(self.equilibrium_metrics, axis1=-2, axis2=-1))
+
+    @property
+    def traces(self) -> NDArray[np.float64]:
+        """Trace of the metric, (n_temperatures, n_points), Å²."""
+        return np.asarray(np.trace(self.metrics, axis1=-2, axis2=-1))
+
+    @property
+    def trace_errors(self) -> NDArray[np.float64]:
+        """Sum of the errors of g_xx and g_yy, (n_temperatures, n_points), Å²: an upper bound."""
+        return np.asarray(np.trace(self.metric_errors, axis1=-2, axis2=-1))
+
+    @property
+    def equilibrium_mean_trace(self) -> float:
+        """Mean of |k − K|² tr g over the line, undisplaced."""
+        return float(np.nanmean(self.distances**2 * self.equilibrium_traces))

@@ -1,4 +1,7 @@
-"""Table and figure of a series of cell sizes, ``python -m mlepi.plots.cell_sizes FOLDER``."""
+"""Table, record and figure of a series of runs that differ in the size of their cells.
+
+``python -m mlepi.observables.cell_sizes.series FOLDER``
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,22 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from mlepi.errors import DataError, MlepiError, message
-from mlepi.observables.cell_sizes import compare_sizes
-from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_figure, save_figure
-from mlepi.plots.velocities import with_error
+from mlepi.figures import save_figure
+from mlepi.observables.cell_sizes.compare import compare_sizes
+from mlepi.observables.cell_sizes.figure import plot_cell_sizes
+from mlepi.observables.cell_sizes.record import CellSizesRecord
+from mlepi.observables.near_k.velocity_tables import with_error
 from mlepi.results import ResultsStore, collect_provenance, hash_file
-from mlepi.results.cell_sizes import CellSizesRecord
 from mlepi.results.store import FILE_NAME
 
 NAME = "cell_sizes"
-COLOURS = dict(
-    zip(
-        ("spectral peak", "self-energy", "velocity operator", "sorted average"),
-        (BLUE, GREY, GREEN, RED),
-        strict=True,
-    )
-)
 QUANTITIES = ("v_F", "mean slope")
 
 
 def write_series(folder: Path) -> str:
-    """Compare the runs in the folders below one and write ``cell_sizes.md``, ``results.h5`` and the figure beside them.
+    """Compare the runs in the folders below one; write table, record and figure beside them.
 
     Args:
         folder: of the series.
@@ -60,7 +56,7 @@ def write_series(folder: Path) -> str:
 
 
 def format_series(record: CellSizesRecord) -> str:
-    """Write one row per estimator, quantity and temperature, 10⁵ m/s, with the limit of infinite cells and χ²."""
+    """Write one row per estimator, quantity and temperature, 10⁵ m/s, with limits and χ²."""
     low, high = record.velocity_window
     sizes = [f"{n}×{n} ({count})" for n, count in zip(record.sizes, record.n_samples, strict=True)]
     header = ["estimator", "", "T (K)", "undisplaced", *sizes, "1/N → 0", "χ² / degrees of freedom"]
@@ -98,53 +94,10 @@ def format_series(record: CellSizesRecord) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot_cell_sizes(record: CellSizesRecord) -> Figure:
-    """Draw v_F and the mean slope against 1/N at the last temperature by every estimator, with the lines and their limits."""
-    with house_style():
-        figure = new_figure(1.8 * COLUMN, 0.95 * COLUMN)
-        panels = figure.subplots(1, 2)
-        inverse = 1.0 / record.sizes
-        for kind, (axes, quantity) in enumerate(zip(panels, ("v$_F$", "mean slope"), strict=True)):
-            axes.axhline(
-                1e-5 * record.equilibrium[0, kind],
-                color="black",
-                linestyle="--",
-                linewidth=0.7,
-                label="undisplaced",
-            )
-            for row, name in enumerate(record.estimators):
-                values, errors = (
-                    1e-5 * record.values[row, kind, :, -1],
-                    1e-5 * record.errors[row, kind, :, -1],
-                )
-                limit, limit_error = (
-                    1e-5 * record.limits[row, kind, -1],
-                    1e-5 * record.limit_errors[row, kind, -1],
-                )
-                axes.errorbar(
-                    inverse,
-                    values,
-                    errors,
-                    color=COLOURS[name],
-                    marker="o",
-                    linestyle="",
-                    label=name,
-                )
-                axes.errorbar(
-                    [0.0], [limit], [limit_error], color=COLOURS[name], marker="D", linestyle=""
-                )
-            axes.set_xlim(left=-0.02)
-            axes.set_xlabel("1/N")
-            axes.set_ylabel(f"{quantity} (10⁵ m/s)")
-            axes.set_title(f"{record.temperatures[-1]:g} K; diamonds: 1/N → 0")
-        panels[0].legend()
-    return figure
-
-
 def main() -> None:
     """Run as a script."""
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m mlepi.plots.cell_sizes FOLDER")
+        sys.exit("usage: python -m mlepi.observables.cell_sizes.series FOLDER")
     try:
         print(write_series(Path(sys.argv[1])))
     except MlepiError as error:

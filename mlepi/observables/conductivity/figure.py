@@ -1,16 +1,25 @@
-"""Optical conductivity and joint density of states against photon energy, and their convergence with the number of samples."""
+"""Optical conductivity and joint density of states against photon energy, and their convergence."""
 
 from __future__ import annotations
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mlepi.plots.style import COLUMN, GREY, house_style, new_figure, temperature_colours
-from mlepi.results import ConductivityRecord
+from mlepi.figures import (
+    COLUMN,
+    GREY,
+    Drawing,
+    Fact,
+    Presentation,
+    house_style,
+    new_figure,
+    temperature_colours,
+)
+from mlepi.observables.conductivity.record import ConductivityRecord
 
 
 def plot_conductivity(record: ConductivityRecord) -> Figure:
-    """Draw σ(ω) per layer and J(ω), undisplaced and at every temperature, with bands of one standard error."""
+    """Draw σ(ω) and J(ω) per layer at rest and at every temperature, with their standard errors."""
     with house_style():
         figure = new_figure(1.7 * COLUMN, 0.85 * COLUMN)
         sigma, joint = figure.subplots(1, 2)
@@ -50,7 +59,7 @@ def plot_conductivity(record: ConductivityRecord) -> Figure:
 
 
 def plot_conductivity_convergence(record: ConductivityRecord) -> Figure:
-    """Draw the mean conductivity in the window from the first n samples against n, one line per temperature."""
+    """Draw the mean conductivity in the window from the first n samples against n."""
     with house_style():
         figure = new_figure(COLUMN, 0.85 * COLUMN)
         axes = figure.subplots()
@@ -71,19 +80,35 @@ def plot_conductivity_convergence(record: ConductivityRecord) -> Figure:
     return figure
 
 
-def list_conductivity_facts(record: ConductivityRecord) -> list[list[str]]:
-    """Return rows (quantity, value) for the report."""
-    rows = [["mean conductivity per layer, undisplaced", f"{record.equilibrium_mean:.3f} e²/4ħ"]]
-    for temperature, mean, error in zip(
-        record.temperatures, record.means, record.mean_errors, strict=True
-    ):
-        siemens = 1e6 * record.universal_conductivity
-        value = f"{mean:.3f} ± {error:.3f} e²/4ħ = {siemens * mean:.2f} ± {siemens * error:.2f} µS"
-        rows.append(
-            [
-                f"mean conductivity per layer, {record.window[0]:g}–{record.window[1]:g} eV, "
-                f"{temperature:g} K",
-                value,
-            ]
+def list_facts(record: ConductivityRecord) -> list[Fact]:
+    """Say the mean conductivity in the window, undisplaced and at every temperature."""
+    siemens = 1e6 * record.universal_conductivity
+    where = f"mean conductivity per layer, {record.window[0]:g}–{record.window[1]:g} eV"
+    facts = [("mean conductivity per layer, undisplaced", f"{record.equilibrium_mean:.3f} e²/4ħ")]
+    return facts + [
+        (
+            f"{where}, {temperature:g} K",
+            f"{mean:.3f} ± {error:.3f} e²/4ħ = {siemens * mean:.2f} ± {siemens * error:.2f} µS",
         )
-    return rows
+        for temperature, mean, error in zip(
+            record.temperatures, record.means, record.mean_errors, strict=True
+        )
+    ]
+
+
+PRESENTATION = Presentation(
+    drawings=(
+        Drawing(
+            "conductivity",
+            plot_conductivity,
+            "Optical conductivity and joint density of vertical transitions per layer; bands: "
+            "bootstrap standard deviation.",
+        ),
+        Drawing(
+            "conductivity_convergence",
+            plot_conductivity_convergence,
+            "Mean conductivity from the first n samples.",
+        ),
+    ),
+    facts=list_facts,
+)

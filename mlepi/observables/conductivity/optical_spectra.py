@@ -1,13 +1,11 @@
-"""Spectra of states filled with electrons, of samples and of the undisplaced sheet.
-
-Every sample is compared with the undisplaced sheet at its own k-points.
-"""
+"""Spectra of states that are filled with electrons, of samples and of the undisplaced sheet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +25,8 @@ from mlepi.physics.eigenstates.bloch import (
     solve_bands,
 )
 from mlepi.physics.eigenstates.dense_bloch import DenseBlocks, solve_many
+from mlepi.pipeline.ensemble import Equilibrium
 from mlepi.units import BOLTZMANN
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from mlepi.graphs.block_matrix import BlockMatrix
 
 THERMAL_REACH = 10.0
 """k_BT around the Fermi energy beyond which occupations are 0 or 1, to 5e-5."""
@@ -84,7 +78,7 @@ class SpectralLines:
 
     @property
     def reach(self) -> float:
-        """Half width of the energy window, eV, that holds all states of the spectrum."""
+        """Half width of the energy window of all states with a part in the spectrum, eV."""
         return float(self.energies[-1]) + LINE_REACH * self.width + self.thermal_reach
 
     def find_fermi_energy(
@@ -144,44 +138,38 @@ class SpectralLines:
         }
 
 
+@dataclass(frozen=True)
 class UndisplacedSheet:
     """The undisplaced primitive cell: its spectra at any k-points, and what folding needs.
 
-    Args:
-        atoms: the equilibrium structure.
-        hamiltonian: of it, eV.
-        overlap: of it.
-        supercell: cells along each lattice vector.
+    Attributes:
         lines: of the spectra.
-        valence_electrons: atomic number → valence electrons of its pseudopotential.
         mesh: k-points that settle the Fermi energy.
+        atom_map: atoms of the supercell.
+        counts: (n_atoms,) int, orbitals of every atom of the primitive cell.
+        n_layers: of the sheet.
+        n_electrons: per primitive cell.
+        area: Å², of one primitive cell, of all layers together.
+        layouts: H (eV) and S, ready for Bloch sums.
+        slopes: their derivatives along k_x and k_y.
+        fermi_energy: eV.
     """
 
-    def __init__(
-        self,
-        atoms: Atoms,
-        hamiltonian: BlockMatrix,
-        overlap: BlockMatrix,
-        supercell: Sequence[int],
-        lines: SpectralLines,
-        valence_electrons: Mapping[int, float],
-        mesh: Sequence[int],
-    ) -> None:
-        self.lines, self.atoms = lines, atoms
-        self.atom_map = unfolding.cell_major_map(len(atoms), supercell)
-        self.counts = np.diff(hamiltonian.offsets)
-        self.n_layers = len(np.unique(atoms.arrays["layer"])) if "layer" in atoms.arrays else 1
-        self.n_electrons = count_valence_electrons(hamiltonian.numbers, valence_electrons)
-        self.area = sheet_area(atoms.cell.array) * self.n_layers
-        self.layouts = hamiltonian.lay_out(), overlap.lay_out()
-        self.slopes = [
-            matrix.lay_out_derivatives(atoms.cell.array, atoms.positions)
-            for matrix in (hamiltonian, overlap)
-        ]
-        kpoints, weights = lattice.build_k_mesh(mesh)
-        self.fermi_energy = fermi_energy_from_eigenvalues(
-            solve_many(*self.layouts, kpoints), weights, self.n_electrons, lines.temperature
-        )
+    lines: SpectralLines
+    mesh: tuple[int, ...]
+    atom_map: unfolding.AtomMap
+    counts: NDArray[np.int64]
+    n_layers: int
+    n_electrons: float
+    area: float
+    layouts: tuple[DenseBlocks, DenseBlocks]
+    slopes: tuple[tuple[DenseBlocks, ...], ...]
+    fermi_energy: float
+
+    @cached_property
+    def dense_response(self) -> dict[str, NDArray[np.float64]]:
+        """What ``response`` gives on the whole mesh."""
+        return self.response(*lattice.build_k_mesh(self.mesh))
 
     def count_states(self, kpoints: NDArray[np.float64]) -> int:
         """Count the states of a supercell in the energy window.
@@ -228,7 +216,7 @@ class UndisplacedSheet:
 
     def response(
         self, kpoints: NDArray[np.float64], weights: NDArray[np.float64] | None = None
-    ) -> dict[str, NDArray]:
+    ) -> dict[str, NDArray[np.float64]]:
         """Compute conductivity, joint density and Fermi energy, averaged over primitive k-points.
 
         Args:
@@ -264,3 +252,43 @@ class UndisplacedSheet:
                 lines.energies, e[near], np.ones((1, int(near.sum()))), *settings
             )
         return {"conductivity": sigma, "joint_density": joint, "fermi_energy": np.array(fermi)}
+
+
+def prepare_sheet(
+    equilibrium: Equilibrium,
+    supercell: Sequence[int],
+    lines: SpectralLines,
+    valence_electrons: Mapping[int, float],
+    mesh: Sequence[int],
+) -> UndisplacedSheet:
+    """Fill the undisplaced primitive cell with electrons.
+
+    Args:
+        equilibrium: structure, H (eV) and S.
+        supercell: cells along each lattice vector.
+        lines: of the spectra.
+        valence_electrons: atomic number → valence electrons of its pseudopotential.
+        mesh: k-points that settle the Fermi energy.
+    """
+    atoms, hamiltonian, overlap = equilibrium
+    n_layers = len(np.unique(atoms.arrays["layer"])) if "layer" in atoms.arrays else 1
+    n_electrons = count_valence_electrons(hamiltonian.numbers, valence_electrons)
+    layouts = hamiltonian.lay_out(), overlap.lay_out()
+    kpoints, weights = lattice.build_k_mesh(mesh)
+    return UndisplacedSheet(
+        lines=lines,
+        mesh=tuple(mesh),
+        atom_map=unfolding.cell_major_map(len(atoms), supercell),
+        counts=np.diff(hamiltonian.offsets),
+        n_layers=n_layers,
+        n_electrons=n_electrons,
+        area=sheet_area(atoms.cell.array) * n_layers,
+        layouts=layouts,
+        slopes=tuple(
+            matrix.lay_out_derivatives(atoms.cell.array, atoms.positions)
+            for matrix in (hamiltonian, overlap)
+        ),
+        fermi_energy=fermi_energy_from_eigenvalues(
+            solve_many(*layouts, kpoints), weights, n_electrons, lines.temperature
+        ),
+    )

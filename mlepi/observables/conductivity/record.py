@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 
 from mlepi.results import unit
 
-FERMI_SHIFT = 0.1
-"""A larger mean shift of the Fermi energy by the displacements, eV, is told."""
-
 
 @dataclass(frozen=True)
 class ConductivityRecord:
@@ -83,21 +80,3 @@ class ConductivityRecord:
     convergence_counts: NDArray[np.int64] = field(metadata=unit("1"))
     convergence_means: NDArray[np.float64] = field(metadata=unit("e²/4ħ"))
     convergence_errors: NDArray[np.float64] = field(metadata=unit("e²/4ħ"))
-
-    def doubts(self) -> list[str]:
-        """Say in words what makes these numbers doubtful; empty when nothing does."""
-        texts = []
-        shift = self.fermi_shifts[np.abs(self.fermi_shifts).argmax()]
-        if abs(shift) > FERMI_SHIFT:
-            texts.append(
-                f"displacements move the Fermi energy by {shift:+.2f} eV on average, more than "
-                "bands do: the energy zero of the "
-                "predicted Hamiltonians drifts."
-            )
-        if self.ghosts.max() > 0:
-            texts.append(
-                f"{self.ghosts.max():.2g} ghost states per supercell (errors of H along small "
-                "eigenvalues of S); they were given "
-                "no electrons, so that neutrality is where the undisplaced bands have it."
-            )
-        return texts

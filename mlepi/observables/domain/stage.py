@@ -1,6 +1,4 @@
-"""The domain stage.
-
-Distance of every displaced supercell to the training data, and inputs to label the worst of them.
+"""The domain stage: distance of every sample to the training data, and inputs to label the worst.
 
 Geometry is compared with the structures on which the electron network was trained; the checkpoint
 names them. With several networks their disagreement on every sample is measured too, which needs no
@@ -9,44 +7,43 @@ reference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.checkpoint import load_model
-from mlepi.errors import ConfigError, PhysicsError, message
-from mlepi.observables.training_domain import (
+from mlepi.errors import ConfigError, message
+from mlepi.observables.domain.further_networks import FurtherNetworks, load_further_networks
+from mlepi.observables.domain.label_inputs import write_label_inputs
+from mlepi.observables.domain.record import DomainRecord
+from mlepi.observables.domain.training_domain import (
     QUANTITIES,
     TrainingDomain,
     describe_geometry,
     find_training_data,
-    force_spread,
-    hamiltonian_spread,
     read_training_structures,
 )
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.eigenstates.shift_invert import count_states_below
-from mlepi.pipeline.stage import SampleKey
+from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
+from mlepi.pipeline.sampled_stage import Part, SampledStage
+from mlepi.pipeline.settings import Settings
 from mlepi.project_files import find_file, locate_file
 from mlepi.results import hash_file
-from mlepi.results.domain import DomainRecord
-from mlepi.structures import OpenmxSettings, VaspSettings, write_openmx_input, write_vasp_input
-from mlepi.structures.openmx_input import reduce_kgrid
+from mlepi.structures import OpenmxSettings, VaspSettings
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from mlepi.graphs.block_matrix import BlockMatrix
-    from mlepi.pipeline.run import Run
+    from mlepi.pipeline.networks import Networks
 
 RANKINGS = ("distance", "hamiltonian_spread", "force_spread")
 """What the worst samples can be sorted by."""
-
-LABEL_FOLDER = "label"
 
 GHOST_DISTANCE = 5.0
 """eV; a state that lies deeper than this below the undisplaced bands is a ghost."""
@@ -55,10 +52,28 @@ HAUNTED = 1e6
 """Added per ghost state to what the worst samples are ranked by: they come first."""
 
 
-class DomainStage:
-    """Diagnostics of the samples; see ``conf/stage/settings/domain.yaml``.
+@dataclass(frozen=True)
+class UndisplacedCrystal:
+    """What the samples are compared with.
 
-    Args:
+    Attributes:
+        sites: (n_atoms, 3), Å, positions without displacements.
+        lowest: eV, lowest state at Γ of the primitive cell.
+        networks: of the run.
+        further: compared with them.
+    """
+
+    sites: NDArray[np.float64]
+    lowest: float
+    networks: Networks
+    further: FurtherNetworks
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainStage(SampledStage[UndisplacedCrystal]):
+    """Diagnostics of the samples; see ``conf/stage/domain.yaml``.
+
+    Attributes:
         data: training structures, a Hamiltonian data set or a file with forces; None takes what the
             electron checkpoint names.
         split: JSON file of the split; None takes what the checkpoint names, or all structures of a
@@ -70,162 +85,138 @@ class DomainStage:
         n_worst: samples that are listed and written.
         openmx: settings of the OpenMX inputs; None writes none.
         vasp: settings of the VASP inputs; None writes none.
+
+    Raises:
+        ConfigError: a setting without meaning.
+        DataError: a checkpoint that is not there.
     """
 
     name: ClassVar[str] = "domain"
-    version: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
     record: ClassVar[type] = DomainRecord
+    lists: ClassVar[tuple[str, ...]] = ("all", "full")
+    least_samples: ClassVar[int] = 1
 
-    def __init__(
-        self,
-        *,
-        data: str | None,
-        split: str | None,
-        subset: str,
-        electron_checkpoints: Sequence[str],
-        phonon_checkpoints: Sequence[str],
-        rank_by: str,
-        n_worst: int,
-        openmx: OpenmxSettings | None,
-        vasp: VaspSettings | None,
-    ) -> None:
-        needed = {"hamiltonian_spread": electron_checkpoints, "force_spread": phonon_checkpoints}
-        if rank_by not in RANKINGS or (rank_by in needed and not needed[rank_by]):
+    data: str | None
+    split: str | None
+    subset: str
+    electron_checkpoints: Sequence[str]
+    phonon_checkpoints: Sequence[str]
+    rank_by: str
+    n_worst: int
+    openmx: OpenmxSettings | None
+    vasp: VaspSettings | None
+
+    def __post_init__(self) -> None:
+        """Refuse settings without meaning, and files that are not there."""
+        needed = {
+            "hamiltonian_spread": self.electron_checkpoints,
+            "force_spread": self.phonon_checkpoints,
+        }
+        if self.rank_by not in RANKINGS or (self.rank_by in needed and not needed[self.rank_by]):
             raise ConfigError(
                 message(
                     "stage.domain.rank_by",
-                    f"{rank_by!r} with {len(electron_checkpoints)} and {len(phonon_checkpoints)} "
-                    "further networks",
+                    f"{self.rank_by!r} with {len(self.electron_checkpoints)} and "
+                    f"{len(self.phonon_checkpoints)} further networks",
                     f"one of {list(RANKINGS)}, and networks to compare for a spread",
                     "Choose another, or add checkpoints.",
                 )
             )
-        if n_worst < 0:
+        if self.n_worst < 0:
             raise ConfigError(
                 message(
                     "stage.domain.n_worst",
-                    f"{n_worst}",
+                    f"{self.n_worst}",
                     "a number ≥ 0",
                     "Use 0 to write no inputs.",
                 )
             )
-        self.data, self.split, self.subset = data, split, subset
-        self.electron_files = [
-            find_file("stage.domain.electron_checkpoints", file) for file in electron_checkpoints
-        ]
-        self.phonon_files = [
-            find_file("stage.domain.phonon_checkpoints", file) for file in phonon_checkpoints
-        ]
-        self.rank_by, self.n_worst = rank_by, n_worst
-        self.openmx, self.vasp = openmx, vasp
-        self._run: Run | None = None
-        self._sites: NDArray[np.float64] = np.empty(0)
-        self._lowest = 0.0
-        self._networks: dict[Path, Any] = {}
+        _ = self.electron_files, self.phonon_files
 
-    def inputs(self, run: Run) -> dict[str, Any]:
+    @cached_property
+    def electron_files(self) -> tuple[Path, ...]:
+        """Checkpoints of the further electron networks."""
+        key = "stage.domain.electron_checkpoints"
+        return tuple(find_file(key, file) for file in self.electron_checkpoints)
+
+    @cached_property
+    def phonon_files(self) -> tuple[Path, ...]:
+        """Checkpoints of the further phonon networks."""
+        key = "stage.domain.phonon_checkpoints"
+        return tuple(find_file(key, file) for file in self.phonon_checkpoints)
+
+    def sources(self) -> set[str]:
+        """Return which networks it cannot do without: forces where they are compared."""
+        return {*super().sources(), *(["phonon"] if self.phonon_checkpoints else [])}
+
+    def inputs(self, settings: Settings) -> dict[str, Any]:
         """Return every setting; the samples are named by the runner."""
         return {
-            **self.sample_inputs(run),
+            **self.sample_inputs(settings),
             "data": [self.data, self.split, self.subset],
             "rank": [self.rank_by, self.n_worst],
             "openmx": None if self.openmx is None else _plain(asdict(self.openmx)),
             "vasp": None if self.vasp is None else _plain(asdict(self.vasp)),
         }
 
-    def sample_inputs(self, run: Run) -> dict[str, Any]:
+    def sample_inputs(self, settings: Settings) -> dict[str, Any]:
         """Return what decides the diagnostics of one sample: the networks that are compared."""
         networks = {"electron": [hash_file(file) for file in self.electron_files]}
         if self.phonon_files:
             networks["phonon"] = [
-                run.phonon.fingerprint(),
+                settings.phonon.fingerprint(),
                 *(hash_file(file) for file in self.phonon_files),
             ]
-        return {**networks, "supercell": list(run.supercell)}
+        return {**networks, "supercell": list(settings.supercell)}
 
-    def begin(self, run: Run) -> None:
+    def begin(self, ensemble: Ensemble) -> UndisplacedCrystal:
         """Note the undisplaced positions and load the further networks."""
-        self._run = run
-        atoms, hamiltonian, overlap = run.equilibrium()
-        self._sites = atoms.repeat(run.supercell).positions
-        self._lowest = float(solve_bands(*_at_gamma(hamiltonian, overlap))[0])
-        for kind, files in (("electron", self.electron_files), ("phonon", self.phonon_files)):
-            self._networks |= {
-                file: load_model(file, kind=kind) for file in files if file not in self._networks
-            }
+        atoms, hamiltonian, overlap = ensemble.equilibrium
+        return UndisplacedCrystal(
+            sites=atoms.repeat(ensemble.supercell).positions,
+            lowest=float(solve_bands(*_at_gamma(hamiltonian, overlap))[0]),
+            networks=ensemble.networks,
+            further=load_further_networks(self.electron_files, self.phonon_files, ensemble.device),
+        )
 
-    def evaluate(
-        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
-    ) -> dict[str, NDArray]:
+    def evaluate(self, prepared: UndisplacedCrystal, sample: Sample) -> Part:
         """Describe one displaced supercell.
 
         Returns:
             ``values`` (n_quantities,), Å, ``ghosts`` (), states at Γ below all bands, and with
             further networks ``hamiltonian_spread`` (), eV, and ``force_spread`` (), eV/Å.
         """
-        atoms = self._require_run().displaced(key)
-        n_ghosts = count_states_below(
-            *_at_gamma(hamiltonian, overlap), self._lowest - GHOST_DISTANCE
-        )
-        found = {"values": describe_geometry(atoms, self._sites), "ghosts": np.array(n_ghosts)}
-        return {**found, **self._spreads(atoms, hamiltonian, overlap)}
+        matrices = (sample.hamiltonian, sample.overlap)
+        n_ghosts = count_states_below(*_at_gamma(*matrices), prepared.lowest - GHOST_DISTANCE)
+        return {
+            "values": describe_geometry(sample.atoms, prepared.sites),
+            "ghosts": np.array(n_ghosts),
+            **prepared.further.measure_spreads(prepared.networks, sample.atoms, *matrices),
+        }
 
     def finish(
-        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
+        self,
+        prepared: UndisplacedCrystal,
+        ensemble: Ensemble,
+        results: Iterable[tuple[SampleKey, Part]],
     ) -> DomainRecord:
-        """Compare with the training structures, rank the samples, and write the worst ones."""
-        if self._run is None:
-            self.begin(run)
-        rows: dict[int, dict[float, dict[str, NDArray]]] = {}
-        for key, arrays in results:
-            rows.setdefault(key.sample, {})[key.temperature] = arrays
-        samples = list(rows)
-
-        def gather(name: str) -> NDArray[np.float64]:
-            known = all(name in arrays for row in rows.values() for arrays in row.values())
-            return (
-                np.array([[rows[n][t][name] for t in run.temperatures] for n in samples])
-                if known
-                else np.empty((0, 0))
-            )
-
-        structures, source = self._read_training(run)
-        domain = TrainingDomain(
-            np.array([describe_geometry(a) for a in structures]).reshape(-1, len(QUANTITIES)),
-            source,
+        """Compare with the training structures, rank the samples, and write the worst to label."""
+        found = _gather(ensemble, results)
+        structures, source = self._read_training(
+            getattr(prepared.networks.electron, "metadata", {})
         )
-        values, spreads = (
-            gather("values"),
-            {name: gather(name) for name in ("hamiltonian_spread", "force_spread")},
-        )
+        described = [describe_geometry(atoms) for atoms in structures]
+        domain = TrainingDomain(np.array(described).reshape(-1, len(QUANTITIES)), source)
+        values, ghosts = found["values"], found["ghosts"].astype(np.int64)
         distances = domain.distances(values)
-        each = np.stack(
-            [domain.distances(_only(values, number)) for number in range(len(QUANTITIES))], axis=-1
-        )
-        worst_quantities = np.where(
-            np.isnan(distances), -1, np.where(np.isnan(each), -np.inf, each).argmax(axis=-1)
-        )
-        order = (
-            spreads[self.rank_by]
-            if self.rank_by in spreads
-            else np.where(np.isnan(distances), values[..., -1], distances)
-        )
-        ghosts = gather("ghosts").astype(np.int64)
-        order = np.where(ghosts > 0, HAUNTED * ghosts, 0) + order
-        ranked = np.argsort(-order, axis=None, kind="stable")[: self.n_worst]
-        worst = [
-            (samples[i], run.temperatures[j])
-            for i, j in zip(*np.unravel_index(ranked, order.shape), strict=True)
-        ]
-        of_training = [
-            self._spreads(atoms, *run.predict(atoms)) if self._networks else {}
-            for atoms in structures
-        ]
-        record = DomainRecord(
-            temperatures=np.array(run.temperatures),
-            n_samples=len(samples),
-            supercell=tuple(run.supercell),
+        spreads = {name: found.get(name, np.empty((0, 0))) for name in RANKINGS[1:]}
+        order = spreads.get(self.rank_by, np.where(np.isnan(distances), values[..., -1], distances))
+        worst = self._rank(ensemble, order, ghosts)
+        of_training = self._compare_on_training(prepared, structures)
+        return DomainRecord(
+            temperatures=np.array(ensemble.temperatures),
+            n_samples=ensemble.n_samples,
+            supercell=ensemble.supercell,
             quantities=QUANTITIES,
             source=domain.source,
             n_training=len(structures),
@@ -233,27 +224,19 @@ class DomainStage:
             training_ranges=domain.ranges,
             values=values,
             distances=distances,
-            worst_quantities=worst_quantities.astype(np.int64),
+            worst_quantities=_find_worst_quantities(domain, values, distances),
             ghosts=ghosts,
             n_electron_networks=1 + len(self.electron_files),
             hamiltonian_spreads=spreads["hamiltonian_spread"],
-            training_hamiltonian_spreads=np.array(
-                [x["hamiltonian_spread"] for x in of_training if "hamiltonian_spread" in x]
-            ),
+            training_hamiltonian_spreads=of_training["hamiltonian_spread"],
             n_phonon_networks=1 + len(self.phonon_files),
             force_spreads=spreads["force_spread"],
-            training_force_spreads=np.array(
-                [x["force_spread"] for x in of_training if "force_spread" in x]
-            ),
+            training_force_spreads=of_training["force_spread"],
             rank_by=self.rank_by,
-            worst_samples=np.array([sample for sample, _ in worst], dtype=np.int64),
-            worst_temperatures=np.array(
-                [temperature for _, temperature in worst], dtype=np.float64
-            ),
-            label_files=tuple(self._write_labels(run, worst)),
+            worst_samples=np.array([key.sample for key in worst], dtype=np.int64),
+            worst_temperatures=np.array([key.temperature for key in worst], dtype=np.float64),
+            label_files=tuple(write_label_inputs(ensemble, worst, self.openmx, self.vasp)),
         )
-        run.warnings += [f"{self.name}: {text}" for text in record.doubts()]
-        return record
 
     def summarize(self, record: DomainRecord) -> str:
         """Say in a few words what was found."""
@@ -269,28 +252,36 @@ class DomainStage:
         )
         return f"{largest}; outside the range of {record.n_training} training structures: {outside}"
 
-    def _spreads(
-        self, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix
-    ) -> dict[str, NDArray]:
-        run, found = self._require_run(), {}
-        if self.electron_files:
-            others = [
-                self._networks[file].hamiltonian(atoms, device=run.device, dtype=run.dtype)
-                for file in self.electron_files
-            ]
-            found["hamiltonian_spread"] = np.array(
-                hamiltonian_spread([hamiltonian, *others], overlap)
-            )
-        if self.phonon_files:
-            calculators = [
-                run.calculator,
-                *(self._networks[file].calculator(device=run.device) for file in self.phonon_files),
-            ]
-            forces = [calculator.get_forces(atoms) for calculator in calculators]
-            found["force_spread"] = np.array(force_spread(forces))
-        return found
+    @staticmethod
+    def doubts(record: DomainRecord) -> list[str]:
+        """Tell of samples outside the training data, of ghosts, and of networks that differ."""
+        return [*_list_outside(record), *_list_ghosts(record), *_list_spreads(record)]
 
-    def _read_training(self, run: Run) -> tuple[list[Atoms], str]:
+    def _rank(
+        self, ensemble: Ensemble, order: NDArray[np.float64], ghosts: NDArray[np.int64]
+    ) -> list[SampleKey]:
+        """Return the worst samples, those with ghost states first."""
+        order = np.where(ghosts > 0, HAUNTED * ghosts, 0) + order
+        ranked = np.argsort(-order, axis=None, kind="stable")[: self.n_worst]
+        rows, columns = np.unravel_index(ranked, order.shape)
+        return [
+            SampleKey(int(row), ensemble.temperatures[column])
+            for row, column in zip(rows, columns, strict=True)
+        ]
+
+    def _compare_on_training(
+        self, prepared: UndisplacedCrystal, structures: Sequence[Atoms]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Measure the spreads of the networks on the training structures: (n_training,) each."""
+        networks, further = prepared.networks, prepared.further
+        found = [
+            further.measure_spreads(networks, atoms, *networks.predict(atoms))
+            for atoms in structures
+            if further.electron or further.phonon
+        ]
+        return {name: np.array([x[name] for x in found if name in x]) for name in RANKINGS[1:]}
+
+    def _read_training(self, metadata: dict[str, Any]) -> tuple[list[Atoms], str]:
         """Return the training structures and what to call them.
 
         None where the checkpoint's data are not here.
@@ -298,52 +289,44 @@ class DomainStage:
         if self.data is not None:
             data, split = find_file("stage.domain.data", self.data), self.split
             where = None if split is None else find_file("stage.domain.split", split)
-            return read_training_structures(data, where, self.subset), self._describe(
-                self.data, split
-            )
-        named, split = find_training_data(getattr(run.electron_model, "metadata", {}))
+            structures = read_training_structures(data, where, self.subset)
+            return structures, self._describe(self.data, split)
+        named, split = find_training_data(metadata)
         split = self.split or split
         found, divided = (None if name is None else locate_file(name) for name in (named, split))
         if found is None or divided is None:
             return [], ""
-        return read_training_structures(found, divided, self.subset), self._describe(
-            str(named), split
-        )
+        structures = read_training_structures(found, divided, self.subset)
+        return structures, self._describe(str(named), split)
 
     def _describe(self, data: str, split: str | None) -> str:
         return data if split is None else f"{data}, {self.subset} of {split}"
 
-    def _write_labels(self, run: Run, worst: Sequence[tuple[int, float]]) -> list[str]:
-        """Write inputs of the worst samples; returns their paths, relative to the run folder."""
-        files = []
-        for sample, temperature in worst:
-            name, atoms = (
-                f"sample_{sample:06d}_{temperature:g}K",
-                run.displaced(SampleKey(sample, temperature)),
-            )
-            if self.openmx is not None:
-                path = Path(LABEL_FOLDER) / "openmx" / f"{name}.dat"
-                kgrid = reduce_kgrid(self.openmx.primitive_kgrid, run.supercell)
-                write_openmx_input(run.store.folder / path, atoms, self.openmx, kgrid)
-                files.append(path.as_posix())
-            if self.vasp is not None:
-                path = Path(LABEL_FOLDER) / "vasp" / name
-                kgrid = reduce_kgrid(self.vasp.primitive_kgrid, run.supercell)
-                write_vasp_input(run.store.folder / path, atoms, self.vasp, kgrid)
-                files.append(path.as_posix())
-        return files
 
-    def _require_run(self) -> Run:
-        if self._run is None:
-            raise PhysicsError(
-                message(
-                    "domain stage",
-                    "a sample before begin()",
-                    "begin() first",
-                    "Run the stage through the runner.",
-                )
-            )
-        return self._run
+def _gather(
+    ensemble: Ensemble, results: Iterable[tuple[SampleKey, Part]]
+) -> dict[str, NDArray[Any]]:
+    """Put what was found in single samples together: name → (n_samples, n_temperatures, …)."""
+    parts = [part for _, part in results]  # snapshots, and within one temperatures
+    shape = (ensemble.n_samples, len(ensemble.temperatures))
+    stacked = {name: np.array([part[name] for part in parts]) for name in parts[0]}
+    return {name: values.reshape(*shape, *values.shape[1:]) for name, values in stacked.items()}
+
+
+def _find_worst_quantities(
+    domain: TrainingDomain, values: NDArray[np.float64], distances: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Return which quantity lies furthest outside: (n_samples, n_temperatures), −1 for none."""
+    each = np.stack(
+        [domain.distances(_only(values, number)) for number in range(len(QUANTITIES))], axis=-1
+    )
+    largest = np.where(np.isnan(each), -np.inf, each).argmax(axis=-1)
+    return np.where(np.isnan(distances), -1, largest).astype(np.int64)
+
+
+def _only(values: NDArray[np.float64], number: int) -> NDArray[np.float64]:
+    """Return the values with all quantities but one left out."""
+    return np.where(np.arange(values.shape[-1]) == number, values, np.nan)
 
 
 def _at_gamma(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -352,9 +335,42 @@ def _at_gamma(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> tuple[NDArray[A
     return h, s
 
 
-def _only(values: NDArray[np.float64], number: int) -> NDArray[np.float64]:
-    """Return the values with all quantities but one left out."""
-    return np.where(np.arange(values.shape[-1]) == number, values, np.nan)
+def _list_outside(record: DomainRecord) -> Iterator[str]:
+    if not record.source:
+        yield (
+            "no training structures are known: set stage.domain.data to see how far the samples "
+            "are from them."
+        )
+    for index, temperature in enumerate(record.temperatures):
+        share, column = record.outside_shares[index], record.distances[:, index]
+        if share > 0:
+            sample = int(np.nanargmax(column))
+            name = record.quantities[int(record.worst_quantities[sample, index])]
+            yield (
+                f"{100 * share:.0f} % of the samples at {temperature:g} K lie outside the training "
+                f"data, by up to {column[sample]:.1f} standard deviations ({name})."
+            )
+
+
+def _list_ghosts(record: DomainRecord) -> Iterator[str]:
+    haunted = np.count_nonzero(record.ghosts.any(axis=1))
+    if haunted:
+        yield (
+            f"{haunted} of {record.n_samples} samples have ghost states far below all bands, "
+            "whatever their distance from the training data: label them, or do not count states."
+        )
+
+
+def _list_spreads(record: DomainRecord) -> Iterator[str]:
+    for what, spreads, training, unit in (
+        ("H", record.hamiltonian_spreads, record.training_hamiltonian_spreads, "eV"),
+        ("forces", record.force_spreads, record.training_force_spreads, "eV/Å"),
+    ):
+        if spreads.size and training.size and spreads.max() > training.max():
+            yield (
+                f"the networks differ in {what} by up to {spreads.max():.3g} {unit}, more than on "
+                f"any training structure ({training.max():.3g} {unit})."
+            )
 
 
 def _plain(value: Any) -> Any:

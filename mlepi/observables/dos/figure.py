@@ -18,7 +18,7 @@ from mlepi.observables.dos.record import DosRecord
 
 
 def plot_dos(record: DosRecord) -> Figure:
-    """Draw the density of states at every temperature, and its projections at the highest one against those at rest."""
+    """Draw the density of states at every temperature, and its projections when hot and at rest."""
     with house_style():
         figure = new_figure(2.0 * COLUMN, 0.9 * COLUMN)
         total, parts = figure.subplots(1, 2, sharex=True)

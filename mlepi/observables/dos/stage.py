@@ -9,35 +9,61 @@ has the same levels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.errors import ConfigError, message
+from mlepi.observables.dos.record import DosRecord
 from mlepi.observables.near_k.peaks import ALIGNMENTS, mean_potential
-from mlepi.observables.sample_checks import check_samples
+from mlepi.observables.stage_settings import describe_electrons, read_electrons
 from mlepi.physics.averages.block_averages import BlockAverages
-from mlepi.physics.bands import lattice, unfolding
+from mlepi.physics.bands import lattice
 from mlepi.physics.bands.populations import energy_of_count, integrated_lines, mulliken_weights
 from mlepi.physics.bands.spectra import compute_spectral_function
 from mlepi.physics.eigenstates.bloch import SPIN_DEGENERACY, count_valence_electrons, solve_bands
-from mlepi.pipeline.stage import SampleKey
-from mlepi.results.dos import DosRecord
+from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
+from mlepi.pipeline.sampled_stage import Part, SampledStage
+from mlepi.pipeline.settings import Settings
+from mlepi.pipeline.stage import check_choice
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from mlepi.graphs.block_matrix import BlockMatrix
-    from mlepi.pipeline.run import Run
 
 SHELL_NAMES = "spdfgh"
 
 
-class DosStage:
-    """Densities of states; see ``conf/stage/settings/dos.yaml``.
+@dataclass(frozen=True)
+class DosReference:
+    """What all samples share.
 
-    Args:
+    Attributes:
+        n_cells: primitive cells in a supercell.
+        n_electrons: per primitive cell.
+        fermi_energy: eV, of the undisplaced crystal.
+        mean_potential: eV, of the undisplaced crystal.
+        channels: names of the projections.
+        members: (n_channels, n_orbitals) 0 or 1, orbitals of the primitive cell that belong to
+            each.
+    """
+
+    n_cells: int
+    n_electrons: float
+    fermi_energy: float
+    mean_potential: float
+    channels: tuple[str, ...]
+    members: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DosStage(SampledStage[DosReference]):
+    """Densities of states; see ``conf/stage/dos.yaml``.
+
+    Attributes:
         valence_electrons: atomic number → valence electrons of its pseudopotential.
         mesh: k-points of the supercell.
         window: eV, from the Fermi energy of the undisplaced crystal.
@@ -50,69 +76,60 @@ class DosStage:
     """
 
     name: ClassVar[str] = "dos"
-    version: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
     record: ClassVar[type] = DosRecord
 
-    def __init__(
-        self,
-        *,
-        valence_electrons: Mapping[int, float],
-        mesh: Sequence[int],
-        window: Sequence[float],
-        energy_step: float,
-        width: float,
-        align: str,
-    ) -> None:
-        if not 0 < energy_step <= 0.5 * width or not window[0] < 0 < window[1]:
+    valence_electrons: Mapping[int, float]
+    mesh: Sequence[int]
+    window: Sequence[float]
+    energy_step: float
+    width: float
+    align: str
+
+    def __post_init__(self) -> None:
+        """Refuse settings without meaning."""
+        window = list(self.window)
+        if not 0 < self.energy_step <= 0.5 * self.width or not window[0] < 0 < window[1]:
             raise ConfigError(
                 message(
                     "stage.dos",
-                    f"energy_step {energy_step}, width {width}, window {list(window)} eV",
+                    f"energy_step {self.energy_step}, width {self.width}, window {window} eV",
                     "a step of at most half the width, and a window around 0",
-                    "Lower energy_step to half the width, and give a window such as [-3, 3].",
+                    "Make the step smaller or the lines wider, and let the window hold 0.",
                 )
             )
-        if align not in ALIGNMENTS:
-            raise ConfigError(
-                message(
-                    "stage.dos.align",
-                    repr(align),
-                    f"one of {list(ALIGNMENTS)}",
-                    "Choose one of them.",
-                )
-            )
-        self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
-        self.mesh = tuple(int(n) for n in mesh)
-        self.energies = np.arange(window[0], window[1] + 0.5 * energy_step, energy_step)
-        self.width, self.align = width, align
-        self._shared: _Shared | None = None
+        check_choice("stage.dos.align", self.align, ALIGNMENTS)
+        object.__setattr__(self, "valence_electrons", read_electrons(self.valence_electrons))
+        object.__setattr__(self, "mesh", tuple(int(n) for n in self.mesh))
 
-    def inputs(self, run: Run) -> dict[str, Any]:
+    @property
+    def energies(self) -> NDArray[np.float64]:
+        """(n_energies,) eV, from the Fermi energy of the undisplaced crystal."""
+        step = self.energy_step
+        return np.arange(self.window[0], self.window[1] + 0.5 * step, step)
+
+    def inputs(self, settings: Settings) -> dict[str, Any]:
         """Return every setting; the samples are named by the runner."""
-        return self.sample_inputs(run)
+        return self.sample_inputs(settings)
 
-    def sample_inputs(self, run: Run) -> dict[str, Any]:
+    def sample_inputs(self, settings: Settings) -> dict[str, Any]:
         """Return what decides the densities of one sample."""
+        energies = self.energies
         return {
             "mesh": list(self.mesh),
-            "energies": [float(self.energies[0]), len(self.energies), float(self.energies[-1])],
+            "energies": [float(energies[0]), len(energies), float(energies[-1])],
             "width": self.width,
             "align": self.align,
-            "valence_electrons": {str(z): n for z, n in self.valence_electrons.items()},
-            "supercell": list(run.supercell),
+            "valence_electrons": describe_electrons(self.valence_electrons),
+            "supercell": list(settings.supercell),
         }
 
-    def begin(self, run: Run) -> None:
-        """Compute the undisplaced density on the folded k-points and find its Fermi energy."""
-        atoms, hamiltonian, overlap = run.equilibrium()
-        atom_map = unfolding.cell_major_map(len(atoms), run.supercell)
-        displaced = run.displaced(SampleKey(0, run.temperatures[0]))
-        check_samples(run.n_samples, atoms, displaced, atom_map)
+    def begin(self, ensemble: Ensemble) -> DosReference:
+        """Find the Fermi energy of the undisplaced crystal on the folded k-points."""
+        atoms, hamiltonian, overlap = ensemble.equilibrium
         n_electrons = count_valence_electrons(hamiltonian.numbers, self.valence_electrons)
-        folded = [m * n for m, n in zip(self.mesh, run.supercell, strict=True)]
+        mesh = self._fold(ensemble)
         solved = [
-            (levels, weight) for levels, _, weight in _solve(hamiltonian, overlap, folded, None)
+            (levels, weight) for levels, _, weight in _solve(hamiltonian, overlap, mesh, None)
         ]
         low, high = min(levels[0] for levels, _ in solved), max(levels[-1] for levels, _ in solved)
         outer = np.arange(low - 10.0 * self.width, high + 10.0 * self.width, 0.1 * self.width)
@@ -120,83 +137,65 @@ class DosStage:
             [weight * integrated_lines(outer, levels, self.width) for levels, weight in solved],
             axis=0,
         )
-        reference = energy_of_count(outer, counts, n_electrons / SPIN_DEGENERACY)
-        channels, members = _channels(atoms, hamiltonian)
-        self._shared = _Shared(
-            atom_map,
-            n_electrons,
-            reference,
-            mean_potential(hamiltonian, overlap),
-            channels,
-            members,
-        )
+        fermi_energy = energy_of_count(outer, counts, n_electrons / SPIN_DEGENERACY)
+        potential = mean_potential(hamiltonian, overlap)
+        n_cells = ensemble.atom_map.n_cells
+        channels = _channels(atoms, hamiltonian)
+        return DosReference(n_cells, n_electrons, fermi_energy, potential, *channels)
 
-    def evaluate(
-        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
-    ) -> dict[str, NDArray]:
+    def evaluate(self, prepared: DosReference, sample: Sample) -> Part:
         """Diagonalise one displaced supercell on the mesh.
 
         Returns:
             ``dos`` (n_energies,) and ``projections`` (n_channels, n_energies), 1/eV, and
             ``integrated`` (n_energies,), all per primitive cell and spin.
         """
-        shared = self._require_shared()
+        matrices, n_cells = (sample.hamiltonian, sample.overlap), prepared.n_cells
         shift = (
-            mean_potential(hamiltonian, overlap) - shared.mean_potential
+            mean_potential(*matrices) - prepared.mean_potential
             if self.align == "mean_potential"
             else 0.0
         )
-        members = np.tile(shared.members, (1, shared.atom_map.n_cells))
-        return self._densities(
-            hamiltonian,
-            overlap,
-            self.mesh,
-            members,
-            shared.reference + shift,
-            shared.atom_map.n_cells,
-        )
+        members = np.tile(prepared.members, (1, n_cells))
+        zero = prepared.fermi_energy + shift
+        return self._densities(*matrices, self.mesh, members, zero, n_cells)
 
     def finish(
-        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
+        self,
+        prepared: DosReference,
+        ensemble: Ensemble,
+        results: Iterable[tuple[SampleKey, Part]],
     ) -> DosRecord:
         """Average the densities."""
-        if self._shared is None:
-            self.begin(run)
-        shared = self._require_shared()
-        n_channels, n_energies = len(shared.channels), len(self.energies)
-        averages = BlockAverages(run.design, run.temperatures, (n_channels + 2, n_energies))
+        energies, n_channels = self.energies, len(prepared.channels)
+        shape = (n_channels + 2, len(energies))
+        averages = BlockAverages(ensemble.design, ensemble.temperatures, shape)
         for key, arrays in results:
-            averages.add(
-                key.sample,
-                key.temperature,
-                np.concatenate(
-                    [arrays["projections"], arrays["dos"][None], arrays["integrated"][None]]
-                ),
-            )
+            rows = [arrays["projections"], arrays["dos"][None], arrays["integrated"][None]]
+            averages.add(*key, np.concatenate(rows))
 
         def shifts(mean: NDArray[np.float64]) -> NDArray[np.float64]:
-            wanted = shared.n_electrons / SPIN_DEGENERACY
-            return np.array(
-                [energy_of_count(self.energies, counts, wanted) for counts in mean[:, -1]]
-            )
+            wanted = prepared.n_electrons / SPIN_DEGENERACY
+            return np.array([energy_of_count(energies, counts, wanted) for counts in mean[:, -1]])
 
         mean = averages.average()
         without = [averages.average(weights) for weights in averages.left_out]
         errors = averages.standard_errors(mean, np.array(without))
-        _, hamiltonian, overlap = run.equilibrium()
-        folded = [m * n for m, n in zip(self.mesh, run.supercell, strict=True)]
-        at_rest = self._densities(hamiltonian, overlap, folded, shared.members, shared.reference, 1)
+        without_shifts = np.array([shifts(each) for each in without])
+        _, hamiltonian, overlap = ensemble.equilibrium
+        mesh, zero = self._fold(ensemble), prepared.fermi_energy
+        at_rest = self._densities(hamiltonian, overlap, mesh, prepared.members, zero, 1)
         return DosRecord(
-            temperatures=np.array(run.temperatures),
-            n_samples=run.n_samples,
-            supercell=shared.atom_map.supercell,
-            mesh=self.mesh,
-            reference=shared.reference,
+            temperatures=np.array(ensemble.temperatures),
+            n_samples=ensemble.n_samples,
+            supercell=ensemble.supercell,
+            mesh=tuple(self.mesh),
+            reference=prepared.fermi_energy,
             align=self.align,
             width=self.width,
-            energies=self.energies,
-            channels=shared.channels,
-            n_electrons=shared.n_electrons,
+            energies=energies,
+            channels=prepared.channels,
+            n_electrons=prepared.n_electrons,
             n_orbitals=hamiltonian.n_orbitals,
             equilibrium=at_rest["dos"],
             equilibrium_projections=at_rest["projections"],
@@ -205,9 +204,7 @@ class DosStage:
             projections=mean[:, :n_channels],
             integrated=mean[:, -1],
             fermi_shifts=shifts(mean),
-            fermi_shift_errors=averages.standard_errors(
-                shifts(mean), np.array([shifts(each) for each in without])
-            ),
+            fermi_shift_errors=averages.standard_errors(shifts(mean), without_shifts),
         )
 
     def summarize(self, record: DosRecord) -> str:
@@ -223,6 +220,10 @@ class DosStage:
             f"{'×'.join(str(n) for n in record.supercell)} cells"
         )
 
+    def _fold(self, ensemble: Ensemble) -> list[int]:
+        """Return the mesh of the primitive cell that folds onto that of the supercell."""
+        return [m * n for m, n in zip(self.mesh, ensemble.supercell, strict=True)]
+
     def _densities(
         self,
         hamiltonian: BlockMatrix,
@@ -231,63 +232,20 @@ class DosStage:
         members: NDArray[np.float64],
         zero: float,
         n_cells: int,
-    ) -> dict[str, NDArray]:
-        dos, integrated = np.zeros(len(self.energies)), np.zeros(len(self.energies))
-        projections = np.zeros((len(members), len(self.energies)))
+    ) -> Part:
+        """Return the densities of any cell per primitive cell, energies from ``zero``, eV."""
+        energies = self.energies
+        dos, integrated = np.zeros(len(energies)), np.zeros(len(energies))
+        projections = np.zeros((len(members), len(energies)))
         for levels, shares, weight in _solve(hamiltonian, overlap, mesh, members):
             weighted = np.concatenate([shares, np.ones((1, len(levels)))])
             found = compute_spectral_function(
-                self.energies, levels - zero, weighted, self.width, "gaussian"
+                energies, levels - zero, weighted, self.width, "gaussian"
             )
             dos += weight / n_cells * found[-1]
             projections += weight / n_cells * found[:-1]
-            integrated += (
-                weight / n_cells * integrated_lines(self.energies, levels - zero, self.width)
-            )
+            integrated += weight / n_cells * integrated_lines(energies, levels - zero, self.width)
         return {"dos": dos, "projections": projections, "integrated": integrated}
-
-    def _require_shared(self) -> _Shared:
-        if self._shared is None:
-            raise PhysicsError(
-                message(
-                    "dos stage",
-                    "a sample before begin()",
-                    "begin() first",
-                    "Run the stage through the runner.",
-                )
-            )
-        return self._shared
-
-
-class _Shared:
-    """What all samples share.
-
-    Args:
-        atom_map: atoms of the supercell.
-        n_electrons: per primitive cell.
-        reference: eV, Fermi energy of the undisplaced crystal.
-        mean_potential: eV, of the undisplaced crystal.
-        channels: names of the projections.
-        members: (n_channels, n_orbitals) 0 or 1, orbitals of the primitive cell that belong to
-            each.
-    """
-
-    def __init__(
-        self,
-        atom_map: unfolding.AtomMap,
-        n_electrons: float,
-        reference: float,
-        mean_potential: float,
-        channels: tuple[str, ...],
-        members: NDArray[np.float64],
-    ) -> None:
-        self.atom_map, self.n_electrons, self.reference, self.mean_potential = (
-            atom_map,
-            n_electrons,
-            reference,
-            mean_potential,
-        )
-        self.channels, self.members = channels, members
 
 
 def _channels(

@@ -19,7 +19,7 @@ from mlepi.observables.effective_mass.record import EffectiveMassRecord
 
 
 def plot_effective_masses(record: EffectiveMassRecord) -> Figure:
-    """Draw the peaks along the line at the first and the last temperature, and the masses against temperature."""
+    """Draw the peaks along the line, coldest and hottest, and the masses against temperature."""
     with house_style():
         figure = new_figure(1.6 * COLUMN, 0.85 * COLUMN)
         bands, masses = figure.subplots(1, 2)

@@ -6,30 +6,29 @@ Curvature of the edge bands at a k-point, from unfolded peaks along a line throu
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.errors import ConfigError, message
+from mlepi.observables.effective_mass.record import EffectiveMassRecord
 from mlepi.observables.near_k.peaks import BandPeaks, PeakSettings, name_points, place_peaks
-from mlepi.observables.sample_checks import check_samples
+from mlepi.observables.stage_settings import read_electrons
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.velocities import effective_masses
-from mlepi.pipeline.stage import SampleKey
-from mlepi.results.effective_mass import EffectiveMassRecord
-
-if TYPE_CHECKING:
-    from mlepi.graphs.block_matrix import BlockMatrix
-    from mlepi.pipeline.run import Run
+from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
+from mlepi.pipeline.sampled_stage import Part, SampledStage
+from mlepi.pipeline.settings import Settings
 
 
-class EffectiveMassStage:
-    """Effective masses of the highest valence and the lowest conduction band.
+@dataclass(frozen=True, kw_only=True)
+class EffectiveMassStage(SampledStage[BandPeaks]):
+    """Effective masses of the edge bands; see ``conf/stage/effective_mass.yaml``.
 
-    See ``conf/stage/settings/effective_mass.yaml``.
-
-    Args:
+    Attributes:
         valence_electrons: atomic number → valence electrons of its pseudopotential.
         kpoint: name of a special point, or fractional coordinates.
         toward: the same, another point of the line.
@@ -46,120 +45,106 @@ class EffectiveMassStage:
     """
 
     name: ClassVar[str] = "effective_mass"
-    version: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
     record: ClassVar[type] = EffectiveMassRecord
 
-    def __init__(
-        self,
-        *,
-        valence_electrons: Mapping[int, float],
-        kpoint: str | Sequence[float],
-        toward: str | Sequence[float],
-        distances: Sequence[float],
-        order: int,
-        energy_window: float,
-        energy_step: float,
-        peak_width: float,
-        n_resamples: int,
-    ) -> None:
-        electrons = {int(z): float(n) for z, n in valence_electrons.items()}
-        self.settings = PeakSettings(
-            self.name, electrons, energy_window, energy_step, peak_width, "none", n_resamples
-        )
+    valence_electrons: Mapping[int, float]
+    kpoint: str | Sequence[float]
+    toward: str | Sequence[float]
+    distances: Sequence[float]
+    order: int
+    energy_window: float
+    energy_step: float
+    peak_width: float
+    n_resamples: int
+
+    def __post_init__(self) -> None:
+        """Refuse settings without meaning."""
+        object.__setattr__(self, "valence_electrons", read_electrons(self.valence_electrons))
+        _ = self.peaks
         if (
-            order not in (2, 4)
-            or min(distances) < 0
-            or len(set(distances)) != len(distances)
-            or len(distances) <= order // 2
+            self.order not in (2, 4)
+            or min(self.distances) < 0
+            or len(set(self.distances)) != len(self.distances)
+            or len(self.distances) <= self.order // 2
         ):
             raise ConfigError(
                 message(
                     "stage.effective_mass",
-                    f"order {order} with distances {list(distances)}",
+                    f"order {self.order} with distances {list(self.distances)}",
                     "order 2 with at least two, or order 4 with at least three different "
                     "distances ≥ 0, in 1/Å",
-                    "Add distances, or use order 2.",
+                    "Add distances, each once and without a sign, or choose the lower order.",
                 )
             )
-        self.kpoint, self.toward, self.order = kpoint, toward, order
-        self.distances = tuple(sorted(float(d) for d in distances))
-        self._peaks: BandPeaks | None = None
-        self._device = "cpu"
+        object.__setattr__(self, "distances", tuple(sorted(float(d) for d in self.distances)))
 
-    def inputs(self, run: Run) -> dict[str, Any]:
+    @cached_property
+    def peaks(self) -> PeakSettings:
+        """How peaks are found."""
+        return PeakSettings(
+            self.name,
+            self.valence_electrons,
+            self.energy_window,
+            self.energy_step,
+            self.peak_width,
+            "none",
+            self.n_resamples,
+        )
+
+    def inputs(self, settings: Settings) -> dict[str, Any]:
         """Return every setting; the samples are named by the runner."""
-        return {**self.sample_inputs(run), **self.settings.inputs(), "order": self.order}
+        return {**self.sample_inputs(settings), **self.peaks.inputs(), "order": self.order}
 
-    def sample_inputs(self, run: Run) -> dict[str, Any]:
+    def sample_inputs(self, settings: Settings) -> dict[str, Any]:
         """Return what decides the levels and weights of one sample."""
         line = [
             point if isinstance(point, str) else list(point) for point in (self.kpoint, self.toward)
         ]
         return {
-            **self.settings.sample_inputs(),
+            **self.peaks.sample_inputs(),
             "line": [*line, list(self.distances)],
-            "supercell": list(run.supercell),
+            "supercell": list(settings.supercell),
         }
 
-    def begin(self, run: Run) -> None:
+    def begin(self, ensemble: Ensemble) -> BandPeaks:
         """Place the k-points and solve the equilibrium there."""
-        equilibrium = run.equilibrium()
-        self._device = run.device
-        kpoint, toward = name_points(
-            equilibrium[0], [self.kpoint, self.toward], "stage.effective_mass.kpoint"
-        )
+        kpoint, toward = self._name_ends(ensemble)
         signed = np.array([-d for d in reversed(self.distances) if d > 0] + list(self.distances))
-        kpoints = lattice.build_line(kpoint, toward, signed, equilibrium[0].cell.array)
-        peaks = place_peaks(self.settings, equilibrium, run.supercell, kpoints, signed)
-        check_samples(
-            run.n_samples,
-            equilibrium[0],
-            run.displaced(SampleKey(0, run.temperatures[0])),
-            peaks.windows[0].atom_map,
-        )
-        self._peaks = peaks
+        cell = ensemble.equilibrium.atoms.cell.array
+        kpoints = lattice.build_line(kpoint, toward, signed, cell)
+        return place_peaks(self.peaks, ensemble, kpoints, signed)
 
-    def evaluate(
-        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
-    ) -> dict[str, NDArray]:
+    def evaluate(self, prepared: BandPeaks, sample: Sample) -> Part:
         """Solve one displaced supercell near its edges and unfold it."""
-        return self._require_peaks().evaluate(hamiltonian, overlap, self._device)
+        return prepared.evaluate(sample)
 
     def finish(
-        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
+        self,
+        prepared: BandPeaks,
+        ensemble: Ensemble,
+        results: Iterable[tuple[SampleKey, Part]],
     ) -> EffectiveMassRecord:
         """Average the spectra and fit the curvature of their peaks."""
-        if self._peaks is None:
-            self.begin(run)
-        peaks = self._require_peaks()
-        reference = peaks.windows[0]
-        averages = peaks.average(
-            run.design,
-            run.temperatures,
-            ((key.sample, key.temperature, arrays) for key, arrays in results),
-        )
+        averages = prepared.average(ensemble, results)
         energies, resampled = averages.energies(), averages.resampled()
+        distances = prepared.windows[0].distances
         masses, some = (
-            effective_masses(reference.distances, found, self.order)
-            for found in (energies, resampled)
+            effective_masses(distances, found, self.order) for found in (energies, resampled)
         )
-        kpoint, toward = name_points(
-            run.equilibrium()[0], [self.kpoint, self.toward], "stage.effective_mass.kpoint"
-        )
+        kpoint, toward = self._name_ends(ensemble)
         return EffectiveMassRecord(
-            temperatures=np.array(run.temperatures),
-            n_samples=run.n_samples,
-            supercell=reference.atom_map.supercell,
+            temperatures=np.array(ensemble.temperatures),
+            n_samples=ensemble.n_samples,
+            supercell=ensemble.supercell,
             kpoint=kpoint,
             toward=toward,
             order=self.order,
-            peak_width=self.settings.peak_width,
-            distances=reference.distances,
-            equilibrium=peaks.equilibrium,
+            peak_width=self.peaks.peak_width,
+            distances=distances,
+            equilibrium=prepared.equilibrium,
             band_energies=energies,
             band_errors=resampled.std(axis=0),
-            equilibrium_masses=effective_masses(reference.distances, peaks.equilibrium, self.order),
+            equilibrium_masses=effective_masses(distances, prepared.equilibrium, self.order),
             masses=masses,
             mass_errors=some.std(axis=0),
             mass_changes=masses - masses[0],
@@ -175,19 +160,10 @@ class EffectiveMassStage:
         ]
         return (
             f"{', '.join(parts)} m_e at {record.temperatures[-1]:g} K; {record.n_samples} samples "
-            "of "
-            f"{'×'.join(str(n) for n in record.supercell)} cells"
+            f"of {'×'.join(str(n) for n in record.supercell)} cells"
         )
 
-    def _require_peaks(self) -> BandPeaks:
-        if self._peaks is None:
-            where = "effective_mass stage"
-            raise PhysicsError(
-                message(
-                    where,
-                    "a sample before begin()",
-                    "begin() first",
-                    "Run the stage through the runner.",
-                )
-            )
-        return self._peaks
+    def _name_ends(self, ensemble: Ensemble) -> NDArray[np.float64]:
+        """Return the k-point and the other point of the line, (2, 3) fractional."""
+        ends, where = [self.kpoint, self.toward], "stage.effective_mass.kpoint"
+        return name_points(ensemble.equilibrium.atoms, ends, where)

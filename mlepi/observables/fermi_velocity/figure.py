@@ -6,19 +6,25 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
-from mlepi.plots.style import (
+from mlepi.figures import (
     BLUE,
     COLUMN,
     GREEN,
     GREY,
     RED,
+    Drawing,
+    Fact,
+    Presentation,
     house_style,
     label_path,
     new_figure,
     temperature_colours,
 )
-from mlepi.results import ObservablesRecord, VelocityRecord
+from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
+from mlepi.observables.near_k.record import VelocityRecord
+from mlepi.observables.near_k.velocity_tables import velocity_section
 
 ESTIMATORS = (
     ("spectral", "spectral peak", BLUE, "o"),
@@ -31,7 +37,7 @@ ENERGY_ESTIMATORS = ESTIMATORS[:2]
 """Those whose velocities come from energies of their own."""
 
 
-def plot_bands(record: ObservablesRecord) -> Figure:
+def plot_bands(record: FermiVelocityRecord) -> Figure:
     """Draw the equilibrium bands and density of states, energies from the Fermi energy in eV."""
     with house_style():
         figure = new_figure(1.5 * COLUMN, 0.9 * COLUMN)
@@ -49,32 +55,36 @@ def plot_bands(record: ObservablesRecord) -> Figure:
     return figure
 
 
-def plot_spectral_functions(record: ObservablesRecord) -> Figure:
-    """Draw A(k, E) along M–K–Γ at equilibrium and at every temperature, with the peaks of the low bands, one colour scale."""
+def plot_spectral_functions(record: FermiVelocityRecord) -> Figure:
+    """Draw A(k, E) along M–K–Γ at rest and at every temperature, with the peaks of the low bands.
+
+    One colour scale for all.
+    """
     with house_style():
         n_panels = 1 + len(record.temperatures)
         n_columns = n_panels if n_panels <= 4 else -(-n_panels // 2)
         n_rows = -(-n_panels // n_columns)
         figure = new_figure(0.55 * COLUMN * n_columns + 0.4, 0.75 * COLUMN * n_rows)
         grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
-        edges = _cell_edges(record.map_distances)
-        energy_edges = _cell_edges(record.energies)
-        peak = float(np.max(record.spectral_functions))
+        panels = list(grid.flat)
+        spectra = [record.equilibrium_spectral_function, *record.spectral_functions]
         titles = ["equilibrium", *(f"{t:g} K" for t in record.temperatures)]
-        for axes, title, spectrum in zip(
-            grid.flat,
-            titles,
-            [record.equilibrium_spectral_function, *record.spectral_functions],
-            strict=False,
-        ):
+        for axes, title, spectrum in zip(panels, titles, spectra, strict=False):
             image = axes.pcolormesh(
-                edges, energy_edges, spectrum.T, vmin=0.0, vmax=peak, rasterized=True
+                record.map_distances,
+                record.energies,
+                spectrum.T,
+                shading="nearest",
+                vmin=0.0,
+                vmax=float(np.max(record.spectral_functions)),
+                rasterized=True,
             )
             axes.set_title(title)
-            axes.set_xticks([edges[0], 0.0, edges[-1]], ["M ←", "K", "→ Γ"])
-        for axes in list(grid.flat)[n_panels:]:
+            left, right = axes.get_xlim()
+            axes.set_xticks([left, 0.0, right], ["M ←", "K", "→ Γ"])
+        for axes in panels[n_panels:]:
             axes.set_axis_off()
-        for axes, energies in zip(list(grid.flat)[1:], record.spectral.energies, strict=False):
+        for axes, energies in zip(panels[1:], record.spectral.energies, strict=False):
             _draw_cone(axes, record, energies)
         for axes in grid[:, 0]:
             axes.set_ylabel("E − E$_D$ (eV)")
@@ -82,8 +92,8 @@ def plot_spectral_functions(record: ObservablesRecord) -> Figure:
     return figure
 
 
-def plot_fermi_velocity(record: ObservablesRecord) -> Figure:
-    """Draw v_F against temperature by every estimator with their error bars, and the value of the undisplaced structure."""
+def plot_fermi_velocity(record: FermiVelocityRecord) -> Figure:
+    """Draw v_F against temperature by every estimator, with error bars, and its value at rest."""
     with house_style():
         figure = new_figure(COLUMN, 0.85 * COLUMN)
         axes = figure.subplots()
@@ -113,15 +123,16 @@ def plot_fermi_velocity(record: ObservablesRecord) -> Figure:
     return figure
 
 
-def plot_low_bands(record: ObservablesRecord) -> Figure:
-    """Draw the low bands inside the window at the first and the last temperature by both estimators, with error bars.
+def plot_low_bands(record: FermiVelocityRecord) -> Figure:
+    """Draw the low bands inside the window at the first and the last temperature, with error bars.
 
-    Points towards M have k < K, those towards Γ k > K.
+    One panel per estimator that follows energies. Points towards M have k < K, those towards Γ
+    k > K.
     """
     with house_style():
         figure = new_figure(1.5 * COLUMN, 0.85 * COLUMN)
         panels = figure.subplots(1, 2, sharey=True)
-        signed = record.map_distances[_fitted(record)]
+        signed = record.map_distances[record.fitted]
         for axes, (field, name, _, marker) in zip(panels, ENERGY_ESTIMATORS, strict=True):
             estimate: VelocityRecord = getattr(record, field)
             axes.plot(
@@ -154,8 +165,8 @@ def plot_low_bands(record: ObservablesRecord) -> Figure:
     return figure
 
 
-def plot_convergence(record: ObservablesRecord) -> Figure:
-    """Draw v_F from the first n samples against n, one line per temperature, for every estimator."""
+def plot_convergence(record: FermiVelocityRecord) -> Figure:
+    """Draw v_F from the first n samples against n, a line per temperature, for every estimator."""
     with house_style():
         figure = new_figure(2.1 * COLUMN, 0.85 * COLUMN)
         panels = figure.subplots(1, len(ESTIMATORS), sharey=True)
@@ -180,13 +191,10 @@ def plot_convergence(record: ObservablesRecord) -> Figure:
     return figure
 
 
-def _draw_cone(axes: Axes, record: ObservablesRecord, energies: np.ndarray) -> None:
-    """Mark the peaks of both low bands.
-
-    The fitted points are those of the map inside the window, in its order.
-    """
+def _draw_cone(axes: Axes, record: FermiVelocityRecord, energies: NDArray[np.float64]) -> None:
+    """Mark the peaks of the low bands; the fitted points are those of the map, in its order."""
     axes.plot(
-        record.map_distances[_fitted(record)],
+        record.map_distances[record.fitted],
         energies,
         linestyle="",
         marker="x",
@@ -195,14 +203,46 @@ def _draw_cone(axes: Axes, record: ObservablesRecord, energies: np.ndarray) -> N
     )
 
 
-def _fitted(record: ObservablesRecord) -> np.ndarray:
-    """Return (n_points,) bool, True where a point of the map takes part in the fits."""
-    lower, upper = record.velocity_window
-    distances = np.abs(record.map_distances)
-    return (distances >= lower - 1e-9) & (distances <= upper + 1e-9)
+def list_facts(record: FermiVelocityRecord) -> list[Fact]:
+    """List what the report tells of the electrons at rest."""
+    return [
+        (
+            "Fermi energy, undisplaced",
+            f"{record.fermi_energy:.4f} eV at {record.electronic_temperature:g} K smearing",
+        ),
+        ("Dirac energy, undisplaced", f"{record.dirac_energy:.4f} eV"),
+        (
+            "weight of low bands inside the energy window",
+            f"{100 * record.captured_weights.min():.1f} % at least",
+        ),
+    ]
 
 
-def _cell_edges(centres: np.ndarray) -> np.ndarray:
-    """Return the borders of the cells around given centres, for a map whose columns are not evenly spaced."""
-    middles = 0.5 * (centres[1:] + centres[:-1])
-    return np.concatenate([[2 * centres[0] - middles[0]], middles, [2 * centres[-1] - middles[-1]]])
+PRESENTATION = Presentation(
+    drawings=(
+        Drawing(
+            "bands",
+            plot_bands,
+            "Electron bands and density of states of the undisplaced structure.",
+        ),
+        Drawing(
+            "spectral_function",
+            plot_spectral_functions,
+            "Unfolded spectral function along M–K–Γ, averaged over the samples; crosses: peaks of "
+            "the low bands.",
+        ),
+        Drawing(
+            "fermi_velocity",
+            plot_fermi_velocity,
+            "Fermi velocity against temperature; bars: bootstrap standard deviation.",
+        ),
+        Drawing(
+            "low_bands",
+            plot_low_bands,
+            "Low bands in the fitted window by the estimators that follow energies.",
+        ),
+        Drawing("convergence", plot_convergence, "Fermi velocity from the first n samples."),
+    ),
+    facts=list_facts,
+    sections=(velocity_section,),
+)

@@ -7,19 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.observables.near_k.record import VelocityRecord, WindowRecord
+from mlepi.observables.near_k.record import Estimate, VelocityRecord, WindowRecord
+from mlepi.physics.bands.velocities import points_inside
 from mlepi.results import unit
-
-LOST_WEIGHT = 0.25
-"""More weight of a low band than this outside the energy window is told."""
-
-MISCOUNTED_SHARE = 0.1
-"""A larger share of points with a wrong number of states below the Dirac energy is told."""
 
 
 @dataclass(frozen=True)
 class FermiVelocityRecord:
-    """Electronic observables of a run.
+    """Bands, spectral functions and Fermi velocities of a run.
 
     Attributes:
         fermi_energy: of the equilibrium structure.
@@ -102,27 +97,23 @@ class FermiVelocityRecord:
     sorted_windows: WindowRecord
     operator_windows: WindowRecord
 
-    def doubts(self) -> list[str]:
-        """Say in words what makes these numbers doubtful; empty when nothing does."""
-        texts = []
-        if self.captured_weights.min() < 1.0 - LOST_WEIGHT:
-            texts.append(
-                f"only {100 * self.captured_weights.min():.0f} % of a low band lies within "
-                f"{self.energies[-1]:.2f} eV of the "
-                "Dirac energy; widen stage.fermi_velocity.energy_window."
-            )
-        lost = ~np.isfinite(self.sorted_average.velocities)
-        if np.any(lost):
-            texts.append(
-                f"no sorted average at {', '.join(f'{t:g}' for t in self.temperatures[lost])} K: "
-                "counted from the bottom of the "
-                "spectrum, the low bands are outside the energy window (ghost states of H and S)."
-            )
-        elif self.miscounted_shares.max() > MISCOUNTED_SHARE:
-            texts.append(
-                f"at {100 * self.miscounted_shares.max():.0f} % of the points the states below "
-                "the Dirac energy are not as many "
-                "as the electron pairs (ghost states of H and S, or rigid shifts); do not trust "
-                "the sorted average."
-            )
-        return texts
+    @property
+    def fitted(self) -> NDArray[np.bool_]:
+        """(n_points,), True where a point of the map takes part in the fits."""
+        lower, upper = self.velocity_window
+        return points_inside(np.abs(self.map_distances), (lower, upper))
+
+    def velocity_estimates(self) -> list[Estimate]:
+        """Return v_F by the three estimators."""
+        method = (
+            f"Maps of A(k, E) have {self.line_shape} lines of {1e3 * self.line_width:.0f} meV, the "
+            f"spectra whose maxima are fitted {1e3 * self.peak_width:.0f} meV. Error bars: "
+            f"standard deviation of {self.n_resamples} bootstrap resamples of the samples."
+        )
+        return [
+            Estimate("spectral peak", self.spectral, self.spectral_windows, self, method),
+            Estimate(
+                "velocity operator", self.velocity_operator, self.operator_windows, self, method
+            ),
+            Estimate("sorted average", self.sorted_average, self.sorted_windows, self, method),
+        ]

@@ -1,6 +1,4 @@
-"""The observables stage.
-
-Equilibrium bands and density of states, A(k, E) near K, and v_F(T) with both estimators.
+"""The fermi_velocity stage: bands and density of states at rest, A(k, E) near K, and v_F(T).
 
 Every sample is solved only near the Dirac energy, at supercell k-points that serve K→Γ and K→M at
 once where K folds onto Γ (H is real, so the states at −k are known). The spectral functions of the
@@ -11,43 +9,61 @@ two low bands use the equilibrium bands of the primitive cell as a reference
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.errors import ConfigError, message
+from mlepi.observables.fermi_velocity.estimates import estimate_all
+from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
 from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k, sort_distances
 from mlepi.observables.near_k.samples import SpectraSettings, VelocitySamples
 from mlepi.observables.near_k.unfold_sample import unfold_sample
-from mlepi.observables.near_k.velocity_estimates import (
-    ResamplingPlan,
-    SlopeFit,
-    VelocityFit,
-    estimate_velocities,
-    estimate_windows,
-)
-from mlepi.observables.sample_checks import check_samples
+from mlepi.observables.near_k.velocity_estimates import VelocityFit
+from mlepi.observables.stage_settings import describe_electrons, read_electrons
 from mlepi.physics.bands import lattice
-from mlepi.physics.bands.spectra import SHAPES, compute_dos, compute_spectral_function, find_peaks
+from mlepi.physics.bands.spectra import SHAPES, compute_dos, compute_spectral_function
 from mlepi.physics.bands.velocities import DISPERSIONS
 from mlepi.physics.eigenstates.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
 from mlepi.physics.eigenstates.dense_bloch import solve_many
-from mlepi.pipeline.stage import SampleKey
-from mlepi.results.observables import ObservablesRecord
+from mlepi.pipeline.ensemble import Ensemble, Equilibrium, Sample, SampleKey
+from mlepi.pipeline.sampled_stage import Part, SampledStage
+from mlepi.pipeline.settings import Settings
+from mlepi.pipeline.stage import check_choice
 
-if TYPE_CHECKING:
-    from mlepi.graphs.block_matrix import BlockMatrix
-    from mlepi.pipeline.run import Run
+FEW_SAMPLES = 20
+"""With fewer samples the error bars are themselves uncertain by more than 1/√40, 16 %."""
+
+LOST_WEIGHT = 0.25
+"""More weight of a low band than this outside the energy window is told."""
+
+MISCOUNTED_SHARE = 0.1
+"""A larger share of points with a wrong number of states below the Dirac energy is told."""
 
 
-class FermiVelocityStage:
+@dataclass(frozen=True)
+class LineThroughK:
+    """What all samples share.
+
+    Attributes:
+        reference: k-points along M–K–Γ, the bands at rest there, and how they are served.
+        device: where the states are computed.
+    """
+
+    reference: ReferenceBands
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FermiVelocityStage(SampledStage[LineThroughK]):
     """Bands, density of states, spectral functions and Fermi velocity.
 
-    See ``conf/stage/settings/observables.yaml``.
+    See ``conf/stage/fermi_velocity.yaml``.
 
-    Args:
+    Attributes:
         valence_electrons: atomic number → valence electrons of its pseudopotential.
         electronic_temperature: K.
         band_spacing: Å⁻¹.
@@ -68,108 +84,92 @@ class FermiVelocityStage:
             (hyperbola).
         n_resamples: of the bootstrap.
         n_counts: of the convergence study.
+
+    Raises:
+        ConfigError: a setting without meaning.
     """
 
-    name: ClassVar[str] = "observables"
-    version: ClassVar[int] = 3
-    requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
-    record: ClassVar[type] = ObservablesRecord
+    name: ClassVar[str] = "fermi_velocity"
+    record: ClassVar[type] = FermiVelocityRecord
+    lists: ClassVar[tuple[str, ...]] = ("all", "full")
     targets: ClassVar[tuple[str, ...]] = ("fermi_velocity", "fermi_velocity_change")
 
-    def __init__(
-        self,
-        *,
-        valence_electrons: Mapping[int, float],
-        electronic_temperature: float,
-        band_spacing: float,
-        dos_mesh: Sequence[int],
-        dos_width: float,
-        dos_window: Sequence[float],
-        distances: Sequence[float],
-        energy_window: float,
-        energy_step: float,
-        line_shape: str,
-        line_width: float,
-        peak_width: float,
-        velocity_window: Sequence[float],
-        windows: Sequence[Sequence[float]],
-        dispersion: str,
-        split_off_bands: bool,
-        n_resamples: int,
-        n_counts: int,
-    ) -> None:
-        narrow, wide = min(line_width, peak_width), max(line_width, peak_width)
-        if energy_step > 0.5 * narrow or not 0 < narrow <= wide < energy_window:
+    valence_electrons: Mapping[int, float]
+    electronic_temperature: float
+    band_spacing: float
+    dos_mesh: Sequence[int]
+    dos_width: float
+    dos_window: Sequence[float]
+    distances: Sequence[float]
+    energy_window: float
+    energy_step: float
+    line_shape: str
+    line_width: float
+    peak_width: float
+    velocity_window: Sequence[float]
+    windows: Sequence[Sequence[float]]
+    dispersion: str
+    split_off_bands: bool
+    n_resamples: int
+    n_counts: int
+
+    def __post_init__(self) -> None:
+        """Refuse settings without meaning."""
+        narrow, wide = sorted((self.line_width, self.peak_width))
+        if self.energy_step > 0.5 * narrow or not 0 < narrow <= wide < self.energy_window:
             raise ConfigError(
                 message(
-                    "stage.observables",
-                    f"energy_step {energy_step}, line_width {line_width}, peak_width "
-                    f"{peak_width}, window {energy_window} eV",
+                    f"stage.{self.name}",
+                    f"energy_step {self.energy_step}, line_width {self.line_width}, peak_width "
+                    f"{self.peak_width}, window {self.energy_window} eV",
                     "a step of at most half of either width, and widths smaller than the window",
-                    "Lower energy_step, or widen energy_window.",
+                    "Make the step smaller, the lines wider or the window larger.",
                 )
             )
-        for key, choice, known in (
-            ("dispersion", dispersion, DISPERSIONS),
-            ("line_shape", line_shape, SHAPES),
-        ):
-            if choice not in known:
-                raise ConfigError(
-                    message(
-                        f"stage.observables.{key}",
-                        repr(choice),
-                        f"one of {list(known)}",
-                        "Choose one of them.",
-                    )
-                )
-        self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
-        self.electronic_temperature = electronic_temperature
-        self.band_spacing = band_spacing
-        self.dos_mesh = tuple(int(n) for n in dos_mesh)
-        self.dos_width = dos_width
-        self.dos_window = tuple(float(e) for e in dos_window)
-        self.distances = sort_distances("observables", distances)
-        self.energy_window = energy_window
-        n_steps = round(energy_window / energy_step)
-        self.fit = VelocityFit(
-            (float(velocity_window[0]), float(velocity_window[1])),
-            dispersion,
-            n_resamples,
-            0,
-            n_counts,
-        )
-        self.spectra = SpectraSettings(
-            (np.arange(-n_steps, n_steps + 1) * energy_step).astype(np.float64),
-            line_shape,
-            line_width,
-            peak_width,
-            self.fit.window,
-            tuple((float(low), float(high)) for low, high in windows),
-            split_off_bands and dispersion == "hyperbola",
-        )
-        self._reference: ReferenceBands | None = None
-        self._device = "cpu"
+        check_choice(f"stage.{self.name}.dispersion", self.dispersion, DISPERSIONS)
+        check_choice(f"stage.{self.name}.line_shape", self.line_shape, SHAPES)
+        for key, value in {
+            "valence_electrons": read_electrons(self.valence_electrons),
+            "dos_mesh": tuple(int(n) for n in self.dos_mesh),
+            "dos_window": tuple(float(energy) for energy in self.dos_window),
+            "distances": sort_distances(self.name, self.distances),
+        }.items():
+            object.__setattr__(self, key, value)
 
-    def inputs(self, run: Run) -> dict[str, Any]:
+    @cached_property
+    def fit(self) -> VelocityFit:
+        """How energies become a velocity."""
+        window = float(self.velocity_window[0]), float(self.velocity_window[1])
+        return VelocityFit(window, self.dispersion, self.n_resamples, 0, self.n_counts)
+
+    @cached_property
+    def spectra(self) -> SpectraSettings:
+        """How levels become spectra."""
+        n_steps = round(self.energy_window / self.energy_step)
+        return SpectraSettings(
+            (np.arange(-n_steps, n_steps + 1) * self.energy_step).astype(np.float64),
+            self.line_shape,
+            self.line_width,
+            self.peak_width,
+            self.fit.window,
+            tuple((float(low), float(high)) for low, high in self.windows),
+            self.split_off_bands and self.dispersion == "hyperbola",
+        )
+
+    def inputs(self, settings: Settings) -> dict[str, Any]:
         """Return every setting; the samples are named by the runner."""
         return {
-            **self.sample_inputs(run),
+            **self.sample_inputs(settings),
             "electronic_temperature": self.electronic_temperature,
             "band_spacing": self.band_spacing,
             "dos": [*self.dos_mesh, self.dos_width, *self.dos_window],
             "energies": [float(self.spectra.energies[0]), len(self.spectra.energies)],
-            "line": [self.spectra.line_shape, self.spectra.line_width, self.spectra.peak_width],
-            "fit": [
-                *self.fit.window,
-                self.fit.dispersion,
-                self.fit.n_resamples,
-                self.fit.seed,
-                self.fit.n_counts,
-            ],
+            "line": [self.line_shape, self.line_width, self.peak_width],
+            "fit": self.fit.describe(),
             "split_off_bands": self.spectra.split_off_bands,
         }
 
-    def sample_inputs(self, run: Run) -> dict[str, Any]:
+    def sample_inputs(self, settings: Settings) -> dict[str, Any]:
         """Return what decides the levels and weights of one sample."""
         return {
             "distances": list(self.distances),
@@ -177,227 +177,76 @@ class FermiVelocityStage:
             "velocity_windows": [
                 list(window) for window in sorted({self.fit.window, *self.spectra.windows})
             ],
-            "valence_electrons": {str(z): n for z, n in self.valence_electrons.items()},
-            "supercell": list(run.supercell),
+            "valence_electrons": describe_electrons(self.valence_electrons),
+            "supercell": list(settings.supercell),
         }
 
-    def begin(self, run: Run) -> None:
+    def begin(self, ensemble: Ensemble) -> LineThroughK:
         """Solve the equilibrium near K and settle which supercell k-points serve which points."""
-        self._device = run.device
-        atoms, hamiltonian, overlap = run.equilibrium()
-        self._reference = build_near_k(
-            atoms, hamiltonian, overlap, run.supercell, self.distances, self.valence_electrons
+        reference = build_near_k(
+            *ensemble.equilibrium, ensemble.supercell, self.distances, self.valence_electrons
         )
-        displaced = run.displaced(SampleKey(0, run.temperatures[0]))
-        check_samples(run.n_samples, atoms, displaced, self._reference.atom_map)
+        return LineThroughK(reference, ensemble.device)
 
-    def evaluate(
-        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
-    ) -> dict[str, NDArray]:
+    def evaluate(self, prepared: LineThroughK, sample: Sample) -> Part:
         """Solve one displaced supercell near the Dirac energy and unfold it.
 
         The arrays are those of ``unfold_sample``.
         """
-        reference = self._require_reference()
         return unfold_sample(
-            reference,
-            hamiltonian,
-            overlap,
+            prepared.reference,
+            sample.hamiltonian,
+            sample.overlap,
             self.energy_window,
-            self._device,
-            self.spectra.fitted_points(reference.distances),
+            prepared.device,
+            self.spectra.fitted_points(prepared.reference.distances),
         )
 
     def finish(
-        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
-    ) -> ObservablesRecord:
+        self,
+        prepared: LineThroughK,
+        ensemble: Ensemble,
+        results: Iterable[tuple[SampleKey, Part]],
+    ) -> FermiVelocityRecord:
         """Average the samples and fit the velocities."""
-        if self._reference is None:
-            self.begin(run)
-        reference = self._require_reference()
-        collected = VelocitySamples(self.spectra, reference, run.temperatures, run.design)
-        for key, arrays in results:
-            collected.add(key.sample, key.temperature, arrays)
-        estimates = self._estimate(collected)
+        reference, spectra = prepared.reference, self.spectra
+        collected = VelocitySamples(spectra, reference, ensemble.temperatures, ensemble.design)
+        for key, part in results:
+            collected.add(key, part)
         at_rest = np.stack(
             [
                 compute_spectral_function(
-                    self.spectra.energies,
-                    levels,
-                    np.ones(len(levels)),
-                    self.spectra.line_width,
-                    self.spectra.line_shape,
+                    spectra.energies, levels, np.ones(len(levels)), self.line_width, self.line_shape
                 )
                 for levels in reference.eigenvalues - reference.centre
             ]
         )
-        record = ObservablesRecord(
-            **self._equilibrium(run),
+        return FermiVelocityRecord(
+            **self._solve_at_rest(ensemble.equilibrium),
             dirac_energy=reference.centre,
-            temperatures=np.array(run.temperatures),
-            n_samples=run.n_samples,
+            temperatures=np.array(ensemble.temperatures),
+            n_samples=ensemble.n_samples,
             supercell=reference.atom_map.supercell,
-            line_shape=self.spectra.line_shape,
-            line_width=self.spectra.line_width,
-            peak_width=self.spectra.peak_width,
-            energies=self.spectra.energies,
+            line_shape=self.line_shape,
+            line_width=self.line_width,
+            peak_width=self.peak_width,
+            energies=spectra.energies,
             map_distances=reference.distances,
             equilibrium_spectral_function=at_rest,
             spectral_functions=collected.total,
             captured_weights=collected.captured,
             miscounted_shares=collected.miscounted
-            / (run.n_samples * np.count_nonzero(collected.inner)),
+            / (ensemble.n_samples * np.count_nonzero(collected.inner)),
             velocity_window=self.fit.window,
-            dispersion=self.fit.dispersion,
-            split_off_bands=self.spectra.split_off_bands,
-            n_resamples=self.fit.n_resamples,
-            **estimates,
-        )
-        run.warnings += [f"{self.name}: {text}" for text in record.doubts()]
-        return record
-
-    def _estimate(self, collected: VelocitySamples) -> dict[str, Any]:
-        """Fit the velocities of all estimators, with error bars and convergence."""
-        reference, fitted, spectra, levels = (
-            collected.reference,
-            collected.fitted,
-            collected.spectra,
-            collected.levels,
-        )
-        plan = ResamplingPlan(
-            spectra.design, self.fit.n_resamples, self.fit.n_counts, self.fit.seed
-        )
-        rest = reference.eigenvalues[:, reference.n_occupied + collected.bands] - reference.centre
-        # sorting cannot tell cones that fold onto one k-point apart: neither may its reference
-        shared = (
-            reference.index[:, None] == reference.index[None, :]
-            if reference.n_cones > 1
-            else np.eye(len(rest), dtype=bool)
-        )
-        folded = (shared @ rest) / shared.sum(axis=1)[:, None]
-        outwards = np.sign(reference.distances[fitted])[:, None]
-        of_spectra, without = (
-            [self._peaks_and_slopes(spectra.average(weights), outwards) for weights in sets]
-            for sets in (plan.weights, spectra.left_out)
-        )
-        of_levels, levels_without = (
-            np.array([levels.average(weights) for weights in sets])
-            for sets in (plan.weights, levels.left_out)
-        )
-        peaks, slopes = (np.array([each[n] for each in of_spectra]) for n in range(2))
-        peaks_without, slopes_without = (np.array([each[n] for each in without]) for n in range(2))
-        found: dict[str, Any] = {}
-        slope_fit = SlopeFit(**vars(self.fit))
-        for name, some, some_without, at_rest, fit in (
-            ("spectral", peaks, peaks_without, rest[fitted], self.fit),
-            ("sorted", of_levels, levels_without, folded[fitted], self.fit),
-            (
-                "operator",
-                slopes,
-                slopes_without,
-                outwards * reference.slopes[fitted][:, collected.followed],
-                slope_fit,
-            ),
-        ):
-            distances = np.abs(reference.distances)[fitted]
-            found[f"{name}_windows"] = estimate_windows(
-                some, plan, distances, at_rest, fit, self.spectra.windows
-            )
-            all_inner, without_inner = (
-                part[..., collected.inner, :] for part in (some, some_without)
-            )
-            velocity = estimate_velocities(
-                all_inner,
-                without_inner,
-                plan,
-                distances[collected.inner],
-                at_rest[collected.inner],
-                fit,
-            )
-            found[name] = replace(
-                velocity, convergence_counts=spectra.n_samples[velocity.convergence_counts - 1]
-            )
-        spectral, operator = found["spectral"], found.pop("operator")
-        found["sorted_average"] = found.pop("sorted")
-        energies = {
-            name: getattr(spectral, name)
-            for name in ("energies", "energy_errors", "equilibrium_energies")
-        }
-        found |= {
-            "band_slopes": operator.energies,
-            "equilibrium_band_slopes": operator.equilibrium_energies,
-        }
-        return {**found, "velocity_operator": replace(operator, **energies)}
-
-    def _peaks_and_slopes(
-        self, spectra: NDArray[np.floating], outwards: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Find the maxima of A, eV, and the mean slope of the states there, dE/d|k − K| in eV·Å.
-
-        Args:
-            spectra: (n_temperatures, 2, n_points, n_bands, n_energies), of
-                ``VelocitySamples.spectra_of``.
-            outwards: (n_points, 1), 1 towards Γ and −1 towards M.
-
-        Returns:
-            (n_temperatures, n_points, n_bands) each.
-        """
-        plain, moving = np.moveaxis(spectra.astype(np.float64), 1, 0)
-        peaks = find_peaks(self.spectra.energies, plain)
-        place = (peaks - self.spectra.energies[0]) / (
-            self.spectra.energies[1] - self.spectra.energies[0]
-        )
-        left = np.floor(place).astype(np.int64)
-        share = place - left
-        at_left, at_right = (
-            np.stack(
-                [
-                    np.take_along_axis(each, (left + side)[..., None], axis=-1)[..., 0]
-                    for each in (plain, moving)
-                ]
-            )
-            for side in (0, 1)
-        )
-        weight, slope = (1.0 - share) * at_left + share * at_right
-        return peaks, outwards * slope / weight
-
-    def summarize(self, record: ObservablesRecord) -> str:
-        """Say in a few words what was found."""
-        spectral, last = record.spectral, f"{record.temperatures[-1]:g} K"
-        averaged = 1e-5 * record.sorted_average.velocities[-1]
-        sorted_average = f"{averaged:.2f}" if np.isfinite(averaged) else "not available"
-        return (
-            f"v_F {1e-5 * spectral.equilibrium_velocity:.2f} → {1e-5 * spectral.velocities[-1]:.2f}"
-            f"±{1e-5 * spectral.velocity_errors[-1]:.2f} ×10⁵ m/s at {last} "
-            f"(spectral peak; sorted average {sorted_average}), "
-            f"slope ratio {spectral.slope_ratios[-1]:.3f}±{spectral.slope_ratio_errors[-1]:.3f}; "
-            f"{record.n_samples} samples of {'×'.join(str(n) for n in record.supercell)} cells, "
-            f"{record.dispersion} at |k−K| "
-            f"{record.velocity_window[0]:g}–{record.velocity_window[1]:g} Å⁻¹"
+            dispersion=self.dispersion,
+            split_off_bands=spectra.split_off_bands,
+            n_resamples=self.n_resamples,
+            **estimate_all(collected, self.fit),
         )
 
-    def error_bars(self, record: ObservablesRecord) -> dict[str, NDArray[np.float64]]:
-        """Return the error bars of v_F from spectral peaks and of its change with T, m/s."""
-        return {
-            "fermi_velocity": record.spectral.velocity_errors,
-            "fermi_velocity_change": record.spectral.change_errors,
-        }
-
-    def _require_reference(self) -> ReferenceBands:
-        if self._reference is None:
-            raise PhysicsError(
-                message(
-                    "observables stage",
-                    "a sample before begin()",
-                    "begin() first",
-                    "Run the stage through the runner.",
-                )
-            )
-        return self._reference
-
-    def _equilibrium(self, run: Run) -> dict[str, Any]:
+    def _solve_at_rest(self, equilibrium: Equilibrium) -> dict[str, Any]:
         """Compute bands, Fermi energy and density of states of the primitive cell."""
-        atoms, hamiltonian, overlap = run.equilibrium()
+        atoms, hamiltonian, overlap = equilibrium
         n_electrons = count_valence_electrons(hamiltonian.numbers, self.valence_electrons)
         path = lattice.build_k_path(
             lattice.hexagonal_points(atoms.cell.array), "ΓKMΓ", atoms.cell.array, self.band_spacing
@@ -423,4 +272,56 @@ class FermiVelocityStage:
             "dos_mesh": self.dos_mesh,
             "dos_energies": dos_energies,
             "dos": compute_dos(dos_energies, on_mesh - fermi_energy, weights, self.dos_width),
+        }
+
+    def summarize(self, record: FermiVelocityRecord) -> str:
+        """Say in a few words what was found."""
+        spectral, last = record.spectral, f"{record.temperatures[-1]:g} K"
+        averaged = 1e-5 * record.sorted_average.velocities[-1]
+        sorted_average = f"{averaged:.2f}" if np.isfinite(averaged) else "not available"
+        return (
+            f"v_F {1e-5 * spectral.equilibrium_velocity:.2f} → {1e-5 * spectral.velocities[-1]:.2f}"
+            f"±{1e-5 * spectral.velocity_errors[-1]:.2f} ×10⁵ m/s at {last} "
+            f"(spectral peak; sorted average {sorted_average}), "
+            f"slope ratio {spectral.slope_ratios[-1]:.3f}±{spectral.slope_ratio_errors[-1]:.3f}; "
+            f"{record.n_samples} samples of {'×'.join(str(n) for n in record.supercell)} cells, "
+            f"{record.dispersion} at |k−K| "
+            f"{record.velocity_window[0]:g}–{record.velocity_window[1]:g} Å⁻¹"
+        )
+
+    @staticmethod
+    def doubts(record: FermiVelocityRecord) -> list[str]:
+        """Say what makes the velocities doubtful; empty when nothing does."""
+        texts = []
+        if record.n_samples < FEW_SAMPLES:
+            texts.append(
+                f"only {record.n_samples} samples per temperature: the error bars are themselves "
+                "uncertain."
+            )
+        if record.captured_weights.min() < 1.0 - LOST_WEIGHT:
+            texts.append(
+                f"only {100 * record.captured_weights.min():.0f} % of a low band lies within "
+                f"{record.energies[-1]:.2f} eV of the Dirac energy; widen "
+                "stage.fermi_velocity.energy_window."
+            )
+        lost = ~np.isfinite(record.sorted_average.velocities)
+        if np.any(lost):
+            texts.append(
+                f"no sorted average at {', '.join(f'{t:g}' for t in record.temperatures[lost])} K: "
+                "counted from the bottom of the spectrum, the low bands are outside the energy "
+                "window (ghost states of H and S)."
+            )
+        elif record.miscounted_shares.max() > MISCOUNTED_SHARE:
+            texts.append(
+                f"at {100 * record.miscounted_shares.max():.0f} % of the points the states below "
+                "the Dirac energy are not as many as the electron pairs (ghost states of H and S, "
+                "or rigid shifts); do not trust the sorted average."
+            )
+        return texts
+
+    def error_bars(self, record: FermiVelocityRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the error bars of v_F from spectral peaks and of its change with T, m/s."""
+        return {
+            "fermi_velocity": record.spectral.velocity_errors,
+            "fermi_velocity_change": record.spectral.change_errors,
         }

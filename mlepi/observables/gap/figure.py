@@ -19,7 +19,7 @@ from mlepi.observables.gap.record import GapRecord
 
 
 def plot_gap(record: GapRecord) -> Figure:
-    """Draw the gap by both estimators, and the shifts of the edges at every k-point, with error bars."""
+    """Draw the gap by both estimators and the shifts of the edges at every k-point."""
     with house_style():
         figure = new_figure(1.6 * COLUMN, 0.85 * COLUMN)
         gap, edges = figure.subplots(1, 2)

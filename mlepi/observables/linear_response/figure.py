@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from mlepi.observables.decomposition import Decomposition, decompose_averages
-from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_figure
-from mlepi.plots.velocities import html_table, list_estimates
-from mlepi.results import LinearResponseRecord, SecondOrderRecord
+from mlepi.figures import (
+    BLUE,
+    COLUMN,
+    GREEN,
+    GREY,
+    RED,
+    Comparison,
+    Drawing,
+    Paragraph,
+    Presentation,
+    Records,
+    Section,
+    Table,
+    house_style,
+    new_figure,
+)
+from mlepi.observables.linear_response.decomposition import Decomposition, decompose_averages
+from mlepi.observables.linear_response.record import LinearResponseRecord, SecondOrderRecord
+from mlepi.observables.near_k.velocity_tables import list_estimates
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TERMS = (
     ("fan", "Fan", BLUE),
@@ -49,7 +65,16 @@ DECOMPOSITION_HEADER = (
 )
 
 
-def list_decompositions(records: Mapping[str, Any]) -> list[Decomposition]:
+MEANING = (
+    "Mean slope over that of the undisplaced structure. The samples hold all orders, at rest, with "
+    "the waves of the supercell: less the second order of the same waves they leave what is beyond "
+    "second order. Phonon energies and the waves of a denser mesh are added to second order, where "
+    "what is beyond it is small."
+)
+"""What the parts of an average are."""
+
+
+def list_decompositions(records: Records) -> list[Decomposition]:
     """Compare every average of a run with its perturbation theory; empty when either is missing.
 
     Args:
@@ -67,46 +92,43 @@ def list_decompositions(records: Mapping[str, Any]) -> list[Decomposition]:
     )
 
 
-def linear_response_section(records: Mapping[str, Any]) -> list[str]:
+def linear_response_section(records: Records) -> Section | None:
     """Tabulate the second-order shifts of v_F, and every average over samples beside them.
 
     Args:
-        records: stage → record; without linear_response nothing is written.
+        records: stage → record.
+
+    Returns:
+        The section; None without linear_response.
     """
     record: LinearResponseRecord | None = records.get("linear_response")
     if record is None:
-        return []
-    low, high = record.velocity_window
-    parts = [
-        "<h2>Second order in the displacements, and beyond</h2>",
-        f"<p>Perturbation theory from derivatives of H and S ({html.escape(record.derivatives)}), "
-        f"{record.dispersion} fit of the "
-        f"low bands at |k − K| = {low:g} … {high:g} Å⁻¹, denominators broadened by "
-        f"{1e3 * record.broadening:.0f} meV, chemical "
-        f"potential {record.chemical_potential:+g} eV from the Dirac energy. Static: atoms at "
-        "rest in every sample, as in an "
-        "average over displaced supercells; dynamic: with the phonon energies in the "
-        "denominators. Changes are those of the mean "
-        "slope over that of the undisplaced structure, "
-        f"{1e-5 * record.equilibrium_slope:.3f} × 10⁵ m/s, and add up.</p>",
-        html_table(
-            VELOCITY_HEADER,
-            [row for sums, _ in _meshes(record) for row in _velocity_rows(record, sums)],
-        ),
+        return None
+    rows = [row for sums, _ in _meshes(record) for row in _velocity_rows(record, sums)]
+    blocks: list[Paragraph | Table] = [
+        Paragraph(_describe(record)),
+        Table(VELOCITY_HEADER, rows),
     ]
-    for parts_of_average in list_decompositions(records):
-        parts += [
-            f"<h3>{html.escape(parts_of_average.average.capitalize())}: what is in the average "
-            "over samples</h3>",
-            "<p>Mean slope over that of the undisplaced structure. The samples hold all orders, "
-            "at rest, with the waves of the "
-            "supercell: less the second order of the same waves they leave what is beyond second "
-            "order. Phonon energies and the "
-            "waves of a denser mesh are added to second order, where what is beyond it is "
-            "small.</p>",
-            html_table(DECOMPOSITION_HEADER, decomposition_rows(parts_of_average)),
+    for parts in list_decompositions(records):
+        heading = f"{parts.average.capitalize()}: what is in the average over samples"
+        blocks += [
+            Paragraph(MEANING, heading),
+            Table(DECOMPOSITION_HEADER, decomposition_rows(parts)),
         ]
-    return parts
+    return Section("Second order in the displacements, and beyond", blocks)
+
+
+def _describe(record: LinearResponseRecord) -> str:
+    low, high = record.velocity_window
+    return (
+        f"Perturbation theory from derivatives of H and S ({record.derivatives}), "
+        f"{record.dispersion} fit of the low bands at |k − K| = {low:g} … {high:g} Å⁻¹, "
+        f"denominators broadened by {1e3 * record.broadening:.0f} meV, chemical potential "
+        f"{record.chemical_potential:+g} eV from the Dirac energy. Static: atoms at rest in every "
+        "sample, as in an average over displaced supercells; dynamic: with the phonon energies in "
+        "the denominators. Changes are those of the mean slope over that of the undisplaced "
+        f"structure, {1e-5 * record.equilibrium_slope:.3f} × 10⁵ m/s, and add up."
+    )
 
 
 def _velocity_rows(record: LinearResponseRecord, sums: SecondOrderRecord) -> list[list[str]]:
@@ -160,36 +182,9 @@ def plot_second_order(record: LinearResponseRecord) -> Figure:
     with house_style():
         figure = new_figure(1.9 * COLUMN, 1.1 * COLUMN)
         shifts, slopes = figure.subplots(1, 2)
-        sides = [
-            np.flatnonzero(record.map_distances < 0),
-            np.flatnonzero(record.map_distances >= 0),
-        ]
         for sums, style in _meshes(record):
-            for field, name, colour in TERMS:
-                values = 1e3 * _half_gap(getattr(sums, field)[0])
-                label: str | None = f"{name}, {_mesh_name(sums)}"
-                for side in sides:  # no line across K, where the low bands touch
-                    shifts.plot(
-                        record.map_distances[side],
-                        values[side],
-                        color=colour,
-                        linestyle=style,
-                        marker=".",
-                        label=label,
-                    )
-                    label = None
-            for values, name, colour in (
-                (sums.static_slopes, "static", BLUE),
-                (sums.dynamic_slopes, "dynamic", RED),
-            ):
-                slopes.plot(
-                    record.temperatures,
-                    values / record.equilibrium_slope,
-                    color=colour,
-                    linestyle=style,
-                    marker=".",
-                    label=f"{name}, {_mesh_name(sums)}",
-                )
+            _draw_shifts(shifts, record, sums, style)
+            _draw_slopes(slopes, record, sums, style)
         shifts.axhline(0.0, color=GREY, linewidth=0.6)
         shifts.xaxis.set_major_locator(MaxNLocator(nbins=5))
         shifts.set_xlabel("M ←  k − K (Å⁻¹)  → Γ")
@@ -202,7 +197,43 @@ def plot_second_order(record: LinearResponseRecord) -> Figure:
     return figure
 
 
-def plot_decomposition(records: Mapping[str, Any]) -> Figure:
+def _draw_shifts(
+    axes: Axes, record: LinearResponseRecord, sums: SecondOrderRecord, style: str
+) -> None:
+    distances = record.map_distances
+    for field, name, colour in TERMS:
+        values = 1e3 * _half_gap(getattr(sums, field)[0])
+        label: str | None = f"{name}, {_mesh_name(sums)}"
+        for side in (distances < 0, distances >= 0):  # no line across K, where the low bands touch
+            axes.plot(
+                distances[side],
+                values[side],
+                color=colour,
+                linestyle=style,
+                marker=".",
+                label=label,
+            )
+            label = None
+
+
+def _draw_slopes(
+    axes: Axes, record: LinearResponseRecord, sums: SecondOrderRecord, style: str
+) -> None:
+    for values, name, colour in (
+        (sums.static_slopes, "static", BLUE),
+        (sums.dynamic_slopes, "dynamic", RED),
+    ):
+        axes.plot(
+            record.temperatures,
+            values / record.equilibrium_slope,
+            color=colour,
+            linestyle=style,
+            marker=".",
+            label=f"{name}, {_mesh_name(sums)}",
+        )
+
+
+def plot_decomposition(records: Records) -> Figure:
     """Draw slope ratios against temperature.
 
     Second order, all orders with error bars, and corrected for the rest.
@@ -212,49 +243,38 @@ def plot_decomposition(records: Mapping[str, Any]) -> Figure:
     """
     with house_style():
         found = list_decompositions(records)
-        record: LinearResponseRecord = records["linear_response"]
         figure = new_figure(1.1 * COLUMN * len(found), 1.1 * COLUMN)
-        for axes, parts in zip(
-            np.atleast_1d(figure.subplots(1, len(found), sharey=True)), found, strict=True
-        ):
-            cell = _mesh_name(record.in_supercell)
-            axes.axhline(1.0, color=GREY, linestyle="--", label="undisplaced")
-            axes.plot(
-                parts.temperatures,
-                parts.second_order,
-                color=BLUE,
-                marker="o",
-                label=f"second order, static, {cell}",
-            )
-            axes.plot(
-                parts.temperatures,
-                parts.dynamic,
-                color=GREEN,
-                marker="v",
-                label=f"second order, dynamic, {cell}",
-            )
-            axes.errorbar(
-                parts.temperatures,
-                parts.all_orders,
-                parts.all_orders_errors,
-                color="black",
-                marker="s",
-                label=f"all orders, {cell}",
-            )
-            axes.errorbar(
-                parts.temperatures,
-                parts.total,
-                parts.all_orders_errors,
-                color=RED,
-                marker="^",
-                label="all orders, corrected for phonon energies"
-                + (f", {_mesh_name(record.interpolated)}" if record.interpolated else ""),
-            )
-            axes.set_title(parts.average)
-            axes.set_xlabel("temperature (K)")
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15))
+        panels = np.atleast_1d(figure.subplots(1, len(found), sharey=True))
+        for axes, parts in zip(panels, found, strict=True):
+            _draw_decomposition(axes, records["linear_response"], parts)
         figure.axes[0].set_ylabel("mean slope / undisplaced")
     return figure
+
+
+def _draw_decomposition(axes: Axes, record: LinearResponseRecord, parts: Decomposition) -> None:
+    cell = _mesh_name(record.in_supercell)
+    denser = f", {_mesh_name(record.interpolated)}" if record.interpolated else ""
+    axes.axhline(1.0, color=GREY, linestyle="--", label="undisplaced")
+    for values, colour, marker, name in (
+        (parts.second_order, BLUE, "o", f"second order, static, {cell}"),
+        (parts.dynamic, GREEN, "v", f"second order, dynamic, {cell}"),
+    ):
+        axes.plot(parts.temperatures, values, color=colour, marker=marker, label=name)
+    for values, colour, marker, name in (
+        (parts.all_orders, "black", "s", f"all orders, {cell}"),
+        (parts.total, RED, "^", f"all orders, corrected for phonon energies{denser}"),
+    ):
+        axes.errorbar(
+            parts.temperatures,
+            values,
+            parts.all_orders_errors,
+            color=colour,
+            marker=marker,
+            label=name,
+        )
+    axes.set_title(parts.average)
+    axes.set_xlabel("temperature (K)")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15))
 
 
 def _half_gap(shifts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -273,3 +293,25 @@ def _meshes(record: LinearResponseRecord) -> list[tuple[SecondOrderRecord, str]]
 
 def _mesh_name(sums: SecondOrderRecord) -> str:
     return "×".join(str(n) for n in sums.mesh)
+
+
+PRESENTATION = Presentation(
+    drawings=(
+        Drawing(
+            "second_order",
+            plot_second_order,
+            "Second-order perturbation theory of the low bands: shift of half their gap term by "
+            "term, and slope against temperature.",
+        ),
+    ),
+    sections=(linear_response_section,),
+    comparisons=(
+        Comparison(
+            "decomposition",
+            plot_decomposition,
+            "Slope of the low bands to second order, to all orders of the samples (bars: their "
+            "errors), and corrected for phonon energies and size.",
+            possible=lambda records: bool(list_decompositions(records)),
+        ),
+    ),
+)

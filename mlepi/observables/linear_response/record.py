@@ -12,15 +12,6 @@ from numpy.typing import NDArray
 
 from mlepi.results import unit
 
-SHARED_IMAGES = 0.05
-"""A larger share of the derivatives at the border of the supercell is told: interpolating between
-its waves is doubtful."""
-
-
-SOFTER_MESH = 1.5
-"""A mesh whose ⟨u²⟩ is larger than that of the supercell by more than this factor is told: long
-soft waves take over."""
-
 
 @dataclass(frozen=True)
 class SecondOrderRecord:
@@ -126,36 +117,3 @@ class LinearResponseRecord:
     equilibrium_slope: float = field(metadata=unit("m/s"))
     in_supercell: SecondOrderRecord
     interpolated: SecondOrderRecord | None = None
-
-    def doubts(self) -> list[str]:
-        """Say in words what makes these numbers doubtful; empty when nothing does."""
-        texts = []
-        if self.interpolated is not None and self.border_share > SHARED_IMAGES:
-            texts.append(
-                f"{100 * self.border_share:.0f} % of the derivatives of H lie at the border of "
-                "the supercell: between its wave "
-                "vectors they are interpolated badly."
-            )
-        for sums in (self.in_supercell, self.interpolated):
-            if sums is not None and sums.n_resting_modes > 0:
-                mesh = "×".join(str(n) for n in sums.mesh)
-                texts.append(
-                    f"{sums.n_resting_modes} modes of the {mesh} mesh without a positive "
-                    "frequency were left at rest."
-                )
-        if self.interpolated is not None:
-            growth = (
-                self.interpolated.mean_square_displacements
-                / self.in_supercell.mean_square_displacements
-            )
-            if growth.max() > SOFTER_MESH:
-                mesh = "×".join(str(n) for n in self.interpolated.mesh)
-                texts.append(
-                    f"the {mesh} mesh has {growth.max():.1f} times the ⟨u²⟩ of the supercell at "
-                    f"{self.temperatures[int(growth.argmax())]:g} K: long flexural waves at a "
-                    "fixed lattice (harmonic ones grow "
-                    "without limit), which rule its Debye–Waller term. Relax the lattice, or "
-                    "leave them out with "
-                    "stage.sampling.project_out=ZA."
-                )
-        return texts

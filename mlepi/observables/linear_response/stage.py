@@ -1,54 +1,82 @@
-"""The linear_response stage.
+"""The linear_response stage: second-order perturbation theory of the low bands near K.
 
-Second-order perturbation theory of the low bands near K, from derivatives of H and S.
-
-Beside the average over displaced supercells it tells which part of a shift is second order in the
-displacements, which is beyond, and what the phonon energies add that every average over resting
-atoms leaves out. With the wave vectors of the supercell it is the small-amplitude limit of that
-average; a denser mesh shows what the size of the supercell does.
+Derivatives of H and S tell which part of a shift is second order in the displacements, which is
+beyond, and what the phonon energies add that every average over resting atoms leaves out. With the
+wave vectors of the supercell it is the small-amplitude limit of the average over displaced
+supercells; a denser mesh shows what the size of the supercell does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
-from mlepi.observables.near_k.reference_bands import build_near_k
-from mlepi.observables.near_k.velocity_estimates import VelocityFit
-from mlepi.observables.second_order import (
+from mlepi.observables.linear_response.derivatives import (
     Crystal,
     build_responses,
     choose_bands,
     differentiate_twice,
 )
+from mlepi.observables.linear_response.record import LinearResponseRecord, SecondOrderRecord
+from mlepi.observables.near_k.reference_bands import build_near_k
+from mlepi.observables.near_k.velocity_estimates import VelocityFit
+from mlepi.observables.stage_settings import describe_electrons, read_electrons
 from mlepi.physics.bands.velocities import DISPERSIONS, points_inside
-from mlepi.physics.coupling.linear_response import BlockResponses
 from mlepi.physics.coupling.mode_interpolation import mesh_ensemble
-from mlepi.physics.coupling.second_order import Bands, factor_covariance, sum_debye_waller, sum_fan
+from mlepi.physics.coupling.second_order import factor_covariance, sum_debye_waller, sum_fan
 from mlepi.physics.vibrations.normal_modes import compute_modes
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble
-from mlepi.pipeline.hamiltonian import HamiltonianStage
-from mlepi.pipeline.sampling import SamplingStage
-from mlepi.results.linear_response import LinearResponseRecord, SecondOrderRecord
+from mlepi.physics.vibrations.samplers import HarmonicSampler
+from mlepi.physics.vibrations.thermal import (
+    HarmonicEnsemble,
+    ImaginaryModes,
+    ProjectedOut,
+    Statistics,
+)
+from mlepi.pipeline.plain_stage import PlainStage
+from mlepi.pipeline.progress import StageLine
+from mlepi.pipeline.run import Run
+from mlepi.pipeline.settings import Settings
+from mlepi.pipeline.stage import check_choice
 
 if TYPE_CHECKING:
-    from mlepi.pipeline.run import Run
+    from mlepi.physics.coupling.linear_response import BlockResponses
+    from mlepi.physics.coupling.second_order import Bands
+    from mlepi.physics.vibrations.force_constants import ForceConstants
+
+Shifts = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""Fan, Debye–Waller and non-adiabatic shifts, (n_temperatures, n_points, n_bands), eV."""
+
+SHARED_IMAGES = 0.05
+"""A larger share of the derivatives at the border of the supercell is told: interpolating between
+its waves is doubtful."""
+
+SOFTER_MESH = 1.5
+"""A mesh whose ⟨u²⟩ is larger than that of the supercell by more than this factor is told: long
+soft waves take over."""
 
 
-class LinearResponseStage:
-    """Fan and Debye–Waller shifts and v_F; see ``conf/stage/settings/linear_response.yaml``.
+@dataclass(frozen=True, kw_only=True)
+class LinearResponseStage(PlainStage):
+    """Fan and Debye–Waller shifts and v_F; see ``conf/stage/linear_response.yaml``.
 
-    Args:
+    Attributes:
         valence_electrons: atomic number → valence electrons of its pseudopotential.
         distances: Å⁻¹, |k − K|; those inside the window are used.
         velocity_window: Å⁻¹.
         dispersion: "hyperbola" or "linear".
         split_off_bands: fit the split-off bands of a bilayer together with the low ones
             (hyperbola).
+        statistics: of the displacements, "quantum" (with zero point) or "classical".
+        imaginary: modes without a positive frequency: "error", "freeze" or "floor".
+        floor_frequency: THz, for "floor".
+        project_out: "none", or "ZA" to leave out the rigid out-of-plane waves of the whole stack of
+            layers.
         broadening: η, eV.
         chemical_potential: eV, relative to the Dirac energy.
         mesh: wave vectors of phonons for the interpolated sums; None leaves them out.
@@ -59,122 +87,120 @@ class LinearResponseStage:
     """
 
     name: ClassVar[str] = "linear_response"
-    version: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "hamiltonian")
+    networks: ClassVar[tuple[str, ...]] = ("electron",)
     record: ClassVar[type] = LinearResponseRecord
+    lists: ClassVar[tuple[str, ...]] = ("full",)
 
-    def __init__(
-        self,
-        *,
-        valence_electrons: Mapping[int, float],
-        distances: Sequence[float],
-        velocity_window: Sequence[float],
-        dispersion: str,
-        split_off_bands: bool,
-        broadening: float,
-        chemical_potential: float,
-        mesh: Sequence[int] | None,
-        step: float,
-    ) -> None:
-        if not broadening > 0 or not step > 0:
+    valence_electrons: Mapping[int, float]
+    distances: Sequence[float]
+    velocity_window: Sequence[float]
+    dispersion: str
+    split_off_bands: bool
+    statistics: Statistics
+    imaginary: ImaginaryModes
+    floor_frequency: float
+    project_out: ProjectedOut
+    broadening: float
+    chemical_potential: float
+    mesh: Sequence[int] | None
+    step: float
+
+    def __post_init__(self) -> None:
+        """Refuse settings without meaning."""
+        if not self.broadening > 0 or not self.step > 0:
             raise ConfigError(
                 message(
                     "stage.linear_response",
-                    f"broadening {broadening} eV, step {step} Å",
+                    f"broadening {self.broadening} eV, step {self.step} Å",
                     "both positive",
                     "Use 0.05 eV and 0.01 Å: states of the discrete sums may be degenerate.",
                 )
             )
-        if dispersion not in DISPERSIONS:
-            raise ConfigError(
-                message(
-                    "stage.linear_response.dispersion",
-                    repr(dispersion),
-                    f"one of {list(DISPERSIONS)}",
-                    "Choose one of them.",
-                )
-            )
-        if mesh is not None and (len(mesh) != 3 or min(mesh) < 1):
+        check_choice("stage.linear_response.dispersion", self.dispersion, DISPERSIONS)
+        if self.mesh is not None and (len(self.mesh) != 3 or min(self.mesh) < 1):
             raise ConfigError(
                 message(
                     "stage.linear_response.mesh",
-                    f"{list(mesh)}",
+                    f"{list(self.mesh)}",
                     "null or three positive integers",
                     "Use [24, 24, 1].",
                 )
             )
-        self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
-        self.distances = tuple(sorted(float(d) for d in distances))
-        self.fit = VelocityFit(
-            (float(velocity_window[0]), float(velocity_window[1])), dispersion, 0, 0, 0
-        )
-        self.split_off_bands = split_off_bands and dispersion == "hyperbola"
-        self.broadening, self.chemical_potential, self.step = broadening, chemical_potential, step
-        self.mesh = None if mesh is None else (int(mesh[0]), int(mesh[1]), int(mesh[2]))
+        object.__setattr__(self, "valence_electrons", read_electrons(self.valence_electrons))
+        object.__setattr__(self, "distances", tuple(sorted(float(d) for d in self.distances)))
+        if self.mesh is not None:
+            object.__setattr__(self, "mesh", tuple(int(n) for n in self.mesh))
 
-    def inputs(self, run: Run) -> Mapping[str, Any]:
+    @cached_property
+    def fit(self) -> VelocityFit:
+        """How bands become a velocity; nothing is resampled."""
+        low, high = self.velocity_window
+        return VelocityFit((float(low), float(high)), self.dispersion, 0, 0, 0)
+
+    @property
+    def fits_split_off_bands(self) -> bool:
+        """Whether the split-off bands take part in the fits; only a hyperbola has them."""
+        return self.split_off_bands and self.dispersion == "hyperbola"
+
+    def inputs(self, settings: Settings) -> dict[str, Any]:
         """Return all settings with the network, the supercell and the distribution.
 
         Not the samples, of which it needs none.
         """
-        sampling, hamiltonian = _stages(run)
         return {
-            "network": dict(hamiltonian.network(run)),
+            "network": settings.describe_electron(),
             "distribution": [
-                sampling.statistics,
-                sampling.imaginary,
-                sampling.floor_frequency,
-                sampling.project_out,
+                self.statistics,
+                self.imaginary,
+                self.floor_frequency,
+                self.project_out,
             ],
             "distances": list(self.distances),
-            "fit": [*self.fit.window, self.fit.dispersion, self.split_off_bands],
-            "valence_electrons": {str(z): n for z, n in self.valence_electrons.items()},
+            "fit": [*self.fit.window, self.dispersion, self.fits_split_off_bands],
+            "valence_electrons": describe_electrons(self.valence_electrons),
             "denominators": [self.broadening, self.chemical_potential],
             "mesh": None if self.mesh is None else list(self.mesh),
             "step": self.step,
-            "supercell": list(run.supercell),
-            "temperatures": list(run.temperatures),
+            "supercell": list(settings.supercell),
+            "temperatures": list(settings.temperatures),
         }
 
-    def compute(self, run: Run) -> LinearResponseRecord:
+    def compute(self, run: Run, line: StageLine) -> LinearResponseRecord:
         """Differentiate H and S, sum over phonons, and fit the shifted bands.
 
         Raises:
-            PhysicsError: a phonon without a positive frequency, where the sampling stage refuses
-                it.
+            PhysicsError: a phonon without a positive frequency, where it is to be refused.
         """
         atoms, hamiltonian, overlap = run.equilibrium()
+        settings = run.settings
         reference = build_near_k(
-            atoms, hamiltonian, overlap, run.supercell, self.distances, self.valence_electrons
+            atoms, hamiltonian, overlap, settings.supercell, self.distances, self.valence_electrons
         )
         points = np.flatnonzero(points_inside(np.abs(reference.distances), self.fit.window))
-        n_pairs = reference.states.shape[2] // 2 if self.split_off_bands else 1
+        n_pairs = reference.states.shape[2] // 2 if self.fits_split_off_bands else 1
         bands = choose_bands(reference, points, np.arange(-n_pairs, n_pairs))
         crystal = Crystal(
-            run.electron_model,
+            run.networks.electron,
             atoms,
             reference.atom_map,
             hamiltonian.lay_out(),
             overlap.lay_out(),
-            run.device,
+            settings.device,
             self.step,
         )
-        run.line.start(len(atoms))
-        responses, method = build_responses(crystal, run.line.advance)
-        force_constants = run.read("phonon").build_force_constants()
-        own = _stages(run)[0].ensemble(run, compute_modes(force_constants))
-        ensembles = [own]
-        if self.mesh is not None and self.mesh != own.modes.supercell:
-            ensembles.append(mesh_ensemble(own, force_constants, self.mesh))
-        shifts = self._shifts(run, crystal, responses, bands, ensembles, reference.centre)
+        line.start(len(atoms))
+        responses, method = build_responses(crystal, line.advance)
+        ensembles = self._build_ensembles(run.read("phonon").build_force_constants(), settings)
+        shifts = self._sum_shifts(line, crystal, responses, bands, ensembles, reference.centre)
         distances, energies = reference.distances[points], bands.energies - reference.centre
-        at_rest = self.fit.parameters(np.abs(distances), energies)
         sums = [
-            self._collect(e, *terms, distances, energies)
-            for e, terms in zip(ensembles, shifts, strict=True)
+            self._collect(ensemble, terms, distances, energies)
+            for ensemble, terms in zip(ensembles, shifts, strict=True)
         ]
-        record = LinearResponseRecord(
-            temperatures=np.array(own.temperatures),
+        at_rest = self.fit.parameters(np.abs(distances), energies)
+        return LinearResponseRecord(
+            temperatures=np.array(ensembles[0].temperatures),
             supercell=reference.atom_map.supercell,
             derivatives=method,
             translation_residual=responses.hamiltonian.translation_residual(),
@@ -185,16 +211,14 @@ class LinearResponseStage:
             map_distances=distances,
             equilibrium_energies=energies,
             velocity_window=self.fit.window,
-            dispersion=self.fit.dispersion,
-            split_off_bands=self.split_off_bands,
+            dispersion=self.dispersion,
+            split_off_bands=self.fits_split_off_bands,
             equilibrium_velocity=float(at_rest[0]),
             equilibrium_gamma_1=float(at_rest[1]),
             equilibrium_slope=float(at_rest[2]),
             in_supercell=sums[0],
             interpolated=sums[1] if len(sums) > 1 else None,
         )
-        run.warnings += [f"{self.name}: {text}" for text in record.doubts()]
-        return record
 
     def summarize(self, record: LinearResponseRecord) -> str:
         """Say in a few words what was found."""
@@ -206,31 +230,74 @@ class LinearResponseStage:
                     for values in (sums.static_slopes, sums.dynamic_slopes)
                 )
                 parts.append(
-                    f"{'×'.join(str(n) for n in sums.mesh)} wave vectors: static {static:.3f}, "
-                    f"dynamic {dynamic:.3f}"
+                    f"{_name(sums)} wave vectors: static {static:.3f}, dynamic {dynamic:.3f}"
                 )
         return (
             f"slope ratio at {record.temperatures[-1]:g} K to second order, {'; '.join(parts)}; "
             f"rigid shifts change H by {record.translation_residual:.0e} eV/Å; {record.derivatives}"
         )
 
-    def _shifts(
+    @staticmethod
+    def doubts(record: LinearResponseRecord) -> list[str]:
+        """Tell of poor interpolation, of modes left at rest, and of a mesh ruled by soft waves."""
+        texts = []
+        cell, denser = record.in_supercell, record.interpolated
+        if denser is not None and record.border_share > SHARED_IMAGES:
+            texts.append(
+                f"{100 * record.border_share:.0f} % of the derivatives of H lie at the border of "
+                "the supercell: between its wave vectors they are interpolated badly."
+            )
+        for sums in (cell, denser):
+            if sums is not None and sums.n_resting_modes > 0:
+                texts.append(
+                    f"{sums.n_resting_modes} modes of the {_name(sums)} mesh without a positive "
+                    "frequency were left at rest."
+                )
+        if denser is not None:
+            growth = denser.mean_square_displacements / cell.mean_square_displacements
+            if growth.max() > SOFTER_MESH:
+                texts.append(
+                    f"the {_name(denser)} mesh has {growth.max():.1f} times the ⟨u²⟩ of the "
+                    f"supercell at {record.temperatures[int(growth.argmax())]:g} K: long flexural "
+                    "waves at a fixed lattice (harmonic ones grow without limit), which rule its "
+                    "Debye–Waller term. Relax the lattice, or leave them out with "
+                    "stage.sampling.project_out=ZA."
+                )
+        return texts
+
+    def _build_ensembles(
+        self, force_constants: ForceConstants, settings: Settings
+    ) -> list[HarmonicEnsemble]:
+        """Return the phonons of the supercell, and those of the denser mesh if there is one."""
+        # a sampler that does not draw from the distribution is only compared with its stable modes
+        harmonic = isinstance(settings.sampler, HarmonicSampler)
+        own = HarmonicEnsemble(
+            compute_modes(force_constants),
+            settings.temperatures,
+            self.statistics,
+            self.imaginary if harmonic else "freeze",
+            self.floor_frequency,
+            self.project_out,
+            settings.device,
+        )
+        if self.mesh is None or self.mesh == own.modes.supercell:
+            return [own]
+        return [own, mesh_ensemble(own, force_constants, self.mesh)]
+
+    def _sum_shifts(
         self,
-        run: Run,
+        line: StageLine,
         crystal: Crystal,
         responses: BlockResponses,
         bands: Bands,
         ensembles: Sequence[HarmonicEnsemble],
         dirac_energy: float,
-    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
-        """Return Fan, Debye–Waller and non-adiabatic shifts for every ensemble.
-
-        (n_temperatures, n_points, n_bands), eV.
-        """
+    ) -> list[Shifts]:
+        """Return the terms of second order for every ensemble."""
         chemical_potential = dirac_energy + self.chemical_potential
         fans = []
         for ensemble in ensembles:
-            run.line.start(len(ensemble.modes.qpoints))
+            line.start(len(ensemble.modes.qpoints))
             fans.append(
                 sum_fan(
                     crystal.solve,
@@ -239,12 +306,12 @@ class LinearResponseStage:
                     ensemble,
                     chemical_potential,
                     self.broadening,
-                    run.line.advance,
+                    line.advance,
                 )
             )
         factors = factor_covariance(ensembles, crystal.atom_map.supercell)
-        run.line.start(sum(len(factor.directions) for factor in factors))
-        derivatives = differentiate_twice(crystal, bands.kpoints, run.line.advance)
+        line.start(sum(len(factor.directions) for factor in factors))
+        derivatives = differentiate_twice(crystal, bands.kpoints, line.advance)
         debye_waller = sum_debye_waller(bands, factors, derivatives, len(ensembles))
         return [
             (fan, second, change) for (fan, change), second in zip(fans, debye_waller, strict=True)
@@ -253,9 +320,7 @@ class LinearResponseStage:
     def _collect(
         self,
         ensemble: HarmonicEnsemble,
-        fan: NDArray[np.float64],
-        debye_waller: NDArray[np.float64],
-        nonadiabatic: NDArray[np.float64],
+        terms: Shifts,
         distances: NDArray[np.float64],
         energies: NDArray[np.float64],
     ) -> SecondOrderRecord:
@@ -266,6 +331,7 @@ class LinearResponseStage:
                 [self.fit.parameters(np.abs(distances), energies + shift) for shift in shifts]
             ).T
 
+        fan, debye_waller, nonadiabatic = terms
         static, dynamic = fitted(fan + debye_waller), fitted(fan + debye_waller + nonadiabatic)
         slope = self.fit.parameters(np.abs(distances), energies)[2]
         resting = ~np.isfinite(ensemble.frequencies) & ~ensemble.modes.translations
@@ -288,8 +354,5 @@ class LinearResponseStage:
         )
 
 
-def _stages(run: Run) -> tuple[SamplingStage, HamiltonianStage]:
-    """Return the stages that know the distribution of the displacements and the network."""
-    return cast(SamplingStage, run.stages["sampling"]), cast(
-        HamiltonianStage, run.stages["hamiltonian"]
-    )
+def _name(sums: SecondOrderRecord) -> str:
+    return "×".join(str(n) for n in sums.mesh)

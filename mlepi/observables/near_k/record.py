@@ -1,8 +1,14 @@
-"""Parts of records that several observables near K share: v_F by one estimator, other windows."""
+"""Parts of records that several observables near K share: v_F by one estimator, other windows.
+
+A record that holds estimates of v_F has the attributes of ``VelocityAverage``; tables, series of
+cell sizes and comparisons ask it for them, whichever stage made it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,3 +104,62 @@ class WindowRecord:
     equilibrium_slopes: NDArray[np.float64] = field(metadata=unit("m/s"))
     slopes: NDArray[np.float64] = field(metadata=unit("m/s"))
     slope_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+
+
+class VelocityAverage(Protocol):
+    """What a record says of the estimates of v_F that it holds."""
+
+    @property
+    def temperatures(self) -> NDArray[np.float64]:
+        """(n_temperatures,), K."""
+
+    @property
+    def n_samples(self) -> int:
+        """Supercells per temperature."""
+
+    @property
+    def supercell(self) -> tuple[int, ...]:
+        """Primitive cells along each lattice vector."""
+
+    @property
+    def velocity_window(self) -> tuple[float, ...]:
+        """Smallest and largest |k − K| of the fits, Å⁻¹."""
+
+    @property
+    def dispersion(self) -> str:
+        """Either "hyperbola" or "linear"."""
+
+    @property
+    def split_off_bands(self) -> bool:
+        """Whether the split-off bands took part in the fits."""
+
+    def velocity_estimates(self) -> Sequence[Estimate]:
+        """Return the estimates of v_F that the record holds."""
+
+
+class Estimate(NamedTuple):
+    """v_F by one estimator.
+
+    Attributes:
+        name: of the estimator.
+        velocity: from the window of the run.
+        windows: the same from other windows.
+        record: of its stage.
+        method: how its spectra were made, whole sentences.
+    """
+
+    name: str
+    velocity: VelocityRecord
+    windows: WindowRecord
+    record: VelocityAverage
+    method: str = ""
+
+    def where(self) -> str:
+        """Say what the numbers depend on."""
+        record = self.record
+        low, high = record.velocity_window
+        bands = " with split-off bands" if record.split_off_bands else ""
+        return (
+            f"{record.n_samples} samples of {'×'.join(str(n) for n in record.supercell)} cells, "
+            f"{record.dispersion}{bands} at |k−K| = {low:g}–{high:g} Å⁻¹"
+        )

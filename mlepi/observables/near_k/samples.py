@@ -16,6 +16,7 @@ from mlepi.physics.averages.block_averages import BlockAverages
 from mlepi.physics.averages.statistics import SampleDesign
 from mlepi.physics.bands.spectra import compute_spectral_function, sorted_levels
 from mlepi.physics.bands.velocities import points_inside
+from mlepi.pipeline.ensemble import SampleKey
 
 
 @dataclass(frozen=True)
@@ -79,19 +80,18 @@ class VelocitySamples:
         self.spectra = BlockAverages(design, temperatures, spectra, np.float32)
         self.levels = BlockAverages(design, temperatures, levels)
 
-    def add(self, sample: int, temperature: float, arrays: Mapping[str, NDArray]) -> None:
+    def add(self, key: SampleKey, arrays: Mapping[str, NDArray]) -> None:
         """Take in one sample at one temperature, in any order.
 
         Args:
-            sample: its number.
-            temperature: K.
+            key: of the sample.
             arrays: of ``unfold_sample``, with the slopes at the fitted points.
         """
-        column = self.temperatures.index(temperature)
-        self._add_total(column, self.design.weights[sample], arrays)
+        column = self.temperatures.index(key.temperature)
+        self._add_total(column, self.design.weights[key.sample], arrays)
         self._examine(column, arrays)
-        self.spectra.add(sample, temperature, self.spectra_of(arrays))
-        self.levels.add(sample, temperature, self.levels_of(arrays))
+        self.spectra.add(*key, self.spectra_of(arrays))
+        self.levels.add(*key, self.levels_of(arrays))
 
     def spectra_of(self, arrays: Mapping[str, NDArray]) -> NDArray[np.float32]:
         """Compute A(E) of the fitted bands, and A(E) with every state counted times its slope.

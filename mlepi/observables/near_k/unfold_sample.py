@@ -90,14 +90,18 @@ def unfold_sample(
     n_states = max(solution.values.size for solution in solutions)
     n_bands = reference.states.shape[2]
     return {
-        "levels": _pad([s.values - reference.centre for s in solutions], (n_states,), np.nan),
+        "levels": stack_padded(
+            [s.values - reference.centre for s in solutions], (n_states,), np.nan
+        ),
         "first": np.array([solution.first for solution in solutions]),
-        "weights": _pad([weights[n] for n in range(len(weights))], (n_bands + 1, n_states), 0.0),
-        "slopes": _pad([slopes[int(point)] for point in moving], (n_bands, n_states), 0.0),
+        "weights": stack_padded(
+            [weights[n] for n in range(len(weights))], (n_bands + 1, n_states), 0.0
+        ),
+        "slopes": stack_padded([slopes[int(point)] for point in moving], (n_bands, n_states), 0.0),
     }
 
 
-def _pad(
+def stack_padded(
     rows: Sequence[NDArray[np.float64]], shape: tuple[int, ...], value: float
 ) -> NDArray[np.float64]:
     """Stack arrays (…, n) of different n, filled up to one shape with a value."""

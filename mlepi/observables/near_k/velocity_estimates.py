@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError
+from mlepi.observables.near_k.record import VelocityRecord, WindowRecord
 from mlepi.physics.averages.convergence import choose_counts
 from mlepi.physics.averages.statistics import SampleDesign, bootstrap_weights
 from mlepi.physics.bands.velocities import fit_cone, fit_slopes, points_inside, window_slope
-from mlepi.results.observables import VelocityRecord, WindowRecord
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
 CONVERGENCE_RESAMPLES = 50
@@ -41,6 +42,10 @@ class VelocityFit:
     n_resamples: int
     seed: int
     n_counts: int
+
+    def describe(self) -> list[Any]:
+        """Return the same as JSON-able data, for what decides a result."""
+        return [*self.window, self.dispersion, self.n_resamples, self.seed, self.n_counts]
 
     def parameters(
         self, distances: NDArray[np.float64], energies: NDArray[np.float64]
@@ -67,6 +72,20 @@ class VelocityFit:
                 fit.fermi_velocity,
                 fit.gamma_1,
                 window_slope(distances, valence, conduction, self.window),
+            ]
+        )
+
+    def parameters_of_many(
+        self, distances: NDArray[np.float64], energies: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Fit many averages, (n_sets, n_temperatures, n_points, n_bands), eV.
+
+        (n_sets, n_temperatures, 3), each as ``parameters``.
+        """
+        return np.array(
+            [
+                [self.parameters(distances, one) for one in at_temperatures]
+                for at_temperatures in energies
             ]
         )
 
@@ -178,20 +197,12 @@ def estimate_velocities(
         The record.
     """
 
-    def fitted(many: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array(
-            [
-                [fit.parameters(distances, one) for one in at_temperatures]
-                for at_temperatures in many
-            ]
-        )
-
-    by_count = plan.split(fitted(energies))
+    by_count = plan.split(fit.parameters_of_many(distances, energies))
     values, resampled = by_count[-1]
     at_rest = fit.parameters(distances, equilibrium)
     errors = resampled.std(axis=0)
     all_energies, resampled_energies = plan.split(energies)[-1]
-    n_groups = len(left_out)
+    n_groups, without = len(left_out), fit.parameters_of_many(distances, left_out)
     return VelocityRecord(
         distances=distances,
         equilibrium_energies=equilibrium,
@@ -215,7 +226,7 @@ def estimate_velocities(
         convergence_counts=plan.counts,
         convergence_velocities=np.array([value[:, 0] for value, _ in by_count]),
         convergence_errors=np.array([some[:, :, 0].std(axis=0) for _, some in by_count]),
-        pseudo_velocities=(n_groups * values - (n_groups - 1) * fitted(left_out))[:, :, [0, 2]],
+        pseudo_velocities=(n_groups * values - (n_groups - 1) * without)[:, :, [0, 2]],
     )
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from mlepi.plots.style import (
+from mlepi.figures import (
     BLUE,
     COLUMN,
     GREEN,
     GREY,
     RED,
+    Drawing,
+    Presentation,
     house_style,
     new_figure,
     temperature_colours,
 )
-from mlepi.results import SelfEnergyRecord
+from mlepi.observables.near_k.velocity_tables import velocity_section
+from mlepi.observables.self_energy.record import SelfEnergyRecord
 
 BAND_NAMES = {
     2: ("valence", "conduction"),
@@ -24,7 +27,10 @@ BAND_NAMES = {
 
 
 def plot_self_energies(record: SelfEnergyRecord) -> Figure:
-    """Draw A, Re Σ with the line ω − ε, and −Im Σ of every band at the point furthest towards Γ, at the highest temperature."""
+    """Draw A, Re Σ with the line ω − ε, and −Im Σ of every band.
+
+    At the point furthest towards Γ, at the highest temperature.
+    """
     with house_style():
         names = BAND_NAMES[record.bare_energies.shape[1]]
         figure = new_figure(0.9 * COLUMN * len(names), 1.1 * COLUMN)
@@ -68,14 +74,20 @@ def plot_self_energies(record: SelfEnergyRecord) -> Figure:
 
 
 def plot_quasiparticles(record: SelfEnergyRecord) -> Figure:
-    """Draw shifts from the undisplaced bands, weights Z and widths along M–K–Γ, one colour per temperature."""
+    """Draw shifts from the undisplaced bands, weights Z and widths along M–K–Γ.
+
+    One colour per temperature, one row per low band.
+    """
     with house_style():
         middle = record.bare_energies.shape[1] // 2
         figure = new_figure(2.1 * COLUMN, 1.3 * COLUMN)
         panels = figure.subplots(2, 3, sharex=True, sharey="col")
-        shifts = record.quasiparticle_energies - record.bare_energies
         columns = (
-            ("E$_{QP}$ − ε (meV)", 1e3 * shifts, 1e3 * record.quasiparticle_errors),
+            (
+                "E$_{QP}$ − ε (meV)",
+                1e3 * record.quasiparticle_shifts,
+                1e3 * record.quasiparticle_errors,
+            ),
             ("Z", record.weights, record.weight_errors),
             ("full width (meV)", 1e3 * record.widths, 1e3 * record.width_errors),
         )
@@ -98,3 +110,21 @@ def plot_quasiparticles(record: SelfEnergyRecord) -> Figure:
             axes.set_xlabel("M ←  k − K (Å⁻¹)  → Γ")
         panels[0, 2].legend()
     return figure
+
+
+PRESENTATION = Presentation(
+    drawings=(
+        Drawing(
+            "self_energies",
+            plot_self_energies,
+            "Averaged spectral functions and self-energies of the bands near K; quasiparticles "
+            "where Re Σ meets ω − ε.",
+        ),
+        Drawing(
+            "quasiparticles",
+            plot_quasiparticles,
+            "Quasiparticle shifts, weights and widths near K; bars: bootstrap standard deviation.",
+        ),
+    ),
+    sections=(velocity_section,),
+)

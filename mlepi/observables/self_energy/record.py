@@ -10,11 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.observables.near_k.record import Estimate, VelocityRecord, WindowRecord
 from mlepi.results import unit
-from mlepi.observables.near_k.record import VelocityRecord, WindowRecord
-
-WEAK_QUASIPARTICLE = 0.5
-"""A quasiparticle with less weight than this is told: its peak is one of several."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +78,12 @@ class SelfEnergyRecord:
     velocity: VelocityRecord
     windows: WindowRecord
 
-    def doubts(self) -> list[str]:
-        """Say in words what makes these numbers doubtful; empty when nothing does."""
-        lowest = float(self.weights.min())
-        if lowest >= WEAK_QUASIPARTICLE:
-            return []
-        return [
-            f"a quasiparticle has the weight {lowest:.2f} only: its spectral function has several "
-            "peaks, of which the highest is "
-            "taken; a larger cell or a larger stage.self_energy.broadening joins them."
-        ]
+    @property
+    def quasiparticle_shifts(self) -> NDArray[np.float64]:
+        """(n_temperatures, n_points, n_bands) eV, from the undisplaced bands."""
+        return self.quasiparticle_energies - self.bare_energies
+
+    def velocity_estimates(self) -> list[Estimate]:
+        """Return v_F from the quasiparticle energies."""
+        method = f"Self-energies are taken {1e3 * self.broadening:.0f} meV above the real axis."
+        return [Estimate("self-energy", self.velocity, self.windows, self, method)]

@@ -1,56 +1,50 @@
-"""The self_energy stage.
-
-Averaged Green's functions of the bands near K, their self-energies, quasiparticles and v_F.
+"""The self_energy stage: Green's functions near K, their self-energies, quasiparticles and v_F.
 
 Every sample contributes a few Ritz levels per k-point that represent its Green's function
 (``mlepi.physics.bands.green``); the average, the self-energy and its zeros are taken at the end.
-Each band has its own scalar Dyson equation: the poles are those of the full matrix, and the noise
-of a finite average does not enter through the inverse of a large one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.errors import ConfigError, message
 from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k, sort_distances
-from mlepi.observables.near_k.unfold_sample import average_overlaps, check_elements
+from mlepi.observables.near_k.unfold_sample import average_overlaps, check_elements, stack_padded
 from mlepi.observables.near_k.velocity_estimates import (
     ResamplingPlan,
     VelocityFit,
     estimate_velocities,
     estimate_windows,
 )
-from mlepi.observables.sample_checks import check_samples
-from mlepi.physics.averages.block_averages import BlockAverages
+from mlepi.observables.self_energy.averages import GreenAverages
+from mlepi.observables.self_energy.record import SelfEnergyRecord
+from mlepi.observables.stage_settings import describe_electrons, read_electrons
 from mlepi.physics.bands import unfolding
-from mlepi.physics.bands.green import (
-    diagonal_green_function,
-    moments,
-    project_resolvent,
-    quasiparticles,
-    self_energy,
-)
+from mlepi.physics.bands.green import project_resolvent, self_energy
 from mlepi.physics.bands.velocities import DISPERSIONS
-from mlepi.pipeline.stage import SampleKey
-from mlepi.results.self_energy import SelfEnergyRecord
+from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
+from mlepi.pipeline.sampled_stage import Part, SampledStage
+from mlepi.pipeline.settings import Settings
+from mlepi.pipeline.stage import check_choice
 
-if TYPE_CHECKING:
-    from mlepi.graphs.block_matrix import BlockMatrix
-    from mlepi.pipeline.run import Run
+WEAK_QUASIPARTICLE = 0.5
+"""A quasiparticle with less weight than this is told: its peak is one of several."""
 
 
-class SelfEnergyStage:
+@dataclass(frozen=True, kw_only=True)
+class SelfEnergyStage(SampledStage[ReferenceBands]):
     """Self-energies, quasiparticles and their Fermi velocity.
 
-    See ``conf/stage/settings/self_energy.yaml``.
+    See ``conf/stage/self_energy.yaml``.
 
-    Args:
+    Attributes:
         valence_electrons: atomic number → valence electrons of its pseudopotential.
         distances: Å⁻¹, |k − K|.
         energy_window: eV, half width around the Dirac energy.
@@ -70,101 +64,88 @@ class SelfEnergyStage:
     """
 
     name: ClassVar[str] = "self_energy"
-    version: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
     record: ClassVar[type] = SelfEnergyRecord
     targets: ClassVar[tuple[str, ...]] = ("quasiparticle_velocity",)
 
-    def __init__(
-        self,
-        *,
-        valence_electrons: Mapping[int, float],
-        distances: Sequence[float],
-        energy_window: float,
-        energy_step: float,
-        broadening: float,
-        tolerance: float,
-        velocity_window: Sequence[float],
-        windows: Sequence[Sequence[float]],
-        dispersion: str,
-        split_off_bands: bool,
-        n_resamples: int,
-        n_counts: int,
-    ) -> None:
-        if not 0 < energy_step <= 0.5 * broadening < 0.5 * energy_window or tolerance <= 0:
+    valence_electrons: Mapping[int, float]
+    distances: Sequence[float]
+    energy_window: float
+    energy_step: float
+    broadening: float
+    tolerance: float
+    velocity_window: Sequence[float]
+    windows: Sequence[Sequence[float]]
+    dispersion: str
+    split_off_bands: bool
+    n_resamples: int
+    n_counts: int
+
+    def __post_init__(self) -> None:
+        """Refuse settings without meaning."""
+        resolved = 0 < self.energy_step <= 0.5 * self.broadening < 0.5 * self.energy_window
+        if not resolved or self.tolerance <= 0:
             raise ConfigError(
                 message(
-                    "stage.self_energy",
-                    f"energy_step {energy_step}, broadening {broadening}, window {energy_window}, "
-                    f"tolerance {tolerance} eV",
+                    f"stage.{self.name}",
+                    f"energy_step {self.energy_step}, broadening {self.broadening}, window "
+                    f"{self.energy_window}, tolerance {self.tolerance} eV",
                     "a step of at most half the broadening, a broadening below the window, and a "
                     "tolerance > 0",
-                    "Lower energy_step to half the broadening, or widen energy_window.",
+                    "Make the step smaller or the broadening larger, and the tolerance positive.",
                 )
             )
-        if dispersion not in DISPERSIONS:
-            raise ConfigError(
-                message(
-                    "stage.self_energy.dispersion",
-                    repr(dispersion),
-                    f"one of {list(DISPERSIONS)}",
-                    "Choose one of them.",
-                )
-            )
-        self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
-        self.distances = sort_distances("self_energy", distances)
-        self.energy_window, self.broadening, self.tolerance = energy_window, broadening, tolerance
-        n_steps = round(energy_window / energy_step)
-        self.energies = (np.arange(-n_steps, n_steps + 1) * energy_step).astype(np.float64)
-        self.fit = VelocityFit(
-            (float(velocity_window[0]), float(velocity_window[1])),
-            dispersion,
-            n_resamples,
-            0,
-            n_counts,
-        )
-        self.windows = tuple((float(low), float(high)) for low, high in windows)
-        self.split_off_bands = split_off_bands and dispersion == "hyperbola"
-        self._reference: ReferenceBands | None = None
+        check_choice(f"stage.{self.name}.dispersion", self.dispersion, DISPERSIONS)
+        object.__setattr__(self, "valence_electrons", read_electrons(self.valence_electrons))
+        object.__setattr__(self, "distances", sort_distances(self.name, self.distances))
 
-    def inputs(self, run: Run) -> dict[str, Any]:
+    @cached_property
+    def energies(self) -> NDArray[np.float64]:
+        """(n_energies,) eV, relative to the Dirac energy."""
+        n_steps = round(self.energy_window / self.energy_step)
+        return (np.arange(-n_steps, n_steps + 1) * self.energy_step).astype(np.float64)
+
+    @cached_property
+    def fit(self) -> VelocityFit:
+        """How energies become a velocity."""
+        window = float(self.velocity_window[0]), float(self.velocity_window[1])
+        return VelocityFit(window, self.dispersion, self.n_resamples, 0, self.n_counts)
+
+    @cached_property
+    def other_windows(self) -> tuple[tuple[float, float], ...]:
+        """Å⁻¹, in which the fit is repeated."""
+        return tuple((float(low), float(high)) for low, high in self.windows)
+
+    @property
+    def with_split_off(self) -> bool:
+        """Whether the split-off bands are followed."""
+        return self.split_off_bands and self.dispersion == "hyperbola"
+
+    def inputs(self, settings: Settings) -> dict[str, Any]:
         """Return every setting; the samples are named by the runner."""
         return {
-            **self.sample_inputs(run),
+            **self.sample_inputs(settings),
             "energies": [float(self.energies[0]), len(self.energies)],
-            "windows": [list(window) for window in self.windows],
-            "fit": [
-                *self.fit.window,
-                self.fit.dispersion,
-                self.fit.n_resamples,
-                self.fit.seed,
-                self.fit.n_counts,
-            ],
+            "windows": [list(window) for window in self.other_windows],
+            "fit": self.fit.describe(),
         }
 
-    def sample_inputs(self, run: Run) -> dict[str, Any]:
+    def sample_inputs(self, settings: Settings) -> dict[str, Any]:
         """Return what decides the Ritz levels of one sample."""
         return {
             "distances": list(self.distances),
             "resolvent": [self.energy_window, self.broadening, self.tolerance],
-            "valence_electrons": {str(z): n for z, n in self.valence_electrons.items()},
-            "split_off_bands": self.split_off_bands,
-            "supercell": list(run.supercell),
+            "valence_electrons": describe_electrons(self.valence_electrons),
+            "split_off_bands": self.with_split_off,
+            "supercell": list(settings.supercell),
         }
 
-    def begin(self, run: Run) -> None:
+    def begin(self, ensemble: Ensemble) -> ReferenceBands:
         """Solve the equilibrium near K and settle which supercell k-points serve which points."""
-        equilibrium = run.equilibrium()
-        reference = build_near_k(
-            *equilibrium, run.supercell, self.distances, self.valence_electrons
+        return build_near_k(
+            *ensemble.equilibrium, ensemble.supercell, self.distances, self.valence_electrons
         )
-        displaced = run.displaced(SampleKey(0, run.temperatures[0]))
-        check_samples(run.n_samples, equilibrium[0], displaced, reference.atom_map)
-        self._reference = reference
 
-    def evaluate(
-        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
-    ) -> dict[str, NDArray]:
+    def evaluate(self, prepared: ReferenceBands, sample: Sample) -> Part:
         """Represent the Green's functions of one displaced supercell by Ritz levels.
 
         Returns:
@@ -174,27 +155,26 @@ class SelfEnergyStage:
         Raises:
             StructureError: the atoms are not those of the repeated primitive cell.
         """
-        reference = self._require_reference()
-        check_elements(reference, hamiltonian)
-        bands = self._bands(reference)
-        layouts = hamiltonian.lay_out(), overlap.lay_out()
-        overlaps = average_overlaps(reference, overlap)
+        check_elements(prepared, sample.hamiltonian)
+        followed = self._relative_bands(prepared) + prepared.states.shape[2] // 2
+        layouts = sample.hamiltonian.lay_out(), sample.overlap.lay_out()
+        overlaps = average_overlaps(prepared, sample.overlap)
         coarse = (
             np.arange(-self.energy_window, self.energy_window, 0.5 * self.broadening)
-            + reference.centre
+            + prepared.centre
         )
-        found: list[NDArray[np.float64]] = []
+        levels: list[NDArray[np.float64]] = []
         weights: dict[int, NDArray[np.float64]] = {}
-        for number, kpoint in enumerate(reference.solved):
-            points = np.flatnonzero(reference.index == number)
+        for number, kpoint in enumerate(prepared.solved):
+            points = np.flatnonzero(prepared.index == number)
             columns = [
                 unfolding.bloch_columns(
-                    reference.projectors[point][bands],
+                    prepared.projectors[point][followed],
                     overlaps[point],
-                    reference.atom_map,
-                    reference.counts,
-                    reference.kpoints[point],
-                    reverse=bool(reference.reversed_[point]),
+                    prepared.atom_map,
+                    prepared.counts,
+                    prepared.kpoints[point],
+                    reverse=bool(prepared.reversed_[point]),
                 )
                 for point in points
             ]
@@ -203,88 +183,48 @@ class SelfEnergyStage:
             projected = project_resolvent(
                 h, s, states, coarse, self.broadening, tolerance=self.tolerance
             )
-            found.append(projected.levels - reference.centre)
-            shares = np.abs(projected.components) ** 2
-            weights |= {
-                int(point): part
-                for point, part in zip(points, np.split(shares, len(points)), strict=True)
-            }
-        n_levels = max(len(levels) for levels in found)
-        levels, padded = (
-            np.full((len(found), n_levels), np.nan),
-            np.zeros((len(weights), len(bands), n_levels)),
-        )
-        for number, values in enumerate(found):
-            levels[number, : len(values)] = values
-        for point, shares in weights.items():
-            padded[point, :, : shares.shape[1]] = shares
-        return {"levels": levels, "weights": padded}
+            levels.append(projected.levels - prepared.centre)
+            shares = np.split(np.abs(projected.components) ** 2, len(points))
+            weights |= {int(point): part for point, part in zip(points, shares, strict=True)}
+        n_levels = max(len(some) for some in levels)
+        in_order = [weights[point] for point in range(len(weights))]
+        return {
+            "levels": stack_padded(levels, (n_levels,), np.nan),
+            "weights": stack_padded(in_order, (len(followed), n_levels), 0.0),
+        }
 
     def finish(
-        self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]
+        self,
+        prepared: ReferenceBands,
+        ensemble: Ensemble,
+        results: Iterable[tuple[SampleKey, Part]],
     ) -> SelfEnergyRecord:
         """Average the Green's functions, find the quasiparticles and fit the velocity."""
-        if self._reference is None:
-            self.begin(run)
-        reference = self._require_reference()
-        bare = (
-            reference.eigenvalues[:, reference.n_occupied + self._relative_bands(reference)]
-            - reference.centre
+        averages = GreenAverages(
+            prepared, self._relative_bands(prepared), ensemble, self.energies, self.broadening
         )
-        shape = bare.shape
-        greens = BlockAverages(
-            run.design, run.temperatures, (*shape, len(self.energies)), np.complex64
-        )
-        powers = BlockAverages(run.design, run.temperatures, (2, *shape))
-        z = self.energies + 1j * self.broadening
-        for key, arrays in results:
-            levels = np.where(np.isfinite(arrays["levels"]), arrays["levels"], 0.0)[
-                reference.index
-            ]  # padded ones have no weight
-            greens.add(
-                key.sample, key.temperature, diagonal_green_function(levels, arrays["weights"], z)
-            )
-            of_points = [
-                moments(some, weights)
-                for some, weights in zip(levels, arrays["weights"], strict=True)
-            ]
-            powers.add(key.sample, key.temperature, np.stack(of_points, axis=1))
-
-        def find(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.stack(
-                quasiparticles(
-                    self.energies,
-                    greens.average(weights).astype(np.complex128),
-                    bare,
-                    self.broadening,
-                )
-            )
-
-        plan = ResamplingPlan(greens.design, self.fit.n_resamples, self.fit.n_counts, self.fit.seed)
-        resampled = np.array([find(weights) for weights in plan.weights])
+        averages.collect(results)
+        greens, bare, fit = averages.greens, averages.bare, self.fit
+        plan = ResamplingPlan(greens.design, fit.n_resamples, fit.n_counts, fit.seed)
+        resampled = np.array([averages.quasiparticles(weights) for weights in plan.weights])
         (energies, strengths, widths), of_resamples = plan.split(resampled)[-1]
         errors = of_resamples.std(axis=0)
-        left_out = np.array([find(weights)[0] for weights in greens.left_out])
-        velocity = estimate_velocities(
-            resampled[:, 0], left_out, plan, np.abs(reference.distances), bare, self.fit
-        )
-        first, second = np.moveaxis(powers.average(), 1, 0)
-        first_errors = powers.standard_errors(
-            first, np.array([powers.average(weights)[:, 0] for weights in powers.left_out])
-        )
-        green = greens.average().astype(np.complex128)
-        counts = greens.n_samples[velocity.convergence_counts - 1]
-        record = SelfEnergyRecord(
-            temperatures=np.array(run.temperatures),
-            n_samples=run.n_samples,
-            supercell=reference.atom_map.supercell,
-            dirac_energy=reference.centre,
+        left_out = np.array([averages.quasiparticles(weights)[0] for weights in greens.left_out])
+        distances = np.abs(prepared.distances)
+        velocity = estimate_velocities(resampled[:, 0], left_out, plan, distances, bare, fit)
+        first, first_errors, second = averages.moments()
+        green = averages.green()
+        return SelfEnergyRecord(
+            temperatures=np.array(ensemble.temperatures),
+            n_samples=ensemble.n_samples,
+            supercell=prepared.atom_map.supercell,
+            dirac_energy=prepared.centre,
             broadening=self.broadening,
             energies=self.energies,
-            map_distances=reference.distances,
+            map_distances=prepared.distances,
             bare_energies=bare,
             spectral_functions=-green.imag / np.pi,
-            self_energies=self_energy(green, bare, z),
+            self_energies=self_energy(green, bare, averages.z),
             quasiparticle_energies=energies,
             quasiparticle_errors=errors[0],
             weights=strengths,
@@ -294,17 +234,17 @@ class SelfEnergyStage:
             first_order_shifts=first - bare,
             first_order_errors=first_errors,
             second_moments=second - first**2,
-            velocity_window=self.fit.window,
-            dispersion=self.fit.dispersion,
-            split_off_bands=self.split_off_bands,
-            n_resamples=self.fit.n_resamples,
-            velocity=replace(velocity, convergence_counts=counts),
+            velocity_window=fit.window,
+            dispersion=self.dispersion,
+            split_off_bands=self.with_split_off,
+            n_resamples=self.n_resamples,
+            velocity=replace(
+                velocity, convergence_counts=greens.n_samples[velocity.convergence_counts - 1]
+            ),
             windows=estimate_windows(
-                resampled[:, 0], plan, np.abs(reference.distances), bare, self.fit, self.windows
+                resampled[:, 0], plan, distances, bare, fit, self.other_windows
             ),
         )
-        run.warnings += [f"{self.name}: {text}" for text in record.doubts()]
-        return record
 
     def summarize(self, record: SelfEnergyRecord) -> str:
         """Say in a few words what was found."""
@@ -312,32 +252,27 @@ class SelfEnergyStage:
         return (
             f"v_F {1e-5 * velocity.equilibrium_velocity:.2f} → {1e-5 * velocity.velocities[-1]:.2f}"
             f"±{1e-5 * velocity.velocity_errors[-1]:.2f} ×10⁵ m/s at {record.temperatures[-1]:g} "
-            "K (quasiparticles), "
-            f"Z {record.weights.min():.2f}–{record.weights.max():.2f}, widths up to "
-            f"{1e3 * record.widths.max():.0f} meV"
+            f"K (quasiparticles), Z {record.weights.min():.2f}–{record.weights.max():.2f}, widths "
+            f"up to {1e3 * record.widths.max():.0f} meV"
         )
+
+    @staticmethod
+    def doubts(record: SelfEnergyRecord) -> list[str]:
+        """Say what makes the quasiparticles doubtful; empty when nothing does."""
+        lowest = float(record.weights.min())
+        if lowest >= WEAK_QUASIPARTICLE:
+            return []
+        return [
+            f"a quasiparticle has the weight {lowest:.2f} only: its spectral function has several "
+            "peaks, of which the highest is taken; a larger cell or a larger "
+            "stage.self_energy.broadening joins them."
+        ]
 
     def error_bars(self, record: SelfEnergyRecord) -> dict[str, NDArray[np.float64]]:
         """Return the error bar of v_F from quasiparticle energies, m/s."""
         return {"quasiparticle_velocity": record.velocity.velocity_errors}
 
     def _relative_bands(self, reference: ReferenceBands) -> NDArray[np.int64]:
-        """Return the bands relative to the lowest empty one."""
-        n_pairs = reference.states.shape[2] // 2 if self.split_off_bands else 1
+        """Return the bands that are followed, relative to the lowest empty one."""
+        n_pairs = reference.states.shape[2] // 2 if self.with_split_off else 1
         return np.arange(-n_pairs, n_pairs)
-
-    def _bands(self, reference: ReferenceBands) -> NDArray[np.int64]:
-        """Return the places of the bands among those of the reference."""
-        return self._relative_bands(reference) + reference.states.shape[2] // 2
-
-    def _require_reference(self) -> ReferenceBands:
-        if self._reference is None:
-            raise PhysicsError(
-                message(
-                    "self_energy stage",
-                    "a sample before begin()",
-                    "begin() first",
-                    "Run the stage through the runner.",
-                )
-            )
-        return self._reference

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from mlepi.plots.style import BLUE, COLUMN, GREY, house_style, label_path, new_figure
-from mlepi.results import BandsRecord
+from mlepi.figures import (
+    BLUE,
+    COLUMN,
+    GREY,
+    Drawing,
+    Fact,
+    Presentation,
+    house_style,
+    label_path,
+    new_figure,
+)
+from mlepi.observables.sparse_bands.record import BandsRecord
 
 MARGIN = 1.15
 """Energy range of the figure relative to that of the states."""
 
 
 def plot_moire_bands(record: BandsRecord) -> Figure:
-    """Draw the states at the k-points that were solved, energies from the Fermi energy in meV, and the continuum bands behind.
+    """Draw the states at the k-points that were solved, and the continuum bands behind.
 
-    The continuum model is aligned to the mean of the four states around neutrality where both have
-    their Dirac points, at the first K of the path.
+    Energies are counted from the Fermi energy, in meV. The continuum model is aligned to the mean
+    of the four states around neutrality where both have their Dirac points, at the first K.
 
     Args:
-        record: of the bands stage.
+        record: of the sparse_bands stage.
 
     Returns:
         The figure.
@@ -31,7 +40,7 @@ def plot_moire_bands(record: BandsRecord) -> Figure:
         axes = figure.subplots()
         energies = 1e3 * (record.energies - record.fermi_energy)
         if record.continuum is not None:
-            offset = _dirac_offset(record, energies)
+            offset = 1e3 * (record.dirac_energy() - record.fermi_energy)
             lines = axes.plot(
                 record.continuum.distances,
                 1e3 * record.continuum.energies + offset,
@@ -52,47 +61,47 @@ def plot_moire_bands(record: BandsRecord) -> Figure:
     return figure
 
 
-def list_band_facts(record: BandsRecord) -> list[list[str]]:
-    """Return the rows that a report shows of the states of a large cell: quantity, value."""
+def list_band_facts(record: BandsRecord) -> list[Fact]:
+    """Return the quantities that a report shows of the states of a large cell."""
     below, above = (1e3 * gap for gap in record.gaps())
-    rows = [
-        [
+    seconds = ", ".join(f"{seconds:.0f}" for seconds in record.cpu_seconds)
+    facts = [
+        (
             "Fermi energy of the large cell",
             f"{record.fermi_energy:.4f} eV with {record.n_electrons:g} electrons",
-        ],
-        ["width of the four bands around neutrality", f"{1e3 * record.flat_width():.2f} meV"],
-        ["gaps below and above them", f"{below:.2f} and {above:.2f} meV"],
-        [
+        ),
+        ("width of the four bands around neutrality", f"{1e3 * record.flat_width():.2f} meV"),
+        ("gaps below and above them", f"{below:.2f} and {above:.2f} meV"),
+        (
             "bound of the errors of these energies",
             f"{record.error_bound:.1e} eV ({record.backend})",
-        ],
-        [
-            "CPU time per k-point",
-            ", ".join(f"{seconds:.0f}" for seconds in record.cpu_seconds) + " s",
-        ],
+        ),
+        ("CPU time per k-point", f"{seconds} s"),
     ]
     if (continuum := record.continuum) is not None:
         magic = f"{continuum.magic_angle:.3f}°" if math.isfinite(continuum.magic_angle) else "none"
-        rows += [
-            [
+        facts += [
+            (
                 "continuum model",
                 f"{continuum.twist:.3f}°, ħv {continuum.velocity:.3f} eV·Å, w_AA "
-                f"{1e3 * continuum.w_aa:.1f} meV, "
-                f"w_AB {1e3 * continuum.w_ab:.1f} meV ({continuum.source})",
-            ],
-            [
+                f"{1e3 * continuum.w_aa:.1f} meV, w_AB {1e3 * continuum.w_ab:.1f} meV "
+                f"({continuum.source})",
+            ),
+            (
                 "its flat bands and magic angle",
                 f"{1e3 * continuum.flat_width():.2f} meV wide, {magic}",
-            ],
+            ),
         ]
-    return rows
+    return facts
 
 
-def _dirac_offset(record: BandsRecord, energies: np.ndarray) -> float:
-    """Return the mean of the four states around neutrality at the first K, or over the path when K is not on it."""
-    middle = energies.shape[1] // 2
-    flat = energies[:, middle - 2 : middle + 2]
-    if "K" not in record.labels:
-        return float(flat.mean())
-    place = record.label_distances[record.labels.index("K")]
-    return float(flat[int(np.argmin(np.abs(record.distances - place)))].mean())
+PRESENTATION = Presentation(
+    drawings=(
+        Drawing(
+            "moire_bands",
+            plot_moire_bands,
+            "States around the Fermi level of the large cell; lines: the continuum model.",
+        ),
+    ),
+    facts=list_band_facts,
+)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, StructureError, message
 from mlepi.graphs.block_matrix import compute_bands
+from mlepi.observables.sparse_bands.record import FLAT_BANDS, ContinuumRecord
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.continuum import ContinuumModel, find_magic_angle
 from mlepi.physics.eigenstates.bloch import SPIN_DEGENERACY, count_valence_electrons
-from mlepi.results.bands import FLAT_BANDS, ContinuumRecord
 from mlepi.structures import build_graphene
 
 if TYPE_CHECKING:
@@ -118,6 +118,28 @@ def measure_lattice(atoms: Atoms) -> tuple[float, float]:
     return lattice_constant, math.degrees(2.0 * math.asin(min(1.0, 0.5 / math.sqrt(n_cells))))
 
 
+def check_moire_period(atoms: Atoms) -> None:
+    """Refuse a twisted bilayer whose cell is not one moiré period.
+
+    Args:
+        atoms: two graphene layers of equal size.
+
+    Raises:
+        StructureError: there is no m with 3m² + 3m + 1 graphene cells per layer.
+    """
+    n_cells = len(atoms) // 4
+    m = (math.isqrt(12 * n_cells - 3) - 3) // 6
+    if m < 1 or 3 * m * m + 3 * m + 1 != n_cells:
+        raise StructureError(
+            message(
+                "twisted bilayer",
+                f"{n_cells} graphene cells per layer",
+                "3m² + 3m + 1 with m ≥ 1, one moiré period",
+                "Build (m, 1), or set stage.sparse_bands.continuum=false.",
+            )
+        )
+
+
 def compare_with_continuum(
     atoms: Atoms,
     spacings: NDArray[np.float64],
@@ -141,17 +163,7 @@ def compare_with_continuum(
         StructureError: the structure is no twisted bilayer of one moiré period.
     """
     lattice_constant, twist = measure_lattice(atoms)
-    n_cells = len(atoms) // 4
-    m = (math.isqrt(12 * n_cells - 3) - 3) // 6
-    if m < 1 or 3 * m * m + 3 * m + 1 != n_cells:
-        raise StructureError(
-            message(
-                "twisted bilayer",
-                f"{n_cells} graphene cells per layer",
-                "3m² + 3m + 1 with m ≥ 1, one moiré period",
-                "Build (m, 1), or set stage.bands.continuum=false.",
-            )
-        )
+    check_moire_period(atoms)
     given = [value for value in parameters if value is not None]
     measured = (
         measure_stackings(atoms, spacings, predict, valence_electrons) if len(given) < 3 else None

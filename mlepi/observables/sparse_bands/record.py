@@ -1,4 +1,4 @@
-"""What the bands stage found.
+"""What the sparse_bands stage found.
 
 States around the Fermi level of a large cell along a path, beside the continuum model.
 """
@@ -74,12 +74,12 @@ class BandsRecord:
     labels: tuple[str, ...]
     label_distances: NDArray[np.float64] = field(metadata=unit("1/Å"))
     energies: NDArray[np.float64] = field(metadata=unit("eV"))
-    first_state: int
-    n_electrons: float
+    first_state: int = field(metadata=unit("1"))
+    n_electrons: float = field(metadata=unit("1"))
     fermi_energy: float = field(metadata=unit("eV"))
     electronic_temperature: float = field(metadata=unit("K"))
     error_bound: float = field(metadata=unit("eV"))
-    proven: int
+    proven: int = field(metadata=unit("1"))
     backend: str
     cpu_seconds: NDArray[np.float64] = field(metadata=unit("s"))
     continuum: ContinuumRecord | None = None
@@ -87,6 +87,18 @@ class BandsRecord:
     def flat_width(self) -> float:
         """Return the width of the four states around neutrality over the k-points, eV."""
         return _flat_width(self.energies)
+
+    def dirac_energy(self) -> float:
+        """Return the mean of the four states around neutrality at the first K, eV.
+
+        Over the path when K is not on it.
+        """
+        middle, half = self.energies.shape[1] // 2, FLAT_BANDS // 2
+        flat = self.energies[:, middle - half : middle + half]
+        if "K" not in self.labels:
+            return float(flat.mean())
+        place = self.label_distances[self.labels.index("K")]
+        return float(flat[int(np.argmin(np.abs(self.distances - place)))].mean())
 
     def gaps(self) -> tuple[float, float]:
         """Return the smallest gaps below and above the four bands around neutrality, eV."""

@@ -1,7 +1,4 @@
-"""The bands stage.
-
-The states around the Fermi level of a large cell along a path, by sparse shift-invert at each
-k-point.
+"""The sparse_bands stage: states around the Fermi level of a large cell, by sparse shift-invert.
 
 A k-point that is done is kept in a part file, so that an interrupted run continues where it
 stopped; H is real in space, so a k-point and its negative are solved once.
@@ -12,13 +9,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
-from mlepi.observables.moire import compare_with_continuum, measure_stackings
+from mlepi.observables.sparse_bands.moire import compare_with_continuum, measure_stackings
+from mlepi.observables.sparse_bands.record import FLAT_BANDS, BandsRecord, ContinuumRecord
+from mlepi.observables.sparse_bands.solved_points import (
+    KPoint,
+    SolvedPoint,
+    SolvedPoints,
+    fold_kpoint,
+)
+from mlepi.observables.stage_settings import read_electrons
 from mlepi.physics.bands import lattice
 from mlepi.physics.eigenstates.bloch import (
     SPIN_DEGENERACY,
@@ -32,89 +38,87 @@ from mlepi.physics.eigenstates.sparse import (
     prove_numbers,
     solve_numbered_states,
 )
-from mlepi.results import PartFile, hash_data
-from mlepi.results.bands import FLAT_BANDS, BandsRecord, ContinuumRecord
+from mlepi.pipeline.plain_stage import PlainStage
+from mlepi.pipeline.progress import StageLine
+from mlepi.pipeline.run import Run
+from mlepi.pipeline.settings import Settings
+from mlepi.pipeline.stage import check_choice
+from mlepi.results import fingerprint_code, former_inputs, hash_data
+from mlepi.results.parts import PARTS_FOLDER
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from mlepi.graphs.block_matrix import BlockMatrix
-    from mlepi.pipeline.run import Run
 
-PARTS_FOLDER = "parts"
 PROOFS = ("first", "all", "none")
 
 
-class BandsStage:
-    """States around the Fermi level; see ``conf/stage/settings/bands.yaml``.
+@dataclass(frozen=True, kw_only=True)
+class SparseBandsStage(PlainStage):
+    """States around the Fermi level; see ``conf/stage/sparse_bands.yaml``.
 
-    Args:
+    Attributes:
         valence_electrons: atomic number → valence electrons of its pseudopotential.
         route: special points Γ, M, K, K' of a hexagonal cell.
         spacing: largest distance of two k-points, Å⁻¹.
         n_states: around neutrality, half of them occupied; even.
         tolerance: largest error of an energy by the Lanczos bound, eV.
         backend: "auto", "pardiso" or "superlu".
-        memory_limit: GB that the factors may take; null for all of the machine.
+        memory_limit: GB that the factors may take; None for all of the machine.
         proof: k-points at which two further factorisations prove that no state is missing: "first",
             "all" or "none".
-        guess: eV, near the Fermi energy; null takes that of a Bernal bilayer by the same network.
+        guess: eV, near the Fermi energy; None takes that of a Bernal bilayer by the same network.
         electronic_temperature: K, smearing of the Fermi energy.
         continuum: compare with the Bistritzer–MacDonald model.
-        continuum_velocity: ħ v_F of a layer, eV·Å; null measures it with the same network.
-        continuum_w_aa: hopping in AA regions, eV; null likewise.
-        continuum_w_ab: hopping in AB regions, eV; null likewise.
+        continuum_velocity: ħ v_F of a layer, eV·Å; None measures it with the same network.
+        continuum_w_aa: hopping in AA regions, eV; None likewise.
+        continuum_w_ab: hopping in AB regions, eV; None likewise.
 
     Raises:
         ConfigError: a setting without meaning.
     """
 
-    name: ClassVar[str] = "bands"
-    version: ClassVar[int] = 1
+    name: ClassVar[str] = "sparse_bands"
     requires: ClassVar[tuple[str, ...]] = ("structure", "hamiltonian")
+    networks: ClassVar[tuple[str, ...]] = ("electron",)
     record: ClassVar[type] = BandsRecord
 
-    def __init__(
-        self,
-        *,
-        valence_electrons: Mapping[int, float],
-        route: Sequence[str] = ("K", "Γ", "M", "K'"),
-        spacing: float = 0.01,
-        n_states: int = 30,
-        tolerance: float = 1e-8,
-        backend: str = "auto",
-        memory_limit: float | None = None,
-        proof: str = "first",
-        guess: float | None = None,
-        electronic_temperature: float = 10.0,
-        continuum: bool = False,
-        continuum_velocity: float | None = None,
-        continuum_w_aa: float | None = None,
-        continuum_w_ab: float | None = None,
-    ) -> None:
-        if n_states < FLAT_BANDS + 2 or n_states % 2 or proof not in PROOFS:
+    valence_electrons: Mapping[int, float]
+    route: Sequence[str]
+    spacing: float
+    n_states: int
+    tolerance: float
+    backend: str
+    memory_limit: float | None
+    proof: str
+    guess: float | None
+    electronic_temperature: float
+    continuum: bool
+    continuum_velocity: float | None
+    continuum_w_aa: float | None
+    continuum_w_ab: float | None
+
+    def __post_init__(self) -> None:
+        """Refuse settings without meaning."""
+        check_choice("stage.sparse_bands.proof", self.proof, PROOFS)
+        if self.n_states < FLAT_BANDS + 2 or self.n_states % 2:
             raise ConfigError(
                 message(
-                    "stage.bands",
-                    f"n_states {n_states}, proof {proof!r}",
-                    f"an even number from {FLAT_BANDS + 2} on, and one of {list(PROOFS)}",
-                    "Use 24 states and proof=first.",
+                    "stage.sparse_bands.n_states",
+                    f"{self.n_states}",
+                    f"an even number from {FLAT_BANDS + 2} on",
+                    "Take 30: the flat bands and what is next to them.",
                 )
             )
-        self.valence_electrons = {int(z): float(n) for z, n in valence_electrons.items()}
-        self.route, self.spacing = tuple(route), spacing
-        self.n_states, self.tolerance = n_states, tolerance
-        self.backend, self.memory_limit, self.proof, self.guess = (
-            backend,
-            memory_limit,
-            proof,
-            guess,
-        )
-        self.electronic_temperature = electronic_temperature
-        self.continuum = continuum
-        self.continuum_parameters = (continuum_velocity, continuum_w_aa, continuum_w_ab)
+        object.__setattr__(self, "valence_electrons", read_electrons(self.valence_electrons))
 
-    def inputs(self, run: Run) -> Mapping[str, Any]:
+    @property
+    def continuum_parameters(self) -> tuple[float | None, float | None, float | None]:
+        """Velocity, eV·Å, and hoppings, eV, of the continuum model, as far as they are given."""
+        return self.continuum_velocity, self.continuum_w_aa, self.continuum_w_ab
+
+    def inputs(self, settings: Settings) -> dict[str, Any]:
         """Return the settings that decide the result."""
         return {
             **self._point_inputs(),
@@ -125,7 +129,7 @@ class BandsStage:
             "continuum": [self.continuum, *self.continuum_parameters],
         }
 
-    def compute(self, run: Run) -> BandsRecord:
+    def compute(self, run: Run, line: StageLine) -> BandsRecord:
         """Solve every k-point that is not done yet.
 
         Raises:
@@ -134,12 +138,11 @@ class BandsStage:
         atoms, hamiltonian, overlap = run.equilibrium()
         n_electrons = count_valence_electrons(hamiltonian.numbers, self.valence_electrons)
         points = lattice.hexagonal_points(atoms.cell.array)
-        points["K'"] = (
-            2.0 * points["M"] - points["K"]
-        )  # the equivalent corner on the edge of K and M
+        # the equivalent corner on the edge of K and M
+        points["K'"] = 2.0 * points["M"] - points["K"]
         path = lattice.build_k_path(points, self.route, atoms.cell.array, self.spacing)
         first = int(n_electrons / SPIN_DEGENERACY) - self.n_states // 2
-        found = self._solve_path(run, hamiltonian, overlap, path.kpoints, first)
+        found = self._solve_path(run, line, (hamiltonian, overlap), path.kpoints, first)
         energies = np.array([point["energies"] for point in found])
         fermi_energy = fermi_energy_from_eigenvalues(
             energies,
@@ -148,7 +151,7 @@ class BandsStage:
             self.electronic_temperature,
         )
         smallest = float(run.read("hamiltonian").smallest_overlap_eigenvalues.min())
-        continuum = self._compare(run, atoms, path) if self.continuum else None
+        largest = max(float(point["residuals"].max()) for point in found)
         return BandsRecord(
             kpoints=path.kpoints,
             distances=path.distances,
@@ -159,12 +162,11 @@ class BandsStage:
             n_electrons=n_electrons,
             fermi_energy=fermi_energy,
             electronic_temperature=self.electronic_temperature,
-            error_bound=max(float(point["residuals"].max()) for point in found)
-            / math.sqrt(smallest),
+            error_bound=largest / math.sqrt(smallest),
             proven=sum(int(point["proven"]) for point in found),
             backend=choose_backend(self.backend),
             cpu_seconds=np.array([float(point["cpu_seconds"]) for point in found]),
-            continuum=continuum,
+            continuum=self._compare(run, atoms, path) if self.continuum else None,
         )
 
     def summarize(self, record: BandsRecord) -> str:
@@ -187,7 +189,7 @@ class BandsStage:
         return compare_with_continuum(
             atoms,
             run.read("structure").spacings,
-            run.predict,
+            run.networks.predict,
             path,
             self.valence_electrons,
             self.continuum_parameters,
@@ -201,68 +203,73 @@ class BandsStage:
             "tolerance": self.tolerance,
         }
 
+    def _find_points(self, run: Run) -> SolvedPoints:
+        """Return where k-points that are solved are kept."""
+        inputs = {**self._point_inputs(), "hamiltonian": run.content("hamiltonian")}
+        return SolvedPoints(
+            folder=run.store.folder / PARTS_FOLDER,
+            stage=self.name,
+            inputs=hash_data(inputs),
+            former_inputs=hash_data(former_inputs(inputs)),
+            code=fingerprint_code({__name__, *run.networks.modules(["electron"])}),
+            keep_other_code=run.settings.reuse == "always",
+        )
+
     def _solve_path(
         self,
         run: Run,
-        hamiltonian: BlockMatrix,
-        overlap: BlockMatrix,
+        line: StageLine,
+        matrices: tuple[BlockMatrix, BlockMatrix],
         kpoints: NDArray[np.float64],
         first: int,
-    ) -> list[dict[str, NDArray[Any]]]:
-        """Return the results at all k-points, from the part file where they are there."""
-        inputs = hash_data(
-            {
-                **self._point_inputs(),
-                "version": self.version,
-                "hamiltonian": run.store.content("hamiltonian"),
-            }
-        )
-        part = PartFile(run.store.folder / PARTS_FOLDER / f"{self.name}.0.part", inputs)
-        keys = [_representative(k) for k in kpoints]
-        done = part.keys()
+    ) -> list[SolvedPoint]:
+        """Return the results at all k-points, from the part files where they are there."""
+        points = self._find_points(run)
+        if run.settings.reuse == "never":
+            points.forget()
+        keys = [fold_kpoint(k) for k in kpoints]
         # time-reversal invariant points first: their matrices are real, a proof costs least there
         wanted = sorted(set(keys), key=lambda key: (any((2.0 * x) % 1.0 for x in key), key))
         proven = set(wanted if self.proof == "all" else wanted[: self.proof == "first"])
-        places = part.places()
-        done = {key for key in done if key not in proven or part.load(places[key])["proven"]}
-        run.line.start(len(wanted), sum(key in done for key in wanted))
+        solved = {
+            key: point
+            for key, point in points.read().items()
+            if key not in proven or point["proven"]
+        }
+        line.start(len(wanted), sum(key in solved for key in wanted))
         guess = self.guess
         for key in wanted:
-            if key not in done:
+            if key not in solved:
                 if guess is None:
-                    structure = run.read("structure")
-                    guess = measure_stackings(
-                        structure.atoms, structure.spacings, run.predict, self.valence_electrons
-                    ).neutrality
-                prove = key in proven
-                result = self._solve_point(hamiltonian, overlap, key, first, guess, prove)
-                part.append(key, result)
-                run.line.advance(
+                    guess = self._guess(run)
+                solved[key] = self._solve_point(matrices, key, first, guess, key in proven)
+                points.append(key, solved[key])
+                line.advance(
                     f"k = {', '.join(f'{x:.4f}' for x in key)}: "
-                    f"{float(result['cpu_seconds']):.0f} CPU-seconds"
+                    f"{float(solved[key]['cpu_seconds']):.0f} CPU-seconds"
                 )
-            guess = float(
-                np.mean(part.load(part.places()[key])["energies"][self.n_states // 2 - 1 :][:2])
-            )
-        places = part.places()
-        return [part.load(places[key]) for key in keys]
+            guess = float(np.mean(solved[key]["energies"][self.n_states // 2 - 1 :][:2]))
+        return [solved[key] for key in keys]
+
+    def _guess(self, run: Run) -> float:
+        """Return an energy near the Fermi level: that of a Bernal bilayer by the same network."""
+        structure = run.read("structure")
+        return measure_stackings(
+            structure.atoms, structure.spacings, run.networks.predict, self.valence_electrons
+        ).neutrality
 
     def _solve_point(
         self,
-        hamiltonian: BlockMatrix,
-        overlap: BlockMatrix,
-        kpoint: tuple[float, ...],
+        matrices: tuple[BlockMatrix, BlockMatrix],
+        kpoint: KPoint,
         first: int,
         guess: float,
         prove: bool,
-    ) -> dict[str, NDArray[Any]]:
-        """Solve one k-point.
-
-        Energies (n_states,), residuals (n_states,), whether it was proven, and the time it took.
-        """
+    ) -> SolvedPoint:
+        """Solve one k-point, and prove that no state is missing if asked."""
         started = time.process_time()
         factorise = choose_factorisation(self.backend, self.memory_limit)
-        pencil = build_pencil(hamiltonian, overlap, kpoint)
+        pencil = build_pencil(*matrices, kpoint)
         states = solve_numbered_states(
             pencil, first, self.n_states, guess, factorise, tolerance=self.tolerance
         )
@@ -274,12 +281,3 @@ class BandsStage:
             "proven": np.array(prove),
             "cpu_seconds": np.array(time.process_time() - started),
         }
-
-
-def _representative(kpoint: NDArray[np.float64]) -> tuple[float, ...]:
-    """Return the same k-point modulo the reciprocal lattice and time reversal.
-
-    That of k and −k that comes first.
-    """
-    folded = [np.round(np.mod(np.round(sign * kpoint, 9), 1.0), 9) % 1.0 for sign in (1.0, -1.0)]
-    return min(tuple(float(x) for x in k) for k in folded)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.results import (
-    LinearResponseRecord,
-    ObservablesRecord,
-    SelfEnergyRecord,
-    VelocityRecord,
-)
+from mlepi.observables.linear_response.record import LinearResponseRecord
+from mlepi.observables.near_k.record import VelocityRecord
 
 AVERAGES = ("spectral peak", "self-energy")
 """Estimators of v_F from samples that follow the same bands as perturbation theory, and are
@@ -22,6 +19,30 @@ compared with it."""
 SMALL_REMAINDER = 0.5
 """Perturbation theory corrects an average only where what lies beyond second order is less than
 this part of the second order."""
+
+
+class SampleAverage(Protocol):
+    """What a record says of an average of v_F over samples, whichever stage made it."""
+
+    @property
+    def temperatures(self) -> NDArray[np.float64]:
+        """K, (n_temperatures,)."""
+        ...
+
+    @property
+    def supercell(self) -> tuple[int, ...]:
+        """Primitive cells along each lattice vector."""
+        ...
+
+    @property
+    def velocity_window(self) -> tuple[float, ...]:
+        """Smallest and largest |k − K| of the fit, Å⁻¹."""
+        ...
+
+    @property
+    def dispersion(self) -> str:
+        """Model of the bands that was fitted."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -118,7 +139,7 @@ def decompose(
 
 def decompose_averages(
     record: LinearResponseRecord,
-    averages: Iterable[tuple[str, VelocityRecord, ObservablesRecord | SelfEnergyRecord]],
+    averages: Iterable[tuple[str, VelocityRecord, SampleAverage]],
 ) -> list[Decomposition]:
     """Compare every average over samples that can be compared with perturbation theory.
 
@@ -133,9 +154,7 @@ def decompose_averages(
     ]
 
 
-def is_comparable(
-    record: LinearResponseRecord, other: ObservablesRecord | SelfEnergyRecord
-) -> bool:
+def is_comparable(record: LinearResponseRecord, other: SampleAverage) -> bool:
     """Tell whether an average rests on the same supercell, the same points and the same fit.
 
     Args:
