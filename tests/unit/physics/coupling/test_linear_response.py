@@ -181,9 +181,8 @@ def test_slow_phonons_are_adiabatic():
         * HBAR2_PER_AMU
         / 2
     )
-    limit = (
-        2 * changes[2] - changes[1]
-    )  # what does not vanish with ħω: σ² ≫ ħ/2ω leaves the recoil of order ħ²/m
+    # what does not vanish with ħω: σ² ≫ ħ/2ω leaves the recoil of order ħ²/m
+    limit = 2 * changes[2] - changes[1]
     np.testing.assert_allclose(limit[0], first, rtol=2e-3)
     assert np.abs(changes[2] - first).max() < 0.3 * np.abs(changes[0] - first).max()
     assert whole > 0
