@@ -86,6 +86,18 @@ def to_degrees(orders: EdgeFeatures, channels: Sequence[int]) -> list[Tensor]:
     ]
 
 
+def fill_orders(orders: EdgeFeatures, channels: Sequence[int]) -> EdgeFeatures:
+    """Append the orders that are missing, which are zero."""
+    first = orders[0]
+    return [
+        *orders,
+        *(
+            first.new_zeros(first.shape[0], 2, sum(channels[m:]))
+            for m in range(len(orders), len(channels))
+        ),
+    ]
+
+
 def rotate_to_edges(parts: Sequence[Tensor], rotations: Sequence[Tensor]) -> list[Tensor]:
     """Turn per-l features from the global frame into the edge frames.
 

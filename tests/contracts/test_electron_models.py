@@ -328,6 +328,24 @@ class TestSelfLoops(ElectronModelContract):
     name = "hedgenet_self_loops"
 
 
+class TestMACEHamiltonian(ElectronModelContract):
+    name = "mace_hamiltonian"
+
+
+class TestHedgeNetMACELate(ElectronModelContract):
+    name = "hedgenet_mace_late"
+
+
+class TestHedgeNetMACEPerLayer(ElectronModelContract):
+    name = "hedgenet_mace_per_layer"
+
+
+class TestMACEVectors(ElectronModelContract):
+    """On-site irreps of l > 1 come from sums of pair features."""
+
+    name = "mace_vectors"
+
+
 class TestBaselineAlone(ElectronModelContract):
     name = "baseline_alone"
     learns = False

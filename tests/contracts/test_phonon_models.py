@@ -27,6 +27,15 @@ MODELS = {
     "mace_4layer": ["+model=mace_4layer"],
     "hedgenet_late": ["+model=hedgenet_phonon", "model.network.fusion=late"],
     "hedgenet_per_layer": ["+model=hedgenet_phonon", "model.network.fusion=per_layer"],
+    "deeph_e3": ["+model=deeph_e3_phonon"],
+    "hedgenet_deeph_e3": [
+        "+model=deeph_e3_phonon",
+        "model.network.backbone.norm=local",
+        "model.network.backbone.message_decay=null",
+        "~model.network.relations.all",
+        "+model.network.relations.intra=[intra]",
+        "+model.network.relations.inter=[inter]",
+    ],
     "mace_message": ["+model=mace", "model.network.backbone.first_self_connection=message"],
 }
 
@@ -40,6 +49,10 @@ def build_config(name: str, elements: list[int]) -> dict:
                 "+size=small",
                 "size.phonon.num_features=4",
                 "size.phonon.radial_widths=[8]",
+                "size.electron.channels=[4,3,2]",
+                "size.electron.l_max=3",
+                "size.electron.num_radial=8",
+                "size.electron.radial_hidden=[8]",
                 "++graph.cutoffs.intra=3.0",
                 "++graph.cutoffs.inter=4.2",
             ]
@@ -303,6 +316,14 @@ class TestMACE4Layer(PhononModelContract):
 
 class TestMACEMessage(PhononModelContract):
     name = "mace_message"
+
+
+class TestDeepHE3(PhononModelContract):
+    name = "deeph_e3"
+
+
+class TestHedgeNetDeepHE3(PhononModelContract):
+    name = "hedgenet_deeph_e3"
 
 
 class TestHedgeNetLate(PhononModelContract):
