@@ -1,4 +1,7 @@
-"""Smallest networks of both kinds, as the plain configs that checkpoints hold, and a corrugated bilayer to try them on."""
+"""Smallest networks of both kinds, as the plain configs that checkpoints hold.
+
+Beside them a corrugated bilayer to try them on.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ PHONON = {
             "num_features": 4,
             "l_max": 2,
             "l_max_hidden": 1,
+            "l_max_out": 0,
             "correlation": 2,
             "num_bessel": 4,
             "cutoff_power": 5,
@@ -53,6 +57,7 @@ ELECTRON = {
     "baseline": "two_center",
     "baseline_knots": 8,
     "baseline_start": 1.0,
+    "pair_features": None,
     "network": {
         "_target_": "mlepi.models.HeteroNetwork",
         "elements": [6, 7],
@@ -74,6 +79,7 @@ ELECTRON = {
             "envelope_width": 1.0,
             "message_decay": None,
             "norm": "local",
+            "l_max_out": None,
         },
     },
 }
