@@ -381,7 +381,10 @@ def _check_targets(where: str, config: Any) -> None:
 def _build_network(
     where: str, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
 ) -> nn.Module:
-    """Instantiate a network in float64, so that its constant tables are not rounded, and load its weights."""
+    """Instantiate a network and load its weights.
+
+    In float64, so that its constant tables are not rounded.
+    """
     try:
         network: nn.Module = instantiate(dict(config), _convert_="all").double()
         network.load_state_dict(weights)

@@ -1,4 +1,7 @@
-"""Small electron networks made from the package's own configs, a structure to try them on, and their blocks by key."""
+"""Small electron networks made from the package's own configs.
+
+A structure to try them on, and their blocks by key.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +107,7 @@ def build_model(name: str, dtype=torch.float64, seed=1, **options):
 
 
 def bilayer(seed=0) -> Atoms:
-    """Rattled AB-like bilayer with two atoms per layer in a slightly sheared cell, layer of each atom given."""
+    """Rattled AB-like bilayer in a slightly sheared cell, layer of each atom given."""
     cell = np.array([[2.5, 0.1, 0.0], [-1.2, 2.2, 0.05], [0.1, 0.0, 14.0]])
     fractional = np.array(
         [[0, 0, 0.3], [1 / 3, 2 / 3, 0.3], [1 / 3, 2 / 3, 0.53], [2 / 3, 1 / 3, 0.53]]
@@ -124,7 +127,7 @@ def cluster(positions, layer, numbers=None) -> Atoms:
 
 
 def edge_keys(graph) -> list[tuple[int, ...]]:
-    """(target, source, shift) of the on-site blocks and of all edges, in the order of ``flat_blocks``."""
+    """(target, source, shift) of on-site blocks and edges, in the order of ``flat_blocks``."""
     keys = [(i, i, 0, 0, 0) for i in range(graph[fields.ATOM].num_nodes)]
     for relation in fields.RELATIONS:
         store = graph[fields.edge_type(relation)]

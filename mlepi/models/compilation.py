@@ -130,7 +130,9 @@ class Kernel:
                 return results
 
     def derivative(self, given: Mask, wanted: Mask) -> Kernel:
-        """Return the vector–Jacobian product as a kernel of (inputs, cotangents of the given outputs).
+        """Return the vector–Jacobian product as a kernel.
+
+        Its arguments are the inputs and the cotangents of the given outputs.
 
         Args:
             given: outputs with a cotangent; those of all others are zero.
@@ -228,7 +230,10 @@ class _Differentiable(Function):
 
 
 def as_branches(*inputs: Tensor) -> tuple[Tensor, ...]:
-    """Return views of leaves, because autograd does not tell in a backward pass whether it wants the derivative of a leaf."""
+    """Return views of leaves.
+
+    Autograd does not tell in a backward pass whether it wants the derivative of a leaf.
+    """
     return tuple(x.view_as(x) if x.is_leaf and x.requires_grad else x for x in inputs)
 
 
@@ -245,7 +250,10 @@ def wanted_derivatives(ctx: Any) -> Mask:
 
 
 def _own_memory(results: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Copy results that share memory with an input or an earlier result, as derivatives of sums do."""
+    """Copy results that share memory with an input or an earlier result.
+
+    Derivatives of sums do.
+    """
     taken = {x.untyped_storage().data_ptr() for x in inputs if x.numel() > 0}
     owned = []
     for result in results:

@@ -150,7 +150,10 @@ class DeepHE3(Backbone):
                 )
 
     def embed(self, species: Tensor, edges: Edges) -> tuple[Tensor, list[EdgeState]]:
-        """Embed elements and lengths, and compute the geometry of all layers, in chunks of edges."""
+        """Embed elements and lengths, and compute the geometry of all layers.
+
+        In chunks of edges.
+        """
         state = [self.edge_embedding(species, chunk) for chunk in split_edges(edges)]
         if self.self_loops:
             loops = self_loops(edges, species.shape[0])

@@ -137,7 +137,7 @@ class ElectronNetwork(nn.Module):
         features = self.network(graph)
         nodes, species = self.flat_nodes(features.nodes[-1]), features.species
         on_site = self._on_site_blocks(nodes, species)
-        sums = None if self.on_site_sums is None else self.on_site_sums.start(nodes)
+        sums = [] if self.on_site_sums is None else self.on_site_sums.start(nodes)
         edge_blocks: dict[str, Tensor] = {}
         for name, readout in self.readouts.items():
             blocks = []
@@ -230,9 +230,9 @@ class ElectronNetwork(nn.Module):
     def prepare(self, graphs: Sequence[Any]) -> None:
         """Fit the baseline, set the output scales and zero the read-outs.
 
-        Training then starts from the baseline. Called once, on the training set. Labels are taken at their own energy zero: aligning every
-        structure to the baseline first would hide the potential of each atom, which neighbours
-        determine, behind a common shift.
+        Training then starts from the baseline. Called once, on the training set. Labels are taken
+        at their own energy zero: aligning every structure to the baseline first would hide the
+        potential of each atom, which neighbours determine, behind a common shift.
 
         Args:
             graphs: labelled training graphs, one structure each.

@@ -2,9 +2,9 @@
 
 Dual sub-networks of one backbone, one per relation, with summed node features.
 
-Any class that follows ``backbone.Backbone`` can enter. A homogeneous network is the same code with a
-single sub-network that sees the edges of all relations, so that "MACE vs HedgeNet" is a difference
-of configuration and nothing else.
+Any class that follows ``backbone.Backbone`` can enter. A homogeneous network is the same code with
+a single sub-network that sees the edges of all relations, so that "MACE vs HedgeNet" is a
+difference of configuration and nothing else.
 """
 
 from __future__ import annotations

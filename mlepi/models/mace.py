@@ -156,10 +156,11 @@ class MACE(Backbone):
     """One MACE network on one set of edges.
 
     Layer: messages → symmetric contraction → linear, + element-dependent self-connection of the
-    layer's input. The last layer keeps l ≤ ``l_max_out``: scalars for energies. With ``first_self_connection="residual"`` all
-    layers are mace-torch's ``RealAgnosticResidualInteractionBlock`` (its standard ScaleShiftMACE);
-    with "message" the first layer is its ``RealAgnosticInteractionBlock``, which has no residual
-    and applies the element-dependent map to the messages.
+    layer's input. The last layer keeps l ≤ ``l_max_out``: scalars for energies. With
+    ``first_self_connection="residual"`` all layers are mace-torch's
+    ``RealAgnosticResidualInteractionBlock`` (its standard ScaleShiftMACE); with "message" the first
+    layer is its ``RealAgnosticInteractionBlock``, which has no residual and applies the
+    element-dependent map to the messages.
 
     Args:
         name: name of the sub-network: that of its relation, or any other if it sees all relations.

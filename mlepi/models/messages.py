@@ -172,7 +172,9 @@ def piece_gradients(
     weight: Tensor,
     couplings: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the derivatives of ⟨B, A⟩ of some atoms with respect to the senders' h, z, R (slots, paths·channels) and T.
+    """Return the derivatives of ⟨B, A⟩ of some atoms.
+
+    With respect to the senders' h, z, R (slots, paths·channels) and T.
 
     Args:
         blocks: layout of the paths.

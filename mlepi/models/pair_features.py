@@ -24,12 +24,12 @@ from mlepi.models.compilation import Backend
 from mlepi.models.edge_convolution import split_edges
 from mlepi.models.edge_embedding import EdgeEmbedding
 from mlepi.models.equivariant_layers import DegreeLinear, NormKind
-from mlepi.models.so2 import EdgeFeatures, fill_orders, join_degrees, to_degrees
+from mlepi.models.so2 import EdgeFeatures, join_degrees, to_degrees
 from mlepi.models.updates import EdgeUpdate
 
 
 class PairFeatures(EdgeFeatureSource):
-    """Embed the length, and update it with the nodes at both ends, once or more.
+    """Embed the length, and update it once with the nodes at both ends.
 
     Args:
         name: of the sub-network: a relation, or any other name for all of them.
@@ -38,7 +38,6 @@ class PairFeatures(EdgeFeatureSource):
         cutoffs: relation → Å.
         mean_neighbours: relation → average number of its edges per atom in the training set; sums
             over an atom's edges are divided by its square root.
-        num_updates: how often.
         channels: copies of every degree l, natural parity; l = 0 is also the length's embedding.
         pseudo_channels: of unnatural parity.
         l_max: largest degree of the edge harmonics.
@@ -57,7 +56,6 @@ class PairFeatures(EdgeFeatureSource):
         elements: Sequence[int],
         cutoffs: Mapping[str, float],
         mean_neighbours: Mapping[str, float],
-        num_updates: int,
         channels: Sequence[int],
         pseudo_channels: Sequence[int],
         l_max: int,
@@ -68,15 +66,6 @@ class PairFeatures(EdgeFeatureSource):
         norm: NormKind,
     ) -> None:
         super().__init__()
-        if num_updates < 1:
-            raise ConfigError(
-                message(
-                    "model.pair_features.num_updates",
-                    f"{num_updates}",
-                    "at least 1",
-                    "Raise num_updates.",
-                )
-            )
         if any(pseudo_channels) and not any(node_channels[1:]):
             raise ConfigError(
                 message(
@@ -101,19 +90,16 @@ class PairFeatures(EdgeFeatureSource):
             envelope_width=envelope_width,
             message_decay=message_decay,
         )
-        self.updates = nn.ModuleList(
-            EdgeUpdate(
-                node_channels=node_channels,
-                edge_channels=channels if n > 0 else channels[:1],
-                outputs=channels,
-                pseudo_outputs=pseudo_channels if n + 1 == num_updates else (),
-                n_elements=len(elements),
-                norm=norm,
-                l_max=l_max,
-                num_radial=num_radial,
-                radial_hidden=radial_hidden,
-            )
-            for n in range(num_updates)
+        self.update = EdgeUpdate(
+            node_channels=node_channels,
+            edge_channels=channels[:1],
+            outputs=channels,
+            pseudo_outputs=pseudo_channels,
+            n_elements=len(elements),
+            norm=norm,
+            l_max=l_max,
+            num_radial=num_radial,
+            radial_hidden=radial_hidden,
         )
 
     def edge_features(
@@ -122,20 +108,11 @@ class PairFeatures(EdgeFeatureSource):
         """Return the features of all edges; what the backbone keeps about them is not needed."""
         chunks = [self.embedding(species, chunk) for chunk in split_edges(edges)]
         chunks = [replace(chunk, weight=chunk.weight * self.factor) for chunk in chunks]
-        *first, last = cast("list[EdgeUpdate]", list(self.updates))
-        for update in first:
-            changed = update.edge_features(nodes, species, edges, chunks)
-            counts = self.channels.natural
-            chunks = [
-                replace(chunk, features=fill_orders(natural, counts))
-                for chunk, natural, _ in changed
-            ]
-        return last.edge_features(nodes, species, edges, chunks)
+        return self.update.edge_features(nodes, species, edges, chunks)
 
     def compile_kernels(self, backend: Backend = "inductor") -> None:
-        """Compile the convolutions of all updates."""
-        for update in self.updates:
-            cast(EdgeUpdate, update).compile_kernels(backend)
+        """Compile the convolution."""
+        self.update.compile_kernels(backend)
 
 
 class PairSums(nn.Module):

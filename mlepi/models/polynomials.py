@@ -1,4 +1,4 @@
-"""Equivariant polynomials, channel by channel, and their derivatives up to the second, without waste.
+"""Equivariant polynomials, channel by channel, and their derivatives up to the second.
 
 B_o = Σ_i A_i (t_{oi} + Σ_j t_{oij} A_j + Σ_{j≤k} t_{oi,jk} A_j A_k). Because the coefficients are
 symmetric in i, j, k, the terms in brackets, weighted by their degree 1, 2, 3, are the derivative
@@ -137,7 +137,10 @@ class _ContractionGradients(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Differentiate ⟨∂A, a'⟩ + ⟨∂t, t'⟩ = Σ_o b_o dB_o, dB the change of B along the tangents a', t'."""
+        """Differentiate ⟨∂A, a'⟩ + ⟨∂t, t'⟩ = Σ_o b_o dB_o.
+
+        dB is the change of B along the tangents a', t'.
+        """
         cotangent, features, jacobian, coefficients = ctx.saved_tensors
         terms: ParityTerms = ctx.terms
         size = features.shape[1]
@@ -180,7 +183,10 @@ def _all_monomials(
 def _apply(
     coefficients: Tensor, values: Iterable[Tensor], terms: ParityTerms, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Return ∂B_o/∂A_i, (channels, n_out, I, n_atoms), and the remainders, (channels, n_out, n_atoms), from all monomials."""
+    """Return ∂B_o/∂A_i and the remainders from all monomials.
+
+    (channels, n_out, I, n_atoms) and (channels, n_out, n_atoms).
+    """
     rows = [
         torch.bmm(
             coefficients[:, group.coefficients].view(coefficients.shape[0], *group.shape), part

@@ -1,4 +1,7 @@
-"""What every reader of Hamiltonians promises, on real DFT data and on two-centre blocks known from direction cosines."""
+"""What every reader of Hamiltonians promises.
+
+On real DFT data and on two-centre blocks known from direction cosines.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +126,7 @@ class HamiltonianReaderContract:
         assert checked > 5
 
     def test_p_block_is_slater_koster_in_y_z_x(self, tmp_path):
-        """⟨p|H|p⟩ = V_ppπ 1 + (V_ppσ − V_ppπ) d dᵀ with d = (y, z, x) and the amplitudes the sample was made with."""
+        """⟨p|H|p⟩ = V_ppπ 1 + (V_ppσ − V_ppπ) d dᵀ, d = (y, z, x), with the sample's amplitudes."""
         sample = slater_koster_sample()
         structure = self.read(sample, tmp_path)
         basis, numbers = structure.basis, structure.atoms.numbers

@@ -1,4 +1,4 @@
-"""What every phonon model must satisfy, whatever its backbone and its heterogeneous combination."""
+"""What every phonon model must satisfy, whatever its backbone and its combination."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def build_model(name: str, elements=(6, 7), dtype=torch.float64, seed=1):
 
 
 def bilayer(elements=(6, 7), seed=0) -> Atoms:
-    """Rattled AB-like bilayer with two atoms per layer in a slightly sheared cell, layer of each atom given."""
+    """Rattled AB-like bilayer in a slightly sheared cell, layer of each atom given."""
     cell = np.array([[2.5, 0.1, 0.0], [-1.2, 2.2, 0.05], [0.1, 0.0, 14.0]])
     fractional = np.array(
         [[0, 0, 0.3], [1 / 3, 2 / 3, 0.3], [1 / 3, 2 / 3, 0.53], [2 / 3, 1 / 3, 0.53]]

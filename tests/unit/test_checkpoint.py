@@ -33,7 +33,6 @@ from mlepi.checkpoint import (
 from mlepi.errors import CheckpointError
 from mlepi.predictors import ElectronPredictor, PhononPredictor
 
-
 OLD = Path(__file__).parents[1] / "references" / "old" / "checkpoints"
 
 
@@ -158,7 +157,7 @@ def test_old_formats_are_upgraded_step_by_step():
     ):
         upgrade(old, where="old.ckpt", upgrades={1: steps[1]}, to=2)
     with pytest.raises(
-        CheckpointError, match=r"an upgrade to format 0; expected format 1\. Let UPGRADES\[0\] set it"
+        CheckpointError, match=r"an upgrade to format 0; expected format 1\. Let UPGRADES\[0\] set"
     ):
         upgrade(old, where="old.ckpt", upgrades={0: lambda c: c}, to=2)
 
@@ -170,7 +169,7 @@ def test_old_formats_are_upgraded_step_by_step():
 def test_future_and_unknown_formats_are_refused(tmp_path, found, written_by, advice):
     content = build_stamp("phonon") | {"format": found, "version": written_by}
     torch.save({"mlepi": content, "state_dict": {}}, tmp_path / "new.ckpt")
-    text = rf"got format {found!r}; expected format {FORMAT} or older\. Install {advice}, which wrote"
+    text = rf"got format {found!r}; expected format {FORMAT} or older\. Install {advice}, which"
     with pytest.raises(CheckpointError, match=text):
         load_model(tmp_path / "new.ckpt")
 

@@ -1,4 +1,4 @@
-"""Edge features come from the backbone or from pairs, never from both, and must reach all blocks."""
+"""Edge features come from the backbone or from pairs, never both, and must reach all blocks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_channels_must_cover_the_blocks():
 
 
 def test_read_outs_of_low_nodes_reach_every_degree():
-    """Nodes with l ≤ 1 make edge features with |m| ≤ 1 alone, whose blocks are whole all the same."""
+    """Blocks are whole although nodes with l ≤ 1 make edge features with |m| ≤ 1 alone."""
     blocks = predict(build_model("mace_vectors"), bilayer())
     assert all(block.shape == (10, 10) for block in blocks.values())
 

@@ -1,4 +1,7 @@
-"""Compiled kernels give the numbers of the plain function, differentiate as often, and say why when they cannot compile."""
+"""Compiled kernels give the numbers of the plain function and differentiate as often.
+
+They say why when they cannot compile.
+"""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_a_training_set_without_interlayer_edges_is_no_obstacle():
 
 
 def test_messages_decay_with_distance():
-    """With a very short decay no message arrives, so an on-site block no longer sees its neighbours."""
+    """With a very short decay no message arrives: an on-site block does not see its neighbours."""
     models = {}
     for decay in (None, 1e-3):
         config = build_config("hedgenet_late")

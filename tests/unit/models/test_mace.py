@@ -31,7 +31,7 @@ SETTINGS = {
 
 
 def test_first_layer_by_elements_equals_the_general_sum():
-    """Summing over neighbours of one element before the channels is the same sum in another order."""
+    """Summing over neighbours of one element before the channels is the same sum."""
     torch.manual_seed(5)
     backbone = MACE("all", **{**SETTINGS, "elements": [6, 7, 8], "num_features": 3}).double()
     species = torch.tensor([0, 2, 2, 0, 0])

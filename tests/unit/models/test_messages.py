@@ -1,4 +1,7 @@
-"""The cached product of neighbours, harmonics and radial weights equals its definition, with both derivatives."""
+"""The cached product of neighbours, harmonics and radial weights equals its definition.
+
+So do both derivatives.
+"""
 
 from __future__ import annotations
 

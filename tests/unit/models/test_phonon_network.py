@@ -1,4 +1,7 @@
-"""The phonon network with compiled kernels gives the same energies, forces, stress and gradients of a training loss."""
+"""The phonon network with compiled kernels gives the same numbers.
+
+Energies, forces and gradients of a training loss.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from mlepi.graphs.build import build_graph
 
 
 def evaluate(network, graph):
-    """Return predictions and the gradient of a loss on energies and forces in the parameters, flattened."""
+    """Return predictions, and the gradient of a loss on them in the parameters, flattened."""
     predicted = network.eval()(graph)
     network.train().zero_grad()
     trained = network(graph)

@@ -1,4 +1,7 @@
-"""Polynomials in pieces equal their definition, with both derivatives, for every degree and any cache size."""
+"""Polynomials in pieces equal their definition, with both derivatives.
+
+For every degree and any cache size.
+"""
 
 from __future__ import annotations
 
