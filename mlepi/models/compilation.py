@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FunctionType
 from typing import Any
 
@@ -25,6 +27,26 @@ from mlepi.errors import ConfigError, message
 
 Backend = str | Callable[..., Any]
 Mask = tuple[bool, ...]
+
+_PLAIN: ContextVar[bool] = ContextVar("plain operations", default=False)
+
+
+@contextmanager
+def plain_operations() -> Iterator[None]:
+    """Let networks use torch's own operations alone inside a ``with`` block.
+
+    Kernels with derivatives of their own know no forward mode; torch's operations do.
+    """
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
+
+
+def are_operations_plain() -> bool:
+    """Tell whether the caller is inside ``plain_operations``."""
+    return _PLAIN.get()
 
 
 def compile_kernel(

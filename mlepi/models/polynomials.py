@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mlepi.models.compilation import as_branches, wanted_derivatives
+from mlepi.models.compilation import are_operations_plain, as_branches, wanted_derivatives
 from mlepi.models.parity_terms import ParityGroup, ParityTerms
 
 CACHED_NUMBERS = 1 << 20
@@ -39,8 +39,30 @@ def contract(
     Returns:
         B, (channels, n_out, n_atoms).
     """
+    if are_operations_plain():
+        return _contract_plainly(features, coefficients, terms, correlation)
     result: Tensor = _Contraction.apply(*as_branches(features, coefficients), terms, correlation)
     return result
+
+
+def _contract_plainly(
+    features: Tensor, coefficients: Tensor, terms: ParityTerms, correlation: int
+) -> Tensor:
+    """Evaluate the polynomials with torch's own operations, all atoms at once."""
+    a = features.transpose(0, 1).index_select(0, terms.components)
+    values = []
+    for group in terms.groups:
+        parts = [torch.ones_like(a[:1])] if group.constant else []
+        parts += [
+            a[group.linear],
+            *(
+                (a[first].unsqueeze(1) * a[second].unsqueeze(0)).flatten(0, 1)
+                for first, second, _ in group.products
+            ),
+        ]
+        values.append(torch.cat(parts).transpose(0, 1))
+    slope, rest = _apply(coefficients, values, terms, features.shape[1])
+    return (rest + (slope * features.unsqueeze(1)).sum(2)) / correlation
 
 
 def monomials(features: Tensor, group: ParityGroup, tangent: Tensor | None = None) -> Tensor:
