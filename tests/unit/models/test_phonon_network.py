@@ -26,9 +26,14 @@ def evaluate(network, graph):
 
 
 @pytest.mark.slow
-def test_compiled_kernels_change_no_result():
+@pytest.mark.parametrize("backbone", ["MACE", "DeepHE3"])
+def test_compiled_kernels_change_no_result(backbone):
     config = build_config("phonon")
     config["network"]["relations"] = {"all": ["intra", "inter"]}
+    if backbone == "DeepHE3":
+        other = build_config("electron")["network"]["backbone"]
+        other |= {"channels": [3, 2], "pseudo_channels": [], "l_max_out": 0, "norm": "none"}
+        config["network"]["backbone"] = other
     config["network"]["backbone"]["l_max"] = 1
     torch.manual_seed(4)
     plain = instantiate(config, _convert_="all").double()
