@@ -50,7 +50,8 @@ def collect_outputs(job: OurJob) -> Tensor:
     """Return what precision changes: forces, blocks, or the gradients of a training step."""
     if job.optimizer is not None:
         job.differentiate()
-        found = [p.grad for p in job.network.parameters() if p.grad is not None]  # type: ignore[union-attr]
+        parameters = job.network.parameters()  # type: ignore[union-attr]
+        found = [p.grad for p in parameters if p.grad is not None]
     else:
         job.run()
         result = job.result

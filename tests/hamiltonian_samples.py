@@ -225,7 +225,9 @@ def write_scfout(
             sorted(own, key=lambda k: tuple(sample.pairs[k].tolist()) != (0, 0, 0, i, i))
         )  # itself first
     order = [k for own in per_atom for k in own]
-    padded = lambda rows: np.column_stack([np.full(len(rows), 9.9), rows]).astype(f8).tobytes()  # noqa: E731
+    padded = lambda rows: (  # noqa: E731
+        np.column_stack([np.full(len(rows), 9.9), rows]).astype(f8).tobytes()
+    )
     n_values = sum(sample.overlap[k].size for k in order)
     garbage = np.full(n_values, 777.0).astype(f8).tobytes()
     lines = (openmx_input(sample) if text is None else text).splitlines(keepends=True)

@@ -67,7 +67,8 @@ class Worker:
                     "Run `make bench` once.",
                 )
             )
-        self.words = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the process
+        # closed with the process
+        self.words = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         reading, writing = os.pipe()
         self.replies = os.fdopen(reading, encoding="utf-8")
         self.process = subprocess.Popen(  # noqa: S603 - our own module

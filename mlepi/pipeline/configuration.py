@@ -110,7 +110,7 @@ def check_config(config: DictConfig, stages: Stages) -> Plan:
         ConfigError: one text, a line per mistake.
     """
     problems = list_missing_values(config)
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=not problems)  # type: ignore[assignment]
+    plain: Any = OmegaConf.to_container(config, resolve=not problems)
     problems += list_unknown_keys("", plain, (*CHECKS, *GROUPS, "folder"), "conf/infer.yaml")
     problems += list_absent_keys("", plain, (*CHECKS, *GROUPS))
     trainer, chosen = plain.get("trainer", {}), plain.get("stage", {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -45,9 +46,7 @@ def grow_ensemble(together: Pass, processes: Processes, line: StageLine) -> tupl
     n_samples = min(FIRST_SAMPLES, largest)
     while True:
         together.evaluate(n_samples, processes, line)
-        error = processes.on_first(
-            lambda n=n_samples: _largest_error(together, judge, n, str(sampling.target))  # type: ignore[misc]
-        )
+        error = processes.on_first(partial(_largest_error, together, judge, n_samples))
         text = (
             f"{n_samples} samples: error bar of {sampling.target} {error:.3g} "
             f"(target {sampling.target_error:.3g})"
@@ -100,9 +99,9 @@ def check_target(run: Run, names: Sequence[str]) -> None:
         )
 
 
-def _largest_error(together: Pass, judge: SampledStage[Any], n_samples: int, target: str) -> float:
-    record = together.finish(judge, n_samples)
-    errors = np.asarray(judge.error_bars(record)[target], dtype=np.float64)
+def _largest_error(together: Pass, judge: SampledStage[Any], n_samples: int) -> float:
+    record, target = together.finish(judge, n_samples), _sampling(together.run).target
+    errors = np.asarray(judge.error_bars(record)[str(target)], dtype=np.float64)
     return float(np.max(np.where(np.isfinite(errors), errors, np.inf)))
 
 

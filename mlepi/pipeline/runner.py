@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 from mlepi.pipeline.discovery import list_dependents
@@ -131,7 +132,7 @@ def _run_plain(run: Run, stage: PlainStage, processes: Processes, report: Progre
         return
     if isinstance(stage, NestedStage):
         for nested, names in stage.nested_runs(run):
-            processes.on_first(lambda nested=nested: _hand_down(run, nested, stage))  # type: ignore[misc]
+            processes.on_first(partial(_hand_down, run, nested, stage))
             run_stages(nested, names, processes, report.within(stage.name))
     with report.stage(stage.name) as line:
         doubts = processes.on_first(

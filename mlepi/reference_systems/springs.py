@@ -64,7 +64,11 @@ class HoneycombSprings(Calculator):
         shear: k_s, eV/Å⁴.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces", "stress"]  # type: ignore[misc]
+    implemented_properties: ClassVar[list[str]] = [  # type: ignore[misc]
+        "energy",
+        "forces",
+        "stress",
+    ]
 
     def __init__(
         self,

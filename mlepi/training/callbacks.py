@@ -198,7 +198,8 @@ class RandomState(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the states as tensors and plain Python data."""
         version, internal, gauss = random.getstate()
-        _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - the global state itself
+        legacy = np.random.get_state(legacy=True)  # noqa: NPY002 - the global state itself
+        _, keys, position, has_gauss, cached = legacy
         state: dict[str, Any] = {
             "python": (version, list(internal), gauss),
             "numpy": (

@@ -210,7 +210,8 @@ class Task(LightningModule, ABC):
 
         Refuse to continue with averaged weights.
         """
-        averages = any(isinstance(callback, EMA) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        averages = any(isinstance(callback, EMA) for callback in callbacks)
         if (
             self.trainer.state.fn == TrainerFn.FITTING
             and TRAINING_WEIGHTS in checkpoint

@@ -34,7 +34,8 @@ def ensemble_of(
     force_constants: ForceConstants, *temperatures: float, statistics: str = "quantum"
 ) -> HarmonicEnsemble:
     """Return the thermal distribution of force constants."""
-    return HarmonicEnsemble(compute_modes(force_constants), temperatures, statistics)  # type: ignore[arg-type]
+    modes = compute_modes(force_constants)
+    return HarmonicEnsemble(modes, temperatures, statistics)  # type: ignore[arg-type]
 
 
 def graphene_springs(

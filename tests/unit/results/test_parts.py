@@ -218,7 +218,8 @@ def test_an_old_run_goes_on_under_the_new_name(half_done):
     new.append((1, 300.0), old.load(old.places()[1, 0.0]))
     found = find_parts(half_done, "fermi_velocity", inputs, "f00d", former)
     assert [part.path.name for part in found] == ["observables.0.part", "fermi_velocity.0.part"]
-    assert Counter(key for part in found for key in part.keys()) == Counter([*done, (1, 300.0)])  # noqa: SIM118
+    there = [key for part in found for key in part.keys()]  # noqa: SIM118
+    assert Counter(there) == Counter([*done, (1, 300.0)])
 
 
 def test_an_old_file_of_a_stage_that_kept_its_name_gets_a_neighbour(half_done):
