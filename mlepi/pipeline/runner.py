@@ -12,13 +12,14 @@ from functools import partial
 from typing import Any, Literal, cast
 
 from mlepi.pipeline.discovery import list_dependents
+from mlepi.pipeline.fingerprints import fingerprint_stage
 from mlepi.pipeline.growth import check_target, grow_ensemble
 from mlepi.pipeline.plain_stage import NestedStage, PlainStage
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport, StageLine
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.sampled_stage import SampledStage
-from mlepi.pipeline.samples import Pass, fingerprint_stage
+from mlepi.pipeline.samples import Pass
 from mlepi.pipeline.stage import Record, Stage
 from mlepi.pipeline.stages.sampling.stage import SamplingStage
 from mlepi.results import collect_provenance, hash_data

@@ -17,6 +17,7 @@ from typing import Any, cast
 from mlepi.errors import MlepiError
 from mlepi.pipeline.ahead import run_ahead
 from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
+from mlepi.pipeline.fingerprints import fingerprint_modules, fingerprint_stage
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
@@ -26,26 +27,9 @@ from mlepi.pipeline.stages.hamiltonian.stage import HamiltonianStage
 from mlepi.pipeline.stages.sampling.stage import SamplingStage
 from mlepi.results import hash_data
 from mlepi.results.parts import PARTS_FOLDER, PartFile, choose_part, find_parts
-from mlepi.results.source_code import fingerprint_code
 from mlepi.results.upgrades import former_inputs
 
 STOP_FILE = "stop"
-WITHOUT_NUMBERS = (
-    "mlepi.errors",
-    "mlepi.former_names",
-    "mlepi.results",
-    "mlepi.project_files",
-    "mlepi.pipeline.progress",
-    "mlepi.pipeline.run",
-    "mlepi.pipeline.stage",
-    "mlepi.pipeline.sources",
-    "mlepi.checkpoint",
-)
-"""Modules whose code cannot change a number: they are no part of its fingerprint.
-
-Sources and checkpoints import every network; that of a run is asked for its own modules.
-"""
-
 GPU_BATCH_SIZE = 16
 """Samples that a GPU sees at once; a processor gains nothing from more than one."""
 
@@ -138,15 +122,6 @@ def find_results(run: Run, stage: SampledStage[Any], ensemble: Ensemble) -> Samp
         keep=run.settings.reuse == "always",
         keys=ensemble.sample_keys(),
     )
-
-
-def fingerprint_stage(run: Run, stage: Any) -> str:
-    """Digest the code that decides the results of a stage: its own, networks and sampler."""
-    needed = sorted(stage.sources() - {"structure"})
-    modules = {type(stage).__module__, *run.networks.modules(needed)}
-    if "sampling" in stage.requires or stage.name == "sampling":
-        modules.add(type(run.settings.sampler).__module__)
-    return fingerprint_code(modules, WITHOUT_NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -265,7 +240,7 @@ class Pass:
             inputs=run.settings.describe_electron(),
             distribution=sampling.distribution(run.settings),
             phonon=run.content("phonon"),
-            code=fingerprint_code(modules, WITHOUT_NUMBERS),
+            code=fingerprint_modules(modules),
             reuse=run.settings.reuse,
         )
 

@@ -38,12 +38,13 @@ from mlepi.physics.eigenstates.sparse import (
     prove_numbers,
     solve_numbered_states,
 )
+from mlepi.pipeline.fingerprints import fingerprint_modules
 from mlepi.pipeline.plain_stage import PlainStage
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.settings import Settings
 from mlepi.pipeline.stage import check_choice
-from mlepi.results import fingerprint_code, former_inputs, hash_data
+from mlepi.results import former_inputs, hash_data
 from mlepi.results.parts import PARTS_FOLDER
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ class SparseBandsStage(PlainStage):
             stage=self.name,
             inputs=hash_data(inputs),
             former_inputs=hash_data(former_inputs(inputs)),
-            code=fingerprint_code({__name__, *run.networks.modules(["electron"])}),
+            code=fingerprint_modules({__name__, *run.networks.modules(["electron"])}),
             keep_other_code=run.settings.reuse == "always",
         )
 

@@ -10,7 +10,7 @@ from toy_pipelines import ALL, PREPARATION, execute, make_run, seen, toy_source
 
 from mlepi.errors import DataError, PhysicsError
 from mlepi.physics.vibrations.thermal import sample_displacements
-from mlepi.pipeline import SampleKey, runner, samples
+from mlepi.pipeline import SampleKey, fingerprints
 from mlepi.pipeline.stages.structure import stage as structure_stage
 from mlepi.results import ResultsStore, read_hamiltonian
 from mlepi.structures import read_deeph
@@ -267,8 +267,7 @@ def test_stored_samples_serve_again_while_inputs_and_code_hold(tmp_path, monkeyp
 
 def test_records_of_other_code_are_computed_again_unless_they_are_to_be_kept(tmp_path, monkeypatch):
     execute(make_run(tmp_path))
-    monkeypatch.setattr(samples, "fingerprint_code", lambda modules, without=(): "other")
-    monkeypatch.setattr(runner, "fingerprint_stage", samples.fingerprint_stage)
+    monkeypatch.setattr(fingerprints, "fingerprint_code", lambda modules, without: "other")
     kept = execute(make_run(tmp_path, reuse="always"))
     assert kept.count("unchanged, made by other code") == 5
     assert seen() == []
