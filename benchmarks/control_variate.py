@@ -61,21 +61,15 @@ def main() -> None:
 
     def displaced(seed: int, n_samples: int) -> list[Any]:
         structures = []
-        for displacement in sample_displacements(force_constants, (TEMPERATURE,), n_samples, seed)[
-            0
-        ]:
+        samples = sample_displacements(force_constants, (TEMPERATURE,), n_samples, seed)
+        for displacement in samples[0]:
             structures.append(atoms.repeat(SUPERCELL))
             structures[-1].positions += displacement
         return structures
 
     cell, points = atoms.cell.array, hexagonal_points(atoms.cell.array)
-    atom_map = cell_major_map(2, SUPERCELL)
-    kpoints = np.array(
-        [
-            atom_map.fold(k)
-            for k in build_line(points["K"], points["Γ"], np.array([0.0, DISTANCE]), cell)
-        ]
-    )
+    line = build_line(points["K"], points["Γ"], np.array([0.0, DISTANCE]), cell)
+    kpoints = np.array([cell_major_map(2, SUPERCELL).fold(k) for k in line])
     fitted = displaced(seed=1, n_samples=4)
     middle = 2 * len(fitted[0])  # four electrons per atom, two per state
     levels = [

@@ -27,8 +27,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -217,10 +218,8 @@ def measure_couplings(
     repeats = (supercell, supercell, 1)
     calculator = phonon.calculator(device="cpu", dtype="float64")
     modes = compute_modes(compute_force_constants(atoms, calculator, repeats))
-    hamiltonian, overlap = (
-        electron.hamiltonian(atoms, dtype="float64").lay_out(),
-        electron.overlap(atoms).lay_out(),
-    )
+    hamiltonian = electron.hamiltonian(atoms, dtype="float64").lay_out()
+    overlap = electron.overlap(atoms).lay_out()
     crystal = Crystal(
         electron, atoms, cell_major_map(len(atoms), repeats), hamiltonian, overlap, "cpu", 0.01
     )
@@ -237,10 +236,8 @@ def measure_couplings(
             ends.append((energies[:, pi], states[:, :, pi]))
         [cartesian] = perturb(responses, qpoint, corner[None], *ends)
         highest = slice(modes.frequencies.shape[1] - count, None)
-        vectors, frequencies = (
-            modes.eigenvectors[number][:, highest],
-            modes.frequencies[number, highest],
-        )
+        vectors = modes.eigenvectors[number][:, highest]
+        frequencies = modes.frequencies[number, highest]
         squares = mean_square_coupling(cartesian.along(vectors, modes.masses), frequencies, 2)
         for frequency, square in zip(frequencies, squares, strict=True):
             zero_point = HBAR2_PER_AMU / (float(modes.masses[0]) * 2.0 * PLANCK * frequency)
@@ -323,25 +320,33 @@ def write_markdown(results: dict[str, Any]) -> str:
     for name, summary in results["summary"].items():
         ratios = " | ".join(f"{100 * summary[part]:.1f} %" for part in PARTS)
         lines.append(f"| {name} | {summary['n']} | {ratios} |")
-    lines += [
+    lines += [*format_gamma_1(results["gamma_1"]), *format_couplings(results)]
+    return "\n".join([*lines, ""])
+
+
+def format_gamma_1(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the lines of γ₁ by spacing, and of its slopes."""
+    lines = [
         "",
         "## γ₁ of AB bilayer graphene",
         "",
         "| spacing (Å) | DFT (eV) | network (eV) |",
         "|---|---|---|",
     ]
-    lines += [
-        f"| {row['spacing']:.2f} | {row['dft']:.4f} | {row['network']:.4f} |"
-        for row in results["gamma_1"]
-    ]
+    lines += [f"| {row['spacing']:.2f} | {row['dft']:.4f} | {row['network']:.4f} |" for row in rows]
     lines += ["", "| interval (Å) | dγ₁/dd, DFT (eV/Å) | network |", "|---|---|---|"]
-    for low, high in zip(results["gamma_1"], results["gamma_1"][1:], strict=False):
+    for low, high in pairwise(rows):
         step = high["spacing"] - low["spacing"]
         slopes = [(high[key] - low[key]) / step for key in ("dft", "network")]
         lines.append(
             f"| {low['spacing']:.2f}–{high['spacing']:.2f} | {slopes[0]:.3f} | {slopes[1]:.3f} |"
         )
-    lines += [
+    return lines
+
+
+def format_couplings(results: Mapping[str, Any]) -> list[str]:
+    """Return the lines of ⟨g²⟩ by mode."""
+    lines = [
         "",
         f"## ⟨g²⟩ of AB bilayer graphene, spacing {results['spacing']} Å, "
         f"{results['supercell']}×{results['supercell']} cells",
@@ -358,7 +363,7 @@ def write_markdown(results: dict[str, Any]) -> str:
         f"{row['d2_ev2_per_angstrom2']:.1f} |"
         for row in results["couplings"]
     ]
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def plot_elements(elements: dict[str, NDArray[np.float64]], folder: Path) -> Path:

@@ -96,9 +96,8 @@ def count_electron_update(
     )
     rows = n_atoms if on_nodes else n_edges
     edge += rotation_operations(channels) if on_nodes else 0
-    operations = n_edges * edge + rows * 3 * linear_operations(
-        channels, channels
-    )  # before, after, self-connection
+    # before, after, self-connection
+    operations = n_edges * edge + rows * 3 * linear_operations(channels, channels)
     wigner = sum((2 * l + 1) ** 2 for l in range(1, len(channels)))
     numbers = n_atoms * components(channels) * (2 if on_nodes else 1)
     numbers += n_edges * (
@@ -194,6 +193,28 @@ def compare(
     }
 
 
+def time_kernels(
+    requests: Mapping[str, Mapping[str, Any]], structure: Path, repeats: int
+) -> tuple[dict[str, list[list[float]]], dict[str, int]]:
+    """Return kernel → seconds of its calls, run by run, and work → number of edges."""
+    calls: dict[str, list[list[float]]] = {name: [] for name in KERNELS}
+    edges: dict[str, int] = {}
+    for work, request in requests.items():
+        with Worker("ours", 1) as ours:
+            changed = {
+                "structure": str(structure),
+                "dtype": "float32",
+                "device": "cpu",
+                "warmup": 2,
+                "weights": None,
+            }
+            edges[work] = ours.ask("prepare", **{**request, **changed})["n_edges"]
+            for _ in range(repeats):
+                for name, seconds in ours.ask("kernels", names=list(KERNELS)).items():
+                    calls[name].append(seconds)
+    return calls, edges
+
+
 def measure_floors(
     requests: Mapping[str, Mapping[str, Any]], structure: Path, n_atoms: int, repeats: int = 5
 ) -> dict[str, Any]:
@@ -215,32 +236,16 @@ def measure_floors(
     with Worker("machine", 1) as machine:
         machine.ask("prepare", warmup=1)
         rates = machine.ask("check")
-    calls: dict[str, list[list[float]]] = {name: [] for name in KERNELS}
-    edges = {}
-    for work, request in requests.items():
-        with Worker("ours", 1) as ours:
-            changed = {
-                "structure": str(structure),
-                "dtype": "float32",
-                "device": "cpu",
-                "warmup": 2,
-                "weights": None,
-            }
-            edges[work] = ours.ask("prepare", **{**request, **changed})["n_edges"]
-            for _ in range(repeats):
-                for name, seconds in ours.ask("kernels", names=list(KERNELS)).items():
-                    calls[name].append(seconds)
+    calls, edges = time_kernels(requests, structure, repeats)
 
     def measured(name: str, call: int) -> float | None:
         found = [seconds[call] for seconds in calls[name] if -len(seconds) <= call < len(seconds)]
         return float(np.median(found)) if found else None
 
     phonon, electron = requests["energy_forces"]["size"], requests["hamiltonian"]["size"]
-    n_phonon, n_electron, hidden = (
-        edges["energy_forces"],
-        edges["hamiltonian"],
-        phonon["l_max_hidden"],
-    )
+    n_phonon = edges["energy_forces"]
+    n_electron = edges["hamiltonian"]
+    hidden = phonon["l_max_hidden"]
     nodes, updates = (
         count_electron_update(n_atoms, n_electron, electron, on_nodes) for on_nodes in (True, False)
     )

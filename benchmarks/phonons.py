@@ -247,10 +247,8 @@ def measure_structure(
 
 def judge(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Compare one structure with what is required: "requirement", "value", "limit", "met"."""
-    gamma, exponents = (
-        found["gamma_modes"],
-        [values["bending_exponent"] for values in found["flexural"].values()],
-    )
+    gamma = found["gamma_modes"]
+    exponents = [values["bending_exponent"] for values in found["flexural"].values()]
     zero, g = np.abs(gamma["translation"]).max(), gamma["G"]
     lowest = found["lowest_commensurate"][0]
     rigid = {name: min(gamma[name]) for name in ("breathing", "shear")}
@@ -296,10 +294,8 @@ def measure(
     predictor = load_model(checkpoint, kind="phonon")
     if not isinstance(predictor, PhononPredictor):
         raise TypeError(type(predictor).__name__)
-    relaxed, fixed = (
-        build_graphene("AB", LATTICE_CONSTANT, SPACING),
-        build_graphene("AB", LATTICE_CONSTANT, SPACING),
-    )
+    relaxed = build_graphene("AB", LATTICE_CONSTANT, SPACING)
+    fixed = build_graphene("AB", LATTICE_CONSTANT, SPACING)
     relax_structure(
         relaxed, predictor.calculator(), in_plane_cell=True, max_force=2e-4, max_steps=500
     )

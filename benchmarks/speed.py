@@ -112,7 +112,7 @@ class Benchmark:
                     "--works",
                     ", ".join(unknown),
                     f"some of {', '.join(LABELS)}",
-                    "Correct the name.",
+                    "Separate them by spaces, or leave --works out for all.",
                 )
             )
         if (

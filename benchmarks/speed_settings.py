@@ -161,8 +161,8 @@ def read_sizes() -> dict[str, Any]:
     }
 
 
-def parse(arguments: Sequence[str] | None = None) -> tuple[Settings, bool]:
-    """Read the command line; the flag says whether to continue the earlier run."""
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the options of the command line."""
     parser = argparse.ArgumentParser(description="Measure speed and memory beside the peers.")
     parser.add_argument(
         "--quick",
@@ -213,7 +213,12 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Settings, bool]:
     parser.add_argument(
         "--output", type=Path, default=BENCHMARKS / "results", help="folder of the results"
     )
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def parse(arguments: Sequence[str] | None = None) -> tuple[Settings, bool]:
+    """Read the command line; the flag says whether to continue the earlier run."""
+    chosen = build_parser().parse_args(arguments)
     more = not (chosen.quick or chosen.only_peers)
     settings = Settings(
         sizes=read_sizes(),

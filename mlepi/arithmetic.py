@@ -7,6 +7,20 @@ from contextlib import contextmanager
 
 import torch
 
+from mlepi.errors import ConfigError, message
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+"""Values of the configuration key ``dtype``: precisions of training and evaluation."""
+
+
+def parse_dtype(name: str) -> torch.dtype:
+    """Return the floating-point type of a run; ``ConfigError`` when the name is unknown."""
+    if name not in DTYPES:
+        raise ConfigError(
+            message("dtype", repr(name), f"one of {sorted(DTYPES)}", "Edit the config.")
+        )
+    return DTYPES[name]
+
 
 @contextmanager
 def float32_precision(tf32: bool) -> Iterator[None]:

@@ -274,7 +274,7 @@ def upgrade(
                     where,
                     f"an upgrade to format {content[KEY].get('format')!r}",
                     f"format {found + 1}",
-                    "Correct the step.",
+                    "Let the step set the format to the next number.",
                 )
             )
     return content

@@ -59,9 +59,8 @@ def run_script(
             (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
             explained = explain(error)
             explained.add_note(f"The traceback is in {folder / 'traceback.txt'}.")
-            _fail(
-                explained
-            )  # here, since Hydra adds a line of its own to an error that passes through it
+            # here, since Hydra adds a line of its own to an error that passes through it
+            _fail(explained)
 
     try:
         hydra.main(

@@ -85,7 +85,7 @@ def check_target(
                 f"{path}._target_",
                 f"{target!r} ({reason})",
                 "an importable name",
-                "Correct the name.",
+                "Name a public class such as mlepi.models.MACE.",
             )
         ]
     return check_arguments(path, function, node, supplied=supplied, complete=complete)

@@ -51,10 +51,8 @@ def build_network(request: dict[str, Any], elements: list[int]) -> torch.nn.Modu
     OmegaConf.set_readonly(config, False)
     config.size[kind] = request["size"]
     model: Any = OmegaConf.to_container(config.model, resolve=True)
-    backbone, cutoffs = (
-        model["network"]["backbone"],
-        dict.fromkeys(fields.RELATIONS, request["cutoff"]),
-    )
+    backbone = model["network"]["backbone"]
+    cutoffs = dict.fromkeys(fields.RELATIONS, request["cutoff"])
     model["network"]["elements"] = backbone["elements"] = elements
     backbone["cutoffs"] = cutoffs
     backbone["mean_neighbours"] = request["mean_neighbours"]
@@ -100,9 +98,8 @@ class OurJob(Job):
             load_mace_weights(network.double(), weights)  # type: ignore[arg-type]
         network = network.to(self.device, dtype)
         if request["compile"]:
-            warnings.filterwarnings(
-                "error", message=r"compile \("
-            )  # a row of compiled code must not be plain code
+            # a row of compiled code must not be plain code
+            warnings.filterwarnings("error", message=r"compile \(")
             network.compile_kernels()  # type: ignore[operator]
         training = self.work.endswith("train_step")
         self.network = network.train(training).requires_grad_(training)

@@ -34,11 +34,9 @@ class PathJob(Job):
                 keeps the widths of the others, as ours does).
         """
         self.work, self.device = request["work"], request["device"]
-        dtype, size, basis = (
-            getattr(torch, request["dtype"]),
-            request["size"],
-            OrbitalBasis.from_dict(request["basis"]),
-        )
+        dtype = getattr(torch, request["dtype"])
+        size = request["size"]
+        basis = OrbitalBasis.from_dict(request["basis"])
         atoms = read_structure(request["structure"])
         elements = sorted(set(atoms.numbers.tolist()))
         start = time.perf_counter()

@@ -256,12 +256,10 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
             "failed".
         tables: "accuracy" and, for a phonon network, "phonons".
     """
-    kind, metadata, covered, history = (
-        facts["kind"],
-        facts["metadata"],
-        facts["covered"],
-        facts["history"],
-    )
+    kind = facts["kind"]
+    metadata = facts["metadata"]
+    covered = facts["covered"]
+    history = facts["history"]
     data = metadata["config"]["data"]
     # "-modified" is how the first checkpoints say "+changes"
     commit, *changes = re.split(r"\+changes|-modified", metadata["commit"])
@@ -379,22 +377,8 @@ def list_failures(results: Mapping[str, Any], table: str) -> list[str]:
     return failed
 
 
-def make(run: Path, name: str | None = None, output: Path = HERE) -> Path:
-    """Export, measure and describe the best checkpoint of a run.
-
-    Args:
-        run: folder of ``train.py``.
-        name: of the checkpoint; that of the run by default.
-        output: folder to write into.
-
-    Returns:
-        The checkpoint.
-
-    Raises:
-        DataError: the folder is no run, or a measurement failed.
-        CheckpointError: the checkpoint cannot be used, is too large, or has other errors than its
-            training reported.
-    """
+def require_run(run: Path) -> None:
+    """Raise ``DataError`` when a folder lacks what a training leaves behind."""
     needed = [
         run / "checkpoints" / "best.ckpt",
         run / "checkpoints" / "last.ckpt",
@@ -413,6 +397,25 @@ def make(run: Path, name: str | None = None, output: Path = HERE) -> Path:
                 "Check the path.",
             )
         )
+
+
+def make(run: Path, name: str | None = None, output: Path = HERE) -> Path:
+    """Export, measure and describe the best checkpoint of a run.
+
+    Args:
+        run: folder of ``train.py``.
+        name: of the checkpoint; that of the run by default.
+        output: folder to write into.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        DataError: the folder is no run, or a measurement failed.
+        CheckpointError: the checkpoint cannot be used, is too large, or has other errors than its
+            training reported.
+    """
+    require_run(run)
     config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
     data, name = config["data"], name or str(config["name"])
     history = read_history(run)

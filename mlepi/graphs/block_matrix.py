@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.physics.bands.velocity_matrices import lay_out_derivatives
-from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
-from mlepi.physics.eigenstates.dense_bloch import DenseBlocks, lay_out_blocks
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import DenseBlocks, bloch_sum, lay_out_blocks
 from mlepi.physics.eigenstates.sparse import bloch_sum_sparse
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges

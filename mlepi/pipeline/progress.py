@@ -21,7 +21,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-
 NAME_WIDTH = 16
 """Characters of the column of names."""
 

@@ -256,10 +256,8 @@ def differentiate_overlaps(
     Returns:
         (n_directions, n_edges, p, p), 1/Å or 1/Å².
     """
-    atoms, edges = (
-        torch.from_numpy(np.asarray(numbers, dtype=np.int64)),
-        torch.from_numpy(np.asarray(edge_index)),
-    )
+    atoms = torch.from_numpy(np.asarray(numbers, dtype=np.int64))
+    edges = torch.from_numpy(np.asarray(edge_index))
     result = np.zeros((len(first), len(vectors), size, size))
     for n, change in enumerate(first):
         moving = np.any(change != 0.0, axis=1)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch_geometric.data import Batch
 
+from mlepi.arithmetic import parse_dtype
 from mlepi.errors import DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.block_matrix import BlockMatrix
@@ -26,7 +27,7 @@ from mlepi.predictors.derivatives import (
     differentiate_network,
     differentiate_overlaps,
 )
-from mlepi.predictors.predictor import DTYPES, Predictor
+from mlepi.predictors.predictor import Predictor
 from mlepi.structures.basis import OrbitalBasis
 
 RADIUS_TOLERANCE = 1e-3
@@ -108,7 +109,9 @@ class ElectronPredictor(Predictor):
         network = self.network(device, dtype)
         for atoms in structures:
             self.check_elements(atoms.numbers)
-        graphs = [build_graph(atoms, self.cutoffs, dtype=DTYPES[dtype]) for atoms in structures]
+        graphs = [
+            build_graph(atoms, self.cutoffs, dtype=parse_dtype(dtype)) for atoms in structures
+        ]
         batch = graphs[0] if len(graphs) == 1 else Batch.from_data_list(graphs)
         with torch.no_grad():
             predicted = network(batch.to(device))

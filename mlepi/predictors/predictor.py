@@ -10,11 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mlepi.arithmetic import parse_dtype
 from mlepi.errors import ConfigError, StructureError, message
 from mlepi.models.compilation import compile_method
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-"""Precisions in which a network can be evaluated."""
 
 
 class Predictor:
@@ -62,14 +60,11 @@ class Predictor:
         Raises:
             ConfigError: the precision is unknown or the device cannot be used.
         """
-        if dtype not in DTYPES:
-            raise ConfigError(
-                message("dtype", repr(dtype), f"one of {sorted(DTYPES)}", "Edit the config.")
-            )
+        precision = parse_dtype(dtype)
         key = (str(device), dtype)
         if key not in self._networks:
             check_device(device)
-            network = copy.deepcopy(self._model).to(device=device, dtype=DTYPES[dtype])
+            network = copy.deepcopy(self._model).to(device=device, dtype=precision)
             if self._compiled:
                 compile_method(network)()
             self._networks[key] = network

@@ -36,12 +36,10 @@ from mlepi.structures import (
     write_split,
 )
 
-HAMILTONIANS, FORCES, OVERLAP, SPLIT = (
-    "hamiltonians.h5",
-    "forces.extxyz",
-    "overlap.h5",
-    "split.json",
-)
+HAMILTONIANS = "hamiltonians.h5"
+FORCES = "forces.extxyz"
+OVERLAP = "overlap.h5"
+SPLIT = "split.json"
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 

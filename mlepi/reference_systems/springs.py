@@ -79,13 +79,11 @@ class HoneycombSprings(Calculator):
     ) -> None:
         super().__init__()
         self.bond_length, self.spacing = lattice_constant / math.sqrt(3.0), spacing
-        self.bond, self.angle, self.normal, self.breathing, self.shear = (
-            bond,
-            angle,
-            normal,
-            breathing,
-            shear,
-        )
+        self.bond = bond
+        self.angle = angle
+        self.normal = normal
+        self.breathing = breathing
+        self.shear = shear
 
     def calculate(
         self,

@@ -229,10 +229,8 @@ class TightBinding:
         own = square < 1e-16
         lengths = torch.where(own, 1.0, square).sqrt()  # no slope at zero, where the root has none
         directions = vectors / lengths[:, None]
-        within, between = (
-            self._radial(self.intralayer, lengths),
-            self._radial(self.interlayer, lengths, inter=True),
-        )
+        within = self._radial(self.intralayer, lengths)
+        between = self._radial(self.interlayer, lengths, inter=True)
         radial = torch.where(interlayer[:, None], between, within)
         onsite = vectors.new_tensor([self.onsite["s"], *[self.onsite.get("p", 0.0)] * 3])[
             : self.basis.max_orbitals

@@ -200,7 +200,7 @@ def perturb_structure(
                 "perturb_structure",
                 f"amplitudes {amplitudes.tolist()}",
                 "numbers ≥ 0",
-                "Correct the sign.",
+                "Give zero for what shall not be distorted.",
             )
         )
     layer = get_layers(atoms)
@@ -253,9 +253,8 @@ def _fill_supercell(p: int, q: int) -> NDArray[np.float64]:
     It is spanned by p·a₁ + q·a₂ and the same turned by 60°. Lattice points are chosen in integers:
     n·adj(M) modulo det M, so that none is lost or doubled at the edge of the cell.
     """
-    adjugate = np.array(
-        [[p + q, -q], [q, p]]
-    )  # of M = ((p, q), (−q, p + q)), rows = superlattice vectors
+    # of M = ((p, q), (−q, p + q)), rows = superlattice vectors
+    adjugate = np.array([[p + q, -q], [q, p]])
     determinant = p * p + p * q + q * q
     reach = np.arange(-abs(p) - abs(q), 2 * (abs(p) + abs(q)) + 1)
     points = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)

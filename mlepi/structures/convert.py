@@ -142,7 +142,7 @@ def _parse_radii(words: Sequence[str], source_format: str) -> dict[str, float] |
                     "--radius",
                     repr(word),
                     "an element and a radius in Å such as C=3.175",
-                    "Correct it.",
+                    "Write it as SYMBOL=RADIUS, without spaces.",
                 )
             )
     return radii or None

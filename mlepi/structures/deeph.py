@@ -150,11 +150,8 @@ def write_deeph(folder: str | Path, structure: LabelledStructure) -> NDArray[np.
     """
     path = Path(folder)
     if path.exists():
-        raise DataError(
-            message(
-                str(path), "an existing path", "a new folder", "Remove it or choose another name."
-            )
-        )
+        fix = "Remove it or choose another name."
+        raise DataError(message(str(path), "an existing path", "a new folder", fix))
     basis, edge_index, shift = structure.basis, structure.edge_index, structure.edge_cell_shift
     if basis is None or edge_index is None or shift is None or structure.overlap_blocks is None:
         raise DataError(

@@ -48,10 +48,8 @@ def restore_both_directions(
         The edge list, the shifts and the blocks with both directions; on-site blocks are made
         exactly symmetric.
     """
-    edge_index, edge_cell_shift = (
-        np.asarray(edge_index, dtype=np.int64),
-        np.asarray(edge_cell_shift, dtype=np.int64),
-    )
+    edge_index = np.asarray(edge_index, dtype=np.int64)
+    edge_cell_shift = np.asarray(edge_cell_shift, dtype=np.int64)
     onsite = (edge_index[0] == edge_index[1]) & ~edge_cell_shift.any(axis=1)
     complete = []
     for block in blocks:

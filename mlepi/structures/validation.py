@@ -116,26 +116,7 @@ def check_hamiltonian_labels(structure: LabelledStructure, where: str | None = N
     mask = basis.mask(numbers)
     padding = ~(mask[edge_index[1]][:, :, None] & mask[edge_index[0]][:, None, :])
     for quantity, blocks in present.items():
-        expected = (edge_index.shape[1], basis.max_orbitals, basis.max_orbitals)
-        if blocks.shape != expected:
-            raise DataError(
-                message(
-                    where,
-                    f"{quantity} blocks of shape {blocks.shape}",
-                    f"{expected}",
-                    "Pad blocks to basis.max_orbitals.",
-                )
-            )
-        check_finite(where, quantity, blocks)
-        if np.any(blocks[padding] != 0.0):
-            raise DataError(
-                message(
-                    where,
-                    f"{quantity} values in padded orbitals",
-                    "zeros there",
-                    "Check the basis of each element.",
-                )
-            )
+        _check_blocks(where, quantity, blocks, padding)
         if not np.array_equal(blocks, blocks[reverse].transpose(0, 2, 1)):
             raise DataError(
                 message(
@@ -147,6 +128,31 @@ def check_hamiltonian_labels(structure: LabelledStructure, where: str | None = N
             )
     if "overlap" in present:
         check_normalisation(where, present["overlap"][onsite], mask)
+
+
+def _check_blocks(
+    where: str, quantity: str, blocks: NDArray[np.floating], padding: NDArray[np.bool_]
+) -> None:
+    """Check that blocks are finite, of the shape of their padding, and zero in it."""
+    if blocks.shape != padding.shape:
+        raise DataError(
+            message(
+                where,
+                f"{quantity} blocks of shape {blocks.shape}",
+                f"{padding.shape}",
+                "Pad blocks to basis.max_orbitals.",
+            )
+        )
+    check_finite(where, quantity, blocks)
+    if np.any(blocks[padding] != 0.0):
+        raise DataError(
+            message(
+                where,
+                f"{quantity} values in padded orbitals",
+                "zeros there",
+                "Check the basis of each element.",
+            )
+        )
 
 
 def check_atom_indices(where: str, indices: NDArray[np.integer], n_atoms: int, base: int) -> None:
@@ -242,11 +248,9 @@ def check_two_centre_overlap(structure: LabelledStructure, where: str | None = N
     basis, edge_index, shift = structure.basis, structure.edge_index, structure.edge_cell_shift
     if basis is None or edge_index is None or shift is None:
         return
-    (source, target), numbers, positions = (
-        edge_index,
-        structure.atoms.numbers,
-        structure.atoms.positions,
-    )
+    (source, target) = edge_index
+    numbers = structure.atoms.numbers
+    positions = structure.atoms.positions
     vectors = positions[source] + shift @ structure.atoms.cell.array - positions[target]
     distances = np.linalg.norm(vectors, axis=1)
     reach = np.array([basis.radii.get(int(z), 0.0) for z in numbers])

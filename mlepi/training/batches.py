@@ -58,10 +58,8 @@ class GlobalBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         order = np.arange(self.n_structures)
         if self.seed is None:  # whole structures in turn: a process must not be left without any
-            share, size = (
-                order[self.rank :: self.n_processes],
-                max(1, self.batch_size // self.n_processes),
-            )
+            share = order[self.rank :: self.n_processes]
+            size = max(1, self.batch_size // self.n_processes)
             yield from (
                 share[start : start + size].tolist() for start in range(0, len(share), size)
             )
@@ -97,9 +95,8 @@ class Collation:
         [i] = chosen
         if i not in self._singles:
             self._singles[i] = self._join_single(self.graphs[i])
-        return copy.copy(
-            self._singles[i]
-        )  # moving a batch to a device replaces its tensors in place
+        # moving a batch to a device replaces its tensors in place
+        return copy.copy(self._singles[i])
 
     @staticmethod
     def _join_single(graph: AtomGraph) -> Batch:

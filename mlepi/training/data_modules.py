@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from mlepi.arithmetic import parse_dtype
 from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph, build_graph
@@ -27,7 +28,6 @@ from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.splits import read_split
 from mlepi.training.batches import Collation, GlobalBatches
-from mlepi.training.task import parse_dtype
 
 SUBSETS = ("train", "val", "test")
 
@@ -181,9 +181,8 @@ class GraphDataModule(LightningDataModule):
             rank=rank,
             n_processes=processes,
         )
-        generator = torch.Generator().manual_seed(
-            self.seed
-        )  # else every pass would draw from the global one
+        # else every pass would draw from the global one
+        generator = torch.Generator().manual_seed(self.seed)
         collation = self._collations.setdefault(subset, Collation(graphs))
         numbers: Any = range(len(graphs))
         return DataLoader(numbers, batch_sampler=batches, collate_fn=collation, generator=generator)

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from mlepi.arithmetic import parse_dtype
 from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.training.ema import EMA, TRAINING_WEIGHTS
@@ -21,20 +22,8 @@ from mlepi.training.losses import Term, global_loss
 from mlepi.training.metrics import ErrorSums, LossSums
 from mlepi.training.schedules import Schedule
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-"""Values of the configuration key ``dtype``."""
-
 EVALUATED = ("val", "test")
 """Subsets whose errors are measured."""
-
-
-def parse_dtype(name: str) -> torch.dtype:
-    """Return the floating-point type of a run; ``ConfigError`` when the name is unknown."""
-    if name not in DTYPES:
-        raise ConfigError(
-            message("dtype", repr(name), f"one of {sorted(DTYPES)}", "Edit the config.")
-        )
-    return DTYPES[name]
 
 
 @contextmanager
@@ -57,7 +46,12 @@ def build_part(where: str, config: Mapping[str, Any], *args: Any, **kwargs: Any)
             raise error.__cause__ from error
         text = " ".join(str(error).split())
         raise ConfigError(
-            message(where, text, "a config that its class accepts", "Correct the keys and values.")
+            message(
+                where,
+                text,
+                "a config that its class accepts",
+                "Give it the arguments of its constructor, as conf/train.yaml shows.",
+            )
         ) from error
 
 

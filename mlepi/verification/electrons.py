@@ -44,9 +44,8 @@ def check_fermi_velocity() -> list[Check]:
     """v_F = √3·a·t/2ħ of the layer, with σ bands and overlap or without; bilayer bands."""
     atoms = build_graphene("monolayer")
     points = hexagonal_points(atoms.cell.array)
-    distances = np.array(
-        [-2e-5, -1e-5, 1e-5, 2e-5]
-    )  # trigonal warping cancels between opposite directions
+    # trigonal warping cancels between opposite directions
+    distances = np.array([-2e-5, -1e-5, 1e-5, 2e-5])
     checks = []
     for orbitals, hopping in (("s", HOPPING), ("sp", SIGMA_PI)):
         for orthogonal in (True, False):
@@ -106,10 +105,8 @@ def _solve(
     model: TightBinding, atoms: Atoms, kpoint: NDArray[np.float64]
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Return H(k), S(k), energies and states."""
-    hamiltonian, overlap = (
-        model.hamiltonian(atoms).dense(kpoint),
-        model.overlap(atoms).dense(kpoint),
-    )
+    hamiltonian = model.hamiltonian(atoms).dense(kpoint)
+    overlap = model.overlap(atoms).dense(kpoint)
     return hamiltonian, overlap, *solve_bands(hamiltonian, overlap, vectors=True)
 
 

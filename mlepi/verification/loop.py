@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
+from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
 from mlepi.project_files import PROJECT_FOLDER
 from mlepi.reference_systems.generate import (
     FORCES,
@@ -28,7 +29,7 @@ from mlepi.reference_systems.generate import (
     DataSettings,
     generate,
 )
-from mlepi.results import ObservablesRecord, ResultsStore
+from mlepi.results import ResultsStore
 from mlepi.verification.check import Check, at_most, statistical
 
 TEMPERATURES = (0.0, 300.0)
@@ -60,7 +61,7 @@ def _check_loop(
 
 def run_loop(
     folder: Path, settings: DataSettings, experiment: str, trained: Sequence[str]
-) -> tuple[ObservablesRecord, ObservablesRecord]:
+) -> tuple[FermiVelocityRecord, FermiVelocityRecord]:
     """Generate, train and infer.
 
     Args:
@@ -71,7 +72,7 @@ def run_loop(
             runs.
 
     Returns:
-        The observables by the reference system and by the trained networks.
+        Bands and velocities by the reference system and by the trained networks.
     """
     data = folder / "data"
     generate(data, settings)
@@ -124,13 +125,13 @@ def run_loop(
         ]
     )
     toy, found = (
-        ResultsStore(folder / name).read("observables", ObservablesRecord)
+        ResultsStore(folder / name).read("fermi_velocity", FermiVelocityRecord)
         for name in ("toy", "networks")
     )
     return toy, found
 
 
-def compare_runs(name: str, toy: ObservablesRecord, networks: ObservablesRecord) -> list[Check]:
+def compare_runs(name: str, toy: FermiVelocityRecord, networks: FermiVelocityRecord) -> list[Check]:
     """Compare v_F(T) and the band shifts of two runs, in standard errors of the first.
 
     The name heads those of the checks.
@@ -168,7 +169,7 @@ def compare_runs(name: str, toy: ObservablesRecord, networks: ObservablesRecord)
     return checks
 
 
-def _band_shifts(record: ObservablesRecord) -> NDArray[np.float64]:
+def _band_shifts(record: FermiVelocityRecord) -> NDArray[np.float64]:
     """Return the shifts of the low bands from those at rest: (n_temperatures, n_points, 2), eV."""
     return record.spectral.energies - record.spectral.equilibrium_energies
 

@@ -96,9 +96,8 @@ class SamplerContract:
         if self.pairs:
             assert np.abs(odd.mean(axis=0)).max() < 1e-12
         else:
-            assert np.abs(odd.mean(axis=0)).max() < 5 * np.sqrt(
-                22 / self.n_samples
-            )  # ⟨(ζ + ζ³)²⟩ = 22
+            # ⟨(ζ + ζ³)²⟩ = 22
+            assert np.abs(odd.mean(axis=0)).max() < 5 * np.sqrt(22 / self.n_samples)
 
     def test_settings_name_the_sampler(self):
         assert self.make().settings()["sampler"] == type(self.make()).__name__

@@ -120,9 +120,8 @@ def check_keys(path, node):
         loose = [
             name for name, p in parameters.items() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)
         ]
-        supplied = (
-            1 if node.get("_partial_") else 0
-        )  # HeteroNetwork calls a backbone with the sub-network's name
+        # HeteroNetwork calls a backbone with the sub-network's name
+        supplied = 1 if node.get("_partial_") else 0
         yield from (
             f"{path}: {node['_target_']} takes {name!r} by position" for name in loose[supplied:]
         )

@@ -148,7 +148,7 @@ def test_old_formats_are_upgraded_step_by_step():
     ):
         upgrade(old, where="old.ckpt", upgrades={1: steps[1]}, to=2)
     with pytest.raises(
-        CheckpointError, match=r"an upgrade to format 0; expected format 1\. Correct the step"
+        CheckpointError, match=r"an upgrade to format 0; expected format 1\. Let the step"
     ):
         upgrade(old, where="old.ckpt", upgrades={0: lambda c: c}, to=2)
 

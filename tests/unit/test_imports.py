@@ -35,9 +35,9 @@ TEXT_FILES = [
 ROOM_ORDER = {
     "units": 0,
     "errors": 0,
-    "arithmetic": 0,
     "memory": 0,
     "former_names": 0,
+    "arithmetic": 1,
     "config_check": 1,
     "project_files": 1,
     "structures": 1,

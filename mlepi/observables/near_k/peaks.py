@@ -28,7 +28,7 @@ from mlepi.physics.averages.statistics import bootstrap
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.spectra import compute_spectral_function, find_peaks
 from mlepi.physics.eigenstates.dense_bloch import solve_many
-from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
+from mlepi.pipeline.ensemble import Ensemble, Equilibrium, Sample, SampleKey
 from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.stage import check_choice
 
@@ -319,13 +319,20 @@ def mean_potential(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> float:
 
 
 def find_edges(
-    equilibrium: tuple[Atoms, BlockMatrix, BlockMatrix],
-    mesh: Sequence[int],
-    valence_electrons: Mapping[int, float],
+    equilibrium: Equilibrium, mesh: Sequence[int], valence_electrons: Mapping[int, float]
 ) -> NDArray[np.float64]:
     """Find where on a mesh the valence band is highest and the conduction band lowest.
 
-    (1 or 2, 3) fractional.
+    Args:
+        equilibrium: structure, H (eV) and S of the crystal at rest.
+        mesh: divisions along each reciprocal lattice vector.
+        valence_electrons: atomic number → valence electrons of its pseudopotential.
+
+    Returns:
+        (1 or 2, 3) fractional.
+
+    Raises:
+        PhysicsError: an odd number of electrons.
     """
     _, hamiltonian, overlap = equilibrium
     n_occupied = count_occupied(hamiltonian, valence_electrons)
@@ -342,7 +349,13 @@ def name_points(
 ) -> NDArray[np.float64]:
     """Turn names of special points of a hexagonal cell, or fractional coordinates, into k-points.
 
-    (n_points, 3).
+    Args:
+        atoms: of the primitive cell.
+        points: names or coordinates.
+        where: key of the config, for the message.
+
+    Returns:
+        (n_points, 3) fractional.
 
     Raises:
         ConfigError: an unknown name or not three numbers.

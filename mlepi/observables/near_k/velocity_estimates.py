@@ -196,7 +196,6 @@ def estimate_velocities(
     Returns:
         The record.
     """
-
     by_count = plan.split(fit.parameters_of_many(distances, energies))
     values, resampled = by_count[-1]
     at_rest = fit.parameters(distances, equilibrium)

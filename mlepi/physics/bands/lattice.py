@@ -149,28 +149,6 @@ def build_line(
     return np.asarray(start) + np.asarray(distances, dtype=np.float64)[:, None] * direction / length
 
 
-def nearest_gamma_points(corner: ArrayLike, cell: ArrayLike) -> NDArray[np.float64]:
-    """Find the three Γ points next to a K point; K→M is the direction away from each of them.
-
-    Args:
-        corner: (3,) fractional K or K'.
-        cell: (3, 3) rows, Å.
-
-    Returns:
-        (3, 3) fractional, Γ of the first zone first.
-    """
-    range_ = np.arange(-2, 3)
-    lattice = (
-        np.stack(np.meshgrid(range_, range_, [0], indexing="ij"), axis=-1)
-        .reshape(-1, 3)
-        .astype(np.float64)
-    )
-    vectors = to_cartesian(lattice - np.asarray(corner), cell)
-    nearest = lattice[np.argsort(np.linalg.norm(vectors, axis=1), kind="stable")[:3]]
-    order = np.lexsort((nearest[:, 1], nearest[:, 0], np.any(nearest != 0.0, axis=1)))
-    return nearest[order]
-
-
 def build_k_mesh(mesh: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Build a Γ-centred mesh reduced by time reversal, E(k) = E(−k).
 

@@ -109,7 +109,7 @@ def find_peaks(energies: NDArray[np.float64], spectra: NDArray[np.float64]) -> N
                 "spectral peak",
                 f"a maximum at the end of the grid {energies[0]:.2f} … {energies[-1]:.2f} eV",
                 "a maximum inside",
-                "Widen the energy window of the observables stage.",
+                "Widen the energy window.",
             )
         )
     left, middle, right = (
@@ -146,7 +146,7 @@ def sorted_levels(
                 "sorted eigenvalues",
                 f"states {first_index} … {first_index + len(eigenvalues) - 1}",
                 f"states {min(wanted)} … {max(wanted)}",
-                "Widen the solver window of the observables stage.",
+                "Widen the energy window.",
             )
         )
     return np.asarray(eigenvalues)[positions]

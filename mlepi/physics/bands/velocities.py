@@ -42,24 +42,6 @@ class ConeFit:
     rms: float
 
 
-def cone_energies(
-    distances: NDArray[np.float64], hbar_velocity: float, gamma_1: float, dirac_energy: float = 0.0
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Evaluate the low valence and conduction band.
-
-    Args:
-        distances: (n_k,) |k − K|, Å⁻¹.
-        hbar_velocity: ħv, eV·Å.
-        gamma_1: eV; 0 gives the linear cone.
-        dirac_energy: eV.
-
-    Returns:
-        Valence and conduction energies, (n_k,) each, eV.
-    """
-    half = 0.5 * (np.sqrt(gamma_1**2 + 4.0 * (hbar_velocity * distances) ** 2) - gamma_1)
-    return dirac_energy - half, dirac_energy + half
-
-
 def fit_cone(
     distances: NDArray[np.float64],
     valence: NDArray[np.float64],
@@ -134,7 +116,7 @@ def _select(
                 "velocity window",
                 f"{np.round(different, 4).tolist()} Å⁻¹ inside {window[0]} … {window[1]}",
                 "at least three different distances for a hyperbola, two for a line",
-                "Add distances to the observables stage or widen its window.",
+                "Add distances, or widen the window.",
             )
         )
     return inside

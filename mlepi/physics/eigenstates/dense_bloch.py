@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mlepi.errors import StructureError, message
 from mlepi.physics.eigenstates.bloch import bloch_phases, solve_bands
 
 MANY_ELEMENTS = 1 << 20
@@ -102,11 +103,16 @@ def lay_out_blocks(
         edge_index: (2, n_edges) int, source (columns) and target (rows).
         edge_cell_shift: (n_edges, 3) int.
         offsets: (n_atoms + 1,) int, first matrix row of every atom, matrix size last.
+
+    Raises:
+        StructureError: an edge names an atom that does not exist, an atom has more orbitals than
+            the blocks hold, or there is not one block per edge.
     """
     first = np.asarray(offsets, dtype=np.int64)
     counts = first[1:] - first[:-1]
     n_atoms, size = len(counts), blocks.shape[-1]
     source, target = np.asarray(edge_index, dtype=np.int64)
+    _check_blocks(blocks, source, target, counts)
     pair = target * n_atoms + source
     order = np.argsort(pair, kind="stable")
     ordered = pair[order]
@@ -123,6 +129,51 @@ def lay_out_blocks(
     shift_of_pair = np.zeros((n_layers, n_atoms, n_atoms), dtype=np.int64)
     shift_of_pair[layer, target, source] = shift_of_edge
     return DenseBlocks(elements, shift_of_pair, shifts, counts)
+
+
+def _check_blocks(
+    blocks: NDArray[np.floating],
+    source: NDArray[np.int64],
+    target: NDArray[np.int64],
+    counts: NDArray[np.int64],
+) -> None:
+    """Raise ``StructureError`` where edges, blocks and orbitals do not belong together."""
+    if blocks.ndim != 3 or len(blocks) != len(source):
+        shape, fix = f"({len(source)}, p, p), one per edge", "Pass the edges of these blocks."
+        raise StructureError(message("blocks", f"shape {blocks.shape}", shape, fix))
+    largest = int(max(source.max(), target.max())) if len(source) else -1
+    if largest >= len(counts):
+        known, fix = f"atoms below {len(counts)}", "Pass edges of this structure."
+        raise StructureError(message("edge_index", f"atom {largest}", known, fix))
+    if len(counts) and counts.max() > blocks.shape[-1]:
+        needed = f"at least {counts.max()} orbitals per atom"
+        fix = "Pad the blocks to the largest basis."
+        raise StructureError(message("blocks", f"size {blocks.shape[-1]}", needed, fix))
+
+
+def bloch_sum(
+    blocks: NDArray[np.floating],
+    edge_index: NDArray[np.integer],
+    edge_cell_shift: NDArray[np.integer],
+    offsets: NDArray[np.integer],
+    kpoints: ArrayLike,
+) -> NDArray[np.complex128]:
+    """Sum real-space blocks to dense matrices, H(k) = Σ_R e^{2πi k·R} H(R).
+
+    Args:
+        blocks: (n_edges, p, p), zero-padded; both directions and the on-site blocks present.
+        edge_index: (2, n_edges) int.
+        edge_cell_shift: (n_edges, 3) int.
+        offsets: (n_atoms + 1,) int.
+        kpoints: (n_k, 3) fractional.
+
+    Returns:
+        (n_k, n_orbitals, n_orbitals) complex, in the unit of the blocks.
+    """
+    layout = lay_out_blocks(blocks, edge_index, edge_cell_shift, offsets)
+    points = np.asarray(kpoints, dtype=np.float64).reshape(-1, 3)
+    sums = np.array([layout.at(k) for k in points], dtype=np.complex128)
+    return sums.reshape(len(points), *layout.elements.shape[1:])
 
 
 def solve_many(

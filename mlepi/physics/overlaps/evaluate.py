@@ -50,10 +50,8 @@ def compute_overlap_blocks(
     p = table.max_orbitals if max_orbitals is None else max_orbitals
     blocks = np.zeros((edge_index.shape[1], p, p))
     atoms = torch.from_numpy(np.asarray(numbers, dtype=np.int64))
-    edges, r = (
-        torch.from_numpy(np.asarray(edge_index, dtype=np.int64)),
-        torch.from_numpy(np.asarray(vectors, dtype=np.float64)),
-    )
+    edges = torch.from_numpy(np.asarray(edge_index, dtype=np.int64))
+    r = torch.from_numpy(np.asarray(vectors, dtype=np.float64))
     with torch.no_grad():
         for start in range(0, max(len(blocks), 1), _CHUNK):
             part = slice(start, start + _CHUNK)
@@ -159,9 +157,8 @@ def _evaluate_radial(table: OverlapTable, z1: int, z2: int, vectors: torch.Tenso
     coefficients = torch.from_numpy(table.spline_coefficients(z1, z2)).to(vectors)
     square = (vectors**2).sum(dim=1)
     onsite = square < ONSITE_DISTANCE**2
-    distance = torch.where(
-        onsite, 1.0, square
-    ).sqrt()  # t is even in R: no slope at zero, where the root has none either
+    # t is even in R: no slope at zero, where the root has none either
+    distance = torch.where(onsite, 1.0, square).sqrt()
     distance = torch.where(onsite, 0.0, distance)
     _check_coverage(table, z1, z2, distance.detach())
     step = cutoff / len(coefficients)

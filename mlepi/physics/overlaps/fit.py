@@ -92,25 +92,7 @@ def fit_overlap_table(
     for pair in element_pairs(shells):
         cutoff = radii[pair[0]] + radii[pair[1]]
         channels = list_channels(shells[pair[0]], shells[pair[1]], same_element=pair[0] == pair[1])
-        found = data[pair]
-        bonded = (found.distances > ONSITE_DISTANCE) & (found.distances < cutoff)
-        if not bonded.any() or (
-            pair[0] == pair[1] and bool(np.all(found.distances > ONSITE_DISTANCE))
-        ):
-            raise DataError(
-                message(
-                    f"overlap data of elements {pair}",
-                    "no blocks to fit",
-                    "on-site blocks and pairs of atoms",
-                    "Add structures.",
-                )
-            )
-        distances, targets = found.distances[bonded], found.values[bonded]
-        onsite = (
-            found.values[found.distances <= ONSITE_DISTANCE].mean(axis=0)
-            if pair[0] == pair[1]
-            else None
-        )
+        distances, targets, onsite = _select(data[pair], pair, cutoff)
         spline = _fit_spline(distances, targets, cutoff, knot_spacing, smoothing)
         values[pair] = _tabulate_fit(
             spline, channels, onsite, (float(distances.min()), cutoff), n_grid
@@ -187,6 +169,26 @@ def _decompose(
         defined = norm > 1e-12  # L > 0 has no value on site
         values[defined, n] = (angular * block).sum(axis=(1, 2))[defined] / norm[defined]
     return _RadialData(distances, values)
+
+
+def _select(
+    found: _RadialData, pair: ElementPair, cutoff: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
+    """Return distances and radial values of the bonds, and the mean on-site values, if any."""
+    alike = pair[0] == pair[1]
+    bonded = (found.distances > ONSITE_DISTANCE) & (found.distances < cutoff)
+    own = found.distances <= ONSITE_DISTANCE
+    if not bonded.any() or (alike and not own.any()):
+        raise DataError(
+            message(
+                f"overlap data of elements {pair}",
+                "no blocks to fit",
+                "on-site blocks and pairs of atoms",
+                "Add structures.",
+            )
+        )
+    onsite = found.values[own].mean(axis=0) if alike else None
+    return found.distances[bonded], found.values[bonded], onsite
 
 
 def _fit_spline(

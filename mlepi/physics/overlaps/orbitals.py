@@ -177,10 +177,23 @@ def read_pao(path: str | Path, selection: str) -> RadialOrbitals:
     text = path.read_text(errors="replace")
     number = int(_pao_value(text, "AtomSpecies", where))
     radius = float(_pao_value(text, "radial.cutoff.pao", where))
-    l_max, multiplicity = (
-        int(_pao_value(text, "PAO.Lmax", where)),
-        int(_pao_value(text, "PAO.Mul", where)),
+    l_max = int(_pao_value(text, "PAO.Lmax", where))
+    multiplicity = int(_pao_value(text, "PAO.Mul", where))
+    shells, grid, values = _read_shells(text, selection, l_max, multiplicity, where)
+    return RadialOrbitals(
+        number=number,
+        name=f"{path.stem}-{selection}",
+        radius=radius * BOHR,
+        shells=tuple(shells),
+        grid=grid * BOHR,
+        values=values / BOHR**1.5,
     )
+
+
+def _read_shells(
+    text: str, selection: str, l_max: int, multiplicity: int, where: str
+) -> tuple[list[int], NDArray[np.float64], NDArray[np.float64]]:
+    """Return l of every chosen shell, the grid (n_grid,), and R (n_shells, n_grid), in Bohr."""
     shells: list[int] = []
     rows: list[NDArray[np.float64]] = []
     grid = np.empty(0)
@@ -207,14 +220,7 @@ def read_pao(path: str | Path, selection: str) -> RadialOrbitals:
         grid = columns[:, 1]
         shells += [l] * count
         rows += list(columns[:, 2 : 2 + count].T)
-    return RadialOrbitals(
-        number=number,
-        name=f"{path.stem}-{selection}",
-        radius=radius * BOHR,
-        shells=tuple(shells),
-        grid=grid * BOHR,
-        values=np.array(rows) / BOHR**1.5,
-    )
+    return shells, grid, np.array(rows)
 
 
 def parse_selection(selection: str) -> list[tuple[int, int]]:

@@ -121,18 +121,14 @@ def impose_sum_rules(
     matrix = _build_rules(force_constants)
     wanted = _load_terms(force_constants, forces, stress)
     if rules == "translational":
-        matrix, wanted = (
-            matrix[: 9 * len(force_constants.atoms)],
-            wanted[: 9 * len(force_constants.atoms)],
-        )
+        n_rules = 9 * len(force_constants.atoms)
+        matrix, wanted = matrix[:n_rules], wanted[:n_rules]
     matrix = 0.5 * (matrix + matrix[:, mirror])
     # rows of unlike size (1, r, r²) to unit length; they are linearly dependent, so the smallest
     # solution is asked for
     scale = np.linalg.norm(matrix, axis=1)
-    matrix, wanted = (
-        matrix[scale > 0] / scale[scale > 0][:, None],
-        wanted[scale > 0] / scale[scale > 0],
-    )
+    used = scale > 0
+    matrix, wanted = matrix[used] / scale[used][:, None], wanted[used] / scale[used]
     for _ in range(2):  # the second round removes the rounding of the first
         values = values - np.linalg.lstsq(matrix, matrix @ values - wanted, rcond=1e-10)[0]
     return replace(force_constants, values=values.reshape(force_constants.values.shape))

@@ -243,7 +243,7 @@ class HarmonicEnsemble:
         return root.swapaxes(1, 2) @ root
 
     def mean_square_displacements(self) -> NDArray[np.float64]:
-        """Return the exact ⟨u_x²⟩, ⟨u_y²⟩, ⟨u_z²⟩ per atom: (n_temperatures, n_atoms, 3), Å²."""
+        """Return ⟨u_x²⟩, ⟨u_y²⟩, ⟨u_z²⟩ of atoms: (n_temperatures, n_atoms, 3), Å²."""
         squares = np.sum(np.abs(self._roots) ** 2, axis=(1, 3)) / int(np.prod(self.modes.supercell))
         return np.asarray(
             squares.reshape(len(self.temperatures), -1, 3) / self.modes.masses[:, None]

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 from stage_contract import SampledStageContract
@@ -8,7 +9,7 @@ from mlepi.observables.fermi_velocity.stage import FermiVelocityStage
 
 class TestFermiVelocity(SampledStageContract):
     stage = FermiVelocityStage
-    settings = {
+    settings: ClassVar = {
         "valence_electrons": {6: 1},
         "electronic_temperature": 300.0,
         "band_spacing": 0.1,
@@ -28,7 +29,7 @@ class TestFermiVelocity(SampledStageContract):
         "n_resamples": 10,
         "n_counts": 2,
     }
-    toy = {"bilayer": False, "overlap": 0.0}
+    toy: ClassVar = {"bilayer": False, "overlap": 0.0}
 
     def doubtful(self, record):
         return replace(record, captured_weights=np.array([0.9, 0.6]))

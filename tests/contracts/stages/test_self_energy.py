@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import ClassVar
 
 from stage_contract import SampledStageContract
 
@@ -7,7 +8,7 @@ from mlepi.observables.self_energy.stage import SelfEnergyStage
 
 class TestSelfEnergy(SampledStageContract):
     stage = SelfEnergyStage
-    settings = {
+    settings: ClassVar = {
         "valence_electrons": {6: 1},
         "distances": [0.05, 0.1],
         "energy_window": 1.2,
@@ -21,7 +22,7 @@ class TestSelfEnergy(SampledStageContract):
         "n_resamples": 10,
         "n_counts": 2,
     }
-    toy = {"bilayer": False, "overlap": 0.0}
+    toy: ClassVar = {"bilayer": False, "overlap": 0.0}
 
     def doubtful(self, record):
         return replace(record, weights=0.4 * record.weights)

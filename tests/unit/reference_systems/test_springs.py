@@ -104,9 +104,8 @@ def test_frequencies_at_gamma_are_those_of_the_formulas():
     optical = FORCE_CONSTANT_TO_THZ * np.sqrt(
         (3 * springs.bond + 13.5 * springs.angle / BOND**2) / MASS
     )
-    np.testing.assert_allclose(
-        layer[3:], [normal, optical, optical], rtol=1e-3
-    )  # anharmonic at 0.01 Å
+    # anharmonic at 0.01 Å
+    np.testing.assert_allclose(layer[3:], [normal, optical, optical], rtol=1e-3)
     shear = FORCE_CONSTANT_TO_THZ * np.sqrt(16 * springs.shear * BOND**2 / MASS)
     breathing = FORCE_CONSTANT_TO_THZ * np.sqrt(10 * springs.breathing / MASS)
     np.testing.assert_allclose(gamma_frequencies("AB")[3:6], [shear, shear, breathing], rtol=1e-3)

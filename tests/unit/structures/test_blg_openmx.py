@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from mlepi.physics.eigenstates.bloch import bloch_sum
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 from mlepi.structures import (
     HamiltonianDataset,
     assign_layers,

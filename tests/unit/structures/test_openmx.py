@@ -33,11 +33,9 @@ def patch(path, offset, values, dtype):
 
 def section_offsets(sample):
     """Where the sections of ``write_scfout`` begin, bytes."""
-    n, n_cells, n_pairs = (
-        len(sample.numbers),
-        len({tuple(p[:3]) for p in sample.pairs.tolist()}),
-        len(sample.pairs),
-    )
+    n = len(sample.numbers)
+    n_cells = len({tuple(p[:3]) for p in sample.pairs.tolist()})
+    n_pairs = len(sample.pairs)
     sizes = {
         "header": 24,
         "order_max": 4,

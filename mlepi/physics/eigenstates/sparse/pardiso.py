@@ -146,11 +146,9 @@ class PardisoFactors:
         """Call MKL, which knows that storing one triangle by rows may mean the conjugate."""
         kind = REAL_SYMMETRIC if self._pencil.is_real else COMPLEX_HERMITIAN
         error = ctypes.c_int32(0)
-        one, mtype, n = (
-            ctypes.c_int32(1),
-            ctypes.c_int32(kind),
-            ctypes.c_int32(self._pencil.n_orbitals),
-        )
+        one = ctypes.c_int32(1)
+        mtype = ctypes.c_int32(kind)
+        n = ctypes.c_int32(self._pencil.n_orbitals)
         n_right, quiet = ctypes.c_int32(1 if right is None else right.shape[1]), ctypes.c_int32(0)
         _library()(
             _address(self._handle),

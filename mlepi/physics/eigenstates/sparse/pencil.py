@@ -172,9 +172,8 @@ def _sum(
     pairs = np.unique(np.concatenate([sorted_edges.pairs for sorted_edges in edges]))
     dtype = np.result_type(*(sorted_edges.phases.dtype for sorted_edges in edges))
     exists = np.arange(size) < counts[:, None]
-    orbital = np.where(exists, offsets[:-1, None] + np.arange(size), -1).reshape(
-        -1
-    )  # of a padded row or column
+    # of a padded row or column
+    orbital = np.where(exists, offsets[:-1, None] + np.arange(size), -1).reshape(-1)
     n_elements = int(np.sum(counts[pairs // len(counts)] * counts[pairs % len(counts)]))
     if n_elements > MAX_ELEMENTS:
         raise StructureError(
@@ -186,10 +185,8 @@ def _sum(
             )
         )
     # the tail that dropped elements leave unused is never touched, so it costs no memory
-    columns, values = (
-        np.empty(n_elements, dtype=np.int32),
-        [np.empty(n_elements, dtype=dtype) for _ in matrices],
-    )
+    columns = np.empty(n_elements, dtype=np.int32)
+    values = [np.empty(n_elements, dtype=dtype) for _ in matrices]
     lengths, filled = np.zeros(int(offsets[-1]), dtype=np.int64), 0
     for begin, end in _chunks(pairs // len(counts)):
         sums = [sorted_edges.sum(pairs[begin:end], size) for sorted_edges in edges]
@@ -242,10 +239,8 @@ class _SortedEdges:
 
     def sum(self, pairs: NDArray[np.int64], size: int) -> NDArray[Any]:
         """Sum the blocks of some neighbouring pairs: (n_pairs, size, size)."""
-        begin, end = (
-            np.searchsorted(self.pairs, pairs[0]),
-            np.searchsorted(self.pairs, pairs[-1], side="right"),
-        )
+        begin = np.searchsorted(self.pairs, pairs[0])
+        end = np.searchsorted(self.pairs, pairs[-1], side="right")
         sums = np.zeros((len(pairs), size, size), dtype=self.phases.dtype)
         if end > begin:
             p = self._blocks.shape[-1]

@@ -115,15 +115,6 @@ class ZG(SignSampler):
         return chosen[number, seed]
 
 
-def covariance_error(
-    coordinates: ModeCoordinates, amplitudes: NDArray[np.float64], signs: NDArray[np.float64]
-) -> float:
-    """Return √(Σ_ij (G_ij − C_ij)² / (C_ii C_jj)) / (3 n_atoms) of one snapshot, see ``ZG``."""
-    waves, weights, exact, scale = _sums(coordinates, amplitudes, signs)
-    found = np.einsum("q,qi,qj->ij", weights, waves, waves.conj()).real
-    return float(np.linalg.norm((found - exact) * scale) / len(exact))
-
-
 def _sums(
     coordinates: ModeCoordinates, amplitudes: NDArray[np.float64], signs: NDArray[np.float64]
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -157,20 +148,13 @@ def _improve_signs(
         flipped = False
         for c, q in enumerate(coordinates.qpoint):
             wave = waves[q] - 2.0 * signs[c] * terms[c]
-            change = (
-                weights[q]
-                * (np.outer(wave, wave.conj()) - np.outer(waves[q], waves[q].conj())).real
-            )
+            before = np.outer(waves[q], waves[q].conj())
+            change = weights[q] * (np.outer(wave, wave.conj()) - before).real
             lower = float(np.sum(((difference + change) * scale) ** 2))
             # by more than rounding, so that every machine flips the same signs
             if lower < error * (1.0 - 1e-9):
-                signs[c], waves[q], difference, error, flipped = (
-                    -signs[c],
-                    wave,
-                    difference + change,
-                    lower,
-                    True,
-                )
+                signs[c], waves[q] = -signs[c], wave
+                difference, error, flipped = difference + change, lower, True
         if not flipped:
             break
     return signs

@@ -16,7 +16,8 @@ from mlepi.errors import ConfigError
 from mlepi.graphs.block_pairs import list_edges, restore_directions, spread_blocks
 from mlepi.observables.band_geometry.stage import BandGeometryStage
 from mlepi.physics.bands.unfolding import cell_major_map
-from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 from mlepi.pipeline import SampleKey
 
 MASS = 0.3

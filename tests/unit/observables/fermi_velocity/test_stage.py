@@ -1,28 +1,25 @@
-"""The observables stage on tight-binding bilayers whose answers are known."""
+"""The fermi_velocity stage on tight-binding bilayers whose answers are known."""
 
 from __future__ import annotations
-
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
-from toys import GAMMA_1, VELOCITY, honeycomb, tight_binding
+from toy_ensembles import compute, evaluate, matrices, toy_ensemble, toy_settings
+from toys import GAMMA_1, VELOCITY
 
 from mlepi.errors import ConfigError, PhysicsError, StructureError
 from mlepi.graphs.block_matrix import BlockMatrix
-from mlepi.observables.fermi_velocity import FermiVelocityStage
+from mlepi.observables.fermi_velocity.stage import FermiVelocityStage
 from mlepi.observables.near_k.reference_bands import build_near_k
 from mlepi.observables.near_k.unfold_sample import unfold_sample
-from mlepi.physics.averages.statistics import SampleDesign
 from mlepi.physics.eigenstates.bloch import solve_bands
-from mlepi.pipeline.stage import SampleKey
+from mlepi.pipeline import Sample, SampleKey
 from mlepi.results.hdf5 import read_record, write_record
-from mlepi.structures.basis import OrbitalBasis
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
-BASIS = OrbitalBasis({6: (0,)}, {6: 2.0}, {6: "toy"})
 SUPERCELL = (3, 3, 1)
+FEW = ["only 3 samples per temperature: the error bars are themselves uncertain."]
 SETTINGS = {
     "valence_electrons": {6: 1},
     "electronic_temperature": 300.0,
@@ -45,51 +42,14 @@ SETTINGS = {
 }
 
 
-def matrices(atoms, overlap=0.1):
-    edge_index, shifts, h, s, _ = tight_binding(atoms, overlap=overlap, onsite=0.2)
-    numbers = np.asarray(atoms.numbers, dtype=np.int64)
-    return tuple(BlockMatrix(numbers, BASIS, edge_index, shifts, blocks) for blocks in (h, s))
-
-
-class ToyRun:
-    """What the stage asks of a run.
-
-    An equilibrium, displaced supercells and a place for warnings.
-    """
-
-    def __init__(self, amplitude, temperatures=(0.0, 300.0), overlap=0.1, n_samples=3):
-        self.atoms = honeycomb(bilayer=True)
-        self.supercell, self.temperatures, self.n_samples = SUPERCELL, temperatures, n_samples
-        self.amplitude, self.overlap, self.device = amplitude, overlap, "cpu"
-        self.design = SampleDesign.independent(n_samples)
-        self.warnings: list[str] = []
-
-    def equilibrium(self):
-        return (self.atoms, *matrices(self.atoms, self.overlap))
-
-    def displaced(self, key):
-        atoms = self.atoms.repeat(self.supercell)
-        scale = self.amplitude * (1 + key.temperature / 300.0)
-        atoms.positions += scale * np.random.default_rng(key.sample).normal(size=(len(atoms), 3))
-        return atoms
-
-    def sample_keys(self):
-        return [SampleKey(n, t) for n in range(self.n_samples) for t in self.temperatures]
-
-
-def compute(run, **settings):
-    stage = FermiVelocityStage(**{**SETTINGS, **settings})
-    stage.begin(run)
-    results = [
-        (key, stage.evaluate(key, *matrices(run.displaced(key), run.overlap)))
-        for key in run.sample_keys()
-    ]
-    return stage.finish(run, results)
+def run(ensemble, **settings):
+    """Return the record and the doubts of a toy."""
+    record = compute(FermiVelocityStage(**{**SETTINGS, **settings}), ensemble)
+    return record, FermiVelocityStage.doubts(record)
 
 
 def test_undisplaced_samples_return_the_equilibrium(tmp_path):
-    run = ToyRun(amplitude=0.0, overlap=0.0)
-    record = compute(run)
+    record, doubts = run(toy_ensemble(0.0, overlap=0.0))
     for estimate in (record.spectral, record.sorted_average, record.velocity_operator):
         np.testing.assert_allclose(
             estimate.energies, np.stack([estimate.equilibrium_energies] * 2), atol=3e-3
@@ -114,7 +74,7 @@ def test_undisplaced_samples_return_the_equilibrium(tmp_path):
     assert np.trapezoid(record.dos, record.dos_energies) == pytest.approx(4.0, abs=1e-6)
     assert record.band_labels == ("Γ", "K", "M", "Γ")
     np.testing.assert_array_equal(record.miscounted_shares, 0.0)
-    assert run.warnings == []
+    assert doubts == FEW
     assert "at 300 K (spectral peak; sorted average" in FermiVelocityStage(**SETTINGS).summarize(
         record
     )
@@ -127,7 +87,7 @@ def test_undisplaced_samples_return_the_equilibrium(tmp_path):
 
 
 def test_split_off_bands_can_take_part_in_the_fit():
-    record = compute(ToyRun(amplitude=0.01, overlap=0.0), split_off_bands=True)
+    record, _ = run(toy_ensemble(0.01, overlap=0.0), split_off_bands=True)
     assert record.split_off_bands
     assert record.spectral.energies.shape == (2, 6, 4)
     assert record.sorted_average.energies.shape == (2, 6, 4)
@@ -135,16 +95,16 @@ def test_split_off_bands_can_take_part_in_the_fit():
     for estimate in (record.sorted_average, record.velocity_operator):
         assert estimate.equilibrium_gamma_1 == pytest.approx(GAMMA_1, rel=0.05)
     np.testing.assert_allclose(record.spectral.gamma_1, GAMMA_1, rtol=0.05)
-    low = compute(ToyRun(amplitude=0.01, overlap=0.0))
+    low, _ = run(toy_ensemble(0.01, overlap=0.0))
     np.testing.assert_allclose(record.spectral.slopes, low.spectral.slopes)
     np.testing.assert_allclose(record.spectral.energies[:, :, 1:3], low.spectral.energies)
 
 
 def test_displaced_samples_agree_with_full_diagonalisation():
-    run = ToyRun(amplitude=0.03)
-    atoms = run.displaced(SampleKey(0, 300.0))
+    ensemble = toy_ensemble(0.03)
+    atoms = ensemble.displaced(SampleKey(0, 300.0))
     h, s = matrices(atoms)
-    reference = build_near_k(*run.equilibrium(), SUPERCELL, (0.0, 0.05), {6: 1})
+    reference = build_near_k(*ensemble.equilibrium, SUPERCELL, (0.0, 0.05), {6: 1})
     assert reference.n_cones == 2
     assert len(reference.solved) == 2  # K, and one point for both directions
     result = unfold_sample(reference, h, s, 1.2)
@@ -154,7 +114,7 @@ def test_displaced_samples_agree_with_full_diagonalisation():
         levels = levels[np.isfinite(levels)]
         np.testing.assert_allclose(levels, values[first : first + len(levels)], atol=1e-9)
         assert first == np.count_nonzero(values < levels[0] - 1e-9)
-    record = compute(run)
+    record, _ = run(ensemble)
     assert np.all(record.spectral.velocity_errors > 0)
     assert record.spectral.changes[0] == 0.0
     assert record.spectral.change_errors[0] == 0.0
@@ -164,59 +124,44 @@ def test_displaced_samples_agree_with_full_diagonalisation():
     assert np.all(record.sorted_average.energies[1, :, 1] > 0)
 
 
-def test_finishing_in_another_process_gives_the_same():
-    run = ToyRun(amplitude=0.02)
-    stage = FermiVelocityStage(**SETTINGS)
-    stage.begin(run)
-    results = [
-        (key, stage.evaluate(key, *matrices(run.displaced(key)))) for key in run.sample_keys()
-    ]
-    fresh = FermiVelocityStage(**SETTINGS)
-    np.testing.assert_array_equal(
-        fresh.finish(run, results).spectral.velocities,
-        stage.finish(run, results).spectral.velocities,
-    )
-
-
 def test_lost_weight_is_told():
-    run = ToyRun(amplitude=0.08, n_samples=2)
-    record = compute(run, dos_mesh=[2, 2, 1])
+    record, doubts = run(toy_ensemble(0.08, n_samples=2), dos_mesh=[2, 2, 1])
     assert record.captured_weights.min() < 0.75
-    assert any("of a low band lies within" in text for text in run.warnings)
+    assert any("of a low band lies within" in text for text in doubts)
 
 
 def test_miscounted_states_are_told():
-    run = ToyRun(amplitude=0.0, temperatures=(0.0,), n_samples=2)
+    ensemble = toy_ensemble(0.0, temperatures=(0.0,), n_samples=2)
     stage = FermiVelocityStage(**{**SETTINGS, "dos_mesh": [2, 2, 1]})
-    stage.begin(run)
-    h, s = matrices(run.displaced(SampleKey(0, 0.0)))
+    prepared = stage.prepare(ensemble)
+    _, atoms, h, s = vars(ensemble.predict([SampleKey(0, 0.0)])[0]).values()
     shifted = BlockMatrix(
-        h.numbers, BASIS, h.edge_index, h.edge_cell_shift, h.blocks + 0.3 * s.blocks
+        h.numbers, h.basis, h.edge_index, h.edge_cell_shift, h.blocks + 0.3 * s.blocks
     )
-    arrays = stage.evaluate(SampleKey(0, 0.0), shifted, s)
-    record = stage.finish(run, [(SampleKey(n, 0.0), arrays) for n in range(2)])
+    part = stage.evaluate(prepared, Sample(SampleKey(0, 0.0), atoms, shifted, s))
+    record = stage.finish(prepared, ensemble, [(SampleKey(n, 0.0), part) for n in range(2)])
     assert record.miscounted_shares[0] > 0.3
-    assert any("do not trust the sorted average" in text for text in run.warnings)
+    assert any("do not trust the sorted average" in text for text in stage.doubts(record))
     # a rigid shift of H moves every peak and no velocity
     np.testing.assert_allclose(record.spectral.ratios, 1.0, atol=0.02)
 
 
 def test_ghost_states_cost_the_sorted_average_and_nothing_else():
-    run = ToyRun(amplitude=0.01)
+    ensemble = toy_ensemble(0.01)
     stage = FermiVelocityStage(**{**SETTINGS, "dos_mesh": [2, 2, 1]})
-    stage.begin(run)
-    results = {key: stage.evaluate(key, *matrices(run.displaced(key))) for key in run.sample_keys()}
-    sound = stage.finish(run, results.items())
+    prepared = stage.prepare(ensemble)
+    results = dict(evaluate(stage, ensemble, prepared))
+    sound = stage.finish(prepared, ensemble, results.items())
     ghost = SampleKey(1, 300.0)
     results[ghost] = {
         **results[ghost],
         "first": results[ghost]["first"] + 30,
     }  # as if 30 states had sunk to the bottom
-    record = stage.finish(run, results.items())
+    record = stage.finish(prepared, ensemble, results.items())
     assert np.isfinite(record.sorted_average.velocities).tolist() == [True, False]
     assert np.isfinite(record.sorted_average.velocity_errors).tolist() == [True, False]
     np.testing.assert_array_equal(record.spectral.velocities, sound.spectral.velocities)
-    assert any("no sorted average at 300 K" in text for text in run.warnings)
+    assert any("no sorted average at 300 K" in text for text in stage.doubts(record))
     assert "sorted average not available" in stage.summarize(record)
 
 
@@ -225,34 +170,43 @@ def test_bad_settings_and_samples_are_refused():
         FermiVelocityStage(**{**SETTINGS, "energy_step": 0.1})
     for key in ("dispersion", "line_shape"):
         with pytest.raises(
-            ConfigError, match=rf"stage\.observables\.{key}: got 'quadratic'; expected one of"
+            ConfigError, match=rf"stage\.fermi_velocity\.{key}: got 'quadratic'; expected one of"
         ):
             FermiVelocityStage(**{**SETTINGS, key: "quadratic"})
-    with pytest.raises(ConfigError, match=r"stage\.observables\.distances"):
+    with pytest.raises(ConfigError, match=r"stage\.fermi_velocity\.distances"):
         FermiVelocityStage(**{**SETTINGS, "distances": [0.1, 0.1]})
-    run = ToyRun(amplitude=0.0)
+    ensemble = toy_ensemble(0.0)
     stage = FermiVelocityStage(**SETTINGS)
-    with pytest.raises(PhysicsError, match=r"a sample before begin\(\)"):
-        stage.evaluate(SampleKey(0, 0.0), *matrices(run.atoms))
-    stage.begin(run)
     with pytest.raises(StructureError, match=r"in the order of Atoms\.repeat"):
-        stage.evaluate(SampleKey(0, 0.0), *matrices(run.atoms))
-    with pytest.raises(ConfigError, match="n_samples: got 1; expected at least 2"):
-        FermiVelocityStage(**SETTINGS).begin(ToyRun(amplitude=0.0, n_samples=1))
+        stage.evaluate(stage.prepare(ensemble), Sample(SampleKey(0, 0.0), *ensemble.equilibrium))
     with pytest.raises(PhysicsError, match="an even number"):
-        build_near_k(*run.equilibrium(), SUPERCELL, (0.0, 0.1), {6: 0.25})
+        build_near_k(*ensemble.equilibrium, SUPERCELL, (0.0, 0.1), {6: 0.25})
 
 
-def test_inputs_of_a_sample_do_not_depend_on_the_ensemble():
-    stage = FermiVelocityStage(**SETTINGS)
-    few, many = (
-        SimpleNamespace(supercell=SUPERCELL, n_samples=2),
-        SimpleNamespace(supercell=SUPERCELL, n_samples=9),
-    )
-    assert stage.sample_inputs(few) == stage.sample_inputs(many)
+def test_what_decides_a_result_is_named():
+    """As in the files of earlier versions, whose digests must agree."""
+    stage, settings = FermiVelocityStage(**SETTINGS), toy_settings()
+    of_sample = {
+        "distances": [0.0, 0.05, 0.075, 0.1],
+        "window": 1.2,
+        "velocity_windows": [[0.04, 0.1], [0.05, 0.1], [0.09, 0.1]],
+        "valence_electrons": {"6": 1.0},
+        "supercell": [3, 3, 1],
+    }
+    assert stage.sample_inputs(settings) == of_sample
+    assert stage.inputs(settings) == {
+        **of_sample,
+        "electronic_temperature": 300.0,
+        "band_spacing": 0.1,
+        "dos": [6, 6, 1, 0.1, -12.0, 12.0],
+        "energies": [-1.2, 241],
+        "line": ["gaussian", 0.05, 0.05],
+        "fit": [0.04, 0.1, "hyperbola", 20, 0, 2],
+        "split_off_bands": False,
+    }
     wider = FermiVelocityStage(**{**SETTINGS, "line_width": 0.08})
-    assert stage.sample_inputs(few) == wider.sample_inputs(few)
-    assert stage.inputs(few) != wider.inputs(few)
+    assert stage.sample_inputs(settings) == wider.sample_inputs(settings)
+    assert stage.inputs(settings) != wider.inputs(settings)
 
 
 def test_operator_velocities_come_from_the_states_inside_the_peak():
@@ -260,16 +214,16 @@ def test_operator_velocities_come_from_the_states_inside_the_peak():
 
     Slopes of all states near the peak, weighted with their share of the line.
     """
-    run = ToyRun(amplitude=0.03, temperatures=(300.0,), n_samples=2)
-    record = compute(run)
-    reference = build_near_k(*run.equilibrium(), SUPERCELL, SETTINGS["distances"], {6: 1})
+    ensemble = toy_ensemble(0.03, temperatures=(300.0,), n_samples=2)
+    record, _ = run(ensemble)
+    reference = build_near_k(*ensemble.equilibrium, SUPERCELL, SETTINGS["distances"], {6: 1})
     point = int(np.flatnonzero(np.isclose(reference.distances, 0.075))[0])
     peak = record.velocity_operator.energies[0, 4, 1]
     np.testing.assert_array_equal(record.velocity_operator.energies, record.spectral.energies)
     shares, slopes = [], []
     for sample in range(2):
         result = unfold_sample(
-            reference, *matrices(run.displaced(SampleKey(sample, 300.0))), 1.2, moving=[point]
+            reference, *matrices(ensemble.displaced(SampleKey(sample, 300.0))), 1.2, moving=[point]
         )
         levels = result["levels"][reference.index[point]]
         line = np.where(
@@ -283,7 +237,7 @@ def test_operator_velocities_come_from_the_states_inside_the_peak():
 
 
 def test_windows_show_what_the_choice_of_one_does():
-    record = compute(ToyRun(amplitude=0.02), dispersion="linear")
+    record, _ = run(toy_ensemble(0.02), dispersion="linear")
     for windows, estimate in (
         (record.spectral_windows, record.spectral),
         (record.sorted_windows, record.sorted_average),

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from shifted_samples import compute_shifted, raise_energies
+from shifted_samples import compute_shifted
 from toy_ensembles import compute, toy_ensemble, toy_settings
 from toys import HOPPING
 
 from mlepi.errors import ConfigError, PhysicsError
 from mlepi.observables.gap.stage import GapStage
-from mlepi.observables.near_k.peaks import mean_potential
 from mlepi.pipeline import SampleKey
 
 DELTA = 0.25
@@ -71,12 +70,6 @@ def test_rigid_shifts_are_removed_by_the_mean_potential():
     np.testing.assert_allclose(aligned.supercell_edges[0], [-DELTA, DELTA, 2 * DELTA], atol=1e-9)
     np.testing.assert_allclose(aligned.band_energies[0, 0], [-DELTA, DELTA], atol=1e-3)
     assert aligned.band_errors.max() < 1e-9 < kept.band_errors.min()
-
-
-def test_mean_potential_follows_a_rigid_shift():
-    _, h, s = toy_ensemble(0.0, overlap=0.1).equilibrium
-    raised = raise_energies(h, s, 0.3)
-    assert mean_potential(raised, s) - mean_potential(h, s) == pytest.approx(0.3)
 
 
 def test_displaced_honeycombs_have_levels_in_pairs():

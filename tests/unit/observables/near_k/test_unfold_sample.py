@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from real_supercells import REAL_SUPERCELL, real_supercell
-from toy_runs import ToyRun
+from toy_ensembles import toy_ensemble
 
 from mlepi.observables.near_k import unfold_sample as module
 from mlepi.observables.near_k.reference_bands import build_near_k
@@ -14,7 +14,7 @@ from mlepi.physics.bands.lattice import to_fractional
 from mlepi.physics.bands.state_slopes import state_velocity_matrix
 from mlepi.physics.eigenstates import window_states
 from mlepi.physics.eigenstates.bloch import solve_bands
-from mlepi.pipeline.stage import SampleKey
+from mlepi.pipeline import SampleKey
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
 
@@ -50,9 +50,9 @@ def fit_velocity(reference):
 
 def test_slopes_are_the_derivatives_of_the_bands():
     """Of the undisplaced crystal along the line, and of the own bands of a displaced supercell."""
-    run = ToyRun(amplitude=0.03)
-    atoms, h, s = run.equilibrium()
-    reference = build_near_k(atoms, h, s, run.supercell, (0.02, 0.05, 0.1), {6: 1})
+    ensemble = toy_ensemble(0.03)
+    atoms, h, s = ensemble.equilibrium
+    reference = build_near_k(atoms, h, s, ensemble.supercell, (0.02, 0.05, 0.1), {6: 1})
     step = to_fractional(1e-5 * reference.direction, atoms.cell.array)
     beyond, before = (
         solve_bands(h.dense_many(reference.kpoints + x), s.dense_many(reference.kpoints + x))
@@ -60,7 +60,8 @@ def test_slopes_are_the_derivatives_of_the_bands():
     )
     np.testing.assert_allclose(reference.slopes, (beyond - before) / 2e-5, atol=1e-6)
 
-    h, s = run.matrices(run.displaced(SampleKey(0, 300.0)))
+    (sample,) = ensemble.predict([SampleKey(0, 300.0)])
+    h, s = sample.hamiltonian, sample.overlap
     derivatives = (
         h.lay_out_derivatives(reference.cell, direction=reference.direction),
         s.lay_out_derivatives(reference.cell, direction=reference.direction),
@@ -74,12 +75,11 @@ def test_slopes_are_the_derivatives_of_the_bands():
 
 def test_slopes_at_rest_are_those_of_the_primitive_cell():
     """Also in the degenerate levels of an undisplaced supercell."""
-    run = ToyRun(amplitude=0.0)
-    reference = build_near_k(*run.equilibrium(), run.supercell, (0.05, 0.1), {6: 1})
+    ensemble = toy_ensemble(0.0)
+    reference = build_near_k(*ensemble.equilibrium, ensemble.supercell, (0.05, 0.1), {6: 1})
     assert reference.reversed_.any()
-    result = unfold_sample(
-        reference, *run.matrices(run.displaced(SampleKey(0, 0.0))), 1.5, moving=range(4)
-    )
+    (sample,) = ensemble.predict([SampleKey(0, 0.0)])
+    result = unfold_sample(reference, sample.hamiltonian, sample.overlap, 1.5, moving=range(4))
     np.testing.assert_allclose(result["slopes"].sum(axis=2), reference.slopes, atol=1e-6)
 
 

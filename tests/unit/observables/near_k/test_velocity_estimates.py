@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from toys import cone_energies
 
 from mlepi.observables.near_k.velocity_estimates import (
     ResamplingPlan,
@@ -13,7 +14,6 @@ from mlepi.observables.near_k.velocity_estimates import (
 from mlepi.physics.averages.block_averages import BlockAverages
 from mlepi.physics.averages.statistics import SampleDesign, standard_errors
 from mlepi.physics.bands.spectra import find_peaks
-from mlepi.physics.bands.velocities import cone_energies
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
 

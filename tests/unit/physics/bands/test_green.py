@@ -107,9 +107,8 @@ def test_a_level_that_follows_a_gaussian_mode_has_a_gaussian_spectral_function()
     shares = shares / shares.sum()
     z = ENERGIES + 0.1j
     average = np.sum(shares[:, None] / (z - spread * nodes[:, None]), axis=0)
-    exact = (
-        -1j * np.sqrt(np.pi / 2) / spread * wofz(z / (spread * np.sqrt(2)))
-    )  # Hilbert transform of a Gaussian
+    # Hilbert transform of a Gaussian
+    exact = -1j * np.sqrt(np.pi / 2) / spread * wofz(z / (spread * np.sqrt(2)))
     np.testing.assert_allclose(average, exact, atol=1e-3)
     gaussian = np.exp(-0.5 * (ENERGIES / spread) ** 2) / (spread * np.sqrt(2 * np.pi))
     narrow = -1j * np.sqrt(np.pi / 2) / spread * wofz((ENERGIES + 1e-9j) / (spread * np.sqrt(2)))

@@ -11,7 +11,8 @@ from toys import honeycomb, tight_binding
 
 from mlepi.errors import PhysicsError, StructureError
 from mlepi.physics.bands import unfolding
-from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 
 OVERLAP = 0.13
 K_POINTS = [

@@ -16,8 +16,8 @@ from mlepi.physics.bands.velocity_matrices import (
     lay_out_derivatives,
     velocity_matrices,
 )
-from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
-from mlepi.physics.eigenstates.dense_bloch import lay_out_blocks
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum, lay_out_blocks
 
 KPOINT = np.array([0.21, 0.13, 0.0])
 STEP = 1e-4  # Å⁻¹; central differences err by h²/6·a³t ≈ 1e-7 eV·Å

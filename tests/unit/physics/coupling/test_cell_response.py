@@ -8,7 +8,7 @@ from toy_response import Toy
 
 from mlepi.errors import PhysicsError
 from mlepi.physics.coupling.cell_response import collect_response
-from mlepi.physics.eigenstates.bloch import bloch_sum
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 
 K = np.array([0.13, 0.29, 0.0])
 

@@ -22,7 +22,7 @@ from mlepi.physics.coupling.linear_response import (
     share_degenerate,
 )
 from mlepi.physics.coupling.mode_interpolation import covariance_rows, mode_variances, mode_vectors
-from mlepi.physics.eigenstates.bloch import bloch_sum
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.thermal import HarmonicEnsemble, draw_normals
 from mlepi.units import BOLTZMANN, HBAR2_PER_AMU, PLANCK
@@ -181,9 +181,8 @@ def test_slow_phonons_are_adiabatic():
         * HBAR2_PER_AMU
         / 2
     )
-    limit = (
-        2 * changes[2] - changes[1]
-    )  # what does not vanish with ħω: σ² ≫ ħ/2ω leaves the recoil of order ħ²/m
+    # what does not vanish with ħω: σ² ≫ ħ/2ω leaves the recoil of order ħ²/m
+    limit = 2 * changes[2] - changes[1]
     np.testing.assert_allclose(limit[0], first, rtol=2e-3)
     assert np.abs(changes[2] - first).max() < 0.3 * np.abs(changes[0] - first).max()
     assert whole > 0

@@ -15,7 +15,8 @@ from mlepi.physics.coupling.second_order import (
     sum_debye_waller,
 )
 from mlepi.physics.vibrations.force_constants import compute_force_constants
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 
 SUPERCELL = (2, 2, 1)
 TEMPERATURES = (0.0, 300.0)

@@ -7,8 +7,8 @@ import pytest
 from toys import honeycomb, tight_binding
 
 from mlepi.physics.eigenstates import dense_bloch
-from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
-from mlepi.physics.eigenstates.dense_bloch import lay_out_blocks, solve_many, unique_rows
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum, lay_out_blocks, solve_many, unique_rows
 
 K_POINTS = [[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.21, -0.37, 0.0]]
 

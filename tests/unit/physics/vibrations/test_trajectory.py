@@ -165,9 +165,8 @@ def test_blocks_have_a_length():
 def test_large_ripples_are_no_disorder(ensemble):
     sites = ensemble.modes.atoms.repeat((3, 3, 1))
     moved = sites.copy()
-    moved.positions[:, 2] += 1.2 * np.cos(
-        2 * np.pi * sites.get_scaled_positions()[:, 0]
-    )  # more than half a bond
+    # more than half a bond
+    moved.positions[:, 2] += 1.2 * np.cos(2 * np.pi * sites.get_scaled_positions()[:, 0])
     found = measure_displacements(moved, sites, "frame")
     np.testing.assert_allclose(np.ptp(found[:, 2]), np.ptp(moved.positions[:, 2]), atol=1e-9)
 

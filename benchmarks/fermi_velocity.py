@@ -1,13 +1,13 @@
-"""Processor seconds of the observables per sample against the size of the cell, on one core.
+"""Processor seconds of v_F per sample against the size of the cell, on one core.
 
 With the shipped checkpoints.
 
-    OMP_NUM_THREADS=1 python benchmarks/observables.py --sizes 6 9 12
+    OMP_NUM_THREADS=1 python benchmarks/fermi_velocity.py --sizes 6 9 12
 
-At 21 k-points near K (11 of the supercell where K folds onto Γ), all estimators of ``observables``
-and that of ``self_energy``. In the smallest cell every level inside the energy window is compared
-with a complete diagonalisation. Writes ``benchmarks/results/observables.md`` and
-``observables.json``.
+At 21 k-points near K (11 of the supercell where K folds onto Γ), all estimators of
+``fermi_velocity`` and that of ``self_energy``. In the smallest cell every level inside the energy
+window is compared with a complete diagonalisation. Writes
+``benchmarks/results/fermi_velocity.md`` and ``fermi_velocity.json``.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ import json
 import resource
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 
-from mlepi.observables.near_k.reference_bands import build_near_k
+from mlepi.command_line import compose_config
+from mlepi.observables import all_stages
+from mlepi.observables.near_k.reference_bands import ReferenceBands
 from mlepi.observables.near_k.unfold_sample import unfold_sample
 from mlepi.physics.eigenstates.bloch import solve_bands
-from mlepi.pipeline import Run, SampleKey
-from mlepi.pipeline.configuration import build_run
+from mlepi.pipeline import Run, SampledStage, SampleKey
+from mlepi.pipeline.configuration import check_config
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.runner import run_stages
 
 PROJECT = Path(__file__).resolve().parents[1]
-RESULT = PROJECT / "benchmarks" / "results" / "observables.json"
+RESULT = PROJECT / "benchmarks" / "results" / "fermi_velocity.json"
 DISTANCES = [round(0.01 * n, 2) for n in range(11)]
 TEMPERATURE = 300.0
 ALL_STATES = "seconds, complete diagonalisation"
@@ -51,12 +53,11 @@ def prepare(folder: Path, size: int, n_samples: int) -> Run:
         f"supercell=[{size},{size},1]",
         f"temperature=[{TEMPERATURE:g}]",
         f"n_samples={max(2, n_samples)}",
-        f"stage.observables.distances={DISTANCES}",
+        f"stage.fermi_velocity.distances={DISTANCES}",
         f"stage.self_energy.distances={DISTANCES}",
     ]
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        config = compose("infer", overrides=overrides)
-    run = build_run(config, folder)
+    config = compose_config(PROJECT / "conf", "infer", overrides)
+    run = check_config(config, all_stages()).build_run(folder)
     run_stages(
         run,
         ("structure", "phonon", "sampling", "hamiltonian"),
@@ -66,7 +67,7 @@ def prepare(folder: Path, size: int, n_samples: int) -> Run:
     return run
 
 
-STAGES = ("observables", "self_energy")
+STAGES = ("fermi_velocity", "self_energy")
 LARGEST_COMPARED = 9
 """N beyond which the levels are not compared with those of complete diagonalisation, which grows
 with the sixth power of N."""
@@ -78,20 +79,17 @@ def measure(run: Run, n_samples: int) -> dict[str, Any]:
     The smallest time of each counts, since other programs can only add to it.
     """
     seconds: dict[str, list[float]] = {name: [] for name in STAGES}
-    for name in seconds:
-        run.stages[name].begin(run)  # type: ignore[union-attr]
+    ensemble, stages = run.ensemble(), cast(Mapping[str, SampledStage[Any]], run.stages)
+    prepared = {name: stages[name].prepare(ensemble) for name in STAGES}
     n_orbitals = 0
-    for sample in range(n_samples):
-        key = SampleKey(sample, TEMPERATURE)
-        h, s = run.predict(run.displaced(key))
-        n_orbitals = h.n_orbitals
+    for number in range(n_samples):
+        (sample,) = ensemble.predict([SampleKey(number, TEMPERATURE)])
+        n_orbitals = sample.hamiltonian.n_orbitals
         for name, times in seconds.items():
             start = time.process_time()
-            run.stages[name].evaluate(key, h, s)  # type: ignore[union-attr]
+            stages[name].evaluate(prepared[name], sample)
             times.append(time.process_time() - start)
-    reference = build_near_k(
-        *run.equilibrium(), run.supercell, DISTANCES, run.stages["observables"].valence_electrons
-    )  # type: ignore[union-attr]
+    reference: ReferenceBands = prepared["fermi_velocity"].reference
     return {
         "n_orbitals": n_orbitals,
         "n_points": len(reference.kpoints),
@@ -108,9 +106,11 @@ def compare(run: Run) -> dict[str, float]:
     Returns:
         Largest errors, and its seconds.
     """
-    stage: Any = run.stages["observables"]
-    reference = build_near_k(*run.equilibrium(), run.supercell, DISTANCES, stage.valence_electrons)
-    h, s = run.predict(run.displaced(SampleKey(0, TEMPERATURE)))
+    stage: Any = run.stages["fermi_velocity"]
+    ensemble = run.ensemble()
+    reference: ReferenceBands = stage.prepare(ensemble).reference
+    (sample,) = ensemble.predict([SampleKey(0, TEMPERATURE)])
+    h, s = sample.hamiltonian, sample.overlap
     found = unfold_sample(reference, h, s, stage.energy_window)
     layouts, worst, total = (h.lay_out(), s.lay_out()), 0.0, 0.0
     for number, kpoint in enumerate(reference.solved):
@@ -131,13 +131,13 @@ def write(rows: dict[str, dict[str, Any]]) -> None:
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     lines = [
-        "# Observables: processor seconds per sample, one core",
+        "# Fermi velocity: processor seconds per sample, one core",
         "",
         "AB bilayer graphene at 300 K with the shipped checkpoints, `python "
-        "benchmarks/observables.py`. All estimators of a",
+        "benchmarks/fermi_velocity.py`. All estimators of a",
         "stage, without the prediction of H and S; the smallest time of the samples.",
         "",
-        "| cell | orbitals | k-points (solved) | `observables` (s) | `self_energy` (s) | all "
+        "| cell | orbitals | k-points (solved) | `fermi_velocity` (s) | `self_energy` (s) | all "
         "states (s) | largest error |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -153,7 +153,7 @@ def write(rows: dict[str, dict[str, Any]]) -> None:
         )
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     if "6" in rows and "error (eV)" in rows["6"]:
-        seconds, error = rows["6"]["seconds"]["observables"], rows["6"]["error (eV)"]
+        seconds, error = rows["6"]["seconds"]["fermi_velocity"], rows["6"]["error (eV)"]
         met = seconds <= LIMITS["seconds"] and error <= LIMITS["error (eV)"]
         lines += [
             "",
@@ -183,7 +183,7 @@ def write(rows: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     """Measure, print and write; the table is written after every size."""
     parser = argparse.ArgumentParser(
-        description="Processor seconds of the observables per sample against the size of the cell."
+        description="Processor seconds of v_F per sample against the size of the cell."
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[6, 9, 12], help="N of N × N cells")
     parser.add_argument(
