@@ -32,12 +32,11 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from mlepi.pipeline.structure import measure_spacings, relax_structure
-from mlepi.plots.style import BLUE, COLUMN, RED, house_style, label_path, new_figure, save_figure
 from numpy.typing import NDArray
 
 from mlepi.checkpoint import load_model
 from mlepi.errors import MlepiError
+from mlepi.figures import BLUE, COLUMN, RED, house_style, label_path, new_figure, save_figure
 from mlepi.physics.vibrations.force_constants import ForceConstants, compute_force_constants
 from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.phonon_bands import (
@@ -45,6 +44,7 @@ from mlepi.physics.vibrations.phonon_bands import (
     compute_frequencies,
     compute_phonon_bands,
 )
+from mlepi.pipeline.stages.structure.stage import measure_spacings, relax_structure
 from mlepi.predictors import PhononPredictor
 from mlepi.structures import build_graphene
 from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM

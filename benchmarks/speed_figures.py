@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
-from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_figure, save_figure
 from speed_results import LABELS, Row
+
+from mlepi.figures import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_figure, save_figure
 
 SIDES = {
     "ours": (BLUE, "o", "mlepi"),

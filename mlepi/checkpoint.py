@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,42 @@ from mlepi.predictors import ElectronPredictor, PhononPredictor
 from mlepi.structures.basis import OrbitalBasis
 
 KEY = "mlepi"
-FORMAT = 1
+FORMAT = 2
 REQUIRED = {"phonon": ("model", "cutoffs"), "electron": ("model", "cutoffs", "basis")}
 """Kind of checkpoint → keys that its stamp must have."""
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+_DEFAULTS_OF_FORMAT_1: dict[str, dict[str, Any]] = {
+    "MACE": {"first_self_connection": "residual", "l_max_out": 0},
+    "DeepHE3": {"self_loops": False, "l_max_out": None},
+    "ElectronNetwork": {"pair_features": None},
+}
+"""Class → what format 1 did not say."""
+
+
+def name_defaults(content: dict[str, Any]) -> dict[str, Any]:
+    """Turn format 1 into 2, where every setting of a network and the writer's version are named.
+
+    Args:
+        content: of a file; not modified.
+    """
+
+    def walk(config: Any) -> Any:
+        if isinstance(config, list):
+            return [walk(value) for value in config]
+        if not isinstance(config, Mapping):
+            return config
+        name = str(config.get("_target_", "")).removeprefix("mlepi.models.")
+        filled = {**_DEFAULTS_OF_FORMAT_1.get(name, {}), **config}
+        return {key: walk(value) for key, value in filled.items()}
+
+    old = content[KEY]
+    named = {**old, "format": 2, "version": "0.1.0"}
+    if "model" in old:
+        named["model"] = walk(old["model"])
+    return {**content, KEY: named}
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: name_defaults}
 """Format N → pure function that turns the content of a file of format N into format N + 1."""
 
 _TRAINING_KEY = "pytorch-lightning_version"
@@ -62,6 +94,7 @@ def stamp(
     """
     result: dict[str, Any] = {
         "format": FORMAT,
+        "version": version("mlepi"),
         "kind": kind,
         "model": dict(model),
         "cutoffs": dict(cutoffs),
@@ -217,7 +250,8 @@ def export_checkpoint(
         CheckpointError: the source cannot be used, or the table belongs to another basis.
     """
     content, weights = load_checkpoint(source)
-    result = {**content, "metadata": {**content.get("metadata", {}), **(metadata or {})}}
+    result = {**content, "version": version("mlepi")}
+    result["metadata"] = {**content.get("metadata", {}), **(metadata or {})}
     if overlap_table is not None:
         result["overlap_table"] = _tensors(overlap_table.to_dict())
     partial = Path(destination).with_name(f".{Path(destination).name}.{os.getpid()}.export")
@@ -255,7 +289,7 @@ def upgrade(
                     where,
                     f"format {found!r}",
                     f"format {to} or older",
-                    "Update mlepi to read this checkpoint.",
+                    f"Install {_writer(content[KEY])}, which wrote this checkpoint.",
                 )
             )
         if found not in steps:
@@ -274,10 +308,16 @@ def upgrade(
                     where,
                     f"an upgrade to format {content[KEY].get('format')!r}",
                     f"format {found + 1}",
-                    "Let the step set the format to the next number.",
+                    f"Let UPGRADES[{found}] set it.",
                 )
             )
     return content
+
+
+def _writer(content: Mapping[str, Any]) -> str:
+    """Name the version of mlepi that wrote a stamp, as far as it says so."""
+    found = content.get("version")
+    return f"mlepi {found} or newer" if isinstance(found, str) else "a newer mlepi"
 
 
 def _check_stamp(where: str, content: Mapping[str, Any]) -> None:

@@ -33,6 +33,14 @@ MODELS = {
     ],
     "deeph_e3_exact": ["+model=deeph_e3_exact"],
     "hedgenet_self_loops": ["+model=hedgenet_electron", "model.network.backbone.self_loops=true"],
+    "mace_hamiltonian": ["+model=mace_hamiltonian"],
+    "hedgenet_mace_late": ["+model=hedgenet_mace_hamiltonian", "model.network.fusion=late"],
+    "hedgenet_mace_per_layer": [
+        "+model=hedgenet_mace_hamiltonian",
+        "model.network.fusion=per_layer",
+        "model.baseline=none",
+    ],
+    "mace_vectors": ["+model=mace_hamiltonian", "model.network.backbone.l_max_out=1"],
     "baseline_alone": ["+model=deeph_e3", "model.network.backbone.num_layers=1"],
 }
 
@@ -42,15 +50,18 @@ def build_config(
 ) -> dict:
     """Compose a model's own YAML at a small width and fill in what training would."""
     sizes = [
-        f"channels={channels}",
-        f"pseudo_channels={pseudo}",
-        "l_max=4",
-        "num_radial=8",
-        "radial_hidden=[8]",
+        f"electron.channels={channels}",
+        f"electron.pseudo_channels={pseudo}",
+        "electron.l_max=4",
+        "electron.num_radial=8",
+        "electron.radial_hidden=[8]",
+        "phonon.num_features=4",
+        "phonon.l_max=2",
+        "phonon.radial_widths=[8]",
     ]
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose(
-            overrides=[*MODELS[name], "+size=small", *(f"size.electron.{size}" for size in sizes)]
+            overrides=[*MODELS[name], "+size=small", *(f"size.{size}" for size in sizes)]
         )
     OmegaConf.set_readonly(config, False)
     model = OmegaConf.to_container(config.model, resolve=True)
@@ -59,6 +70,9 @@ def build_config(
     model["network"]["elements"] = backbone["elements"] = list(basis.elements)
     backbone["cutoffs"] = CUTOFFS
     backbone["mean_neighbours"] = backbone["mean_neighbours"] or {"intra": 3.0, "inter": 5.0}
+    for key in ("elements", "cutoffs", "mean_neighbours"):
+        if model["pair_features"] is not None:
+            model["pair_features"][key] = backbone[key]
     return model
 
 

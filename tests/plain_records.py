@@ -12,7 +12,7 @@ import numpy as np
 from mlepi.observables.control_variate.record import ControlledRecord, ControlVariateRecord
 from mlepi.observables.domain.record import DomainRecord
 from mlepi.observables.linear_response.record import LinearResponseRecord, SecondOrderRecord
-from mlepi.observables.sparse_bands.record import BandsRecord, ContinuumRecord
+from mlepi.observables.sparse_bands.record import ContinuumRecord, SparseBandsRecord
 from mlepi.observables.tight_binding.record import TightBindingRecord
 
 TEMPERATURES = np.array([0.0, 150.0, 300.0])
@@ -129,12 +129,12 @@ def control_variate_record() -> ControlVariateRecord:
     return ControlVariateRecord(TEMPERATURES, 30, 1000, one, one)
 
 
-def sparse_bands_record() -> BandsRecord:
+def sparse_bands_record() -> SparseBandsRecord:
     distances, flat = (
         np.array([0.0, 0.04, 0.06]),
         np.array([-0.2, -0.05, -0.001, 0.0, 0.001, 0.003, 0.06, 0.2]),
     )
-    return BandsRecord(
+    return SparseBandsRecord(
         kpoints=np.array([[1 / 3, 1 / 3, 0], [0, 0, 0], [0.5, 0, 0]]),
         distances=distances,
         labels=("K", "Γ", "M"),

@@ -36,6 +36,7 @@ PHONON = {
             "num_features": 4,
             "l_max": 2,
             "l_max_hidden": 1,
+            "l_max_out": 0,
             "correlation": 2,
             "num_bessel": 4,
             "cutoff_power": 5,
@@ -53,6 +54,7 @@ ELECTRON = {
     "baseline": "two_center",
     "baseline_knots": 8,
     "baseline_start": 1.0,
+    "pair_features": None,
     "network": {
         "_target_": "mlepi.models.HeteroNetwork",
         "elements": [6, 7],
@@ -74,6 +76,7 @@ ELECTRON = {
             "envelope_width": 1.0,
             "message_decay": None,
             "norm": "local",
+            "l_max_out": None,
         },
     },
 }

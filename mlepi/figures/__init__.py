@@ -1,5 +1,6 @@
 """How results are shown: one style, drawings and tables with their words; nothing is computed."""
 
+from mlepi.figures.convergence import draw_convergence
 from mlepi.figures.presentation import (
     Comparison,
     Drawing,
@@ -37,6 +38,7 @@ __all__ = [
     "Records",
     "Section",
     "Table",
+    "draw_convergence",
     "house_style",
     "label_path",
     "new_figure",

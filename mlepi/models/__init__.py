@@ -9,6 +9,7 @@ from mlepi.models.deeph_e3 import DeepHE3
 from mlepi.models.electron_network import ElectronNetwork
 from mlepi.models.hedgenet import HeteroNetwork
 from mlepi.models.mace import MACE
+from mlepi.models.pair_features import PairFeatures
 from mlepi.models.phonon_network import PhononNetwork
 
-__all__ = ["MACE", "DeepHE3", "ElectronNetwork", "HeteroNetwork", "PhononNetwork"]
+__all__ = ["MACE", "DeepHE3", "ElectronNetwork", "HeteroNetwork", "PairFeatures", "PhononNetwork"]

@@ -116,7 +116,10 @@ class BlockTargets(nn.Module):
         return (targets @ self.matrix.to(targets)).reshape(-1, self.size, self.size)
 
     def edge_blocks(self, targets: Tensor) -> Tensor:
-        """The same in the edge frame, where the rows of every L are sorted by |m| (``wigner.order_rows``)."""
+        """Do the same in the edge frame.
+
+        There the rows of every L are sorted by |m| (``wigner.order_rows``).
+        """
         return (targets @ self.matrix[self.edge_rows].to(targets)).reshape(-1, self.size, self.size)
 
     def rotation(self, rotations: Sequence[Tensor]) -> Tensor:
@@ -130,7 +133,10 @@ class BlockTargets(nn.Module):
         return result
 
     def to_padded(self, blocks: Tensor, row_species: Tensor, column_species: Tensor) -> Tensor:
-        """Write slot blocks (n, size, size) in the padded orbital layout (n, max_orbitals, max_orbitals)."""
+        """Write slot blocks in the padded orbital layout.
+
+        (n, size, size) → (n, max_orbitals, max_orbitals).
+        """
         extended = nn.functional.pad(blocks, (0, 1, 0, 1))
         n = torch.arange(blocks.shape[0], device=blocks.device)[:, None, None]
         return extended[

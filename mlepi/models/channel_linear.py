@@ -84,7 +84,10 @@ class ElementLinear(nn.Module):
         )
 
     def forward(self, features: Tensor, species: Tensor) -> Tensor:
-        """Apply the map: (n_atoms, (l_max_in+1)², channels) → (n_atoms, (l_max_out+1)², channels)."""
+        """Apply the map.
+
+        (n_atoms, (l_max_in+1)², channels) → (n_atoms, (l_max_out+1)², channels).
+        """
         scale = 1.0 / math.sqrt(self.num_elements)
         mixed = apply_by_element(
             lambda part, element: mix_channels(part, self.weight[element] * scale, self.l_max),

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FunctionType
 from typing import Any
 
@@ -25,6 +27,26 @@ from mlepi.errors import ConfigError, message
 
 Backend = str | Callable[..., Any]
 Mask = tuple[bool, ...]
+
+_PLAIN: ContextVar[bool] = ContextVar("plain operations", default=False)
+
+
+@contextmanager
+def plain_operations() -> Iterator[None]:
+    """Let networks use torch's own operations alone inside a ``with`` block.
+
+    Kernels with derivatives of their own know no forward mode; torch's operations do.
+    """
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
+
+
+def are_operations_plain() -> bool:
+    """Tell whether the caller is inside ``plain_operations``."""
+    return _PLAIN.get()
 
 
 def compile_kernel(
@@ -130,7 +152,9 @@ class Kernel:
                 return results
 
     def derivative(self, given: Mask, wanted: Mask) -> Kernel:
-        """Return the vector–Jacobian product as a kernel of (inputs, cotangents of the given outputs).
+        """Return the vector–Jacobian product as a kernel.
+
+        Its arguments are the inputs and the cotangents of the given outputs.
 
         Args:
             given: outputs with a cotangent; those of all others are zero.
@@ -228,7 +252,10 @@ class _Differentiable(Function):
 
 
 def as_branches(*inputs: Tensor) -> tuple[Tensor, ...]:
-    """Return views of leaves, because autograd does not tell in a backward pass whether it wants the derivative of a leaf."""
+    """Return views of leaves.
+
+    Autograd does not tell in a backward pass whether it wants the derivative of a leaf.
+    """
     return tuple(x.view_as(x) if x.is_leaf and x.requires_grad else x for x in inputs)
 
 
@@ -245,7 +272,10 @@ def wanted_derivatives(ctx: Any) -> Mask:
 
 
 def _own_memory(results: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Copy results that share memory with an input or an earlier result, as derivatives of sums do."""
+    """Copy results that share memory with an input or an earlier result.
+
+    Derivatives of sums do.
+    """
     taken = {x.untyped_storage().data_ptr() for x in inputs if x.numel() > 0}
     owned = []
     for result in results:

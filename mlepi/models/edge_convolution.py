@@ -17,9 +17,9 @@ from typing import NamedTuple, TypedDict
 import torch
 from torch import Tensor, nn
 
-from mlepi.models.compilation import Kernel, compile_kernel
+from mlepi.models.backbone import Edges, EdgeState
+from mlepi.models.compilation import Backend, Kernel, compile_kernel
 from mlepi.models.equivariant_layers import DegreeLinear, count_gates, gate
-from mlepi.models.hedgenet import Edges
 from mlepi.models.radial import RadialMLP
 from mlepi.models.so2 import (
     EdgeFeatures,
@@ -34,31 +34,6 @@ from mlepi.models.so2 import (
 EDGES_PER_CHUNK = {"cpu": 8192, "cuda": 262144}
 """Edges that are handled at once; at the published size each takes about 15 kB (float32) while it
 is."""
-
-
-@dataclass(frozen=True)
-class EdgeState:
-    """What one sub-network keeps about a chunk of its edges.
-
-    Attributes:
-        edges: the edges.
-        rotations: ``wigner.edge_rotations`` from the edge frame to the global frame, one (n_edges,
-            2l+1, 2l+1) per l.
-        radial: (n_edges, num_radial), expansion of the length.
-        weight: (n_edges,), of messages: decays with the length and is smoothly 0 at the cutoff.
-        pair: (n_edges,) int, element pair, target·n_elements + source.
-        features: edge features in the edge frame.
-        loops: the chunk holds the self-loops, one per atom: zero vectors, with the global frame for
-            their own.
-    """
-
-    edges: Edges
-    rotations: list[Tensor]
-    radial: Tensor
-    weight: Tensor
-    pair: Tensor
-    features: EdgeFeatures
-    loops: bool = False
 
 
 def split_edges(edges: Edges) -> Iterator[Edges]:
@@ -94,6 +69,11 @@ class Layout(NamedTuple):
     outputs: tuple[int, ...]
     pseudo_outputs: tuple[int, ...]
 
+    @property
+    def degrees(self) -> int:
+        """Number of l whose Wigner matrices the kernel gets."""
+        return max(self.node_degrees, len(self.outputs), len(self.pseudo_outputs))
+
 
 def edge_features(layout: Layout, *tensors: Tensor) -> tuple[Tensor, ...]:
     """Return the gated product of every edge, natural orders, then unnatural ones.
@@ -124,8 +104,8 @@ def convolve(
     Args:
         layout: sizes.
         tensors: factor per channel (n_edges, Σ channels); target and source (n_edges,) int; node
-            features of every l; Wigner matrices of every l of the outputs; bias and matrices of
-            ``ConvolutionMatrices``; edge features.
+            features of every l; Wigner matrices of every l of nodes and outputs; bias and matrices
+            of ``ConvolutionMatrices``; edge features.
 
     Returns:
         Natural and unnatural edge features, and the Wigner matrices.
@@ -133,9 +113,9 @@ def convolve(
     scale, target, source = tensors[:3]
     nodes, rest = tensors[3 : 3 + layout.node_degrees], tensors[3 + layout.node_degrees :]
     rotations, bias, rest = (
-        rest[: len(layout.outputs)],
-        rest[len(layout.outputs)],
-        rest[len(layout.outputs) + 1 :],
+        rest[: layout.degrees],
+        rest[layout.degrees],
+        rest[layout.degrees + 1 :],
     )
     product, features = rest[: -layout.edge_degrees], rest[-layout.edge_degrees :]
     ends = [
@@ -152,11 +132,14 @@ def convolve(
 
 
 @functools.cache
-def compile_functions(layout: Layout) -> tuple[Kernel, Kernel]:
+def compile_functions(layout: Layout, backend: Backend = "inductor") -> tuple[Kernel, Kernel]:
     """Return ``edge_features`` and ``edge_messages`` of a layout as compiled kernels."""
+    features, messages = (
+        functools.partial(function, layout) for function in (edge_features, edge_messages)
+    )
     return (
-        compile_kernel(functools.partial(edge_features, layout), "edge features"),
-        compile_kernel(functools.partial(edge_messages, layout), "edge messages"),
+        compile_kernel(features, "edge features", backend=backend),
+        compile_kernel(messages, "edge messages", backend=backend),
     )
 
 
@@ -278,17 +261,26 @@ class EdgeConvolution(nn.Module):
         matrices: ConvolutionMatrices,
         weight: Tensor,
     ) -> Sequence[Tensor]:
-        """Return messages times a weight (n_edges,) in the global frame, (n_edges, 2l+1, channels) per l and parity."""
+        """Return messages times a weight (n_edges,) in the global frame.
+
+        (n_edges, 2l+1, channels) per l and parity.
+        """
         scale = self.radial_network(state.radial) * weight.unsqueeze(1)
         return self.messages_kernel(*self._arguments(nodes, state, matrices, scale))
 
-    def compile_kernels(self) -> None:
-        """Replace the two functions by compiled ones, which all convolutions of the same layout share."""
-        self.features_kernel, self.messages_kernel = compile_functions(self.layout)
+    def compile_kernels(self, backend: Backend = "inductor") -> None:
+        """Replace the two functions by compiled ones.
 
-    @staticmethod
+        All convolutions of the same layout share them.
+        """
+        self.features_kernel, self.messages_kernel = compile_functions(self.layout, backend)
+
     def _arguments(
-        nodes: Sequence[Tensor], state: EdgeState, matrices: ConvolutionMatrices, scale: Tensor
+        self,
+        nodes: Sequence[Tensor],
+        state: EdgeState,
+        matrices: ConvolutionMatrices,
+        scale: Tensor,
     ) -> list[Tensor]:
         edges, product = state.edges, matrices.product
         return [
@@ -296,7 +288,7 @@ class EdgeConvolution(nn.Module):
             edges.target,
             edges.source,
             *nodes,
-            *state.rotations,
+            *state.rotations[: self.layout.degrees],
             matrices.bias,
             *product,
             *state.features,

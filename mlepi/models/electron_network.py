@@ -1,87 +1,43 @@
 """The electron network: Hamiltonian blocks from the features of a heterogeneous combination.
 
 On-site blocks are read from the fused node features, or from self-loop edges where the sub-networks
-have them; the block of an edge from a last edge update of its own sub-network, which sees the fused
-features of both end nodes. A two-centre baseline carries most of every block. Blocks fade out
+have them; the block of an edge from edge features of its own sub-network, whose last update sees
+the fused features of both end nodes. Backbones without edge features get those of
+``pair_features``. A two-centre baseline carries most of every block. Blocks fade out
 smoothly at the cutoff and are averaged with their transposed reverse, so H_ij(R) = H_ji(−R)ᵀ holds
 exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
+from mlepi.models.backbone import EdgeState
+from mlepi.models.block_readout import EdgeBlockReadout, build_source, check_channels
 from mlepi.models.block_targets import BlockTargets
-from mlepi.models.deeph_e3 import DeepHE3, EdgeUpdate, smooth_step_envelope
-from mlepi.models.edge_convolution import EdgeConvolution, EdgeState
+from mlepi.models.compilation import Backend
 from mlepi.models.equivariant_layers import DegreeLinear
 from mlepi.models.hedgenet import HeteroNetwork
-from mlepi.models.so2 import flat_size, join_degrees, split_degrees, to_degrees
+from mlepi.models.pair_features import PairFeatures, PairSums
+from mlepi.models.radial import smooth_step_envelope
+from mlepi.models.so2 import flat_size, join_degrees, split_degrees
 from mlepi.models.two_center import BlockSample, TwoCenterBaseline
 from mlepi.models.wigner import edge_rotations
 
 Baseline = Literal["two_center", "none"]
 
 
-class EdgeBlockReadout(nn.Module):
-    """Last edge update of one sub-network and the linear map to the irreps of a block.
-
-    Args:
-        backbone: the sub-network whose edge features are read.
-        targets: irreps that a block needs.
-    """
-
-    def __init__(self, backbone: DeepHE3, targets: BlockTargets) -> None:
-        super().__init__()
-        first = backbone.num_layers == 1
-        self.pseudo_channels = backbone.pseudo_channels
-        self.update = EdgeUpdate(
-            node_channels=backbone.channels,
-            edge_channels=backbone.embedding_channels if first else backbone.channels,
-            outputs=backbone.channels,
-            pseudo_outputs=backbone.pseudo_channels,
-            n_elements=backbone.n_elements,
-            norm=backbone.norm,
-            **backbone.convolution,
-        )
-        pairs = backbone.n_elements**2
-        self.natural = DegreeLinear(
-            inputs=backbone.channels, outputs=targets.natural, num_types=pairs, bias=True
-        )
-        self.pseudo = DegreeLinear(
-            inputs=backbone.pseudo_channels, outputs=targets.pseudo, num_types=pairs
-        )
-
-    def forward(
-        self, nodes: Tensor, state: Sequence[EdgeState]
-    ) -> Iterator[tuple[EdgeState, Tensor]]:
-        """Yield every chunk of edges with the irreps of its blocks in the edge frame.
-
-        (n_edges, n_targets).
-        """
-        matrices, pseudo_matrices = self.natural.matrices(), self.pseudo.matrices()
-        for chunk, (natural, pseudo) in zip(state, self.update(nodes, state), strict=True):
-            parts = to_degrees(
-                self.natural.edges(natural, chunk.pair, matrices), self.natural.outputs
-            )
-            if self.pseudo.outputs:
-                parts += to_degrees(
-                    self.pseudo.edges(pseudo, chunk.pair, pseudo_matrices), self.pseudo.outputs
-                )
-            yield chunk, join_degrees(parts)
-
-
 class ElectronNetwork(nn.Module):
     """Predict real-space Hamiltonian blocks.
 
     Args:
-        network: combination of DeepH-E3 sub-networks.
+        network: combination of sub-networks of any backbone.
         basis: shells of every element as plain data (``OrbitalBasis.to_dict``), from the data set.
         cutoffs: relation → Å; blocks vanish beyond.
         envelope_width: Å over which the learned part of a block fades out before the cutoff; None
@@ -89,6 +45,8 @@ class ElectronNetwork(nn.Module):
         baseline: "two_center" adds spline tables fitted by ``prepare``; "none" learns everything.
         baseline_knots: splines per function of the baseline.
         baseline_start: shortest distance of the tables, Å.
+        pair_features: makes the ``PairFeatures`` of one sub-network from its name; None where the
+            backbone has edge features of its own.
     """
 
     cutoffs: Tensor  # (n_relations,), Å
@@ -105,49 +63,51 @@ class ElectronNetwork(nn.Module):
         baseline: Baseline,
         baseline_knots: int,
         baseline_start: float,
+        pair_features: Callable[..., PairFeatures] | None,
     ) -> None:
         super().__init__()
         if baseline not in ("two_center", "none"):
             raise ConfigError(
                 message(
-                    "model.baseline", repr(baseline), "'two_center' or 'none'", "Edit the config."
+                    "model.baseline",
+                    repr(baseline),
+                    "'two_center' or 'none'",
+                    "Set model.baseline to one of them.",
                 )
             )
         self.network = network
         self.envelope_width = envelope_width
         self.targets = BlockTargets(network.elements, basis["shells"])
-        backbones = [b for b in network.sub_networks.values() if isinstance(b, DeepHE3)]
-        needed = (self.targets.natural, self.targets.pseudo)
-        if len(backbones) != len(network.backbones) or not all(
-            _covers(b, *needed) for b in backbones
-        ):
-            raise ConfigError(
-                message(
-                    "model.network.backbone",
-                    "a backbone without edge features or with too few degrees",
-                    f"DeepHE3 with channels for l = 0 … {len(self.targets.natural) - 1} and "
-                    "pseudo_channels for every l with"
-                    f" {list(self.targets.pseudo)} > 0",
-                    "Extend channels and pseudo_channels to what the blocks of this basis need.",
-                )
-            )
         n_elements, size = len(network.elements), self.targets.size
-        channels, pseudo = backbones[0].channels, backbones[0].pseudo_channels
         self.readouts = nn.ModuleDict(
             {
-                name: EdgeBlockReadout(b, self.targets)
-                for name, b in zip(network.backbones, backbones, strict=True)
+                name: EdgeBlockReadout(
+                    build_source(name, backbone, pair_features), self.targets, n_elements**2
+                )
+                for name, backbone in network.sub_networks.items()
             }
         )
-        self.self_loops = backbones[0].self_loops
+        backbone = next(iter(network.sub_networks.values()))
+        self.flat_nodes, self.self_loops = backbone.flat_nodes, backbone.self_loops
+        first = cast(EdgeBlockReadout, next(iter(self.readouts.values())))
+        self.nodes, pairs = backbone.node_channels, first.update.channels
+        alone = pair_features is None and not self.self_loops
+        check_channels(self.targets, nodes=self.nodes if alone else None, edges=pairs)
         if not self.self_loops:
             self.on_site = DegreeLinear(
-                inputs=channels, outputs=self.targets.natural, num_types=n_elements, bias=True
+                inputs=self.nodes.natural,
+                outputs=self.targets.natural,
+                num_types=n_elements,
+                bias=True,
             )
             self.on_site_pseudo = DegreeLinear(
-                inputs=pseudo, outputs=self.targets.pseudo, num_types=n_elements
+                inputs=self.nodes.pseudo, outputs=self.targets.pseudo, num_types=n_elements
             )
-        self.node_size, self.channels, self.pseudo_channels = flat_size(channels), channels, pseudo
+        self.on_site_sums = (
+            PairSums(nodes=self.nodes, pairs=pairs, targets=self.targets, n_elements=n_elements)
+            if pair_features is not None
+            else None
+        )
         self.register_buffer(
             "cutoffs",
             torch.tensor([cutoffs[r] for r in fields.RELATIONS], dtype=torch.float64),
@@ -175,12 +135,13 @@ class ElectronNetwork(nn.Module):
             eV, p = max orbitals, in the order of the graph's atoms and edges.
         """
         features = self.network(graph)
-        fused, species = features.nodes[-1], features.species
-        on_site = self._on_site_blocks(fused, species)
+        nodes, species = self.flat_nodes(features.nodes[-1]), features.species
+        on_site = self._on_site_blocks(nodes, species)
+        sums = [] if self.on_site_sums is None else self.on_site_sums.start(nodes)
         edge_blocks: dict[str, Tensor] = {}
         for name, readout in self.readouts.items():
             blocks = []
-            for chunk, irreps in readout(fused, features.states[name]):
+            for chunk, irreps, parts in readout(nodes, features, name):
                 if chunk.loops:
                     on_site = on_site + self.targets.edge_blocks(irreps) * self.on_site_scale
                     continue
@@ -188,6 +149,8 @@ class ElectronNetwork(nn.Module):
                 on_site = (
                     on_site if field is None else on_site.index_add(0, chunk.edges.target, field)
                 )
+                if self.on_site_sums is not None:
+                    sums = self.on_site_sums.add(sums, chunk, parts)
                 blocks.append(
                     self.targets.to_padded(
                         edge, species[chunk.edges.target], species[chunk.edges.source]
@@ -200,6 +163,9 @@ class ElectronNetwork(nn.Module):
             for relation, part in zip(seen, torch.cat(blocks).split(sizes), strict=True):
                 reverse = graph[fields.edge_type(relation)][fields.REVERSE_EDGE]
                 edge_blocks[relation] = 0.5 * (part + part[reverse].transpose(1, 2))
+        if self.on_site_sums is not None:
+            irreps = self.on_site_sums(sums, species)
+            on_site = on_site + self.targets.blocks(irreps) * self.on_site_scale
         on_site = 0.5 * (on_site + on_site.transpose(1, 2))
         return {
             "onsite_blocks": self.targets.to_padded(on_site, species, species),
@@ -207,7 +173,10 @@ class ElectronNetwork(nn.Module):
         }
 
     def _edge_blocks(self, chunk: EdgeState, irreps: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the blocks of edges in the global frame, and what each adds to the on-site block of its target."""
+        """Return the blocks of edges in the global frame, and what each adds on-site.
+
+        The latter belongs to the block of its target.
+        """
         lengths, relation = chunk.edges.lengths, chunk.edges.relation
         rotation = self.targets.rotation(chunk.rotations)
         envelope = smooth_step_envelope(
@@ -224,37 +193,46 @@ class ElectronNetwork(nn.Module):
             1, 2
         )
 
-    def _on_site_blocks(self, fused: Tensor, species: Tensor) -> Tensor:
+    def _on_site_blocks(self, nodes: Tensor, species: Tensor) -> Tensor:
         """Return what the nodes say; with self-loops that is the constant of the baseline alone."""
         if self.self_loops:
-            blocks = fused.new_zeros(fused.shape[0], self.targets.size, self.targets.size)
+            blocks = nodes.new_zeros(nodes.shape[0], self.targets.size, self.targets.size)
             return blocks if self.baseline is None else blocks + self.baseline.on_site[species]
-        parts = self.on_site.nodes(
-            split_degrees(fused[:, : self.node_size], self.channels), species
-        )
-        if self.targets.pseudo:
+        size = flat_size(self.nodes.natural)
+        parts = self.on_site.nodes(split_degrees(nodes[:, :size], self.nodes.natural), species)
+        if self.targets.pseudo and self.nodes.pseudo:
             parts += self.on_site_pseudo.nodes(
-                split_degrees(fused[:, self.node_size :], self.pseudo_channels), species
+                split_degrees(nodes[:, size:], self.nodes.pseudo), species
             )
-        blocks = self.targets.blocks(join_degrees(parts)) * self.on_site_scale
+        irreps = join_degrees(parts)
+        missing = self.targets.matrix.shape[0] - irreps.shape[1]
+        if missing:
+            irreps = nn.functional.pad(irreps, (0, missing))
+        blocks = self.targets.blocks(irreps) * self.on_site_scale
         return blocks if self.baseline is None else blocks + self.baseline.on_site[species]
 
-    def compile_kernels(self) -> None:
-        """Run the convolutions as compiled code from now on.
+    def compile_kernels(self, backend: Backend = "inductor") -> None:
+        """Run sub-networks and read-outs as compiled code from now on.
 
         Parameters and checkpoints do not change.
+
+        Args:
+            backend: compiler of torch.compile.
+
+        Raises:
+            ConfigError: the backbone has no compiled kernels.
         """
-        for module in self.modules():
-            if isinstance(module, EdgeConvolution):
-                module.compile_kernels()
+        self.network.compile_kernels(backend)
+        for readout in self.readouts.values():
+            cast(EdgeBlockReadout, readout).update.compile_kernels(backend)
 
     @torch.no_grad()
     def prepare(self, graphs: Sequence[Any]) -> None:
-        """Fit the baseline, set the output scales and zero the read-outs, so that training starts from the baseline.
+        """Fit the baseline, set the output scales and zero the read-outs.
 
-        Called once, on the training set. Labels are taken at their own energy zero: aligning every
-        structure to the baseline first would hide the potential of each atom, which neighbours
-        determine, behind a common shift.
+        Training then starts from the baseline. Called once, on the training set. Labels are taken
+        at their own energy zero: aligning every structure to the baseline first would hide the
+        potential of each atom, which neighbours determine, behind a common shift.
 
         Args:
             graphs: labelled training graphs, one structure each.
@@ -325,16 +303,6 @@ class ElectronNetwork(nn.Module):
             target=edges.target,
             species=species,
         )
-
-
-def _covers(backbone: DeepHE3, natural: Sequence[int], pseudo: Sequence[int]) -> bool:
-    """Tell whether a backbone has channels of every degree and parity that blocks need."""
-    return all(
-        l < len(channels) and channels[l] > 0
-        for channels, counts in ((backbone.channels, natural), (backbone.pseudo_channels, pseudo))
-        for l, count in enumerate(counts)
-        if count
-    )
 
 
 def _replaced(sample: BlockSample, on_site: Tensor, edges: Tensor) -> BlockSample:

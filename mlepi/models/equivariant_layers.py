@@ -35,7 +35,9 @@ NormKind = Literal["local", "structure", "none"]
 
 
 class DegreeLinear(nn.Module):
-    """Mix the channels of every degree l, with one set of weights per type (element or element pair).
+    """Mix the channels of every degree l, with one set of weights per type.
+
+    A type is an element or an element pair.
 
     Args:
         inputs: input channels of every l.
@@ -150,7 +152,9 @@ def gate(
     channels: Sequence[int],
     pseudo_channels: Sequence[int],
 ) -> tuple[EdgeFeatures, EdgeFeatures]:
-    """Pass scalars through SiLU and scale everything else by a sigmoid of further scalars, in the edge frame.
+    """Pass scalars through SiLU and scale everything else by a sigmoid of further scalars.
+
+    In the edge frame.
 
     The first input scalars are the passed ones, the next ``count_gates`` the gates, in the order of
     the channels they act on: natural l > 0, then unnatural. Both activations keep a unit second

@@ -2,14 +2,13 @@
 
 Dual sub-networks of one backbone, one per relation, with summed node features.
 
-Any class that follows :class:`Backbone` can enter. A homogeneous network is the same code with a
-single sub-network that sees the edges of all relations, so that "MACE vs HedgeNet" is a difference
-of configuration and nothing else.
+Any class that follows ``backbone.Backbone`` can enter. A homogeneous network is the same code with
+a single sub-network that sees the edges of all relations, so that "MACE vs HedgeNet" is a
+difference of configuration and nothing else.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -19,76 +18,10 @@ from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
+from mlepi.models.backbone import Backbone, Edges
 from mlepi.models.compilation import Backend
 
 Fusion = Literal["late", "per_layer"]
-
-
-@dataclass(frozen=True)
-class Edges:
-    """Edges that one sub-network sees.
-
-    Attributes:
-        source: (n_edges,) int, sender j.
-        target: (n_edges,) int, receiver i, where messages are summed.
-        vectors: (n_edges, 3), r_j + shift·cell − r_i, Å.
-        lengths: (n_edges,), Å.
-        relation: (n_edges,) int, position of the edge's relation in ``fields.RELATIONS``.
-        structure: (n_atoms,) int, graph of the batch that each atom belongs to.
-    """
-
-    source: Tensor
-    target: Tensor
-    vectors: Tensor
-    lengths: Tensor
-    relation: Tensor
-    structure: Tensor
-
-
-class Backbone(nn.Module, ABC):
-    """One sub-network: message passing on one set of edges.
-
-    The layout of node features is the backbone's own; all sub-networks of one combination share it,
-    so that features can be summed. ``state`` is whatever the backbone keeps per edge (geometry,
-    radial basis, edge features).
-    """
-
-    num_layers: int
-
-    @abstractmethod
-    def embed(self, species: Tensor, edges: Edges) -> tuple[Tensor, Any]:
-        """Return the initial node features and the edge state.
-
-        Args:
-            species: (n_atoms,) int, position of each atom's element in the model's list of
-                elements.
-            edges: edges of this sub-network.
-        """
-
-    @abstractmethod
-    def update_nodes(self, layer: int, nodes: Tensor, species: Tensor, state: Any) -> Tensor:
-        """Return the node features after the message passing of one layer."""
-
-    def update_edges(self, layer: int, nodes: Tensor, species: Tensor, state: Any) -> Any:
-        """Return the edge state after one layer.
-
-        Backbones without edge features return it unchanged.
-        """
-        return state
-
-    def compile_kernels(self, backend: Backend = "inductor") -> None:
-        """Compile inner functions with torch.compile; a backbone without any stays as it is."""
-
-    @abstractmethod
-    def scalars(self, layer: int, nodes: Tensor) -> Tensor:
-        """Return the invariant part of the node features after ``layer``.
-
-        (n_atoms, num_scalars(layer)).
-        """
-
-    @abstractmethod
-    def num_scalars(self, layer: int) -> int:
-        """Count the invariant node features after ``layer``."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +42,9 @@ class HeteroFeatures:
 
 
 class HeteroNetwork(nn.Module):
-    """HedgeNet: one backbone per relation, node features summed (Wang et al. 2026, arXiv:2602.23084, sec. II.2).
+    """HedgeNet: one backbone per relation, node features summed.
+
+    Wang et al. 2026, arXiv:2602.23084, sec. II.2.
 
     Args:
         elements: atomic numbers the network knows.
@@ -206,6 +141,15 @@ class HeteroNetwork(nn.Module):
                 for name, backbone in backbones.items():
                     states[name] = backbone.update_edges(layer, nodes[name], species, states[name])
         return HeteroFeatures(species=species, nodes=fused_layers, edges=edges, states=states)
+
+    def compile_kernels(self, backend: Backend = "inductor") -> None:
+        """Compile the inner functions of all sub-networks.
+
+        Raises:
+            ConfigError: the backbone has no compiled kernels.
+        """
+        for backbone in self.sub_networks.values():
+            backbone.compile_kernels(backend)
 
     @staticmethod
     def collect_edges(

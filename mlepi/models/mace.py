@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
+from mlepi.models.backbone import Backbone, Channels, Edges
 from mlepi.models.channel_linear import ChannelLinear, ElementLinear
 from mlepi.models.compilation import Backend, compile_kernel
-from mlepi.models.hedgenet import Backbone, Edges
 from mlepi.models.messages import PieceFunctions, build_piece_functions, message_paths, sum_messages
 from mlepi.models.neighbourhoods import Neighbourhoods, coupling_table, neighbour_table
 from mlepi.models.radial import BesselBasis, RadialMLP, polynomial_cutoff
@@ -156,10 +156,11 @@ class MACE(Backbone):
     """One MACE network on one set of edges.
 
     Layer: messages → symmetric contraction → linear, + element-dependent self-connection of the
-    layer's input. The last layer keeps scalars only. With ``first_self_connection="residual"`` all
-    layers are mace-torch's ``RealAgnosticResidualInteractionBlock`` (its standard ScaleShiftMACE);
-    with "message" the first layer is its ``RealAgnosticInteractionBlock``, which has no residual
-    and applies the element-dependent map to the messages.
+    layer's input. The last layer keeps l ≤ ``l_max_out``: scalars for energies. With
+    ``first_self_connection="residual"`` all layers are mace-torch's
+    ``RealAgnosticResidualInteractionBlock`` (its standard ScaleShiftMACE); with "message" the first
+    layer is its ``RealAgnosticInteractionBlock``, which has no residual and applies the
+    element-dependent map to the messages.
 
     Args:
         name: name of the sub-network: that of its relation, or any other if it sees all relations.
@@ -172,6 +173,7 @@ class MACE(Backbone):
         num_features: channels of every l.
         l_max: largest l of harmonics and messages.
         l_max_hidden: largest l of node features between layers.
+        l_max_out: largest l of the node features after the last layer. Energies need 0.
         correlation: largest degree of the symmetric contraction.
         num_bessel: radial basis functions.
         cutoff_power: p of the polynomial envelope.
@@ -190,6 +192,7 @@ class MACE(Backbone):
         num_features: int,
         l_max: int,
         l_max_hidden: int,
+        l_max_out: int,
         correlation: int,
         num_bessel: int,
         cutoff_power: int,
@@ -197,19 +200,26 @@ class MACE(Backbone):
         first_self_connection: str = "residual",
     ) -> None:
         super().__init__()
-        self._check(
-            cutoffs, mean_neighbours, l_max, l_max_hidden, num_layers, first_self_connection
-        )
+        self._check(cutoffs, mean_neighbours, l_max, (l_max_hidden, l_max_out), num_layers)
+        if first_self_connection not in ("residual", "message"):
+            raise ConfigError(
+                message(
+                    "MACE.first_self_connection",
+                    repr(first_self_connection),
+                    "'residual' or 'message'",
+                    "Set model.network.backbone.first_self_connection to one of them.",
+                )
+            )
         neighbours = (
             mean_neighbours[name] if name in fields.RELATIONS else sum(mean_neighbours.values())
         )
         self.num_layers, self.num_features, self.l_max = num_layers, num_features, l_max
         self.first_self_connection = first_self_connection
-        self.cutoff_power = cutoff_power
+        self.cutoff_power, self.l_max_out = cutoff_power, l_max_out
         self.cutoffs = tuple(float(cutoffs[relation]) for relation in fields.RELATIONS)
         self.radial_basis = BesselBasis(max(self.cutoffs), num_bessel)
         degrees_in = [0] + [l_max_hidden] * (num_layers - 1)
-        degrees_out = [l_max_hidden] * (num_layers - 1) + [0]
+        degrees_out = [l_max_hidden] * (num_layers - 1) + [l_max_out]
         self.paths = tuple(message_paths(l_max_hidden, l_max)) if num_layers > 1 else ()
         self.embedding = nn.Parameter(torch.randn(len(elements), num_features))
         self.interactions = nn.ModuleList()
@@ -247,9 +257,8 @@ class MACE(Backbone):
         cutoffs: Mapping[str, float],
         mean_neighbours: Mapping[str, float],
         l_max: int,
-        l_max_hidden: int,
+        l_max_nodes: tuple[int, int],
         num_layers: int,
-        first_self_connection: str,
     ) -> None:
         for key, values in (("cutoffs", cutoffs), ("mean_neighbours", mean_neighbours)):
             if set(values) != set(fields.RELATIONS):
@@ -261,31 +270,26 @@ class MACE(Backbone):
                         "Give one value per relation.",
                     )
                 )
-        if not 0 <= l_max_hidden <= l_max:
-            raise ConfigError(
-                message(
-                    "MACE.l_max_hidden",
-                    f"{l_max_hidden}",
-                    f"0 … l_max = {l_max}",
-                    "Edit the config.",
+        for key, l in zip(("l_max_hidden", "l_max_out"), l_max_nodes, strict=True):
+            if not 0 <= l <= l_max:
+                raise ConfigError(
+                    message(
+                        f"MACE.{key}",
+                        f"{l}",
+                        f"0 … l_max = {l_max}",
+                        f"Lower {key} or raise l_max.",
+                    )
                 )
-            )
         if num_layers < 1:
             raise ConfigError(
-                message("MACE.num_layers", f"{num_layers}", "at least 1", "Edit the config.")
-            )
-        if first_self_connection not in ("residual", "message"):
-            raise ConfigError(
-                message(
-                    "MACE.first_self_connection",
-                    repr(first_self_connection),
-                    "'residual' or 'message'",
-                    "Edit the config.",
-                )
+                message("MACE.num_layers", f"{num_layers}", "at least 1", "Raise num_layers.")
             )
 
     def embed(self, species: Tensor, edges: Edges) -> tuple[Tensor, Neighbourhoods]:
-        """Return the elements' embedding, (n_atoms, 1, num_features), and the geometry of the neighbourhoods."""
+        """Return the elements' embedding and the geometry of the neighbourhoods.
+
+        (n_atoms, 1, num_features).
+        """
         table = neighbour_table(edges.target, species.shape[0])
         slots = table.edge_of_slot
         lengths = edges.lengths.index_select(0, slots)
@@ -323,7 +327,10 @@ class MACE(Backbone):
     def update_nodes(
         self, layer: int, nodes: Tensor, species: Tensor, state: Neighbourhoods
     ) -> Tensor:
-        """Return the features after one layer: (n_atoms, (l_max_hidden+1)² or 1, num_features)."""
+        """Return the features after one layer, (n_atoms, (l+1)², num_features).
+
+        l is ``l_max_out`` after the last layer, ``l_max_hidden`` before.
+        """
         interaction = cast(Interaction, self.interactions[layer])
         contract, linear = self.contractions[layer], self.linears[layer]
         if layer > 0:
@@ -344,9 +351,30 @@ class MACE(Backbone):
         """Compile the sums over neighbours of all layers but the first, where other work is small.
 
         See ``compilation``.
+
+        Raises:
+            ConfigError: there is no other layer.
         """
+        if self.num_layers == 1:
+            raise ConfigError(
+                message(
+                    "compile",
+                    "true for MACE with one layer, which has no compiled kernels",
+                    "at least two layers",
+                    "Set compile=false.",
+                )
+            )
         for interaction in list(self.interactions)[1:]:
             cast(Interaction, interaction).compile_kernels(backend)
+
+    @property
+    def node_channels(self) -> Channels:
+        """Channels of the node features after the last layer: as many of every l."""
+        return Channels((self.num_features,) * (self.l_max_out + 1))
+
+    def flat_nodes(self, nodes: Tensor) -> Tensor:
+        """Return the node features with components and channels in one axis."""
+        return nodes.flatten(1)
 
     def scalars(self, layer: int, nodes: Tensor) -> Tensor:
         """Return the l = 0 channels, (n_atoms, num_features)."""

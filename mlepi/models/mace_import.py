@@ -29,7 +29,9 @@ from mlepi.models.symmetric_contraction import SymmetricContraction, symmetric_c
 
 
 def load_mace_weights(model: PhononNetwork, weights: Mapping[str, Tensor]) -> None:
-    """Give every sub-network of a phonon network, and its read-outs, the weights of a mace-torch model.
+    """Give a phonon network the weights of a mace-torch model.
+
+    Every sub-network gets them, and the read-outs.
 
     Args:
         model: network of the same sizes, elements and ``mean_neighbours``; changed in place,
@@ -134,7 +136,10 @@ class MACEWeights:
         )
 
     def copy_interaction(self, name: str, interaction: Interaction) -> None:
-        """Copy linear maps and radial network of one layer's messages, with the sign of the edge direction."""
+        """Copy linear maps and radial network of one layer's messages.
+
+        With the sign of the edge direction.
+        """
         self.copy_linear(f"{name}.linear_up.weight", interaction.linear_up)
         for position, linear in enumerate(
             cast("list[nn.Linear]", list(interaction.radial_network.layers))
@@ -154,7 +159,7 @@ class MACEWeights:
             weight.copy_(mixing[chosen].reshape(weight.shape))
 
     def copy_contraction(self, name: str, contraction: SymmetricContraction) -> None:
-        """Expand mace-torch's couplings in the minimal basis and transform the weights accordingly."""
+        """Expand mace-torch's couplings in the minimal basis and transform the weights."""
         for l in range(contraction.l_max_out + 1):
             for degree in range(1, contraction.correlation + 1):
                 prefix = f"{name}.contractions.{l}"

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mlepi.models.compilation import as_branches, wanted_derivatives
+from mlepi.models.compilation import are_operations_plain, as_branches, wanted_derivatives
 
 Path = tuple[int, int, int]
 """(l1, l2, l3): neighbour feature ⊗ harmonic → message."""
@@ -136,6 +136,9 @@ def sum_messages(
     Returns:
         A, (n_atoms, Σ_p (2·l3+1), channels), laid out as in ``path_blocks``.
     """
+    if are_operations_plain():
+        value: Tensor = functions.value(_gather(nodes, source), radial, weight, couplings)
+        return value
     messages: Tensor = _Messages.apply(
         *as_branches(nodes, radial, weight, couplings), source, functions
     )
@@ -172,7 +175,9 @@ def piece_gradients(
     weight: Tensor,
     couplings: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the derivatives of ⟨B, A⟩ of some atoms with respect to the senders' h, z, R (slots, paths·channels) and T.
+    """Return the derivatives of ⟨B, A⟩ of some atoms.
+
+    With respect to the senders' h, z, R (slots, paths·channels) and T.
 
     Args:
         blocks: layout of the paths.

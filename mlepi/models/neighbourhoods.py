@@ -51,7 +51,9 @@ class NeighbourTable:
         ]
 
     def to_rows(self, sums: list[Tensor], shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Join the sums over neighbours of all groups, (rows, *shape) each, in the order of the table: (n_atoms, *shape).
+        """Join the sums over neighbours of all groups in the order of the table.
+
+        (rows, *shape) each → (n_atoms, *shape).
 
         Args:
             sums: one tensor per group.

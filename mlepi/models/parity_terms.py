@@ -1,4 +1,4 @@
-"""Terms of equivariant polynomials, grouped by their parity under the reflections of the three axes.
+"""Terms of equivariant polynomials, grouped by their parity under the three reflections.
 
 A real harmonic at most changes its sign when x, y or z is reversed. The polynomial B_o(A) can
 therefore have the term A_i A_j A_k only if the signs of o, i, j and k multiply to one for every

@@ -18,8 +18,9 @@ from torch_geometric.data import HeteroData
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
+from mlepi.models.backbone import Backbone
 from mlepi.models.compilation import Backend
-from mlepi.models.hedgenet import Backbone, HeteroNetwork
+from mlepi.models.hedgenet import HeteroNetwork
 from mlepi.models.radial import RadialMLP
 
 
@@ -151,9 +152,11 @@ class PhononNetwork(nn.Module):
 
         Args:
             backend: compiler of torch.compile.
+
+        Raises:
+            ConfigError: the backbone has no compiled kernels.
         """
-        for sub_network in self.network.sub_networks.values():
-            sub_network.compile_kernels(backend)
+        self.network.compile_kernels(backend)
 
     def free_atom_readouts(self) -> Tensor:
         """Return the sum of read-outs of an atom without neighbours.
@@ -175,7 +178,10 @@ class PhononNetwork(nn.Module):
         return self._readout(self._add_free_atoms(empty), parameter.new_zeros(0, 3))[1]
 
     def _readout(self, graph: Any, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return species and the sum of read-outs of every atom, (n_atoms,), in units of ``energy_scale``."""
+        """Return species and the sum of read-outs of every atom, both (n_atoms,).
+
+        The sum is in units of ``energy_scale``.
+        """
         free_positions = positions.new_zeros(len(self.network.elements), 3)
         features = self.network(graph, torch.cat([positions, free_positions]))
         parts = [

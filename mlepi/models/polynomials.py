@@ -1,4 +1,4 @@
-"""Equivariant polynomials, channel by channel, and their derivatives up to the second, without waste.
+"""Equivariant polynomials, channel by channel, and their derivatives up to the second.
 
 B_o = Σ_i A_i (t_{oi} + Σ_j t_{oij} A_j + Σ_{j≤k} t_{oi,jk} A_j A_k). Because the coefficients are
 symmetric in i, j, k, the terms in brackets, weighted by their degree 1, 2, 3, are the derivative
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mlepi.models.compilation import as_branches, wanted_derivatives
+from mlepi.models.compilation import are_operations_plain, as_branches, wanted_derivatives
 from mlepi.models.parity_terms import ParityGroup, ParityTerms
 
 CACHED_NUMBERS = 1 << 20
@@ -39,8 +39,30 @@ def contract(
     Returns:
         B, (channels, n_out, n_atoms).
     """
+    if are_operations_plain():
+        return _contract_plainly(features, coefficients, terms, correlation)
     result: Tensor = _Contraction.apply(*as_branches(features, coefficients), terms, correlation)
     return result
+
+
+def _contract_plainly(
+    features: Tensor, coefficients: Tensor, terms: ParityTerms, correlation: int
+) -> Tensor:
+    """Evaluate the polynomials with torch's own operations, all atoms at once."""
+    a = features.transpose(0, 1).index_select(0, terms.components)
+    values = []
+    for group in terms.groups:
+        parts = [torch.ones_like(a[:1])] if group.constant else []
+        parts += [
+            a[group.linear],
+            *(
+                (a[first].unsqueeze(1) * a[second].unsqueeze(0)).flatten(0, 1)
+                for first, second, _ in group.products
+            ),
+        ]
+        values.append(torch.cat(parts).transpose(0, 1))
+    slope, rest = _apply(coefficients, values, terms, features.shape[1])
+    return (rest + (slope * features.unsqueeze(1)).sum(2)) / correlation
 
 
 def monomials(features: Tensor, group: ParityGroup, tangent: Tensor | None = None) -> Tensor:
@@ -137,7 +159,10 @@ class _ContractionGradients(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Differentiate ⟨∂A, a'⟩ + ⟨∂t, t'⟩ = Σ_o b_o dB_o, dB the change of B along the tangents a', t'."""
+        """Differentiate ⟨∂A, a'⟩ + ⟨∂t, t'⟩ = Σ_o b_o dB_o.
+
+        dB is the change of B along the tangents a', t'.
+        """
         cotangent, features, jacobian, coefficients = ctx.saved_tensors
         terms: ParityTerms = ctx.terms
         size = features.shape[1]
@@ -180,7 +205,10 @@ def _all_monomials(
 def _apply(
     coefficients: Tensor, values: Iterable[Tensor], terms: ParityTerms, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Return ∂B_o/∂A_i, (channels, n_out, I, n_atoms), and the remainders, (channels, n_out, n_atoms), from all monomials."""
+    """Return ∂B_o/∂A_i and the remainders from all monomials.
+
+    (channels, n_out, I, n_atoms) and (channels, n_out, n_atoms).
+    """
     rows = [
         torch.bmm(
             coefficients[:, group.coefficients].view(coefficients.shape[0], *group.shape), part

@@ -20,7 +20,9 @@ gives 1.67653)."""
 
 
 def polynomial_cutoff(length: Tensor, cutoff: float | Tensor, p: int = 6) -> Tensor:
-    """Return the envelope that falls from 1 at zero length to 0 at the cutoff with p − 1 smooth derivatives there.
+    """Return the envelope that falls from 1 at zero length to 0 at the cutoff.
+
+    p − 1 derivatives are smooth there.
 
     f(x) = 1 − (p+1)(p+2)/2 xᵖ + p(p+2) xᵖ⁺¹ − p(p+1)/2 xᵖ⁺², x = length/cutoff; zero for x ≥ 1. The
     first two derivatives vanish at x = 1.
@@ -42,6 +44,22 @@ def polynomial_cutoff(length: Tensor, cutoff: float | Tensor, p: int = 6) -> Ten
         (p + 1.0) * (p + 2.0) / 2.0 - x * (p * (p + 2.0) - x * (p * (p + 1.0) / 2.0))
     )
     return torch.where(x < 1.0, envelope, torch.zeros_like(envelope))
+
+
+def smooth_step_envelope(lengths: Tensor, cutoffs: Tensor, width: float | None) -> Tensor:
+    """Return a factor that is 1 up to ``cutoff − width`` and falls smoothly to 0 at the cutoff.
+
+    Its first two derivatives vanish at both ends.
+
+    Args:
+        lengths: (n_edges,), Å.
+        cutoffs: (n_edges,), Å.
+        width: Å; None gives 1 everywhere (the published hard edge list).
+    """
+    if width is None:
+        return torch.ones_like(lengths)
+    x = ((cutoffs - lengths) / width).clamp(0.0, 1.0)
+    return x**3 * (10.0 - 15.0 * x + 6.0 * x**2)
 
 
 class BesselBasis(nn.Module):
@@ -113,7 +131,9 @@ class GaussianBasis(nn.Module):
 
 
 class RadialMLP(nn.Module):
-    """Fully connected network with SiLU between the layers, from radial features to path or channel weights.
+    """Fully connected network with SiLU between the layers.
+
+    It makes path or channel weights from radial features.
 
     Args:
         widths: sizes of input, hidden layers and output.
@@ -168,7 +188,10 @@ class RadialMLP(nn.Module):
         return features
 
     def last_weight(self) -> Tensor:
-        """Return W, (widths[-1], widths[-2]), such that the network is ``hidden(features)`` · Wᵀ (without bias)."""
+        """Return W, (widths[-1], widths[-2]).
+
+        The network is ``hidden(features)`` · Wᵀ, without bias.
+        """
         return self._scaled_weight(len(self.layers) - 1)
 
     def _linear(self, position: int, features: Tensor) -> Tensor:

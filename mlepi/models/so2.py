@@ -1,4 +1,4 @@
-"""Tensor products with the harmonics of an edge, done in the frame of the edge as one real matrix per |m|.
+"""Tensor products with the harmonics of an edge, in its frame, as one real matrix per |m|.
 
 In the edge frame Y_L has only m = 0, so a product x_{l1} ⊗ Y_L → l3 couples m to ±m alone, and the
 sum over L is one matrix between all channels with l ≥ |m|, shared by +m and −m (natural parity, l1
@@ -48,12 +48,15 @@ def join_degrees(parts: Sequence[Tensor]) -> Tensor:
 
 
 def to_orders(parts: Sequence[Tensor]) -> EdgeFeatures:
-    """Sort per-l edge-frame features (n, 2l+1, channels[l]), rows as ``wigner.order_rows``, by |m|."""
+    """Sort per-l edge-frame features by |m|.
+
+    (n, 2l+1, channels[l]) each, rows as ``wigner.order_rows``.
+    """
     return join_orders([[part] for part in parts], [])
 
 
 def join_orders(parts: Sequence[Sequence[Tensor]], orders: EdgeFeatures) -> EdgeFeatures:
-    """Sort per-l edge-frame features by |m| and append features that are sorted already, in one pass.
+    """Sort per-l edge-frame features by |m| and append features that are sorted already.
 
     Args:
         parts: for every l, tensors (n, 2l+1, channels) whose channels follow each other.
@@ -83,6 +86,18 @@ def to_degrees(orders: EdgeFeatures, channels: Sequence[int]) -> list[Tensor]:
             dim=1,
         )
         for l in range(len(channels))
+    ]
+
+
+def fill_orders(orders: EdgeFeatures, channels: Sequence[int]) -> EdgeFeatures:
+    """Append the orders that are missing, which are zero."""
+    first = orders[0]
+    return [
+        *orders,
+        *(
+            first.new_zeros(first.shape[0], 2, sum(channels[m:]))
+            for m in range(len(orders), len(channels))
+        ),
     ]
 
 

@@ -29,7 +29,9 @@ this is dropped."""
 
 @cache
 def symmetric_couplings(l_max: int, l_out: int, degree: int) -> Tensor:
-    """Return a basis of the symmetric equivariant maps from ``degree`` copies of l = 0…l_max to l_out.
+    """Return a basis of the symmetric equivariant maps to l_out.
+
+    They start from ``degree`` copies of l = 0…l_max.
 
     All irreps have natural parity (−1)^l. Tensors come from coupling (l1 l2) l3 in ascending order
     with 3j symbols, are symmetrised, and made orthogonal in that order. ‖T‖² = (2·l_out +
@@ -69,7 +71,10 @@ def symmetric_couplings(l_max: int, l_out: int, degree: int) -> Tensor:
 
 
 def _coupling_trees(degrees: tuple[int, ...], l_out: int) -> list[Tensor]:
-    """Return (2·l_out+1, 2l1+1, …) tensors that couple l1, l2, … to l_out through every intermediate l."""
+    """Return tensors that couple l1, l2, … to l_out through every intermediate l.
+
+    (2·l_out+1, 2l1+1, …).
+    """
     if len(degrees) == 1:
         return [torch.eye(2 * l_out + 1, dtype=torch.float64)] if degrees[0] == l_out else []
     *first, last = degrees
@@ -92,7 +97,9 @@ def _symmetrise(tensor: Tensor) -> Tensor:
 
 
 class SymmetricContraction(nn.Module):
-    """Polynomials of node features up to a correlation order, channel by channel, with weights per element.
+    """Polynomials of node features up to a correlation order, channel by channel.
+
+    Every element has weights of its own.
 
     Evaluated by ``polynomials.contract`` with tensors t = Σ_k w_k T^k, assembled once per call for
     each element and channel.
@@ -135,7 +142,9 @@ class SymmetricContraction(nn.Module):
             )
 
     def coupling_table(self, like: Tensor) -> Tensor:
-        """Return T of all l and degrees in the order of the weights, (n_paths, n_coefficients), exact in every dtype.
+        """Return T of all l and degrees in the order of the weights, exact in every dtype.
+
+        (n_paths, n_coefficients).
 
         Coefficients are those of ∂B_o/∂A_i and of the remainders, in the order of ``parity_terms``.
         """

@@ -1,4 +1,4 @@
-"""Edge frames and the Wigner matrices that turn features between the global frame and the frame of an edge.
+"""Edge frames, and Wigner matrices between the global frame and that of an edge.
 
 Features of angular momentum l are e3nn's real harmonics, m = −l…l, of the axes (y, z, x): a vector
 is stored as its (y, z, x) components and the m = 0 component lies along z. In the frame of an edge
@@ -46,7 +46,9 @@ def edge_frames(vectors: Tensor) -> Tensor:
 
 
 def wigner_matrices(rotations: Tensor, l_max: int) -> list[Tensor]:
-    """Return D^l of rotations given as matrices, by the recursion D^l = (D^1 ⊗ D^{l−1}) projected on l.
+    """Return D^l of rotations given as matrices.
+
+    By the recursion D^l = (D^1 ⊗ D^{l−1}) projected on l.
 
     Args:
         rotations: (n, 3, 3), proper, in the axis order (y, z, x).
@@ -74,7 +76,10 @@ def order_rows(l: int) -> list[int]:
 
 
 def columns_by_order(matrices: Sequence[Tensor]) -> list[Tensor]:
-    """Sort the columns of Wigner matrices, one (n, 2l+1, 2l+1) per l, by |m| as ``order_rows`` does."""
+    """Sort the columns of Wigner matrices by |m| as ``order_rows`` does.
+
+    One (n, 2l+1, 2l+1) per l.
+    """
     return [matrix[:, :, order_rows(l)] for l, matrix in enumerate(matrices)]
 
 

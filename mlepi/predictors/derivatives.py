@@ -28,6 +28,7 @@ from mlepi.errors import PhysicsError, message
 from mlepi.graphs import fields
 from mlepi.graphs.block_pairs import find_pairs, list_pairs
 from mlepi.graphs.build import AtomGraph
+from mlepi.models.compilation import plain_operations
 from mlepi.physics.overlaps import OverlapTable
 from mlepi.physics.overlaps.evaluate import compute_overlap_blocks_torch
 
@@ -310,7 +311,7 @@ def _push_forward(
         return derivative
 
     results = []
-    with torch.no_grad(), _SmoothActivations():
+    with torch.no_grad(), plain_operations(), _SmoothActivations():
         for n, direction in enumerate(first):
             tangent = torch.as_tensor(direction).to(point)
             if second is None:

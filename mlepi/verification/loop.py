@@ -74,26 +74,7 @@ def run_loop(
     Returns:
         Bands and velocities by the reference system and by the trained networks.
     """
-    data = folder / "data"
-    generate(data, settings)
-    files = {
-        "phonon": [f"data.path={data / FORCES}"],
-        "electron": [f"data.path={data / HAMILTONIANS}", f"data.overlap_table={data / OVERLAP}"],
-    }
-    _run_all(
-        [
-            [
-                "train.py",
-                f"experiment=toy_train_{kind}",
-                *files[kind],
-                f"data.split={data / SPLIT}",
-                f"optimizer.max_epochs={EPOCHS[kind]}",
-                f"hydra.run.dir={folder / kind}",
-                "trainer.accelerator=cpu",
-            ]
-            for kind in trained
-        ]
-    )
+    _train(folder, settings, trained)
     model = (
         "{_target_:mlepi.reference_systems.TightBinding,"
         f"orbitals:{settings.orbitals},orthogonal:{settings.orthogonal}}}"
@@ -129,6 +110,30 @@ def run_loop(
         for name in ("toy", "networks")
     )
     return toy, found
+
+
+def _train(folder: Path, settings: DataSettings, kinds: Sequence[str]) -> None:
+    """Make the data of the reference system and train networks on them."""
+    data = folder / "data"
+    generate(data, settings)
+    files = {
+        "phonon": [f"data.path={data / FORCES}"],
+        "electron": [f"data.path={data / HAMILTONIANS}", f"data.overlap_table={data / OVERLAP}"],
+    }
+    _run_all(
+        [
+            [
+                "train.py",
+                f"experiment=toy_train_{kind}",
+                *files[kind],
+                f"data.split={data / SPLIT}",
+                f"optimizer.max_epochs={EPOCHS[kind]}",
+                f"hydra.run.dir={folder / kind}",
+                "trainer.accelerator=cpu",
+            ]
+            for kind in kinds
+        ]
+    )
 
 
 def compare_runs(name: str, toy: FermiVelocityRecord, networks: FermiVelocityRecord) -> list[Check]:

@@ -1,4 +1,4 @@
-"""What every electron model must satisfy, whatever its backbone and its heterogeneous combination."""
+"""What every electron model must satisfy, whatever its backbone and its combination."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class ElectronModelContract:
 
     @staticmethod
     def jump_at_cutoff(model, relation) -> float:
-        """Largest change of a block when the third atom leaves the reach of the first but not of the second."""
+        """Largest change of a block when the third atom leaves the reach of the first alone."""
         distance = CUTOFFS[relation]
         blocks = []
         for step in (-1e-9, 1e-9):
@@ -160,7 +160,7 @@ class ElectronModelContract:
 
     @staticmethod
     def change_far_away(model) -> float:
-        """Largest change of the blocks between atoms at one end of a double chain when the other end moves."""
+        """Largest change of the blocks at one end of a double chain when the other end moves."""
         n, spacing = 30, 1.4
         x = spacing * np.arange(n)
         positions = np.concatenate(
@@ -326,6 +326,24 @@ class TestNoBaseline(ElectronModelContract):
 
 class TestSelfLoops(ElectronModelContract):
     name = "hedgenet_self_loops"
+
+
+class TestMACEHamiltonian(ElectronModelContract):
+    name = "mace_hamiltonian"
+
+
+class TestHedgeNetMACELate(ElectronModelContract):
+    name = "hedgenet_mace_late"
+
+
+class TestHedgeNetMACEPerLayer(ElectronModelContract):
+    name = "hedgenet_mace_per_layer"
+
+
+class TestMACEVectors(ElectronModelContract):
+    """On-site irreps of l > 1 come from sums of pair features."""
+
+    name = "mace_vectors"
 
 
 class TestBaselineAlone(ElectronModelContract):

@@ -1,4 +1,4 @@
-"""What every phonon model must satisfy, whatever its backbone and its heterogeneous combination."""
+"""What every phonon model must satisfy, whatever its backbone and its combination."""
 
 from __future__ import annotations
 
@@ -27,6 +27,15 @@ MODELS = {
     "mace_4layer": ["+model=mace_4layer"],
     "hedgenet_late": ["+model=hedgenet_phonon", "model.network.fusion=late"],
     "hedgenet_per_layer": ["+model=hedgenet_phonon", "model.network.fusion=per_layer"],
+    "deeph_e3": ["+model=deeph_e3_phonon"],
+    "hedgenet_deeph_e3": [
+        "+model=deeph_e3_phonon",
+        "model.network.backbone.norm=local",
+        "model.network.backbone.message_decay=null",
+        "~model.network.relations.all",
+        "+model.network.relations.intra=[intra]",
+        "+model.network.relations.inter=[inter]",
+    ],
     "mace_message": ["+model=mace", "model.network.backbone.first_self_connection=message"],
 }
 
@@ -40,6 +49,10 @@ def build_config(name: str, elements: list[int]) -> dict:
                 "+size=small",
                 "size.phonon.num_features=4",
                 "size.phonon.radial_widths=[8]",
+                "size.electron.channels=[4,3,2]",
+                "size.electron.l_max=3",
+                "size.electron.num_radial=8",
+                "size.electron.radial_hidden=[8]",
                 "++graph.cutoffs.intra=3.0",
                 "++graph.cutoffs.inter=4.2",
             ]
@@ -58,7 +71,7 @@ def build_model(name: str, elements=(6, 7), dtype=torch.float64, seed=1):
 
 
 def bilayer(elements=(6, 7), seed=0) -> Atoms:
-    """Rattled AB-like bilayer with two atoms per layer in a slightly sheared cell, layer of each atom given."""
+    """Rattled AB-like bilayer in a slightly sheared cell, layer of each atom given."""
     cell = np.array([[2.5, 0.1, 0.0], [-1.2, 2.2, 0.05], [0.1, 0.0, 14.0]])
     fractional = np.array(
         [[0, 0, 0.3], [1 / 3, 2 / 3, 0.3], [1 / 3, 2 / 3, 0.53], [2 / 3, 1 / 3, 0.53]]
@@ -303,6 +316,14 @@ class TestMACE4Layer(PhononModelContract):
 
 class TestMACEMessage(PhononModelContract):
     name = "mace_message"
+
+
+class TestDeepHE3(PhononModelContract):
+    name = "deeph_e3"
+
+
+class TestHedgeNetDeepHE3(PhononModelContract):
+    name = "hedgenet_deeph_e3"
 
 
 class TestHedgeNetLate(PhononModelContract):

@@ -42,7 +42,10 @@ MODELS = [
     "deeph_e3",
     "deeph_e3_6layer",
     "deeph_e3_exact",
+    "deeph_e3_phonon",
     "hedgenet_electron",
+    "mace_hamiltonian",
+    "hedgenet_mace_hamiltonian",
 ]
 SIZES = ["small", "published"]
 FILES = [

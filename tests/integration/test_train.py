@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import hydra
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -17,14 +18,21 @@ from omegaconf import OmegaConf
 
 import mlepi
 from mlepi.project_files import PROJECT_FOLDER
+from mlepi.structures import build_graphene
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.training.facts import fill_facts
 from mlepi.training.run import KNOWN_KEYS, SUPPLIED, check_config, train
 
 CONFIG_FOLDER = PROJECT_FOLDER / "conf"
-PHONON_MODELS = ["mace", "mace_4layer", "hedgenet_phonon"]
-ELECTRON_MODELS = ["deeph_e3", "deeph_e3_6layer", "hedgenet_electron"]
+PHONON_MODELS = ["mace", "mace_4layer", "hedgenet_phonon", "deeph_e3_phonon"]
+ELECTRON_MODELS = [
+    "deeph_e3",
+    "deeph_e3_6layer",
+    "hedgenet_electron",
+    "mace_hamiltonian",
+    "hedgenet_mace_hamiltonian",
+]
 TINY = {
     "phonon": [
         "model.network.backbone.num_features=4",
@@ -150,6 +158,38 @@ def test_phonon_training_leaves_a_checkpoint_that_reproduces_its_table(tmp_path)
         difference = atoms.get_forces() - structures[name].forces
         absolute, count = absolute + abs(difference).sum(), count + difference.size
     assert 1e3 * absolute / count == pytest.approx(metrics["forces_mae_mev_per_angstrom"], rel=1e-4)
+
+
+@pytest.mark.parametrize("model", ["deeph_e3_phonon", "hedgenet_mace_hamiltonian"])
+def test_the_other_backbone_trains_and_its_checkpoint_opens(tmp_path, model):
+    sizes = [
+        "phonon.num_features=2",
+        "phonon.l_max=2",
+        "phonon.radial_widths=[4]",
+        "electron.channels=[4,3,2]",
+        "electron.pseudo_channels=[0,2]",
+        "electron.l_max=2",
+        "electron.num_radial=6",
+        "electron.radial_hidden=[4]",
+    ]
+    config = compose(
+        f"model={model}",
+        "logger=csv",
+        "trainer.accelerator=cpu",
+        "trainer.max_epochs=2",
+        "data.n_train=4",
+        "test=false",
+        *(f"size.{size}" for size in sizes),
+    )
+    metrics = train(config, tmp_path)
+    assert np.isfinite(metrics["val/loss"])
+    atoms = build_graphene(stacking="AB")
+    predictor = mlepi.load_model(tmp_path / "checkpoints/best.ckpt")
+    if predictor.kind == "phonon":
+        atoms.calc = predictor.calculator()
+        assert np.isfinite(atoms.get_forces()).all()
+    else:
+        assert np.isfinite(predictor.hamiltonian(atoms).blocks).all()
 
 
 def test_electron_training_leaves_a_checkpoint_that_reproduces_its_table(tmp_path):

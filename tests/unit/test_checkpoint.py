@@ -1,10 +1,16 @@
-"""Checkpoints rebuild what was saved; every unusable file gives one clear message."""
+"""Checkpoints rebuild what was saved, in both kinds and precisions.
+
+Those of old formats do so too, and every unusable file gives one clear message.
+"""
 
 import copy
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from tiny_networks import (
     BASIS,
     CUTOFFS,
@@ -16,6 +22,7 @@ from tiny_networks import (
 
 import mlepi
 from mlepi.checkpoint import (
+    FORMAT,
     export_checkpoint,
     load_checkpoint,
     load_model,
@@ -25,6 +32,8 @@ from mlepi.checkpoint import (
 )
 from mlepi.errors import CheckpointError
 from mlepi.predictors import ElectronPredictor, PhononPredictor
+
+OLD = Path(__file__).parents[1] / "references" / "old" / "checkpoints"
 
 
 def build_stamp(kind, **changes):
@@ -148,21 +157,66 @@ def test_old_formats_are_upgraded_step_by_step():
     ):
         upgrade(old, where="old.ckpt", upgrades={1: steps[1]}, to=2)
     with pytest.raises(
-        CheckpointError, match=r"an upgrade to format 0; expected format 1\. Let the step"
+        CheckpointError, match=r"an upgrade to format 0; expected format 1\. Let UPGRADES\[0\] set"
     ):
         upgrade(old, where="old.ckpt", upgrades={0: lambda c: c}, to=2)
 
 
-@pytest.mark.parametrize("found", [2, 99, "1", None])
-def test_future_and_unknown_formats_are_refused(tmp_path, found):
-    torch.save(
-        {"mlepi": build_stamp("phonon") | {"format": found}, "state_dict": {}},
-        tmp_path / "new.ckpt",
-    )
-    with pytest.raises(
-        CheckpointError, match=rf"got format {found!r}; expected format 1 or older\. Update mlepi"
-    ):
+@pytest.mark.parametrize("found", [FORMAT + 1, 99, "1", None])
+@pytest.mark.parametrize(
+    ("written_by", "advice"), [("7.8.9", r"mlepi 7\.8\.9 or newer"), (None, "a newer mlepi")]
+)
+def test_future_and_unknown_formats_are_refused(tmp_path, found, written_by, advice):
+    content = build_stamp("phonon") | {"format": found, "version": written_by}
+    torch.save({"mlepi": content, "state_dict": {}}, tmp_path / "new.ckpt")
+    text = rf"got format {found!r}; expected format {FORMAT} or older\. Install {advice}, which"
+    with pytest.raises(CheckpointError, match=text):
         load_model(tmp_path / "new.ckpt")
+
+
+def test_stamps_name_the_version_that_wrote_them(files, tmp_path):
+    assert load_checkpoint(files / "phonon.ckpt")[0]["version"] == mlepi.__version__
+    old = OLD / "mace.ckpt"
+    export_checkpoint(old, tmp_path / "new.ckpt")
+    content = load_checkpoint(tmp_path / "new.ckpt")[0]
+    assert (content["format"], content["version"]) == (FORMAT, mlepi.__version__)
+
+
+@pytest.mark.parametrize("name", ["mace", "hedgenet_phonon", "deeph_e3", "hedgenet_electron"])
+def test_checkpoints_of_format_1_predict_what_they_did(name):
+    """What the code that wrote them predicted: see the README beside the files."""
+    path, recorded = OLD / f"{name}.ckpt", json.loads((OLD / "predictions.json").read_text())
+    assert torch.load(path, weights_only=True)["mlepi"]["format"] == 1
+    assert path.stat().st_size < 30 * 1024
+    structure, expected = recorded["structure"], recorded["predictions"][name]
+    layer = np.array(structure.pop("layer"))
+    atoms = Atoms(**structure, pbc=True)
+    atoms.arrays["layer"] = layer
+    predictor = load_model(path)
+    if predictor.kind == "phonon":
+        energies, forces = predictor.energy_and_forces([atoms], dtype="float64")
+        assert energies[0] == pytest.approx(expected["energy"], rel=1e-12)
+        np.testing.assert_allclose(forces[0], expected["forces"], rtol=0, atol=1e-12)
+        return
+    blocks = predictor.hamiltonian(atoms, dtype="float64").blocks
+    pattern = np.cos(np.arange(blocks.size)).reshape(blocks.shape)
+    assert len(blocks) == expected["n_blocks"]
+    assert np.linalg.norm(blocks) == pytest.approx(expected["norm"], rel=1e-12)
+    scale = np.abs(pattern * blocks).sum()
+    assert (pattern * blocks).sum() == pytest.approx(expected["checksum"], abs=1e-12 * scale)
+    np.testing.assert_allclose(blocks[:2], expected["first_blocks"], rtol=0, atol=1e-12)
+
+
+def test_format_1_is_completed_without_a_change_to_the_file_content():
+    content = torch.load(OLD / "deeph_e3.ckpt", weights_only=True)
+    kept = copy.deepcopy(content["mlepi"])
+    new = upgrade(content, where="old.ckpt")["mlepi"]
+    assert content["mlepi"] == kept
+    assert new["model"]["pair_features"] is None
+    backbone = new["model"]["network"]["backbone"]
+    assert (backbone["l_max_out"], backbone["self_loops"]) == (None, True)
+    broken = {"mlepi": {"format": 1, "kind": "phonon"}, "state_dict": {}}
+    assert upgrade(broken, where="broken.ckpt")["mlepi"]["format"] == FORMAT
 
 
 # --- files that cannot be used

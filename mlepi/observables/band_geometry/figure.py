@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from mlepi.figures import (
     COLUMN,
@@ -16,6 +15,7 @@ from mlepi.figures import (
     Drawing,
     Fact,
     Presentation,
+    draw_convergence,
     house_style,
     new_figure,
     temperature_colours,
@@ -105,18 +105,14 @@ def plot_geometry_convergence(record: BandGeometryRecord) -> Figure:
         figure = new_figure(COLUMN, 0.85 * COLUMN)
         axes = figure.subplots()
         axes.axhline(record.equilibrium_mean_trace, color=GREY, linestyle="--", label="undisplaced")
-        for index, colour in enumerate(temperature_colours(record.temperatures)):
-            axes.errorbar(
-                record.convergence_counts,
-                record.convergence_traces[:, index],
-                record.convergence_errors[:, index],
-                color=colour,
-                marker="o",
-                label=f"{record.temperatures[index]:g} K",
-            )
-        axes.set_xlabel("samples")
+        draw_convergence(
+            axes,
+            record.convergence_counts,
+            record.convergence_traces,
+            record.convergence_errors,
+            record.temperatures,
+        )
         axes.set_ylabel("mean of |k − K|² tr g")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.legend()
     return figure
 

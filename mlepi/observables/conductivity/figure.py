@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from mlepi.figures import (
     COLUMN,
@@ -11,6 +10,7 @@ from mlepi.figures import (
     Drawing,
     Fact,
     Presentation,
+    draw_convergence,
     house_style,
     new_figure,
     temperature_colours,
@@ -64,18 +64,14 @@ def plot_conductivity_convergence(record: ConductivityRecord) -> Figure:
         figure = new_figure(COLUMN, 0.85 * COLUMN)
         axes = figure.subplots()
         axes.axhline(record.equilibrium_mean, color=GREY, linestyle="--", label="undisplaced")
-        for index, colour in enumerate(temperature_colours(record.temperatures)):
-            axes.errorbar(
-                record.convergence_counts,
-                record.convergence_means[:, index],
-                record.convergence_errors[:, index],
-                color=colour,
-                marker="o",
-                label=f"{record.temperatures[index]:g} K",
-            )
-        axes.set_xlabel("samples")
+        draw_convergence(
+            axes,
+            record.convergence_counts,
+            record.convergence_means,
+            record.convergence_errors,
+            record.temperatures,
+        )
         axes.set_ylabel(f"mean σ, {record.window[0]:g}–{record.window[1]:g} eV (e²/4ħ)")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.legend()
     return figure
 

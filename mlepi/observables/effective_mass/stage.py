@@ -5,9 +5,8 @@ Curvature of the edge bands at a k-point, from unfolded peaks along a line throu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,30 +14,26 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
 from mlepi.observables.effective_mass.record import EffectiveMassRecord
-from mlepi.observables.near_k.peaks import BandPeaks, PeakSettings, name_points, place_peaks
-from mlepi.observables.stage_settings import read_electrons
+from mlepi.observables.near_k.peak_stage import PeakStage
+from mlepi.observables.near_k.peaks import BandPeaks, name_points, place_peaks
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.velocities import effective_masses
-from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
-from mlepi.pipeline.sampled_stage import Part, SampledStage
+from mlepi.pipeline.ensemble import Ensemble, SampleKey
+from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class EffectiveMassStage(SampledStage[BandPeaks]):
+class EffectiveMassStage(PeakStage):
     """Effective masses of the edge bands; see ``conf/stage/effective_mass.yaml``.
 
+    ``PeakStage`` says what it inherits.
+
     Attributes:
-        valence_electrons: atomic number → valence electrons of its pseudopotential.
         kpoint: name of a special point, or fractional coordinates.
         toward: the same, another point of the line.
         distances: Å⁻¹ from the k-point, to both sides.
         order: 2 or 4, of the even polynomial in the distance.
-        energy_window: eV, half width around the middle of the gap, or around either edge of a wide
-            one.
-        energy_step: eV.
-        peak_width: eV, standard deviation of the lines whose maxima are taken.
-        n_resamples: of the bootstrap.
 
     Raises:
         ConfigError: a setting without meaning.
@@ -47,20 +42,14 @@ class EffectiveMassStage(SampledStage[BandPeaks]):
     name: ClassVar[str] = "effective_mass"
     record: ClassVar[type] = EffectiveMassRecord
 
-    valence_electrons: Mapping[int, float]
     kpoint: str | Sequence[float]
     toward: str | Sequence[float]
     distances: Sequence[float]
     order: int
-    energy_window: float
-    energy_step: float
-    peak_width: float
-    n_resamples: int
 
     def __post_init__(self) -> None:
         """Refuse settings without meaning."""
-        object.__setattr__(self, "valence_electrons", read_electrons(self.valence_electrons))
-        _ = self.peaks
+        super().__post_init__()
         if (
             self.order not in (2, 4)
             or min(self.distances) < 0
@@ -77,19 +66,6 @@ class EffectiveMassStage(SampledStage[BandPeaks]):
                 )
             )
         object.__setattr__(self, "distances", tuple(sorted(float(d) for d in self.distances)))
-
-    @cached_property
-    def peaks(self) -> PeakSettings:
-        """How peaks are found."""
-        return PeakSettings(
-            self.name,
-            self.valence_electrons,
-            self.energy_window,
-            self.energy_step,
-            self.peak_width,
-            "none",
-            self.n_resamples,
-        )
 
     def inputs(self, settings: Settings) -> dict[str, Any]:
         """Return every setting; the samples are named by the runner."""
@@ -113,10 +89,6 @@ class EffectiveMassStage(SampledStage[BandPeaks]):
         cell = ensemble.equilibrium.atoms.cell.array
         kpoints = lattice.build_line(kpoint, toward, signed, cell)
         return place_peaks(self.peaks, ensemble, kpoints, signed)
-
-    def evaluate(self, prepared: BandPeaks, sample: Sample) -> Part:
-        """Solve one displaced supercell near its edges and unfold it."""
-        return prepared.evaluate(sample)
 
     def finish(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mlepi.figures import (
@@ -17,10 +16,10 @@ from mlepi.figures import (
     Drawing,
     Fact,
     Presentation,
+    draw_convergence,
     house_style,
     label_path,
     new_figure,
-    temperature_colours,
 )
 from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
 from mlepi.observables.near_k.record import VelocityRecord
@@ -170,22 +169,18 @@ def plot_convergence(record: FermiVelocityRecord) -> Figure:
     with house_style():
         figure = new_figure(2.1 * COLUMN, 0.85 * COLUMN)
         panels = figure.subplots(1, len(ESTIMATORS), sharey=True)
-        colours = temperature_colours(record.temperatures)
         for axes, (field, name, _, marker) in zip(panels, ESTIMATORS, strict=True):
             estimate: VelocityRecord = getattr(record, field)
-            for index, temperature in enumerate(record.temperatures):
-                axes.errorbar(
-                    estimate.convergence_counts,
-                    1e-5 * estimate.convergence_velocities[:, index],
-                    1e-5 * estimate.convergence_errors[:, index],
-                    color=colours[index],
-                    marker=marker,
-                    label=f"{temperature:g} K",
-                )
+            draw_convergence(
+                axes,
+                estimate.convergence_counts,
+                1e-5 * estimate.convergence_velocities,
+                1e-5 * estimate.convergence_errors,
+                record.temperatures,
+                marker,
+            )
             axes.axhline(1e-5 * estimate.equilibrium_velocity, color=GREY, linestyle="--")
             axes.set_title(name)
-            axes.set_xlabel("samples")
-            axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         panels[0].set_ylabel("v$_F$ (10⁵ m/s)")
         panels[1].legend()
     return figure

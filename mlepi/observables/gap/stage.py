@@ -8,43 +8,30 @@ cell of that size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.observables.gap.record import GapRecord
-from mlepi.observables.near_k.peaks import (
-    BandPeaks,
-    PeakSettings,
-    find_edges,
-    name_points,
-    place_peaks,
-)
-from mlepi.observables.stage_settings import read_electrons
-from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
-from mlepi.pipeline.sampled_stage import Part, SampledStage
+from mlepi.observables.near_k.peak_stage import PeakStage
+from mlepi.observables.near_k.peaks import BandPeaks, find_edges, name_points, place_peaks
+from mlepi.pipeline.ensemble import Ensemble, SampleKey
+from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class GapStage(SampledStage[BandPeaks]):
-    """Band edges and gap; see ``conf/stage/gap.yaml``.
+class GapStage(PeakStage):
+    """Band edges and gap; see ``conf/stage/gap.yaml``, and ``PeakStage`` for what it inherits.
 
     Attributes:
-        valence_electrons: atomic number → valence electrons of its pseudopotential.
         kpoints: names of special points or fractional coordinates; None takes the edges of the
             undisplaced crystal on ``mesh``.
         mesh: k-points among which they are looked for.
-        energy_window: eV, half width around the middle of the gap, or around either edge of a wide
-            one.
-        energy_step: eV.
-        peak_width: eV, standard deviation of the lines whose maxima are taken.
         align: "none", or "mean_potential" to remove rigid shifts of H between samples.
-        n_resamples: of the bootstrap.
 
     Raises:
         ConfigError: a setting without meaning.
@@ -54,32 +41,14 @@ class GapStage(SampledStage[BandPeaks]):
     record: ClassVar[type] = GapRecord
     targets: ClassVar[tuple[str, ...]] = ("gap", "gap_change")
 
-    valence_electrons: Mapping[int, float]
     kpoints: Sequence[str | Sequence[float]] | None
     mesh: Sequence[int]
-    energy_window: float
-    energy_step: float
-    peak_width: float
     align: str
-    n_resamples: int
 
-    def __post_init__(self) -> None:
-        """Refuse settings without meaning."""
-        object.__setattr__(self, "valence_electrons", read_electrons(self.valence_electrons))
-        _ = self.peaks
-
-    @cached_property
-    def peaks(self) -> PeakSettings:
-        """How peaks are found."""
-        return PeakSettings(
-            self.name,
-            self.valence_electrons,
-            self.energy_window,
-            self.energy_step,
-            self.peak_width,
-            self.align,
-            self.n_resamples,
-        )
+    @property
+    def alignment(self) -> str:
+        """What the energies of a sample are relative to."""
+        return self.align
 
     def inputs(self, settings: Settings) -> dict[str, Any]:
         """Return every setting; the samples are named by the runner."""
@@ -106,10 +75,6 @@ class GapStage(SampledStage[BandPeaks]):
             else name_points(ensemble.equilibrium.atoms, self.kpoints, "stage.gap.kpoints")
         )
         return place_peaks(self.peaks, ensemble, kpoints)
-
-    def evaluate(self, prepared: BandPeaks, sample: Sample) -> Part:
-        """Solve one displaced supercell near its edges and unfold it."""
-        return prepared.evaluate(sample)
 
     def finish(
         self,

@@ -17,13 +17,13 @@ from mlepi.figures import (
     label_path,
     new_figure,
 )
-from mlepi.observables.sparse_bands.record import BandsRecord
+from mlepi.observables.sparse_bands.record import SparseBandsRecord
 
 MARGIN = 1.15
 """Energy range of the figure relative to that of the states."""
 
 
-def plot_moire_bands(record: BandsRecord) -> Figure:
+def plot_moire_bands(record: SparseBandsRecord) -> Figure:
     """Draw the states at the k-points that were solved, and the continuum bands behind.
 
     Energies are counted from the Fermi energy, in meV. The continuum model is aligned to the mean
@@ -61,7 +61,7 @@ def plot_moire_bands(record: BandsRecord) -> Figure:
     return figure
 
 
-def list_band_facts(record: BandsRecord) -> list[Fact]:
+def list_band_facts(record: SparseBandsRecord) -> list[Fact]:
     """Return the quantities that a report shows of the states of a large cell."""
     below, above = (1e3 * gap for gap in record.gaps())
     seconds = ", ".join(f"{seconds:.0f}" for seconds in record.cpu_seconds)

@@ -47,7 +47,7 @@ class ContinuumRecord:
 
 
 @dataclass(frozen=True)
-class BandsRecord:
+class SparseBandsRecord:
     """Neighbouring states of a large cell, the same numbers at every k-point.
 
     Attributes:

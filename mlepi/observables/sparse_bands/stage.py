@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
 from mlepi.observables.sparse_bands.moire import compare_with_continuum, measure_stackings
-from mlepi.observables.sparse_bands.record import FLAT_BANDS, BandsRecord, ContinuumRecord
+from mlepi.observables.sparse_bands.record import FLAT_BANDS, ContinuumRecord, SparseBandsRecord
 from mlepi.observables.sparse_bands.solved_points import (
     KPoint,
     SolvedPoint,
@@ -82,7 +82,7 @@ class SparseBandsStage(PlainStage):
     name: ClassVar[str] = "sparse_bands"
     requires: ClassVar[tuple[str, ...]] = ("structure", "hamiltonian")
     networks: ClassVar[tuple[str, ...]] = ("electron",)
-    record: ClassVar[type] = BandsRecord
+    record: ClassVar[type] = SparseBandsRecord
 
     valence_electrons: Mapping[int, float]
     route: Sequence[str]
@@ -129,7 +129,7 @@ class SparseBandsStage(PlainStage):
             "continuum": [self.continuum, *self.continuum_parameters],
         }
 
-    def compute(self, run: Run, line: StageLine) -> BandsRecord:
+    def compute(self, run: Run, line: StageLine) -> SparseBandsRecord:
         """Solve every k-point that is not done yet.
 
         Raises:
@@ -152,7 +152,7 @@ class SparseBandsStage(PlainStage):
         )
         smallest = float(run.read("hamiltonian").smallest_overlap_eigenvalues.min())
         largest = max(float(point["residuals"].max()) for point in found)
-        return BandsRecord(
+        return SparseBandsRecord(
             kpoints=path.kpoints,
             distances=path.distances,
             labels=path.labels,
@@ -169,7 +169,7 @@ class SparseBandsStage(PlainStage):
             continuum=self._compare(run, atoms, path) if self.continuum else None,
         )
 
-    def summarize(self, record: BandsRecord) -> str:
+    def summarize(self, record: SparseBandsRecord) -> str:
         """Say in a few words what was found."""
         below, above = (1e3 * gap for gap in record.gaps())
         text = (

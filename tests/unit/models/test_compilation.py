@@ -1,4 +1,7 @@
-"""Compiled kernels give the numbers of the plain function, differentiate as often, and say why when they cannot compile."""
+"""Compiled kernels give the numbers of the plain function and differentiate as often.
+
+They say why when they cannot compile.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,13 @@ import pytest
 import torch
 
 from mlepi.errors import ConfigError
-from mlepi.models.compilation import Kernel, compile_kernel, compile_method
+from mlepi.models.compilation import (
+    Kernel,
+    are_operations_plain,
+    compile_kernel,
+    compile_method,
+    plain_operations,
+)
 
 
 def messages(power, nodes, weights, source, target):
@@ -141,3 +150,14 @@ def test_network_without_compiled_kernels():
         ConfigError, match=r"compile: got true for Linear; expected a network with compiled kernels"
     ):
         compile_method(torch.nn.Linear(1, 1))
+
+
+def test_plain_operations_end_with_their_block():
+    assert not are_operations_plain()
+    with plain_operations():
+        with plain_operations():
+            assert are_operations_plain()
+        assert are_operations_plain()
+    with pytest.raises(ValueError, match="inside"), plain_operations():
+        raise ValueError("inside")
+    assert not are_operations_plain()

@@ -12,7 +12,6 @@ from hydra.utils import instantiate
 from path_network import PathNetwork
 
 from mlepi.errors import ConfigError
-from mlepi.models.deeph_e3 import smooth_step_envelope
 
 
 def directed_edges(atoms):
@@ -51,29 +50,13 @@ def test_network_equals_the_path_by_path_network(seed):
     assert max(np.abs(block).max() for block in ours.values()) > 0.1
 
 
-def test_envelope_falls_from_one_to_zero_with_two_derivatives():
-    lengths = torch.tensor([1.0, 2.0, 2.5, 3.0, 3.5], dtype=torch.float64, requires_grad=True)
-    envelope = smooth_step_envelope(lengths, torch.full((5,), 3.0, dtype=torch.float64), 1.0)
-    torch.testing.assert_close(
-        envelope.detach(),
-        torch.tensor([1.0, 1.0, 0.5, 0.0, 0.0], dtype=torch.float64),
-        rtol=0,
-        atol=1e-15,
-    )
-    (slope,) = torch.autograd.grad(envelope.sum(), lengths, create_graph=True)
-    (curvature,) = torch.autograd.grad(slope.sum(), lengths)
-    assert float(slope.detach()[2]) == pytest.approx(-1.875)
-    assert not slope.detach()[[0, 1, 3, 4]].any()
-    assert not curvature[[0, 1, 3, 4]].any()
-    assert torch.equal(smooth_step_envelope(lengths, lengths, None), torch.ones_like(lengths))
-
-
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
         ({"num_layers": 0}, "num_layers 0"),
         ({"channels": [4]}, r"channels \[4\]"),
         ({"pseudo_channels": [0] * 6}, "pseudo_channels"),
+        ({"l_max_out": 5}, "l_max_out 5"),
         ({"norm": "batch"}, "model.norm: got 'batch'"),
     ],
 )
@@ -94,7 +77,7 @@ def test_a_training_set_without_interlayer_edges_is_no_obstacle():
 
 
 def test_messages_decay_with_distance():
-    """With a very short decay no message arrives, so an on-site block no longer sees its neighbours."""
+    """With a very short decay no message arrives: an on-site block does not see its neighbours."""
     models = {}
     for decay in (None, 1e-3):
         config = build_config("hedgenet_late")

@@ -20,7 +20,14 @@ from mlepi.physics.eigenstates.batched_states import count_batch_below, solve_ba
 
 @pytest.mark.parametrize(
     "name",
-    ["hedgenet_late", "hedgenet_per_layer", "structure_norm", "deeph_e3_exact", "no_baseline"],
+    [
+        "hedgenet_late",
+        "hedgenet_per_layer",
+        "structure_norm",
+        "deeph_e3_exact",
+        "no_baseline",
+        "hedgenet_mace_late",
+    ],
 )
 def test_electron_network(name):
     model, graph = build_electron(name), build_graph(bilayer(), CUTOFFS, dtype=torch.float64)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-import functools
 
 import pytest
 import torch
 from electron_models import CUTOFFS, MODELS, bilayer, build_model
 
 from mlepi.graphs.build import build_graph
-from mlepi.models import edge_convolution
-from mlepi.models.compilation import compile_kernel
-from mlepi.models.edge_convolution import EDGES_PER_CHUNK, compile_functions, split_edges
+from mlepi.models.edge_convolution import EDGES_PER_CHUNK, split_edges
 from mlepi.models.hedgenet import HeteroNetwork
 from mlepi.structures.basis import OrbitalBasis
 
@@ -23,11 +20,12 @@ NAMES = [
     "structure_norm",
     "deeph_e3_exact",
     "hedgenet_self_loops",
+    "mace_hamiltonian",
 ]
 
 
 def blocks_and_gradients(model, dtype=torch.float64):
-    """All blocks, the gradients of their squares with respect to every parameter, and to the positions."""
+    """All blocks, and the gradients of their squares in every parameter and the positions."""
     graph = build_graph(bilayer(), CUTOFFS, dtype=dtype)
     positions = graph["atom"].positions.requires_grad_()
     results = model(graph)
@@ -74,19 +72,8 @@ def test_no_edges_make_one_empty_chunk():
     assert [len(chunk.source) for chunk in split_edges(edges)] == [0]
 
 
-@pytest.fixture
-def backend(monkeypatch):
-    """Let torch.compile trace and differentiate, without its code generator."""
-    monkeypatch.setattr(
-        edge_convolution, "compile_kernel", functools.partial(compile_kernel, backend="aot_eager")
-    )
-    compile_functions.cache_clear()
-    yield
-    compile_functions.cache_clear()
-
-
-@pytest.mark.usefixtures("backend")
 def test_compiled_kernels_change_nothing(monkeypatch):
+    """With a compiler that traces and differentiates, without its code generator."""
     basis = OrbitalBasis({6: (0, 1), 1: (0,)}, {6: 2.1, 1: 1.5}, {6: "C-s1p1", 1: "H-s1"})
     monkeypatch.setitem(
         MODELS, "one layer", ["+model=hedgenet_electron", "model.network.backbone.num_layers=1"]
@@ -94,7 +81,7 @@ def test_compiled_kernels_change_nothing(monkeypatch):
     model = build_model("one layer", basis=basis, channels="[3,2,1]", pseudo="[0,1]")
     expected = blocks_and_gradients(model)
     compiled = copy.deepcopy(model)
-    compiled.compile_kernels()
+    compiled.compile_kernels("aot_eager")
     assert compiled.state_dict().keys() == model.state_dict().keys()
     assert_same(blocks_and_gradients(compiled), expected, 1e-12)
     monkeypatch.setitem(EDGES_PER_CHUNK, "cpu", 20)  # the same code for other numbers of edges
@@ -103,10 +90,9 @@ def test_compiled_kernels_change_nothing(monkeypatch):
     torch.testing.assert_close(results["onsite_blocks"], expected[0].detach(), rtol=0, atol=1e-12)
 
 
-@pytest.mark.usefixtures("backend")
 def test_sub_networks_share_compiled_code():
     model = build_model("hedgenet_late")
-    model.compile_kernels()
+    model.compile_kernels("eager")
     first, second = (
         backbone.node_updates[-1].convolution for backbone in model.network.backbones.values()
     )

@@ -55,7 +55,7 @@ def real_model(basis, baseline="two_center"):
 
 
 def test_prepare_fits_the_shipped_data(shipped):
-    """The baseline, from which training starts, leaves little of H, also for structures that it has not seen."""
+    """The baseline, from which training starts, leaves little of H, also of unseen structures."""
     basis, training, unseen = shipped
     model = real_model(basis)
     model.prepare(training)

@@ -10,7 +10,7 @@ import torch
 
 from mlepi.errors import ConfigError
 from mlepi.models import MACE, HeteroNetwork, PhononNetwork
-from mlepi.models.hedgenet import Edges
+from mlepi.models.backbone import Edges
 from mlepi.models.messages import path_blocks
 from mlepi.models.neighbourhoods import coupling_table
 
@@ -22,6 +22,7 @@ SETTINGS = {
     "num_features": 2,
     "l_max": 2,
     "l_max_hidden": 1,
+    "l_max_out": 0,
     "correlation": 2,
     "num_bessel": 3,
     "cutoff_power": 5,
@@ -30,7 +31,7 @@ SETTINGS = {
 
 
 def test_first_layer_by_elements_equals_the_general_sum():
-    """Summing over neighbours of one element before the channels is the same sum in another order."""
+    """Summing over neighbours of one element before the channels is the same sum."""
     torch.manual_seed(5)
     backbone = MACE("all", **{**SETTINGS, "elements": [6, 7, 8], "num_features": 3}).double()
     species = torch.tensor([0, 2, 2, 0, 0])

@@ -38,6 +38,7 @@ def build_model(config: dict, relations=None, **changes) -> PhononNetwork:
         num_features=int(config["hidden_irreps"].split("x")[0]),
         l_max=config["max_ell"],
         l_max_hidden=1,
+        l_max_out=0,
         correlation=config["correlation"],
         num_bessel=config["num_bessel"],
         cutoff_power=config["num_polynomial_cutoff"],

@@ -1,4 +1,7 @@
-"""The cached product of neighbours, harmonics and radial weights equals its definition, with both derivatives."""
+"""The cached product of neighbours, harmonics and radial weights equals its definition.
+
+So do both derivatives.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import pytest
 import torch
 
 from mlepi.models import messages
+from mlepi.models.compilation import plain_operations
 from mlepi.models.messages import build_piece_functions, message_paths, path_blocks, sum_messages
 
 
@@ -130,3 +134,24 @@ def test_third_derivative_is_refused():
     (second,) = torch.autograd.grad(first[0].square().sum(), factors[0], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         second.sum().backward()
+
+
+def test_plain_operations_have_a_forward_mode():
+    paths = tuple(message_paths(1, 2))
+    factors, source = draw(paths)
+    factors = [factor.detach() for factor in factors]
+    functions = build_piece_functions(paths)
+
+    def value(nodes, couplings):
+        return sum_messages(functions, nodes, factors[1], factors[2], couplings, source)
+
+    point = (factors[0], factors[3])
+    moves = tuple(torch.randn_like(x) for x in point)
+    with plain_operations():
+        found, slope = torch.func.jvp(value, point, moves)
+    torch.testing.assert_close(found, value(*point), rtol=1e-12, atol=1e-12)
+    ends = [
+        value(*(x + sign * 1e-3 * move for x, move in zip(point, moves, strict=True)))
+        for sign in (1, -1)
+    ]
+    torch.testing.assert_close(slope, (ends[0] - ends[1]) / 2e-3, rtol=1e-8, atol=1e-8)

@@ -1,4 +1,7 @@
-"""The phonon network with compiled kernels gives the same energies, forces, stress and gradients of a training loss."""
+"""The phonon network with compiled kernels gives the same numbers.
+
+Energies, forces and gradients of a training loss.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from mlepi.graphs.build import build_graph
 
 
 def evaluate(network, graph):
-    """Return predictions and the gradient of a loss on energies and forces in the parameters, flattened."""
+    """Return predictions, and the gradient of a loss on them in the parameters, flattened."""
     predicted = network.eval()(graph)
     network.train().zero_grad()
     trained = network(graph)
@@ -23,9 +26,14 @@ def evaluate(network, graph):
 
 
 @pytest.mark.slow
-def test_compiled_kernels_change_no_result():
+@pytest.mark.parametrize("backbone", ["MACE", "DeepHE3"])
+def test_compiled_kernels_change_no_result(backbone):
     config = build_config("phonon")
     config["network"]["relations"] = {"all": ["intra", "inter"]}
+    if backbone == "DeepHE3":
+        other = build_config("electron")["network"]["backbone"]
+        other |= {"channels": [3, 2], "pseudo_channels": [], "l_max_out": 0, "norm": "none"}
+        config["network"]["backbone"] = other
     config["network"]["backbone"]["l_max"] = 1
     torch.manual_seed(4)
     plain = instantiate(config, _convert_="all").double()

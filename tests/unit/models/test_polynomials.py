@@ -1,4 +1,7 @@
-"""Polynomials in pieces equal their definition, with both derivatives, for every degree and any cache size."""
+"""Polynomials in pieces equal their definition, with both derivatives.
+
+For every degree and any cache size.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import pytest
 import torch
 
 from mlepi.models import polynomials
+from mlepi.models.compilation import plain_operations
 from mlepi.models.parity_terms import parity_terms
 from mlepi.models.polynomials import contract, monomials
 from mlepi.models.symmetric_contraction import SymmetricContraction, symmetric_couplings
@@ -98,3 +102,22 @@ def monomials_plainly(a, terms):
         for group in terms.groups
     ]
     return every[torch.cat(firsts)].transpose(0, 1)
+
+
+@pytest.mark.parametrize("correlation", [1, 2, 3])
+def test_plain_operations_have_a_forward_mode(correlation):
+    """Value and slope along a direction, the latter from the gradient of each output."""
+    torch.manual_seed(6)
+    module = SymmetricContraction(
+        l_max_in=2, l_max_out=1, correlation=correlation, num_features=2, num_elements=1
+    ).double()
+    features, move = torch.randn(2, 3, 9, 2, dtype=torch.float64)
+    species = torch.zeros(3, dtype=torch.long)
+    with torch.no_grad(), plain_operations():
+        found, slope = torch.func.jvp(lambda x: module(x, species), (features,), (move,))
+    features.requires_grad_()
+    value = module(features, species)
+    torch.testing.assert_close(found, value.detach(), rtol=1e-12, atol=1e-12)
+    for index in range(value.numel()):
+        (gradient,) = torch.autograd.grad(value.flatten()[index], features, retain_graph=True)
+        assert float(slope.flatten()[index]) == pytest.approx(float((gradient * move).sum()))

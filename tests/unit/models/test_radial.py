@@ -16,6 +16,7 @@ from mlepi.models.radial import (
     GaussianBasis,
     RadialMLP,
     polynomial_cutoff,
+    smooth_step_envelope,
 )
 
 
@@ -113,3 +114,20 @@ def test_plain_radial_network_is_torch_linear():
 def test_bad_settings_are_refused(build, text):
     with pytest.raises(ConfigError, match=text):
         build()
+
+
+def test_smooth_step_falls_from_one_to_zero_with_two_derivatives():
+    lengths = torch.tensor([1.0, 2.0, 2.5, 3.0, 3.5], dtype=torch.float64, requires_grad=True)
+    envelope = smooth_step_envelope(lengths, torch.full((5,), 3.0, dtype=torch.float64), 1.0)
+    torch.testing.assert_close(
+        envelope.detach(),
+        torch.tensor([1.0, 1.0, 0.5, 0.0, 0.0], dtype=torch.float64),
+        rtol=0,
+        atol=1e-15,
+    )
+    (slope,) = torch.autograd.grad(envelope.sum(), lengths, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), lengths)
+    assert float(slope.detach()[2]) == pytest.approx(-1.875)
+    assert not slope.detach()[[0, 1, 3, 4]].any()
+    assert not curvature[[0, 1, 3, 4]].any()
+    assert torch.equal(smooth_step_envelope(lengths, lengths, None), torch.ones_like(lengths))

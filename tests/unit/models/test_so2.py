@@ -23,7 +23,7 @@ N_EDGES = 6
 
 
 def build_oracle(product: SO2Product) -> tuple[o3.TensorProduct, torch.Tensor]:
-    """The same paths as an e3nn product of the input with all harmonics, and the weights in its order."""
+    """The same paths as an e3nn product with all harmonics, and the weights in its order."""
     irreps_in, irreps_edge = (
         natural_irreps(product.inputs),
         o3.Irreps.spherical_harmonics(product.l_max),

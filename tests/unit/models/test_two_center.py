@@ -1,4 +1,7 @@
-"""The two-centre baseline recovers two-centre Hamiltonians, and its splines are smooth and end where they should."""
+"""The two-centre baseline recovers two-centre Hamiltonians.
+
+Its splines are smooth and end where they should.
+"""
 
 from __future__ import annotations
 

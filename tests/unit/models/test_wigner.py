@@ -86,7 +86,7 @@ def test_no_edges():
 
 
 def test_derivatives_along_the_axes():
-    """Both forms of an l = 2 tensor of the edge have the same derivative where angles would be singular."""
+    """Both forms of an l = 2 tensor of the edge have the same derivative where angles fail."""
     vectors = special_and_random_vectors()[:10].requires_grad_()
     weight = torch.randn(10, 5, dtype=torch.float64)
     turned = (wigner_matrices(edge_frames(vectors), 2)[2][:, :, 2] * weight).sum()

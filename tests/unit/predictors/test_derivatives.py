@@ -25,7 +25,7 @@ from mlepi.predictors import (
 
 # two networks of different kinds, and one whose blocks are read from self-loops with the norm of
 # the whole structure
-MODELS = ("hedgenet_late", "deeph_e3_exact", "structure_norm")
+MODELS = ("hedgenet_late", "mace_hamiltonian", "deeph_e3_exact", "structure_norm")
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlepi.errors import DataError
-from mlepi.pipeline import HamiltonianStage
+from mlepi.pipeline.stages.hamiltonian.stage import HamiltonianStage
 from mlepi.results import fingerprint_code, list_modules, modules_of
 from mlepi.results.source_code import SourceTree
 
@@ -125,7 +125,7 @@ def test_a_module_without_source_is_refused(small):
         SMALL["physics/bands.py"].replace("\n", "\n\n"),
         SMALL["physics/bands.py"].replace("x * HBAR", "(x*\\\n  HBAR)"),
         SMALL["physics/bands.py"].replace("spin = 2", 'spin = 0x2\n    """Of electrons."""'),
-        SMALL["physics/bands.py"] + "if TYPE_CHECKING:\n    import lab.plots\n",
+        SMALL["physics/bands.py"] + "if TYPE_CHECKING :\n    import lab.plots\n",
     ],
 )
 def test_comments_docstrings_and_formatting_do_not_count(tmp_path, text):
