@@ -3,8 +3,10 @@ from dataclasses import replace
 import pytest
 from plain_records import linear_response_record
 from stage_contract import StageContract
+from toy_ensembles import toy_settings
 
 from mlepi.observables.linear_response.stage import LinearResponseStage
+from mlepi.pipeline.sources import Source
 
 
 class TestLinearResponse(StageContract):
@@ -24,6 +26,9 @@ class TestLinearResponse(StageContract):
         "mesh": None,
         "step": 2e-3,
     }
+
+    def run_settings(self):
+        return toy_settings(electron=Source("electron", {"_target_": "toy_ensembles.ToyElectron"}))
 
     @pytest.fixture
     def record(self):

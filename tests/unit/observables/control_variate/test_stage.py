@@ -111,7 +111,8 @@ def test_the_noise_that_both_share_is_taken_off(tmp_path):
 
 
 def test_nested_runs_differ_in_the_hamiltonian_alone(tmp_path):
-    run = make_run(tmp_path, n_samples=3, n_control=8, sampling_settings={"target_error": 1e3})
+    target = {"target": "fermi_velocity", "target_error": 1e9}
+    run = make_run(tmp_path, n_samples=3, n_control=8, sampling_settings=target)
     execute(run, STAGES[:-1])
     n_used = run.read("fermi_velocity").n_samples
     same, many = (nested for nested, _ in run.stages["control_variate"].nested_runs(run))
@@ -126,7 +127,7 @@ def test_nested_runs_differ_in_the_hamiltonian_alone(tmp_path):
         assert nested.stages["sampling"].target_error is None
         assert nested.stages["fermi_velocity"].valence_electrons == {6: 1.0}
         assert nested.stages["phonon"] is run.stages["phonon"]
-    assert run.stages["sampling"].target_error == 1e3
+    assert run.stages["sampling"].target_error == 1e9
 
 
 def test_bad_settings_are_refused():

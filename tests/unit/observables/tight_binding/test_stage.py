@@ -41,9 +41,9 @@ def test_one_orbital_is_fitted_by_one_orbital(tmp_path):
 
 
 def test_where_one_cone_folds_there_are_half_as_many_levels(tmp_path):
-    run = make_run(tmp_path, supercell=(2, 2, 1))
+    run = make_run(tmp_path, supercell=(2, 2, 1), n_levels=4)
     execute(run, [*PREPARATION, "tight_binding"])
-    assert run.read("tight_binding").levels.shape == (1, 2, 2)
+    assert run.read("tight_binding").levels.shape == (1, 2, 4)
 
 
 def test_wrong_number_of_electrons_is_told(tmp_path):
