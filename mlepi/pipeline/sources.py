@@ -122,7 +122,7 @@ class Source:
                     self.key,
                     f"{self.describe()}: {cause}",
                     "a working target",
-                    "Correct the config.",
+                    "Compare the arguments with its docstring.",
                 )
             ) from error
 
@@ -214,7 +214,7 @@ def load_overlap_table(files: Sequence[Path], basis: OrbitalBasis) -> OverlapTab
                     "overlap",
                     f"the file {file.name}",
                     "a .pao file named after an element of the basis",
-                    "Correct the path.",
+                    "Name the file after its element, as in C7.0.pao.",
                 )
             )
         degrees = basis.shells[number]
