@@ -73,23 +73,6 @@ def list_doubts(records: dict[str, Any], stages: Stages) -> list[str]:
     ]
 
 
-def plot_run(folder: str | Path, stages: Stages) -> dict[str, Path]:
-    """Draw every figure for which the run has records, as PNG and PDF in ``figures/``.
-
-    Args:
-        folder: run folder.
-        stages: all that there are.
-
-    Returns:
-        Name of the figure → path of its PNG.
-
-    Raises:
-        DataError: the folder holds no records, or they are damaged.
-    """
-    store = ResultsStore(folder)
-    return draw_figures(read_records(store, stages), stages, store.folder)
-
-
 def draw_figures(records: dict[str, Any], stages: Stages, folder: Path) -> dict[str, Path]:
     """Draw the figures of records into a run folder; return name → path of the PNG."""
     return {

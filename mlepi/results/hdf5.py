@@ -54,22 +54,6 @@ def write_record(group: h5py.Group, record: Any) -> None:
         )
 
 
-def read_record(group: h5py.Group, record_type: type) -> Any:
-    """Rebuild a dataclass instance from its group.
-
-    Args:
-        group: written by ``write_record``.
-        record_type: the dataclass.
-
-    Returns:
-        An instance.
-
-    Raises:
-        DataError: a field without a default is missing.
-    """
-    return build_record(read_fields(group), record_type, f"{group.file.filename}:{group.name}")
-
-
 def read_fields(group: h5py.Group) -> dict[str, Any]:
     """Read everything that ``write_record`` wrote, whatever the dataclass says now.
 

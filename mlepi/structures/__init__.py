@@ -6,7 +6,6 @@ from mlepi.structures.builders import (
     build_graphene,
     build_supercell,
     build_twisted_bilayer,
-    compute_twist_angle,
     perturb_structure,
 )
 from mlepi.structures.dataset import HamiltonianDataset
@@ -16,7 +15,7 @@ from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
 from mlepi.structures.layers import assign_layers, get_layers, select_intralayer
 from mlepi.structures.openmx import read_openmx
-from mlepi.structures.openmx_input import OpenmxSettings, read_openmx_input, write_openmx_input
+from mlepi.structures.openmx_input import OpenmxSettings, write_openmx_input
 from mlepi.structures.splits import make_split, read_split, write_split
 from mlepi.structures.vasp_input import VaspSettings, write_vasp_input
 
@@ -30,7 +29,6 @@ __all__ = [
     "build_graphene",
     "build_supercell",
     "build_twisted_bilayer",
-    "compute_twist_angle",
     "get_layers",
     "make_split",
     "perturb_structure",
@@ -38,7 +36,6 @@ __all__ = [
     "read_deeph_legacy",
     "read_forces_dataset",
     "read_openmx",
-    "read_openmx_input",
     "read_split",
     "read_structure",
     "reverse_edges",

@@ -117,19 +117,6 @@ def build_twisted_bilayer(
     return _stack([_fill_supercell(*lower), _fill_supercell(*upper)], cell, spacing, height)
 
 
-def compute_twist_angle(m: int, r: int) -> float:
-    """Return the twist θ of the commensurate bilayer (m, r) in degrees.
-
-    Its cosine is (3m² + 3mr + r²/2) / (3m² + 3mr + r²).
-
-    References:
-        Lopes dos Santos, Peres, Castro Neto (2012), doi:10.1103/PhysRevB.86.155449, Eq. 2.
-    """
-    _check_twist(m, r)
-    n = 3 * m * m + 3 * m * r
-    return math.degrees(math.acos((n + r * r / 2.0) / (n + r * r)))
-
-
 def build_supercell(atoms: Atoms, repeats: Sequence[int]) -> Atoms:
     """Repeat a cell along its lattice vectors.
 

@@ -7,7 +7,6 @@ for where the installation has them (DATA.PATH is not set).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,8 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from mlepi.errors import ConfigError, DataError, StructureError, message
-from mlepi.structures.openmx_text import find_block, parse_pao_name, read_species
-from mlepi.units import BOHR
+from mlepi.errors import ConfigError, StructureError, message
+from mlepi.structures.openmx_text import parse_pao_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,64 +156,9 @@ def _describe_atoms(atoms: Atoms, settings: OpenmxSettings) -> tuple[list[str], 
     return species, rows
 
 
-def read_openmx_input(path: str | Path) -> Atoms:
-    """Read the structure of an input file.
-
-    Args:
-        path: ``*.dat``.
-
-    Returns:
-        The structure, periodic in all directions, Å.
-
-    Raises:
-        DataError: the file is missing, or lacks species, coordinates or lattice vectors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(message(str(path), "no such file", "an OpenMX input", "Check the path."))
-    text = path.read_text(encoding="utf-8", errors="replace")
-    coordinates = find_block(text, "Atoms.SpeciesAndCoordinates")
-    vectors = find_block(text, "Atoms.UnitVectors")
-    if not coordinates or not vectors:
-        raise DataError(
-            message(
-                str(path),
-                "no coordinates or no lattice vectors",
-                "Atoms.SpeciesAndCoordinates and Atoms.UnitVectors",
-                "Add them.",
-            )
-        )
-    species, labels = read_species(str(path), text, len(coordinates))
-    cell = np.array([[float(x) for x in row[:3]] for row in vectors]) * _length_unit(
-        text, "Atoms.UnitVectors.Unit"
-    )
-    table = np.array([[float(x) for x in row[2:5]] for row in coordinates])
-    unit = _keyword(text, "Atoms.SpeciesAndCoordinates.Unit", "ang")
-    positions = (
-        table @ cell
-        if unit == "frac"
-        else table * _length_unit(text, "Atoms.SpeciesAndCoordinates.Unit")
-    )
-    return Atoms(
-        [species[label].number for label in labels], positions=positions, cell=cell, pbc=True
-    )
-
-
 def _block(keyword: str, rows: Sequence[str]) -> list[str]:
     return [f"<{keyword}", *rows, f"{keyword}>"]
 
 
 def _coordinates(vector: NDArray[np.float64]) -> str:
     return " ".join(f"{x:16.10f}" for x in vector)
-
-
-def _keyword(text: str, keyword: str, default: str) -> str:
-    found = re.findall(
-        rf"^\s*{re.escape(keyword)}\s+(\S+)", text, flags=re.MULTILINE | re.IGNORECASE
-    )
-    return str(found[-1]).lower() if found else default
-
-
-def _length_unit(text: str, keyword: str) -> float:
-    """Return the Å of the unit that a keyword names."""
-    return BOHR if _keyword(text, keyword, "ang") == "au" else 1.0

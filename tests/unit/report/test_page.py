@@ -21,7 +21,7 @@ from mlepi.figures import (
     new_figure,
 )
 from mlepi.pipeline import PlainStage
-from mlepi.report import plot_run, print_tables, write_report
+from mlepi.report import print_tables, write_report
 from mlepi.report.run_records import list_doubts, list_figures, list_sections, read_records
 from mlepi.results import ResultsStore, unit
 
@@ -145,9 +145,9 @@ def test_the_page_is_complete_and_self_contained(write):
 
 def test_a_partial_run_gives_what_there_is(write, capsys):
     folder = write(early=1.0)
-    assert set(plot_run(folder, STAGES)) == {"first"}
     page = write_report(folder, STAGES).read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 1
+    assert [path.name for path in (folder / "figures").glob("*.png")] == ["first.png"]
     assert "Both" not in page
     assert 'class="warning"' not in page
     print_tables(folder, STAGES)
@@ -174,6 +174,6 @@ def test_figures_of_several_records_come_last(write):
 
 
 def test_a_missing_store_is_one_error(tmp_path):
-    for action in (plot_run, write_report, print_tables):
+    for action in (write_report, print_tables):
         with pytest.raises(DataError, match="got no records; expected the folder of a run"):
             action(tmp_path, STAGES)

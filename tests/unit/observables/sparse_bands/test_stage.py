@@ -13,7 +13,7 @@ from mlepi.observables.sparse_bands.moire import measure_stackings
 from mlepi.observables.sparse_bands.solved_points import fold_kpoint
 from mlepi.observables.sparse_bands.stage import SparseBandsStage
 from mlepi.pipeline.sources import Source
-from mlepi.report import plot_run, write_report
+from mlepi.report import write_report
 from mlepi.results import ResultsStore
 
 STAGES = ("structure", "hamiltonian", "sparse_bands")
@@ -87,7 +87,8 @@ def test_states_along_the_path(tmp_path):
     assert record.continuum is None
     assert "about 0.0 min left" in text
     assert f"8 states at {len(record.kpoints)} k-points" in text
-    assert set(plot_run(tmp_path, classes(run))) == {"moire_bands"}
+    write_report(tmp_path, classes(run))
+    assert [path.name for path in (tmp_path / "figures").glob("*.png")] == ["moire_bands.png"]
 
 
 def test_finished_points_are_not_solved_again(tmp_path, solved):
@@ -109,7 +110,7 @@ def test_finished_points_are_not_solved_again(tmp_path, solved):
 def test_points_of_other_code_are_solved_again_unless_they_are_kept(tmp_path, solved, monkeypatch):
     execute(make_run(tmp_path), STAGES)
     n_points = len(solved)
-    monkeypatch.setattr(module, "fingerprint_code", lambda modules: "other")
+    monkeypatch.setattr(module, "fingerprint_modules", lambda modules: "other")
     execute(make_run(tmp_path, "always", electronic_temperature=20.0), STAGES)
     assert len(solved) == n_points
     execute(make_run(tmp_path, electronic_temperature=30.0), STAGES)
