@@ -1,12 +1,16 @@
-# One command each: make demo · make verify · make test · make lint · make format · make bench · make bench-quick · make clean
+# One command each: make demo · make verify · make test · make lint · make format · make bench · make bench-quick ·
+# make gpu-wheels · make gpu · make clean
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
+GPU_VENV ?= .venv-gpu
+WHEELS ?= wheels
+GPU_PYTHON_VERSION ?= 3.12
 BIN := $(VENV)/bin
 WORKERS ?= 2
 DEMO_OUTPUT ?= outputs/demo
 
-.PHONY: demo verify test lint format bench bench-quick clean help
+.PHONY: demo verify test lint format bench bench-quick gpu-wheels gpu clean help
 
 help:
 	@echo "make demo    temperature-dependent bands and Fermi velocity of bilayer graphene from the shipped checkpoints"
@@ -16,6 +20,8 @@ help:
 	@echo "make format  rewrite the sources in the house style"
 	@echo "make bench   speed and memory beside mace-torch and a path-by-path network, 16 to 1,024 atoms and the magic-angle cell: hours"
 	@echo "make bench-quick  the same at 64 atoms: minutes; results in benchmarks/results"
+	@echo "make gpu-wheels   fetch what a Python with torch and CUDA lacks to run mlepi, for a machine without a network"
+	@echo "make gpu PYTHON=python3   everything that a GPU is wanted for, in five minutes; results in benchmarks/results"
 	@echo "make clean   remove caches and build products; the environments and the outputs stay"
 
 $(BIN)/python:
@@ -64,6 +70,14 @@ bench: $(VENV)/installed-run $(PEERS)/installed
 bench-quick: $(VENV)/installed-run $(PEERS)/installed
 	$(BIN)/python benchmarks/speed.py --quick --peers $(PEERS)/bin/python $(BENCH_OPTIONS)
 
+# Nothing but the standard library and pip: PYTHON is any Python here, and the one with torch and CUDA there.
+gpu-wheels:
+	$(PYTHON) benchmarks/gpu_environment.py fetch $(WHEELS) --python-version $(GPU_PYTHON_VERSION)
+
+gpu:
+	$(PYTHON) benchmarks/gpu_environment.py make $(GPU_VENV) $(WHEELS)
+	$(GPU_VENV)/bin/python benchmarks/gpu.py $(GPU_OPTIONS)
+
 clean:
 	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	find . -path ./$(VENV) -prune -o -path ./$(PEERS) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	find . -path ./$(VENV) -prune -o -path ./$(PEERS) -prune -o -path ./$(GPU_VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

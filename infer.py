@@ -1,6 +1,6 @@
-"""From a structure to bands at temperature.
+"""From a structure to bands at temperature: ``python infer.py temperature=[0,100,300]``.
 
-``python infer.py temperature=[0,100,300]`` (see ``conf/infer.yaml``).
+All keys: ``conf/infer.yaml`` and ``docs/config.md``.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 def run(config: DictConfig, folder: Path) -> None:
     """Import the pipeline only when there is something to run, so that ``--help`` is quick."""
+    from mlepi.observables import all_stages
     from mlepi.pipeline import infer
 
-    if infer(config, folder) is not None and config.report:
-        from mlepi.plots import print_velocities, write_report
+    stages = all_stages()
+    if infer(config, folder, stages) is not None and config.report:
+        from mlepi.report import print_tables, write_report
 
-        print_velocities(folder)
-        print(f"report       {write_report(folder)}")
+        print_tables(folder, stages)
+        print(f"report           {write_report(folder, stages)}")
 
 
 if __name__ == "__main__":

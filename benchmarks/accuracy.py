@@ -82,9 +82,7 @@ LABELS = {
 
 
 def choose_kpoints(atoms: Atoms) -> NDArray[np.float64]:
-    """Return Γ, K, two M and a generic point of a (slightly strained) hexagonal cell.
-
-    (5, 3), fractional.
+    """Return Γ, K, two M and a generic point of a hexagonal cell: (5, 3), fractional.
 
     In a supercell these are its own points; K of the primitive cell folds onto one of them.
     """
@@ -142,7 +140,10 @@ def measure_overlap(
 def compare_bands(
     predicted: NDArray[np.float64], reference: NDArray[np.float64], fermi_energy: float
 ) -> NDArray[np.float64]:
-    """Return the differences of the states that the reference has within the window, paired by band index: (n_states,), eV."""
+    """Return the differences of the reference's states within the window: (n_states,), eV.
+
+    States are paired by band index.
+    """
     return np.asarray((predicted - reference)[np.abs(reference - fermi_energy) <= WINDOW])
 
 

@@ -1,4 +1,4 @@
-"""Variance of a band energy at temperature with and without a control variate, on systems whose Hamiltonian is known.
+"""Variance of a band energy at temperature with and without a control variate, for known H.
 
     OMP_NUM_THREADS=1 python benchmarks/control_variate.py
 
@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.observables.cone import Cone, build_cone, unfold_sample
+from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k
+from mlepi.observables.near_k.unfold_sample import unfold_sample
 from mlepi.physics.averages.control_variate import apply_control
 from mlepi.physics.bands.lattice import build_line, hexagonal_points
 from mlepi.physics.bands.unfolding import cell_major_map
@@ -39,9 +40,9 @@ WINDOW = 1.6
 N_SAMPLES, N_REPEATS, N_CHEAP = 32, 24, 4096
 
 
-def half_gap(cone: Cone, model: TightBinding, atoms: Any) -> float:
-    """Return half the distance of the mean energies of the two low bands at the only k-point of the cone, eV."""
-    found = unfold_sample(cone, model.hamiltonian(atoms), model.overlap(atoms), WINDOW)
+def half_gap(reference: ReferenceBands, model: TightBinding, atoms: Any) -> float:
+    """Return half the distance of the two low bands' mean energies at the only k-point, eV."""
+    found = unfold_sample(reference, model.hamiltonian(atoms), model.overlap(atoms), WINDOW)
     levels, weights = found["levels"][0], found["weights"][0]
     inside = np.isfinite(levels)
     middle = (weights.shape[0] - 1) // 2
@@ -60,21 +61,15 @@ def main() -> None:
 
     def displaced(seed: int, n_samples: int) -> list[Any]:
         structures = []
-        for displacement in sample_displacements(force_constants, (TEMPERATURE,), n_samples, seed)[
-            0
-        ]:
+        samples = sample_displacements(force_constants, (TEMPERATURE,), n_samples, seed)
+        for displacement in samples[0]:
             structures.append(atoms.repeat(SUPERCELL))
             structures[-1].positions += displacement
         return structures
 
     cell, points = atoms.cell.array, hexagonal_points(atoms.cell.array)
-    atom_map = cell_major_map(2, SUPERCELL)
-    kpoints = np.array(
-        [
-            atom_map.fold(k)
-            for k in build_line(points["K"], points["Γ"], np.array([0.0, DISTANCE]), cell)
-        ]
-    )
+    line = build_line(points["K"], points["Γ"], np.array([0.0, DISTANCE]), cell)
+    kpoints = np.array([cell_major_map(2, SUPERCELL).fold(k) for k in line])
     fitted = displaced(seed=1, n_samples=4)
     middle = 2 * len(fitted[0])  # four electrons per atom, two per state
     levels = [
@@ -87,9 +82,9 @@ def main() -> None:
     ]
     fit = fit_tight_binding(fitted, kpoints, np.array(levels), network.bond, network.spacing)
     cheap = TightBinding(**fit.arguments())
-    cones = {}
+    references = {}
     for name, model, electrons in (("network", network, 4), ("cheap", cheap, 1)):
-        cones[name] = build_cone(
+        references[name] = build_near_k(
             atoms,
             model.hamiltonian(atoms),
             model.overlap(atoms),
@@ -102,7 +97,7 @@ def main() -> None:
         name: str, model: TightBinding, structures: list[Any]
     ) -> tuple[NDArray[np.float64], float]:
         start = time.process_time()
-        values = np.array([half_gap(cones[name], model, s) for s in structures])
+        values = np.array([half_gap(references[name], model, s) for s in structures])
         return values[:, None], (time.process_time() - start) / len(structures)
 
     reference, cheap_seconds = evaluate("cheap", cheap, displaced(seed=2, n_samples=N_CHEAP))

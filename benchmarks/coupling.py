@@ -27,8 +27,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,15 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.checkpoint import load_model
+from mlepi.figures import BLUE, COLUMN, GREEN, RED, house_style, new_figure, save_figure
 from mlepi.graphs.block_matrix import BlockMatrix, block_matrices
-from mlepi.observables.cone import lay_out
-from mlepi.observables.second_order import Crystal, build_responses
+from mlepi.observables.linear_response.derivatives import Crystal, build_responses
 from mlepi.physics.bands.lattice import hexagonal_points
 from mlepi.physics.bands.unfolding import cell_major_map
 from mlepi.physics.coupling.linear_response import mean_square_coupling, perturb
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.vibrations.force_constants import compute_force_constants
-from mlepi.physics.vibrations.thermal import compute_modes
-from mlepi.plots.style import BLUE, COLUMN, GREEN, RED, house_style, new_figure, save_figure
+from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.predictors import BlockDerivatives, ElectronPredictor
 from mlepi.structures import HamiltonianDataset, LabelledStructure, build_graphene, read_split
 from mlepi.units import HBAR2_PER_AMU, PLANCK, THZ_TO_INVERSE_CM
@@ -90,7 +90,7 @@ class Pair:
 def find_pairs(
     structures: Iterable[LabelledStructure],
 ) -> list[tuple[LabelledStructure, LabelledStructure, str]]:
-    """Find neighbouring structures along the spacing at fixed slide, and along the slide at fixed spacing."""
+    """Find neighbours along the spacing at fixed slide, and along the slide at fixed spacing."""
     slides = [s for s in structures if s.name.startswith("slide_")]
     pairs = []
     for first in slides:
@@ -111,10 +111,7 @@ def find_pairs(
 
 
 def displacement(first: Atoms, second: Atoms) -> NDArray[np.float64]:
-    """Return the displacement of the upper layer against the lower one, (3,), Å.
-
-    NaN when the layers are not rigid.
-    """
+    """Return the shift of the upper layer, (3,), Å; NaN when the layers are not rigid."""
     change = second.positions - first.positions
     upper = first.arrays["layer"] == 1
     change = change - change[~upper][0]
@@ -209,7 +206,7 @@ def combine(
 def gamma_1(hamiltonian: BlockMatrix, overlap: BlockMatrix, atoms: Atoms, n_occupied: int) -> float:
     """Return half the distance of the outer low bands at K, eV."""
     corner = hexagonal_points(atoms.cell.array)["K"]
-    energies = solve_bands(lay_out(hamiltonian).at(corner), lay_out(overlap).at(corner))
+    energies = solve_bands(hamiltonian.lay_out().at(corner), overlap.lay_out().at(corner))
     return float(0.5 * (energies[n_occupied + 1] - energies[n_occupied - 2]))
 
 
@@ -221,10 +218,8 @@ def measure_couplings(
     repeats = (supercell, supercell, 1)
     calculator = phonon.calculator(device="cpu", dtype="float64")
     modes = compute_modes(compute_force_constants(atoms, calculator, repeats))
-    hamiltonian, overlap = (
-        lay_out(electron.hamiltonian(atoms, dtype="float64")),
-        lay_out(electron.overlap(atoms)),
-    )
+    hamiltonian = electron.hamiltonian(atoms, dtype="float64").lay_out()
+    overlap = electron.overlap(atoms).lay_out()
     crystal = Crystal(
         electron, atoms, cell_major_map(len(atoms), repeats), hamiltonian, overlap, "cpu", 0.01
     )
@@ -241,10 +236,8 @@ def measure_couplings(
             ends.append((energies[:, pi], states[:, :, pi]))
         [cartesian] = perturb(responses, qpoint, corner[None], *ends)
         highest = slice(modes.frequencies.shape[1] - count, None)
-        vectors, frequencies = (
-            modes.eigenvectors[number][:, highest],
-            modes.frequencies[number, highest],
-        )
+        vectors = modes.eigenvectors[number][:, highest]
+        frequencies = modes.frequencies[number, highest]
         squares = mean_square_coupling(cartesian.along(vectors, modes.masses), frequencies, 2)
         for frequency, square in zip(frequencies, squares, strict=True):
             zero_point = HBAR2_PER_AMU / (float(modes.masses[0]) * 2.0 * PLANCK * frequency)
@@ -327,25 +320,33 @@ def write_markdown(results: dict[str, Any]) -> str:
     for name, summary in results["summary"].items():
         ratios = " | ".join(f"{100 * summary[part]:.1f} %" for part in PARTS)
         lines.append(f"| {name} | {summary['n']} | {ratios} |")
-    lines += [
+    lines += [*format_gamma_1(results["gamma_1"]), *format_couplings(results)]
+    return "\n".join([*lines, ""])
+
+
+def format_gamma_1(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the lines of γ₁ by spacing, and of its slopes."""
+    lines = [
         "",
         "## γ₁ of AB bilayer graphene",
         "",
         "| spacing (Å) | DFT (eV) | network (eV) |",
         "|---|---|---|",
     ]
-    lines += [
-        f"| {row['spacing']:.2f} | {row['dft']:.4f} | {row['network']:.4f} |"
-        for row in results["gamma_1"]
-    ]
+    lines += [f"| {row['spacing']:.2f} | {row['dft']:.4f} | {row['network']:.4f} |" for row in rows]
     lines += ["", "| interval (Å) | dγ₁/dd, DFT (eV/Å) | network |", "|---|---|---|"]
-    for low, high in zip(results["gamma_1"], results["gamma_1"][1:], strict=False):
+    for low, high in pairwise(rows):
         step = high["spacing"] - low["spacing"]
         slopes = [(high[key] - low[key]) / step for key in ("dft", "network")]
         lines.append(
             f"| {low['spacing']:.2f}–{high['spacing']:.2f} | {slopes[0]:.3f} | {slopes[1]:.3f} |"
         )
-    lines += [
+    return lines
+
+
+def format_couplings(results: Mapping[str, Any]) -> list[str]:
+    """Return the lines of ⟨g²⟩ by mode."""
+    lines = [
         "",
         f"## ⟨g²⟩ of AB bilayer graphene, spacing {results['spacing']} Å, "
         f"{results['supercell']}×{results['supercell']} cells",
@@ -362,7 +363,7 @@ def write_markdown(results: dict[str, Any]) -> str:
         f"{row['d2_ev2_per_angstrom2']:.1f} |"
         for row in results["couplings"]
     ]
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def plot_elements(elements: dict[str, NDArray[np.float64]], folder: Path) -> Path:
@@ -383,7 +384,7 @@ def plot_elements(elements: dict[str, NDArray[np.float64]], folder: Path) -> Pat
 
 
 def summarise(pairs: list[Pair]) -> dict[str, dict[str, float]]:
-    """Return error over DFT derivative, root mean squares over pairs, for all pairs and for those of unseen structures."""
+    """Return error over DFT derivative, root mean squares over all and over unseen pairs."""
     groups = {
         "all": pairs,
         "no structure trained on": [p for p in pairs if p.trained == 0],

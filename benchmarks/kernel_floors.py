@@ -1,6 +1,4 @@
-"""Floors of the main kernels.
-
-Operations and bytes that no formulation in this form can avoid, against the machine's own rates.
+"""Operations and bytes that the main kernels cannot avoid, against the machine's own rates.
 
 A kernel cannot be faster than its multiply-adds at the speed of a large matrix product, nor than
 reading its inputs and writing its results once at the speed of the memory; its floor is the larger
@@ -58,7 +56,10 @@ def linear_operations(inputs: Sequence[int], outputs: Sequence[int]) -> int:
 
 
 def so2_operations(inputs: Sequence[int], outputs: Sequence[int]) -> int:
-    """Return the operations of one matrix per |m| between all channels with l ≥ |m|, both signs of m, for one edge."""
+    """Return the operations per edge of one matrix per |m| between all channels with l ≥ |m|.
+
+    Both signs of m are counted.
+    """
     orders = range(min(len(inputs), len(outputs)))
     return sum((1 if m == 0 else 2) * 2 * sum(inputs[m:]) * sum(outputs[m:]) for m in orders)
 
@@ -95,9 +96,8 @@ def count_electron_update(
     )
     rows = n_atoms if on_nodes else n_edges
     edge += rotation_operations(channels) if on_nodes else 0
-    operations = n_edges * edge + rows * 3 * linear_operations(
-        channels, channels
-    )  # before, after, self-connection
+    # before, after, self-connection
+    operations = n_edges * edge + rows * 3 * linear_operations(channels, channels)
     wigner = sum((2 * l + 1) ** 2 for l in range(1, len(channels)))
     numbers = n_atoms * components(channels) * (2 if on_nodes else 1)
     numbers += n_edges * (
@@ -158,7 +158,10 @@ def count_contraction(
 
 
 def count_monomials(l_max: int, l_max_out: int, correlation: int) -> tuple[int, int]:
-    """Count the monomials of degree 2 and more that reach any output, and the terms of all outputs, degree 1 included."""
+    """Count the monomials of degree ≥ 2 that reach any output, and the terms of all outputs.
+
+    The terms include those of degree 1.
+    """
     from mlepi.models.symmetric_contraction import symmetric_couplings
 
     monomials: set[tuple[int, ...]] = set()
@@ -177,7 +180,8 @@ def compare(
 ) -> dict[str, float | None]:
     """Put a floor beside a measured time.
 
-    Operations, bytes, floor in seconds, seconds, fraction reached.
+    Returns:
+        Operations, bytes, floor in seconds, seconds, fraction reached.
     """
     least = floor.seconds(rates["gflop_per_second"], rates["gbyte_per_second"])
     return {
@@ -189,10 +193,34 @@ def compare(
     }
 
 
+def time_kernels(
+    requests: Mapping[str, Mapping[str, Any]], structure: Path, repeats: int
+) -> tuple[dict[str, list[list[float]]], dict[str, int]]:
+    """Return kernel → seconds of its calls, run by run, and work → number of edges."""
+    calls: dict[str, list[list[float]]] = {name: [] for name in KERNELS}
+    edges: dict[str, int] = {}
+    for work, request in requests.items():
+        with Worker("ours", 1) as ours:
+            changed = {
+                "structure": str(structure),
+                "dtype": "float32",
+                "device": "cpu",
+                "warmup": 2,
+                "weights": None,
+            }
+            edges[work] = ours.ask("prepare", **{**request, **changed})["n_edges"]
+            for _ in range(repeats):
+                for name, seconds in ours.ask("kernels", names=list(KERNELS)).items():
+                    calls[name].append(seconds)
+    return calls, edges
+
+
 def measure_floors(
     requests: Mapping[str, Mapping[str, Any]], structure: Path, n_atoms: int, repeats: int = 5
 ) -> dict[str, Any]:
-    """Measure the machine and the main kernels of middle layers, one core, float32, and put floors beside them.
+    """Measure the machine and the main kernels of middle layers, with floors beside them.
+
+    On one core, in float32.
 
     Args:
         requests: "energy_forces" and "hamiltonian" → what a worker with our network is asked to
@@ -208,32 +236,16 @@ def measure_floors(
     with Worker("machine", 1) as machine:
         machine.ask("prepare", warmup=1)
         rates = machine.ask("check")
-    calls: dict[str, list[list[float]]] = {name: [] for name in KERNELS}
-    edges = {}
-    for work, request in requests.items():
-        with Worker("ours", 1) as ours:
-            changed = {
-                "structure": str(structure),
-                "dtype": "float32",
-                "device": "cpu",
-                "warmup": 2,
-                "weights": None,
-            }
-            edges[work] = ours.ask("prepare", **{**request, **changed})["n_edges"]
-            for _ in range(repeats):
-                for name, seconds in ours.ask("kernels", names=list(KERNELS)).items():
-                    calls[name].append(seconds)
+    calls, edges = time_kernels(requests, structure, repeats)
 
     def measured(name: str, call: int) -> float | None:
         found = [seconds[call] for seconds in calls[name] if -len(seconds) <= call < len(seconds)]
         return float(np.median(found)) if found else None
 
     phonon, electron = requests["energy_forces"]["size"], requests["hamiltonian"]["size"]
-    n_phonon, n_electron, hidden = (
-        edges["energy_forces"],
-        edges["hamiltonian"],
-        phonon["l_max_hidden"],
-    )
+    n_phonon = edges["energy_forces"]
+    n_electron = edges["hamiltonian"]
+    hidden = phonon["l_max_hidden"]
     nodes, updates = (
         count_electron_update(n_atoms, n_electron, electron, on_nodes) for on_nodes in (True, False)
     )

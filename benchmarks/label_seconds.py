@@ -22,7 +22,9 @@ OUTPUT = Path(__file__).parent / "label_seconds.json"
 
 
 def collect_seconds(folder: Path) -> dict[str, Any]:
-    """Read name, number of atoms, k-mesh, self-consistency steps and seconds of every labelled structure.
+    """Read what every labelled structure cost.
+
+    Name, number of atoms, k-mesh, self-consistency steps and seconds of each.
 
     Raises:
         DataError: the folder holds no labels.

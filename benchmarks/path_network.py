@@ -1,6 +1,6 @@
 """DeepH-E3 path by path, the peer of the electron benchmarks.
 
-E3nn's own operations, all features in the global frame.
+It uses e3nn's own operations, with all features in the global frame.
 
 Written from the published description (Gong et al. 2023, doi:10.1038/s41467-023-38468-8),
 independently of ``mlepi``: one directed edge per block, an edge of zero length from every atom to
@@ -52,7 +52,7 @@ def natural_irreps(channels: Sequence[int]) -> o3.Irreps:
 
 
 def block_irreps(shells: Sequence[int]) -> o3.Irreps:
-    """Return the irreps of a block between two atoms with these shells, ordered by parity (natural first) and l."""
+    """Return the irreps of a block between two atoms, by parity (natural first) and l."""
     counts: dict[tuple[int, int], int] = {}
     for first in shells:
         for second in shells:
@@ -300,7 +300,10 @@ class PathNetwork(nn.Module):
 
 
 def block_couplings(shells: Sequence[int], irreps: o3.Irreps) -> Tensor:
-    """Return the constant matrix from the irreps of a block to its elements, Σ_LM √(2L+1) w3j(l1, l2, L) t_LM: (dim, p²)."""
+    """Return the matrix from the irreps of a block to its elements: (dim, p²).
+
+    An element is Σ_LM √(2L+1) w3j(l1, l2, L) t_LM.
+    """
     starts = [sum(2 * l + 1 for l in shells[:a]) for a in range(len(shells) + 1)]
     place = {
         (ir.l, ir.p): columns.start

@@ -36,16 +36,15 @@ from numpy.typing import NDArray
 
 from mlepi.checkpoint import load_model
 from mlepi.errors import MlepiError
-from mlepi.physics.vibrations.force_constants import (
-    ForceConstants,
+from mlepi.figures import BLUE, COLUMN, RED, house_style, label_path, new_figure, save_figure
+from mlepi.physics.vibrations.force_constants import ForceConstants, compute_force_constants
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.phonon_bands import (
     PhononBands,
-    compute_force_constants,
     compute_frequencies,
     compute_phonon_bands,
 )
-from mlepi.physics.vibrations.thermal import compute_modes
-from mlepi.pipeline.structure import measure_spacings, relax_structure
-from mlepi.plots.style import BLUE, COLUMN, RED, house_style, label_path, new_figure, save_figure
+from mlepi.pipeline.stages.structure.stage import measure_spacings, relax_structure
 from mlepi.predictors import PhononPredictor
 from mlepi.structures import build_graphene
 from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
@@ -83,9 +82,12 @@ REFERENCES: dict[str, dict[str, tuple[str, str]]] = {
 differences of 0.01 Å in
 the 3×3 cell; see the data card) and literature, cm⁻¹."""
 
-SOURCES = """DFT: the level of the training data (data card), AB at a = 2.46 Å and d = 3.35 Å, to compare with "fixed".
-[1] Mounet and Marzari, PRB 71, 205214 (2005), doi:10.1103/PhysRevB.71.205214. [2] Tan et al., Nature Materials 11, 294 (2012),
-doi:10.1038/nmat3245, arXiv:1106.1146. [3] arXiv:1405.6735 (Raman of free-standing bilayers).
+SOURCES = """DFT: the level of the training data (data card), AB at a = 2.46 Å and d = 3.35 Å, \
+to compare with "fixed".
+[1] Mounet and Marzari, PRB 71, 205214 (2005), doi:10.1103/PhysRevB.71.205214. \
+[2] Tan et al., Nature Materials 11, 294 (2012),
+doi:10.1038/nmat3245, arXiv:1106.1146. \
+[3] arXiv:1405.6735 (Raman of free-standing bilayers).
 [4] Kudin, Scuseria, Yakobson, PRB 64, 235406 (2001), doi:10.1103/PhysRevB.64.235406."""
 
 
@@ -245,10 +247,8 @@ def measure_structure(
 
 def judge(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Compare one structure with what is required: "requirement", "value", "limit", "met"."""
-    gamma, exponents = (
-        found["gamma_modes"],
-        [values["bending_exponent"] for values in found["flexural"].values()],
-    )
+    gamma = found["gamma_modes"]
+    exponents = [values["bending_exponent"] for values in found["flexural"].values()]
     zero, g = np.abs(gamma["translation"]).max(), gamma["G"]
     lowest = found["lowest_commensurate"][0]
     rigid = {name: min(gamma[name]) for name in ("breathing", "shear")}
@@ -294,10 +294,8 @@ def measure(
     predictor = load_model(checkpoint, kind="phonon")
     if not isinstance(predictor, PhononPredictor):
         raise TypeError(type(predictor).__name__)
-    relaxed, fixed = (
-        build_graphene("AB", LATTICE_CONSTANT, SPACING),
-        build_graphene("AB", LATTICE_CONSTANT, SPACING),
-    )
+    relaxed = build_graphene("AB", LATTICE_CONSTANT, SPACING)
+    fixed = build_graphene("AB", LATTICE_CONSTANT, SPACING)
     relax_structure(
         relaxed, predictor.calculator(), in_plane_cell=True, max_force=2e-4, max_steps=500
     )

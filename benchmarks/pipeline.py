@@ -1,9 +1,9 @@
-"""Processor seconds of the inference pipeline per sample and stage, on the supercell of ``experiment=demo``.
+"""Processor seconds of the inference pipeline per sample and stage, on the demo's supercell.
 
     OMP_NUM_THREADS=1 python benchmarks/pipeline.py
 
-One core, medians over samples at the highest temperature. ``observables, every k afresh`` solves
-each k-point without help from its neighbours. Writes ``benchmarks/results/pipeline.json``.
+One core, medians over samples at the highest temperature. ``fermi_velocity, every k afresh``
+solves each k-point without help from its neighbours. Writes ``benchmarks/results/pipeline.json``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 
-from mlepi.observables import cone_states
-from mlepi.pipeline import Run, SampleKey
-from mlepi.pipeline.configuration import build_run
+from mlepi.command_line import compose_config
+from mlepi.observables import all_stages
+from mlepi.physics.eigenstates import window_states
+from mlepi.pipeline import Ensemble, Run, Sample, SampleKey
+from mlepi.pipeline.configuration import check_config
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.runner import run_stages
@@ -54,34 +55,35 @@ def measure_command(*arguments: str) -> float:
 
 
 def prepare(folder: Path, n_samples: int) -> Run:
-    """Run the stages before the samples, and the equilibrium part of the last one."""
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        config = compose("infer", overrides=["experiment=demo", f"n_samples={n_samples}"])
-    run = build_run(config, folder)
+    """Run the stages before the samples."""
+    overrides = ["experiment=demo", f"n_samples={n_samples}"]
+    config = compose_config(PROJECT / "conf", "infer", overrides)
+    run = check_config(config, all_stages()).build_run(folder)
     run_stages(run, PREPARATION, Processes(), ProgressReport(quiet=True))
-    run.stages["observables"].begin(run)  # type: ignore[union-attr]
     return run
 
 
 def measure_samples(run: Run) -> dict[str, float]:
     """Measure every step of a sample; the first sample warms up."""
     seconds: dict[str, list[float]] = {}
-    stage: Any = run.stages["observables"]
-    followed = cone_states.follow_states
-    for sample in range(run.n_samples):
-        key = SampleKey(sample, max(run.temperatures))
+    ensemble, settings = run.ensemble(), run.settings
+    stage: Any = run.stages["fermi_velocity"]
+    prepared, model = stage.prepare(ensemble), run.networks.electron
+    followed = window_states.follow_states
+    for number in range(ensemble.n_samples):
+        key = SampleKey(number, max(ensemble.temperatures))
         steps = {}
-        steps["displacements"], atoms = measure_processor_seconds(partial(run.displaced, key))
-        predict = partial(run.electron_model.hamiltonian, atoms, device="cpu", dtype=run.dtype)
+        steps["displacements"], atoms = measure_processor_seconds(partial(ensemble.displaced, key))
+        predict = partial(model.hamiltonian, atoms, device="cpu", dtype=settings.dtype)
         steps["H"], h = measure_processor_seconds(predict)
-        steps["S"], s = measure_processor_seconds(partial(run.electron_model.overlap, atoms))
-        evaluate = partial(stage.evaluate, key, h, s)
-        steps["observables"], _ = measure_processor_seconds(evaluate)
-        cone_states.follow_states = lambda *_, **__: None
+        steps["S"], s = measure_processor_seconds(partial(model.overlap, atoms))
+        evaluate = partial(stage.evaluate, prepared, Sample(key, atoms, h, s))
+        steps["fermi_velocity"], _ = measure_processor_seconds(evaluate)
+        window_states.follow_states = lambda *_, **__: None
         try:
-            steps["observables, every k afresh"], _ = measure_processor_seconds(evaluate)
+            steps["fermi_velocity, every k afresh"], _ = measure_processor_seconds(evaluate)
         finally:
-            cone_states.follow_states = followed
+            window_states.follow_states = followed
         for name, value in steps.items():
             seconds.setdefault(name, []).append(value)
     return {name: median(values[1:]) for name, values in seconds.items()}
@@ -89,14 +91,15 @@ def measure_samples(run: Run) -> dict[str, float]:
 
 def measure_batches(run: Run, sizes: tuple[int, ...] = (1, 4)) -> dict[str, float]:
     """Measure the network per sample in batches of several sizes."""
+    ensemble: Ensemble = run.ensemble()
     structures = [
-        run.displaced(SampleKey(sample % run.n_samples, max(run.temperatures)))
-        for sample in range(max(sizes))
+        ensemble.displaced(SampleKey(number % ensemble.n_samples, max(ensemble.temperatures)))
+        for number in range(max(sizes))
     ]
-    model: Any = run.electron_model
+    model: Any = run.networks.electron
     seconds = {}
     for size in sizes:
-        predict = partial(model.hamiltonians, structures[:size], dtype=run.dtype)
+        predict = partial(model.hamiltonians, structures[:size], dtype=run.settings.dtype)
         seconds[f"H in batches of {size}"] = median(
             measure_processor_seconds(predict)[0] / size for _ in range(3)
         )
@@ -119,10 +122,10 @@ def main() -> None:
         }
         run = prepare(Path(folder) / "run", arguments.samples)
         seconds = commands | measure_samples(run) | measure_batches(run)
-        n_atoms = len(run.displaced(SampleKey(0, 0.0)))
+        n_atoms = len(run.ensemble().displaced(SampleKey(0, 0.0)))
     result = {
         "n_atoms": n_atoms,
-        "dtype": run.dtype,
+        "dtype": run.settings.dtype,
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "processor_seconds": seconds,
     }

@@ -29,6 +29,7 @@ from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from mlepi.physics.vibrations.force_constants import compute_force_constants
+from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.samplers import (
     ZG,
     Antithetic,
@@ -37,7 +38,7 @@ from mlepi.physics.vibrations.samplers import (
     Sobol,
     ThermalLines,
 )
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 from mlepi.reference_systems import HoneycombSprings
 from mlepi.structures import build_graphene
 
@@ -106,10 +107,7 @@ class Toy:
     def spectra(
         self, displacements: NDArray[np.float64], k: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Return the unfolded spectral function of every sample on ``ENERGIES``.
-
-        (n_samples, n_energies).
-        """
+        """Return the spectral functions on ``ENERGIES``: (n_samples, n_energies)."""
         factor = -HOPPING * self._sum(k)
         rest, n = abs(factor), len(self.positions)
         state = np.tile([1.0, np.conj(factor) / rest], n // 2) / math.sqrt(n)
@@ -136,7 +134,10 @@ class Toy:
 
 
 def find_peak(spectrum: NDArray[np.float64]) -> float:
-    """Return the maximum of a smooth spectrum on ``ENERGIES``, eV, by a fourth-order fit of seven points."""
+    """Return where a smooth spectrum on ``ENERGIES`` has its maximum, eV.
+
+    By a fourth-order fit of seven points.
+    """
     top = int(np.argmax(spectrum))
     points = slice(top - 3, top + 4)
     fit = np.polynomial.Polynomial.fit(ENERGIES[points], spectrum[points], 4)

@@ -59,7 +59,7 @@ from speed_settings import (
 from workers.client import ALLOCATOR, Worker, WorkerError, measure_in_turn
 
 from mlepi.errors import ConfigError, MlepiError, message
-from mlepi.results.provenance import find_commit
+from mlepi.project_files import find_commit
 
 
 @dataclass
@@ -79,10 +79,7 @@ class Side:
     history: list[tuple[int, float, float | None]] = field(default_factory=list)
 
     def expect(self, n_atoms: int) -> tuple[float, float]:
-        """Return seconds and MB to expect at a size.
-
-        Those of the last one in proportion to the atoms.
-        """
+        """Return seconds and MB to expect at a size, in proportion to the last one."""
         if not self.history:
             return 0.0, 0.0
         last, seconds, peak = self.history[-1]
@@ -115,7 +112,7 @@ class Benchmark:
                     "--works",
                     ", ".join(unknown),
                     f"some of {', '.join(LABELS)}",
-                    "Correct the name.",
+                    "Separate them by spaces, or leave --works out for all.",
                 )
             )
         if (

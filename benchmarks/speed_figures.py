@@ -1,7 +1,4 @@
-"""Figures of the speed benchmark.
-
-Time and peak memory against the number of atoms, and the labels of DFT beside them.
-"""
+"""Time and peak memory against the number of atoms, and the labels of DFT beside them."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 from speed_results import LABELS, Row
 
-from mlepi.plots.style import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_figure, save_figure
+from mlepi.figures import BLUE, COLUMN, GREEN, GREY, RED, house_style, new_figure, save_figure
 
 SIDES = {
     "ours": (BLUE, "o", "mlepi"),
@@ -103,7 +100,7 @@ def plot_growth(rows: Sequence[Row], quantity: str, folder: Path) -> Path:
 
 
 def plot_labels(rows: Sequence[Row], labels: Path, folder: Path) -> Path:
-    """Draw the time of our networks beside the time of the DFT that labels cost, as in the paper's Fig. 5.
+    """Draw the time of our networks beside the time of DFT, as in the paper's Fig. 5.
 
     Args:
         rows: of the benchmark.

@@ -1,6 +1,4 @@
-"""What the speed benchmark writes.
-
-Rows as plain data, tables, growth with the number of atoms, and figures.
+"""Rows, tables, growth with the number of atoms and figures of the speed benchmark.
 
 A row of ``details.json`` holds one work at one size with every side that was measured;
 ``latest.json`` holds the rows with both our network and its peer, in short.
@@ -91,10 +89,7 @@ def summarise_sides(
 
 
 def make_latest(rows: Iterable[Row]) -> list[Row]:
-    """Return the entries of ``latest.json``.
-
-    Rows of published size with our network and its peer.
-    """
+    """Return the entries of ``latest.json``, rows of published size with network and peer."""
     return [
         {
             "work": row["work"],
@@ -114,7 +109,9 @@ def make_latest(rows: Iterable[Row]) -> list[Row]:
 
 
 def fit_growth(rows: Iterable[Row]) -> list[Row]:
-    """Fit seconds and peak memory ∝ n_atomsˣ between the sizes of ``GROWTH``, by least squares of the logarithms.
+    """Fit seconds and peak memory ∝ n_atomsˣ between the sizes of ``GROWTH``.
+
+    By least squares of the logarithms.
 
     Returns:
         One entry per work, threads, dtype and side with at least three sizes: "seconds" and
@@ -207,10 +204,7 @@ def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> list[str]:
 
 
 def main_table(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
-    """Return header and cells of the main table.
-
-    Every row of published size, with or without its peer.
-    """
+    """Return header and cells of the main table, all rows of published size."""
     header = [
         "work",
         "atoms",

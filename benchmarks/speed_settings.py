@@ -108,7 +108,7 @@ def build_structure(n_atoms: int) -> Atoms:
     if n > 0 and 4 * n * n == n_atoms:
         atoms = build_supercell(build_graphene("AB", spacing=SPACING), (n, n, 1))
     elif m > 0 and 4 * (3 * m * m + 3 * m + 1) == n_atoms:
-        atoms = build_twisted_bilayer(m, 1, spacing=SPACING)
+        atoms = build_twisted(m)
     else:
         expected = "4n² (AB bilayer) or 4(3m² + 3m + 1) (twisted bilayer)"
         raise ConfigError(
@@ -116,6 +116,11 @@ def build_structure(n_atoms: int) -> Atoms:
         )
     atoms.rattle(RATTLE, seed=SEED)
     return atoms
+
+
+def build_twisted(m: int) -> Atoms:
+    """Build the twisted bilayer (m, 1) at the spacing of all structures here."""
+    return build_twisted_bilayer(m, 1, spacing=SPACING)
 
 
 def write_structure(n_atoms: int, path: Path) -> Path:
@@ -156,8 +161,8 @@ def read_sizes() -> dict[str, Any]:
     }
 
 
-def parse(arguments: Sequence[str] | None = None) -> tuple[Settings, bool]:
-    """Read the command line; the flag says whether to continue the earlier run."""
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the options of the command line."""
     parser = argparse.ArgumentParser(description="Measure speed and memory beside the peers.")
     parser.add_argument(
         "--quick",
@@ -208,7 +213,12 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Settings, bool]:
     parser.add_argument(
         "--output", type=Path, default=BENCHMARKS / "results", help="folder of the results"
     )
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def parse(arguments: Sequence[str] | None = None) -> tuple[Settings, bool]:
+    """Read the command line; the flag says whether to continue the earlier run."""
+    chosen = build_parser().parse_args(arguments)
     more = not (chosen.quick or chosen.only_peers)
     settings = Settings(
         sizes=read_sizes(),

@@ -19,7 +19,8 @@ LINE = re.compile(
 
 HEAD = """# Configuration
 
-Every key, its default, and its unit and meaning. `python docs/make_config.py` writes this page from the comments in `conf`.
+Every key, its default, and its unit and meaning.
+`python docs/make_config.py` writes this page from the comments in `conf`.
 
 A key is set on the command line, `python infer.py n_samples=200`.
 A group is exchanged by its name, `python train.py size=published`.
@@ -28,7 +29,7 @@ A group is exchanged by its name, `python train.py size=published`.
 
 
 def read_keys(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield (dotted key, default, comment) of one YAML file, without Hydra's own keys and list of defaults."""
+    """Yield (dotted key, default, comment) of one YAML file, without Hydra's own keys."""
     parents: list[tuple[int, str]] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         found = LINE.match(line)

@@ -1,7 +1,4 @@
-"""Floating-point arithmetic of a run beyond its dtype.
-
-Whether float32 products may be rounded, decided in a scope.
-"""
+"""Floating-point arithmetic of a run: its dtype, and whether float32 products may be rounded."""
 
 from __future__ import annotations
 
@@ -10,12 +7,24 @@ from contextlib import contextmanager
 
 import torch
 
+from mlepi.errors import ConfigError, message
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+"""Values of the configuration key ``dtype``: precisions of training and evaluation."""
+
+
+def parse_dtype(name: str) -> torch.dtype:
+    """Return the floating-point type of a run; ``ConfigError`` when the name is unknown."""
+    if name not in DTYPES:
+        raise ConfigError(
+            message("dtype", repr(name), f"one of {sorted(DTYPES)}", "Edit the config.")
+        )
+    return DTYPES[name]
+
 
 @contextmanager
 def float32_precision(tf32: bool) -> Iterator[None]:
     """Choose how float32 matrix products are computed inside a ``with`` block.
-
-    The former choice returns at its end.
 
     TF32 rounds the factors to 10 bits of mantissa, a relative error of about 5e-4 instead of 6e-8.
     float64 is never touched.

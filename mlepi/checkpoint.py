@@ -1,4 +1,4 @@
-"""Checkpoints: what a file says about itself, loading it alone, and upgrades of old formats.
+"""Checkpoints: what a file says about itself, loading it by that alone, upgrades of old files.
 
 A checkpoint is a dict, written by ``torch.save`` and read with ``weights_only=True``: "state_dict"
 holds the weights and "mlepi" the stamp, plain data and tensors from which the network is rebuilt.
@@ -321,10 +321,7 @@ def _writer(content: Mapping[str, Any]) -> str:
 
 
 def _check_stamp(where: str, content: Mapping[str, Any]) -> None:
-    """Refuse a stamp that lacks something.
-
-    Neither may it name anything else than the public classes of ``mlepi.models``.
-    """
+    """Refuse a stamp that lacks something or names other than public networks of ``mlepi``."""
     kind = content.get("kind")
     if kind not in REQUIRED:
         raise CheckpointError(
@@ -381,10 +378,7 @@ def _check_targets(where: str, config: Any) -> None:
 def _build_network(
     where: str, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
 ) -> nn.Module:
-    """Instantiate a network and load its weights.
-
-    In float64, so that its constant tables are not rounded.
-    """
+    """Instantiate a network in float64, which rounds no constant table, and load its weights."""
     try:
         network: nn.Module = instantiate(dict(config), _convert_="all").double()
         network.load_state_dict(weights)

@@ -1,6 +1,4 @@
-"""How the scripts start and end.
-
-Compose the configuration with Hydra, run, and turn every error into one text and exit status 1.
+"""How the scripts start and end: compose with Hydra, run, turn every error into one text.
 
 The traceback goes to ``traceback.txt`` in the run folder.
 """
@@ -12,11 +10,12 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -26,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
+from mlepi.former_names import FORMER_STAGE_NAMES
 from mlepi.memory import keep_freed_memory
 
 
@@ -34,7 +34,7 @@ def run_script(
 ) -> None:
     """Run ``action(config, run_folder)`` once, or once per job of a multirun.
 
-    Exit with status 1 on any error.
+    Any error ends the process with exit status 1.
 
     Args:
         action: what the script does.
@@ -43,6 +43,8 @@ def run_script(
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     keep_freed_memory()
+    register_stages(config_folder)
+    sys.argv[1:] = translate_arguments(sys.argv[1:])
 
     def explain(error: Exception) -> Exception:
         if isinstance(error, (HydraException, OmegaConfBaseException)):
@@ -57,9 +59,8 @@ def run_script(
             (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
             explained = explain(error)
             explained.add_note(f"The traceback is in {folder / 'traceback.txt'}.")
-            _fail(
-                explained
-            )  # here, since Hydra adds a line of its own to an error that passes through it
+            # here, since Hydra adds a line of its own to an error that passes through it
+            _fail(explained)
 
     try:
         hydra.main(
@@ -71,16 +72,71 @@ def run_script(
         _fail(explain(error))
 
 
+OWN_FOLDERS = ("hamiltonian", "bands", "sparse_bands")
+"""Stages of a cell of its own: chosen alone, they do not write into the folder of a scan."""
+
+
+def register_stages(config_folder: Path) -> None:
+    """Let ``stage: every`` stand for the settings of all stages, one file each in ``conf/stage``.
+
+    Args:
+        config_folder: folder of the YAML files.
+    """
+    names = sorted(path.stem for path in (config_folder / "stage").glob("*.yaml"))
+    ConfigStore.instance().store(
+        group="stage", name="every", node={"defaults": [f"{name}@{name}" for name in names]}
+    )
+
+
+def translate_arguments(arguments: Sequence[str]) -> list[str]:
+    """Write what people type about stages as keys of the config.
+
+    ``stage=NAME`` chooses what to run, ``stage.run``; former names of stages are understood.
+
+    Args:
+        arguments: of the command line.
+    """
+    former = "|".join(FORMER_STAGE_NAMES)
+    translated = []
+    for argument in arguments:
+        if found := re.fullmatch(r"stage=(.*)", argument):
+            translated.append(f"stage.run={found[1]}")
+            chosen = any(re.match(r"\+{0,2}stage\.folder=", other) for other in arguments)
+            if found[1] in OWN_FOLDERS and not chosen:
+                translated.append(f"stage.folder={found[1]}")
+        elif found := re.match(rf"(\+{{0,2}}|~)stage\.({former})(?=[.=]|$)", argument):
+            name = FORMER_STAGE_NAMES[found[2]]
+            translated.append(f"{found[1]}stage.{name}{argument[found.end() :]}")
+        else:
+            translated.append(argument)
+    return translated
+
+
+def compose_config(
+    config_folder: Path, config_name: str, arguments: Sequence[str] = ()
+) -> DictConfig:
+    """Compose a configuration as the scripts do, without running anything.
+
+    Args:
+        config_folder: folder of the YAML files.
+        config_name: primary config, without extension.
+        arguments: as on the command line.
+    """
+    register_stages(config_folder)
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config_folder.resolve())):
+        return hydra.compose(config_name, translate_arguments(arguments))
+
+
 class CellSizes(Callback):
-    """Compare the runs of a multirun that differ in the size of their cells (``experiment=cell_sizes``)."""
+    """Compare the runs of a sweep over the size of the cell (``experiment=cell_sizes``)."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write table, record and figure into the folder of the sweep, and print the table."""
-        from mlepi.plots.cell_sizes import write_series
+        from mlepi.observables.cell_sizes.series import write_series
 
-        logging.getLogger("fontTools").setLevel(
-            logging.WARNING
-        )  # Hydra has set all loggers to tell everything by now
+        # Hydra has set all loggers to tell everything by now
+        logging.getLogger("fontTools").setLevel(logging.WARNING)
         print(write_series(Path(config.hydra.sweep.dir)))
 
 
@@ -106,7 +162,7 @@ def explain_config_error(error: Exception, config_folder: Path, config_name: str
             "command line",
             " ".join(detail.split()),
             "a valid configuration",
-            "Correct the override.",
+            "Write KEY=VALUE; docs/config.md lists the keys.",
         )
     )
 
@@ -118,12 +174,10 @@ def _unknown_key(key: str, config_folder: Path, config_name: str) -> ConfigError
         for part in sys.argv[1:]
         if re.match(r"[\w/]+=[\w/]+$", part) and not part.startswith(key.replace(".", "/"))
     ]
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config_folder.resolve())):
-        try:
-            config = hydra.compose(config_name, overrides)
-        except (HydraException, OmegaConfBaseException):
-            config = hydra.compose(config_name)
+    try:
+        config = compose_config(config_folder, config_name, overrides)
+    except (HydraException, OmegaConfBaseException):
+        config = compose_config(config_folder, config_name)
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
     known = (

@@ -1,6 +1,4 @@
-"""Mistakes in a composed configuration, as texts.
-
-Keys that do not exist, values that are missing, classes that cannot be found.
+"""Unknown keys, missing values and classes that do not exist in a composed configuration.
 
 Nothing is read or built; whoever asks collects the texts and raises them in one error.
 """
@@ -65,7 +63,7 @@ def list_unknown_keys(
 def check_target(
     path: str, node: Mapping[str, Any], *, supplied: Iterable[str] = (), complete: bool = False
 ) -> list[str]:
-    """Compare the keys of a node with the arguments of the class or function that its ``_target_`` names.
+    """Compare the keys of a node with the arguments of what its ``_target_`` names.
 
     Args:
         path: dotted path of the node.
@@ -87,9 +85,33 @@ def check_target(
                 f"{path}._target_",
                 f"{target!r} ({reason})",
                 "an importable name",
-                "Correct the name.",
+                "Name a public class such as mlepi.models.MACE.",
             )
         ]
+    return check_arguments(path, function, node, supplied=supplied, complete=complete)
+
+
+def check_arguments(
+    path: str,
+    function: Any,
+    node: Mapping[str, Any],
+    *,
+    supplied: Iterable[str] = (),
+    complete: bool = False,
+) -> list[str]:
+    """Compare the keys of a node with the arguments of a class or function.
+
+    Args:
+        path: dotted path of the node.
+        function: that takes them.
+        node: plain data; keys with a leading underscore are Hydra's own.
+        supplied: arguments that the program supplies itself; they are no suggestions for a misspelt
+            key.
+        complete: tell arguments without default that the node does not give.
+
+    Returns:
+        One text per mistake.
+    """
     arguments = _list_arguments(function)
     if arguments is None:
         return []
@@ -118,9 +140,9 @@ def find_targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, 
 
 
 def _list_arguments(function: Any) -> dict[str, bool] | None:
-    """Return argument → whether it must be given, following ``**arguments`` to base classes.
+    """Return argument → whether it must be given; None when the arguments are open.
 
-    None when they are open.
+    ``**arguments`` are followed to base classes.
     """
     callables = [function]
     if inspect.isclass(function):

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 
 class MlepiError(Exception):
-    """Base of all errors that mlepi raises on purpose.
-
-    The scripts print its text and exit with status 1.
-    """
+    """Base of all errors that mlepi raises on purpose; scripts print its text and exit with 1."""
 
 
 class ConfigError(MlepiError):
@@ -31,10 +28,7 @@ class CheckpointError(MlepiError):
 
 
 class PhysicsError(MlepiError):
-    """A physical requirement is violated.
-
-    Imaginary modes, an overlap matrix that is not positive definite.
-    """
+    """A physical requirement is violated, as by imaginary modes or an indefinite overlap."""
 
 
 def message(where: str, got: str, expected: str, fix: str) -> str:

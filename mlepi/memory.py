@@ -1,6 +1,4 @@
-"""How the C library hands out memory in this process.
-
-Freed memory is kept for the next tensor, large tensors get large pages.
+"""How the C library hands out memory: freed memory is kept, large tensors get large pages.
 
 A network allocates and frees the same tensors of some megabytes for every structure. The C
 library's own choice is to give them back to the system each time, which then has to find and clear
@@ -25,11 +23,11 @@ HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def keep_freed_memory() -> bool:
-    """Take tensors from a heap that never shrinks and, where Linux offers them, put large ones on pages of 2 MB.
+    """Take tensors from a heap that never shrinks, large ones on pages of 2 MB.
 
-    To be called before torch is imported. Only speed and page faults change, never a result; the
-    process keeps the memory of its largest moment until it ends. Elsewhere than in the GNU C
-    library nothing happens.
+    The pages are those that Linux offers. To be called before torch is imported. Only speed and
+    page faults change, never a result; the process keeps the memory of its largest moment until it
+    ends. Elsewhere than in the GNU C library nothing happens.
 
     Returns:
         Whether the C library accepted it.

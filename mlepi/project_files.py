@@ -1,10 +1,11 @@
-"""Where files named in a configuration are looked for.
+"""Where files named in a configuration are looked for, and which commit the project's files are of.
 
-In the working folder, then in the project folder.
+Files are looked for in the working folder, then in the project folder.
 """
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from mlepi.errors import DataError, message
@@ -14,7 +15,7 @@ PROJECT_FOLDER = Path(__file__).resolve().parents[1]
 
 
 def locate_file(path: str | Path) -> Path | None:
-    """Return a file given relative to the working folder or to the project folder, or None when it is in neither."""
+    """Find a file relative to the working folder or the project folder; None without one."""
     candidates = [Path.cwd() / path, PROJECT_FOLDER / path]
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
@@ -34,3 +35,33 @@ def find_file(where: str, path: str) -> Path:
         fix = f"Looked in {(Path.cwd() / path).parent} too; correct the path."
         raise DataError(message(where, f"{path!r}, which does not exist", "a file", fix))
     return found
+
+
+def find_commit(folder: Path) -> str:
+    """Return the git commit of a source folder.
+
+    Args:
+        folder: only files in it and below count as changed.
+
+    Returns:
+        The commit, with "+changes" if files were edited since, or "no repository".
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return "no repository"
+    return commit + (
+        "+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no", ".") else ""
+    )
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        run = subprocess.run(  # noqa: S603 - fixed arguments
+            ["git", "-C", str(folder), *arguments],  # noqa: S607 - whichever git the user has
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None

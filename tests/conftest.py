@@ -26,7 +26,8 @@ import torch
 
 torch.set_num_threads(1)
 
-LOCAL_HOSTS = ("127.", "::1", "localhost", "0.0.0.0", "::")  # noqa: S104 (compared with, not bound to)
+# compared with, not bound to
+LOCAL_HOSTS = ("127.", "::1", "localhost", "0.0.0.0", "::")  # noqa: S104
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ def double_precision() -> Iterator[None]:
 
 
 def wigner_d(l: int, matrix: np.ndarray) -> np.ndarray:
-    """D^l of a Cartesian orthogonal matrix (x, y, z), improper ones with the natural parity (−1)^l."""
+    """D^l of a Cartesian orthogonal matrix (x, y, z), improper ones of natural parity (−1)^l."""
     in_e3nn_axes = torch.tensor(np.asarray(matrix)[np.ix_(AXES, AXES)].copy())
     with double_precision():
         return o3.Irrep(l, (-1) ** l).D_from_matrix(in_e3nn_axes).numpy()

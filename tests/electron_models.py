@@ -1,7 +1,4 @@
-"""Small electron networks made from the package's own configs.
-
-A structure to try them on, and their blocks by key.
-"""
+"""Small electron networks from the package's configs, a structure for them, blocks by key."""
 
 from __future__ import annotations
 
@@ -107,7 +104,7 @@ def build_model(name: str, dtype=torch.float64, seed=1, **options):
 
 
 def bilayer(seed=0) -> Atoms:
-    """Rattled AB-like bilayer in a slightly sheared cell, layer of each atom given."""
+    """Rattled AB-like bilayer of four atoms in a sheared cell, the layer of each atom given."""
     cell = np.array([[2.5, 0.1, 0.0], [-1.2, 2.2, 0.05], [0.1, 0.0, 14.0]])
     fractional = np.array(
         [[0, 0, 0.3], [1 / 3, 2 / 3, 0.3], [1 / 3, 2 / 3, 0.53], [2 / 3, 1 / 3, 0.53]]

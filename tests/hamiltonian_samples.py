@@ -1,4 +1,4 @@
-"""Two structures with Hamiltonians in OpenMX order, and independent writers of the files of other codes.
+"""Two structures with Hamiltonians in OpenMX order, and independent writers of files.
 
 ``real_sample`` is DFT (bilayer graphene, OpenMX 4.0, tests/data/openmx_slide.npz);
 ``slater_koster_sample`` is made of two-centre blocks known from direction cosines, with two
@@ -93,9 +93,9 @@ def real_sample() -> Sample:
 
 
 def openmx_harmonics(l: int, direction: np.ndarray) -> np.ndarray:
-    """Y_l of a unit vector in OpenMX order, scaled to unit length: s; x, y, z.
+    """Y_l of a unit vector in OpenMX order (s; x, y, z; 3z²−r², x²−y², xy, xz, yz).
 
-    3z²−r², x²−y², xy, xz, yz.
+    Scaled to unit length.
     """
     x, y, z = direction
     r3 = np.sqrt(3.0)
@@ -225,7 +225,9 @@ def write_scfout(
             sorted(own, key=lambda k: tuple(sample.pairs[k].tolist()) != (0, 0, 0, i, i))
         )  # itself first
     order = [k for own in per_atom for k in own]
-    padded = lambda rows: np.column_stack([np.full(len(rows), 9.9), rows]).astype(f8).tobytes()  # noqa: E731
+    padded = lambda rows: (  # noqa: E731
+        np.column_stack([np.full(len(rows), 9.9), rows]).astype(f8).tobytes()
+    )
     n_values = sum(sample.overlap[k].size for k in order)
     garbage = np.full(n_values, 777.0).astype(f8).tobytes()
     lines = (openmx_input(sample) if text is None else text).splitlines(keepends=True)
@@ -256,7 +258,7 @@ def write_scfout(
 
 
 def openmx_out(sample: Sample) -> str:
-    """The parts of OpenMX's text output that carry energy, chemical potential and forces, after an earlier step."""
+    """OpenMX's text with energy, chemical potential and forces, after an earlier step."""
     rows = "".join(
         f" {k + 1:4d}  {SYMBOLS[z]:>4s}   {x[0]:9.5f} {x[1]:9.5f} {x[2]:9.5f}  {f[0]:15.12f} "
         f"{f[1]:15.12f} {f[2]:15.12f}\n"

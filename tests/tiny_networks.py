@@ -1,7 +1,4 @@
-"""Smallest networks of both kinds, as the plain configs that checkpoints hold.
-
-Beside them a corrugated bilayer to try them on.
-"""
+"""Smallest networks of both kinds, as configs of checkpoints, and a corrugated bilayer."""
 
 from __future__ import annotations
 

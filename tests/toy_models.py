@@ -15,6 +15,7 @@ from ase.neighborlist import neighbor_list
 
 from mlepi.errors import PhysicsError
 from mlepi.graphs.block_matrix import BlockMatrix
+from mlepi.pipeline import SampledStage
 from mlepi.results import unit
 from mlepi.structures.basis import OrbitalBasis
 
@@ -29,7 +30,7 @@ def build_honeycomb(a: float = 2.46) -> Atoms:
 
 
 class HoneycombSprings(Calculator):
-    """Bonds with rest length d0, resisting bond stretching and, by a flat reference, motion out of line."""
+    """Bonds that resist stretching and, by a flat reference, motion out of line."""
 
     implemented_properties: ClassVar = ["energy", "forces", "stress"]
 
@@ -84,69 +85,104 @@ class ToyElectron:
         )
 
 
+class BatchedToy(ToyElectron):
+    """Counts how many structures it sees at once."""
+
+    sizes: ClassVar = []
+
+    def hamiltonians(self, structures, *, device="cpu", dtype="float64"):
+        self.sizes.append(len(structures))
+        return [self.hamiltonian(atoms) for atoms in structures]
+
+    def overlaps(self, structures):
+        return [self.overlap(atoms) for atoms in structures]
+
+
+class FailingToy(ToyElectron):
+    """Knows the primitive cell alone."""
+
+    def hamiltonian(self, atoms, *, device="cpu", dtype="float64"):
+        if len(atoms) > 2:
+            raise PhysicsError("network: a failure on purpose")
+        return super().hamiltonian(atoms)
+
+
+class TwistedElectron(ToyElectron):
+    """The toy with hopping between the layers, 0.3 exp(3.35 − d)."""
+
+    def _matrix(self, atoms, strength, onsite):
+        i, j, shifts, vectors = neighbor_list("ijSD", atoms, 4.2)
+        lengths = np.linalg.norm(vectors, axis=1)
+        between = np.abs(vectors[:, 2]) > 1.0
+        kept = between | (lengths < 2.0)
+        scale = np.where(
+            between,
+            -0.11 * strength * np.exp(3.0 * (3.35 - lengths)),
+            strength * np.exp(1.42 - lengths),
+        )[kept]
+        n = len(atoms)
+        index = np.concatenate([np.tile(np.arange(n), (2, 1)), np.stack([j, i])[:, kept]], axis=1)
+        shift = np.concatenate([np.zeros((n, 3), dtype=np.int64), shifts[kept].astype(np.int64)])
+        blocks = np.concatenate([np.full(n, onsite), scale])[:, None, None]
+        return BlockMatrix(np.asarray(atoms.numbers, dtype=np.int64), BASIS, index, shift, blocks)
+
+
 @dataclass(frozen=True)
 class LevelsRecord:
     mean: np.ndarray = field(metadata=unit("eV"))
+    errors: np.ndarray = field(metadata=unit("eV"))
     equilibrium: np.ndarray = field(metadata=unit("eV"))
-    n_results: int = 0
+    n_results: int = field(default=0, metadata=unit("1"))
 
 
-class LevelsStage:
-    """Mean of the lowest level at Γ of every displaced supercell."""
+@dataclass(frozen=True, kw_only=True)
+class LevelsStage(SampledStage):
+    """Mean of one level at Γ of every displaced supercell; ``seen`` counts evaluations by name."""
 
-    name: ClassVar = "observables"
-    version: ClassVar = 1
-    requires: ClassVar = ("structure", "phonon", "sampling", "hamiltonian")
+    name: ClassVar = "levels"
     record: ClassVar = LevelsRecord
+    targets: ClassVar = ("level",)
+    least_samples: ClassVar = 1
+    seen: ClassVar = {}
 
-    def __init__(self, *, level: int = 0, fail_at: int = -1):
-        self.level = level
-        self.fail_at = fail_at
-        self.evaluated = []
+    level: int = 0
+    fail_at: int = -1
 
-    def inputs(self, run):
-        return self.sample_inputs(run)
+    def inputs(self, settings):
+        return self.sample_inputs(settings)
 
-    def sample_inputs(self, run):
+    def sample_inputs(self, settings):
         return {"level": self.level}
 
-    def begin(self, run):
-        _, hamiltonian, overlap = run.equilibrium()
-        self.rest = levels(hamiltonian, overlap)
+    def begin(self, ensemble):
+        return levels(*ensemble.equilibrium[1:])
 
-    def evaluate(self, key, hamiltonian, overlap):
-        if key.sample == self.fail_at:
+    def evaluate(self, prepared, sample):
+        if sample.key.sample == self.fail_at:
             raise PhysicsError("sample: a failure on purpose")
-        self.evaluated.append(key)
-        return {"levels": levels(hamiltonian, overlap)}
+        self.seen.setdefault(self.name, []).append(sample.key)
+        return {"levels": levels(sample.hamiltonian, sample.overlap)}
 
-    def finish(self, run, results):
+    def finish(self, prepared, ensemble, results):
         values = [(key, arrays["levels"][self.level]) for key, arrays in results]
-        means = [
-            np.mean([v for key, v in values if key.temperature == t]) for t in run.temperatures
-        ]
-        return LevelsRecord(np.array(means), self.rest, len(values))
+        assert [key for key, _ in results] == ensemble.sample_keys()  # may be gone through again
+        by_t = [[v for key, v in values if key.temperature == t] for t in ensemble.temperatures]
+        errors = [np.std(some) / np.sqrt(len(some)) for some in by_t]
+        means = [np.mean(some) for some in by_t]
+        return LevelsRecord(np.array(means), np.array(errors), prepared, len(values))
 
     def summarize(self, record):
         return f"{record.n_results} results"
 
-
-class OtherLevelsStage(LevelsStage):
-    """The same under another name, with an error bar."""
-
-    name: ClassVar = "gap"
-    targets: ClassVar = ("level",)
-
-    def finish(self, run, results):
-        self.passes = [
-            [arrays["levels"][self.level] for key, arrays in results if key.temperature == 300.0]
-            for _ in range(2)
-        ]
-        return super().finish(run, results)
-
     def error_bars(self, record):
-        values = self.passes[0]
-        return {"level": np.array([np.std(values) / np.sqrt(len(values))])}
+        return {"level": record.errors}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherLevelsStage(LevelsStage):
+    """The same under another name."""
+
+    name: ClassVar = "other_levels"
 
 
 def levels(hamiltonian, overlap):

@@ -48,11 +48,12 @@ def tight_binding(
     n = len(atoms)
     ranges = [range(-m, m + 1) for m in images]
     shifts = np.array([(x, y, z) for x in ranges[0] for y in ranges[1] for z in ranges[2]])
+    # i, j, shift
     vectors = (
         atoms.positions[None, :, None]
         + (shifts @ atoms.cell.array)[None, None]
         - atoms.positions[:, None, None]
-    )  # i, j, shift
+    )
     lengths = np.linalg.norm(vectors, axis=-1)
     layer = atoms.arrays["layer"]
     same = (layer[:, None] == layer[None, :])[:, :, None]
@@ -69,3 +70,12 @@ def tight_binding(
     ratio = np.where(bonded[i, j, s], overlap, -0.3 * overlap)
     o = np.where(onsite_pair[i, j, s], 1.0, ratio * factor)
     return np.array([j, i]), shifts[s], h[:, None, None], o[:, None, None], np.arange(n + 1)
+
+
+def cone_energies(distances, hbar_velocity, gamma_1, dirac_energy=0.0):
+    """Low valence and conduction band, (n_k,) eV each, of McCann and Koshino's hyperbola.
+
+    ``distances`` are |k − K| in Å⁻¹, ħv in eV·Å; γ₁ = 0 gives the linear cone.
+    """
+    half = 0.5 * (np.sqrt(gamma_1**2 + 4.0 * (hbar_velocity * distances) ** 2) - gamma_1)
+    return dirac_energy - half, dirac_energy + half

@@ -67,7 +67,8 @@ class Worker:
                     "Run `make bench` once.",
                 )
             )
-        self.words = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed with the process
+        # closed with the process
+        self.words = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         reading, writing = os.pipe()
         self.replies = os.fdopen(reading, encoding="utf-8")
         self.process = subprocess.Popen(  # noqa: S603 - our own module
@@ -110,10 +111,7 @@ class Worker:
         return reply
 
     def _describe_end(self, command: str) -> str:
-        """Say how the process ended.
-
-        With its last words, or by a signal such as that of the system short of memory.
-        """
+        """Say how the process ended, with its last words or by which signal."""
         code = self.process.wait()
         self.words.seek(0)
         words = self.words.read().strip().splitlines()[-1:]

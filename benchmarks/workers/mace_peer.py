@@ -64,6 +64,15 @@ def build_network(request: dict[str, Any], numbers: list[int]) -> torch.nn.Modul
     return network
 
 
+def convert_network(network: torch.nn.Module, device: str) -> torch.nn.Module:
+    """Return the same network with the kernels of cuEquivariance; ``ImportError`` without it."""
+    import cuequivariance_torch  # noqa: F401 - mace-torch goes on without it, silently
+    from mace.cli.convert_e3nn_cueq import run
+
+    converted: torch.nn.Module = run(network, device=device, return_model=True)
+    return converted
+
+
 class MaceJob(Job):
     """Energy and forces, or one training step, by mace-torch."""
 
@@ -72,7 +81,9 @@ class MaceJob(Job):
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
         """Build the batch and, once, the network with its optimiser.
 
-        Write its weights if asked to.
+        Args:
+            request: as for ours; "weights" is a file that its weights are written to, "cueq" asks
+                for the kernels of cuEquivariance.
         """
         self.work, self.device = request["work"], request["device"]
         dtype = getattr(torch, request["dtype"])
@@ -99,16 +110,18 @@ class MaceJob(Job):
             torch.manual_seed(0)
             training = self.work.endswith("train_step")
             network = build_network(request, numbers).to(self.device)
-            self.network = network.train(training).requires_grad_(training)
-            self.optimizer = (
-                torch.optim.Adam(network.parameters(), lr=LEARNING_RATE) if training else None
-            )
-            facts["build_seconds"] = time.perf_counter() - start
             if request.get("weights"):
                 np.savez(
                     request["weights"],
                     **{name: value.cpu().numpy() for name, value in network.state_dict().items()},
                 )
+            if request.get("cueq"):
+                network = convert_network(network, self.device)
+            self.network = network.train(training).requires_grad_(training)
+            self.optimizer = (
+                torch.optim.Adam(network.parameters(), lr=LEARNING_RATE) if training else None
+            )
+            facts["build_seconds"] = time.perf_counter() - start
         self.batch = batch.to(self.device).to_dict()
         self.forces = torch.randn(
             len(atoms), 3, generator=torch.Generator().manual_seed(1), dtype=dtype

@@ -1,7 +1,4 @@
-"""What the machine can do, as a worker.
-
-Speed of a large matrix product and of the memory, in the workers' own conditions.
-"""
+"""Speed of a large matrix product and of the memory, in the workers' own conditions."""
 
 from __future__ import annotations
 
@@ -29,10 +26,7 @@ class MachineJob(Job):
         torch.mm(self.matrix, self.matrix)
 
     def check(self) -> dict[str, Any]:
-        """Return the best of some repetitions.
-
-        GFLOP/s of the product, GB/s of a copy (reading and writing counted).
-        """
+        """Return the best GFLOP/s of a product and GB/s of a copy (reading and writing counted)."""
         multiply = min(self._time(self.run) for _ in range(REPEATS))
         copy = min(self._time(lambda: self.target.copy_(self.source)) for _ in range(REPEATS))
         return {

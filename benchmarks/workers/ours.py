@@ -1,7 +1,4 @@
-"""Our networks as a worker.
-
-Made from the package's own configs at given widths, with random weights.
-"""
+"""Our networks as a worker, from the package's configs at given widths, with random weights."""
 
 from __future__ import annotations
 
@@ -54,10 +51,8 @@ def build_network(request: dict[str, Any], elements: list[int]) -> torch.nn.Modu
     OmegaConf.set_readonly(config, False)
     config.size[kind] = request["size"]
     model: Any = OmegaConf.to_container(config.model, resolve=True)
-    backbone, cutoffs = (
-        model["network"]["backbone"],
-        dict.fromkeys(fields.RELATIONS, request["cutoff"]),
-    )
+    backbone = model["network"]["backbone"]
+    cutoffs = dict.fromkeys(fields.RELATIONS, request["cutoff"])
     model["network"]["elements"] = backbone["elements"] = elements
     backbone["cutoffs"] = cutoffs
     backbone["mean_neighbours"] = request["mean_neighbours"]
@@ -103,9 +98,8 @@ class OurJob(Job):
             load_mace_weights(network.double(), weights)  # type: ignore[arg-type]
         network = network.to(self.device, dtype)
         if request["compile"]:
-            warnings.filterwarnings(
-                "error", message=r"compile \("
-            )  # a row of compiled code must not be plain code
+            # a row of compiled code must not be plain code
+            warnings.filterwarnings("error", message=r"compile \(")
             network.compile_kernels()  # type: ignore[operator]
         training = self.work.endswith("train_step")
         self.network = network.train(training).requires_grad_(training)
@@ -140,9 +134,13 @@ class OurJob(Job):
             with torch.inference_mode() if self.work == "hamiltonian" else torch.enable_grad():
                 self.result = self.network(self.graph)  # type: ignore[misc]
             return
+        self.differentiate()
+        self.optimizer.step()
+
+    def differentiate(self) -> None:
+        """Leave the gradients of the loss of a training in the parameters."""
         self.optimizer.zero_grad(set_to_none=True)
         self._loss(self.network(self.graph)).backward()  # type: ignore[misc]
-        self.optimizer.step()
 
     def _loss(self, result: dict[str, Any]) -> Tensor:
         if "forces" in result:

@@ -1,4 +1,7 @@
-"""The path-by-path DeepH-E3 network as a worker, on the edges of our graph and an edge from every atom to itself."""
+"""The path-by-path DeepH-E3 network as a worker.
+
+Its edges are those of our graph and one from every atom to itself.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,9 @@ class PathJob(Job):
                 keeps the widths of the others, as ours does).
         """
         self.work, self.device = request["work"], request["device"]
-        dtype, size, basis = (
-            getattr(torch, request["dtype"]),
-            request["size"],
-            OrbitalBasis.from_dict(request["basis"]),
-        )
+        dtype = getattr(torch, request["dtype"])
+        size = request["size"]
+        basis = OrbitalBasis.from_dict(request["basis"])
         atoms = read_structure(request["structure"])
         elements = sorted(set(atoms.numbers.tolist()))
         start = time.perf_counter()

@@ -1,6 +1,4 @@
-"""The worker's side of the speed benchmark.
-
-Answer requests, one JSON object per line, and measure time and memory.
+"""What a worker does: answer requests, a JSON object per line, and measure time and memory.
 
 Requests are ``{"command": "prepare", …}``, ``{"command": "run"}``, ``{"command": "memory"}``,
 ``{"command": "check"}`` and ``{"command": "kernels", …}``; each gets one line of answer, an object
@@ -44,10 +42,7 @@ class Job(ABC):
 
     @abstractmethod
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Make the network if there is none yet, and the graph of a structure.
-
-        Return facts about them.
-        """
+        """Make the network if there is none, and the graph of a structure; return facts."""
 
     @abstractmethod
     def run(self) -> None:
@@ -64,10 +59,7 @@ class Job(ABC):
         return {}
 
     def kernels(self, names: list[str]) -> dict[str, list[float]]:
-        """Return CPU seconds of every call of the modules of these classes during one run.
-
-        Class → seconds.
-        """
+        """Return class → CPU seconds of every call of its modules during one run."""
         return {name: [] for name in names}
 
 
@@ -127,7 +119,10 @@ class Measurement:
         return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
 
     def memory(self) -> dict[str, Any]:
-        """Run once: highest memory above the level, "peak_mb", and above the memory just before this run, "run_mb"."""
+        """Run once and measure the highest memory.
+
+        "peak_mb" is above the level, "run_mb" above the memory just before this run.
+        """
         self.job.release()
         before = self._memory("now")
         resettable = self._reset()
@@ -173,9 +168,10 @@ class Measurement:
 
 
 def serve(make_job: Callable[[], Job]) -> None:
-    """Answer requests from standard input until it ends, through the open file whose number is the only argument.
+    """Answer requests from standard input until it ends.
 
-    Standard output is not used: the libraries under test print to it.
+    Answers go to the open file whose number is the only argument. Standard output is not used: the
+    libraries under test print to it.
     """
     with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as replies:
         measurement = Measurement(make_job())

@@ -17,7 +17,8 @@ from ase import Atoms
 from mlepi.errors import DataError, MlepiError, message
 from mlepi.structures.ase_files import write_extxyz
 from mlepi.structures.basis import OrbitalBasis
-from mlepi.structures.dataset import HamiltonianDataset, write_hamiltonian_dataset
+from mlepi.structures.dataset import HamiltonianDataset
+from mlepi.structures.dataset_writer import write_hamiltonian_dataset
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.ragged import restore_both_directions
 from mlepi.structures.splits import make_split, write_split

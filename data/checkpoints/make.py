@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 from mlepi.checkpoint import export_checkpoint, load_checkpoint, load_model
 from mlepi.errors import CheckpointError, DataError, MlepiError, message
 from mlepi.physics.overlaps import read_overlap_table
-from mlepi.pipeline.structure import measure_spacings
+from mlepi.pipeline.stages.structure.stage import measure_spacings
 from mlepi.project_files import find_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
@@ -46,14 +46,17 @@ REPRODUCED = {"hamiltonian_gauge_free_mae_mev": 0.01, "forces_mae_mev_per_angstr
 here."""
 
 PREDICTS = {
-    "phonon": "Total energy (eV), forces (eV/Å) and stress of bilayer graphene, Grimme D2 included as in the labels.",
-    "electron": "The Kohn–Sham Hamiltonian of bilayer graphene in OpenMX's C6.0-s2p2 orbitals, as real-space blocks (eV). The "
-    "overlap matrix does not come from the network but from radial tables of the orbitals, which "
-    "the checkpoint carries.",
+    "phonon": "Total energy (eV), forces (eV/Å) and stress of bilayer graphene, Grimme D2 included "
+    "as in the labels.",
+    "electron": "The Kohn–Sham Hamiltonian of bilayer graphene in OpenMX's C6.0-s2p2 orbitals, as "
+    "real-space blocks (eV). The overlap matrix does not come from the network but from radial "
+    "tables of the orbitals, which the checkpoint carries.",
 }
 
-BANDS_NOTE = """Bands at Γ, K, two M and a generic k of each structure's own cell. Unaligned compares energies as they are;
-aligned subtracts one constant per structure, the mean difference over the states in the window. Gauge-free: with the shift μ of
+BANDS_NOTE = """Bands at Γ, K, two M and a generic k of each structure's own cell. \
+Unaligned compares energies as they are;
+aligned subtracts one constant per structure, the mean \
+difference over the states in the window. Gauge-free: with the shift μ of
 each structure that minimises Σ|ΔH − μS|.
 """
 
@@ -165,7 +168,9 @@ def describe_structures(path: Path, split: Path) -> dict[str, Any]:
 
 
 def export(run: Path, destination: Path, metrics: Mapping[str, float] | None = None) -> None:
-    """Write the best checkpoint of a run without machine paths, with the overlap table of an electron network.
+    """Write the best checkpoint of a run, without machine paths.
+
+    That of an electron network carries its overlap table.
 
     Raises:
         CheckpointError: the result is too large for the repository.
@@ -221,7 +226,7 @@ def run_benchmark(
 
 
 def check_reproduced(run: Path, metrics: Mapping[str, float]) -> None:
-    """Raise ``CheckpointError`` when the exported network does not have the test errors that its training reported."""
+    """Check that the exported network has the test errors that its training reported."""
     path = run / "test_metrics.json"
     if not path.is_file():
         return
@@ -251,13 +256,13 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
             "failed".
         tables: "accuracy" and, for a phonon network, "phonons".
     """
-    kind, metadata, covered, history = (
-        facts["kind"],
-        facts["metadata"],
-        facts["covered"],
-        facts["history"],
-    )
+    kind = facts["kind"]
+    metadata = facts["metadata"]
+    covered = facts["covered"]
+    history = facts["history"]
     data = metadata["config"]["data"]
+    # "-modified" is how the first checkpoints say "+changes"
+    commit, *changes = re.split(r"\+changes|-modified", metadata["commit"])
     counts = ", ".join(f"{number} {subset}" for subset, number in covered["n_structures"].items())
     kinds = ", ".join(f"{number} × `{label}`" for label, number in covered["kinds"].items())
     low, high = covered["lattice_constant"]
@@ -285,9 +290,7 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         f"| epochs, wall time | {history['epochs']} (best: {history['best_epoch']}), "
         f"{history['wall_time']} |",
         f"| parameters, file | {facts['n_parameters']}, {facts['size'] / 1e6:.1f} MB |",
-        f"| commit | `{metadata['commit'].removesuffix('-modified')}`"
-        + (" with uncommitted changes" if metadata["commit"].endswith("-modified") else "")
-        + " |",
+        f"| commit | `{commit}`" + (" with uncommitted changes" if changes else "") + " |",
         f"| versions | {versions} |",
         "",
         "## Accuracy",
@@ -374,22 +377,8 @@ def list_failures(results: Mapping[str, Any], table: str) -> list[str]:
     return failed
 
 
-def make(run: Path, name: str | None = None, output: Path = HERE) -> Path:
-    """Export, measure and describe the best checkpoint of a run.
-
-    Args:
-        run: folder of ``train.py``.
-        name: of the checkpoint; that of the run by default.
-        output: folder to write into.
-
-    Returns:
-        The checkpoint.
-
-    Raises:
-        DataError: the folder is no run, or a measurement failed.
-        CheckpointError: the checkpoint cannot be used, is too large, or has other errors than its
-            training reported.
-    """
+def require_run(run: Path) -> None:
+    """Raise ``DataError`` when a folder lacks what a training leaves behind."""
     needed = [
         run / "checkpoints" / "best.ckpt",
         run / "checkpoints" / "last.ckpt",
@@ -408,6 +397,25 @@ def make(run: Path, name: str | None = None, output: Path = HERE) -> Path:
                 "Check the path.",
             )
         )
+
+
+def make(run: Path, name: str | None = None, output: Path = HERE) -> Path:
+    """Export, measure and describe the best checkpoint of a run.
+
+    Args:
+        run: folder of ``train.py``.
+        name: of the checkpoint; that of the run by default.
+        output: folder to write into.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        DataError: the folder is no run, or a measurement failed.
+        CheckpointError: the checkpoint cannot be used, is too large, or has other errors than its
+            training reported.
+    """
+    require_run(run)
     config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
     data, name = config["data"], name or str(config["name"])
     history = read_history(run)

@@ -1,4 +1,4 @@
-"""A real-space matrix in local orbitals (Hamiltonian or overlap), its Bloch sums, and the bands of a pair of them."""
+"""Hamiltonian and overlap as real-space matrices in local orbitals, their Bloch sums and bands."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlepi.errors import DataError, message
-from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
-from mlepi.physics.eigenstates.dense_bloch import lay_out_blocks
+from mlepi.physics.bands.velocity_matrices import lay_out_derivatives
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import DenseBlocks, bloch_sum, lay_out_blocks
 from mlepi.physics.eigenstates.sparse import bloch_sum_sparse
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BlockMatrix:
-    """Blocks ⟨i, cell 0 | · | j, cell R⟩ of a periodic matrix, on-site blocks and both directions included.
+    """Blocks ⟨i, cell 0 | · | j, cell R⟩ of a periodic matrix.
+
+    On-site blocks and both directions of every pair are included.
 
     Attributes:
         numbers: (n_atoms,) int, atomic numbers.
@@ -76,19 +79,44 @@ class BlockMatrix:
         return matrix if order == "e3nn" else self._reorder(matrix, order)
 
     def dense_many(self, kpoints: ArrayLike) -> NDArray[np.complex128]:
-        """Return the Bloch sums at several k-points.
-
-        (n_k, n_orbitals, n_orbitals), internal orbital order.
-        """
+        """Return the Bloch sums at several k-points: (n_k, n_orbitals, n_orbitals)."""
         points = np.atleast_2d(np.asarray(kpoints, dtype=float))
         return bloch_sum(self.blocks, self.edge_index, self.edge_cell_shift, self.offsets, points)
 
+    def lay_out(self) -> DenseBlocks:
+        """Lay out the matrix once, for its Bloch sums at many k-points."""
+        return lay_out_blocks(self.blocks, self.edge_index, self.edge_cell_shift, self.offsets)
+
+    def lay_out_derivatives(
+        self,
+        cell: ArrayLike,
+        positions: NDArray[np.floating] | None = None,
+        direction: ArrayLike | None = None,
+    ) -> tuple[DenseBlocks, ...]:
+        """Lay out ∂/∂k of the Bloch sums once, for ``derivatives_at`` at many k-points.
+
+        Args:
+            cell: (3, 3) rows, Å.
+            positions: (n_atoms, 3), Å, for the atomic gauge; None for the lattice gauge.
+            direction: (3,) unit vector, Cartesian, along which the one derivative is taken; None
+                takes ∂/∂k_x and ∂/∂k_y.
+        """
+        return lay_out_derivatives(
+            self.blocks,
+            self.edge_index,
+            self.edge_cell_shift,
+            self.offsets,
+            cell,
+            positions,
+            direction=direction,
+        )
+
     def sparse(self, kpoint: ArrayLike) -> csr_array:
-        """Return the Bloch sum at one k-point as a sparse matrix (n_orbitals, n_orbitals), internal orbital order."""
+        """Return the sparse Bloch sum at one k-point, (n_orbitals, n_orbitals), internal order."""
         return bloch_sum_sparse(self, kpoint)
 
     def symmetrised(self) -> BlockMatrix:
-        """Return the average with the transposed reverse blocks, so that H_ij(R) = H_ji(−R)ᵀ exactly."""
+        """Average with the transposed reverse blocks, so that H_ij(R) = H_ji(−R)ᵀ exactly."""
         reverse = reverse_edges(self.edge_index, self.edge_cell_shift)
         blocks = 0.5 * (self.blocks + np.swapaxes(self.blocks[reverse], 1, 2))
         return BlockMatrix(self.numbers, self.basis, self.edge_index, self.edge_cell_shift, blocks)
@@ -167,10 +195,7 @@ def compute_bands(
             )
         )
     points = np.atleast_2d(np.asarray(kpoints, dtype=float))
-    layouts = [
-        lay_out_blocks(m.blocks, m.edge_index, m.edge_cell_shift, m.offsets)
-        for m in (hamiltonian, overlap)
-    ]
+    layouts = hamiltonian.lay_out(), overlap.lay_out()
     return np.stack(
         [np.asarray(solve_bands(*(layout.at(k) for layout in layouts))) for k in points]
     )

@@ -1,7 +1,4 @@
-"""Structure → heterogeneous graph.
-
-Intralayer and interlayer edges with their own cutoffs, and labels if there are any.
-"""
+"""Structure → graph of intralayer and interlayer edges with their own cutoffs, and labels."""
 
 from __future__ import annotations
 
@@ -103,10 +100,11 @@ def build_graph(
 def _select_intralayer(
     atoms: Atoms, layer: NDArray[np.int64], edge_index: NDArray[np.int64], shift: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Mark the edges within one layer, and follow bonds only where an image of a layer may be within reach.
+    """Mark the edges within one layer.
 
-    Where no edge between equal layer numbers crosses one of the faces of the cell (vacuum), images
-    along it are out of reach.
+    Bonds are followed only where an image of a layer may be within reach. Where no edge between
+    equal layer numbers crosses one of the faces of the cell (vacuum), images along it are out of
+    reach.
     """
     same = np.asarray(layer[edge_index[0]] == layer[edge_index[1]])
     if np.any(shift[same], axis=0).all():

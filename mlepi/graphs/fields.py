@@ -1,6 +1,4 @@
-"""Names, shapes and units of everything that a graph carries.
-
-The only place where they are written down.
+"""Names, shapes and units of everything that a graph carries, written down only here.
 
 A graph is a PyG ``HeteroData`` with node type ``ATOM`` and one edge type per relation. Shapes use
 n_atoms, n_edges (of that relation), n_graphs and p = ``OrbitalBasis.max_orbitals``.

@@ -14,7 +14,9 @@ MINIMUM_DISTANCE = 0.5
 
 
 def find_edges(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find all ordered pairs closer than a cutoff, without on-site pairs, sorted by target, then source, then shift.
+    """Find all ordered pairs of different atoms closer than a cutoff.
+
+    They are sorted by target, then source, then shift.
 
     Args:
         atoms: structure; positions need not be wrapped into the cell.

@@ -102,7 +102,8 @@ class Kernel:
     Made by ``compile_kernel``.
     """
 
-    reported: set[str] = set()  # noqa: RUF012  reasons of failure that a warning has told, in this process
+    # reasons of failure that a warning has told, in this process
+    reported: set[str] = set()  # noqa: RUF012
 
     def __init__(
         self, function: Callable[..., Any], name: str, *, backend: Backend = "inductor"

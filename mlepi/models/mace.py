@@ -24,7 +24,8 @@ from mlepi.graphs import fields
 from mlepi.models.backbone import Backbone, Channels, Edges
 from mlepi.models.channel_linear import ChannelLinear, ElementLinear
 from mlepi.models.compilation import Backend, compile_kernel
-from mlepi.models.messages import PieceFunctions, build_piece_functions, message_paths, sum_messages
+from mlepi.models.message_paths import message_paths
+from mlepi.models.messages import PieceFunctions, build_piece_functions, sum_messages
 from mlepi.models.neighbourhoods import Neighbourhoods, coupling_table, neighbour_table
 from mlepi.models.radial import BesselBasis, RadialMLP, polynomial_cutoff
 from mlepi.models.symmetric_contraction import SymmetricContraction

@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from mlepi.models.messages import Path, path_blocks
+from mlepi.models.message_paths import Path, path_blocks
 from mlepi.models.wigner import wigner_3j
 
 LEAST_FILLING = 0.8

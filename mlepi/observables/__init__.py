@@ -1,32 +1,16 @@
-"""What is measured on the samples.
+"""What is measured on the samples and on the crystal at rest: one folder per observable.
 
-One stage per file, with its config, record, figure and units.
+A folder holds the stage, its record and its figure, and is found by its place.
 """
 
-from mlepi.observables.band_geometry import BandGeometryStage
-from mlepi.observables.bands import BandsStage
-from mlepi.observables.conductivity import ConductivityStage
-from mlepi.observables.control import ControlStage
-from mlepi.observables.domain import DomainStage
-from mlepi.observables.dos import DosStage
-from mlepi.observables.effective_mass import EffectiveMassStage
-from mlepi.observables.fermi_velocity import FermiVelocityStage
-from mlepi.observables.gap import GapStage
-from mlepi.observables.linear_response import LinearResponseStage
-from mlepi.observables.self_energy import SelfEnergyStage
-from mlepi.observables.tight_binding import TightBindingStage
+from __future__ import annotations
 
-__all__ = [
-    "BandGeometryStage",
-    "BandsStage",
-    "ConductivityStage",
-    "ControlStage",
-    "DomainStage",
-    "DosStage",
-    "EffectiveMassStage",
-    "FermiVelocityStage",
-    "GapStage",
-    "LinearResponseStage",
-    "SelfEnergyStage",
-    "TightBindingStage",
-]
+import sys
+
+import mlepi.pipeline.stages
+from mlepi.pipeline.discovery import Stages, find_stages
+
+
+def all_stages() -> Stages:
+    """Return all stages by name: those of the pipeline, then one per folder of this room."""
+    return find_stages(mlepi.pipeline.stages, sys.modules[__name__])

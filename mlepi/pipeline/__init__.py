@@ -1,24 +1,26 @@
-"""The pipeline from a structure to observables.
+"""The pipeline from a structure to H and S of its samples: what a stage is, and their runner."""
 
-Stages that each write one record, and their runner.
-"""
-
-from mlepi.pipeline.hamiltonian import HamiltonianStage
+from mlepi.pipeline.discovery import find_stages
+from mlepi.pipeline.ensemble import Ensemble, Equilibrium, Sample, SampleKey
 from mlepi.pipeline.inference import infer
-from mlepi.pipeline.phonon import PhononStage
+from mlepi.pipeline.networks import Networks
+from mlepi.pipeline.plain_stage import NestedStage, PlainStage
 from mlepi.pipeline.run import Run
-from mlepi.pipeline.sampling import SamplingStage
-from mlepi.pipeline.stage import SampledStage, SampleKey, Stage
-from mlepi.pipeline.structure import StructureStage
+from mlepi.pipeline.sampled_stage import Part, SampledStage
+from mlepi.pipeline.settings import Settings
 
 __all__ = [
-    "HamiltonianStage",
-    "PhononStage",
+    "Ensemble",
+    "Equilibrium",
+    "NestedStage",
+    "Networks",
+    "Part",
+    "PlainStage",
     "Run",
+    "Sample",
     "SampleKey",
     "SampledStage",
-    "SamplingStage",
-    "Stage",
-    "StructureStage",
+    "Settings",
+    "find_stages",
     "infer",
 ]

@@ -72,6 +72,23 @@ class Processes:
             raise error
         return result
 
+    def on_each(self, action: Callable[[], Result]) -> Result:
+        """Run an action in every process and return this one's result.
+
+        Raises:
+            MlepiError: the first error of any process, in every process.
+        """
+        result: Any = None
+        error: MlepiError | None = None
+        try:
+            result = action()
+        except MlepiError as failure:
+            error = failure
+        for failed in self.gather(error):
+            if failed is not None:
+                raise failed
+        return result
+
     def close(self) -> None:
         """Leave the group."""
         if self.n_processes > 1 and torch.distributed.is_initialized():

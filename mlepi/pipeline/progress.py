@@ -21,6 +21,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+NAME_WIDTH = 16
+"""Characters of the column of names."""
+
 
 class StageLine:
     """The line of one stage.
@@ -60,7 +63,7 @@ class StageLine:
     def tell(self, text: str) -> None:
         """Write one line about work that cannot be counted."""
         if self._say is not None:
-            self._say(f"{self._name:<12} {text}")
+            self._say(f"{self._name:<{NAME_WIDTH}} {text}")
 
 
 class ProgressReport:
@@ -91,7 +94,7 @@ class ProgressReport:
             yield StageLine(None, name)
         elif self._console.is_terminal:
             columns = (
-                TextColumn("{task.description:<12}"),
+                TextColumn(f"{{task.description:<{NAME_WIDTH}}}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
@@ -100,15 +103,19 @@ class ProgressReport:
             with Progress(*columns, *left, console=self._console, transient=True) as bar:
                 line = StageLine(bar, name, bar.console.print)
                 yield line
-            self.say(f"{name:<12} {time.monotonic() - start:8.1f} s  {line.note}")
+            self.say(f"{name:<{NAME_WIDTH}} {time.monotonic() - start:8.1f} s  {line.note}")
         else:
             line = StageLine(None, name, self.say)
             yield line
-            self.say(f"{name:<12} {time.monotonic() - start:8.1f} s  {line.note}")
+            self.say(f"{name:<{NAME_WIDTH}} {time.monotonic() - start:8.1f} s  {line.note}")
 
-    def skip(self, name: str) -> None:
-        """Tell that a stage has nothing to do."""
-        self.say(f"{self._prefix + name:<12} unchanged")
+    def skip(self, name: str, note: str = "") -> None:
+        """Tell that a stage has nothing to do, and what else there is to say of its record."""
+        self.tell(name, f"unchanged{', ' if note else ''}{note}")
+
+    def tell(self, name: str, text: str) -> None:
+        """Write one line about a stage."""
+        self.say(f"{self._prefix + name:<{NAME_WIDTH}} {text}")
 
     def say(self, text: str) -> None:
         """Write one line."""

@@ -1,38 +1,29 @@
-"""Runs the stages in order.
+"""Runs the stages in order: skips what is unchanged, resumes, and closes with one record each.
 
-Skips what is unchanged, shares samples over processes, resumes, and closes with one record each.
-
-Stages that look at samples and follow each other share one pass over them. With a target for the
-error bar of an observable the ensemble grows until the target is reached, instead of having its
-size from the start.
+Stages that look at samples and follow each other share one pass over them. A record serves again
+while its inputs and the code that made it are the same.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, cast
 
-import numpy as np
-
-from mlepi.errors import ConfigError, message
+from mlepi.pipeline.discovery import list_dependents
+from mlepi.pipeline.fingerprints import fingerprint_stage
+from mlepi.pipeline.growth import check_target, grow_ensemble
+from mlepi.pipeline.plain_stage import NestedStage, PlainStage
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport, StageLine
 from mlepi.pipeline.run import Run
-from mlepi.pipeline.samples import evaluate_samples, find_results
-from mlepi.pipeline.sampling import SamplingStage
-from mlepi.pipeline.stage import NestedStage, SampledStage, Stage, TargetStage
+from mlepi.pipeline.sampled_stage import SampledStage
+from mlepi.pipeline.samples import Pass
+from mlepi.pipeline.stage import Record, Stage
+from mlepi.pipeline.stages.sampling.stage import SamplingStage
 from mlepi.results import collect_provenance, hash_data
-
-FIRST_SAMPLES = 16
-"""Samples after which the error bar is looked at for the first time; the error bar of fewer says
-little."""
-
-GROWTH = 2.0
-"""Factor by which an ensemble grows at most before its error bar is looked at again."""
-
-SAFETY = 1.1
-"""Factor on the number of samples that the error bar asks for, since it is uncertain itself."""
+from mlepi.results.upgrades import former_inputs
 
 
 def run_stages(
@@ -41,7 +32,7 @@ def run_stages(
     """Run stages one after the other.
 
     Args:
-        run: settings and store.
+        run: settings, store, networks and stages.
         names: stages, in order; what they require is in the list or has a record already.
         processes: the group that shares the samples.
         report: where progress goes.
@@ -49,38 +40,86 @@ def run_stages(
     Raises:
         MlepiError: the first thing that went wrong; records and samples that were finished stay.
     """
-    _check_target(run, names)
+    check_target(run, names)
     for group in _group_stages([run.stages[name] for name in names]):
         if isinstance(group[0], SampledStage):
-            _run_sampled(run, cast(list[SampledStage], group), processes, report)
+            _run_sampled(run, cast(list[SampledStage[Any]], group), processes, report)
         else:
-            _run_plain(run, group[0], processes, report)
-        while run.warnings:
-            report.say(f"WARNING: {run.warnings.pop(0)}")
+            _run_plain(run, cast(PlainStage, group[0]), processes, report)
 
 
-def describe_inputs(run: Run, stage: Stage | SampledStage) -> dict[str, Any]:
-    """Return everything that decides the record of a stage.
+def describe_inputs(run: Run, stage: Stage) -> dict[str, Any]:
+    """Return everything that decides the record of a stage beside its code.
 
     Settings, networks, and the digests of the records it reads.
     """
-    stopping = dict(_sampling(run).stopping()) if isinstance(stage, SampledStage) else {}
+    stopping = {}
+    if isinstance(stage, SampledStage):
+        stopping = cast(SamplingStage, run.stages["sampling"]).stopping()
     return {
         "stage": stage.name,
-        "version": stage.version,
-        "settings": dict(stage.inputs(run)),
+        "settings": stage.inputs(run.settings),
         "records": {name: run.content(name) for name in stage.requires},
         **({"stopping": stopping} if stopping else {}),
     }
 
 
-def _group_stages(stages: Sequence[Stage | SampledStage]) -> list[list[Stage | SampledStage]]:
-    """Put sampled stages that follow each other together, unless one reads the record of another."""
-    groups: list[list[Stage | SampledStage]] = []
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the stored record of a stage serves again.
+
+    Attributes:
+        inputs: digest of what decides the record, as it is asked for now.
+        code: fingerprint of the code that would make it now.
+        state: what there is: no record or one of other inputs ("missing"), one of this code
+            ("current"), of code that is not known ("unknown code") or of other code ("other code").
+        kept: whether it serves again.
+    """
+
+    inputs: str
+    code: str
+    state: Literal["missing", "current", "unknown code", "other code"]
+    kept: bool
+
+
+def judge_record(run: Run, stage: Stage) -> Verdict:
+    """Compare the stored record of a stage with what is asked for, and with the code."""
+    described, name = describe_inputs(run, stage), stage.name
+    inputs, code = hash_data(described), fingerprint_stage(run, stage)
+    stored = run.store.inputs(name)
+    if stored is None:
+        return Verdict(inputs, code, "missing", kept=False)
+    wanted = hash_data(former_inputs(described)) if run.store.format(name) == 1 else inputs
+    if stored != wanted:
+        return Verdict(inputs, code, "missing", kept=False)
+    made_by = run.store.code(name)
+    state: Literal["current", "unknown code", "other code"] = "current"
+    if made_by != code:
+        state = "unknown code" if made_by is None else "other code"
+    reuse = run.settings.reuse
+    kept = reuse == "always" or (reuse == "auto" and state != "other code")
+    return Verdict(inputs, code, state, kept)
+
+
+def _judge(run: Run, stage: Stage, processes: Processes, report: ProgressReport) -> Verdict:
+    """Judge the stored record, and say what there is to say of it."""
+    verdict = processes.on_first(lambda: judge_record(run, stage))
+    made = "" if verdict.state == "current" else f"made by {verdict.state}"
+    if verdict.kept:
+        report.skip(stage.name, made)
+    elif verdict.state == "other code" and run.settings.reuse == "auto":
+        report.tell(stage.name, "made by other code: computed again (reuse=always keeps it)")
+    return verdict
+
+
+def _group_stages(stages: Sequence[Stage]) -> list[list[Stage]]:
+    """Put sampled stages that follow each other together.
+
+    Unless one reads the record of another.
+    """
+    groups: list[list[Stage]] = []
     for stage in stages:
-        together = (
-            groups and isinstance(stage, SampledStage) and isinstance(groups[-1][0], SampledStage)
-        )
+        together = groups and all(isinstance(s, SampledStage) for s in (stage, groups[-1][0]))
         if together and not {other.name for other in groups[-1]} & set(stage.requires):
             groups[-1].append(stage)
         else:
@@ -88,177 +127,97 @@ def _group_stages(stages: Sequence[Stage | SampledStage]) -> list[list[Stage | S
     return groups
 
 
-def _run_plain(run: Run, stage: Stage, processes: Processes, report: ProgressReport) -> None:
-    digest = processes.on_first(lambda: hash_data(describe_inputs(run, stage)))
-    if processes.on_first(lambda: run.store.inputs(stage.name)) == digest:
-        report.skip(stage.name)
+def _run_plain(run: Run, stage: PlainStage, processes: Processes, report: ProgressReport) -> None:
+    verdict = _judge(run, stage, processes, report)
+    if verdict.kept:
         return
     if isinstance(stage, NestedStage):
         for nested, names in stage.nested_runs(run):
-            processes.on_first(lambda nested=nested: _hand_down(run, nested, stage))  # type: ignore[misc]
+            processes.on_first(partial(_hand_down, run, nested, stage))
             run_stages(nested, names, processes, report.within(stage.name))
     with report.stage(stage.name) as line:
-        run.line = line
-        processes.on_first(lambda: _finish(run, stage, stage.compute(run), digest, line))
+        doubts = processes.on_first(
+            lambda: _write(run, stage, stage.compute(run, line), verdict, line)
+        )
+    _tell_doubts(stage, doubts, report)
 
 
 def _hand_down(run: Run, nested: Run, stage: Stage) -> None:
     """Copy the records that a nested run does not make itself."""
     for name in stage.requires:
-        if nested.stages[name] is run.stages[name] and nested.store.content(
-            name
-        ) != run.store.content(name):
-            digest = run.store.inputs(name) or ""
-            drop = _dependents(run.stages, name)
-            nested.store.write(name, run.read(name), digest, run.store.provenance(name), drop=drop)
+        same = nested.stages[name] is run.stages[name]
+        if same and nested.store.content(name) != run.store.content(name):
+            classes = {other: type(each) for other, each in run.stages.items()}
+            nested.store.copy(name, run.store, drop=list_dependents(name, classes))
 
 
 def _run_sampled(
-    run: Run, stages: Sequence[SampledStage], processes: Processes, report: ProgressReport
+    run: Run,
+    stages: Sequence[SampledStage[Any]],
+    processes: Processes,
+    report: ProgressReport,
 ) -> None:
     """Run stages that look at samples, in one pass over those that any of them has not seen."""
-    digests = processes.on_first(
-        lambda: {stage.name: hash_data(describe_inputs(run, stage)) for stage in stages}
-    )
-    stored = processes.on_first(
-        lambda: {stage.name: run.store.inputs(stage.name) for stage in stages}
-    )
-    pending = [stage for stage in stages if stored[stage.name] != digests[stage.name]]
-    for stage in stages:
-        if stage not in pending:
-            report.skip(stage.name)
+    verdicts = {stage.name: _judge(run, stage, processes, report) for stage in stages}
+    pending = [stage for stage in stages if not verdicts[stage.name].kept]
     if not pending:
         return
-    if len(pending) == 1:
-        stage = pending[0]
-        with report.stage(stage.name) as line:
-            n_samples = _grow_ensemble(run, pending, processes, line)
-            _finish_sampled(run, stage, n_samples, digests[stage.name], processes, line)
+    alone = len(pending) == 1
+    with report.stage(pending[0].name if alone else "samples") as line:
+        ensemble = processes.on_each(run.ensemble)
+        prepared = processes.on_each(lambda: {s.name: s.prepare(ensemble) for s in pending})
+        together = Pass(run, pending, ensemble, prepared)
+        if run.settings.reuse == "never":
+            processes.on_first(together.forget)
+        n_samples, warning = grow_ensemble(together, processes, line)
+        if alone:
+            doubts = _finish(together, pending[0], n_samples, verdicts, processes, line)
+        else:
+            line.note = f"{n_samples} for {', '.join(stage.name for stage in pending)}"
+    if warning:
+        report.say(f"WARNING: {warning}")
+    if alone:
+        _tell_doubts(pending[0], doubts, report)
         return
-    with report.stage("samples") as line:
-        n_samples = _grow_ensemble(run, pending, processes, line)
-        line.note = f"{n_samples} for {', '.join(stage.name for stage in pending)}"
     for stage in pending:
         with report.stage(stage.name) as line:
-            _finish_sampled(run, stage, n_samples, digests[stage.name], processes, line)
-
-
-def _finish_sampled(
-    run: Run,
-    stage: SampledStage,
-    n_samples: int,
-    digest: str,
-    processes: Processes,
-    line: StageLine,
-) -> None:
-    with run.limited_to(n_samples):
-        processes.on_first(
-            lambda: _finish(run, stage, stage.finish(run, find_results(run, stage)), digest, line)
-        )
+            doubts = _finish(together, stage, n_samples, verdicts, processes, line)
+        _tell_doubts(stage, doubts, report)
 
 
 def _finish(
-    run: Run, stage: Stage | SampledStage, record: Any, digest: str, line: StageLine
-) -> None:
-    provenance = collect_provenance(run.config, describe_inputs(run, stage), run.seed)
+    together: Pass,
+    stage: SampledStage[Any],
+    n_samples: int,
+    verdicts: Mapping[str, Verdict],
+    processes: Processes,
+    line: StageLine,
+) -> list[str]:
+    """Combine the samples of a stage and write its record; return its doubts."""
+    verdict = verdicts[stage.name]
+    return processes.on_first(
+        lambda: _write(together.run, stage, together.finish(stage, n_samples), verdict, line)
+    )
+
+
+def _write(run: Run, stage: Stage, record: Record, verdict: Verdict, line: StageLine) -> list[str]:
+    """Write the record of a stage and return its doubts."""
+    settings = run.settings
+    inputs = describe_inputs(run, stage)
+    provenance = collect_provenance(settings.config, inputs, settings.seed)
+    classes = {name: type(each) for name, each in run.stages.items()}
     run.store.write(
-        stage.name, record, digest, provenance, drop=_dependents(run.stages, stage.name)
+        stage.name,
+        record,
+        verdict.inputs,
+        provenance,
+        code=verdict.code,
+        drop=list_dependents(stage.name, classes),
     )
     line.note = stage.summarize(record)
+    return stage.doubts(record)
 
 
-def _dependents(stages: Mapping[str, Stage | SampledStage], name: str) -> set[str]:
-    """Find the stages that rest on the record of one stage, directly or not."""
-    found: set[str] = set()
-    for other in stages.values():
-        if name in other.requires:
-            found |= {other.name} | _dependents(stages, other.name)
-    return found
-
-
-def _grow_ensemble(
-    run: Run, stages: Sequence[SampledStage], processes: Processes, line: StageLine
-) -> int:
-    """Evaluate samples until the error bar asked for is reached, or all of them.
-
-    Return how many it took.
-    """
-    sampling = _sampling(run)
-    judge = next((stage for stage in stages if _can_judge(stage, sampling.target)), None)
-    if sampling.target_error is None or judge is None:
-        evaluate_samples(run, stages, processes, line)
-        return run.n_samples
-    n_samples = min(FIRST_SAMPLES, run.n_samples)
-    while True:
-        with run.limited_to(n_samples):
-            evaluate_samples(run, stages, processes, line)
-            error = processes.on_first(lambda: _largest_error(run, judge, sampling.target))
-        text = (
-            f"{n_samples} samples: error bar of {sampling.target} {error:.3g} (target "
-            f"{sampling.target_error:.3g})"
-        )
-        if error <= sampling.target_error:
-            line.tell(text)
-            return n_samples
-        if n_samples == run.n_samples:
-            run.warnings.append(
-                f"{judge.name}: {text} and no more than n_samples={run.n_samples} allowed."
-            )
-            return n_samples
-        n_samples = next_size(n_samples, error, sampling.target_error, run.n_samples)
-        line.tell(f"{text}, going on to {n_samples}")
-
-
-def next_size(n_samples: int, error: float, target: float, largest: int) -> int:
-    """Return the size to which an ensemble grows, error bars falling as one over the square root of the number of samples.
-
-    Args:
-        n_samples: of the ensemble so far.
-        error: its error bar.
-        target: the one that is wanted, in the same unit.
-        largest: size that must not be exceeded.
-    """
-    wanted = n_samples * (error / target) ** 2 * SAFETY
-    return min(largest, max(n_samples + 1, math.ceil(min(wanted, GROWTH * n_samples))))
-
-
-def _largest_error(run: Run, judge: SampledStage, target: str) -> float:
-    warnings = list(run.warnings)
-    record = judge.finish(run, find_results(run, judge))
-    run.warnings[:] = warnings  # those of an unfinished ensemble are not worth a word
-    errors = np.asarray(cast(TargetStage, judge).error_bars(record)[target], dtype=np.float64)
-    return float(np.max(np.where(np.isfinite(errors), errors, np.inf)))
-
-
-def _can_judge(stage: Any, target: str) -> bool:
-    return isinstance(stage, TargetStage) and target in stage.targets
-
-
-def _check_target(run: Run, names: Sequence[str]) -> None:
-    """Refuse a target that no stage of this run can judge."""
-    if "sampling" not in run.stages or _sampling(run).target_error is None:
-        return
-    stages = [run.stages[name] for name in names]
-    if any(isinstance(stage, SampledStage) for stage in stages) and not any(
-        _can_judge(stage, _sampling(run).target) for stage in stages
-    ):
-        known = sorted(
-            {
-                target
-                for stage in run.stages.values()
-                if isinstance(stage, TargetStage)
-                for target in stage.targets
-            }
-        )
-        raise ConfigError(
-            message(
-                "stage.sampling.target",
-                repr(_sampling(run).target),
-                f"an observable of a stage of this run, among {known}",
-                "Choose one of them, or add its stage.",
-            )
-        )
-
-
-def _sampling(run: Run) -> SamplingStage:
-    return cast(SamplingStage, run.stages["sampling"])
+def _tell_doubts(stage: Stage, doubts: Sequence[str], report: ProgressReport) -> None:
+    for text in doubts:
+        report.say(f"WARNING: {stage.name}: {text}")

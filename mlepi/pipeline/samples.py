@@ -1,57 +1,51 @@
 """The pass over the displaced supercells.
 
-H and S of each are predicted once and given to every stage that looks at samples.
-
-What a stage finds in one sample goes to the part files of that stage at once. Samples are shared
-over the processes, continue where an earlier run stopped, and no more than one batch of them is
-ever in memory.
+H and S of each are predicted once and given to every stage that looks at samples. What a stage
+finds in one sample goes to the part files of that stage at once. Samples are shared over the
+processes, continue where an earlier run stopped, and no more than one batch of them is ever in
+memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-from numpy.typing import NDArray
+from typing import Any, cast
 
 from mlepi.errors import MlepiError
 from mlepi.pipeline.ahead import run_ahead
-from mlepi.pipeline.hamiltonian import HamiltonianStage
+from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
+from mlepi.pipeline.fingerprints import fingerprint_modules, fingerprint_stage
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
-from mlepi.pipeline.sampling import SamplingStage
-from mlepi.pipeline.stage import SampledStage, SampleKey
-from mlepi.results import PartFile, hash_data
+from mlepi.pipeline.sampled_stage import Part, SampledStage
+from mlepi.pipeline.stages.hamiltonian.sample_files import SampleFiles
+from mlepi.pipeline.stages.hamiltonian.stage import HamiltonianStage
+from mlepi.pipeline.stages.sampling.stage import SamplingStage
+from mlepi.results import hash_data
+from mlepi.results.parts import PARTS_FOLDER, PartFile, choose_part, find_parts
+from mlepi.results.upgrades import former_inputs
 
-if TYPE_CHECKING:
-    from mlepi.graphs.block_matrix import BlockMatrix
-
-PARTS_FOLDER = "parts"
 STOP_FILE = "stop"
 GPU_BATCH_SIZE = 16
 """Samples that a GPU sees at once; a processor gains nothing from more than one."""
 
 
-def describe_sample_inputs(run: Run, stage: SampledStage) -> dict[str, Any]:
+def describe_sample_inputs(run: Run, stage: SampledStage[Any]) -> dict[str, Any]:
     """Return everything that decides the result of one sample.
 
-    Not how many there are, nor at which temperatures.
+    Neither how many there are nor at which temperatures.
     """
-    sampling, hamiltonian = (
-        cast(SamplingStage, run.stages["sampling"]),
-        cast(HamiltonianStage, run.stages["hamiltonian"]),
-    )
+    sampling = cast(SamplingStage, run.stages["sampling"])
     return {
         "stage": stage.name,
-        "version": stage.version,
-        "settings": dict(stage.sample_inputs(run)),
-        "distribution": dict(sampling.distribution(run)),
-        "network": dict(hamiltonian.network(run)),
-        "store": hamiltonian.store,
+        "settings": stage.sample_inputs(run.settings),
+        "distribution": sampling.distribution(run.settings),
+        "network": run.settings.describe_electron(),
+        "store": cast(HamiltonianStage, run.stages["hamiltonian"]).store,
         "records": {name: run.content(name) for name in stage.requires if name != "sampling"},
     }
 
@@ -64,15 +58,21 @@ class SampleResults:
         folder: of the part files.
         name: of the stage.
         inputs: digest of what decides the result of one sample.
+        former: the same as files of the first format name it.
+        code: fingerprint of the code that makes the results.
+        keep: serve results of other code too.
         keys: the samples, in the order in which they are given out.
     """
 
     folder: Path
     name: str
     inputs: str
+    former: str
+    code: str
+    keep: bool
     keys: Sequence[SampleKey]
 
-    def __iter__(self) -> Iterator[tuple[SampleKey, dict[str, NDArray[Any]]]]:
+    def __iter__(self) -> Iterator[tuple[SampleKey, Part]]:
         """Yield the results one by one, whichever process made them."""
         places = {
             SampleKey(*key): (part, place)
@@ -86,116 +86,165 @@ class SampleResults:
     def find_done(self) -> set[SampleKey]:
         """Return the samples that are done, in whichever number of processes.
 
-        Forget those of other inputs.
+        Those of other inputs, and of other code unless they are to be kept, are forgotten.
         """
         return {SampleKey(*key) for part in self._parts() for key in part.keys()}  # noqa: SIM118
 
+    def forget(self) -> None:
+        """Delete all results."""
+        for part in self._parts():
+            part.path.unlink(missing_ok=True)
+
     def part(self, rank: int) -> PartFile:
         """Return the file to which one process writes."""
-        return PartFile(self.folder / f"{self.name}.{rank}.part", self.inputs)
+        return choose_part(self.folder, self.name, rank, self.inputs, self.code)
 
     def _parts(self) -> list[PartFile]:
-        return [
-            PartFile(path, self.inputs) for path in sorted(self.folder.glob(f"{self.name}.*.part"))
-        ]
+        return find_parts(
+            self.folder,
+            self.name,
+            self.inputs,
+            self.code,
+            self.former,
+            keep_other_code=self.keep,
+        )
 
 
-def find_results(run: Run, stage: SampledStage) -> SampleResults:
-    """Return where the results of a stage are, or will be, for the samples of a run."""
-    keys = [
-        SampleKey(sample, temperature)
-        for sample in range(run.n_samples)
-        for temperature in run.temperatures
-    ]
+def find_results(run: Run, stage: SampledStage[Any], ensemble: Ensemble) -> SampleResults:
+    """Return where the results of a stage are, or will be, for the samples of an ensemble."""
+    inputs = describe_sample_inputs(run, stage)
     return SampleResults(
-        run.store.folder / PARTS_FOLDER,
-        stage.name,
-        hash_data(describe_sample_inputs(run, stage)),
-        keys,
+        folder=run.store.folder / PARTS_FOLDER,
+        name=stage.name,
+        inputs=hash_data(inputs),
+        former=hash_data(former_inputs(inputs)),
+        code=fingerprint_stage(run, stage),
+        keep=run.settings.reuse == "always",
+        keys=ensemble.sample_keys(),
     )
 
 
-def evaluate_samples(
-    run: Run, stages: Sequence[SampledStage], processes: Processes, line: StageLine
-) -> None:
-    """Give every displaced supercell to every stage that has not seen it.
+@dataclass(frozen=True)
+class Pass:
+    """Stages that look at the same samples together.
 
-    The results are in the part files afterwards.
-
-    Args:
+    Attributes:
         run: settings and store.
-        stages: the stages that look at samples.
-        processes: the group that shares the samples.
-        line: where progress goes.
-
-    Raises:
-        MlepiError: the first thing that went wrong, in every process; finished samples stay.
+        stages: that look at samples.
+        ensemble: whose samples they see.
+        prepared: name of a stage → what all its samples share.
     """
-    results = [processes.on_first(lambda stage=stage: find_results(run, stage)) for stage in stages]  # type: ignore[misc]
-    folder, keys = results[0].folder, results[0].keys
-    done = processes.on_first(lambda: _find_done(folder, results))
-    missing = [key for key in keys if not all(key in found for found in done)]
-    mine = missing[processes.rank :: processes.n_processes]
-    line.start(len(mine) + len(keys) - len(missing), len(keys) - len(missing))
-    todo = [
-        (stage, result.part(processes.rank), set(mine) - found)
-        for stage, result, found in zip(stages, results, done, strict=True)
-    ]
-    failures = [
-        error
-        for error in processes.gather(_evaluate(run, mine, todo, folder, line))
-        if error is not None
-    ]
-    if failures:
-        raise failures[0]
+
+    run: Run
+    stages: Sequence[SampledStage[Any]]
+    ensemble: Ensemble
+    prepared: Mapping[str, Any]
+
+    def results(self, stage: SampledStage[Any], n_samples: int) -> SampleResults:
+        """Return what a stage has found in the first samples."""
+        return find_results(self.run, stage, self.ensemble.first(n_samples))
+
+    def finish(self, stage: SampledStage[Any], n_samples: int) -> Any:
+        """Return the record of a stage from the first samples."""
+        results, first = self.results(stage, n_samples), self.ensemble.first(n_samples)
+        return stage.finish(self.prepared[stage.name], first, results)
+
+    def forget(self) -> None:
+        """Delete what was found in samples before."""
+        for stage in self.stages:
+            self.results(stage, 0).forget()
+
+    def evaluate(self, n_samples: int, processes: Processes, line: StageLine) -> None:
+        """Give the first samples to every stage that has not seen them.
+
+        The results are in the part files afterwards.
+
+        Args:
+            n_samples: snapshots per temperature.
+            processes: the group that shares the samples.
+            line: where progress goes.
+
+        Raises:
+            MlepiError: the first thing that went wrong, in every process; finished samples stay.
+        """
+        results = processes.on_first(lambda: [self.results(s, n_samples) for s in self.stages])
+        folder, keys = results[0].folder, results[0].keys
+        done = processes.on_first(lambda: _find_done(folder, results))
+        missing = [key for key in keys if not all(key in found for found in done)]
+        mine = missing[processes.rank :: processes.n_processes]
+        line.start(len(mine) + len(keys) - len(missing), len(keys) - len(missing))
+        todo = [
+            (stage, result.part(processes.rank), set(mine) - found)
+            for stage, result, found in zip(self.stages, results, done, strict=True)
+        ]
+        processes.on_each(lambda: self._evaluate(mine, todo, folder, line))
+
+    def _evaluate(
+        self,
+        keys: Sequence[SampleKey],
+        todo: Sequence[tuple[SampledStage[Any], PartFile, set[SampleKey]]],
+        folder: Path,
+        line: StageLine,
+    ) -> None:
+        """Evaluate the samples of this process.
+
+        An error here stops the other processes at their next sample.
+        """
+        stop = folder / STOP_FILE
+        try:
+            with closing(self._predict(keys)) as predicted:
+                for sample in predicted:
+                    if stop.exists():
+                        return
+                    for stage, part, wanted in todo:
+                        if sample.key in wanted:
+                            part.append(
+                                sample.key, stage.evaluate(self.prepared[stage.name], sample)
+                            )
+                    line.advance()
+        except MlepiError:
+            folder.mkdir(parents=True, exist_ok=True)
+            stop.touch()
+            raise
+
+    def _predict(self, keys: Sequence[SampleKey]) -> Generator[Sample]:
+        """Yield the samples in order.
+
+        They are predicted in batches and, with a GPU, ahead of their use.
+        """
+        settings = self.run.settings
+        size = settings.batch_size or (GPU_BATCH_SIZE if settings.on_gpu else 1)
+        files = self._sample_files()
+
+        def batches() -> Generator[Sample]:
+            for start in range(0, len(keys), size):
+                batch = keys[start : start + size]
+                yield from self.ensemble.predict(batch) if files is None else files.predict(batch)
+
+        ahead = settings.on_gpu if settings.prefetch is None else settings.prefetch
+        return run_ahead(batches(), depth=size) if ahead else batches()
+
+    def _sample_files(self) -> SampleFiles | None:
+        """Return where H and S of samples are kept; None where they are not."""
+        run, hamiltonian = self.run, cast(HamiltonianStage, self.run.stages["hamiltonian"])
+        if not hamiltonian.store:
+            return None
+        sampling = cast(SamplingStage, run.stages["sampling"])
+        modules = {
+            "mlepi.pipeline.ensemble",
+            type(run.settings.sampler).__module__,
+            *run.networks.modules(["electron"]),
+        }
+        return SampleFiles(
+            ensemble=self.ensemble,
+            inputs=run.settings.describe_electron(),
+            distribution=sampling.distribution(run.settings),
+            phonon=run.content("phonon"),
+            code=fingerprint_modules(modules),
+            reuse=run.settings.reuse,
+        )
 
 
 def _find_done(folder: Path, results: Sequence[SampleResults]) -> list[set[SampleKey]]:
     (folder / STOP_FILE).unlink(missing_ok=True)
     return [result.find_done() for result in results]
-
-
-def _evaluate(
-    run: Run,
-    keys: Sequence[SampleKey],
-    todo: Sequence[tuple[SampledStage, PartFile, set[SampleKey]]],
-    folder: Path,
-    line: StageLine,
-) -> MlepiError | None:
-    """Evaluate the samples of this process.
-
-    An error here stops the other processes at their next sample.
-    """
-    stop = folder / STOP_FILE
-    try:
-        for stage, _, _ in todo:
-            stage.begin(run)
-        with closing(_predict(run, keys)) as predicted:
-            for key, matrices in predicted:
-                if stop.exists():
-                    return None
-                for stage, part, wanted in todo:
-                    if key in wanted:
-                        part.append(key, stage.evaluate(key, *matrices))
-                line.advance()
-    except MlepiError as error:
-        folder.mkdir(parents=True, exist_ok=True)
-        stop.touch()
-        return error
-    return None
-
-
-def _predict(
-    run: Run, keys: Sequence[SampleKey]
-) -> Generator[tuple[SampleKey, tuple[BlockMatrix, BlockMatrix]]]:
-    """Yield H and S of the samples in order, predicted in batches and, with a GPU, ahead of their use."""
-    hamiltonian = cast(HamiltonianStage, run.stages["hamiltonian"])
-    size = run.batch_size or (GPU_BATCH_SIZE if run.on_gpu else 1)
-
-    def batches() -> Generator[tuple[SampleKey, tuple[BlockMatrix, BlockMatrix]]]:
-        for start in range(0, len(keys), size):
-            batch = keys[start : start + size]
-            yield from zip(batch, hamiltonian.predict_samples(run, batch), strict=True)
-
-    ahead = run.on_gpu if run.prefetch is None else run.prefetch
-    return run_ahead(batches(), depth=size) if ahead else batches()

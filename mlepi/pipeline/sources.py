@@ -122,7 +122,7 @@ class Source:
                     self.key,
                     f"{self.describe()}: {cause}",
                     "a working target",
-                    "Correct the config.",
+                    "Compare the arguments with its docstring.",
                 )
             ) from error
 
@@ -137,7 +137,9 @@ class Source:
 
 
 def load_calculator(source: Source, device: str, compiled: bool = False) -> Calculator:
-    """Return the ASE calculator of a phonon checkpoint (float64, as finite differences need) or of a target.
+    """Return the ASE calculator of a phonon checkpoint, or of a target.
+
+    A checkpoint computes in float64, as finite differences need.
 
     Args:
         source: of energies and forces.
@@ -212,7 +214,7 @@ def load_overlap_table(files: Sequence[Path], basis: OrbitalBasis) -> OverlapTab
                     "overlap",
                     f"the file {file.name}",
                     "a .pao file named after an element of the basis",
-                    "Correct the path.",
+                    "Name the file after its element, as in C7.0.pao.",
                 )
             )
         degrees = basis.shells[number]

@@ -1,142 +1,88 @@
-"""What a stage is: it reads records, computes, and returns one record.
+"""What a stage is: it reads records or samples, computes, and returns one record.
 
-The runner does everything else.
-
-A stage never writes the store, never asks whether its work is done and knows nothing of processes.
-Its constructor takes the keys of ``conf/stage/settings/<name>.yaml``, its record is a frozen
-dataclass whose fields carry their unit (``field(metadata=mlepi.results.unit(…))``).
+A stage never writes the store, never asks whether its work is done, and knows nothing of the runner
+and its processes. Its fields are the keys of ``conf/stage/<name>.yaml``; its record is a frozen
+dataclass whose fields carry their unit (``field(metadata=mlepi.results.unit(…))``). Both lie in one
+folder, with a module ``figure`` that shows the record, and are found by their place
+(``mlepi.pipeline.discovery``): nothing is registered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from numpy.typing import NDArray
+from mlepi.errors import ConfigError, message
 
 if TYPE_CHECKING:
-    from mlepi.graphs.block_matrix import BlockMatrix
-    from mlepi.pipeline.run import Run
+    from mlepi.figures import Presentation
+    from mlepi.pipeline.settings import Settings
 
 Record = Any
-"""A frozen dataclass of ``mlepi.results``."""
+"""A frozen dataclass, see ``mlepi.results``."""
 
 
-class SampleKey(NamedTuple):
-    """Identity of one displaced supercell; it does not depend on how many others there are.
-
-    Attributes:
-        sample: number of the snapshot.
-        temperature: K.
-    """
-
-    sample: int
-    temperature: float
-
-
-class Stage(Protocol):
-    """One step of the pipeline.
+class Stage(ABC):
+    """One step of the pipeline, a frozen dataclass of its settings.
 
     Attributes:
         name: also the name of its record in the store and of its config.
-        version: to be raised whenever the same inputs give another result.
-        requires: stages whose records it reads.
+        requires: stages whose records it rests on, in the order of the data flow.
+        networks: "phonon" and "electron", as far as it cannot do without.
         record: class of its record.
+        lists: named lists of stages that it belongs to ("all" is what runs by default).
     """
 
     name: ClassVar[str]
-    version: ClassVar[int]
     requires: ClassVar[tuple[str, ...]]
+    networks: ClassVar[tuple[str, ...]] = ()
     record: ClassVar[type]
+    lists: ClassVar[tuple[str, ...]] = ()
 
-    def inputs(self, run: Run) -> Mapping[str, Any]:
-        """Return everything beside the required records that decides the result, as plain JSON-able data."""
-        ...
+    @abstractmethod
+    def inputs(self, settings: Settings) -> dict[str, Any]:
+        """Return all that decides the result beside the required records, as JSON-able data."""
 
-    def compute(self, run: Run) -> Record:
-        """Compute the record; called in one process only.
-
-        ``run.read(stage)`` gives the records of earlier stages.
-        """
-        ...
-
+    @abstractmethod
     def summarize(self, record: Record) -> str:
         """Say in a few words what was found; shown when the stage is done."""
-        ...
+
+    @staticmethod
+    def doubts(record: Record) -> list[str]:
+        """Say what makes the numbers of a record doubtful, one sentence each; usually nothing."""
+        return []
+
+    def sources(self) -> set[str]:
+        """Return which of "structure", "phonon" and "electron" it cannot do without."""
+        return set(self.networks)
+
+    @classmethod
+    def presentation(cls) -> Presentation:
+        """Return what the module ``figure`` beside that of the stage shows of its record."""
+        from mlepi.figures import Presentation
+
+        name = f"{cls.__module__.rpartition('.')[0]}.figure"
+        if find_spec(name) is None:
+            return Presentation()
+        shown: Presentation = import_module(name).PRESENTATION
+        return shown
 
 
-@runtime_checkable
-class SampledStage(Protocol):
-    """A stage that looks at every displaced supercell.
+def check_choice(key: str, choice: str, known: Sequence[str]) -> None:
+    """Refuse a word that is none of those known.
 
-    The runner shares the samples over the processes.
+    Args:
+        key: of the config, for the message.
+        choice: what was given.
+        known: what can be chosen.
 
-    ``sample_inputs`` must not hold the number of samples nor the temperatures: results of single
-    samples then stay valid when an ensemble grows. ``begin`` is called once in every process,
-    ``evaluate`` once per sample in one of them, ``finish`` in one process with the results of all
-    samples in the order of snapshots and, within one, of temperatures.
+    Raises:
+        ConfigError: another word.
     """
-
-    name: ClassVar[str]
-    version: ClassVar[int]
-    requires: ClassVar[tuple[str, ...]]
-    record: ClassVar[type]
-
-    def inputs(self, run: Run) -> Mapping[str, Any]:
-        """Return everything beside the required records that decides the result, as plain JSON-able data."""
-        ...
-
-    def sample_inputs(self, run: Run) -> Mapping[str, Any]:
-        """Return what decides the result of one sample, as plain JSON-able data."""
-        ...
-
-    def begin(self, run: Run) -> None:
-        """Prepare what all samples share.
-
-        ``run.equilibrium()`` gives the undisplaced primitive H and S.
-        """
-        ...
-
-    def evaluate(
-        self, key: SampleKey, hamiltonian: BlockMatrix, overlap: BlockMatrix
-    ) -> dict[str, NDArray]:
-        """Return small named arrays for one displaced supercell; they are stored at once."""
-        ...
-
-    def finish(self, run: Run, results: Iterable[tuple[SampleKey, dict[str, NDArray]]]) -> Record:
-        """Combine the results of all samples into the record.
-
-        Averages and error bars take ``run.design``.
-        """
-        ...
-
-    def summarize(self, record: Record) -> str:
-        """Say in a few words what was found; shown when the stage is done."""
-        ...
-
-
-@runtime_checkable
-class TargetStage(Protocol):
-    """A sampled stage whose error bars can decide when an ensemble is large enough.
-
-    Attributes:
-        targets: names of the observables it knows, as in ``stage.sampling.target``.
-    """
-
-    targets: ClassVar[tuple[str, ...]]
-
-    def error_bars(self, record: Record) -> Mapping[str, NDArray]:
-        """Return the standard error of every target at each temperature, (n_temperatures,), in its unit."""
-        ...
-
-
-@runtime_checkable
-class NestedStage(Protocol):
-    """A plain stage that rests on other runs, which the runner makes first, in folders below that of its own run."""
-
-    def nested_runs(self, run: Run) -> Sequence[tuple[Run, Sequence[str]]]:
-        """Return the runs and the stages of each.
-
-        Called in every process, after the required records are there.
-        """
-        ...
+    if choice not in known:
+        raise ConfigError(
+            message(key, repr(choice), f"one of {list(known)}", "Choose one of them.")
+        )

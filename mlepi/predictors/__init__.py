@@ -1,7 +1,4 @@
-"""Trained networks with all that is needed to use them.
-
-Graph building, elements, basis and overlap table.
-"""
+"""Trained networks with all that is needed to use them, from graphs to overlap tables."""
 
 from mlepi.predictors.derivatives import (
     BlockDerivatives,

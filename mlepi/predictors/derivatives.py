@@ -1,4 +1,4 @@
-"""Derivatives of H and S with respect to the positions of the atoms, along given directions, once or twice.
+"""First and second derivatives of H and S with respect to the positions of the atoms.
 
 Networks are differentiated in forward mode (one evaluation gives the exact derivative of every
 block along one direction) in double precision, overlaps through the splines of their table. Edges
@@ -26,9 +26,9 @@ from torch.overrides import TorchFunctionMode
 
 from mlepi.errors import PhysicsError, message
 from mlepi.graphs import fields
+from mlepi.graphs.block_pairs import find_pairs, list_pairs
 from mlepi.graphs.build import AtomGraph
 from mlepi.models.compilation import plain_operations
-from mlepi.physics.eigenstates.dense_bloch import unique_rows
 from mlepi.physics.overlaps import OverlapTable
 from mlepi.physics.overlaps.evaluate import compute_overlap_blocks_torch
 
@@ -107,7 +107,7 @@ class DifferentiableModel(HamiltonianModel, Protocol):
         *,
         device: str = ...,
     ) -> MatrixDerivatives:
-        """Return mixed second derivatives along pairs of directions, (n_directions, n_atoms, 3) each."""
+        """Return second derivatives along pairs of directions, (n_directions, n_atoms, 3) each."""
         ...
 
 
@@ -119,7 +119,7 @@ def compute_derivatives(
     device: str = "cpu",
     step: float = 0.01,
 ) -> MatrixDerivatives:
-    """Differentiate H and S along directions, exactly where the model can, by central differences otherwise.
+    """Differentiate H and S along directions, by central differences if the model cannot.
 
     Args:
         model: of H and S.
@@ -207,7 +207,7 @@ def differentiate_network(
     first: NDArray[np.float64],
     second: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Differentiate the blocks of an electron network in forward mode, one direction after the other.
+    """Differentiate the blocks of an electron network in forward mode, one way at a time.
 
     Args:
         network: float64, with plain (not compiled) kernels.
@@ -257,10 +257,8 @@ def differentiate_overlaps(
     Returns:
         (n_directions, n_edges, p, p), 1/Å or 1/Å².
     """
-    atoms, edges = (
-        torch.from_numpy(np.asarray(numbers, dtype=np.int64)),
-        torch.from_numpy(np.asarray(edge_index)),
-    )
+    atoms = torch.from_numpy(np.asarray(numbers, dtype=np.int64))
+    edges = torch.from_numpy(np.asarray(edge_index))
     result = np.zeros((len(first), len(vectors), size, size))
     for n, change in enumerate(first):
         moving = np.any(change != 0.0, axis=1)
@@ -306,7 +304,7 @@ def _push_forward(
     first: NDArray[np.float64],
     second: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
-    """Return the derivatives of a function along directions, or the mixed second ones along pairs of them."""
+    """Differentiate a function along directions, or twice along pairs of them."""
 
     def along(x: Tensor, direction: Tensor) -> Tensor:
         derivative: Tensor = torch.func.jvp(function, (x,), (direction,))[1]
@@ -349,12 +347,7 @@ def _displaced(
 
 def _align(matrix: BlockMatrix, rest: BlockMatrix) -> NDArray[np.float64]:
     """Sort the blocks of one matrix as those of another; pairs that it lacks are zero."""
-    keys = [np.concatenate([m.edge_index.T, m.edge_cell_shift], axis=1) for m in (rest, matrix)]
-    count = len(keys[0])
-    rows, places = unique_rows(np.concatenate(keys))
-    row_of_place = np.full(len(rows), -1, dtype=np.int64)
-    row_of_place[places[:count]] = np.arange(count)
-    found = row_of_place[places[count:]]
+    found = find_pairs(*(list_pairs(m.edge_index, m.edge_cell_shift) for m in (rest, matrix)))
     lost = np.abs(matrix.blocks[found < 0]).max(initial=0.0)
     if lost > LOST_BLOCK:
         raise PhysicsError(

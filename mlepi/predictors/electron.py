@@ -1,4 +1,4 @@
-"""Hamiltonian and overlap matrices of any structure from a trained electron network and a radial overlap table."""
+"""H and S of any structure from a trained electron network and a radial overlap table."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch_geometric.data import Batch
 
+from mlepi.arithmetic import parse_dtype
 from mlepi.errors import DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.block_matrix import BlockMatrix
@@ -26,7 +27,7 @@ from mlepi.predictors.derivatives import (
     differentiate_network,
     differentiate_overlaps,
 )
-from mlepi.predictors.predictor import DTYPES, Predictor
+from mlepi.predictors.predictor import Predictor
 from mlepi.structures.basis import OrbitalBasis
 
 RADIUS_TOLERANCE = 1e-3
@@ -108,7 +109,9 @@ class ElectronPredictor(Predictor):
         network = self.network(device, dtype)
         for atoms in structures:
             self.check_elements(atoms.numbers)
-        graphs = [build_graph(atoms, self.cutoffs, dtype=DTYPES[dtype]) for atoms in structures]
+        graphs = [
+            build_graph(atoms, self.cutoffs, dtype=parse_dtype(dtype)) for atoms in structures
+        ]
         batch = graphs[0] if len(graphs) == 1 else Batch.from_data_list(graphs)
         with torch.no_grad():
             predicted = network(batch.to(device))
@@ -145,9 +148,7 @@ class ElectronPredictor(Predictor):
         )
 
     def overlap(self, atoms: Atoms, table: OverlapTable | None = None) -> BlockMatrix:
-        """Compute the overlap matrix of a structure.
-
-        All pairs closer than the sum of their orbital radii.
+        """Compute the overlap matrix of all pairs closer than the sum of their orbital radii.
 
         Args:
             atoms: structure; not modified.
@@ -220,7 +221,10 @@ class ElectronPredictor(Predictor):
         *,
         device: str | torch.device = "cpu",
     ) -> MatrixDerivatives:
-        """Return ∂²/∂first∂second of H and S for pairs of directions, (n_directions, n_atoms, 3) each; otherwise as above."""
+        """Return ∂²/∂first∂second of H and S for pairs of directions, otherwise as above.
+
+        Directions are (n_directions, n_atoms, 3) each.
+        """
         return self._differentiate(atoms, device, first, second)
 
     def _differentiate(
@@ -282,7 +286,7 @@ class ElectronPredictor(Predictor):
 class _Pairs(NamedTuple):
     """On-site pairs and pairs of overlapping orbitals.
 
-    (2, n), (n, 3) int and (n, 3) Å from target to source.
+    Index (2, n), cell shift (n, 3) int, and vectors (n, 3) Å from target to source.
     """
 
     edge_index: NDArray[np.int64]
@@ -329,7 +333,7 @@ def _edges(graph: AtomGraph, relation: str) -> Any:
 def _block_edges(
     n_atoms: int, graph: AtomGraph, relations: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return ``edge_index`` and ``edge_cell_shift`` of the on-site blocks, then of the edges of some relations."""
+    """Return index and cell shift of the on-site blocks, then of the edges of some relations."""
     stores = [_edges(graph, relation) for relation in relations]
     edge_index, shift = _onsite_edges(n_atoms)
     return (
@@ -341,7 +345,7 @@ def _block_edges(
 
 
 def _onsite_edges(n_atoms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return ``edge_index`` (2, n_atoms) and ``edge_cell_shift`` (n_atoms, 3) of the on-site blocks."""
+    """Return index (2, n_atoms) and cell shift (n_atoms, 3) of the on-site blocks."""
     return np.tile(np.arange(n_atoms, dtype=np.int64), (2, 1)), np.zeros(
         (n_atoms, 3), dtype=np.int64
     )

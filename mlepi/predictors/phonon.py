@@ -1,4 +1,4 @@
-"""Energies, forces and stress from a trained phonon network, for many structures or as an ASE calculator."""
+"""Energies, forces and stress from a trained phonon network, also as an ASE calculator."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 from torch_geometric.data import Batch
 
+from mlepi.arithmetic import parse_dtype
 from mlepi.errors import StructureError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import build_graph
-from mlepi.predictors.predictor import DTYPES, Predictor
+from mlepi.predictors.predictor import Predictor
 
 
 class PhononPredictor(Predictor):
@@ -86,7 +87,7 @@ class PhononPredictor(Predictor):
         self.check_elements(atoms.numbers)
         wanted = [(int(atom), axis) for atom in indices for axis in range(3)]
         n_copies = max(1, min(batch_size, len(wanted)))
-        graph = build_graph(atoms, self.cutoffs, dtype=DTYPES[dtype])
+        graph = build_graph(atoms, self.cutoffs, dtype=parse_dtype(dtype))
         batch = Batch.from_data_list([graph] * n_copies).to(device)
         with torch.enable_grad():
             positions = batch[fields.ATOM][fields.POSITIONS].detach().clone().requires_grad_(True)
@@ -115,10 +116,7 @@ class PhononPredictor(Predictor):
     def calculator(
         self, device: str | torch.device = "cpu", dtype: str = "float64"
     ) -> PhononCalculator:
-        """Return an ASE calculator: eV, eV/Å, eV/Å³.
-
-        Float64 by default, as finite differences of forces need.
-        """
+        """Return an ASE calculator (eV, eV/Å, eV/Å³), in float64 for finite differences."""
         self.network(device, dtype)
         return PhononCalculator(self, device=device, dtype=dtype)
 
@@ -132,7 +130,9 @@ class PhononPredictor(Predictor):
         network = self.network(device, dtype)
         for atoms in structures:
             self.check_elements(atoms.numbers)
-        graphs = [build_graph(atoms, self.cutoffs, dtype=DTYPES[dtype]) for atoms in structures]
+        graphs = [
+            build_graph(atoms, self.cutoffs, dtype=parse_dtype(dtype)) for atoms in structures
+        ]
         results = network(
             Batch.from_data_list(graphs).to(device),
             compute_forces=True,
@@ -150,7 +150,12 @@ class PhononCalculator(Calculator):
         dtype: "float32" or "float64".
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]  # type: ignore[misc]
+    implemented_properties: ClassVar[list[str]] = [  # type: ignore[misc]
+        "energy",
+        "free_energy",
+        "forces",
+        "stress",
+    ]
 
     def __init__(
         self,

@@ -1,7 +1,4 @@
-"""What every predictor shares.
-
-The trained network in the precision and on the device that is asked for.
-"""
+"""A trained network in the precision and on the device that is asked for."""
 
 from __future__ import annotations
 
@@ -13,11 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mlepi.arithmetic import parse_dtype
 from mlepi.errors import ConfigError, StructureError, message
 from mlepi.models.compilation import compile_method
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-"""Precisions in which a network can be evaluated."""
 
 
 class Predictor:
@@ -65,21 +60,18 @@ class Predictor:
         Raises:
             ConfigError: the precision is unknown or the device cannot be used.
         """
-        if dtype not in DTYPES:
-            raise ConfigError(
-                message("dtype", repr(dtype), f"one of {sorted(DTYPES)}", "Edit the config.")
-            )
+        precision = parse_dtype(dtype)
         key = (str(device), dtype)
         if key not in self._networks:
             check_device(device)
-            network = copy.deepcopy(self._model).to(device=device, dtype=DTYPES[dtype])
+            network = copy.deepcopy(self._model).to(device=device, dtype=precision)
             if self._compiled:
                 compile_method(network)()
             self._networks[key] = network
         return self._networks[key]
 
     def check_elements(self, numbers: Sequence[int] | NDArray[Any]) -> None:
-        """Raise ``StructureError`` when a structure contains an element that the network does not know."""
+        """Raise ``StructureError`` when a structure has an element unknown to the network."""
         missing = sorted({int(z) for z in numbers} - set(self.elements))
         if missing:
             raise StructureError(

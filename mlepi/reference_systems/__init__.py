@@ -1,7 +1,4 @@
-"""Reference systems with known answers.
-
-Tight binding and springs of graphene layers, and data sets made with them.
-"""
+"""Tight binding and springs of graphene layers with known answers, and data sets of them."""
 
 from mlepi.reference_systems.springs import HoneycombSprings
 from mlepi.reference_systems.tight_binding import TightBinding

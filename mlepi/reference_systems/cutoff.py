@@ -6,9 +6,9 @@ import torch
 
 
 def smooth_cutoff(distances: torch.Tensor, onset: float, end: float) -> torch.Tensor:
-    """Return a step with two continuous derivatives.
+    """Return a step with two continuous derivatives, 1 − 10x³ + 15x⁴ − 6x⁵.
 
-    1 up to ``onset``, 0 from ``end`` on, 1 − 10x³ + 15x⁴ − 6x⁵ between.
+    It is 1 up to ``onset`` and 0 from ``end`` on.
 
     Args:
         distances: any shape, in the unit of the other two.

@@ -79,18 +79,7 @@ def fit_tight_binding(
     Raises:
         PhysicsError: too few levels, or not half of them on either side of neutrality.
     """
-    n_levels, n_states = levels.shape[2], len(structures[0])
-    if n_levels < FEWEST_LEVELS or n_levels % 2 or n_levels > n_states:
-        raise PhysicsError(
-            message(
-                "tight-binding fit",
-                f"{n_levels} levels of {n_states} atoms",
-                f"an even number between {FEWEST_LEVELS} and the number of atoms",
-                "Change stage.tight_binding.n_levels.",
-            )
-        )
-    middle = n_states // 2
-    part = (middle - n_levels // 2, middle + n_levels // 2 - 1)
+    part = _choose_levels(levels.shape[2], len(structures[0]))
     wanted = levels - levels.mean(axis=(1, 2), keepdims=True)
     layered = len(np.unique(structures[0].arrays["layer"])) > 1
 
@@ -122,6 +111,21 @@ def fit_tight_binding(
         wanted=wanted,
         found=solve(best.x),
     )
+
+
+def _choose_levels(n_levels: int, n_states: int) -> tuple[int, int]:
+    """Return the numbers of the lowest and the highest level, half of them below neutrality."""
+    if n_levels < FEWEST_LEVELS or n_levels % 2 or n_levels > n_states:
+        raise PhysicsError(
+            message(
+                "tight-binding fit",
+                f"{n_levels} levels of {n_states} atoms",
+                f"an even number between {FEWEST_LEVELS} and the number of atoms",
+                "Change stage.tight_binding.n_levels.",
+            )
+        )
+    middle = n_states // 2
+    return middle - n_levels // 2, middle + n_levels // 2 - 1
 
 
 def describe_tight_binding(

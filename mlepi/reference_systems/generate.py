@@ -22,7 +22,8 @@ from ase import Atoms
 from mlepi.errors import ConfigError, message
 from mlepi.physics.overlaps import write_overlap_table
 from mlepi.physics.vibrations.force_constants import compute_force_constants
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 from mlepi.reference_systems.springs import HoneycombSprings
 from mlepi.reference_systems.tight_binding import TightBinding
 from mlepi.structures import (
@@ -35,12 +36,10 @@ from mlepi.structures import (
     write_split,
 )
 
-HAMILTONIANS, FORCES, OVERLAP, SPLIT = (
-    "hamiltonians.h5",
-    "forces.extxyz",
-    "overlap.h5",
-    "split.json",
-)
+HAMILTONIANS = "hamiltonians.h5"
+FORCES = "forces.extxyz"
+OVERLAP = "overlap.h5"
+SPLIT = "split.json"
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 

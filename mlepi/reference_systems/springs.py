@@ -1,6 +1,4 @@
-"""A force field for flat graphene layers.
-
-An ASE calculator whose phonons have the right size and whose minimum is known.
+"""A force field for flat graphene layers with phonons of the right size and a known minimum.
 
 The energy is a sum of squares about the flat honeycomb and depends on relative positions only, so
 that it is smooth and exactly invariant under rotations and translations:
@@ -66,7 +64,11 @@ class HoneycombSprings(Calculator):
         shear: k_s, eV/Å⁴.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces", "stress"]  # type: ignore[misc]
+    implemented_properties: ClassVar[list[str]] = [  # type: ignore[misc]
+        "energy",
+        "forces",
+        "stress",
+    ]
 
     def __init__(
         self,
@@ -81,13 +83,11 @@ class HoneycombSprings(Calculator):
     ) -> None:
         super().__init__()
         self.bond_length, self.spacing = lattice_constant / math.sqrt(3.0), spacing
-        self.bond, self.angle, self.normal, self.breathing, self.shear = (
-            bond,
-            angle,
-            normal,
-            breathing,
-            shear,
-        )
+        self.bond = bond
+        self.angle = angle
+        self.normal = normal
+        self.breathing = breathing
+        self.shear = shear
 
     def calculate(
         self,

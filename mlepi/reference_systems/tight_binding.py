@@ -1,6 +1,4 @@
-"""Honeycomb tight binding with hopping that depends on the distance.
-
-An electron model whose bands are known.
+"""Honeycomb tight binding with hopping that depends on the distance, whose bands are known.
 
 Every two-centre integral is V(d) = V₀ exp[−β(d/d₀ − 1)] times a smooth cutoff, with d₀ the bond
 inside a layer and the spacing between layers. Inside a layer only first neighbours are in range,
@@ -231,10 +229,8 @@ class TightBinding:
         own = square < 1e-16
         lengths = torch.where(own, 1.0, square).sqrt()  # no slope at zero, where the root has none
         directions = vectors / lengths[:, None]
-        within, between = (
-            self._radial(self.intralayer, lengths),
-            self._radial(self.interlayer, lengths, inter=True),
-        )
+        within = self._radial(self.intralayer, lengths)
+        between = self._radial(self.interlayer, lengths, inter=True)
         radial = torch.where(interlayer[:, None], between, within)
         onsite = vectors.new_tensor([self.onsite["s"], *[self.onsite.get("p", 0.0)] * 3])[
             : self.basis.max_orbitals
@@ -249,10 +245,7 @@ class TightBinding:
 
     @property
     def fermi_velocity(self) -> float:
-        """v_F of the flat monolayer at the constructor's bond, m/s.
-
-        √3·a·|t − E₀s|/2ħ, a = √3·bond.
-        """
+        """v_F of the flat monolayer at the constructor's bond, √3·a·|t − E₀s|/2ħ, m/s."""
         name, shell = ("sss", "s") if self.orbitals == "s" else ("ppp", "p")
         hopping = self.intralayer[name][0] - self.onsite[shell] * self.overlaps[name][0]
         return (
@@ -266,9 +259,7 @@ class TightBinding:
 
     @property
     def gamma_1(self) -> float:
-        """γ₁ of the flat bilayer at the constructor's spacing, eV.
-
-        Half the splitting of the dimer states at K.
+        """γ₁ of the flat bilayer, eV: half the splitting of the dimer states at K.
 
         Exact for "s", where all slanted hoppings cancel at K; in "sp" those between π and σ
         orbitals do not.
@@ -276,10 +267,7 @@ class TightBinding:
         return abs(self.interlayer["sss" if self.orbitals == "s" else "pps"][0])
 
     def overlap_table(self) -> OverlapTable:
-        """Tabulate the overlap as the radial functions that a checkpoint carries.
-
-        Exact for distances above 1 Å.
-        """
+        """Tabulate the overlap as the radial functions that a checkpoint carries, above 1 Å."""
         distances = torch.linspace(0.0, INTERLAYER_CUTOFF[1], _TABLE_POINTS, dtype=torch.float64)
         far = distances.clamp(min=0.3)
         along = torch.stack([torch.zeros_like(far), torch.zeros_like(far), far], dim=1)
@@ -345,7 +333,10 @@ class TightBinding:
 
 
 def _slater_koster(radial: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """Turn two-centre integrals (n_edges, 1 or 4) into blocks (n_edges, n, n) in the order s, p_y, p_z, p_x."""
+    """Turn two-centre integrals (n_edges, 1 or 4) into blocks (n_edges, n, n).
+
+    Orbitals are in the order s, p_y, p_z, p_x.
+    """
     if radial.shape[1] == 1:
         return radial[:, :, None]
     sss, sps, pps, ppp = (radial[:, n, None, None] for n in range(4))
@@ -360,10 +351,7 @@ def _slater_koster(radial: torch.Tensor, directions: torch.Tensor) -> torch.Tens
 def _project(
     block: torch.Tensor, vectors: torch.Tensor, la: int, lb: int, total: int
 ) -> torch.Tensor:
-    """Return the radial function t_abL of flattened blocks (n, (2la+1)(2lb+1)) of edges along z.
-
-    (n,).
-    """
+    """Return t_abL (n,) of flattened blocks (n, (2la+1)(2lb+1)) of edges along z."""
     rows, start = [], 0
     coupling = coupling_matrix(la, lb).to(block)
     momenta = range(abs(la - lb), la + lb + 1, 2)

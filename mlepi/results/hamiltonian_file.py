@@ -5,7 +5,8 @@ lattice vectors as rows, ``layer`` (n_atoms,) if known. The groups ``hamiltonian
 ``overlap`` (dimensionless) each have their own pairs: ``edge_index`` (2, n_edges), row 0 = source
 j, row 1 = target i; ``edge_cell_shift`` (n_edges, 3) = R; ``blocks`` (n_edges, p, p): block e = ⟨i,
 cell 0| · |j, cell R⟩, rows are orbitals of i, zero-padded to p. On-site blocks and both directions
-are present. The attribute ``basis`` is JSON: ``shells`` maps an atomic number to its angular
+are present. The attribute ``mlepi`` is the version that wrote it (later than the first files);
+``basis`` is JSON: ``shells`` maps an atomic number to its angular
 momenta; inside a shell the functions are real harmonics in e3nn order, (y, z, x) for p. H(k) = Σ_R
 e^{2πi k·R} H(R), k fractional.
 """
@@ -26,6 +27,8 @@ from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.graphs.block_matrix import BlockMatrix
+from mlepi.results.provenance import find_version
+from mlepi.results.upgrades import refuse_newer
 from mlepi.structures.basis import OrbitalBasis
 
 FORMAT = 1
@@ -73,6 +76,7 @@ def write_hamiltonian(
             file.attrs.update(
                 {
                     "format": FORMAT,
+                    "mlepi": find_version(),
                     "basis": json.dumps(hamiltonian.basis.to_dict()),
                     "checksum": checksum,
                 }
@@ -103,7 +107,7 @@ def read_hamiltonian(path: Path) -> tuple[Atoms, BlockMatrix, BlockMatrix]:
         Structure, Hamiltonian (eV) and overlap.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: the file is missing or damaged, or a newer version wrote it.
     """
     names = (
         *STRUCTURE,
@@ -111,9 +115,10 @@ def read_hamiltonian(path: Path) -> tuple[Atoms, BlockMatrix, BlockMatrix]:
     )
     try:
         with h5py.File(path, "r") as file:
+            refuse_newer(str(path), int(file.attrs["format"]), FORMAT, file.attrs.get("mlepi"))
             arrays = {name: file[name][()] for name in names if name in file}
             basis = OrbitalBasis.from_dict(json.loads(str(file.attrs["basis"])))
-            intact = file.attrs["format"] == FORMAT and file.attrs["checksum"] == _checksum(arrays)
+            intact = file.attrs["checksum"] == _checksum(arrays)
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise DataError(
             message(
@@ -146,6 +151,16 @@ def read_hamiltonian(path: Path) -> tuple[Atoms, BlockMatrix, BlockMatrix]:
         for m in MATRICES
     )
     return atoms, hamiltonian, overlap
+
+
+def read_hamiltonian_provenance(path: Path) -> dict[str, Any]:
+    """Return how the file was made, or nothing where it does not tell."""
+    try:
+        with h5py.File(path, "r") as file:
+            found: dict[str, Any] = json.loads(str(file.attrs["provenance"]))
+    except (OSError, KeyError, ValueError):
+        return {}
+    return found
 
 
 def _checksum(arrays: Mapping[str, Any]) -> str:

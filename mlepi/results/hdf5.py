@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -64,21 +65,56 @@ def read_record(group: h5py.Group, record_type: type) -> Any:
         An instance.
 
     Raises:
-        DataError: a field is missing.
+        DataError: a field without a default is missing.
     """
-    types = typing.get_type_hints(record_type)
+    return build_record(read_fields(group), record_type, f"{group.file.filename}:{group.name}")
+
+
+def read_fields(group: h5py.Group) -> dict[str, Any]:
+    """Read everything that ``write_record`` wrote, whatever the dataclass says now.
+
+    Args:
+        group: of a record.
+
+    Returns:
+        Name → value; nested records and mappings are dicts again.
+    """
+    return {name: _read_value(item) for name, item in group.items()}
+
+
+def build_record(fields: Mapping[str, Any], record_type: type, where: str) -> Any:
+    """Build a dataclass instance from what a file holds of it.
+
+    A field that the file does not have yet takes its default; one that the dataclass no longer has
+    is left out.
+
+    Args:
+        fields: result of ``read_fields``.
+        record_type: the dataclass.
+        where: file and group, for messages.
+
+    Returns:
+        An instance.
+
+    Raises:
+        DataError: a field without a default is missing.
+    """
+    annotations = typing.get_type_hints(record_type)
     values = {}
     for field in dataclasses.fields(record_type):
-        if field.name not in group:
+        if field.name in fields:
+            values[field.name] = _build_value(
+                fields[field.name], annotations[field.name], f"{where}/{field.name}"
+            )
+        elif field.default is field.default_factory is dataclasses.MISSING:
             raise DataError(
                 message(
-                    f"{group.file.filename}:{group.name}",
+                    where,
                     f"no field {field.name!r}",
                     f"the fields of {record_type.__name__}",
                     "It was written by another version: delete the run folder and run again.",
                 )
             )
-        values[field.name] = _read_value(group[field.name], types[field.name])
     return record_type(**values)
 
 
@@ -160,17 +196,27 @@ def _as_dataset(value: Any, where: str) -> tuple[str, Any]:
     )
 
 
-def _read_value(item: h5py.Group | h5py.Dataset, annotation: Any) -> Any:
+def _build_value(value: Any, annotation: Any, where: str) -> Any:
+    """Turn the dict of a nested record, or of a mapping with records, into what the field holds."""
+    if not isinstance(value, dict):
+        return value
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    for option in typing.get_args(annotation) if union else (annotation,):
+        origin = typing.get_origin(option)
+        if isinstance(option, type) and dataclasses.is_dataclass(option):
+            return build_record(value, option, where)
+        if isinstance(origin, type) and issubclass(origin, Mapping):
+            item = typing.get_args(option)[1]
+            return {name: _build_value(x, item, f"{where}/{name}") for name, x in value.items()}
+    return value
+
+
+def _read_value(item: h5py.Group | h5py.Dataset) -> Any:
     kind = item.attrs[KIND]
-    if kind == "record":
-        candidates = (annotation, *typing.get_args(annotation))
-        return read_record(
-            item, next(t for t in candidates if isinstance(t, type) and dataclasses.is_dataclass(t))
-        )
+    if kind in ("record", "mapping"):
+        return read_fields(item)
     if kind == "atoms":
         return _read_atoms(item)
-    if kind == "mapping":
-        return {key: _read_value(member, None) for key, member in item.items()}
     if kind == "none":
         return None
     if kind == "text":

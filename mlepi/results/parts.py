@@ -1,9 +1,15 @@
-"""Part files: results of single samples, appended one by one, that survive being killed at any moment.
+"""Part files: results of single samples, appended one by one, that survive a kill at any moment.
 
 A part file is a sequence of frames: magic, length and CRC-32 of the payload, payload. The payload
-is an ``.npz`` of the arrays and of a ``__key__`` (JSON text). The first frame names the inputs that
-the results belong to. A frame that ends beyond the file is the one that was being written when the
-process died and is dropped; any other disagreement is damage and raises.
+is an ``.npz`` of the arrays and of a ``__key__`` (JSON text). The first frame holds no arrays; its
+key ``["header", {…}]`` says the format, the inputs that the results belong to, the fingerprint of
+the code and the version that wrote them; in format 1 it is ``["inputs", digest]``. A frame that
+ends beyond the file is the one that was being written when the process died and is dropped; any
+other disagreement is damage and raises.
+
+A file holds results of one format and one code. The files of a stage are called
+``<stage>.<process>.part``, or ``<stage>.<process>.<n>.part`` where that name is taken by a file
+of another format or code, whose results are kept.
 """
 
 from __future__ import annotations
@@ -15,6 +21,8 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +30,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
+from mlepi.results.provenance import find_version
+from mlepi.results.upgrades import (
+    PART_FORMAT,
+    PART_UPGRADES,
+    StoredResult,
+    current_stage,
+    former_stage,
+    refuse_newer,
+    upgrade,
+)
 
+PARTS_FOLDER = "parts"
 MAGIC = b"MLEPIPRT"
-HEADER = struct.Struct("<8sQI")
+FRAME = struct.Struct("<8sQI")
 KEY = "__key__"
+
+THIS_CODE = "this code"
+OTHER_CODE = "other code"
+UNKNOWN_CODE = "unknown code"
+
+
+@dataclass(frozen=True)
+class PartHeader:
+    """What the first frame of a part file says.
+
+    Attributes:
+        format: of the file.
+        inputs: digest of what decides the result of one sample.
+        code: fingerprint of the source that made the results; None when it is unknown.
+        mlepi: version that wrote the file; None when it is unknown.
+    """
+
+    format: int
+    inputs: str
+    code: str | None
+    mlepi: str | None
 
 
 class PartFile:
@@ -34,11 +74,41 @@ class PartFile:
     Args:
         path: the file; it is created by the first ``append``.
         inputs: digest of what decides the result of one sample.
+        code: fingerprint of the source that computes it; None does not look at the code.
+        former_inputs: the digest that files of format 1 have for the same inputs.
+        keep_other_code: use results of other code as well.
+
+    Attributes:
+        made_by: what ``keys`` has found about the code: ``THIS_CODE``, ``OTHER_CODE`` (and then
+            kept or deleted) or ``UNKNOWN_CODE``; None before, and without a file of these inputs.
     """
 
-    def __init__(self, path: Path, inputs: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        inputs: str,
+        code: str | None = None,
+        former_inputs: str | None = None,
+        *,
+        keep_other_code: bool = False,
+    ) -> None:
         self.path = path
         self.inputs = inputs
+        self.code = code
+        self.former_inputs = former_inputs
+        self.keep_other_code = keep_other_code
+        self.made_by: str | None = None
+
+    def header(self) -> PartHeader | None:
+        """Return what the first frame says, or None without a complete one.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        if not self.path.exists():
+            return None
+        first = next(_frames(self.path), None)
+        return None if first is None else _parse_header(_key(first[1], self.path), self.path)
 
     def append(self, key: tuple[Any, ...], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Add the result of one sample and make sure that it reaches the disk.
@@ -46,24 +116,59 @@ class PartFile:
         Args:
             key: plain numbers or texts that identify the sample.
             arrays: named arrays.
+
+        Raises:
+            DataError: the file holds results of other inputs, of another format or of other code.
         """
         new = not self.path.exists()
+        if not new and not self.takes_new_results():
+            raise DataError(
+                message(
+                    str(self.path),
+                    "results of another format, of other inputs or of other code",
+                    "a file for new results",
+                    "Take the file that choose_part gives.",
+                )
+            )
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        header = {
+            "format": PART_FORMAT,
+            "inputs": self.inputs,
+            "code": self.code,
+            "mlepi": find_version(),
+        }
         with self.path.open("ab") as stream:
             if new:
-                stream.write(_frame(("inputs", self.inputs), {}))
+                stream.write(_frame(("header", header), {}))
             stream.write(_frame(key, arrays))
             stream.flush()
             os.fsync(stream.fileno())
 
-    def keys(self) -> set[tuple[Any, ...]]:
-        """Return the keys of all complete results; an unfinished frame at the end is cut off first.
-
-        A file of other inputs is deleted: its results belong to another calculation.
+    def takes_new_results(self) -> bool:
+        """Whether results of this code may be appended to the file; also where there is none yet.
 
         Raises:
             DataError: the file is damaged.
         """
+        if not self.path.exists():
+            return True
+        found = self.header()
+        return found is not None and (found.format, found.inputs, found.code) == (
+            PART_FORMAT,
+            self.inputs,
+            self.code,
+        )
+
+    def keys(self) -> set[tuple[Any, ...]]:
+        """Return the keys of all complete results; an unfinished frame at the end is cut off first.
+
+        A file of other inputs is deleted, its results belong to another calculation; one of other
+        code likewise, unless that is kept.
+
+        Raises:
+            DataError: the file is damaged, or a newer version wrote it.
+        """
+        self.made_by = None
         if not self.path.exists():
             return set()
         keys: list[tuple[Any, ...]] = []
@@ -71,7 +176,7 @@ class PartFile:
         for end, payload in _frames(self.path):
             keys.append(_key(payload, self.path))
             complete = end
-        if not keys or keys[0] != ("inputs", self.inputs):
+        if not keys or not self._accepts(_parse_header(keys[0], self.path)):
             self.path.unlink()
             return set()
         if complete < self.path.stat().st_size:
@@ -88,23 +193,112 @@ class PartFile:
         start = 0
         if self.path.exists():
             for end, payload in _frames(self.path):
-                places[_key(payload, self.path)] = start
+                if start:  # the first frame is the header
+                    places[_key(payload, self.path)] = start
                 start = end
-        places.pop(("inputs", self.inputs), None)
         return places
 
     def load(self, place: int) -> dict[str, NDArray[Any]]:
-        """Return the arrays of the result at a position from ``places``."""
+        """Return the arrays of the result at a position from ``places``, in the present format."""
+        header = self.header()
         _, payload = next(_frames(self.path, place))
         with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files if name != KEY}
+            arrays = {name: archive[name] for name in archive.files if name != KEY}
+        found = PART_FORMAT if header is None else header.format
+        name = self.path.name.split(".")[0]
+        return upgrade(StoredResult(name, arrays), found, upgrades=PART_UPGRADES).fields
+
+    def _accepts(self, found: PartHeader) -> bool:
+        """Whether the results may be used; says in ``made_by`` what was found."""
+        refuse_newer(str(self.path), found.format, PART_FORMAT, found.mlepi)
+        if found.inputs != (self.former_inputs if found.format == 1 else self.inputs):
+            return False
+        if found.code is None or self.code is None:
+            self.made_by = UNKNOWN_CODE
+        else:
+            self.made_by = THIS_CODE if found.code == self.code else OTHER_CODE
+        return self.made_by != OTHER_CODE or self.keep_other_code
+
+
+def find_parts(
+    folder: Path,
+    stage: str,
+    inputs: str,
+    code: str | None = None,
+    former_inputs: str | None = None,
+    *,
+    keep_other_code: bool = False,
+) -> list[PartFile]:
+    """Return the part files of a stage, whichever process wrote them, also under a former name.
+
+    Where two hold a result of the same sample, that of the later file counts: files of an older
+    format and of other code come first.
+
+    Args:
+        folder: of the part files.
+        stage: name of the stage.
+        inputs: see ``PartFile``, as the other arguments.
+        code: see there.
+        former_inputs: see there.
+        keep_other_code: see there.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    found = []
+    for name in {stage, former_stage(stage)}:
+        for path in folder.glob(f"{name}.*.part"):
+            part = PartFile(path, inputs, code, former_inputs, keep_other_code=keep_other_code)
+            header = part.header()
+            written = PART_FORMAT if header is None else header.format
+            if current_stage(name, written) == stage:
+                own = header is not None and header.code == code
+                found.append(((written, own, path.name), part))
+    return [part for _, part in sorted(found, key=lambda item: item[0])]
+
+
+def choose_part(
+    folder: Path,
+    stage: str,
+    process: int,
+    inputs: str,
+    code: str | None = None,
+) -> PartFile:
+    """Return the file to which one process writes new results of a stage.
+
+    Never one that holds results of another format or of other code.
+
+    Args:
+        folder: of the part files.
+        stage: name of the stage.
+        process: its number.
+        inputs: digest of what decides the result of one sample.
+        code: fingerprint of the source that computes it.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    names = (f"{stage}.{process}{f'.{n}' if n else ''}.part" for n in count())
+    parts = (PartFile(folder / name, inputs, code) for name in names)
+    return next(part for part in parts if part.takes_new_results())
+
+
+def _parse_header(key: tuple[Any, ...], path: Path) -> PartHeader:
+    if len(key) == 2 and key[0] == "inputs":
+        return PartHeader(1, str(key[1]), None, None)
+    if len(key) == 2 and key[0] == "header" and {"format", "inputs"} <= set(key[1]):
+        fields = key[1]
+        return PartHeader(
+            int(fields["format"]), fields["inputs"], fields.get("code"), fields.get("mlepi")
+        )
+    raise _damaged(path, 0)
 
 
 def _frame(key: tuple[Any, ...], arrays: Mapping[str, NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **{KEY: np.array(json.dumps(key)), **arrays})
     payload = buffer.getvalue()
-    return HEADER.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
+    return FRAME.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
 
 
 def _frames(path: Path, position: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -112,16 +306,16 @@ def _frames(path: Path, position: int = 0) -> Iterator[tuple[int, bytes]]:
     size = path.stat().st_size
     with path.open("rb") as stream:
         stream.seek(position)
-        while position + HEADER.size <= size:
-            magic, length, checksum = HEADER.unpack(stream.read(HEADER.size))
+        while position + FRAME.size <= size:
+            magic, length, checksum = FRAME.unpack(stream.read(FRAME.size))
             if magic != MAGIC:
                 raise _damaged(path, position)
-            if position + HEADER.size + length > size:
+            if position + FRAME.size + length > size:
                 return
             payload = stream.read(length)
             if zlib.crc32(payload) != checksum:
                 raise _damaged(path, position)
-            position += HEADER.size + length
+            position += FRAME.size + length
             yield position, payload
 
 

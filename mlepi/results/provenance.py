@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mlepi.errors import DataError, message
+from mlepi.project_files import find_commit
 
 PACKAGES = (
     "mlepi",
@@ -25,6 +26,12 @@ PACKAGES = (
     "symfc",
     "h5py",
 )
+
+
+@cache
+def find_version() -> str:
+    """Return the version of this package."""
+    return importlib.metadata.version("mlepi")
 
 
 def hash_data(data: Any) -> str:
@@ -58,12 +65,17 @@ def hash_file(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise DataError(
-            message(str(path), str(error.strerror), "a readable file", "Correct the path.")
+            message(
+                str(path),
+                str(error.strerror),
+                "a readable file",
+                "Give a path to a file that exists and may be read.",
+            )
         ) from error
 
 
 def collect_provenance(
-    config: Mapping[str, Any], inputs: Mapping[str, Any], seed: int
+    config: Mapping[str, Any], inputs: Mapping[str, Any], seed: int, code: str | None = None
 ) -> dict[str, Any]:
     """Describe how a record was made.
 
@@ -72,37 +84,16 @@ def collect_provenance(
         inputs: what decided the result: settings of the stage, digests of earlier records and of
             checkpoints.
         seed: of the ensemble.
+        code: fingerprint of the source that made it (``fingerprint_code``), where it is known.
 
     Returns:
-        Plain data: config, inputs, seed, git commit of the source, package versions.
+        Plain data: config, inputs, seed, code, git commit of the source, package versions.
     """
     return {
         "config": dict(config),
         "inputs": dict(inputs),
         "seed": int(seed),
+        "code": code,
         "commit": find_commit(Path(__file__).parent),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-
-
-def find_commit(folder: Path) -> str:
-    """Return the git commit of a source folder, with "+changes" if it was edited since, or "no repository"."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
-        return "no repository"
-    return commit + (
-        "+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no", ".") else ""
-    )
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        run = subprocess.run(  # noqa: S603 - fixed arguments
-            ["git", "-C", str(folder), *arguments],  # noqa: S607 - whichever git the user has
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return None
-    return run.stdout.strip() if run.returncode == 0 else None

@@ -3,8 +3,12 @@
 One HDF5 file with a group per stage, replaced as a whole, checked when it is read.
 
 Layout: ``/<stage>/record/<field>`` with attribute ``unit``; attributes of ``/<stage>``: ``inputs``
-(digest of what decided the result), ``content`` (digest of the record) and ``provenance`` (JSON
-text).
+(digest of what decided the result), ``content`` (digest of the record), ``provenance`` (JSON text),
+``format``, ``mlepi`` (the version that wrote it) and, where it is known, ``code`` (fingerprint of
+the source that made it). The file has ``format`` and ``mlepi`` too: those of its last writer.
+
+Groups of an older format stay as they are, under the name that their stage then had; they are
+upgraded in memory when they are read. Stages are always asked for by their present names.
 """
 
 from __future__ import annotations
@@ -19,10 +23,18 @@ from typing import Any
 import h5py
 
 from mlepi.errors import DataError, message
-from mlepi.results.hdf5 import hash_group, read_record, write_record
+from mlepi.results.hdf5 import build_record, hash_group, read_fields, write_record
+from mlepi.results.provenance import find_version
+from mlepi.results.upgrades import (
+    RECORD_FORMAT,
+    StoredResult,
+    current_stage,
+    former_stage,
+    refuse_newer,
+    upgrade,
+)
 
 FILE_NAME = "results.h5"
-FORMAT = 1
 
 
 class ResultsStore:
@@ -37,19 +49,32 @@ class ResultsStore:
         self.path = self.folder / FILE_NAME
 
     def stages(self) -> tuple[str, ...]:
-        """Return the names of the stages that have a record."""
+        """Return the present names of the stages that have a record."""
         if not self.path.exists():
             return ()
         with self._open() as file:
-            return tuple(file)
+            return tuple(sorted(_list_stages(file)))
 
     def inputs(self, stage: str) -> str | None:
         """Return the digest of the inputs of a stored record, or None when there is none."""
         return self._attribute(stage, "inputs")
 
     def content(self, stage: str) -> str | None:
-        """Return the digest of a stored record, or None when there is none."""
+        """Return the digest of a stored record, as it lies in the file, or None without one."""
         return self._attribute(stage, "content")
+
+    def code(self, stage: str) -> str | None:
+        """Return the fingerprint of the source that made a record, or None when it is unknown."""
+        return self._attribute(stage, "code")
+
+    def format(self, stage: str) -> int:
+        """Return the format of a stored record, on which the meaning of its inputs depends.
+
+        Raises:
+            DataError: there is no such record, or the file is damaged.
+        """
+        with self._open() as file:
+            return _format_of(self._require(file, stage))
 
     def provenance(self, stage: str) -> dict[str, Any]:
         """Return how a stored record was made.
@@ -58,8 +83,7 @@ class ResultsStore:
             DataError: there is no such record, or the file is damaged.
         """
         with self._open() as file:
-            self._require(file, stage)
-            return json.loads(str(file[stage].attrs["provenance"]))
+            return json.loads(str(self._require(file, stage).attrs["provenance"]))
 
     def read(self, stage: str, record_type: type) -> Any:
         """Read and check one record.
@@ -72,21 +96,24 @@ class ResultsStore:
             An instance of ``record_type``.
 
         Raises:
-            DataError: there is no such record, or the file is damaged.
+            DataError: there is no such record, the file is damaged, or a newer version wrote it.
         """
         with self._open() as file:
-            self._require(file, stage)
-            group = file[stage]
+            group = self._require(file, stage)
+            where = f"{self.path}:{group.name}"
             if hash_group(group["record"]) != group.attrs["content"]:
                 raise DataError(
                     message(
-                        f"{self.path}:/{stage}",
+                        where,
                         "numbers that do not match their checksum",
                         "the record as it was written",
                         "Delete the file and run again.",
                     )
                 )
-            return read_record(group["record"], record_type)
+            name, found = group.name.strip("/"), _format_of(group)
+            refuse_newer(where, found, RECORD_FORMAT, _writer_of(group))
+            stored = upgrade(StoredResult(name, read_fields(group["record"])), found)
+            return build_record(stored.fields, record_type, f"{where}/record")
 
     def write(
         self,
@@ -95,78 +122,113 @@ class ResultsStore:
         inputs: str,
         provenance: Mapping[str, Any],
         drop: Collection[str] = (),
+        code: str | None = None,
     ) -> str:
         """Write one record; the file changes as a whole or not at all.
 
         Args:
-            stage: its name; an earlier record of this stage is replaced.
+            stage: its name; an earlier record of this stage is replaced, also under a former name.
             record: a frozen dataclass.
             inputs: digest of what decided the result.
             provenance: plain data, see ``collect_provenance``.
             drop: stages whose records rest on this one; they are removed if this one differs from
                 the earlier one.
+            code: fingerprint of the source that made it.
 
         Returns:
             Digest of the record.
         """
+        with self._replace(stage, drop) as target:
+            group = target.create_group(stage)
+            write_record(group.create_group("record"), record)
+            content = hash_group(group["record"])
+            group.attrs.update(
+                {
+                    "inputs": inputs,
+                    "content": content,
+                    "provenance": json.dumps(provenance),
+                    "format": RECORD_FORMAT,
+                    "mlepi": find_version(),
+                    **({} if code is None else {"code": code}),
+                }
+            )
+        return content
+
+    def copy(self, stage: str, source: ResultsStore, drop: Collection[str] = ()) -> str:
+        """Copy one record of another store as it lies there; the file changes as a whole.
+
+        Args:
+            stage: its name; an earlier record of this stage is replaced.
+            source: store that has the record.
+            drop: stages whose records rest on this one; they are removed if this one differs from
+                the earlier one.
+
+        Returns:
+            Digest of the record.
+
+        Raises:
+            DataError: there is no such record, or a file is damaged.
+        """
+        with source._open() as file, self._replace(stage, drop) as target:
+            group = source._require(file, stage)
+            file.copy(group, target)
+            return str(group.attrs["content"])
+
+    @contextmanager
+    def _replace(self, stage: str, drop: Collection[str]) -> Iterator[h5py.File]:
+        """Open a file for one new record; it gets the others too and replaces the present file."""
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{FILE_NAME}.{os.getpid()}")
         try:
             with h5py.File(temporary, "w") as target:
-                target.attrs["format"] = FORMAT
-                group = target.create_group(stage)
-                write_record(group.create_group("record"), record)
-                content = hash_group(group["record"])
+                target.attrs.update({"format": RECORD_FORMAT, "mlepi": find_version()})
+                yield target
+                content = next(iter(target.values())).attrs["content"]
                 stale = set(drop) if content != self.content(stage) else set()
                 self._copy_other_stages({stage, *stale}, target)
-                group.attrs.update(
-                    {"inputs": inputs, "content": content, "provenance": json.dumps(provenance)}
-                )
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(self.path)
         finally:
             temporary.unlink(missing_ok=True)
-        return content
 
     def _copy_other_stages(self, replaced: set[str], target: h5py.File) -> None:
         if self.path.exists():
             with self._open() as source:
-                for name in source:
-                    if name not in replaced:
-                        source.copy(name, target)
+                for name, group in source.items():
+                    # a name that another stage has taken again can hold one record only
+                    stage = current_stage(name, _format_of(group))
+                    if stage not in replaced and name not in target:
+                        source.copy(group, target)
 
     def _attribute(self, stage: str, name: str) -> str | None:
         if not self.path.exists():
             return None
         with self._open() as file:
-            return str(file[stage].attrs[name]) if stage in file else None
+            group = _find_group(file, stage)
+            return None if group is None or name not in group.attrs else str(group.attrs[name])
 
-    def _require(self, file: h5py.File, stage: str) -> None:
-        if stage not in file:
+    def _require(self, file: h5py.File, stage: str) -> h5py.Group:
+        group = _find_group(file, stage)
+        if group is None:
             raise DataError(
                 message(
                     str(self.path),
                     f"no record {stage!r}",
-                    f"one of {sorted(file)}",
+                    f"one of {sorted(_list_stages(file))}",
                     f"Run stage={stage} first.",
                 )
             )
+        return group
 
     @contextmanager
     def _open(self) -> Iterator[h5py.File]:
         """Open for reading; whatever is wrong with the file becomes one ``DataError``."""
         try:
             with h5py.File(self.path, "r") as file:
-                if file.attrs["format"] != FORMAT:
-                    raise DataError(
-                        message(
-                            str(self.path),
-                            f"format {file.attrs['format']}",
-                            f"format {FORMAT}",
-                            "Use the version that wrote it.",
-                        )
-                    )
+                refuse_newer(
+                    str(self.path), int(file.attrs["format"]), RECORD_FORMAT, _writer_of(file)
+                )
                 yield file
         except FileNotFoundError as error:
             raise DataError(
@@ -183,3 +245,24 @@ class ResultsStore:
                     "Delete the file and run again.",
                 )
             ) from error
+
+
+def _find_group(file: h5py.File, stage: str) -> h5py.Group | None:
+    """Find the group of a stage, under its present name first, then under its former one."""
+    for name in (stage, former_stage(stage)):
+        if name in file and current_stage(name, _format_of(file[name])) == stage:
+            return file[name]
+    return None
+
+
+def _list_stages(file: h5py.File) -> set[str]:
+    return {current_stage(name, _format_of(group)) for name, group in file.items()}
+
+
+def _format_of(group: h5py.Group) -> int:
+    return int(group.attrs.get("format", 1))
+
+
+def _writer_of(group: h5py.Group) -> str | None:
+    writer = group.attrs.get("mlepi")
+    return None if writer is None else str(writer)

@@ -9,8 +9,10 @@ from mlepi.structures.builders import (
     compute_twist_angle,
     perturb_structure,
 )
-from mlepi.structures.dataset import HamiltonianDataset, write_hamiltonian_dataset
-from mlepi.structures.deeph import read_deeph, read_deeph_legacy, write_deeph
+from mlepi.structures.dataset import HamiltonianDataset
+from mlepi.structures.dataset_writer import write_hamiltonian_dataset
+from mlepi.structures.deeph import read_deeph, write_deeph
+from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
 from mlepi.structures.layers import assign_layers, get_layers, select_intralayer
 from mlepi.structures.openmx import read_openmx

@@ -1,6 +1,4 @@
-"""Structures, energies and forces in files that ASE reads or writes.
-
-Any structure file, VASP's vasprun.xml and OUTCAR, extxyz.
+"""Structures, energies and forces in files that ASE reads or writes, VASP's and extxyz too.
 
 Units are ASE's own, eV and Å, which are the internal ones. **Energy**: forces are derivatives of
 the electronic free energy, so where a file has it (VASP: ``free energy TOTEN``) it is taken, and
@@ -99,10 +97,10 @@ def read_forces_dataset(path: str | Path) -> list[LabelledStructure]:
 
 
 def write_extxyz(path: str | Path, structures: Iterable[LabelledStructure]) -> None:
-    """Write structures with energies and forces as extended xyz, from which ``read_forces_dataset`` rebuilds them.
+    """Write structures with energies and forces as extended xyz.
 
-    Energies keep all digits; positions and forces keep eight decimals. Provenance and Fermi energy
-    become keys of the frame.
+    ``read_forces_dataset`` rebuilds them. Energies keep all digits; positions and forces keep eight
+    decimals. Provenance and Fermi energy become keys of the frame.
 
     Args:
         path: file to write; it appears complete or not at all.
@@ -211,7 +209,7 @@ def _labelled(path: Path, position: int, atoms: Atoms, file_format: str) -> Labe
 
 
 def _check_keys(where: str, info: dict[str, Any]) -> None:
-    """Refuse keys that extxyz reserves, and text that it would read back as a number or a truth value."""
+    """Refuse keys that extxyz reserves, and text that it would read back as something else."""
     reserved = sorted({*all_properties, "Lattice", "Properties", "pbc"} & set(info))
     changed = [
         key

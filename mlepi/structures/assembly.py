@@ -1,6 +1,4 @@
-"""From the pair lists of other codes to labels in internal order.
-
-The part that all Hamiltonian readers share.
+"""From the pair lists of other codes to labels in internal order, for all Hamiltonian readers.
 
 A reader delivers what its file holds (pairs, flat blocks, foreign orbital order, already in eV);
 ``assemble_labels`` permutes, pads, completes, symmetrises and validates it.
@@ -92,35 +90,8 @@ def assemble_labels(
     """
     lists = {"overlap": overlap} | ({"Hamiltonian": hamiltonian} if hamiltonian is not None else {})
     for quantity, blocks in lists.items():
-        check_atom_indices(where, blocks.pairs[:, 3:], len(atoms), base=0)
-        _check_sizes(where, quantity, blocks, basis.counts(atoms.numbers))
-        check_finite(where, quantity, blocks.values)
-        if len(np.unique(blocks.pairs, axis=0)) != len(blocks.pairs):
-            raise DataError(
-                message(
-                    where,
-                    f"{ARTICLE[quantity]} pair listed twice",
-                    "every pair once",
-                    "Write the file again.",
-                )
-            )
-    keys = {quantity: blocks.pairs[:, [3, 4, 0, 1, 2]] for quantity, blocks in lists.items()}
-    edges, rows = np.unique(np.concatenate(list(keys.values())), axis=0, return_inverse=True)
-    edge_index, shift = np.ascontiguousarray(edges[:, [1, 0]].T), np.ascontiguousarray(edges[:, 2:])
-    try:
-        reverse = reverse_edges(edge_index, shift)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from error
-    tolerances = {"Hamiltonian": HAMILTONIAN_HERMITICITY, "overlap": OVERLAP_HERMITICITY}
-    padded: dict[str, NDArray[np.float64]] = {}
-    start = 0
-    for quantity, blocks in lists.items():
-        values = np.zeros((len(edges), basis.max_orbitals, basis.max_orbitals))
-        values[rows.ravel()[start : start + len(blocks.pairs)]] = _pad_blocks(
-            blocks, atoms.numbers, basis, order
-        )
-        start += len(blocks.pairs)
-        padded[quantity] = symmetrise_blocks(where, quantity, values, reverse, tolerances[quantity])
+        _check_list(where, quantity, blocks, basis.counts(atoms.numbers))
+    edge_index, shift, padded = _unite_pairs(where, lists, atoms.numbers, basis, order)
     structure = LabelledStructure(
         name=name,
         atoms=atoms,
@@ -138,6 +109,50 @@ def assemble_labels(
     check_two_centre_overlap(structure, where)
     check_spectrum(structure, where)
     return structure
+
+
+def _check_list(where: str, quantity: str, blocks: BlockList, counts: NDArray[np.int64]) -> None:
+    """Check atom indices, sizes and values of the blocks, and that no pair comes twice."""
+    check_atom_indices(where, blocks.pairs[:, 3:], len(counts), base=0)
+    _check_sizes(where, quantity, blocks, counts)
+    check_finite(where, quantity, blocks.values)
+    if len(np.unique(blocks.pairs, axis=0)) != len(blocks.pairs):
+        raise DataError(
+            message(
+                where,
+                f"{ARTICLE[quantity]} pair listed twice",
+                "every pair once",
+                "Write the file again.",
+            )
+        )
+
+
+def _unite_pairs(
+    where: str,
+    lists: Mapping[str, BlockList],
+    numbers: NDArray[np.integer],
+    basis: OrbitalBasis,
+    order: str,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, NDArray[np.float64]]]:
+    """Return edges and shifts of the union of all pairs, and Hermitian blocks by matrix."""
+    keys = [blocks.pairs[:, [3, 4, 0, 1, 2]] for blocks in lists.values()]
+    edges, rows = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
+    edge_index = np.ascontiguousarray(edges[:, [1, 0]].T)
+    shift = np.ascontiguousarray(edges[:, 2:])
+    try:
+        reverse = reverse_edges(edge_index, shift)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+    tolerances = {"Hamiltonian": HAMILTONIAN_HERMITICITY, "overlap": OVERLAP_HERMITICITY}
+    padded: dict[str, NDArray[np.float64]] = {}
+    start = 0
+    for quantity, blocks in lists.items():
+        values = np.zeros((len(edges), basis.max_orbitals, basis.max_orbitals))
+        chosen = rows.ravel()[start : start + len(blocks.pairs)]
+        values[chosen] = _pad_blocks(blocks, numbers, basis, order)
+        start += len(blocks.pairs)
+        padded[quantity] = symmetrise_blocks(where, quantity, values, reverse, tolerances[quantity])
+    return edge_index, shift, padded
 
 
 def infer_radii(atoms: Atoms, pairs: NDArray[np.int64]) -> dict[int, float]:
@@ -180,20 +195,15 @@ def infer_radii(atoms: Atoms, pairs: NDArray[np.int64]) -> dict[int, float]:
     for a in elements:
         for b in elements:
             excess = max(0.0, longest[a, b] - radii[a] - radii[b])
-            radii[a], radii[b] = (
-                (radii[a] + excess / 2.0, radii[b] + excess / 2.0)
-                if a != b
-                else (radii[a], radii[b])
-            )
+            if a != b:
+                radii[a], radii[b] = radii[a] + excess / 2.0, radii[b] + excess / 2.0
     return radii
 
 
 def _check_sizes(where: str, quantity: str, blocks: BlockList, counts: NDArray[np.int64]) -> None:
     """Check that every block has as many values as the orbitals of its two atoms demand."""
-    sizes, expected = (
-        np.diff(blocks.boundaries),
-        counts[blocks.pairs[:, 3]] * counts[blocks.pairs[:, 4]],
-    )
+    sizes = np.diff(blocks.boundaries)
+    expected = counts[blocks.pairs[:, 3]] * counts[blocks.pairs[:, 4]]
     wrong = np.flatnonzero(sizes != expected)
     if wrong.size:
         *shift, i, j = (int(v) for v in blocks.pairs[wrong[0]])
@@ -220,19 +230,15 @@ def _check_sizes(where: str, quantity: str, blocks: BlockList, counts: NDArray[n
 def _pad_blocks(
     blocks: BlockList, numbers: NDArray[np.integer], basis: OrbitalBasis, order: str
 ) -> NDArray[np.float64]:
-    """Cut the flat values into blocks in internal order, zero-padded.
-
-    (n_pairs, max_orbitals, max_orbitals).
-    """
+    """Cut the values into zero-padded blocks in internal order: (n_pairs, max, max orbitals)."""
     padded = np.zeros((len(blocks.pairs), basis.max_orbitals, basis.max_orbitals))
     target, source = numbers[blocks.pairs[:, 3]], numbers[blocks.pairs[:, 4]]
     for a in sorted({int(z) for z in numbers}):
         for b in sorted({int(z) for z in numbers}):
             chosen = np.flatnonzero((target == a) & (source == b))
             n_a, n_b = basis.n_orbitals(a), basis.n_orbitals(b)
-            cut = blocks.values[blocks.boundaries[chosen][:, None] + np.arange(n_a * n_b)].reshape(
-                -1, n_a, n_b
-            )
+            places = blocks.boundaries[chosen][:, None] + np.arange(n_a * n_b)
+            cut = blocks.values[places].reshape(-1, n_a, n_b)
             permuted = cut[:, basis.permutation(a, order)][:, :, basis.permutation(b, order)]
             padded[chosen, :n_a, :n_b] = permuted
     return padded
@@ -241,7 +247,12 @@ def _pad_blocks(
 def element_number(where: str, symbol: str) -> int:
     """Translate a chemical symbol to its atomic number.
 
-    Raise ``DataError`` naming the place when it is none.
+    Args:
+        where: file, for the message.
+        symbol: such as "C".
+
+    Raises:
+        DataError: it is none.
     """
     if symbol not in chemical_symbols[1:]:
         raise DataError(
@@ -249,7 +260,7 @@ def element_number(where: str, symbol: str) -> int:
                 where,
                 f"element {symbol!r}",
                 "a chemical symbol",
-                "Correct the name of the element.",
+                "Write the symbol of an element, such as C.",
             )
         )
     return chemical_symbols.index(symbol)

@@ -1,6 +1,4 @@
-"""The local-orbital basis.
-
-Which shells an element carries, and the one place that knows orbital orders.
+"""The local-orbital basis: the shells of an element, and the owner of orbital orders.
 
 Internally the orbitals of an atom are its shells in the order of the list, and inside a shell of
 angular momentum l the real spherical harmonics of e3nn, m = −l…l, which is (y, z, x) for p. Foreign
@@ -107,17 +105,11 @@ class OrbitalBasis:
         return np.array([self.n_orbitals(int(z)) for z in numbers], dtype=np.int64)
 
     def offsets(self, numbers: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
-        """Return the first matrix row of every atom, and the matrix size last.
-
-        (n_atoms + 1,) int.
-        """
+        """Return the first matrix row of every atom, and the size last: (n_atoms + 1,) int."""
         return np.concatenate([[0], np.cumsum(self.counts(numbers))]).astype(np.int64)
 
     def mask(self, numbers: Sequence[int] | NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Mark the orbitals that exist in an array padded to ``max_orbitals``.
-
-        (n_atoms, max_orbitals) bool.
-        """
+        """Mark the orbitals that exist in a padded array: (n_atoms, max_orbitals) bool."""
         return np.arange(self.max_orbitals)[None, :] < self.counts(numbers)[:, None]
 
     def permutation(self, number: int, order: str) -> NDArray[np.int64]:
@@ -172,7 +164,7 @@ class OrbitalBasis:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain Python data (JSON-able, string keys) from which ``from_dict`` rebuilds the basis."""
+        """Return plain data (JSON, string keys) from which ``from_dict`` rebuilds the basis."""
         return {
             "shells": {str(z): list(ls) for z, ls in self.shells.items()},
             "radii": {str(z): r for z, r in self.radii.items()},

@@ -82,9 +82,7 @@ def build_twisted_bilayer(
     spacing: float = SPACING,
     height: float = HEIGHT,
 ) -> Atoms:
-    """Build the commensurate twisted bilayer (m, r).
-
-    AA stacking with the upper layer turned about an atom.
+    """Build the commensurate twisted bilayer (m, r), turned about an atom of AA stacking.
 
     With r not divisible by 3 the lower layer has the superlattice vector m·a₁ + (m + r)·a₂ and the
     upper one, of equal length, (m + r)·a₁' + m·a₂'; with r divisible by 3 (m + r/3)·a₁ + (r/3)·a₂
@@ -120,9 +118,9 @@ def build_twisted_bilayer(
 
 
 def compute_twist_angle(m: int, r: int) -> float:
-    """Return the twist of the commensurate bilayer (m, r) in degrees.
+    """Return the twist θ of the commensurate bilayer (m, r) in degrees.
 
-    Cos θ = (3m² + 3mr + r²/2) / (3m² + 3mr + r²).
+    Its cosine is (3m² + 3mr + r²/2) / (3m² + 3mr + r²).
 
     References:
         Lopes dos Santos, Peres, Castro Neto (2012), doi:10.1103/PhysRevB.86.155449, Eq. 2.
@@ -173,9 +171,7 @@ def perturb_structure(
     spacing_change: float = 0.0,
     strain: float = 0.0,
 ) -> Atoms:
-    """Distort a structure at random.
-
-    Strain, rigid slide and spacing of the layers, and displacements of the atoms.
+    """Strain a structure, slide and space its layers, and displace its atoms at random.
 
     The plane is that of the first two lattice vectors. All random numbers are drawn whatever the
     amplitudes, so that one seed gives the same directions for every amplitude.
@@ -204,7 +200,7 @@ def perturb_structure(
                 "perturb_structure",
                 f"amplitudes {amplitudes.tolist()}",
                 "numbers ≥ 0",
-                "Correct the sign.",
+                "Give zero for what shall not be distorted.",
             )
         )
     layer = get_layers(atoms)
@@ -228,7 +224,7 @@ def perturb_structure(
 def _stack(
     layers: Sequence[NDArray[np.float64]], cell: NDArray[np.float64], spacing: float, height: float
 ) -> Atoms:
-    """Put flat carbon layers, given as in-plane fractions, above each other in the middle of the cell."""
+    """Put flat carbon layers, given as in-plane fractions, above each other in mid-cell."""
     n_layers = len(layers)
     if not (height > 0.0 and spacing > 0.0 and (n_layers - 1) * spacing < height):
         got = f"{n_layers} layers at {spacing} Å in a cell of {height} Å"
@@ -252,14 +248,13 @@ def _stack(
 
 
 def _fill_supercell(p: int, q: int) -> NDArray[np.float64]:
-    """Return the fractions (n_atoms, 2) of a graphene layer in the cell spanned by p·a₁ + q·a₂ and the same turned by 60°.
+    """Return the fractions (n_atoms, 2) of a graphene layer in a larger cell.
 
-    Lattice points are chosen in integers: n·adj(M) modulo det M, so that none is lost or doubled at
-    the edge of the cell.
+    It is spanned by p·a₁ + q·a₂ and the same turned by 60°. Lattice points are chosen in integers:
+    n·adj(M) modulo det M, so that none is lost or doubled at the edge of the cell.
     """
-    adjugate = np.array(
-        [[p + q, -q], [q, p]]
-    )  # of M = ((p, q), (−q, p + q)), rows = superlattice vectors
+    # of M = ((p, q), (−q, p + q)), rows = superlattice vectors
+    adjugate = np.array([[p + q, -q], [q, p]])
     determinant = p * p + p * q + q * q
     reach = np.arange(-abs(p) - abs(q), 2 * (abs(p) + abs(q)) + 1)
     points = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -278,10 +273,7 @@ def _check_twist(m: int, r: int) -> None:
 
 
 def _plane_frame(cell: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return an orthonormal frame (3, 3).
-
-    Along a₁, across it in the plane of a₁ and a₂, and their normal on the side of c.
-    """
+    """Return the frame (3, 3) along a₁, across it in the layer, and normal towards c."""
     first = cell[0] / np.linalg.norm(cell[0])
     normal = np.cross(cell[0], cell[1])
     normal = normal / np.linalg.norm(normal) * math.copysign(1.0, float(normal @ cell[2]))

@@ -13,8 +13,9 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from mlepi.errors import DataError, MlepiError, message
-from mlepi.structures.dataset import write_hamiltonian_dataset
-from mlepi.structures.deeph import read_deeph, read_deeph_legacy
+from mlepi.structures.dataset_writer import write_hamiltonian_dataset
+from mlepi.structures.deeph import read_deeph
+from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.layers import get_layers
 from mlepi.structures.openmx import read_openmx
@@ -141,7 +142,7 @@ def _parse_radii(words: Sequence[str], source_format: str) -> dict[str, float] |
                     "--radius",
                     repr(word),
                     "an element and a radius in Å such as C=3.175",
-                    "Correct it.",
+                    "Write it as SYMBOL=RADIUS, without spaces.",
                 )
             )
     return radii or None
@@ -194,10 +195,7 @@ def _expand(source: Path, source_format: str) -> list[Path]:
 
 
 def _names(paths: Sequence[Path], source_format: str) -> list[str]:
-    """Name structures by file stem or folder.
-
-    Where that is not unique, with the folder above in front.
-    """
+    """Name structures by file stem or folder, by the folder above too where not unique."""
     short = [path.stem if source_format == "openmx" else path.resolve().name for path in paths]
     if len(set(short)) == len(short):
         return short

@@ -1,7 +1,4 @@
-"""One DFT calculation as data.
-
-A structure with the energies, forces, Hamiltonian and overlap computed for it.
-"""
+"""A structure with the energy, forces, Hamiltonian and overlap that DFT computed for it."""
 
 from __future__ import annotations
 

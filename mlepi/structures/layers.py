@@ -214,7 +214,8 @@ def _find_components(
 def _stacking_normal(components: _Components) -> NDArray[np.float64]:
     """Return the smallest integers m with m·t = 0 for the translations t of the largest layer.
 
-    (0, 0, 1) without a layer.
+    Returns:
+        (3,) int, (0, 0, 1) without a layer.
 
     m·f of fractional coordinates f is a height in units of the stacking period.
     """

@@ -1,7 +1,4 @@
-"""OpenMX input files.
-
-One self-consistent calculation of a structure that writes H, S, energy and forces, and reading one
-back.
+"""OpenMX input of one self-consistent calculation that writes H, S, energy and forces.
 
 Keywords are those of OpenMX 3.9 and 4.0 (https://www.openmx-square.org/openmx_man3.9/node21.html).
 Positions and lattice vectors are in Å, with ten decimals; orbitals and pseudopotentials are looked
@@ -21,7 +18,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, DataError, StructureError, message
-from mlepi.structures.openmx import find_block, parse_pao_name, read_species
+from mlepi.structures.openmx_text import find_block, parse_pao_name, read_species
 from mlepi.units import BOHR
 
 
@@ -99,8 +96,7 @@ def write_openmx_input(
         StructureError: an element that the settings do not know, or no cell with a volume.
     """
     path = Path(path)
-    numbers = np.unique(atoms.numbers)
-    missing = sorted({int(z) for z in numbers} - {int(z) for z in settings.bases})
+    missing = sorted(set(atoms.numbers.tolist()) - {int(z) for z in settings.bases})
     if missing or atoms.cell.rank < 3:
         got = (
             f"elements {missing} without a basis"
@@ -115,24 +111,14 @@ def write_openmx_input(
                 "Complete the settings or the structure.",
             )
         )
-    tables = [
-        {int(z): value for z, value in table.items()}
-        for table in (settings.bases, settings.pseudopotentials)
-    ]
-    half = {int(z): 0.5 * float(n) for z, n in settings.valence_electrons.items()}
-    species = [f" {chemical_symbols[z]}  {tables[0][int(z)]}  {tables[1][int(z)]}" for z in numbers]
-    rows = [
-        f" {i + 1:5d} {chemical_symbols[z]:<2} {_coordinates(r)}  {half[int(z)]:.1f} "
-        f"{half[int(z)]:.1f}"
-        for i, (z, r) in enumerate(zip(atoms.numbers, atoms.positions, strict=True))
-    ]
+    species, rows = _describe_atoms(atoms, settings)
     lines = [
         "System.CurrrentDirectory            ./",
         f"System.Name                         {path.stem}",
         "level.of.stdout                     1",
         "level.of.fileout                    0",
         "HS.fileout                          on",
-        f"Species.Number                      {len(numbers)}",
+        f"Species.Number                      {len(species)}",
         *_block("Definition.of.Atomic.Species", species),
         f"Atoms.Number                        {len(atoms)}",
         "Atoms.SpeciesAndCoordinates.Unit    Ang",
@@ -156,6 +142,22 @@ def write_openmx_input(
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def _describe_atoms(atoms: Atoms, settings: OpenmxSettings) -> tuple[list[str], list[str]]:
+    """Return the lines that define the species, and those of the atoms."""
+    bases = {int(z): name for z, name in settings.bases.items()}
+    pseudopotentials = {int(z): name for z, name in settings.pseudopotentials.items()}
+    half = {int(z): 0.5 * float(n) for z, n in settings.valence_electrons.items()}
+    species = [
+        f" {chemical_symbols[z]}  {bases[z]}  {pseudopotentials[z]}"
+        for z in sorted(set(atoms.numbers.tolist()))
+    ]
+    rows = [
+        f" {i + 1:5d} {chemical_symbols[z]:<2} {_coordinates(r)}  {half[z]:.1f} {half[z]:.1f}"
+        for i, (z, r) in enumerate(zip(atoms.numbers.tolist(), atoms.positions, strict=True))
+    ]
+    return species, rows
+
+
 def read_openmx_input(path: str | Path) -> Atoms:
     """Read the structure of an input file.
 
@@ -172,10 +174,8 @@ def read_openmx_input(path: str | Path) -> Atoms:
     if not path.is_file():
         raise DataError(message(str(path), "no such file", "an OpenMX input", "Check the path."))
     text = path.read_text(encoding="utf-8", errors="replace")
-    coordinates, vectors = (
-        find_block(text, "Atoms.SpeciesAndCoordinates"),
-        find_block(text, "Atoms.UnitVectors"),
-    )
+    coordinates = find_block(text, "Atoms.SpeciesAndCoordinates")
+    vectors = find_block(text, "Atoms.UnitVectors")
     if not coordinates or not vectors:
         raise DataError(
             message(

@@ -1,6 +1,4 @@
-"""Orbital blocks in one direction and of different sizes.
-
-How flat arrays on disk become padded blocks in memory, and back.
+"""Orbital blocks as flat arrays in one direction on disk, padded in both in memory.
 
 In memory every block is padded to ``OrbitalBasis.max_orbitals`` and both directions of a pair are
 present. On disk one direction is kept, the one with R > 0 lexicographically or R = 0 and target ≤
@@ -50,10 +48,8 @@ def restore_both_directions(
         The edge list, the shifts and the blocks with both directions; on-site blocks are made
         exactly symmetric.
     """
-    edge_index, edge_cell_shift = (
-        np.asarray(edge_index, dtype=np.int64),
-        np.asarray(edge_cell_shift, dtype=np.int64),
-    )
+    edge_index = np.asarray(edge_index, dtype=np.int64)
+    edge_cell_shift = np.asarray(edge_cell_shift, dtype=np.int64)
     onsite = (edge_index[0] == edge_index[1]) & ~edge_cell_shift.any(axis=1)
     complete = []
     for block in blocks:
@@ -109,10 +105,7 @@ def pad_blocks(
 
 
 def block_offsets(n_rows: NDArray[np.int64], n_columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where every block starts in the flat array, and the total last.
-
-    (n_blocks + 1,) int.
-    """
+    """Return where blocks start in the flat array, and the total last: (n_blocks + 1,) int."""
     return np.concatenate([[0], np.cumsum(n_rows * n_columns)]).astype(np.int64)
 
 
@@ -121,7 +114,8 @@ def _size_groups(
 ) -> list[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]]:
     """Group blocks by size.
 
-    Rows, columns, the blocks (m,), and the places of their values (m, rows·columns).
+    Yields:
+        Rows, columns, the blocks (m,), and the places of their values (m, rows·columns).
     """
     groups = []
     for rows, columns in np.unique(np.stack([n_rows, n_columns], axis=1), axis=0).tolist():

@@ -1,6 +1,4 @@
-"""Named, stored splits of a data set by structure.
-
-Made once from names and a seed, written to JSON, checked on use.
+"""Splits of a data set, made once from names and a seed, written to JSON, checked on use.
 
 The order of the structures inside a stratum is that of SHA-256(seed, name): it depends on nothing
 but these two, so neither on the order of files nor on a random generator's version.
@@ -12,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,29 +46,7 @@ def make_split(
             empty.
     """
     names = sorted(names)
-    if len(set(names)) != len(names):
-        raise DataError(
-            message("split", "a name twice", "unique names", "Rename one of the structures.")
-        )
-    if min(fractions.values(), default=0.0) <= 0.0 or abs(sum(fractions.values()) - 1.0) > 1e-9:
-        raise DataError(
-            message(
-                "split fractions",
-                f"{dict(fractions)}",
-                "positive numbers with sum 1",
-                "Correct the fractions.",
-            )
-        )
-    missing = sorted(set(names) - set(strata)) if strata is not None else []
-    if missing:
-        raise DataError(
-            message(
-                "split strata",
-                f"none for {_some(missing)}",
-                "one per structure",
-                "Complete the strata.",
-            )
-        )
+    _check_wishes(names, fractions, strata)
 
     def draw(name: str) -> tuple[str, str]:
         stratum = "" if strata is None else strata[name]
@@ -93,6 +69,35 @@ def make_split(
             )
         )
     return {subset: sorted(members) for subset, members in split.items()}
+
+
+def _check_wishes(
+    names: Sequence[str], fractions: Mapping[str, float], strata: Mapping[str, str] | None
+) -> None:
+    """Check that names are unique, fractions sum to 1 and every structure has a stratum."""
+    if len(set(names)) != len(names):
+        raise DataError(
+            message("split", "a name twice", "unique names", "Rename one of the structures.")
+        )
+    if min(fractions.values(), default=0.0) <= 0.0 or abs(sum(fractions.values()) - 1.0) > 1e-9:
+        raise DataError(
+            message(
+                "split fractions",
+                f"{dict(fractions)}",
+                "positive numbers with sum 1",
+                "Give for example train 0.8, val 0.1, test 0.1.",
+            )
+        )
+    missing = sorted(set(names) - set(strata)) if strata is not None else []
+    if missing:
+        raise DataError(
+            message(
+                "split strata",
+                f"none for {_some(missing)}",
+                "one per structure",
+                "Complete the strata.",
+            )
+        )
 
 
 def write_split(

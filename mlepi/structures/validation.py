@@ -1,4 +1,4 @@
-"""Cheap invariants that every set of Hamiltonian labels must satisfy, whatever code or file it comes from.
+"""Cheap invariants that Hamiltonian labels must satisfy, whatever code they come from.
 
 ``check_hamiltonian_labels`` is structural and holds for any labels, a model included.
 ``check_two_centre_overlap`` and ``check_spectrum`` use physics of local orbitals to unmask a wrong
@@ -48,9 +48,7 @@ def symmetrise_blocks(
     reverse: NDArray[np.int64],
     tolerance: float,
 ) -> NDArray[np.float64]:
-    """Make blocks exactly Hermitian.
-
-    The average of every block with its transposed reverse, if they agree to begin with.
+    """Average every block with its transposed reverse, if they agree to begin with.
 
     Args:
         where: file or folder, for the message.
@@ -81,7 +79,7 @@ def symmetrise_blocks(
 
 
 def check_hamiltonian_labels(structure: LabelledStructure, where: str | None = None) -> None:
-    """Check edges, shapes, padding, exact Hermiticity and the normalisation of the orbitals of one structure.
+    """Check edges, shapes, padding, Hermiticity and normalised orbitals of one structure.
 
     Args:
         structure: labels in internal units and order; either matrix may be None, without any matrix
@@ -118,26 +116,7 @@ def check_hamiltonian_labels(structure: LabelledStructure, where: str | None = N
     mask = basis.mask(numbers)
     padding = ~(mask[edge_index[1]][:, :, None] & mask[edge_index[0]][:, None, :])
     for quantity, blocks in present.items():
-        expected = (edge_index.shape[1], basis.max_orbitals, basis.max_orbitals)
-        if blocks.shape != expected:
-            raise DataError(
-                message(
-                    where,
-                    f"{quantity} blocks of shape {blocks.shape}",
-                    f"{expected}",
-                    "Pad blocks to basis.max_orbitals.",
-                )
-            )
-        check_finite(where, quantity, blocks)
-        if np.any(blocks[padding] != 0.0):
-            raise DataError(
-                message(
-                    where,
-                    f"{quantity} values in padded orbitals",
-                    "zeros there",
-                    "Check the basis of each element.",
-                )
-            )
+        _check_blocks(where, quantity, blocks, padding)
         if not np.array_equal(blocks, blocks[reverse].transpose(0, 2, 1)):
             raise DataError(
                 message(
@@ -151,8 +130,33 @@ def check_hamiltonian_labels(structure: LabelledStructure, where: str | None = N
         check_normalisation(where, present["overlap"][onsite], mask)
 
 
+def _check_blocks(
+    where: str, quantity: str, blocks: NDArray[np.floating], padding: NDArray[np.bool_]
+) -> None:
+    """Check that blocks are finite, of the shape of their padding, and zero in it."""
+    if blocks.shape != padding.shape:
+        raise DataError(
+            message(
+                where,
+                f"{quantity} blocks of shape {blocks.shape}",
+                f"{padding.shape}",
+                "Pad blocks to basis.max_orbitals.",
+            )
+        )
+    check_finite(where, quantity, blocks)
+    if np.any(blocks[padding] != 0.0):
+        raise DataError(
+            message(
+                where,
+                f"{quantity} values in padded orbitals",
+                "zeros there",
+                "Check the basis of each element.",
+            )
+        )
+
+
 def check_atom_indices(where: str, indices: NDArray[np.integer], n_atoms: int, base: int) -> None:
-    """Check that atom indices of a file lie in base … n_atoms − 1 + base, naming the expected base otherwise."""
+    """Check that the atom indices of a file lie in base … n_atoms − 1 + base."""
     if indices.size and (int(indices.min()) < base or int(indices.max()) > n_atoms - 1 + base):
         raise DataError(
             message(
@@ -184,7 +188,8 @@ def onsite_edges(
 ) -> NDArray[np.int64]:
     """Find the on-site edge (i = j, R = 0) of every atom: (n_atoms,) int.
 
-    Raise ``DataError`` when one is missing.
+    Raises:
+        DataError: one is missing.
     """
     candidates = np.flatnonzero(
         (edge_index[0] == edge_index[1]) & np.all(edge_cell_shift == 0, axis=1)
@@ -243,11 +248,9 @@ def check_two_centre_overlap(structure: LabelledStructure, where: str | None = N
     basis, edge_index, shift = structure.basis, structure.edge_index, structure.edge_cell_shift
     if basis is None or edge_index is None or shift is None:
         return
-    (source, target), numbers, positions = (
-        edge_index,
-        structure.atoms.numbers,
-        structure.atoms.positions,
-    )
+    (source, target) = edge_index
+    numbers = structure.atoms.numbers
+    positions = structure.atoms.positions
     vectors = positions[source] + shift @ structure.atoms.cell.array - positions[target]
     distances = np.linalg.norm(vectors, axis=1)
     reach = np.array([basis.radii.get(int(z), 0.0) for z in numbers])
@@ -278,9 +281,10 @@ def check_two_centre_overlap(structure: LabelledStructure, where: str | None = N
 
 
 def check_spectrum(structure: LabelledStructure, where: str | None = None) -> None:
-    """Check at Γ that the overlap is positive definite and that the Fermi energy lies in the range of the eigenvalues.
+    """Check overlap and Fermi energy at Γ.
 
-    Structures with more than ``MAX_ORBITALS_FOR_SPECTRUM`` orbitals are not diagonalised.
+    S must be positive definite and E_F lie in the range of the eigenvalues. Structures with more
+    than ``MAX_ORBITALS_FOR_SPECTRUM`` orbitals are not diagonalised.
 
     Raises:
         DataError: S has an eigenvalue ≤ 0, or E_F lies outside the spectrum (energies in different
@@ -327,7 +331,7 @@ def _check_element_pair(
     overlap: NDArray[np.floating],
     directions: NDArray[np.float64],
 ) -> None:
-    """Compare the s–l overlaps of one ordered element pair with Y_l of the bond directions (l = 1, 2)."""
+    """Compare the s–l overlaps (l = 1, 2) of an ordered element pair with Y_l of the bonds."""
     rows = [
         s.start for l, s in zip(basis.shells[pair[0]], basis.slices(pair[0]), strict=True) if l == 0
     ]
@@ -353,10 +357,7 @@ def _check_element_pair(
 
 
 def _unit_harmonics(l: int, directions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Evaluate Y_l of unit vectors in internal order, scaled to unit length over m.
-
-    (n, 2l + 1), l = 1 or 2.
-    """
+    """Evaluate Y_l (l = 1, 2) of unit vectors, scaled to unit length over m: (n, 2l + 1)."""
     x, y, z = directions.T
     if l == 1:
         return np.stack([y, z, x], axis=1)
@@ -370,10 +371,7 @@ def _unit_harmonics(l: int, directions: NDArray[np.float64]) -> NDArray[np.float
 def _sum_at_gamma(
     edge_index: NDArray[np.int64], blocks: NDArray[np.floating], mask: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Add up the blocks of all cells.
-
-    The real symmetric matrix at k = 0, (n_orbitals, n_orbitals).
-    """
+    """Add up the blocks of all cells to the matrix at Γ, (n_orbitals, n_orbitals)."""
     n_atoms, size = mask.shape
     padded = np.zeros((n_atoms, n_atoms, size, size))
     np.add.at(padded, (edge_index[1], edge_index[0]), blocks)

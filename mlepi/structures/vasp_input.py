@@ -1,7 +1,4 @@
-"""VASP inputs of one self-consistent calculation: POSCAR, INCAR and KPOINTS.
-
-The POTCAR is the user's own.
-"""
+"""POSCAR, INCAR and KPOINTS of one self-consistent VASP calculation, without the POTCAR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: LightningModules, data modules, losses, metrics, schedules and callbacks, composed by ``train.py``."""
+"""Training: LightningModules, data, losses, metrics, schedules and callbacks."""
 
 from mlepi.training.callbacks import EpochLines, RandomState, TimeLimit
 from mlepi.training.data_modules import ForcesDataModule, GraphDataModule, HamiltonianDataModule

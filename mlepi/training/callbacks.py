@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 def parse_duration(text: str) -> float:
     """Return the seconds of a duration ``DD:HH:MM:SS`` or ``HH:MM:SS``.
 
-    ``ConfigError`` for any other text.
+    Raises:
+        ConfigError: any other text.
     """
     if not re.fullmatch(r"(\d+:)?\d+:\d\d:\d\d", text):
         raise ConfigError(
@@ -51,10 +52,7 @@ def format_duration(seconds: float) -> str:
 
 
 class EpochLines(Callback):
-    """Write one line per epoch to the log.
-
-    Losses, monitored metric, learning rate, time per epoch, time left.
-    """
+    """Write one line per epoch to the log: losses, metric, learning rate and times."""
 
     def __init__(self) -> None:
         self._begin = 0.0
@@ -94,9 +92,10 @@ class EpochLines(Callback):
 
 
 class TimeLimit(Callback):
-    """Stop after the last epoch that fits into a time limit, so that ``last.ckpt`` is complete and resumes exactly.
+    """Stop after the last epoch that fits into a time limit.
 
-    The clock starts with the training and begins anew when a training is resumed.
+    So ``last.ckpt`` is complete and resumes exactly. The clock starts with the training and begins
+    anew when a training is resumed.
 
     Args:
         limit: seconds.
@@ -188,7 +187,10 @@ class BestAndLast(ModelCheckpoint):
 
 
 class RandomState(Callback):
-    """Keep the states of all random generators in checkpoints, so that a resumed training draws what it would have drawn."""
+    """Keep the states of all random generators in checkpoints.
+
+    A resumed training draws what it would have drawn.
+    """
 
     def __init__(self) -> None:
         self._restored: dict[str, Any] | None = None
@@ -196,7 +198,8 @@ class RandomState(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the states as tensors and plain Python data."""
         version, internal, gauss = random.getstate()
-        _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 - the global state itself
+        legacy = np.random.get_state(legacy=True)  # noqa: NPY002 - the global state itself
+        _, keys, position, has_gauss, cached = legacy
         state: dict[str, Any] = {
             "python": (version, list(internal), gauss),
             "numpy": (

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
-from torch_geometric.data import Batch
+from torch.utils.data import DataLoader
 
+from mlepi.arithmetic import parse_dtype
 from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph, build_graph
@@ -29,107 +27,9 @@ from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.splits import read_split
-from mlepi.training.task import parse_dtype
+from mlepi.training.batches import Collation, GlobalBatches
 
 SUBSETS = ("train", "val", "test")
-
-
-class GlobalBatches(Sampler[list[int]]):
-    """Batches that do not depend on the number of processes.
-
-    Each process takes its share of every global batch.
-
-    The order of an epoch depends on seed and epoch only. Training takes full batches, so that what
-    is left over (other structures in every epoch) is left out; evaluation takes every structure
-    exactly once.
-
-    Args:
-        n_structures: size of the subset.
-        batch_size: structures per global batch.
-        seed: of the shuffling; None keeps the order.
-        rank: number of this process.
-        n_processes: number of processes.
-    """
-
-    def __init__(
-        self,
-        *,
-        n_structures: int,
-        batch_size: int,
-        seed: int | None,
-        rank: int = 0,
-        n_processes: int = 1,
-    ) -> None:
-        self.n_structures = n_structures
-        self.batch_size = min(batch_size, n_structures)
-        self.seed = seed
-        self.rank = rank
-        self.n_processes = n_processes
-        self.epoch = 0
-
-    @property
-    def sampler(self) -> GlobalBatches:
-        """This object: Lightning announces epochs to the sampler of a batch sampler."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.arange(self.n_structures)
-        if self.seed is None:  # whole structures in turn: a process must not be left without any
-            share, size = (
-                order[self.rank :: self.n_processes],
-                max(1, self.batch_size // self.n_processes),
-            )
-            yield from (
-                share[start : start + size].tolist() for start in range(0, len(share), size)
-            )
-            return
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_structures)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield order[start : start + self.batch_size][self.rank :: self.n_processes].tolist()
-
-    def __len__(self) -> int:
-        if self.seed is not None:
-            return self.n_structures // self.batch_size
-        share = len(range(self.rank, self.n_structures, self.n_processes))
-        return -(-share // max(1, self.batch_size // self.n_processes))
-
-
-class Collation:
-    """Join chosen graphs of a subset to a batch.
-
-    The batch of a single graph is made once and shares its memory.
-
-    Args:
-        graphs: of the subset.
-    """
-
-    def __init__(self, graphs: Sequence[AtomGraph]) -> None:
-        self.graphs = graphs
-        self._singles: dict[int, Batch] = {}
-
-    def __call__(self, chosen: Sequence[int]) -> Batch:
-        """Return the batch of the graphs with these numbers."""
-        if len(chosen) != 1:
-            return Batch.from_data_list([self.graphs[i] for i in chosen])
-        [i] = chosen
-        if i not in self._singles:
-            self._singles[i] = self._join_single(self.graphs[i])
-        return copy.copy(
-            self._singles[i]
-        )  # moving a batch to a device replaces its tensors in place
-
-    @staticmethod
-    def _join_single(graph: AtomGraph) -> Batch:
-        batch = Batch.from_data_list([graph])
-        for joined, store in zip(batch.stores, graph.stores, strict=True):
-            for name, value in store.items():
-                if isinstance(value, torch.Tensor):
-                    joined[name] = value
-        return batch
 
 
 class GraphDataModule(LightningDataModule):
@@ -281,9 +181,8 @@ class GraphDataModule(LightningDataModule):
             rank=rank,
             n_processes=processes,
         )
-        generator = torch.Generator().manual_seed(
-            self.seed
-        )  # else every pass would draw from the global one
+        # else every pass would draw from the global one
+        generator = torch.Generator().manual_seed(self.seed)
         collation = self._collations.setdefault(subset, Collation(graphs))
         numbers: Any = range(len(graphs))
         return DataLoader(numbers, batch_sampler=batches, collate_fn=collation, generator=generator)
@@ -292,7 +191,7 @@ class GraphDataModule(LightningDataModule):
 class ForcesDataModule(GraphDataModule):
     """Energies and forces in extended XYZ (or anything that ``read_forces_dataset`` reads).
 
-    Arguments: ``GraphDataModule``.
+    Arguments are those of ``GraphDataModule``.
     """
 
     kind: ClassVar[str] = "phonon"
@@ -315,8 +214,6 @@ class ForcesDataModule(GraphDataModule):
 
 class HamiltonianDataModule(GraphDataModule):
     """Hamiltonians and overlaps in the package's HDF5 format.
-
-    Further arguments: ``GraphDataModule``.
 
     A cutoff of None is the range of the basis: twice its largest orbital radius.
 

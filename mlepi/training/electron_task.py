@@ -17,9 +17,9 @@ GAUGES = ("", "_gauge_free")
 
 
 class ElectronTask(Task):
-    """Train a network that returns "onsite_blocks" (n_atoms, p, p) and "edge_blocks" {relation.
+    """Train a network of Hamiltonian blocks.
 
-    (n_edges, p, p)}, eV.
+    It returns "onsite_blocks", (n_atoms, p, p), and "edge_blocks", relation → (n_edges, p, p), eV.
 
     Metrics, all in meV: MAE and RMSE of the existing Hamiltonian elements (on-site blocks and both
     directions of every pair), as they are and gauge-free, min over μ of Σ|ΔH − μS| per structure
@@ -48,7 +48,7 @@ class ElectronTask(Task):
         return ElectronLoss(**config)
 
     def compute_terms(self, graph: Any, subset: str | None = None) -> dict[str, Term]:
-        """Return the loss terms of a batch and, for a named subset, add its errors to the metrics."""
+        """Return the loss terms of a batch; those of a named subset enter the metrics."""
         errors = compute_block_errors(self.model(graph), graph, self.orbital_mask)
         if subset is not None:
             shifted = errors.shifted(least_absolute_shift(errors))
@@ -68,10 +68,7 @@ class ElectronTask(Task):
         }
 
     def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return label and prediction of one batch for a parity plot.
-
-        Hamiltonian elements by block type.
-        """
+        """Return Hamiltonian elements of one batch by block type, label and prediction."""
         errors = compute_block_errors(self.model(graph), graph, self.orbital_mask)
         stores = {
             "onsite": graph[fields.ATOM],

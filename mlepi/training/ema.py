@@ -1,7 +1,4 @@
-"""Exponential moving average of the weights.
-
-What is evaluated, and what a checkpoint holds as its weights.
-"""
+"""Exponential moving average of the weights, which is evaluated and kept in checkpoints."""
 
 from __future__ import annotations
 
@@ -21,11 +18,11 @@ holds the average."""
 
 
 class EMA(Callback):
-    """Average the weights over optimizer steps, w̄ ← d·w̄ + (1 − d)·w with d = min(decay, (1 + n)/(10 + n)) at step n.
+    """Average the weights over optimizer steps, w̄ ← d·w̄ + (1 − d)·w.
 
-    The average is in place during validation and in the "state_dict" of every checkpoint, and it
-    stays in place when the training ends. A checkpoint also holds the weights that the optimizer
-    acts on, so that a training can be resumed exactly.
+    At step n, d = min(decay, (1 + n)/(10 + n)). The average is in place during validation and in
+    the "state_dict" of every checkpoint, and it stays in place when the training ends. A checkpoint
+    also holds the weights that the optimizer acts on, so that a training can be resumed exactly.
 
     Args:
         decay: 0.999 averages over the last thousand steps.
@@ -117,7 +114,7 @@ class EMA(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take the average from the weights of the checkpoint, and continue with the training weights."""
+        """Take the average from the checkpoint, and continue with the training weights."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
         if TRAINING_WEIGHTS not in checkpoint:

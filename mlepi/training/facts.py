@@ -26,7 +26,9 @@ def find_elements(structures: Sequence[LabelledStructure]) -> list[int]:
 
 
 def fit_atomic_energies(structures: Sequence[LabelledStructure]) -> list[float]:
-    """Fit the energy per atom of all structures by one energy per element, least squares of smallest norm.
+    """Fit the energies per atom of all structures by one energy per element.
+
+    By least squares of smallest norm.
 
     Returns:
         (n_elements,) eV in the order of ``find_elements``; for a single element the mean energy per
@@ -43,10 +45,7 @@ def fit_atomic_energies(structures: Sequence[LabelledStructure]) -> list[float]:
 
 
 def compute_force_scale(structures: Sequence[LabelledStructure]) -> float:
-    """Compute the root mean square of all force components, eV/Å.
-
-    The natural unit of interaction energies.
-    """
+    """Compute the root mean square force, eV/Å, the natural unit of interaction energies."""
     forces = np.concatenate([np.asarray(structure.forces).ravel() for structure in structures])
     scale = float(np.sqrt(np.mean(forces**2)))
     if not scale > 0.0:
@@ -83,7 +82,10 @@ def phonon_facts(structures: Sequence[LabelledStructure]) -> dict[str, Any]:
 
 
 def electron_facts(structures: Sequence[LabelledStructure]) -> dict[str, Any]:
-    """Return elements, shells (atomic number → l of its shells) and basis (plain data) of a training subset."""
+    """Return elements, shells and basis of a training subset, as plain data.
+
+    Shells map an atomic number to the list of l.
+    """
     basis = structures[0].basis
     if basis is None:
         raise DataError(

@@ -31,10 +31,7 @@ def build_loggers(
 
 
 def attempt(what: str, action: Callable[[], Any]) -> Any:
-    """Return the result of an action of a service that the run can do without.
-
-    None and one message when it fails.
-    """
+    """Return the result of a service that the run can do without; None when it fails."""
     try:
         return action()
     except Exception as error:

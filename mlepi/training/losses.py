@@ -1,4 +1,4 @@
-"""Training losses as sums and counts, so that they are means over the global batch however it is divided over processes."""
+"""Training losses as sums and counts: means over the global batch however it is divided."""
 
 from __future__ import annotations
 
@@ -139,10 +139,7 @@ class BlockErrors:
     n_graphs: int
 
     def shifted(self, mu: Tensor) -> BlockErrors:
-        """Return the errors after an energy shift of each structure, ΔH − μS.
-
-        μ is (n_graphs,), eV.
-        """
+        """Return the errors after a shift μ (n_graphs,), eV, of each structure, ΔH − μS."""
         difference = {
             name: value - mu[self.graph[name]][:, None, None].to(value.dtype) * self.overlap[name]
             for name, value in self.difference.items()
@@ -197,7 +194,7 @@ def least_squares_shift(errors: BlockErrors) -> Tensor:
 
 
 class ElectronLoss:
-    """Mean elementwise loss of the existing Hamiltonian elements, on-site and both directions of every pair.
+    """Mean elementwise loss of the Hamiltonian, on-site and both directions of every pair.
 
     Args:
         kind: elementwise loss, see ``elementwise_loss``; the published DeepH-E3 training is a

@@ -1,7 +1,4 @@
-"""Error measures in the units of the field.
-
-Sums over all structures and processes, divided once at the end.
-"""
+"""Errors as sums over all structures and processes, divided once at the end."""
 
 from __future__ import annotations
 
@@ -34,10 +31,7 @@ class ErrorSums(Metric):
             self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, difference: Tensor, count: Tensor | None = None) -> None:
-        """Add differences of any shape.
-
-        ``count`` is the number of those that exist, if some are padding (zero).
-        """
+        """Add differences of any shape; ``count`` of them exist if some are padding (zero)."""
         difference = difference.detach().to(torch.float64)
         self.absolute += difference.abs().sum()
         self.squared += difference.square().sum()

@@ -27,7 +27,7 @@ class PhononTask(Task):
         return PhononLoss(**config)
 
     def compute_terms(self, graph: Any, subset: str | None = None) -> dict[str, Term]:
-        """Return the loss terms of a batch and, for a named subset, add its errors to the metrics."""
+        """Return the loss terms of a batch; those of a named subset enter the metrics."""
         with torch.enable_grad():  # forces are a derivative, also in validation
             prediction = self.model(graph)
         atoms = graph[fields.ATOM]
@@ -51,10 +51,7 @@ class PhononTask(Task):
         return metrics
 
     def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return label and prediction of one batch for a parity plot.
-
-        Energies per atom relative to the references, forces.
-        """
+        """Return energies per atom (less references) and forces, label and prediction."""
         with torch.enable_grad():
             prediction = self.model(graph)
         atoms = graph[fields.ATOM]

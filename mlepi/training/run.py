@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -25,7 +24,7 @@ from mlepi.checkpoint import stamp
 from mlepi.config_check import check_target, find_targets, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, message
 from mlepi.models.compilation import compile_method
-from mlepi.project_files import PROJECT_FOLDER, find_file
+from mlepi.project_files import PROJECT_FOLDER, find_commit, find_file
 from mlepi.training.callbacks import BestAndLast, EpochLines, TimeLimit, parse_duration
 from mlepi.training.data_modules import GraphDataModule
 from mlepi.training.facts import complete_model
@@ -97,7 +96,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
 def check_config(
     config: DictConfig, known: Iterable[str], supplied: Mapping[str, set[str]]
 ) -> None:
-    """Raise one ``ConfigError`` that lists every unknown key, every missing value and every class that does not exist.
+    """Look for every unknown key, missing value and class that does not exist.
 
     Args:
         config: composed configuration.
@@ -165,31 +164,13 @@ def describe_run(plain: Mapping[str, Any]) -> dict[str, Any]:
     packages = ("mlepi", "torch", "lightning", "e3nn", "torch-geometric", "numpy", "ase")
     return {
         "config": dict(plain),
-        "commit": read_commit(),
+        "commit": find_commit(PROJECT_FOLDER),
         "versions": {
             **{name: version(name) for name in packages},
             "python": sys.version.split()[0],
         },
         "seed": plain["seed"],
     }
-
-
-def read_commit() -> str:
-    """Return the commit of the project, with "-modified" when files differ from it.
-
-    "unknown" outside a repository.
-    """
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(PROJECT_FOLDER), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-
-    try:
-        return git("rev-parse", "HEAD") + (
-            "-modified" if git("status", "--porcelain", "--untracked-files=no") else ""
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def build_trainer(

@@ -1,7 +1,4 @@
-"""Learning-rate schedules.
-
-Functions from an optimizer and the length of the training to a schedule.
-"""
+"""Learning-rate schedules of an optimizer and a length of training."""
 
 from __future__ import annotations
 
@@ -35,7 +32,9 @@ def constant(optimizer: Optimizer, total_steps: int) -> Schedule:
 
 
 def warmup_cosine(optimizer: Optimizer, total_steps: int, *, warmup_fraction: float) -> Schedule:
-    """Rise linearly from zero, then follow a half cosine to zero at the last step (Loshchilov & Hutter 2017, arXiv:1608.03983).
+    """Rise linearly from zero, then follow a half cosine to zero at the last step.
+
+    Loshchilov & Hutter (2017), arXiv:1608.03983.
 
     Args:
         optimizer: whose learning rate is the maximum.
@@ -84,7 +83,9 @@ def reduce_on_plateau(
 
 
 def halve_every(optimizer: Optimizer, total_steps: int, *, start: int, every: int) -> Schedule:
-    """Halve the learning rate at epoch ``start`` and every ``every`` epochs from there (published DeepH-E3 training).
+    """Halve the learning rate at epoch ``start`` and every ``every`` epochs from there.
+
+    As in the published training of DeepH-E3.
 
     Args:
         optimizer: to act on.

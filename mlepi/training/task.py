@@ -1,7 +1,4 @@
-"""What phonon and electron training share.
-
-Building the network, optimizer and schedule, logging, and the checkpoint's stamp.
-"""
+"""What both trainings share: network, optimizer, schedule, logging and stamp."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from mlepi.arithmetic import parse_dtype
 from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.training.ema import EMA, TRAINING_WEIGHTS
@@ -24,20 +22,8 @@ from mlepi.training.losses import Term, global_loss
 from mlepi.training.metrics import ErrorSums, LossSums
 from mlepi.training.schedules import Schedule
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-"""Values of the configuration key ``dtype``."""
-
 EVALUATED = ("val", "test")
 """Subsets whose errors are measured."""
-
-
-def parse_dtype(name: str) -> torch.dtype:
-    """Return the floating-point type of a run; ``ConfigError`` when the name is unknown."""
-    if name not in DTYPES:
-        raise ConfigError(
-            message("dtype", repr(name), f"one of {sorted(DTYPES)}", "Edit the config.")
-        )
-    return DTYPES[name]
 
 
 @contextmanager
@@ -52,10 +38,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def build_part(where: str, config: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-    """Instantiate a nested plain config.
-
-    Anything that it does not accept becomes a ``ConfigError``.
-    """
+    """Instantiate a nested plain config; what it does not accept is a ``ConfigError``."""
     try:
         return instantiate(dict(config), *args, _convert_="all", **kwargs)
     except InstantiationException as error:
@@ -63,7 +46,12 @@ def build_part(where: str, config: Mapping[str, Any], *args: Any, **kwargs: Any)
             raise error.__cause__ from error
         text = " ".join(str(error).split())
         raise ConfigError(
-            message(where, text, "a config that its class accepts", "Correct the keys and values.")
+            message(
+                where,
+                text,
+                "a config that its class accepts",
+                "Give it the arguments of its constructor, as conf/train.yaml shows.",
+            )
         ) from error
 
 
@@ -120,7 +108,7 @@ class Task(LightningModule, ABC):
 
     @abstractmethod
     def compute_terms(self, graph: Any, subset: str | None = None) -> dict[str, Term]:
-        """Return the loss terms of a batch and, for a named subset, add its errors to the metrics."""
+        """Return the loss terms of a batch; those of a named subset enter the metrics."""
 
     @abstractmethod
     def collect_metrics(self, subset: str) -> dict[str, Tensor]:
@@ -212,7 +200,7 @@ class Task(LightningModule, ABC):
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the network without this project's configuration, and the state of the schedule."""
+        """Add what rebuilds the network by itself, and the state of the schedule."""
         checkpoint["mlepi"] = self.stamp
         if self.schedule is not None:
             checkpoint["schedule"] = self.schedule.scheduler.state_dict()
@@ -222,7 +210,8 @@ class Task(LightningModule, ABC):
 
         Refuse to continue with averaged weights.
         """
-        averages = any(isinstance(callback, EMA) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        averages = any(isinstance(callback, EMA) for callback in callbacks)
         if (
             self.trainer.state.fn == TrainerFn.FITTING
             and TRAINING_WEIGHTS in checkpoint

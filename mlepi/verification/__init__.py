@@ -1,7 +1,4 @@
-"""The verification pack.
-
-Exact limits, reference systems and the whole way from data to v_F(T), against known answers.
-"""
+"""Exact limits, reference systems and the whole way from data to v_F(T), with known answers."""
 
 from mlepi.verification.check import Check
 from mlepi.verification.pack import PACK, Verification, run_pack, select

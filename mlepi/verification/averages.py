@@ -1,7 +1,4 @@
-"""Thermal averages that can be done by hand.
-
-Exponential hopping, true distances, one level, one frequency, polynomials.
-"""
+"""Thermal averages done by hand: exponential hopping, a level, a frequency, polynomials."""
 
 from __future__ import annotations
 
@@ -155,7 +152,7 @@ SAMPLERS: tuple[HarmonicSampler, ...] = (MonteCarlo(), Antithetic(), ThermalLine
 def _mode_coordinates(
     sampler: HarmonicSampler, n_samples: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the unit coordinates of all modes of a short chain, and the groups of dependent samples."""
+    """Return unit coordinates of all modes of a short chain, and groups of dependent samples."""
     ensemble = ensemble_of(chain(8.0, (CARBON, 20.0), 4), 300.0)
     normals = sampler.normals(ensemble, range(n_samples), 6)
     return ensemble.coordinates.coordinates(normals), sampler.groups(n_samples)
@@ -196,7 +193,7 @@ def check_quadratic_functions() -> list[Check]:
 
 
 def check_thermal_line_bias() -> list[Check]:
-    """F = Σ cᵢ zᵢ⁴: Gaussian mean 3Σc, thermal lines Σc, a bias of −(1/12) Σ f⁗ σ⁴ with f⁗ = 24c."""
+    """F = Σ cᵢ zᵢ⁴: Gaussian mean 3Σc, thermal lines Σc, bias −(1/12) Σ f⁗ σ⁴ with f⁗ = 24c."""
     rng = np.random.default_rng(2)
     size = _mode_coordinates(SAMPLERS[0], 1)[0].shape[1]
     c = rng.uniform(0.5, 1.5, size)

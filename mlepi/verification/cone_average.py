@@ -1,4 +1,4 @@
-"""What the average of sorted levels does to a Dirac cone that is folded onto Γ, beside the spectral function.
+"""What averages of sorted levels and spectral functions make of a Dirac cone folded onto Γ.
 
 Phonons of Γ and K couple the four states of K and K′ in a 3n×3n cell at first order, with matrix
 elements of variance ∝ 1/N, N being the number of cells: sorted levels are pushed apart by ⟨|E|⟩ ∝
@@ -92,7 +92,7 @@ def check_folded_cone() -> list[Check]:
     centres = np.sum(samples.spectra[:, 0] * ENERGIES, axis=1) * step
 
     def slopes(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return E(K + 0.05 Å⁻¹) − E(K) over its value at rest by sorted levels and by the spectral peak."""
+        """Return E(K + 0.05 Å⁻¹) − E(K) over that at rest, by sorted levels and by the peak."""
         conduction = np.tensordot(weights, samples.middle[:, :, 2:].mean(axis=2), axes=1)
         peak = find_peaks(ENERGIES, np.tensordot(weights, samples.spectra[:, 1], axes=1))
         return np.array([conduction[1] - conduction[0], float(peak)]) / samples.energies[1]

@@ -10,7 +10,6 @@ from scipy import constants
 from scipy.spatial.transform import Rotation
 
 from mlepi.graphs.block_matrix import compute_bands
-from mlepi.observables.cone import lay_out
 from mlepi.physics.bands.lattice import build_line, hexagonal_points
 from mlepi.physics.bands.unfolding import band_weights, cell_major_map, total_weights, unfold_states
 from mlepi.physics.bands.velocities import fit_cone
@@ -42,15 +41,11 @@ def rattled(stacking: str, n: int, amplitude: float = 0.05) -> Atoms:
 
 
 def check_fermi_velocity() -> list[Check]:
-    """v_F = √3·a·t/2ħ of the layer, of π bands among σ bands, with and without overlap.
-
-    The bands of the bilayer.
-    """
+    """v_F = √3·a·t/2ħ of the layer, with σ bands and overlap or without; bilayer bands."""
     atoms = build_graphene("monolayer")
     points = hexagonal_points(atoms.cell.array)
-    distances = np.array(
-        [-2e-5, -1e-5, 1e-5, 2e-5]
-    )  # trigonal warping cancels between opposite directions
+    # trigonal warping cancels between opposite directions
+    distances = np.array([-2e-5, -1e-5, 1e-5, 2e-5])
     checks = []
     for orbitals, hopping in (("s", HOPPING), ("sp", SIGMA_PI)):
         for orthogonal in (True, False):
@@ -110,10 +105,8 @@ def _solve(
     model: TightBinding, atoms: Atoms, kpoint: NDArray[np.float64]
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Return H(k), S(k), energies and states."""
-    hamiltonian, overlap = (
-        model.hamiltonian(atoms).dense(kpoint),
-        model.overlap(atoms).dense(kpoint),
-    )
+    hamiltonian = model.hamiltonian(atoms).dense(kpoint)
+    overlap = model.overlap(atoms).dense(kpoint)
     return hamiltonian, overlap, *solve_bands(hamiltonian, overlap, vectors=True)
 
 
@@ -127,7 +120,7 @@ def check_unfolding() -> list[Check]:
     counts = np.full(4, 4)
     atom_map = cell_major_map(4, (n, n, 1))
     worst, energies_off, sums_off, bands_off = 0.0, 0.0, 0.0, 0.0
-    layouts = lay_out(model.hamiltonian(primitive)), lay_out(model.overlap(primitive))
+    layouts = model.hamiltonian(primitive).lay_out(), model.overlap(primitive).lay_out()
     for kpoint in np.random.default_rng(1).uniform(size=(4, 3)):
         own, vectors = solve_bands(layouts[0].at(kpoint), layouts[1].at(kpoint), vectors=True)
         folded = atom_map.fold(kpoint)
@@ -154,10 +147,7 @@ def check_unfolding() -> list[Check]:
 
 
 def check_moments() -> list[Check]:
-    """Moments of A(k, E).
-
-    ∫A E = ⟨B|H|B⟩ (Debye–Waller alone), ∫A E² = ⟨B|HS⁻¹H|B⟩, of Löwdin-orthonormalised Bloch sums.
-    """
+    """∫A E = ⟨B|H|B⟩ (Debye–Waller alone) and ∫A E² = ⟨B|HS⁻¹H|B⟩ of Löwdin Bloch sums."""
     model, n, kpoint = TightBinding(orbitals="sp", orthogonal=False), 3, np.array([0.21, 0.34, 0.0])
     atom_map, counts = cell_major_map(4, (n, n, 1)), np.full(4, 4)
     hamiltonian, overlap, energies, states = _solve(model, rattled("AB", n), atom_map.fold(kpoint))
@@ -184,7 +174,7 @@ def check_moments() -> list[Check]:
 
 
 def check_symmetry() -> list[Check]:
-    """Levels of a displaced supercell do not change when all atoms shift, turn, or are renamed, nor in another cell."""
+    """Levels do not change when all atoms shift, turn or are renamed, nor in another cell."""
     checks = []
     for orbitals in ("s", "sp"):
         model, atoms = TightBinding(orbitals=orbitals, orthogonal=False), rattled("AB", 3)

@@ -1,4 +1,4 @@
-"""Force constants of crystals that can be solved by hand, and thermal amplitudes from SI units, apart from the package's own."""
+"""Force constants and thermal amplitudes by hand, independent of the package's own."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def einstein_solid(stiffness: float, n_cells: int) -> ForceConstants:
 
 
 def chain(stiffness: float, masses: tuple[float, ...], n_cells: int) -> ForceConstants:
-    """Return a closed chain along x with equal springs between neighbours, the same for every direction of motion.
+    """Return a closed chain along x with equal springs between neighbours.
+
+    They are the same for every direction of motion.
 
     Args:
         stiffness: eV/Å².

@@ -1,4 +1,4 @@
-"""The whole way: data of the reference system → small networks → inference, against inference with the reference system itself.
+"""The whole way: data of the reference system → small networks → inference, against the system.
 
 Both inferences use the same normals, so the noise of the samples nearly cancels in their
 difference, which is the error of the networks. It is compared with the standard errors of the
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
+from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
 from mlepi.project_files import PROJECT_FOLDER
 from mlepi.reference_systems.generate import (
     FORCES,
@@ -28,7 +29,7 @@ from mlepi.reference_systems.generate import (
     DataSettings,
     generate,
 )
-from mlepi.results import ObservablesRecord, ResultsStore
+from mlepi.results import ResultsStore
 from mlepi.verification.check import Check, at_most, statistical
 
 TEMPERATURES = (0.0, 300.0)
@@ -38,14 +39,14 @@ TWO_STANDARD_ERRORS = 2.0
 
 
 def check_full_loop() -> list[Check]:
-    """Train both networks on data of the toy monolayer and find the toy's own v_F(T) and band shifts."""
+    """Train both networks on the toy monolayer and find its own v_F(T) and band shifts."""
     return _check_loop(
         "loop", DataSettings(stacking="monolayer"), "toy_monolayer", ("phonon", "electron")
     )
 
 
 def check_bilayer_hamiltonian() -> list[Check]:
-    """Train the electron network on the AB bilayer and find the toy's own v_F(T) with the toy's springs."""
+    """Train the electron network on the AB bilayer and find its own v_F(T) with its springs."""
     return _check_loop(
         "bilayer", DataSettings(stacking="AB", n_structures=30), "toy_bilayer", ("electron",)
     )
@@ -60,7 +61,7 @@ def _check_loop(
 
 def run_loop(
     folder: Path, settings: DataSettings, experiment: str, trained: Sequence[str]
-) -> tuple[ObservablesRecord, ObservablesRecord]:
+) -> tuple[FermiVelocityRecord, FermiVelocityRecord]:
     """Generate, train and infer.
 
     Args:
@@ -71,29 +72,13 @@ def run_loop(
             runs.
 
     Returns:
-        The observables by the reference system and by the trained networks.
+        Bands and velocities by the reference system and by the trained networks.
     """
-    data = folder / "data"
-    generate(data, settings)
-    files = {
-        "phonon": [f"data.path={data / FORCES}"],
-        "electron": [f"data.path={data / HAMILTONIANS}", f"data.overlap_table={data / OVERLAP}"],
-    }
-    _run_all(
-        [
-            [
-                "train.py",
-                f"experiment=toy_train_{kind}",
-                *files[kind],
-                f"data.split={data / SPLIT}",
-                f"optimizer.max_epochs={EPOCHS[kind]}",
-                f"hydra.run.dir={folder / kind}",
-                "trainer.accelerator=cpu",
-            ]
-            for kind in trained
-        ]
+    _train(folder, settings, trained)
+    model = (
+        "{_target_:mlepi.reference_systems.TightBinding,"
+        f"orbitals:{settings.orbitals},orthogonal:{settings.orthogonal}}}"
     )
-    model = f"{{_target_:mlepi.reference_systems.TightBinding,orbitals:{settings.orbitals},orthogonal:{settings.orthogonal}}}"
     toys = {"phonon": "toy", "electron": model}
     networks = {
         **toys,
@@ -121,13 +106,37 @@ def run_loop(
         ]
     )
     toy, found = (
-        ResultsStore(folder / name).read("observables", ObservablesRecord)
+        ResultsStore(folder / name).read("fermi_velocity", FermiVelocityRecord)
         for name in ("toy", "networks")
     )
     return toy, found
 
 
-def compare_runs(name: str, toy: ObservablesRecord, networks: ObservablesRecord) -> list[Check]:
+def _train(folder: Path, settings: DataSettings, kinds: Sequence[str]) -> None:
+    """Make the data of the reference system and train networks on them."""
+    data = folder / "data"
+    generate(data, settings)
+    files = {
+        "phonon": [f"data.path={data / FORCES}"],
+        "electron": [f"data.path={data / HAMILTONIANS}", f"data.overlap_table={data / OVERLAP}"],
+    }
+    _run_all(
+        [
+            [
+                "train.py",
+                f"experiment=toy_train_{kind}",
+                *files[kind],
+                f"data.split={data / SPLIT}",
+                f"optimizer.max_epochs={EPOCHS[kind]}",
+                f"hydra.run.dir={folder / kind}",
+                "trainer.accelerator=cpu",
+            ]
+            for kind in kinds
+        ]
+    )
+
+
+def compare_runs(name: str, toy: FermiVelocityRecord, networks: FermiVelocityRecord) -> list[Check]:
     """Compare v_F(T) and the band shifts of two runs, in standard errors of the first.
 
     The name heads those of the checks.
@@ -165,7 +174,7 @@ def compare_runs(name: str, toy: ObservablesRecord, networks: ObservablesRecord)
     return checks
 
 
-def _band_shifts(record: ObservablesRecord) -> NDArray[np.float64]:
+def _band_shifts(record: FermiVelocityRecord) -> NDArray[np.float64]:
     """Return the shifts of the low bands from those at rest: (n_temperatures, n_points, 2), eV."""
     return record.spectral.energies - record.spectral.equilibrium_energies
 

@@ -1,4 +1,4 @@
-"""Second-order shifts (Allen and Heine) against the levels of displaced supercells, for tight binding and springs of graphene.
+"""Second-order shifts (Allen and Heine) against the levels of displaced supercells of graphene.
 
 Allen, Heine, J. Phys. C 9, 2305 (1976), doi:10.1088/0022-3719/9/12/013.
 """
@@ -9,15 +9,13 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlepi.observables.cone import lay_out
-from mlepi.observables.second_order import (
-    Bands,
+from mlepi.observables.linear_response.derivatives import (
     Crystal,
     build_responses,
-    sum_debye_waller,
-    sum_fan,
+    differentiate_twice,
 )
 from mlepi.physics.bands.unfolding import AtomMap, cell_major_map
+from mlepi.physics.coupling.second_order import Bands, factor_covariance, sum_debye_waller, sum_fan
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.vibrations.thermal import HarmonicEnsemble, draw_normals
 from mlepi.reference_systems import TightBinding
@@ -76,24 +74,23 @@ def check_allen_heine() -> list[Check]:
 def _perturb(
     model: TightBinding, atoms: Atoms, ensemble: HarmonicEnsemble, atom_map: AtomMap
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the static shifts of both bands by the package's perturbation theory, and their energies at rest, eV."""
+    """Return both bands' static shifts by perturbation theory, and energies at rest, eV."""
     hamiltonian, overlap = (
-        lay_out(matrix) for matrix in (model.hamiltonian(atoms), model.overlap(atoms))
+        matrix.lay_out() for matrix in (model.hamiltonian(atoms), model.overlap(atoms))
     )
     crystal = Crystal(model, atoms, atom_map, hamiltonian, overlap, "cpu", 0.002)
     energies, states = crystal.solve(KPOINT[None])
     bands = Bands(KPOINT[None], energies, states)
     responses, _ = build_responses(crystal, lambda: None)
-    fan, _ = sum_fan(crystal, responses, bands, ensemble, 0.0, 0.0, lambda: None)
-    [debye_waller] = sum_debye_waller(crystal, bands, [ensemble], lambda count: None, lambda: None)
+    fan, _ = sum_fan(crystal.solve, responses, bands, ensemble, 0.0, 0.0, lambda: None)
+    factors = factor_covariance([ensemble], atom_map.supercell)
+    derivatives = differentiate_twice(crystal, bands.kpoints, lambda: None)
+    [debye_waller] = sum_debye_waller(bands, factors, derivatives, 1)
     return (fan + debye_waller)[0, 0], energies[0]
 
 
 class _Levels:
-    """The two levels of a displaced supercell that belong to k.
-
-    Displacements (n_atoms, 3), Å → (2,), eV.
-    """
+    """The two levels of k of a displaced supercell: displacements (n_atoms, 3), Å → (2,), eV."""
 
     def __init__(
         self, model: TightBinding, atoms: Atoms, atom_map: AtomMap, energies: NDArray[np.float64]
@@ -117,7 +114,10 @@ class _Levels:
 def _curvatures(
     levels: _Levels, ensemble: HarmonicEnsemble, step: float = 2e-3
 ) -> NDArray[np.float64]:
-    """Return ½ Σ_ν ⟨Q_ν²⟩ ∂²E/∂Q_ν² by differences of fourth order along the axes of the covariance: (2,), eV."""
+    """Return ½ Σ_ν ⟨Q_ν²⟩ ∂²E/∂Q_ν² along the axes of the covariance: (2,), eV.
+
+    By differences of fourth order.
+    """
     values, vectors = np.linalg.eigh(ensemble.covariance()[0])
     total = np.zeros(2)
     for value, vector in zip(values, vectors.T, strict=True):

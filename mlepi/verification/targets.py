@@ -1,6 +1,4 @@
-"""How much the ways to reduce noise gain.
-
-Sobol sequences, common random numbers and a control variate, on 6×6 graphene.
+"""What Sobol sequences, common random numbers and a control variate gain, 6×6 graphene.
 
 The observable is a band energy at temperature: half the gap between the low bands at K + 0.1 Å⁻¹
 towards Γ, each the mean energy of its unfolded weight within 1.6 eV of the Dirac point.
@@ -14,7 +12,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlepi.observables.cone import build_cone, unfold_sample
+from mlepi.observables.near_k.reference_bands import build_near_k
+from mlepi.observables.near_k.unfold_sample import unfold_sample
 from mlepi.physics.averages.control_variate import apply_control
 from mlepi.physics.bands.lattice import build_line, hexagonal_points
 from mlepi.physics.bands.unfolding import cell_major_map
@@ -44,10 +43,10 @@ class HalfGap:
     def __init__(self, model: TightBinding, valence_electrons: int) -> None:
         self.model, self.primitive = model, build_graphene("monolayer")
         matrices = model.hamiltonian(self.primitive), model.overlap(self.primitive)
-        self.cone = build_cone(
+        self.reference = build_near_k(
             self.primitive, *matrices, SUPERCELL, (DISTANCE,), {6: valence_electrons}
         )
-        self.towards_gamma = int(np.argmax(self.cone.distances))
+        self.towards_gamma = int(np.argmax(self.reference.distances))
 
     @cached_property
     def ensemble(self) -> HarmonicEnsemble:
@@ -68,10 +67,10 @@ class HalfGap:
 
     def _evaluate(self, atoms: Atoms) -> float:
         found = unfold_sample(
-            self.cone, self.model.hamiltonian(atoms), self.model.overlap(atoms), WINDOW
+            self.reference, self.model.hamiltonian(atoms), self.model.overlap(atoms), WINDOW
         )
         point = self.towards_gamma
-        levels, weights = found["levels"][self.cone.index[point]], found["weights"][point]
+        levels, weights = found["levels"][self.reference.index[point]], found["weights"][point]
         inside = np.isfinite(levels)
         middle = (len(weights) - 1) // 2  # the last row is that of all bands together
         valence, conduction = (

@@ -1,4 +1,4 @@
-"""Thermal displacements against oscillators, chains, equipartition, phonopy and the modes of graphene's springs."""
+"""Thermal motion against oscillators, chains, equipartition, phonopy and springs of graphene."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ from phonopy.structure.atoms import PhonopyAtoms
 from scipy import constants, stats
 
 from mlepi.physics.vibrations.force_constants import ForceConstants, compute_force_constants
+from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.samplers import MonteCarlo
-from mlepi.physics.vibrations.thermal import (
-    HarmonicEnsemble,
-    compute_modes,
-    draw_normals,
-    mode_variance,
-)
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, draw_normals, mode_variance
 from mlepi.reference_systems import HoneycombSprings
 from mlepi.structures import build_graphene
 from mlepi.verification.check import Check, at_least, at_most, statistical, within
@@ -38,13 +34,14 @@ def ensemble_of(
     force_constants: ForceConstants, *temperatures: float, statistics: str = "quantum"
 ) -> HarmonicEnsemble:
     """Return the thermal distribution of force constants."""
-    return HarmonicEnsemble(compute_modes(force_constants), temperatures, statistics)  # type: ignore[arg-type]
+    modes = compute_modes(force_constants)
+    return HarmonicEnsemble(modes, temperatures, statistics)  # type: ignore[arg-type]
 
 
 def graphene_springs(
     stacking: str = "monolayer", n: int = 6, height: float = 18.0
 ) -> ForceConstants:
-    """Return the force constants of the toy in n×n cells, of differences small enough for the harmonic formulas."""
+    """Return the toy's force constants in n×n cells, by differences small enough for them."""
     return compute_force_constants(
         build_graphene(stacking, height=height), HoneycombSprings(), (n, n, 1), displacement=0.002
     )
@@ -76,10 +73,7 @@ def check_oscillator() -> list[Check]:
 
 
 def check_gaussian_modes() -> list[Check]:
-    """Amplitudes of normal modes of sampled graphene.
-
-    Variance, kurtosis, distribution, χ² of uᵀΥu.
-    """
+    """Variance, kurtosis and distribution of modes of sampled graphene, χ² of uᵀΥu."""
     force_constants, n_samples, temperature = graphene_springs(n=3), 500, 300.0
     ensemble = ensemble_of(force_constants, temperature)
     n = ensemble.modes.n_supercell
@@ -156,10 +150,7 @@ def check_einstein_solid() -> list[Check]:
 
 
 def check_equipartition() -> list[Check]:
-    """Classical statistics.
-
-    ½ k_BT of potential energy in each of the 3N − 3 modes, whatever the springs.
-    """
+    """½ k_BT of potential energy in each of the 3N − 3 classical modes, whatever the springs."""
     checks = []
     for stacking, n in (("monolayer", 3), ("AB", 3)):
         springs = graphene_springs(stacking, n)
@@ -213,7 +204,7 @@ def check_chain() -> list[Check]:
 
 
 def check_flexural_scaling() -> list[Check]:
-    """Classical ⟨u_z²⟩ of a layer from m ω² = k_n(3 ∓ |f(q)|)², which grows as the area of the cell."""
+    """Classical ⟨u_z²⟩ of a layer from m ω² = k_n(3 ∓ |f(q)|)² grows as the area of the cell."""
     stiffness = HoneycombSprings().normal
     checks, exact = [], {}
     for n in (3, 6):
@@ -264,7 +255,7 @@ def check_layer_chain() -> list[Check]:
 
 
 def check_phonopy_displacements() -> list[Check]:
-    """⟨u²⟩ of 2,000 samples against phonopy's covariance of the same supercell, 6×6, built by phonopy alone."""
+    """⟨u²⟩ of 2,000 samples against the covariance of the 6×6 cell by phonopy alone."""
     n, n_samples = 6, 2000
     force_constants = graphene_springs(n=n)
     cell = force_constants.atoms

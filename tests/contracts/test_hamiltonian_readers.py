@@ -1,7 +1,4 @@
-"""What every reader of Hamiltonians promises.
-
-On real DFT data and on two-centre blocks known from direction cosines.
-"""
+"""What every reader of Hamiltonians promises, on DFT data and on known two-centre blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +16,8 @@ from hamiltonian_samples import (
     write_scfout,
 )
 
-from mlepi.structures.deeph import read_deeph, read_deeph_legacy, write_deeph
+from mlepi.structures.deeph import read_deeph, write_deeph
+from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.labelled_structure import reverse_edges
 from mlepi.structures.openmx import read_openmx
 from mlepi.structures.validation import check_hamiltonian_labels
@@ -126,7 +124,7 @@ class HamiltonianReaderContract:
         assert checked > 5
 
     def test_p_block_is_slater_koster_in_y_z_x(self, tmp_path):
-        """⟨p|H|p⟩ = V_ppπ 1 + (V_ppσ − V_ppπ) d dᵀ, d = (y, z, x), with the sample's amplitudes."""
+        """⟨p|H|p⟩ = V_ppπ 1 + (V_ppσ − V_ppπ) d dᵀ, d = (y, z, x), amplitudes of the sample."""
         sample = slater_koster_sample()
         structure = self.read(sample, tmp_path)
         basis, numbers = structure.basis, structure.atoms.numbers

@@ -1,7 +1,4 @@
-"""What every reader of energies and forces promises.
-
-Vasprun.xml, OUTCAR and extxyz of the same steps give the same labels.
-"""
+"""Every reader of energies and forces gives the same labels of the same steps."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from mlepi.graphs.block_matrix import compute_bands
 from mlepi.physics.vibrations.force_constants import ForceConstants
 from mlepi.structures import build_graphene
 from mlepi.structures.ase_files import write_extxyz
-from mlepi.structures.dataset import write_hamiltonian_dataset
+from mlepi.structures.dataset_writer import write_hamiltonian_dataset
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.splits import write_split
 from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
@@ -82,10 +82,8 @@ def electron(tmp_path_factory):
     predictor = load_model(folder / "e.ckpt")
     labelled = []
     for name, atoms in carbon_bilayers():
-        overlap, hamiltonian = (
-            predictor.overlap(atoms).symmetrised(),
-            predictor.hamiltonian(atoms).symmetrised(),
-        )
+        overlap = predictor.overlap(atoms).symmetrised()
+        hamiltonian = predictor.hamiltonian(atoms).symmetrised()
         blocks = SHIFT * overlap.blocks
         place = {
             tuple(row): e
@@ -240,9 +238,8 @@ def test_bending_is_separated_from_tension(stress):
         phonons.special_points(atoms)["M"],
     )
     assert found["bending_exponent"] == pytest.approx(2.0, abs=0.1)
-    assert found["bending_rigidity"] == pytest.approx(
-        kappa, rel=0.15
-    )  # the lattice softens L by 1 − (qa)²/16
+    # the lattice softens L by 1 − (qa)²/16
+    assert found["bending_rigidity"] == pytest.approx(kappa, rel=0.15)
     assert (found["exponent"] < found["bending_exponent"]) == (stress > 0) or stress == 0
 
 

@@ -93,10 +93,8 @@ def test_blocks_of_the_peer_turn_with_the_structure(determinant):
     for start, part in ((0, scalar), (1, scalar), (2, vector), (5, vector)):
         orbitals[start : start + len(part), start : start + len(part)] = part
     with torch.no_grad():
-        before, after = (
-            network(species, source, target, vectors).numpy(),
-            network(species, source, target, turned).numpy(),
-        )
+        before = network(species, source, target, vectors).numpy()
+        after = network(species, source, target, turned).numpy()
     np.testing.assert_allclose(after, orbitals @ before @ orbitals.T, rtol=0, atol=1e-11)
     assert np.abs(before).max() > 0.1
     assert np.abs(before - after).max() > 0.1
@@ -130,9 +128,8 @@ def copy_weights(weights, network, config):
             module = getattr(update, name)
             if module is not None:
                 weights = [weight[0] for weight in oracle.sequence(table, f"{name}.weights.")]
-                weights = weights or [
-                    torch.eye(n, dtype=torch.float64) * np.sqrt(n) for n in edge
-                ]  # the identity, as a map
+                # the identity, as a map
+                weights = weights or [torch.eye(n, dtype=torch.float64) * np.sqrt(n) for n in edge]
                 linear = torch.cat([weight.flatten() for weight in weights])
                 module.weight.copy_(
                     torch.cat([linear, extra * np.sqrt(len(extra)) ** 0.5])
@@ -182,25 +179,21 @@ def copy_weights(weights, network, config):
 
 
 def test_peer_computes_the_published_equations():
-    """Equal to the oracle of the package's own network in everything but the unnatural part of p–p blocks.
+    """Equal to the oracle of the package's own network but for the unnatural part of p–p blocks.
 
     There the publication has a linear map and a norm more.
     """
     options = {"basis": OrbitalBasis({6: (0, 0, 1, 1)}, {6: 2.1}, {6: "C-s2p2"}), "pseudo": "[0,2]"}
-    config, model = (
-        build_config("deeph_e3_exact", **options),
-        build_model("deeph_e3_exact", **options),
-    )
+    config = build_config("deeph_e3_exact", **options)
+    model = build_model("deeph_e3_exact", **options)
     sizes = config["network"]["backbone"]
     last = peer.natural_irreps(CHANNELS) + o3.Irreps("2x1e")
     network = build_peer(num_layers=sizes["num_layers"], last_irreps=last)
     copy_weights(model.state_dict(), network, sizes)
     with torch.no_grad():
         edges = some_edges()
-        expected, found = (
-            oracle.PathNetwork(model.state_dict(), config)(*edges).numpy(),
-            network(*edges).numpy(),
-        )
+        expected = oracle.PathNetwork(model.state_dict(), config)(*edges).numpy()
+        found = network(*edges).numpy()
     np.testing.assert_allclose(found[:, :2], expected[:, :2], rtol=0, atol=1e-10)
     np.testing.assert_allclose(found[:, :, :2], expected[:, :, :2], rtol=0, atol=1e-10)
     for a, b in itertools.product((slice(2, 5), slice(5, 8)), repeat=2):
@@ -237,14 +230,12 @@ def test_both_sides_run_in_turn_and_write_what_was_promised(settings, tmp_path):
     assert entry["work"] == "electron_train_step"
     assert (entry["n_atoms"], entry["dtype"], entry["threads"]) == (4, "float32", 1)
     assert entry["peer"].startswith("path by path, e3nn")
-    assert entry["ratio"] == pytest.approx(
-        entry["peer_seconds"] / entry["ours_seconds"]
-    )  # one round
+    # one round
+    assert entry["ratio"] == pytest.approx(entry["peer_seconds"] / entry["ours_seconds"])
     assert min(entry["ours_peak_mb"], entry["peer_peak_mb"], entry["ratio"]) > 0.0
     (row,) = json.loads((chosen.folder / "details.json").read_text())["rows"]
-    assert (
-        row["sides"]["peer"]["n_edges"] == row["sides"]["ours"]["n_edges"] + 4
-    )  # an edge from every atom to itself
+    # an edge from every atom to itself
+    assert row["sides"]["peer"]["n_edges"] == row["sides"]["ours"]["n_edges"] + 4
     assert details["notes"] == []
     tables = (chosen.folder / "latest.md").read_text()
     assert "| training step, electrons | 4 | 1 |" in tables

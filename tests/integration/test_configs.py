@@ -16,6 +16,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
+from mlepi.command_line import register_stages
 from mlepi.graphs.build import build_graph
 from mlepi.structures import HamiltonianDataset, read_forces_dataset
 from mlepi.training.facts import complete_model
@@ -27,11 +28,12 @@ PRIMARY = {
         ["model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger"],
         "train",
     ),
-    "stage": "infer",
     "sampler": "infer",
-    "plots": "infer",
 }
-"""Config group → script that composes it; ``experiment`` and ``hydra`` belong to either."""
+"""Config group → script that composes it; ``experiment`` and ``hydra`` belong to either.
+
+Settings of stages, ``stage``, are compared with their classes in tests/contracts/stages.
+"""
 
 MODELS = [
     "mace",
@@ -49,7 +51,9 @@ SIZES = ["small", "published"]
 FILES = [
     path.relative_to(CONF).with_suffix("")
     for path in sorted(CONF.rglob("*.yaml"))
-    if len(path.relative_to(CONF).parts) == 2 and not path.name.startswith("_")
+    if len(path.relative_to(CONF).parts) == 2
+    and not path.name.startswith("_")
+    and path.parent.name != "stage"
 ]
 """Choices of all groups, such as ``model/mace``; a leading underscore marks a part that other
 choices include."""
@@ -60,6 +64,7 @@ def compose_plain(primary, *overrides):
 
     Hydra's own node is left out.
     """
+    register_stages(CONF)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(primary, overrides=list(overrides), return_hydra_config=True)
@@ -118,9 +123,8 @@ def check_keys(path, node):
         loose = [
             name for name, p in parameters.items() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)
         ]
-        supplied = (
-            1 if node.get("_partial_") else 0
-        )  # HeteroNetwork calls a backbone with the sub-network's name
+        # HeteroNetwork calls a backbone with the sub-network's name
+        supplied = 1 if node.get("_partial_") else 0
         yield from (
             f"{path}: {node['_target_']} takes {name!r} by position" for name in loose[supplied:]
         )
@@ -152,7 +156,6 @@ def test_config_file_composes_and_fits_its_classes(file):
         ("train", "experiment=typo"),
         ("infer", "experiment=typo"),
         ("train", "model=typo"),
-        ("infer", "stage=typo"),
     ],
 )
 def test_unknown_choice_is_refused(primary, override):

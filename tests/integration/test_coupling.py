@@ -1,4 +1,4 @@
-"""The derivatives of the shipped network against differences of DFT Hamiltonians, and the tables of that benchmark."""
+"""Derivatives of the shipped network against differences of DFT Hamiltonians, and the tables."""
 
 import json
 from pathlib import Path
@@ -26,10 +26,8 @@ def predictor():
 def test_pairs_differ_by_a_rigid_displacement(data):
     pairs = coupling.find_pairs(data)
     kinds = [kind for _, _, kind in pairs]
-    assert (kinds.count("spacing"), kinds.count("slide")) == (
-        18,
-        12,
-    )  # 6 stackings × 3 intervals; 3 neighbours × 4 spacings
+    # 6 stackings × 3 intervals; 3 neighbours × 4 spacings
+    assert (kinds.count("spacing"), kinds.count("slide")) == (18, 12)
     for first, second, kind in pairs:
         step = coupling.displacement(first.atoms, second.atoms)
         assert 0.05 < np.linalg.norm(step) < 0.5
@@ -63,9 +61,8 @@ def test_the_derivative_between_layers_is_that_of_dft(data, predictor):
         errors.append(np.linalg.norm(difference[layer[edges[:, 0]] != layer[edges[:, 1]]]))
     n_elements = elements["inter"].shape[1]
     bound = sum(errors) / pair.length / np.sqrt(n_elements)
-    assert (
-        inter["error"] <= 1.01 * bound
-    )  # 1 %: the error of the quadrature, and blocks beyond one of the two edge lists
+    # 1 %: the error of the quadrature, and blocks beyond one of the two edge lists
+    assert inter["error"] <= 1.01 * bound
 
 
 def test_tables_hold_the_numbers_of_the_results():

@@ -18,6 +18,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from mlepi.command_line import register_stages, translate_arguments
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = sorted(
@@ -42,6 +44,8 @@ def test_documented_command_composes(command):
             chosen = list(overrides)
             if choice is not None:
                 chosen[position] = f"{overrides[position].split('=')[0]}={choice}"
+            register_stages(ROOT / "conf")
+            chosen = translate_arguments(chosen)
             with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
                 config = compose(Path(words[0]).stem, overrides=chosen, return_hydra_config=True)
             HydraConfig.instance().set_config(config)  # ${hydra:…} refers to it

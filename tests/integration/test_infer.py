@@ -13,7 +13,9 @@ import pytest
 import scipy.linalg
 from ase.io import write
 
-from mlepi.results import BandsRecord, ObservablesRecord, ResultsStore, read_hamiltonian
+from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
+from mlepi.observables.sparse_bands.record import SparseBandsRecord
+from mlepi.results import ResultsStore, read_hamiltonian
 
 ROOT = Path(__file__).parents[2]
 TOYS = Path(__file__).parents[1]
@@ -21,33 +23,26 @@ MODELS = [
     "phonon={_target_:toy_models.HoneycombSprings}",
     "electron={_target_:toy_models.ToyElectron}",
 ]
-# stages that take their settings from the observables, which the toy replaces
-FREED = {"velocity_window": "[0.04,0.1]", "dispersion": "linear", "split_off_bands": "false"}
 TOY_RUN = [
     *MODELS,
     "structure._target_=toy_models.build_honeycomb",
     "~structure.stacking",
     "~structure.spacing",
-    "~stage.observables",
-    "+stage.observables={_target_:toy_models.LevelsStage}",
-    "stage.self_energy.windows=[]",
-    "stage.linear_response.distances=[0.05]",
-    *(
-        f"stage.{stage}.{key}={value}"
-        for stage in ("self_energy", "linear_response")
-        for key, value in FREED.items()
-    ),
-    "stage.run=[structure,phonon,sampling,hamiltonian,observables]",
+    "+stage.levels={level: 0, fail_at: -1}",
+    "+stage.other_levels={level: 0, fail_at: -1}",
+    "stage.run=levels",
     "supercell=[3,3,1]",
     "n_samples=3",
     "temperature=[0,300]",
     "report=false",
 ]
+"""A run of ``toy_infer.py``, which knows two stages more than ``infer.py``."""
 
 
 def infer(folder, *overrides):
+    script = TOYS / "toy_infer.py" if "stage.run=levels" in overrides else ROOT / "infer.py"
     environment = {**os.environ, "PYTHONPATH": str(TOYS), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "infer.py"), f"hydra.run.dir={folder}", *overrides]
+    command = [sys.executable, str(script), f"hydra.run.dir={folder}", *overrides]
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=folder.parent, check=False
     )
@@ -61,7 +56,7 @@ def test_run_then_rerun(tmp_path):
         "phonon",
         "sampling",
         "hamiltonian",
-        "observables",
+        "levels",
     ]
     assert {"results.h5", "hamiltonian.h5", ".hydra"} <= {
         path.name for path in (tmp_path / "run").iterdir()
@@ -105,7 +100,7 @@ def test_hamiltonian_of_any_structure_file(tmp_path):
         ),
         (
             ["stage=hamiltonan"],
-            ["stage: got 'hamiltonan'; expected one of", "Did you mean 'hamiltonian'?"],
+            ["stage.run: got 'hamiltonan'; expected names of", "Did you mean 'hamiltonian'?"],
         ),
         (["stage=hamiltonian", "structure=broken.cif"], ["broken.cif", "The traceback is in"]),
     ],
@@ -148,27 +143,26 @@ def test_corrupt_records_end_with_one_text(tmp_path):
 
 
 def test_a_killed_run_continues_in_the_middle_of_the_samples(tmp_path):
-    failed = infer(tmp_path / "run", *TOY_RUN, "+stage.observables.fail_at=2")
+    failed = infer(tmp_path / "run", *TOY_RUN, "stage.levels.fail_at=2")
     assert failed.returncode == 1
     assert "a failure on purpose" in failed.stderr
-    part = tmp_path / "run" / "parts" / "observables.0.part"
+    part = tmp_path / "run" / "parts" / "levels.0.part"
     part.write_bytes(part.read_bytes()[:-10])  # as if killed while writing
     size = part.stat().st_size
     assert infer(tmp_path / "run", *TOY_RUN).returncode == 0
     assert part.stat().st_size > size
     infer(tmp_path / "whole", *TOY_RUN)
-    contents = {ResultsStore(tmp_path / name).content("observables") for name in ("run", "whole")}
+    contents = {ResultsStore(tmp_path / name).content("levels") for name in ("run", "whole")}
     assert len(contents) == 1
 
 
 @pytest.mark.slow
 def test_real_observables_and_report(tmp_path):
-    overrides = [
-        item for item in TOY_RUN if "stage.observables" not in item and item != "report=false"
-    ]
+    overrides = [item for item in TOY_RUN if "levels" not in item and item != "report=false"]
     run = infer(
         tmp_path / "run",
         *overrides,
+        "stage=observables",  # the former names of stages
         "valence_electrons={6:1}",
         "stage.observables.dispersion=linear",
     )
@@ -184,7 +178,7 @@ def test_real_observables_and_report(tmp_path):
         "fermi_velocity.pdf",
     } <= names
     assert (tmp_path / "run" / "report.html").stat().st_size > 1e5
-    record = ResultsStore(tmp_path / "run").read("observables", ObservablesRecord)
+    record = ResultsStore(tmp_path / "run").read("fermi_velocity", FermiVelocityRecord)
     # v = (3/2) t d0 less the overlap's share: 8.7e5 m/s for the undisplaced honeycomb, and a little
     # less at temperature
     assert record.spectral.equilibrium_velocity == pytest.approx(8.7e5, rel=0.03)
@@ -201,7 +195,7 @@ def test_states_of_a_twisted_cell_by_the_shipped_network(tmp_path):
         tmp_path / "run", "experiment=tbg_magic", "structure.m=2", "stage.bands.spacing=0.5"
     )
     assert run.returncode == 0, run.stderr
-    record = ResultsStore(tmp_path / "run").read("bands", BandsRecord)
+    record = ResultsStore(tmp_path / "run").read("sparse_bands", SparseBandsRecord)
     _, hamiltonian, overlap = read_hamiltonian(tmp_path / "run" / "hamiltonian.h5")
     wanted = slice(record.first_state, record.first_state + record.energies.shape[1])
     for kpoint, energies in zip(record.kpoints, record.energies, strict=True):
@@ -221,8 +215,8 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
     run = infer(tmp_path / "two", *TOY_RUN, "trainer.devices=2")
     assert run.returncode == 0, run.stderr
     assert {path.name for path in (tmp_path / "two" / "parts").iterdir()} == {
-        "observables.0.part",
-        "observables.1.part",
+        "levels.0.part",
+        "levels.1.part",
     }
     one, two = (ResultsStore(tmp_path / name) for name in ("one", "two"))
     assert one.stages() == two.stages()
@@ -230,13 +224,11 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
         two.content(stage) for stage in two.stages()
     ]
     # a failure in one process ends both, and the samples of the other one are kept
-    failed = infer(
-        tmp_path / "failed", *TOY_RUN, "trainer.devices=2", "+stage.observables.fail_at=2"
-    )
+    failed = infer(tmp_path / "failed", *TOY_RUN, "trainer.devices=2", "stage.levels.fail_at=2")
     assert failed.returncode == 1
     assert failed.stderr.count("a failure on purpose") == 1
     assert infer(tmp_path / "failed", *TOY_RUN).returncode == 0
-    assert ResultsStore(tmp_path / "failed").content("observables") == one.content("observables")
+    assert ResultsStore(tmp_path / "failed").content("levels") == one.content("levels")
 
 
 def test_help_loads_no_framework():

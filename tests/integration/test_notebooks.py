@@ -11,7 +11,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 @pytest.fixture
 def kernel_of_this_environment(monkeypatch):
-    """Run cells with this interpreter, whatever kernel called python3 is installed on the machine."""
+    """Run cells with this interpreter, whatever kernel called python3 is installed."""
     spec = KernelSpec(
         argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         language="python",

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 
+from mlepi.command_line import compose_config
+from mlepi.observables import all_stages
+from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
 from mlepi.pipeline import infer
 from mlepi.reference_systems import TightBinding
-from mlepi.results import ObservablesRecord, ResultsStore
+from mlepi.results import ResultsStore
 
 ROOT = Path(__file__).parents[2]
 SHORT = [
@@ -19,18 +21,17 @@ SHORT = [
     "n_samples=2",
     "temperature=300",
     "report=false",
-    "stage.observables.dos_mesh=[12,12,1]",
-    "stage.observables.n_resamples=10",
+    "stage.fermi_velocity.dos_mesh=[12,12,1]",
+    "stage.fermi_velocity.n_resamples=10",
 ]
 TOYS = ["phonon=toy", "electron=toy"]
 
 
 def run(folder, *overrides):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("infer", [*SHORT, *overrides])
+    config = compose_config(ROOT / "conf", "infer", [*SHORT, *overrides])
     folder.mkdir()
-    infer(config, folder)
-    return ResultsStore(folder).read("observables", ObservablesRecord)
+    infer(config, folder, all_stages())
+    return ResultsStore(folder).read("fermi_velocity", FermiVelocityRecord)
 
 
 def test_toy_on_the_command_line(tmp_path):
@@ -40,7 +41,7 @@ def test_toy_on_the_command_line(tmp_path):
         command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
     )
     assert done.returncode == 0, done.stderr
-    record = ResultsStore(tmp_path / "run").read("observables", ObservablesRecord)
+    record = ResultsStore(tmp_path / "run").read("fermi_velocity", FermiVelocityRecord)
     assert record.n_electrons == 16  # AB bilayer, four electrons per atom
     assert np.all(np.isfinite(record.spectral.velocities))
 
@@ -50,7 +51,7 @@ def test_toy_of_a_monolayer(tmp_path):
         tmp_path / "run",
         *TOYS,
         "structure.stacking=monolayer",
-        "stage.observables.dispersion=linear",
+        "stage.fermi_velocity.dispersion=linear",
     )
     assert record.n_electrons == 8
     assert record.spectral.equilibrium_velocity == pytest.approx(

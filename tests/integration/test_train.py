@@ -202,10 +202,8 @@ def test_electron_training_leaves_a_checkpoint_that_reproduces_its_table(tmp_pat
     )
     metrics = train(config, tmp_path)
     for part in ("", "onsite_", "intra_", "inter_"):
-        raw, free = (
-            metrics[f"hamiltonian_{part}mae_mev"],
-            metrics[f"hamiltonian_{part}gauge_free_mae_mev"],
-        )
+        raw = metrics[f"hamiltonian_{part}mae_mev"]
+        free = metrics[f"hamiltonian_{part}gauge_free_mae_mev"]
         assert raw > 0.0
         assert free > 0.0
     assert metrics["hamiltonian_gauge_free_mae_mev"] <= metrics["hamiltonian_mae_mev"]

@@ -63,7 +63,7 @@ CASES = {
 
 
 def build_structures() -> list[Atoms]:
-    """Return a sheared periodic bilayer, a periodic crystal smaller than the cutoff, and a molecule."""
+    """Return a sheared periodic bilayer, a crystal smaller than the cutoff, and a molecule."""
     rng = np.random.default_rng(2206)
     bilayer = Atoms("CNCN", cell=[[2.5, 0.1, 0.0], [-1.2, 2.2, 0.05], [0.1, 0.0, 14.0]], pbc=True)
     bilayer.set_scaled_positions(

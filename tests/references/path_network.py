@@ -98,7 +98,7 @@ def mix(
     types: Tensor,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """Per-row weights[l][type] (n_in, n_out) / √n_in on every irrep, a bias on the first scalars."""
+    """Weights[l][type] (n_in, n_out) / √n_in per row and irrep, a bias on the first scalars."""
     parts = []
     for l, weight in enumerate(weights):
         if l < len(irreps_in) and irreps_in[l].mul:
@@ -220,10 +220,8 @@ class PathNetwork:
     ) -> Tensor:
         """Σ_LM √(2L+1) w3j t_LM for every pair of shells, zero-padded."""
         c, shells = self.config, [self.basis[str(z)] for z in self.elements]
-        irreps, irreps_pseudo = (
-            natural_irreps(c["channels"]),
-            unnatural_irreps(c["pseudo_channels"]),
-        )
+        irreps = natural_irreps(c["channels"])
+        irreps_pseudo = unnatural_irreps(c["pseudo_channels"])
         targets = {
             0: (
                 mix(
@@ -256,10 +254,8 @@ class PathNetwork:
                         2 * L + 1
                     )
                 for za, zb in itertools.product(range(len(shells)), repeat=2):
-                    first, second = (
-                        self.orbitals(shells[za], slots, a),
-                        self.orbitals(shells[zb], slots, b),
-                    )
+                    first = self.orbitals(shells[za], slots, a)
+                    second = self.orbitals(shells[zb], slots, b)
                     chosen = ((rows == za) & (columns == zb)).nonzero().squeeze(1)
                     if first is not None and second is not None:
                         result[chosen, first, second] += part[chosen]

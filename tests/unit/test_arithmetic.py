@@ -1,9 +1,10 @@
-"""How float32 products are computed is chosen in a scope and restored, also after an error."""
+"""Dtypes by name; how float32 products are computed, restored also after an error."""
 
 import pytest
 import torch
 
-from mlepi.arithmetic import float32_precision
+from mlepi.arithmetic import float32_precision, parse_dtype
+from mlepi.errors import ConfigError
 
 
 @pytest.mark.parametrize("before", ["highest", "high"])
@@ -28,3 +29,11 @@ def test_scopes_nest():
         with float32_precision(False):
             assert torch.get_float32_matmul_precision() == "highest"
         assert torch.get_float32_matmul_precision() == "high"
+
+
+def test_dtypes_by_name():
+    assert (parse_dtype("float32"), parse_dtype("float64")) == (torch.float32, torch.float64)
+    with pytest.raises(
+        ConfigError, match=r"dtype: got 'half'; expected one of \['float32', 'float"
+    ):
+        parse_dtype("half")

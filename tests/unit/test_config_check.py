@@ -34,8 +34,8 @@ def test_a_suggestion_is_the_closest_word_or_all():
 def test_missing_and_unknown():
     [text] = list_missing_values(OmegaConf.create({"a": {"b": "???"}, "c": 1}))
     assert (
-        text
-        == "a.b: got no value (???); expected a value. Give it, for example a.b=… on the command line."
+        text == "a.b: got no value (???); expected a value. "
+        "Give it, for example a.b=… on the command line."
     )
     assert list_unknown_keys("", ["seed"], ["seed"], "conf/x.yaml") == []
     [text] = list_unknown_keys("", ["sede"], ["seed"], "conf/x.yaml")

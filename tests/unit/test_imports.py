@@ -35,8 +35,9 @@ TEXT_FILES = [
 ROOM_ORDER = {
     "units": 0,
     "errors": 0,
-    "arithmetic": 0,
     "memory": 0,
+    "former_names": 0,
+    "arithmetic": 1,
     "config_check": 1,
     "project_files": 1,
     "structures": 1,
@@ -45,12 +46,13 @@ ROOM_ORDER = {
     "models": 3,
     "predictors": 4,
     "results": 4,
+    "figures": 4,
     "reference_systems": 4,
     "checkpoint": 5,
     "training": 6,
     "pipeline": 6,
     "observables": 7,
-    "plots": 8,
+    "report": 8,
     "verification": 9,
     "command_line": 9,  # how the scripts start
     "__init__": 9,  # the public API, a door to all rooms
@@ -73,7 +75,7 @@ def module_of(path: Path) -> str:
 
 
 def imported_modules(path: Path) -> list[tuple[str, int]]:
-    """All imported modules with their lines, also those inside functions and TYPE_CHECKING blocks."""
+    """All imported modules with their lines, also those in functions and TYPE_CHECKING."""
     package = module_of(path).split(".")[:-1]
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,9 +1,11 @@
-"""Files of a configuration are found from any working folder."""
+"""Files of a configuration are found from any working folder, and the commit of the sources."""
+
+import subprocess
 
 import pytest
 
 from mlepi.errors import DataError
-from mlepi.project_files import PROJECT_FOLDER, find_file, locate_file
+from mlepi.project_files import PROJECT_FOLDER, find_commit, find_file, locate_file
 
 
 def test_the_working_folder_comes_first(tmp_path, monkeypatch):
@@ -18,3 +20,35 @@ def test_the_working_folder_comes_first(tmp_path, monkeypatch):
         match=r"data.path: got 'nowhere.h5', which does not exist; expected a file. Looked in",
     ):
         find_file("data.path", "nowhere.h5")
+
+
+def test_the_commit_says_whether_its_folder_was_edited(tmp_path):
+    def git(*arguments):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)  # noqa: S607
+
+    assert find_commit(tmp_path) == "no repository"
+    (tmp_path / "source").mkdir()
+    for name in ("source/a.py", "notes.md"):
+        (tmp_path / name).write_text("1")
+    for arguments in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "x")):
+        git(*arguments)
+    commit = find_commit(tmp_path / "source")
+    assert len(commit) == 40
+    (tmp_path / "notes.md").write_text("2")
+    assert find_commit(tmp_path / "source") == commit
+    (tmp_path / "source" / "a.py").write_text("2")
+    assert find_commit(tmp_path / "source") == commit + "+changes"
+
+
+def test_the_files_of_the_project_can_travel():
+    listed = subprocess.run(
+        ["git", "-C", str(PROJECT_FOLDER), "ls-files", "-z"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode != 0:
+        pytest.skip("no repository")
+    files = [PROJECT_FOLDER / name for name in listed.stdout.split("\0") if name]
+    assert sum(file.stat().st_size for file in files if file.exists()) < 45e6

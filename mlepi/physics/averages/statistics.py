@@ -49,7 +49,7 @@ class SampleDesign:
                     "sample weights",
                     f"{weights.tolist()[:5]} …",
                     "one weight ≥ 0 per sample, not all 0",
-                    "Correct them.",
+                    "Give one positive weight per sample, or none at all.",
                 )
             )
         object.__setattr__(self, "groups", groups.astype(np.int64))

@@ -67,7 +67,7 @@ class ContinuumModel:
                     "continuum model",
                     f"twist {self.twist}°, velocity {self.velocity} eV·Å, {self.shells} shells",
                     "a twist in (0, 30)°, a velocity > 0 and at least one shell",
-                    "Correct them.",
+                    "Use for example 1.1°, 5.8 eV·Å and 4 shells.",
                 )
             )
 
@@ -80,7 +80,7 @@ class ContinuumModel:
 
     @property
     def alpha(self) -> float:
-        """w_AB / (ħ v k_θ), the only parameter of the model with w_AA / w_AB (and the twist, if rotated)."""
+        """w_AB / (ħ v k_θ), with w_AA / w_AB (and a twist, if rotated) the only parameter."""
         return self.w_ab / (self.velocity * self.k_theta)
 
     @property
@@ -147,7 +147,10 @@ class ContinuumModel:
         return np.array(rows)
 
     def dirac_velocity(self) -> float:
-        """Compute the velocity of the flat bands at K, relative to that of a single layer, by degenerate perturbation theory."""
+        """Compute the velocity of the flat bands at K by degenerate perturbation theory.
+
+        It is relative to that of a single layer.
+        """
         point = self.points()["K"]
         middle = len(self._waves()[0])
         _, vectors = np.linalg.eigh(self.hamiltonian(point))
@@ -160,7 +163,11 @@ class ContinuumModel:
         return float(np.ptp(np.linalg.eigvalsh(projected)) / (2.0 * self.velocity))
 
     def _waves(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return momenta to subtract, (n, 2) Å⁻¹, of both layers' plane waves, and the layer of each, (n,)."""
+        """List the plane waves of both layers.
+
+        Returns:
+            Momenta to subtract, (n, 2) Å⁻¹, and the layer of each, (n,).
+        """
         q = self.hoppings
         reach = np.arange(-2 * self.shells, 2 * self.shells + 1)
         m, n = (grid.reshape(-1, 1) for grid in np.meshgrid(reach, reach, indexing="ij"))

@@ -11,7 +11,7 @@ bands have no common space.
 
 References:
     Provost and Vallee, Commun. Math. Phys. 76, 289 (1980), doi:10.1007/BF02193559 (metric). Fukui,
-    Hatsugai and Suzuki, J. Phys. Soc. Jpn. 74, 1674 (2005), doi:10.1143/JPSJ.74.1674 (plaquettes).
+    Hatsugai and Suzuki, J. Phys. Soc. Jpn. 74, 1674 (2005), doi:10.1143/JPSJ.74.1674 (links).
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def quantum_metric(tensor: NDArray[np.complexfloating]) -> NDArray[np.float64]:
 def inverse_root_slopes(
     overlap: NDArray[Any], overlap_slopes: NDArray[Any]
 ) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
-    """Return S^{-1/2} and its derivatives, from divided differences of s^{-1/2} in the eigenbasis of S (Daleckii and Krein).
+    """Return S^{-1/2} and its derivatives.
+
+    From divided differences of s^{-1/2} in the eigenbasis of S (Daleckii and Krein).
 
     Args:
         overlap: (n, n) Hermitian positive definite.
@@ -86,22 +88,6 @@ def inverse_root_slopes(
     differences = -1.0 / (np.outer(roots, roots) * (roots[:, None] + roots[None, :]))
     inner = vectors.conj().T @ overlap_slopes @ vectors
     return inverse_root, vectors @ (differences * inner) @ vectors.conj().T
-
-
-def plaquette_fluxes(
-    along: NDArray[np.complexfloating], across: NDArray[np.complexfloating]
-) -> NDArray[np.float64]:
-    """Return the Berry phase of every plaquette of a grid, counter-clockwise, in (−π, π].
-
-    Args:
-        along: (n − 1, m), determinants of ⟨u(i, j)|u(i + 1, j)⟩.
-        across: (n, m − 1), determinants of ⟨u(i, j)|u(i, j + 1)⟩.
-
-    Returns:
-        (n − 1, m − 1), rad; their sum over a closed Brillouin zone is 2π times the Chern number.
-    """
-    loops = along[:, :-1] * across[1:] * along[:, 1:].conj() * across[:-1].conj()
-    return np.asarray(-np.angle(loops))
 
 
 @dataclass(frozen=True)
@@ -123,7 +109,12 @@ class BlochGeometry:
     sites: NDArray[np.float64]
 
     def solve(self, kpoint: ArrayLike) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        """Return energies (n_bands,), eV, and orthonormal states (n_orbitals, n_bands) with the phases of the lattice gauge."""
+        """Diagonalise at one k-point.
+
+        Returns:
+            Energies (n_bands,), eV, and orthonormal states (n_orbitals, n_bands) with the phases of
+            the lattice gauge.
+        """
         _, inverse_root = loewdin_root(self.overlap.at(kpoint))
         values, vectors = np.linalg.eigh(inverse_root @ self.hamiltonian.at(kpoint) @ inverse_root)
         return values, vectors
@@ -131,7 +122,11 @@ class BlochGeometry:
     def tensor(
         self, kpoint: ArrayLike, chosen: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
-        """Return all energies, (n_bands,) eV, and the geometric tensor of chosen bands, (2, 2) Å², at one k-point."""
+        """Compute the geometric tensor of chosen bands at one k-point.
+
+        Returns:
+            All energies, (n_bands,) eV, and the tensor, (2, 2) Å².
+        """
         hamiltonian = self.hamiltonian.at(kpoint)
         inverse_root, root_slopes = inverse_root_slopes(
             self.overlap.at(kpoint), derivatives_at(self.overlap_slopes, kpoint)
@@ -173,35 +168,6 @@ class BlochGeometry:
             self.link(kpoints[i], kpoints[j], states[i], states[j]) for i, j in enumerate(following)
         ]
         return float(-np.angle(np.prod([z / abs(z) for z in links])))
-
-    def fluxes(self, grid: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the Berry phases of the plaquettes of a grid of k-points.
-
-        Args:
-            grid: (n, m, 3) fractional; points that differ by reciprocal lattice vectors share their
-                states, which closes a zone.
-            chosen: (n_bands,).
-
-        Returns:
-            (n − 1, m − 1), rad.
-        """
-        known: dict[tuple[float, ...], NDArray[Any]] = {}
-
-        def states(kpoint: NDArray[np.float64]) -> NDArray[Any]:
-            key = tuple(np.round(np.mod(kpoint + 1e-9, 1.0), 6).tolist())
-            if key not in known:
-                known[key] = self.solve(kpoint)[1][:, chosen]
-            return known[key]
-
-        n, m = grid.shape[:2]
-        vectors = [[states(grid[i, j]) for j in range(m)] for i in range(n)]
-
-        def between(i: int, j: int, k: int, l: int) -> complex:
-            return self.link(grid[i, j], grid[k, l], vectors[i][j], vectors[k][l])
-
-        along = np.array([[between(i, j, i + 1, j) for j in range(m)] for i in range(n - 1)])
-        across = np.array([[between(i, j, i, j + 1) for j in range(m - 1)] for i in range(n)])
-        return plaquette_fluxes(along, across)
 
 
 def build_geometry(

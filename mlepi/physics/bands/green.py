@@ -1,4 +1,4 @@
-"""Green's functions of single Bloch states in displaced supercells, their self-energies and quasiparticles.
+"""Green's functions of single Bloch states in supercells, self-energies and quasiparticles.
 
 For one sample and Löwdin-orthonormalised Bloch states B̃ (columns, B̃†SB̃ = 1;
 ``mlepi.physics.bands.unfolding``)
@@ -240,7 +240,10 @@ def _drop_zeros(block: NDArray[Any], mapped: NDArray[Any]) -> tuple[NDArray[Any]
 
 
 def _solve_overlap(overlap: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
-    """Return S⁻¹ times some columns, by a factorisation in single precision and one step of refinement in double."""
+    """Return S⁻¹ times some columns.
+
+    By a factorisation in single precision and one step of refinement in double.
+    """
     try:
         factors = scipy.linalg.cho_factor(single_precision(overlap), lower=True, check_finite=False)
     except np.linalg.LinAlgError:  # too nearly singular for single precision

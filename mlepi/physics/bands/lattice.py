@@ -60,7 +60,7 @@ def to_fractional(kpoints: ArrayLike, cell: ArrayLike) -> NDArray[np.float64]:
 
 
 def hexagonal_points(cell: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """Name the special points of a cell that is hexagonal in its first two vectors, at 60° or at 120°.
+    """Name the special points of a cell that is hexagonal in its first two vectors (60° or 120°).
 
     Args:
         cell: (3, 3) rows, Å.
@@ -115,7 +115,7 @@ def build_k_path(
                 "k path",
                 f"route {list(route)} with spacing {spacing} Å⁻¹",
                 f"at least two of {list(points)} and a spacing > 0",
-                "Correct the names or the spacing.",
+                "Use for example ΓKMΓ and 0.02.",
             )
         )
     corners = np.array([points[name] for name in route], dtype=np.float64)
@@ -147,28 +147,6 @@ def build_line(
     direction = np.asarray(toward, dtype=np.float64) - np.asarray(start, dtype=np.float64)
     length = np.linalg.norm(to_cartesian(direction, cell))
     return np.asarray(start) + np.asarray(distances, dtype=np.float64)[:, None] * direction / length
-
-
-def nearest_gamma_points(corner: ArrayLike, cell: ArrayLike) -> NDArray[np.float64]:
-    """Find the three Γ points next to a K point; K→M is the direction away from each of them.
-
-    Args:
-        corner: (3,) fractional K or K'.
-        cell: (3, 3) rows, Å.
-
-    Returns:
-        (3, 3) fractional, Γ of the first zone first.
-    """
-    range_ = np.arange(-2, 3)
-    lattice = (
-        np.stack(np.meshgrid(range_, range_, [0], indexing="ij"), axis=-1)
-        .reshape(-1, 3)
-        .astype(np.float64)
-    )
-    vectors = to_cartesian(lattice - np.asarray(corner), cell)
-    nearest = lattice[np.argsort(np.linalg.norm(vectors, axis=1), kind="stable")[:3]]
-    order = np.lexsort((nearest[:, 1], nearest[:, 0], np.any(nearest != 0.0, axis=1)))
-    return nearest[order]
 
 
 def build_k_mesh(mesh: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""Optical conductivity of a sheet by the Kubo–Greenwood formula, and the joint density of states, from states at one k-point.
+"""Optical conductivity of a sheet (Kubo–Greenwood) and joint density, from states at one k-point.
 
     Re σ(ω) = (π e² g_s / ħ A) Σ_mn [(f_m − f_n)/(E_n − E_m)] |ħv_mn|² δ(E_n − E_m − ħω)
 

@@ -66,7 +66,8 @@ def energy_of_count(
     slack = 1e-6 * max(wanted, 1.0)
     ends = []
     for level, side in ((wanted - slack, "right"), (wanted + slack, "left")):
-        after = min(max(int(np.searchsorted(counts, level, side=side)), 1), len(counts) - 1)  # type: ignore[call-overload]
+        place = int(np.searchsorted(counts, level, side=side))  # type: ignore[call-overload]
+        after = min(max(place, 1), len(counts) - 1)
         rise = counts[after] - counts[after - 1]
         share = (level - counts[after - 1]) / rise if rise > 0 else 0.5
         ends.append(energies[after - 1] + share * (energies[after] - energies[after - 1]))

@@ -30,7 +30,7 @@ def line_shape(detuning: NDArray[np.float64], width: float, shape: str) -> NDArr
                 "line shape",
                 f"{shape!r} of width {width} eV",
                 f"one of {list(SHAPES)} and a width > 0",
-                "Correct the stage config.",
+                "Choose a shape and a width in the settings of the stage.",
             )
         )
     if shape == "lorentzian":
@@ -90,7 +90,7 @@ def compute_dos(
 
 
 def find_peaks(energies: NDArray[np.float64], spectra: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Locate the highest maximum of every spectrum, refined by a parabola through three grid points.
+    """Locate the highest maximum of every spectrum, by a parabola through three grid points.
 
     Args:
         energies: (n_energies,) even grid, eV.
@@ -109,7 +109,7 @@ def find_peaks(energies: NDArray[np.float64], spectra: NDArray[np.float64]) -> N
                 "spectral peak",
                 f"a maximum at the end of the grid {energies[0]:.2f} … {energies[-1]:.2f} eV",
                 "a maximum inside",
-                "Widen the energy window of the observables stage.",
+                "Widen the energy window.",
             )
         )
     left, middle, right = (
@@ -146,7 +146,7 @@ def sorted_levels(
                 "sorted eigenvalues",
                 f"states {first_index} … {first_index + len(eigenvalues) - 1}",
                 f"states {min(wanted)} … {max(wanted)}",
-                "Widen the solver window of the observables stage.",
+                "Widen the energy window.",
             )
         )
     return np.asarray(eigenvalues)[positions]

@@ -25,7 +25,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
 from mlepi.errors import PhysicsError, StructureError, message
-from mlepi.physics.eigenstates.dense_bloch import unique_rows
+from mlepi.physics.eigenstates.dense_bloch import DenseBlocks, lay_out_blocks, unique_rows
 
 FOLD_TOLERANCE = 1e-6
 """Two fractional k-points closer than this are the same."""
@@ -51,7 +51,14 @@ class AtomMap:
         return int(np.prod(self.supercell))
 
     def fold(self, kpoint: ArrayLike) -> NDArray[np.float64]:
-        """Return the k-point of the supercell, in its own fractional coordinates, onto which a primitive one folds: (3,)."""
+        """Fold a primitive k-point into the zone of the supercell.
+
+        Args:
+            kpoint: (3,) fractional, primitive.
+
+        Returns:
+            (3,), fractional coordinates of the supercell, from −½ to ½.
+        """
         folded = np.asarray(kpoint, dtype=np.float64) * np.array(self.supercell)
         return folded - np.round(folded)
 
@@ -141,7 +148,9 @@ def check_atom_map(
 def match_folded(
     atom_map: AtomMap, kpoints: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Find the supercell k-points that serve a list of primitive ones, using E(k) = E(−k) of a real Hamiltonian.
+    """Find the supercell k-points that serve a list of primitive ones.
+
+    E(k) = E(−k) of a real Hamiltonian saves points.
 
     Args:
         atom_map: supercell.
@@ -232,7 +241,7 @@ def unfold_mapped(
     *,
     reverse: bool = False,
 ) -> NDArray[np.complex128]:
-    """Project as ``unfold_states`` does, with S applied to the states already and without the matrix S.
+    """Project as ``unfold_states`` does, with S applied to the states already.
 
     Args:
         mapped: (n, n_states), S times the eigenvectors.
@@ -258,7 +267,9 @@ def bloch_columns(
     *,
     reverse: bool = False,
 ) -> NDArray[np.complex128]:
-    """Write Löwdin-orthonormalised Bloch states of one primitive k-point in the orbitals of the supercell, B (B†SB)^{-1/2} r†.
+    """Write Löwdin-orthonormalised Bloch states in the orbitals of the supercell.
+
+    B (B†SB)^{-1/2} r† at one primitive k-point.
 
     Args:
         references: (n_bands, n_primitive_orbitals), of ``loewdin_references``.
@@ -325,6 +336,26 @@ def average_cells(
         -1, *blocks.shape[1:]
     )
     return np.ascontiguousarray(pairs[:, :2].T), pairs[:, 2:], averaged
+
+
+def lay_out_average(
+    atom_map: AtomMap,
+    edge_index: NDArray[np.integer],
+    edge_cell_shift: NDArray[np.integer],
+    blocks: NDArray[np.floating],
+    primitive_counts: NDArray[np.integer],
+) -> DenseBlocks:
+    """Lay out the Bloch sums B_k† M B_k of a real-space matrix of a supercell, for all k.
+
+    Args:
+        atom_map: atoms of the supercell.
+        edge_index: (2, n_edges) int, of the supercell.
+        edge_cell_shift: (n_edges, 3) int, in supercell lattice vectors.
+        blocks: (n_edges, p, p).
+        primitive_counts: (n_primitive_atoms,) orbitals of every primitive atom.
+    """
+    pairs, shifts, averaged = average_cells(atom_map, edge_index, edge_cell_shift, blocks)
+    return lay_out_blocks(averaged, pairs, shifts, np.append(0, np.cumsum(primitive_counts)))
 
 
 def total_weights(components: NDArray[np.complex128]) -> NDArray[np.float64]:

@@ -42,24 +42,6 @@ class ConeFit:
     rms: float
 
 
-def cone_energies(
-    distances: NDArray[np.float64], hbar_velocity: float, gamma_1: float, dirac_energy: float = 0.0
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Evaluate the low valence and conduction band.
-
-    Args:
-        distances: (n_k,) |k − K|, Å⁻¹.
-        hbar_velocity: ħv, eV·Å.
-        gamma_1: eV; 0 gives the linear cone.
-        dirac_energy: eV.
-
-    Returns:
-        Valence and conduction energies, (n_k,) each, eV.
-    """
-    half = 0.5 * (np.sqrt(gamma_1**2 + 4.0 * (hbar_velocity * distances) ** 2) - gamma_1)
-    return dirac_energy - half, dirac_energy + half
-
-
 def fit_cone(
     distances: NDArray[np.float64],
     valence: NDArray[np.float64],
@@ -123,7 +105,7 @@ def _select(
                 "dispersion",
                 repr(dispersion),
                 f"one of {list(DISPERSIONS)}",
-                "Correct the stage config.",
+                "Choose one of them in the settings of the stage.",
             )
         )
     inside = points_inside(distances, window)
@@ -134,7 +116,7 @@ def _select(
                 "velocity window",
                 f"{np.round(different, 4).tolist()} Å⁻¹ inside {window[0]} … {window[1]}",
                 "at least three different distances for a hyperbola, two for a line",
-                "Add distances to the observables stage or widen its window.",
+                "Add distances, or widen the window.",
             )
         )
     return inside
@@ -241,9 +223,10 @@ def window_slope(
 def effective_masses(
     distances: NDArray[np.float64], energies: NDArray[np.float64], order: int = 2
 ) -> NDArray[np.float64]:
-    """Return the effective masses ħ²/(d²E/dk²) at k = 0 from E = E₀ + a k² (+ b k⁴), fitted by least squares.
+    """Return the effective masses ħ²/(d²E/dk²) at k = 0.
 
-    Odd powers cancel when the distances come in pairs ±k.
+    E = E₀ + a k² (+ b k⁴) is fitted by least squares. Odd powers cancel when the distances come in
+    pairs ±k.
 
     Args:
         distances: (n_k,) signed, Å⁻¹.

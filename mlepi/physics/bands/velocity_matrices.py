@@ -1,10 +1,10 @@
-"""Derivatives of Bloch sums with respect to k, and the velocities of bands and between bands that follow from them.
+"""Derivatives of Bloch sums with respect to k, and the velocities that follow from them.
 
 k is Cartesian here, Å⁻¹, so that derivatives of H are in eV·Å; divided by ħ they are velocities.
 Two gauges:
 
-- lattice gauge (that of ``mlepi.physics.eigenstates.bloch``, no positions in the phase): ∂M/∂k = Σ_R i R
-    e^{ik·R} M(R);
+- lattice gauge (that of ``mlepi.physics.eigenstates.bloch``, no positions in the phase):
+    ∂M/∂k = Σ_R i R e^{ik·R} M(R);
 - atomic gauge, M^a_ij = Σ_R e^{ik·(R + τ_j − τ_i)} M_ij(R): ∂M^a/∂k = Σ_R i (R + τ_j − τ_i)
     e^{ik·(R + τ_j − τ_i)} M_ij(R).
 
@@ -74,6 +74,7 @@ def lay_out_derivatives(
     cell: ArrayLike,
     positions: NDArray[np.floating] | None = None,
     axes: tuple[int, ...] = (0, 1),
+    direction: ArrayLike | None = None,
 ) -> tuple[DenseBlocks, ...]:
     """Lay out the derivatives of a real-space matrix once, for ``derivatives_at``.
 
@@ -85,7 +86,13 @@ def lay_out_derivatives(
         cell: (3, 3) rows, Å.
         positions: (n_atoms, 3), Å, for the atomic gauge; None for the lattice gauge.
         axes: Cartesian directions wanted.
+        direction: (3,) unit vector, Cartesian; then the derivative along it is the only one.
     """
+    if direction is not None:
+        # vectors whose first component is that along the direction, the only one that counts
+        unit, first = np.asarray(direction, dtype=np.float64), [1.0, 0.0, 0.0]
+        cell, axes = np.outer(np.asarray(cell) @ unit, first), (0,)
+        positions = None if positions is None else np.outer(positions @ unit, first)
     weighted = derivative_blocks(blocks, edge_index, edge_cell_shift, cell, positions)
     return tuple(
         lay_out_blocks(weighted[axis], edge_index, edge_cell_shift, offsets) for axis in axes
@@ -151,7 +158,7 @@ def velocity_matrices(
     hamiltonian_derivatives: NDArray[Any],
     overlap_derivatives: NDArray[Any],
 ) -> NDArray[np.complex128]:
-    """Return ħv_mn = c_m†[∂H/∂k − ½(E_m + E_n) ∂S/∂k]c_n between all given states, dipoles Ξ⁰ neglected (see above).
+    """Return ħv_mn = c_m†[∂H/∂k − ½(E_m + E_n) ∂S/∂k]c_n, dipoles Ξ⁰ neglected (see above).
 
     Args:
         eigenvalues: (n_states,), eV.

@@ -1,8 +1,8 @@
-"""How real-space blocks of a crystal change when one atom of one cell moves, and their Bloch sums at any pair of wave vectors.
+"""How blocks of a crystal change when one atom of one cell moves, summed at any k and k + q.
 
 With D^{κα}_{ij}(A, B) = ∂⟨i, cell A|H|j, cell B⟩/∂u_{κα, cell 0} and the lattice gauge of
-``mlepi.physics.eigenstates.bloch``, a wave u_{κα, cell P} = e^{2πi q·P} couples the Bloch sums at k to those at
-k + q by
+``mlepi.physics.eigenstates.bloch``, a wave u_{κα, cell P} = e^{2πi q·P} couples the Bloch sums at k
+to those at k + q by
 
     ∂H_{ij}(k + q, k)/∂u_{κα} = Σ_{AB} e^{−2πi (k+q)·A} e^{2πi k·B} D^{κα}_{ij}(A, B)
                              = Σ_R e^{2πi k·R} Σ_A e^{−2πi q·A} D^{κα}_{ij}(A, A + R)
@@ -127,7 +127,7 @@ class CellResponse:
         return float(np.abs(self.values.sum(axis=(0, 2))).max())
 
     def border_share(self) -> float:
-        """Return Σ|derivative|² of the pairs that are as near to several images of the moved atom, over that of all pairs."""
+        """Return the share of Σ|derivative|² in pairs as near to several images of the atom."""
         squares = np.sum(self.values**2, axis=(3, 4, 5))
         shared = self.shares.max(axis=3) < 1.0 - 1e-9
         return float(squares[shared].sum() / squares.sum())

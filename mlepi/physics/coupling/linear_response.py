@@ -4,8 +4,8 @@ Fan and Debye–Waller, adiabatic and beyond.
 
 Displacements are u_{κα,P} = (N m_κ)^{-1/2} Σ_{qν} e_{κα,ν}(q) e^{2πi q·P} Q_{qν} with N cells,
 mass-scaled orthonormal eigenvectors e, and ⟨|Q_{qν}|²⟩ = σ²_{qν} = (ħ/2ω)(2n + 1). Derivatives
-between the Bloch sums at k and at k + q (``mlepi.physics.coupling.cell_response``) give, per mode, H1 = Σ_κα
-e_{κα,ν} m_κ^{-1/2} ∂H/∂u_{κα}(k + q, k) and S1 likewise, in eV/(Å √amu) and 1/(Å √amu).
+between the Bloch sums at k and at k + q (``mlepi.physics.coupling.cell_response``) give, per mode,
+H1 = Σ_κα e_{κα,ν} m_κ^{-1/2} ∂H/∂u_{κα}(k + q, k) and S1 likewise, in eV/(Å √amu) and 1/(Å √amu).
 
 Adiabatic. The basis moves with the atoms, and second-order perturbation theory of H c = E S c
 gives, exactly,
@@ -58,7 +58,7 @@ DEGENERATE = 1e-6
 
 @dataclass(frozen=True)
 class Perturbation:
-    """Derivatives of H and S between the states at k and k + q, per coordinate of the atoms or per mode.
+    """Derivatives of H and S between the states at k and k + q, per coordinate or per mode.
 
     Attributes:
         hamiltonian: (n_coordinates, n_final, n_initial), ⟨m k+q|∂H|n k⟩.
@@ -125,7 +125,7 @@ def perturb(
     initial: tuple[NDArray[np.float64], NDArray[np.complex128]],
     final: tuple[NDArray[np.float64], NDArray[np.complex128]],
 ) -> list[Perturbation]:
-    """Return the derivatives between states at k and k + q with respect to the coordinates of the atoms.
+    """Return the derivatives between states at k and k + q, per coordinate of the atoms.
 
     Args:
         responses: of H and S.
@@ -152,7 +152,7 @@ def perturb(
 def adiabatic_fan(
     perturbation: Perturbation, variances: NDArray[np.float64], broadening: float
 ) -> NDArray[np.float64]:
-    """Return Σ_ν σ² Σ_m |V_mn|² / (E_n − E_m) of one q, not yet divided by the number of wave vectors.
+    """Return Σ_ν σ² Σ_m |V_mn|² / (E_n − E_m) of one q, not divided by the number of wave vectors.
 
     Args:
         perturbation: per mode.
@@ -170,7 +170,7 @@ def adiabatic_fan(
 
 
 def moving_norm(perturbation: Perturbation, variances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return −Σ_ν σ² Re Σ_n' V_nn' S1_n'n of the modes at q = 0, where n' is n or degenerate with it.
+    """Return −Σ_ν σ² Re Σ_n' V_nn' S1_n'n of the modes at q = 0, n' being n or degenerate with it.
 
     Args:
         perturbation: per mode, at q = 0, with the same states on both sides or more of them on the
@@ -231,7 +231,12 @@ def nonadiabatic_fan(
 
 
 def occupation(energies: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Return the Fermi–Dirac occupation of energies relative to the chemical potential, eV, at a temperature ≥ 0 K."""
+    """Return the Fermi–Dirac occupations, in the shape of the energies.
+
+    Args:
+        energies: eV, relative to the chemical potential.
+        temperature: K, ≥ 0.
+    """
     if temperature == 0.0:
         return 0.5 * (1.0 - np.sign(energies))
     return np.asarray(expit(-energies / (BOLTZMANN * temperature)))

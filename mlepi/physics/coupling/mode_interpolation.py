@@ -1,7 +1,8 @@
-"""Normal modes between the wave vectors of a supercell, and the covariance of displacements that belongs to them.
+"""Normal modes between the wave vectors of a supercell, and their covariance of displacements.
 
 phonopy's Fourier interpolation of the force constants gives the dynamical matrix at any q.
-Eigenvectors have the phase e^{2πi q·R} of ``mlepi.physics.vibrations.thermal``, with lattice vectors R alone.
+Eigenvectors have the phase e^{2πi q·R} of ``mlepi.physics.vibrations.thermal``, with lattice
+vectors R alone.
 """
 
 from __future__ import annotations
@@ -13,17 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.physics.coupling.cell_response import nearest_images
-from mlepi.physics.vibrations.force_constants import ForceConstants, compute_eigenvectors
-from mlepi.physics.vibrations.thermal import (
-    HarmonicEnsemble,
-    NormalModes,
-    compute_modes,
-    mode_variance,
-)
+from mlepi.physics.vibrations.force_constants import ForceConstants
+from mlepi.physics.vibrations.normal_modes import NormalModes, compute_modes
+from mlepi.physics.vibrations.phonon_bands import compute_eigenvectors
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, mode_variance
 
 
 def interpolate_modes(force_constants: ForceConstants, mesh: Sequence[int]) -> NormalModes:
-    """Return the modes of the wave vectors of a mesh, by Fourier interpolation where the supercell does not hold them.
+    """Return the modes of the wave vectors of a mesh.
+
+    They are interpolated (Fourier) where the supercell does not hold them.
 
     Args:
         force_constants: eV/Å².
@@ -51,10 +51,10 @@ def interpolate_modes(force_constants: ForceConstants, mesh: Sequence[int]) -> N
 def mesh_ensemble(
     ensemble: HarmonicEnsemble, force_constants: ForceConstants, mesh: Sequence[int]
 ) -> HarmonicEnsemble:
-    """Return the thermal distribution of a supercell of ``mesh`` cells with the choices of another one.
+    """Return the thermal distribution of a supercell of ``mesh`` cells.
 
-    Modes without a positive frequency, which interpolation may make of soft ones, are left at rest
-    where the other distribution would refuse them.
+    Its choices are those of another distribution. Modes without a positive frequency, which
+    interpolation may make of soft ones, are left at rest where the other one would refuse them.
 
     Args:
         ensemble: whose temperatures and statistics are taken over.
@@ -92,10 +92,10 @@ def mode_vectors(ensemble: HarmonicEnsemble) -> NDArray[np.complex128]:
 
 
 def covariance_rows(ensemble: HarmonicEnsemble, supercell: Sequence[int]) -> NDArray[np.float64]:
-    """Return the covariance of the displacements of cell 0 with those of a supercell, each at its nearest image.
+    """Return the covariance of the displacements of cell 0 with those of a supercell.
 
     ⟨u_{κα,0} u_{κ'β,R}⟩ = N^{-1} (m_κ m_κ')^{-1/2} Σ_{qν} σ²_{qν} Re[e_{κα,ν}(q) e*_{κ'β,ν}(q)
-    e^{−2πi q·R}] with N wave vectors.
+    e^{−2πi q·R}] with N wave vectors, every pair at its nearest image.
 
     Args:
         ensemble: of any mesh of wave vectors, at least as fine as the supercell.

@@ -95,13 +95,29 @@ def count_batch_below(hamiltonians: Tensor, overlaps: Tensor, energies: Tensor) 
         overlaps: (n_batch, n, n) Hermitian positive definite.
         energies: (n_batch,) eV.
     """
+    shifted = hamiltonians - energies.to(overlaps)[:, None, None] * overlaps
+    # cuSOLVER has no Hermitian factorisation, only the symmetric one of real matrices
+    times = 2 if shifted.is_complex() and shifted.device.type != "cpu" else 1
     factors, pivots = torch.linalg.ldl_factor(
-        hamiltonians - energies.to(overlaps)[:, None, None] * overlaps, hermitian=True
+        as_real_symmetric(shifted) if times == 2 else shifted, hermitian=True
     )
     return [
-        count_negative(f, p)
+        count_negative(f, p) // times
         for f, p in zip(factors.cpu().numpy(), pivots.cpu().numpy(), strict=True)
     ]
+
+
+def as_real_symmetric(matrices: Tensor) -> Tensor:
+    """Write Hermitian matrices X + iY as [[X, −Y], [Y, X]], which has every eigenvalue twice.
+
+    Args:
+        matrices: (n_batch, n, n) complex.
+
+    Returns:
+        (n_batch, 2n, 2n) real and symmetric.
+    """
+    x, y = matrices.real, matrices.imag
+    return torch.cat([torch.cat([x, -y], dim=-1), torch.cat([y, x], dim=-1)], dim=-2)
 
 
 def _iterate(

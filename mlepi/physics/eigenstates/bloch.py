@@ -1,4 +1,4 @@
-"""Bloch sums of real-space blocks, the generalised eigenproblem at one k, and the Fermi energy.
+"""Phases of Bloch sums, the generalised eigenproblem at one k, and the Fermi energy.
 
 Convention: lattice gauge, H(k) = Σ_R e^{2πi k·R} H(R) with k fractional and no atomic positions in
 the phase; rows of the block of edge e belong to the target atom ``edge_index[1, e]`` in cell 0,
@@ -9,7 +9,6 @@ electrons per state (no spin polarisation).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,68 +17,11 @@ import scipy.optimize
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from mlepi.errors import PhysicsError, StructureError, message
+from mlepi.errors import PhysicsError, message
 from mlepi.units import BOLTZMANN
 
 SPIN_DEGENERACY = 2.0
 """Electrons per band and k-point."""
-
-
-@dataclass(frozen=True)
-class BlochPattern:
-    """Where every element of every block goes in H(k).
-
-    Built once, used for all k-points and for H and S alike.
-
-    Attributes:
-        n_orbitals: size of H(k).
-        elements: (n_elements,) int, positions in the flattened blocks of the elements that exist
-            (not padding), ordered by their place in H(k).
-        starts: (n_places,) int, where the elements of each place begin; several images of one pair
-            share a place.
-        places: (n_places,) int, row·n_orbitals + column of every place in H(k), ascending.
-        shift_of_element: (n_elements,) int, position of its cell shift in ``shifts``.
-        shifts: (n_shifts, 3) int, the different cell shifts.
-        n_edges: number of edges, to check the blocks against.
-    """
-
-    n_orbitals: int
-    elements: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    places: NDArray[np.int64]
-    shift_of_element: NDArray[np.int64]
-    shifts: NDArray[np.int64]
-    n_edges: int
-
-    def dense(self, blocks: NDArray[np.floating], kpoint: ArrayLike) -> NDArray[np.complex128]:
-        """Sum the blocks to a dense matrix.
-
-        Args:
-            blocks: (n_edges, p, p), real.
-            kpoint: (3,) fractional.
-
-        Returns:
-            (n_orbitals, n_orbitals) complex.
-        """
-        matrix = np.zeros(self.n_orbitals**2, dtype=np.complex128)
-        matrix[self.places] = self._sums(blocks, kpoint)
-        return matrix.reshape(self.n_orbitals, self.n_orbitals)
-
-    def _sums(self, blocks: NDArray[np.floating], kpoint: ArrayLike) -> NDArray[Any]:
-        phased = self._values(blocks) * bloch_phases(self.shifts, kpoint)[self.shift_of_element]
-        return phased if len(self.places) == len(phased) else np.add.reduceat(phased, self.starts)
-
-    def _values(self, blocks: NDArray[np.floating]) -> NDArray[np.float64]:
-        if blocks.ndim != 3 or blocks.shape[0] != self.n_edges:
-            raise StructureError(
-                message(
-                    "blocks",
-                    f"shape {blocks.shape}",
-                    f"({self.n_edges}, p, p), one per edge",
-                    "Pass the edges of these blocks.",
-                )
-            )
-        return np.asarray(blocks, dtype=np.float64).reshape(-1)[self.elements]
 
 
 def bloch_phases(shifts: NDArray[np.integer], kpoint: ArrayLike) -> NDArray[Any]:
@@ -93,96 +35,6 @@ def bloch_phases(shifts: NDArray[np.integer], kpoint: ArrayLike) -> NDArray[Any]
         np.round(phases.real)
         if np.all(np.abs(2.0 * turns - np.round(2.0 * turns)) < 1e-12)
         else phases
-    )
-
-
-def build_bloch_pattern(
-    edge_index: NDArray[np.integer],
-    edge_cell_shift: NDArray[np.integer],
-    offsets: NDArray[np.integer],
-    block_size: int,
-) -> BlochPattern:
-    """Find the place of every block element in H(k).
-
-    Args:
-        edge_index: (2, n_edges) int, source and target; on-site edges included.
-        edge_cell_shift: (n_edges, 3) int.
-        offsets: (n_atoms + 1,) int, first matrix row of every atom, matrix size last.
-        block_size: p, the padded size of a block.
-
-    Returns:
-        The pattern.
-
-    Raises:
-        StructureError: an edge names an atom that does not exist, or an atom has more orbitals than
-            the blocks hold.
-    """
-    offsets = np.asarray(offsets, dtype=np.int64)
-    source, target = np.asarray(edge_index, dtype=np.int64)
-    counts = np.diff(offsets)
-    if source.size and max(source.max(), target.max()) >= counts.size:
-        raise StructureError(
-            message(
-                "edge_index",
-                f"atom {max(source.max(), target.max())}",
-                f"atoms below {counts.size}",
-                "Pass edges of this structure.",
-            )
-        )
-    if counts.size and counts.max() > block_size:
-        raise StructureError(
-            message(
-                "blocks",
-                f"size {block_size}",
-                f"at least {counts.max()} orbitals per atom",
-                "Pad the blocks to the largest basis.",
-            )
-        )
-    n_orbitals = int(offsets[-1])
-    orbital = np.arange(block_size)
-    exists = (orbital[:, None] < counts[target][:, None, None]) & (
-        orbital[None, :] < counts[source][:, None, None]
-    )
-    place = (offsets[target][:, None] + orbital)[:, :, None] * n_orbitals + (
-        offsets[source][:, None] + orbital
-    )[:, None, :]
-    elements = np.flatnonzero(exists)
-    place = place.reshape(-1)[elements]
-    order = np.argsort(place, kind="stable")
-    elements, place = elements[order], place[order]
-    starts = np.flatnonzero(np.diff(place, prepend=-1))
-    shifts, shift_of_edge = np.unique(
-        np.asarray(edge_cell_shift, dtype=np.int64).reshape(-1, 3), axis=0, return_inverse=True
-    )
-    shift_of_element = shift_of_edge.reshape(-1)[elements // block_size**2]
-    return BlochPattern(
-        n_orbitals, elements, starts, place[starts], shift_of_element, shifts, source.size
-    )
-
-
-def bloch_sum(
-    blocks: NDArray[np.floating],
-    edge_index: NDArray[np.integer],
-    edge_cell_shift: NDArray[np.integer],
-    offsets: NDArray[np.integer],
-    kpoints: ArrayLike,
-) -> NDArray[np.complex128]:
-    """Sum real-space blocks to dense matrices, H(k) = Σ_R e^{2πi k·R} H(R).
-
-    Args:
-        blocks: (n_edges, p, p), zero-padded; both directions and the on-site blocks present.
-        edge_index: (2, n_edges) int.
-        edge_cell_shift: (n_edges, 3) int.
-        offsets: (n_atoms + 1,) int.
-        kpoints: (n_k, 3) fractional.
-
-    Returns:
-        (n_k, n_orbitals, n_orbitals) complex, in the unit of the blocks.
-    """
-    pattern = build_bloch_pattern(edge_index, edge_cell_shift, offsets, blocks.shape[-1])
-    points = np.asarray(kpoints, dtype=np.float64).reshape(-1, 3)
-    return np.array([pattern.dense(blocks, k) for k in points]).reshape(
-        len(points), pattern.n_orbitals, pattern.n_orbitals
     )
 
 
@@ -326,7 +178,7 @@ def fermi_energy_from_eigenvalues(
     n_electrons: float,
     temperature: float,
 ) -> float:
-    """Find the chemical potential at which Fermi–Dirac occupations hold the electrons, two per state.
+    """Find the chemical potential at which occupations hold the electrons, two per state.
 
     Args:
         eigenvalues: (n_k, n_bands), eV; all occupied bands and some empty ones.

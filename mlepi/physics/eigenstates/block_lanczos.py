@@ -111,7 +111,7 @@ def block_lanczos(
     tolerance: float,
     max_blocks: int = MAX_BLOCKS,
 ) -> tuple[NDArray[np.float64], NDArray[Any]] | None:
-    """Expand the Krylov space block by block until all wanted Ritz pairs of A = (H − σS)⁻¹S are converged.
+    """Expand the Krylov space of A = (H − σS)⁻¹S until all wanted Ritz pairs are converged.
 
     Args:
         solve: X ↦ (H − σS)⁻¹ X.
@@ -205,7 +205,7 @@ def overlap_norms(block: NDArray[Any], mapped: NDArray[Any]) -> NDArray[np.float
 def _orthonormalise(
     block: NDArray[Any], mapped: NDArray[Any], scale: NDArray[np.float64]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Make the columns S-orthonormal, dropping directions that are rounding noise compared with ``scale`` (m,)."""
+    """Make the columns S-orthonormal, dropping rounding noise compared with ``scale`` (m,)."""
     block, mapped = block / scale, mapped / scale
     squares, columns = np.linalg.eigh(block.conj().T @ mapped)
     keep = squares > RANK_TOLERANCE

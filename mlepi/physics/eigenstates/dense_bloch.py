@@ -2,9 +2,9 @@
 
 Real elements laid out once, multiplied by one phase per pair of atoms at each k.
 
-Convention as in ``mlepi.physics.eigenstates.bloch``. A pair of atoms that meets in several periodic images has
-one layer per image; cells wider than twice the range of the matrix have a single layer, and H(k) is
-then one pass over memory.
+Convention as in ``mlepi.physics.eigenstates.bloch``. A pair of atoms that meets in several periodic
+images has one layer per image; cells wider than twice the range of the matrix have a single layer,
+and H(k) is then one pass over memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlepi.physics.eigenstates.bloch import bloch_phases
+from mlepi.errors import StructureError, message
+from mlepi.physics.eigenstates.bloch import bloch_phases, solve_bands
+
+MANY_ELEMENTS = 1 << 20
+"""Elements of H(k), over all k, that are summed at once."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,16 @@ def lay_out_blocks(
         edge_index: (2, n_edges) int, source (columns) and target (rows).
         edge_cell_shift: (n_edges, 3) int.
         offsets: (n_atoms + 1,) int, first matrix row of every atom, matrix size last.
+
+    Raises:
+        StructureError: an edge names an atom that does not exist, an atom has more orbitals than
+            the blocks hold, or there is not one block per edge.
     """
     first = np.asarray(offsets, dtype=np.int64)
     counts = first[1:] - first[:-1]
     n_atoms, size = len(counts), blocks.shape[-1]
     source, target = np.asarray(edge_index, dtype=np.int64)
+    _check_blocks(blocks, source, target, counts)
     pair = target * n_atoms + source
     order = np.argsort(pair, kind="stable")
     ordered = pair[order]
@@ -122,17 +131,85 @@ def lay_out_blocks(
     return DenseBlocks(elements, shift_of_pair, shifts, counts)
 
 
-def unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the different rows of an integer matrix, ascending, and the position of every row among them.
+def _check_blocks(
+    blocks: NDArray[np.floating],
+    source: NDArray[np.int64],
+    target: NDArray[np.int64],
+    counts: NDArray[np.int64],
+) -> None:
+    """Raise ``StructureError`` where edges, blocks and orbitals do not belong together."""
+    if blocks.ndim != 3 or len(blocks) != len(source):
+        shape, fix = f"({len(source)}, p, p), one per edge", "Pass the edges of these blocks."
+        raise StructureError(message("blocks", f"shape {blocks.shape}", shape, fix))
+    largest = int(max(source.max(), target.max())) if len(source) else -1
+    if largest >= len(counts):
+        known, fix = f"atoms below {len(counts)}", "Pass edges of this structure."
+        raise StructureError(message("edge_index", f"atom {largest}", known, fix))
+    if len(counts) and counts.max() > blocks.shape[-1]:
+        needed = f"at least {counts.max()} orbitals per atom"
+        fix = "Pad the blocks to the largest basis."
+        raise StructureError(message("blocks", f"size {blocks.shape[-1]}", needed, fix))
 
-    The rows become single integers first, which sorts ten times faster than ``np.unique(rows,
-    axis=0)``.
+
+def bloch_sum(
+    blocks: NDArray[np.floating],
+    edge_index: NDArray[np.integer],
+    edge_cell_shift: NDArray[np.integer],
+    offsets: NDArray[np.integer],
+    kpoints: ArrayLike,
+) -> NDArray[np.complex128]:
+    """Sum real-space blocks to dense matrices, H(k) = Σ_R e^{2πi k·R} H(R).
+
+    Args:
+        blocks: (n_edges, p, p), zero-padded; both directions and the on-site blocks present.
+        edge_index: (2, n_edges) int.
+        edge_cell_shift: (n_edges, 3) int.
+        offsets: (n_atoms + 1,) int.
+        kpoints: (n_k, 3) fractional.
+
+    Returns:
+        (n_k, n_orbitals, n_orbitals) complex, in the unit of the blocks.
+    """
+    layout = lay_out_blocks(blocks, edge_index, edge_cell_shift, offsets)
+    points = np.asarray(kpoints, dtype=np.float64).reshape(-1, 3)
+    sums = np.array([layout.at(k) for k in points], dtype=np.complex128)
+    return sums.reshape(len(points), *layout.elements.shape[1:])
+
+
+def solve_many(
+    hamiltonian: DenseBlocks, overlap: DenseBlocks, kpoints: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Solve H(k) c = E S(k) c of a small cell at many k-points.
+
+    Args:
+        hamiltonian: eV.
+        overlap: of the same orbitals.
+        kpoints: (n_k, 3) fractional.
+
+    Returns:
+        (n_k, n_orbitals) eigenvalues, ascending, eV.
+
+    Raises:
+        PhysicsError: the overlap is not positive definite.
+    """
+    chunk = max(1, MANY_ELEMENTS // hamiltonian.elements.shape[1] ** 2)
+    parts = [kpoints[start : start + chunk] for start in range(0, len(kpoints), chunk)]
+    return np.concatenate(
+        [solve_bands(hamiltonian.at_many(part), overlap.at_many(part)) for part in parts]
+    )
+
+
+def unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the different rows of an integer matrix, and where every row stands among them.
+
+    The rows become single integers first, which sorts ten times faster than
+    ``np.unique(rows, axis=0)``.
 
     Args:
         rows: (n_rows, n_columns), with a product of ranges below 2⁶³.
 
     Returns:
-        (n_unique, n_columns) and (n_rows,).
+        (n_unique, n_columns), ascending, and (n_rows,).
     """
     if len(rows) == 0:
         return rows, np.empty(0, dtype=np.int64)

@@ -146,7 +146,7 @@ def count_negative(factors: NDArray[Any], pivots: NDArray[np.integer]) -> int:
 def _start_block(
     start: NDArray[Any] | None, n: int, dtype: np.dtype[Any], width: int
 ) -> NDArray[Any]:
-    """Return (n, width) vectors, a third of them random at least, so that no state is orthogonal to all."""
+    """Return (n, width) vectors, a third random at least: no state is orthogonal to all."""
     block = np.random.default_rng(0).normal(size=(n, width)).astype(dtype)
     if start is not None:
         taken = start[:, : 2 * width // 3]
@@ -155,7 +155,7 @@ def _start_block(
 
 
 def _factorise(hamiltonian: NDArray[Any], overlap: NDArray[Any], shift: float) -> Operator | None:
-    """Return x ↦ (H − σS)⁻¹ x from an LU factorisation, or None when the matrix is exactly singular."""
+    """Return x ↦ (H − σS)⁻¹ x from an LU factorisation, None when H − σS is exactly singular."""
     matrix = np.ascontiguousarray(
         hamiltonian - shift * overlap
     ).T  # column-major without a copy; solved with trans=1

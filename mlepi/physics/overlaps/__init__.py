@@ -1,7 +1,4 @@
-"""Overlap matrices of atomic orbitals from radial two-centre tables.
-
-Made from the orbitals or fitted to data, never by DFT.
-"""
+"""Overlap matrices of atomic orbitals from radial two-centre tables, never by DFT."""
 
 from mlepi.physics.overlaps.evaluate import compute_overlap_blocks, compute_overlap_blocks_torch
 from mlepi.physics.overlaps.files import read_overlap_table, write_overlap_table

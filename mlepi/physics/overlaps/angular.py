@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 
 def coupled_momenta(l1: int, l2: int) -> range:
-    """Return the total angular momenta of a pair of shells whose Gaunt coefficients do not vanish."""
+    """Return the total angular momenta L of a pair of shells with Gaunt coefficients ≠ 0."""
     return range(abs(l1 - l2), l1 + l2 + 1, 2)
 
 
@@ -37,9 +37,7 @@ def solid_harmonics(l: int, vectors: torch.Tensor) -> torch.Tensor:
 
 @cache
 def gaunt_coefficients(l1: int, l2: int, l3: int) -> NDArray[np.float64]:
-    """Integrate the product of three real harmonics over the sphere.
-
-    G^{m1 m2 m3}_{l1 l2 l3} = ∫ Y_l1m1 Y_l2m2 Y_l3m3 dΩ.
+    """Integrate three real harmonics, G^{m1 m2 m3}_{l1 l2 l3} = ∫ Y_l1m1 Y_l2m2 Y_l3m3 dΩ.
 
     The product quadrature (Gauss–Legendre in cos θ, equal steps in φ) is exact for these
     polynomials.

@@ -50,10 +50,8 @@ def compute_overlap_blocks(
     p = table.max_orbitals if max_orbitals is None else max_orbitals
     blocks = np.zeros((edge_index.shape[1], p, p))
     atoms = torch.from_numpy(np.asarray(numbers, dtype=np.int64))
-    edges, r = (
-        torch.from_numpy(np.asarray(edge_index, dtype=np.int64)),
-        torch.from_numpy(np.asarray(vectors, dtype=np.float64)),
-    )
+    edges = torch.from_numpy(np.asarray(edge_index, dtype=np.int64))
+    r = torch.from_numpy(np.asarray(vectors, dtype=np.float64))
     with torch.no_grad():
         for start in range(0, max(len(blocks), 1), _CHUNK):
             part = slice(start, start + _CHUNK)
@@ -70,9 +68,7 @@ def compute_overlap_blocks_torch(
     vectors: torch.Tensor,
     max_orbitals: int | None = None,
 ) -> torch.Tensor:
-    """Compute overlap blocks as a differentiable function of the edge vectors.
-
-    The same as ``compute_overlap_blocks`` on tensors.
+    """Compute overlap blocks as ``compute_overlap_blocks`` does, differentiably on tensors.
 
     Args:
         table: radial overlap functions.
@@ -123,10 +119,7 @@ def compute_overlap_blocks_torch(
 def _compute_pair_blocks(
     table: OverlapTable, z1: int, z2: int, vectors: torch.Tensor
 ) -> torch.Tensor:
-    """Compute the blocks of edges of one tabulated element pair.
-
-    (n_edges, n_orbitals_1, n_orbitals_2).
-    """
+    """Compute the blocks of one element pair: (n_edges, n_orbitals_1, n_orbitals_2)."""
     radial = _evaluate_radial(table, z1, z2, vectors)
     harmonics = {
         total: solid_harmonics(total, vectors)
@@ -156,17 +149,16 @@ def _compute_pair_blocks(
 
 
 def _evaluate_radial(table: OverlapTable, z1: int, z2: int, vectors: torch.Tensor) -> torch.Tensor:
-    """Evaluate the radial functions of one element pair.
+    """Evaluate the radial functions of one element pair: (n_edges, n_channels).
 
-    (n_edges, n_channels), exactly zero at and beyond the cutoff.
+    They are exactly zero at and beyond the cutoff.
     """
     cutoff = table.cutoff(z1, z2)
     coefficients = torch.from_numpy(table.spline_coefficients(z1, z2)).to(vectors)
     square = (vectors**2).sum(dim=1)
     onsite = square < ONSITE_DISTANCE**2
-    distance = torch.where(
-        onsite, 1.0, square
-    ).sqrt()  # t is even in R: no slope at zero, where the root has none either
+    # t is even in R: no slope at zero, where the root has none either
+    distance = torch.where(onsite, 1.0, square).sqrt()
     distance = torch.where(onsite, 0.0, distance)
     _check_coverage(table, z1, z2, distance.detach())
     step = cutoff / len(coefficients)

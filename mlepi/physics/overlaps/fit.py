@@ -1,4 +1,4 @@
-"""Radial overlap tables fitted to the overlap blocks of a data set, when the orbitals themselves are not at hand.
+"""Radial overlap tables fitted to the overlap blocks of a data set, without the orbitals.
 
 Each block gives the value of every radial function at its distance exactly: the angular tensors A_L
 = Σ_M G^{m1 m2 M} Y_LM(R̂) of different L are orthogonal, so that s_L = ⟨A_L, S⟩/⟨A_L, A_L⟩. A
@@ -92,25 +92,7 @@ def fit_overlap_table(
     for pair in element_pairs(shells):
         cutoff = radii[pair[0]] + radii[pair[1]]
         channels = list_channels(shells[pair[0]], shells[pair[1]], same_element=pair[0] == pair[1])
-        found = data[pair]
-        bonded = (found.distances > ONSITE_DISTANCE) & (found.distances < cutoff)
-        if not bonded.any() or (
-            pair[0] == pair[1] and bool(np.all(found.distances > ONSITE_DISTANCE))
-        ):
-            raise DataError(
-                message(
-                    f"overlap data of elements {pair}",
-                    "no blocks to fit",
-                    "on-site blocks and pairs of atoms",
-                    "Add structures.",
-                )
-            )
-        distances, targets = found.distances[bonded], found.values[bonded]
-        onsite = (
-            found.values[found.distances <= ONSITE_DISTANCE].mean(axis=0)
-            if pair[0] == pair[1]
-            else None
-        )
+        distances, targets, onsite = _select(data[pair], pair, cutoff)
         spline = _fit_spline(distances, targets, cutoff, knot_spacing, smoothing)
         values[pair] = _tabulate_fit(
             spline, channels, onsite, (float(distances.min()), cutoff), n_grid
@@ -126,7 +108,7 @@ def _collect(
     shells: Mapping[int, tuple[int, ...]],
     radii: Mapping[int, float],
 ) -> dict[ElementPair, _RadialData]:
-    """Decompose the blocks of all structures into radial values, grouped by element pair z1 ≤ z2."""
+    """Decompose the blocks of all structures into radial values by element pair z1 ≤ z2."""
     parts: dict[ElementPair, list[_RadialData]] = {pair: [] for pair in element_pairs(shells)}
     for sample in samples:
         rows, columns = sample.numbers[sample.edge_index[1]], sample.numbers[sample.edge_index[0]]
@@ -187,6 +169,26 @@ def _decompose(
         defined = norm > 1e-12  # L > 0 has no value on site
         values[defined, n] = (angular * block).sum(axis=(1, 2))[defined] / norm[defined]
     return _RadialData(distances, values)
+
+
+def _select(
+    found: _RadialData, pair: ElementPair, cutoff: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
+    """Return distances and radial values of the bonds, and the mean on-site values, if any."""
+    alike = pair[0] == pair[1]
+    bonded = (found.distances > ONSITE_DISTANCE) & (found.distances < cutoff)
+    own = found.distances <= ONSITE_DISTANCE
+    if not bonded.any() or (alike and not own.any()):
+        raise DataError(
+            message(
+                f"overlap data of elements {pair}",
+                "no blocks to fit",
+                "on-site blocks and pairs of atoms",
+                "Add structures.",
+            )
+        )
+    onsite = found.values[own].mean(axis=0) if alike else None
+    return found.distances[bonded], found.values[bonded], onsite
 
 
 def _fit_spline(
@@ -259,7 +261,8 @@ def _tabulate_fit(
 def _covered_intervals(distances: NDArray[np.float64], max_gap: float) -> NDArray[np.float64]:
     """Split sorted distances where neighbours are more than ``max_gap`` apart.
 
-    (n, 2), first and last of each run, Å.
+    Returns:
+        (n, 2), first and last distance of each run, Å.
     """
     ordered = np.sort(distances)
     breaks = np.flatnonzero(np.diff(ordered) > max_gap)

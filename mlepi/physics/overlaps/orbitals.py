@@ -1,6 +1,4 @@
-"""Radial parts of numerical atomic orbitals.
-
-What they are, how OpenMX's ``.pao`` files hold them, and their transforms.
+"""Radial parts of numerical atomic orbitals, as OpenMX's ``.pao`` files hold them.
 
 Convention: φ(r) = R(r) Y_lm(r̂) with real harmonics and ∫ R² r² dr = 1; R vanishes beyond the
 orbital radius.
@@ -87,9 +85,7 @@ class RadialOrbitals:
             )
 
     def evaluate(self, r: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Interpolate R(r) by cubic splines.
-
-        R^l below the first grid point, zero beyond the radius.
+        """Interpolate R(r) by cubic splines, r^l below the first grid point, 0 beyond the radius.
 
         Args:
             r: (n,), Å.
@@ -108,10 +104,7 @@ class RadialOrbitals:
 def quadrature(
     start: float, stop: float, n_panels: int = 96, order: int = 16
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Build composite Gauss–Legendre nodes and weights on [start, stop].
-
-    Two arrays of n_panels·order.
-    """
+    """Build composite Gauss–Legendre nodes and weights, (n_panels·order,) each."""
     nodes, weights = np.polynomial.legendre.leggauss(order)
     width = (stop - start) / n_panels
     centres = start + width * (np.arange(n_panels) + 0.5)
@@ -184,10 +177,23 @@ def read_pao(path: str | Path, selection: str) -> RadialOrbitals:
     text = path.read_text(errors="replace")
     number = int(_pao_value(text, "AtomSpecies", where))
     radius = float(_pao_value(text, "radial.cutoff.pao", where))
-    l_max, multiplicity = (
-        int(_pao_value(text, "PAO.Lmax", where)),
-        int(_pao_value(text, "PAO.Mul", where)),
+    l_max = int(_pao_value(text, "PAO.Lmax", where))
+    multiplicity = int(_pao_value(text, "PAO.Mul", where))
+    shells, grid, values = _read_shells(text, selection, l_max, multiplicity, where)
+    return RadialOrbitals(
+        number=number,
+        name=f"{path.stem}-{selection}",
+        radius=radius * BOHR,
+        shells=tuple(shells),
+        grid=grid * BOHR,
+        values=values / BOHR**1.5,
     )
+
+
+def _read_shells(
+    text: str, selection: str, l_max: int, multiplicity: int, where: str
+) -> tuple[list[int], NDArray[np.float64], NDArray[np.float64]]:
+    """Return l of every chosen shell, the grid (n_grid,), and R (n_shells, n_grid), in Bohr."""
     shells: list[int] = []
     rows: list[NDArray[np.float64]] = []
     grid = np.empty(0)
@@ -214,14 +220,7 @@ def read_pao(path: str | Path, selection: str) -> RadialOrbitals:
         grid = columns[:, 1]
         shells += [l] * count
         rows += list(columns[:, 2 : 2 + count].T)
-    return RadialOrbitals(
-        number=number,
-        name=f"{path.stem}-{selection}",
-        radius=radius * BOHR,
-        shells=tuple(shells),
-        grid=grid * BOHR,
-        values=np.array(rows) / BOHR**1.5,
-    )
+    return shells, grid, np.array(rows)
 
 
 def parse_selection(selection: str) -> list[tuple[int, int]]:
@@ -259,10 +258,7 @@ def _pao_value(text: str, key: str, where: str) -> str:
 
 
 def _pao_block(text: str, l: int, multiplicity: int, where: str) -> NDArray[np.float64]:
-    """Return the numbers of one angular momentum.
-
-    (n_grid, 2 + multiplicity), ln r, r and R_n(r) in Bohr.
-    """
+    """Return ln r, r and R_n(r) of one l in Bohr: (n_grid, 2 + multiplicity)."""
     tag = f"pseudo.atomic.orbitals.L={l}"
     match = re.search(rf"<{re.escape(tag)}\s*\n(.*?)\n\s*{re.escape(tag)}>", text, flags=re.DOTALL)
     damaged = message(

@@ -1,6 +1,4 @@
-"""Radial tables of two-centre overlaps.
-
-One function of distance per pair of shells and total angular momentum L.
+"""Two-centre overlaps as functions of distance by pair of shells and total momentum L.
 
 ⟨a m1, 0 | b m2, R⟩ = Σ_L t_abL(|R|) Σ_M G^{m1 m2 M}_{la lb L} |R|^L Y_LM(R̂), where R points from
 the first atom to the second. The tables hold t = s_L/|R|^L, which is even and smooth at R = 0. Only
@@ -25,10 +23,7 @@ ElementPair = tuple[int, int]
 
 
 class Channel(NamedTuple):
-    """One radial function.
-
-    Shell a of the first element, shell b of the second, total angular momentum L.
-    """
+    """The radial function of shell a, shell b of a second element, total momentum L."""
 
     shell_1: int
     shell_2: int
@@ -110,19 +105,17 @@ class OverlapTable:
         return max(sum(2 * l + 1 for l in ls) for ls in self.shells.values())
 
     def cutoff(self, number_1: int, number_2: int) -> float:
-        """Return the distance at and beyond which the overlap of two elements is exactly zero, Å."""
+        """Return the distance from which on the overlap of two elements is exactly zero, Å."""
         return self.radii[number_1] + self.radii[number_2]
 
     def channels(self, number_1: int, number_2: int) -> list[Channel]:
-        """List the radial functions of an ordered element pair, in the order of the rows of ``values``."""
+        """List the radial functions of an ordered element pair, in the order of ``values``."""
         return list_channels(
             self.shells[number_1], self.shells[number_2], same_element=number_1 == number_2
         )
 
     def spline_coefficients(self, number_1: int, number_2: int) -> NDArray[np.float64]:
-        """Return the cubic-spline coefficients of a pair's functions.
-
-        The slope is zero at R = 0 and at the cutoff.
+        """Return spline coefficients of a pair's functions, flat at R = 0 and at the cutoff.
 
         Returns:
             (n_grid − 1, n_channels, 4), powers 3, 2, 1, 0 of (R − R_left), R in Å.
@@ -141,7 +134,7 @@ class OverlapTable:
         return cache[pair]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return string keys, plain Python data and float64 arrays, from which ``from_dict`` rebuilds the table."""
+        """Return plain data and float64 arrays from which ``from_dict`` rebuilds the table."""
         return {
             "basis": {
                 "shells": {str(z): list(ls) for z, ls in self.shells.items()},

@@ -71,10 +71,10 @@ def tabulate_overlaps(
 def _checked_transforms(
     orbitals: RadialOrbitals, k: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Transform the functions of one element, and compare their norms within ``k_max``, (2/π) ∫ k² F² dk, with 1.
+    """Transform the functions of one element and compare their norms with 1.
 
-    The norms are not forced to 1: OpenMX uses the functions as they are tabulated, and so must an
-    overlap that goes with its H.
+    The norms, (2/π) ∫ k² F² dk up to ``k_max``, are not forced to 1: OpenMX uses the functions as
+    they are tabulated, and so must an overlap that goes with its H.
     """
     transforms = compute_radial_transforms(orbitals, k)
     norms = (transforms**2 * k**2) @ weights * 2.0 / np.pi

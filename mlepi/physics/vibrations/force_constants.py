@@ -1,12 +1,7 @@
-"""Phonons of a crystal from the forces of any ASE calculator.
+"""Force constants of a crystal from the forces or second derivatives of any ASE calculator.
 
-Force constants, bands and density of states.
-
-Displacements, symmetry and the fit of the force constants are phonopy's and symfc's. This file owns
-the order of the atoms: a supercell is always ``atoms.repeat(supercell)``, cell-major, so atom a of
-cell (c₀, c₁, c₂) has the index ((c₀·n₁ + c₁)·n₂ + c₂)·n_atoms + a. phonopy numbers supercells
-differently; every array that crosses the border goes through ``_repeat_order``. Frequencies are in
-THz, imaginary ones are negative.
+Displacements, symmetry and the fit of the force constants are phonopy's and symfc's; the order of
+the atoms of a supercell is that of ``atoms.repeat`` (see ``phonopy_order``).
 
 References:
     Togo, Chaput, Tadano, Tanaka, J. Phys.: Condens. Matter 35, 353001 (2023),
@@ -16,7 +11,6 @@ References:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -26,12 +20,17 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 from phonopy import Phonopy
-from phonopy.structure.atoms import PhonopyAtoms
 
 from mlepi.errors import ConfigError, PhysicsError, message
-
-ORDER_TOLERANCE = 1e-5
-"""Å, within which an atom of phonopy's supercell must sit on its site of ``atoms.repeat``."""
+from mlepi.physics.vibrations.phonopy_order import (
+    build_phonopy,
+    cell_index,
+    compact_columns,
+    from_phonopy,
+    list_cells,
+    load_phonopy,
+    repeat_order,
+)
 
 
 @dataclass(frozen=True)
@@ -68,56 +67,18 @@ class ForceConstants:
 
     @property
     def sum_rule_residual(self) -> float:
-        """Largest |Σ_b Φ_ab| of the stored force constants, eV/Å².
-
-        Zero when a rigid shift costs no force.
-        """
+        """Largest |Σ_b Φ_ab| stored, eV/Å²; zero when a rigid shift costs no force."""
         return float(np.abs(self.values.sum(axis=1)).max())
 
     def matrix(self) -> NDArray[np.float64]:
-        """Expand to all pairs of the supercell.
-
-        (n_supercell, n_supercell, 3, 3), eV/Å², by translation symmetry.
-        """
+        """Expand by translation symmetry: (n_supercell, n_supercell, 3, 3), eV/Å²."""
         n_atoms, n_supercell = self.values.shape[:2]
-        cells = _cells(self.supercell)
+        cells = list_cells(self.supercell)
         blocks = self.values.reshape(n_atoms, len(cells), n_atoms, 3, 3)
         full = np.empty((len(cells), n_atoms, len(cells), n_atoms, 3, 3))
         for index, cell in enumerate(cells):
-            full[index] = blocks[:, _cell_index(cells - cell, self.supercell)]
+            full[index] = blocks[:, cell_index(cells - cell, self.supercell)]
         return full.reshape(n_supercell, n_supercell, 3, 3)
-
-
-@dataclass(frozen=True)
-class PhononBands:
-    """Phonon frequencies along a path.
-
-    Attributes:
-        qpoints: (n_qpoints, 3), fractional.
-        distances: (n_qpoints,), 1/Å, length of the path so far, the factor 2π included.
-        frequencies: (n_qpoints, 3 n_atoms), THz, ascending, imaginary shown negative.
-        labels: name of each labelled point, e.g. ("G", "M", "K", "G").
-        label_distances: (n_labels,), 1/Å.
-    """
-
-    qpoints: NDArray[np.float64]
-    distances: NDArray[np.float64]
-    frequencies: NDArray[np.float64]
-    labels: tuple[str, ...]
-    label_distances: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class PhononDos:
-    """Phonon density of states; its integral is 3 n_atoms.
-
-    Attributes:
-        frequencies: (n_points,), THz.
-        dos: (n_points,), 1/THz per cell.
-    """
-
-    frequencies: NDArray[np.float64]
-    dos: NDArray[np.float64]
 
 
 def compute_force_constants(
@@ -164,32 +125,25 @@ def compute_force_constants(
                 "Use 0.01.",
             )
         )
-    phonon = _build_phonopy(atoms, repeats, symprec)
-    order = _repeat_order(phonon, atoms, repeats)
-    ideal = atoms.repeat(repeats)
+    phonon = build_phonopy(atoms, repeats, symprec)
+    order = repeat_order(phonon, atoms, repeats)
     phonon.generate_displacements(distance=displacement, is_plusminus="auto")
-    rest = _forces(ideal, calculator)
-    forces = []
-    for atom, *vector in phonon.displacements:
-        displaced = ideal.copy()
-        displaced.positions[order[int(atom)]] += vector
-        forces.append((_forces(displaced, calculator) - rest)[order])
-    phonon.forces = np.array(forces)
-    columns = _columns(phonon, order, len(atoms), repeats)
+    phonon.forces = _displaced_forces(phonon, order, atoms.repeat(repeats), calculator)
+    columns = compact_columns(phonon, order, len(atoms), repeats)
     phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
-    plain = ForceConstants(atoms.copy(), repeats, _from_phonopy(phonon, columns))
+    plain = ForceConstants(atoms.copy(), repeats, from_phonopy(phonon, columns))
     residual = plain.sum_rule_residual
     if not symmetrize:
         return replace(plain, raw_sum_rule_residual=residual)
     phonon.produce_force_constants(
         calculate_full_force_constants=False, show_drift=False, fc_calculator="symfc"
     )
-    return replace(plain, values=_from_phonopy(phonon, columns), raw_sum_rule_residual=residual)
+    return replace(plain, values=from_phonopy(phonon, columns), raw_sum_rule_residual=residual)
 
 
 @runtime_checkable
 class TwiceDifferentiable(Protocol):
-    """A calculator that gives second derivatives of its energy, such as ``mlepi.predictors.phonon.PhononCalculator``."""
+    """A calculator that gives second derivatives of its energy, as ``PhononCalculator`` does."""
 
     def hessian_rows(self, atoms: Atoms, indices: Sequence[int]) -> NDArray[np.float64]:
         """Return (n_indices, 3, n_atoms, 3), eV/Å²; [a, α, b, β] = ∂²E/∂r_{aα}∂r_{bβ}."""
@@ -240,7 +194,9 @@ def differentiate_force_constants(
 
 
 def apply_sum_rule(force_constants: ForceConstants, symprec: float = 1e-5) -> ForceConstants:
-    """Project force constants of any origin onto the space group, Φ_ab = Φ_baᵀ and the acoustic sum rule.
+    """Project force constants of any origin on their symmetry and the acoustic sum rule.
+
+    The symmetry is the space group and Φ_ab = Φ_baᵀ.
 
     Args:
         force_constants: e.g. from a file or a Hessian, eV/Å².
@@ -250,121 +206,15 @@ def apply_sum_rule(force_constants: ForceConstants, symprec: float = 1e-5) -> Fo
         The nearest force constants that obey all three (symfc's projector); the residual before is
         kept.
     """
-    phonon, columns = _load_phonopy(force_constants, symprec)
+    phonon, columns = load_phonopy(
+        force_constants.atoms, force_constants.supercell, force_constants.values, symprec
+    )
     phonon.symmetrize_force_constants(use_symfc_projector=True, show_drift=False)
     return replace(
         force_constants,
-        values=_from_phonopy(phonon, columns),
+        values=from_phonopy(phonon, columns),
         raw_sum_rule_residual=force_constants.sum_rule_residual,
     )
-
-
-def compute_frequencies(
-    force_constants: ForceConstants, qpoints: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Solve the dynamical matrix at any q by Fourier interpolation of the supercell.
-
-    Args:
-        force_constants: eV/Å².
-        qpoints: (n_qpoints, 3), fractional.
-
-    Returns:
-        (n_qpoints, 3 n_atoms), THz, ascending, imaginary shown negative.
-    """
-    phonon, _ = _load_phonopy(force_constants)
-    return np.array(phonon.run_qpoints(np.asarray(qpoints, dtype=float)).frequencies)
-
-
-def compute_eigenvectors(
-    force_constants: ForceConstants, qpoints: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
-    """Solve the dynamical matrix at any q as ``compute_frequencies`` does, with its eigenvectors.
-
-    Args:
-        force_constants: eV/Å².
-        qpoints: (n_qpoints, 3), fractional.
-
-    Returns:
-        Frequencies as ``compute_frequencies``, and (n_qpoints, 3 n_atoms, 3 n_atoms) complex:
-        columns are modes, orthonormal, with the phase e^{2πi q·R} of lattice vectors R alone
-        (phonopy's own is that of the positions of the atoms).
-    """
-    phonon, _ = _load_phonopy(force_constants)
-    points = np.asarray(qpoints, dtype=float)
-    solved = phonon.run_qpoints(points, with_eigenvectors=True)
-    sites = force_constants.atoms.cell.scaled_positions(force_constants.atoms.positions)
-    phases = np.repeat(np.exp(2j * np.pi * (points @ sites.T)), 3, axis=1)
-    return np.array(solved.frequencies), np.array(
-        solved.eigenvectors, dtype=np.complex128
-    ) * phases[:, :, None]
-
-
-def compute_phonon_bands(
-    force_constants: ForceConstants,
-    path: str | None = None,
-    n_points: int = 151,
-    in_plane: bool = True,
-) -> PhononBands:
-    """Follow the phonons along a path through the special points of the lattice.
-
-    Args:
-        force_constants: eV/Å².
-        path: special points, e.g. "GMKG"; None takes "GMKG" for a hexagonal layer and the lattice's
-            standard path otherwise.
-        n_points: number of q-points on the path.
-        in_plane: keep q_z = 0, for layers periodic along the first two vectors.
-
-    Returns:
-        The bands with their labels.
-
-    Raises:
-        ConfigError: the path names a point that the lattice does not have.
-    """
-    periodic = (True, True, not in_plane)
-    cell = force_constants.atoms.cell
-    lattice = cell.get_bravais_lattice(pbc=periodic)
-    if path is None:
-        path = "GMKG" if lattice.name == "HEX2D" else lattice.special_path
-    try:
-        band_path = cell.bandpath(path, npoints=n_points, pbc=periodic)
-    except KeyError as error:
-        raise ConfigError(
-            message(
-                "stage.phonon.path",
-                repr(path),
-                f"points among {sorted(lattice.get_special_points())}",
-                "Correct the path.",
-            )
-        ) from error
-    distances, label_distances, labels = band_path.get_linear_kpoint_axis()
-    frequencies = compute_frequencies(force_constants, band_path.kpts)
-    return PhononBands(band_path.kpts, distances, frequencies, tuple(labels), label_distances)
-
-
-def compute_phonon_dos(
-    force_constants: ForceConstants,
-    mesh: Sequence[int] = (48, 48, 1),
-    broadening: float = 0.15,
-    n_points: int = 601,
-) -> PhononDos:
-    """Count phonon modes per frequency on a regular q-mesh with Gaussian broadening.
-
-    Args:
-        force_constants: eV/Å².
-        mesh: q-points along each reciprocal vector; 1 along the stacking direction of a layer.
-        broadening: standard deviation of the Gaussian, THz.
-        n_points: points of the frequency axis.
-
-    Returns:
-        Density of states that integrates to 3 n_atoms.
-    """
-    # the full mesh: force constants of a low-symmetry supercell do not have the symmetry of the
-    # cell
-    frequencies = compute_frequencies(force_constants, _cells(mesh) / np.array(mesh))
-    low, high = float(frequencies.min()) - 5 * broadening, float(frequencies.max()) + 5 * broadening
-    axis = np.linspace(low, high, n_points)
-    gauss = [np.exp(-0.5 * ((point - frequencies) / broadening) ** 2).sum() for point in axis]
-    return PhononDos(axis, np.array(gauss) / (np.sqrt(2 * np.pi) * broadening * len(frequencies)))
 
 
 def _check_supercell(supercell: Sequence[int]) -> tuple[int, int, int]:
@@ -381,6 +231,19 @@ def _check_supercell(supercell: Sequence[int]) -> tuple[int, int, int]:
     return repeats[0], repeats[1], repeats[2]
 
 
+def _displaced_forces(
+    phonon: Phonopy, order: NDArray[np.int64], ideal: Atoms, calculator: Calculator
+) -> NDArray[np.float64]:
+    """Return forces less those at rest, (n_displacements, n_supercell, 3) in phonopy's order."""
+    rest = _forces(ideal, calculator)
+    forces = []
+    for atom, *vector in phonon.displacements:
+        displaced = ideal.copy()
+        displaced.positions[order[int(atom)]] += vector
+        forces.append((_forces(displaced, calculator) - rest)[order])
+    return np.array(forces)
+
+
 def _forces(atoms: Atoms, calculator: Calculator) -> NDArray[np.float64]:
     atoms = atoms.copy()
     atoms.calc = calculator
@@ -395,93 +258,3 @@ def _forces(atoms: Atoms, calculator: Calculator) -> NDArray[np.float64]:
             )
         )
     return forces
-
-
-def _build_phonopy(atoms: Atoms, repeats: tuple[int, int, int], symprec: float) -> Phonopy:
-    cell = PhonopyAtoms(
-        numbers=atoms.numbers,
-        cell=atoms.cell.array,
-        positions=atoms.positions,
-        masses=np.array(atoms.get_masses()),
-    )
-    with warnings.catch_warnings():
-        # a supercell may have less symmetry than its cell (4×3×1 of a hexagonal one); phonopy then
-        # uses the supercell's
-        warnings.filterwarnings("ignore", message=".*Point group symmetries of supercell")
-        return Phonopy(
-            cell, supercell_matrix=np.diag(repeats), primitive_matrix="P", symprec=symprec
-        )
-
-
-def _cells(repeats: Sequence[int]) -> NDArray[np.int64]:
-    """List the cells of a supercell in the order of ``ase.Atoms.repeat``: (n_cells, 3)."""
-    return np.stack(np.meshgrid(*(np.arange(n) for n in repeats), indexing="ij"), axis=-1).reshape(
-        -1, 3
-    )
-
-
-def _cell_index(cells: NDArray[np.int64], repeats: Sequence[int]) -> NDArray[np.int64]:
-    """Return the position of cells (…, 3), taken modulo the supercell, in ``_cells``."""
-    wrapped = np.mod(cells, repeats)
-    return (wrapped[..., 0] * repeats[1] + wrapped[..., 1]) * repeats[2] + wrapped[..., 2]
-
-
-def _repeat_order(
-    phonon: Phonopy, atoms: Atoms, repeats: tuple[int, int, int]
-) -> NDArray[np.int64]:
-    """Find, for each atom of phonopy's supercell, its index in ``atoms.repeat``.
-
-    (n_supercell,) int.
-    """
-    supercell = phonon.supercell
-    unit = np.array([supercell.u2u_map[int(s)] for s in supercell.s2u_map])
-    shifts = (supercell.positions - atoms.positions[unit]) @ np.linalg.inv(atoms.cell.array)
-    cells = np.rint(shifts).astype(np.int64)
-    order = _cell_index(cells, repeats) * len(atoms) + unit
-    misfit = float(np.linalg.norm((shifts - cells) @ atoms.cell.array, axis=1).max())
-    if misfit > ORDER_TOLERANCE or not np.array_equal(np.sort(order), np.arange(len(supercell))):
-        raise PhysicsError(
-            message(
-                "supercell",
-                f"atoms up to {misfit:.1e} Å off their sites",
-                "phonopy's supercell to repeat the cell",
-                "Report this.",
-            )
-        )
-    return order
-
-
-def _columns(
-    phonon: Phonopy, order: NDArray[np.int64], n_atoms: int, repeats: tuple[int, int, int]
-) -> NDArray[np.int64]:
-    """Index the stored array for every element of phonopy's compact one.
-
-    (n_atoms, n_supercell) int.
-
-    Row p of phonopy belongs to the image p2s_map[p], which need not lie in cell 0; only the
-    difference of cells matters.
-    """
-    cells = _cells(repeats)
-    rows = order[phonon.primitive.p2s_map]
-    difference = cells[order // n_atoms][None] - cells[rows // n_atoms][:, None]
-    return _cell_index(difference, repeats) * n_atoms + (order % n_atoms)[None]
-
-
-def _from_phonopy(phonon: Phonopy, columns: NDArray[np.int64]) -> NDArray[np.float64]:
-    compact = np.array(phonon.force_constants, dtype=np.float64)
-    values = np.empty_like(compact)
-    for row, column in enumerate(columns):
-        values[row, column] = compact[row]
-    return values
-
-
-def _load_phonopy(
-    force_constants: ForceConstants, symprec: float = 1e-5
-) -> tuple[Phonopy, NDArray[np.int64]]:
-    atoms, repeats = force_constants.atoms, force_constants.supercell
-    phonon = _build_phonopy(atoms, repeats, symprec)
-    columns = _columns(phonon, _repeat_order(phonon, atoms, repeats), len(atoms), repeats)
-    phonon.force_constants = np.take_along_axis(
-        force_constants.values, columns[:, :, None, None], axis=1
-    )
-    return phonon, columns

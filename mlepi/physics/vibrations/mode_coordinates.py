@@ -1,6 +1,4 @@
-"""Real orthonormal mode coordinates of a supercell.
-
-The way from one number per vibrational mode to normals of its atoms.
+"""Real orthonormal mode coordinates, from one number per mode to normals of the atoms.
 
 With N cells and eigenvectors e_ν(q) of phase e^{2πi q·R}, a mode of q ≡ −q is real and has one
 coordinate, a pair ±q two:
@@ -66,9 +64,9 @@ class ModeCoordinates:
 
     @property
     def factors(self) -> NDArray[np.complex128]:
-        """Factor of each coordinate in the wave of its q.
+        """Factor of each coordinate in the wave of its q: (n_coordinates,).
 
-        1, or 1/√2 and i/√2 for the two of a pair. (n_coordinates,).
+        1, or 1/√2 and i/√2 for the two of a pair.
         """
         paired = np.where(self.imaginary, 1j, 1.0) / np.sqrt(2.0)
         return np.where(self.qpoint == self.partner, 1.0, paired)
@@ -94,7 +92,7 @@ class ModeCoordinates:
         )
 
     def coordinates(self, normals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the mode coordinates of normals, (n_samples, n_supercell, 3) → (n_samples, n_coordinates)."""
+        """Turn normals (n_samples, n_supercell, 3) into coordinates (n_samples, n_coordinates)."""
         grid = normals.reshape(len(normals), *self.supercell, -1)
         waves = np.fft.fftn(grid, axes=(1, 2, 3), norm="ortho").reshape(
             len(normals), -1, self.vectors.shape[1]
@@ -147,9 +145,7 @@ def build_mode_coordinates(
 def measure_bond_stretch(
     coordinates: ModeCoordinates, atoms: Atoms, amplitudes: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Measure how much each mode changes the lengths of the bonds.
-
-    Σ ⟨(ê·Δu)²⟩ over the bonds of one cell.
+    """Measure how much each mode stretches bonds, Σ ⟨(ê·Δu)²⟩ over those of one cell.
 
     Args:
         coordinates: of the modes.
@@ -192,7 +188,7 @@ def _nearest_distances(atoms: Atoms) -> NDArray[np.float64]:
 
 
 def _number_levels(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Number frequencies by increasing value, those within ``DEGENERATE`` of their neighbour alike."""
+    """Number frequencies by increasing value, alike within ``DEGENERATE`` of a neighbour."""
     order = np.argsort(values, kind="stable")
     level = np.empty(len(values), dtype=np.int64)
     level[order] = np.cumsum(np.diff(values[order], prepend=values[order][:1]) > DEGENERATE)
@@ -202,7 +198,7 @@ def _number_levels(values: NDArray[np.float64]) -> NDArray[np.int64]:
 def _canonical_basis(
     frequencies: NDArray[np.float64], eigenvectors: NDArray[np.complex128], real: bool
 ) -> NDArray[np.complex128]:
-    """Replace the eigenvectors of every degenerate level by a basis that depends on its space alone."""
+    """Give every degenerate level a basis that depends on its space alone."""
     basis = np.array(eigenvectors, dtype=np.complex128)
     moving = np.nonzero(np.isfinite(frequencies))[0]
     level = _number_levels(frequencies[moving])

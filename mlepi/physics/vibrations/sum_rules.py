@@ -1,6 +1,4 @@
-"""Sum rules of force constants.
-
-What rigid shifts, rotations and strains demand, how far it is missed, and how to impose it.
+"""What rigid shifts, rotations and strains demand of force constants, and how to impose it.
 
 With r_ab the vector from atom a of the cell to atom b, Φ_{aα,bβ} = ∂²E/∂u_{aα}∂u_{bβ}, F_a the
 force on atom a, σ the stress and V the volume of the cell, every crystal has
@@ -123,18 +121,14 @@ def impose_sum_rules(
     matrix = _build_rules(force_constants)
     wanted = _load_terms(force_constants, forces, stress)
     if rules == "translational":
-        matrix, wanted = (
-            matrix[: 9 * len(force_constants.atoms)],
-            wanted[: 9 * len(force_constants.atoms)],
-        )
+        n_rules = 9 * len(force_constants.atoms)
+        matrix, wanted = matrix[:n_rules], wanted[:n_rules]
     matrix = 0.5 * (matrix + matrix[:, mirror])
     # rows of unlike size (1, r, r²) to unit length; they are linearly dependent, so the smallest
     # solution is asked for
     scale = np.linalg.norm(matrix, axis=1)
-    matrix, wanted = (
-        matrix[scale > 0] / scale[scale > 0][:, None],
-        wanted[scale > 0] / scale[scale > 0],
-    )
+    used = scale > 0
+    matrix, wanted = matrix[used] / scale[used][:, None], wanted[used] / scale[used]
     for _ in range(2):  # the second round removes the rounding of the first
         values = values - np.linalg.lstsq(matrix, matrix @ values - wanted, rcond=1e-10)[0]
     return replace(force_constants, values=values.reshape(force_constants.values.shape))
@@ -143,7 +137,7 @@ def impose_sum_rules(
 def shortest_vectors(
     force_constants: ForceConstants,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Find the shortest vectors from the atoms of the cell to those of the supercell, averaged over equally near images.
+    """Average the shortest vectors from the atoms of the cell over equally near images.
 
     Returns:
         First moments r_γ, (n_atoms, n_supercell, 3), Å, and second moments r_γ r_δ, (n_atoms,
@@ -167,7 +161,8 @@ def shortest_vectors(
 def _build_rules(force_constants: ForceConstants) -> NDArray[np.float64]:
     """Return the rules as rows that multiply the flat force constants.
 
-    9 n_atoms, 9 n_atoms and 15 of them, in this order.
+    Returns:
+        9 n_atoms, 9 n_atoms and 15 of them, in this order.
     """
     n, n_supercell = force_constants.values.shape[:2]
     first, second = shortest_vectors(force_constants)
@@ -213,7 +208,7 @@ def _load_terms(
 
 
 def _mirror_index(force_constants: ForceConstants) -> NDArray[np.int64]:
-    """Return, for every element of the flat force constants, the position of the one that equals it by Φ_ab = Φ_baᵀ."""
+    """Find the partner by Φ_ab = Φ_baᵀ of every element of the flat force constants."""
     n, repeats = len(force_constants.atoms), np.array(force_constants.supercell)
     cells = np.stack(np.meshgrid(*(np.arange(m) for m in repeats), indexing="ij"), axis=-1).reshape(
         -1, 3

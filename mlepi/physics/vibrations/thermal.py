@@ -8,24 +8,16 @@ mode of angular frequency ω (Wang, Duan, Lin, arXiv:2602.23084, Eq. 2)
 in amu·Å². The root is the symmetric one: it does not depend on the choice of degenerate
 eigenvectors and is smooth in T, and because z is the same at every temperature, differences between
 temperatures have little noise. By translation symmetry C is block-diagonal in the wave vectors
-commensurate with the supercell, and is applied by fast Fourier transforms. The three translations,
-t_α ∝ √m, are projected out exactly, whatever their spurious frequencies.
+commensurate with the supercell, and is applied by fast Fourier transforms.
 
-The out-of-plane acoustic branch of a layered crystal can be measured and left out. It is defined
-without following any branch, by the rigid out-of-plane wave of the whole stack of layers at every
-in-plane wave vector q, Γ excepted,
+The out-of-plane acoustic branch of a layered crystal, with the projector Q of ``flexural_waves``,
+can be measured and left out. The ZA share of ⟨u²⟩ is Σ_q tr(Q C) / Σ_q tr C (mass-weighted), and
+"project_out: ZA" gives u = M^{-1/2} (1 − Q)^{1/2} C^{1/2} z, the same samples without exactly this
+share.
 
-    t_z(q) = √(m_κ/M) e^{2πi q·τ_κ} n̂,   n̂ normal to the first two lattice vectors, τ_κ fractional
-    positions,
-
-with q in the first Brillouin zone. Q(q) is the projector on it; on the boundary of the zone, where
-several q + G are equally short, it is the average of their projectors. The ZA share of ⟨u²⟩ is Σ_q
-tr(Q C) / Σ_q tr C (mass-weighted), and "project_out: ZA" gives u = M^{-1/2} (1 − Q)^{1/2} C^{1/2}
-z, the same samples without exactly this share.
-
-Atoms of the supercell are in the order of ``atoms.repeat`` (see ``phonons``). A sampler is anything
-that makes normals z (see ``samplers``); ``draw_normals`` is plain Monte Carlo with one seed per
-snapshot, so that an ensemble grows without changing.
+Atoms of the supercell are in the order of ``atoms.repeat`` (see ``phonopy_order``). A sampler is
+anything that makes normals z (see ``samplers``); ``draw_normals`` is plain Monte Carlo with one
+seed per snapshot, so that an ensemble grows without changing.
 """
 
 from __future__ import annotations
@@ -37,131 +29,25 @@ from typing import Literal
 
 import numpy as np
 import torch
-from ase import Atoms
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.physics.vibrations.flexural_waves import flexural_projectors
 from mlepi.physics.vibrations.force_constants import ForceConstants
 from mlepi.physics.vibrations.mode_coordinates import ModeCoordinates, build_mode_coordinates
-from mlepi.units import BOLTZMANN, FORCE_CONSTANT_TO_THZ, HBAR2_PER_AMU, PLANCK, THZ_TO_INVERSE_CM
+from mlepi.physics.vibrations.normal_modes import NormalModes, compute_modes
+from mlepi.units import BOLTZMANN, HBAR2_PER_AMU, PLANCK, THZ_TO_INVERSE_CM
 
 Statistics = Literal["quantum", "classical"]
+
 ImaginaryModes = Literal["error", "freeze", "floor"]
+
 ProjectedOut = Literal["none", "ZA"]
 
 SOFTEST_FREQUENCY = 1e-3
 """THz; a mode below this that is not a translation has no finite harmonic amplitude and counts as
 imaginary."""
-
-
-EQUALLY_SHORT = 1e-6
-"""1/Å, within which representatives of a wave vector are equally short."""
-
-
-@dataclass(frozen=True)
-class NormalModes:
-    """Normal modes of a supercell by wave vector, the translations apart.
-
-    Attributes:
-        atoms: one cell, Å, amu.
-        supercell: number of cells along each lattice vector.
-        qpoints: (n_qpoints, 3), fractional, all wave vectors commensurate with the supercell; the
-            first is Γ.
-        frequencies: (n_qpoints, 3 n_atoms), THz, imaginary shown negative; exactly 0 for the three
-            translations.
-        eigenvectors: (n_qpoints, 3 n_atoms, 3 n_atoms) complex, columns are modes, orthonormal,
-            phase e^{2πi q·R}.
-        translations: (n_qpoints, 3 n_atoms) bool; the first three modes of Γ.
-    """
-
-    atoms: Atoms
-    supercell: tuple[int, int, int]
-    qpoints: NDArray[np.float64]
-    frequencies: NDArray[np.float64]
-    eigenvectors: NDArray[np.complex128]
-    translations: NDArray[np.bool_]
-
-    @property
-    def masses(self) -> NDArray[np.float64]:
-        """Masses of the atoms of one cell: (n_atoms,), amu."""
-        return np.array(self.atoms.get_masses(), dtype=np.float64)
-
-    @property
-    def n_supercell(self) -> int:
-        """Number of atoms of the supercell."""
-        return len(self.masses) * int(np.prod(self.supercell))
-
-
-def compute_modes(force_constants: ForceConstants) -> NormalModes:
-    """Diagonalise the dynamical matrix of a supercell, one wave vector at a time.
-
-    Args:
-        force_constants: eV/Å².
-
-    Returns:
-        The modes, with the three translations of Γ projected out of the dynamical matrix and set
-        apart.
-    """
-    masses = np.array(force_constants.atoms.get_masses(), dtype=np.float64)
-    n, repeats = len(masses), force_constants.supercell
-    scaled = force_constants.values.reshape(n, *repeats, n, 3, 3)
-    scaled = scaled / np.sqrt(masses[:, None] * masses[None]).reshape(n, 1, 1, 1, n, 1, 1)
-    # D(q) = Σ_R Φ(0, R) e^{+2πi q·R}; ifftn has this sign, and the factor n_cells undoes its
-    # normalisation
-    transformed = np.fft.ifftn(scaled, axes=(1, 2, 3), norm="forward")
-    dynamical = (
-        np.moveaxis(transformed, 0, 3).transpose(0, 1, 2, 3, 5, 4, 6).reshape(-1, 3 * n, 3 * n)
-    )
-    dynamical = 0.5 * (dynamical + dynamical.conj().swapaxes(1, 2))
-    rigid = np.kron(np.sqrt(masses / masses.sum())[:, None], np.eye(3))
-    # an orthonormal basis of everything that is no translation: the last columns of a complete QR
-    internal = np.linalg.qr(rigid, mode="complete")[0][:, 3:]
-    eigenvalues, eigenvectors = np.linalg.eigh(dynamical)
-    values, vectors = np.linalg.eigh(internal.T @ dynamical[0].real @ internal)
-    eigenvalues[0] = np.concatenate([np.zeros(3), values])
-    eigenvectors[0] = np.concatenate([rigid, internal @ vectors], axis=1)
-    translations = np.zeros(eigenvalues.shape, dtype=bool)
-    translations[0, :3] = True
-    frequencies = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * FORCE_CONSTANT_TO_THZ
-    axes = np.meshgrid(*(np.arange(m) / m for m in repeats), indexing="ij")
-    qpoints = np.stack(axes, axis=-1).reshape(-1, 3)
-    return NormalModes(
-        force_constants.atoms, repeats, qpoints, frequencies, eigenvectors, translations
-    )
-
-
-def flexural_projectors(atoms: Atoms, qpoints: NDArray[np.float64]) -> NDArray[np.complex128]:
-    """Return the projector on the rigid out-of-plane wave of the whole stack of layers, see the head of this file.
-
-    Args:
-        atoms: one cell; the layers lie along its first two lattice vectors.
-        qpoints: (n_qpoints, 3), fractional.
-
-    Returns:
-        Q, (n_qpoints, 3 n_atoms, 3 n_atoms), phase e^{2πi q·R}; of trace one, zero at Γ (a
-        translation) and where q_z ≠ 0.
-    """
-    masses = np.array(atoms.get_masses(), dtype=np.float64)
-    normal = np.cross(atoms.cell[0], atoms.cell[1])
-    rigid = np.sqrt(masses / masses.sum())[:, None] * (normal / np.linalg.norm(normal))
-    sites = atoms.cell.scaled_positions(atoms.positions)
-    reciprocal = np.linalg.inv(atoms.cell.array).T
-    around = np.stack(np.meshgrid(*(np.arange(-2, 3),) * 2, [0], indexing="ij"), axis=-1).reshape(
-        -1, 3
-    )
-    projectors = np.zeros((len(qpoints), rigid.size, rigid.size), dtype=np.complex128)
-    for q, projector in zip(np.asarray(qpoints), projectors, strict=True):
-        if q[2] != 0 or not q.any():
-            continue
-        images = q - np.round(q) + around
-        lengths = np.linalg.norm(images @ reciprocal, axis=1)
-        shortest = images[lengths < lengths.min() + EQUALLY_SHORT]
-        waves = (np.exp(2j * np.pi * shortest @ sites.T)[:, :, None] * rigid).reshape(
-            len(shortest), -1
-        )
-        projector += waves.T @ waves.conj() / len(shortest)
-    return projectors
 
 
 def mode_variance(
@@ -244,10 +130,7 @@ class HarmonicEnsemble:
 
     @cached_property
     def frequencies(self) -> NDArray[np.float64]:
-        """Frequencies that the amplitudes rest on, THz: (n_qpoints, 3 n_atoms).
-
-        Infinite for modes at rest.
-        """
+        """Frequencies that move, (n_qpoints, 3 n_atoms), THz; infinite for modes at rest."""
         frequencies, moving = _effective_frequencies(
             self.modes, self.imaginary, self.floor_frequency
         )
@@ -280,10 +163,7 @@ class HarmonicEnsemble:
 
     @cached_property
     def _roots(self) -> NDArray[np.complex128]:
-        """What turns waves of normals into mass-scaled displacements.
-
-        C(q)^{1/2}, less what is projected out of its result.
-        """
+        """What turns waves of normals into displacements: C(q)^{1/2}, less what is left out."""
         roots = self._symmetric_roots
         return roots if self.project_out == "none" else np.asarray(self.kept_motion @ roots)
 
@@ -325,9 +205,7 @@ class HarmonicEnsemble:
     def displacements_at(
         self, temperature: float, normals: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Turn standard normals into displacements at one of the temperatures.
-
-        (n_samples, n_supercell, 3), Å.
+        """Turn normals into displacements at one temperature: (n_samples, n_supercell, 3), Å.
 
         Raises:
             PhysicsError: the normals have the wrong shape.
@@ -357,10 +235,7 @@ class HarmonicEnsemble:
         return np.asarray(result.cpu().numpy())
 
     def covariance(self) -> NDArray[np.float64]:
-        """Return ⟨u uᵀ⟩ of the supercell: (n_temperatures, 3 n_supercell, 3 n_supercell), Å².
-
-        For small cells.
-        """
+        """Return ⟨u uᵀ⟩ of a small cell: (n_temperatures, 3 n_supercell, 3 n_supercell), Å²."""
         size = 3 * self.modes.n_supercell
         root = self.displacements(np.eye(size).reshape(size, -1, 3)).reshape(
             len(self.temperatures), size, size
@@ -368,19 +243,16 @@ class HarmonicEnsemble:
         return root.swapaxes(1, 2) @ root
 
     def mean_square_displacements(self) -> NDArray[np.float64]:
-        """Return the exact ⟨u_x²⟩, ⟨u_y²⟩, ⟨u_z²⟩ of the atoms of one cell.
-
-        (n_temperatures, n_atoms, 3), Å².
-        """
+        """Return ⟨u_x²⟩, ⟨u_y²⟩, ⟨u_z²⟩ of atoms: (n_temperatures, n_atoms, 3), Å²."""
         squares = np.sum(np.abs(self._roots) ** 2, axis=(1, 3)) / int(np.prod(self.modes.supercell))
         return np.asarray(
             squares.reshape(len(self.temperatures), -1, 3) / self.modes.masses[:, None]
         )
 
     def za_shares(self) -> NDArray[np.float64]:
-        """Return the share of rigid out-of-plane waves in the mass-weighted ⟨u²⟩ before projection.
+        """Return rigid out-of-plane waves' share of ⟨u²⟩ before projection, (n_temperatures,).
 
-        (n_temperatures,).
+        Mass-weighted.
         """
         projectors = flexural_projectors(self.modes.atoms, self.modes.qpoints)
         roots = self._symmetric_roots

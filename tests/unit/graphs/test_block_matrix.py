@@ -1,4 +1,4 @@
-"""Block matrices: dense = sparse = plain loops, orbital orders, Hermiticity, bands, and what is refused."""
+"""Block matrices: dense = sparse = plain loops, orbital orders, Hermiticity, bands, refusals."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from toys import honeycomb, tight_binding
 
 from mlepi.errors import DataError
 from mlepi.graphs.block_matrix import BlockMatrix, block_matrices, compute_bands
+from mlepi.physics.bands.velocity_matrices import derivatives_at
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.labelled_structure import LabelledStructure
 
@@ -19,7 +20,7 @@ KPOINTS = np.array([[0.0, 0.0, 0.0], [0.31, -0.17, 0.0], [0.5, 0.25, 0.1]])
 
 
 def matrices_of(sample) -> tuple[BlockMatrix, BlockMatrix]:
-    """Hamiltonian and overlap of a sample, permuted by hand from OpenMX order (p: x, y, z → y, z, x)."""
+    """H and S of a sample, permuted by hand from OpenMX order (p: x, y, z → y, z, x)."""
     basis = OrbitalBasis(
         {z: tuple(ls) for z, ls in sample.shells.items()}, sample.radii, sample.pao
     )
@@ -60,14 +61,46 @@ def test_foreign_order_is_that_of_the_file(sample):
         )
 
 
-def test_dense_many_dense_and_sparse_agree(sample):
+def test_every_form_of_the_bloch_sum_agrees(sample):
     hamiltonian, _ = matrices_of(sample)
+    layout = hamiltonian.lay_out()
     many = hamiltonian.dense_many(KPOINTS)
     assert many.shape == (3, hamiltonian.n_orbitals, hamiltonian.n_orbitals)
     for kpoint, matrix in zip(KPOINTS, many, strict=True):
         np.testing.assert_allclose(hamiltonian.dense(kpoint), matrix, atol=1e-13)
         np.testing.assert_allclose(hamiltonian.sparse(kpoint).toarray(), matrix, atol=1e-13)
+        np.testing.assert_allclose(layout.at(kpoint), matrix, atol=1e-13)
         np.testing.assert_allclose(matrix, matrix.conj().T, atol=1e-6)
+
+
+def test_derivatives_are_those_of_the_bloch_sum(sample):
+    """∂M/∂k along x, y and one direction, in the lattice and in the atomic gauge."""
+    hamiltonian, _ = matrices_of(sample)
+    cell, kpoint, step = np.asarray(sample.cell), KPOINTS[1], 1e-5
+    direction = np.array([0.6, 0.8, 0.0])
+    owner = np.repeat(np.arange(len(hamiltonian.numbers)), np.diff(hamiltonian.offsets))
+    positions = np.asarray(sample.positions)
+
+    def summed(k, gauge):
+        turn = np.exp(1j * (k @ np.linalg.inv(cell).T * 2 * np.pi) @ (gauge * positions[owner]).T)
+        return turn.conj()[:, None] * hamiltonian.dense(k) * turn
+
+    def slope(along, gauge):
+        moved = cell @ along * step / (2 * np.pi)
+        return (summed(kpoint + moved, gauge) - summed(kpoint - moved, gauge)) / (2 * step)
+
+    found = derivatives_at(hamiltonian.lay_out_derivatives(cell), kpoint)
+    [along] = derivatives_at(hamiltonian.lay_out_derivatives(cell, direction=direction), kpoint)
+    for matrix, axis in zip((*found, along), (*np.eye(3)[:2], direction), strict=True):
+        np.testing.assert_allclose(matrix, slope(axis, 0.0), atol=1e-6)
+    turn = np.exp(1j * (kpoint @ np.linalg.inv(cell).T * 2 * np.pi) @ positions[owner].T)
+    atomic = derivatives_at(hamiltonian.lay_out_derivatives(cell, positions), kpoint)
+    [along] = derivatives_at(
+        hamiltonian.lay_out_derivatives(cell, positions, direction=direction), kpoint
+    )
+    for matrix, axis in zip((*atomic, along), (*np.eye(3)[:2], direction), strict=True):
+        turned = turn.conj()[:, None] * matrix * turn
+        np.testing.assert_allclose(turned, slope(axis, 1.0), atol=1e-6)
 
 
 def test_bands_do_not_depend_on_the_orbital_order(sample):

@@ -34,7 +34,7 @@ def rows_of(store) -> list[tuple[int, ...]]:
 
 
 def labelled() -> LabelledStructure:
-    """Random blocks with ⟨i|·|j⟩ = ⟨j|·|i⟩ᵀ for all pairs up to 4.2 Å, both directions, shuffled."""
+    """Random blocks with ⟨i|·|j⟩ = ⟨j|·|i⟩ᵀ of all pairs up to 4.2 Å, both ways, shuffled."""
     sample = slater_koster_sample()
     basis = OrbitalBasis(
         {z: tuple(ls) for z, ls in sample.shells.items()}, sample.radii, sample.pao
@@ -80,10 +80,8 @@ def test_relations_follow_layers_and_their_own_cutoffs():
         graph[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1]
         for relation in fields.RELATIONS
     ]
-    assert counts == [
-        4 * (3 + 6 + 3),
-        2 * (1 + 3 + 6) + 2 * (3 + 3),
-    ]  # shells of each atom; dimers, then hollow sites
+    # shells of each atom; dimers, then hollow sites
+    assert counts == [4 * (3 + 6 + 3), 2 * (1 + 3 + 6) + 2 * (3 + 3)]
 
 
 def test_fields_shapes_and_types():
@@ -128,9 +126,8 @@ def test_the_next_layer_may_be_an_image_with_the_same_number():
     )
     assert intra.shape[0] == 2 * 12
     assert not intra[:, 2].any()
-    assert inter.shape[0] == 2 * 2 * (
-        1 + 3 + 6
-    )  # both atoms, both sides: straight, 3 at 1.42, 6 at 2.46 Å
+    # both atoms, both sides: straight, 3 at 1.42, 6 at 2.46 Å
+    assert inter.shape[0] == 2 * 2 * (1 + 3 + 6)
     assert inter[:, 2].abs().min() == 1
     diamond = build_graph(bulk("C", "diamond", a=3.57), CUTOFFS)
     assert diamond[fields.edge_type("intra")][fields.EDGE_INDEX].shape[1] > 0

@@ -16,9 +16,8 @@ CUTOFF = 3.3
 
 def sheared_cell(pbc=True) -> Atoms:
     cell = [[2.9, 0.2, 0.0], [-1.4, 3.1, 0.3], [0.4, -0.2, 4.5]]
-    positions = np.array(
-        [[0.1, 0.2, 0.3], [1.6, 0.4, 1.1], [4.9, -6.0, 12.2]]
-    )  # the last one far outside the cell
+    # the last one far outside the cell
+    positions = np.array([[0.1, 0.2, 0.3], [1.6, 0.4, 1.1], [4.9, -6.0, 12.2]])
     return Atoms("CHC", positions=positions, cell=cell, pbc=pbc)
 
 

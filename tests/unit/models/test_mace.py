@@ -11,7 +11,7 @@ import torch
 from mlepi.errors import ConfigError
 from mlepi.models import MACE, HeteroNetwork, PhononNetwork
 from mlepi.models.backbone import Edges
-from mlepi.models.messages import path_blocks
+from mlepi.models.message_paths import path_blocks
 from mlepi.models.neighbourhoods import coupling_table
 
 SETTINGS = {

@@ -10,7 +10,8 @@ import torch
 
 from mlepi.models import messages
 from mlepi.models.compilation import plain_operations
-from mlepi.models.messages import build_piece_functions, message_paths, path_blocks, sum_messages
+from mlepi.models.message_paths import message_paths, path_blocks
+from mlepi.models.messages import build_piece_functions, sum_messages
 
 
 def draw(paths, n_senders=5, n_atoms=6, n_neighbours=4, channels=3, width=2, dtype=torch.float64):
@@ -56,31 +57,6 @@ def all_derivatives(function, factors, source):
     first = torch.autograd.grad((weights * value.sin()).sum(), factors, create_graph=True)
     loss = sum(part.square().sum() for part in first) + value.square().sum()
     return [value, *first, *torch.autograd.grad(loss, factors)]
-
-
-def test_paths_keep_natural_parity_and_order():
-    paths = message_paths(1, 3)
-    assert len(paths) == 10  # 0⊗l→l four times; 1⊗0→1, 1⊗1→0,2, 1⊗2→1,3, 1⊗3→2
-    assert all((l1 + l2 + l3) % 2 == 0 and abs(l1 - l2) <= l3 <= l1 + l2 for l1, l2, l3 in paths)
-    assert paths == sorted(paths, key=lambda path: (path[2], path[0], path[1]))
-
-
-@pytest.mark.parametrize("l_max_in", [0, 1, 2])
-def test_blocks_cover_couplings_and_messages_once(l_max_in):
-    paths = tuple(message_paths(l_max_in, 3))
-    blocks = path_blocks(paths)
-    columns = [
-        column for block in blocks for column in range(block.coupling.start, block.coupling.stop)
-    ]
-    assert columns == list(range(len(columns)))
-    rows = [
-        list(range(block.messages.start, block.messages.stop, block.messages.step))
-        for block in blocks
-    ]
-    assert [len(row) for row in rows] == [2 * l3 + 1 for _, _, l3 in paths]
-    assert sorted(row for of_path in rows for row in of_path) == list(
-        range(sum(2 * path[2] + 1 for path in paths))
-    )
 
 
 @pytest.mark.parametrize("l_max_in", [0, 1, 2])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mlepi.models.messages import message_paths, path_blocks
+from mlepi.models.message_paths import message_paths, path_blocks
 from mlepi.models.neighbourhoods import LEAST_FILLING, SPARE_SLOTS, coupling_table, neighbour_table
 from mlepi.models.wigner import wigner_3j
 

@@ -1,7 +1,4 @@
-"""An exactly harmonic honeycomb crystal.
-
-Born springs between neighbours of a fixed reference structure.
-"""
+"""A harmonic honeycomb crystal: Born springs between neighbours of a fixed reference."""
 
 from __future__ import annotations
 
@@ -9,6 +6,8 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.neighborlist import neighbor_list
+
+from mlepi.physics.vibrations.force_constants import ForceConstants
 
 
 def build_honeycomb(a: float = 2.46, height: float = 12.0, symbols: str = "C2") -> Atoms:
@@ -19,9 +18,9 @@ def build_honeycomb(a: float = 2.46, height: float = 12.0, symbols: str = "C2") 
 
 
 def spring_force_constants(reference: Atoms, shells) -> np.ndarray:
-    """(n, n, 3, 3) eV/Å².
+    """Φ of springs, (n, n, 3, 3) eV/Å².
 
-    Shells = [(cutoff Å, longitudinal, transverse in plane, out of plane)] by increasing distance.
+    ``shells`` are (cutoff Å, longitudinal, transverse in plane, out of plane), nearest first.
     """
     n = len(reference)
     phi = np.zeros((n, n, 3, 3))
@@ -61,3 +60,10 @@ class SpringCalculator(Calculator):
 
 
 SHELLS = [(1.6, 25.0, 9.0, 6.0), (2.6, 4.0, -1.5, -0.4)]
+
+
+def spring_record(repeats=(4, 3, 1), symbols="C2"):
+    """Force constants of the springs of a honeycomb in a supercell."""
+    atoms = build_honeycomb(symbols=symbols)
+    full = spring_force_constants(atoms.repeat(repeats), SHELLS)
+    return ForceConstants(atoms, repeats, full[: len(atoms)].copy())

@@ -1,4 +1,4 @@
-"""Derivatives of the toy's blocks by high-order finite differences, and everything that linear response takes."""
+"""Derivatives of the toy's blocks by high-order differences, and all that linear response takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from toys import honeycomb, tight_binding
 from mlepi.physics.bands.unfolding import cell_major_map
 from mlepi.physics.coupling.cell_response import collect_response
 from mlepi.physics.coupling.linear_response import BlockResponses
-from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 from mlepi.physics.vibrations.force_constants import compute_force_constants
 
 LAYERED = [*SHELLS, (3.0, 0.0, 0.0, 0.0), (3.8, 1.0, 0.3, 0.2)]

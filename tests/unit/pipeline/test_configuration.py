@@ -2,14 +2,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from mlepi.checkpoint import load_model
+from mlepi.command_line import compose_config, translate_arguments
 from mlepi.errors import ConfigError
+from mlepi.observables import all_stages
 from mlepi.pipeline import inference
-from mlepi.pipeline.configuration import build_run, check_config
-from mlepi.pipeline.inference import infer
+from mlepi.pipeline.configuration import check_config
 from mlepi.pipeline.sources import Source, load_electron
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -20,52 +20,104 @@ TOYS = [
 ]
 
 
-def compose_infer(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("infer", overrides=[*TOYS, *overrides])
+def compose_infer(*arguments):
+    return compose_config(CONF, "infer", [*TOYS, *arguments])
+
+
+def plan_of(*arguments):
+    return check_config(compose_infer(*arguments), all_stages())
+
+
+def infer(config, folder):
+    return inference.infer(config, folder, all_stages())
 
 
 def test_run_is_what_the_config_says(tmp_path):
-    config = compose_infer(
-        "temperature=300", "supercell=[3,3,1]", "stage.sampling.imaginary=freeze"
-    )
-    run = build_run(config, tmp_path)
-    assert run.temperatures == (300.0,)
-    assert run.supercell == (3, 3, 1)
+    arguments = ["temperature=300", "supercell=[3,3,1]", "stage.sampling.imaginary=freeze"]
+    run = plan_of(*arguments).build_run(tmp_path)
+    settings = run.settings
+    assert settings.temperatures == (300.0,)
+    assert settings.supercell == (3, 3, 1)
     assert run.stages["sampling"].imaginary == "freeze"
-    assert {"structure", "phonon", "sampling", "hamiltonian", "observables", "bands"} <= set(
-        run.stages
-    )
-    assert run.config["temperature"] == 300
-    assert build_run(compose_infer("device=cuda"), tmp_path, local_rank=1).device == "cuda:1"
-    assert (run.batch_size, run.prefetch, run.compiled, run.tf32) == (None, None, False, False)
-    run = build_run(
-        compose_infer("batch_size=3", "prefetch=true", "compile=true", "tf32=true"), tmp_path
-    )
-    assert (run.batch_size, run.prefetch, run.compiled, run.tf32) == (3, True, True, True)
+    assert {"structure", "phonon", "fermi_velocity", "sparse_bands"} <= set(run.stages)
+    assert settings.config["temperature"] == 300
+    own = [settings.batch_size, settings.prefetch, settings.compiled, settings.tf32]
+    assert [*own, settings.reuse] == [None, None, False, False, "auto"]
+    gpu = plan_of("device=cuda").build_run(tmp_path, local_rank=1).settings
+    assert gpu.device == "cuda:1"
+    chosen = ["batch_size=3", "prefetch=true", "compile=true", "tf32=true", "reuse=never"]
+    settings = plan_of(*chosen).build_run(tmp_path).settings
+    own = [settings.batch_size, settings.prefetch, settings.compiled, settings.tf32]
+    assert [*own, settings.reuse] == [3, True, True, True, "never"]
+
+
+PREPARATION = ["structure", "phonon", "sampling", "hamiltonian"]
 
 
 @pytest.mark.parametrize(
     ("choice", "names"),
-    [("hamiltonian", ["structure", "hamiltonian"]), ("phonon", ["structure", "phonon"])],
+    [
+        ("stage=hamiltonian", ["structure", "hamiltonian"]),
+        ("stage=phonon", ["structure", "phonon"]),
+        ("stage=all", [*PREPARATION, "fermi_velocity", "domain"]),
+        ("seed=0", [*PREPARATION, "fermi_velocity", "domain"]),
+        ("stage=observables", [*PREPARATION, "fermi_velocity"]),
+        ("stage=bands", ["structure", "hamiltonian", "sparse_bands"]),
+        ("stage=[gap,linear_response,dos]", [*PREPARATION, "gap", "dos", "linear_response"]),
+        ("stage.run=[structure,phonon]", ["structure", "phonon"]),
+        (
+            "stage=control",
+            [*PREPARATION, "tight_binding", "fermi_velocity", "control_variate"],
+        ),
+    ],
 )
-def test_stage_is_chosen_by_name(choice, names):
-    assert check_config(compose_infer(f"stage={choice}"))["stage"]["run"] == names
+def test_stages_are_chosen_by_name_and_bring_what_they_require(choice, names):
+    assert plan_of(choice).names == names
 
 
-def test_a_single_hamiltonian_has_a_folder_of_its_own():
-    assert [compose_infer(f"stage={name}").folder for name in ("all", "phonon", "hamiltonian")] == [
-        "outputs/infer",
-        "outputs/infer",
-        "outputs/hamiltonian",
+def test_the_full_list_is_every_stage_that_looks_at_samples_and_perturbation_theory():
+    names = plan_of("stage=full").names
+    sampled = [name for name, stage in all_stages().items() if "full" in stage.lists]
+    assert set(names) == {*PREPARATION, *sampled}
+    assert names[-1] == "linear_response"  # behind the samples, which share one pass
+    assert {"fermi_velocity", "self_energy", "gap", "dos", "domain"} < set(names)
+
+
+def test_former_names_are_understood_on_the_command_line():
+    assert translate_arguments(
+        ["stage.observables.dispersion=linear", "~stage.bands.guess", "+stage.control.x=1"]
+    ) == [
+        "stage.fermi_velocity.dispersion=linear",
+        "~stage.sparse_bands.guess",
+        "+stage.control_variate.x=1",
     ]
-    assert compose_infer("folder=here").folder == "here"
+    assert translate_arguments(["-m", "stage=gap,dos", "seed=1"]) == [
+        "-m",
+        "stage.run=gap,dos",
+        "seed=1",
+    ]
+    config = compose_infer("stage.observables.dispersion=linear", "stage.bands.spacing=0.5")
+    assert config.stage.fermi_velocity.dispersion == config.stage.self_energy.dispersion == "linear"
+    assert config.stage.sparse_bands.spacing == 0.5
+
+
+def test_settings_of_a_stage_that_is_only_required_can_be_given():
+    plan = plan_of("stage=gap", "stage.phonon.displacement=0.02")
+    assert plan.stages["phonon"].displacement == 0.02
+
+
+def test_a_cell_of_its_own_has_a_folder_of_its_own():
+    chosen = ("stage=all", "stage=phonon", "stage=hamiltonian", "stage=bands")
+    folders = [compose_infer(choice).folder for choice in chosen]
+    assert folders == ["outputs/infer", "outputs/infer", "outputs/hamiltonian", "outputs/bands"]
+    assert compose_infer("stage=hamiltonian", "stage.folder=x").folder == "outputs/x"
+    assert compose_infer("folder=here", "stage=bands").folder == "here"
 
 
 def test_structure_may_be_a_file(tmp_path):
     path = tmp_path / "POSCAR"
     path.write_text("x")
-    assert check_config(compose_infer(f"structure={path}"))["structure"] == str(path)
+    assert plan_of(f"structure={path}").plain["structure"] == str(path)
 
 
 def test_every_mistake_is_reported_at_once(tmp_path):
@@ -82,7 +134,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         "+structure.stackin=AA",
         "trainer.devices=0",
         "+trainer.acelerator=gpu",
-        "+stage.observable=1",
+        "+stage.sparse_band=1",
         "electron=null",
         "batch_size=0",
         "prefetch=2",
@@ -91,7 +143,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
     )
     OmegaConf.update(config, "phonon", "missing.ckpt")
     with pytest.raises(ConfigError) as caught:
-        check_config(config)
+        check_config(config, all_stages())
     text = str(caught.value)
     for expected in (
         "temprature: got an unknown key; expected a key of conf/infer.yaml. Did you mean "
@@ -107,8 +159,8 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         "trainer.devices: got 0; expected a positive integer",
         "trainer.acelerator: got an unknown key; expected a key of trainer. Known: devices, "
         "num_nodes.",
-        "stage.observable: got an unknown key; expected a key of stage. Did you mean "
-        "'observables'?",
+        "stage.sparse_band: got an unknown key; expected a key of stage. Did you mean "
+        "'sparse_bands'?",
         "electron: got nothing; expected a path, toy, or {_target_: …}. This stage needs it.",
         "phonon: got 'missing.ckpt'; expected an existing file",
         "batch_size: got 0; expected null or a positive integer",
@@ -131,7 +183,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         (["~trainer.devices"], "trainer.devices: got no such key; expected a value."),
         (
             ["structure=nowhere.vasp"],
-            "structure: got 'nowhere.vasp'; expected an existing file. Correct the path.",
+            "structure: got 'nowhere.vasp'; expected an existing file. Give a file relative",
         ),
         (
             ["+structure.stackin=AA"],
@@ -155,13 +207,20 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         ),
         (
             ["stage.run=[phonons]"],
-            "stage.run: got ['phonons']; expected a list of names among structure, phonon",
+            "stage.run: got 'phonons'; expected names of stages, or of a list of them. Did you "
+            "mean 'phonon'?",
         ),
-        (["stage.phonon=null"], "stage.phonon: got None; expected {_target_: …}. Name a class."),
-        (["structure=toy"], "structure: got 'toy'; expected an existing file. Correct the path."),
+        (["stage.phonon=null"], "stage.phonon: got None; expected the settings of the stage."),
+        (["reuse=sometimes"], "reuse: got 'sometimes'; expected one of ['auto', 'always'"),
+        (["stage.run=[]"], "stage.run: got []; expected a name or a list of names."),
+        (["~stage.gap.mesh"], "stage.gap.mesh: got nothing; expected a value"),
+        (
+            ["structure=toy"],
+            "structure: got 'toy'; expected an existing file. Give a file relative",
+        ),
         (
             ["electron=tooy"],
-            "electron: got 'tooy'; expected an existing file or toy. Correct the path.",
+            "electron: got 'tooy'; expected an existing file or toy. Give a file",
         ),
         (["phonon=3"], "phonon: got 3; expected a path, toy, or {_target_: …}"),
         (
@@ -171,42 +230,36 @@ def test_every_mistake_is_reported_at_once(tmp_path):
     ],
 )
 def test_mistakes(tmp_path, overrides, expected):
-    config = compose_infer(*overrides)
     with pytest.raises(ConfigError) as caught:
-        build_run(config, tmp_path)
+        plan_of(*overrides)
     assert expected in str(caught.value)
 
 
 def test_a_network_is_needed_only_by_the_stages_that_use_it():
-    check_config(compose_infer("phonon=missing.ckpt", "stage=hamiltonian"))
-    check_config(compose_infer("electron=missing.ckpt", "stage=sampling"))
+    plan_of("phonon=missing.ckpt", "stage=hamiltonian")
+    plan_of("electron=missing.ckpt", "stage=sampling")
     with pytest.raises(ConfigError, match=r"phonon: got 'missing.ckpt'"):
-        check_config(
-            compose_infer(
-                "phonon=missing.ckpt", "stage=structure", "stage.structure.relax=positions"
-            )
-        )
+        plan_of("phonon=missing.ckpt", "stage=structure", "stage.structure.relax=positions")
 
 
 def test_target_that_fails_says_why(tmp_path):
-    run = build_run(compose_infer("structure.stacking=XY"), tmp_path)
+    run = plan_of("structure.stacking=XY").build_run(tmp_path)
     with pytest.raises(
         ConfigError, match=r"structure: got mlepi.structures.build_graphene\(stacking=XY, .*'XY'"
     ):
-        run.structure.build()
+        run.settings.structure.build()
 
 
 def test_default_checkpoints_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("infer")
-    run = build_run(config, tmp_path)
-    assert run.phonon.path == CONF.parent / "data/checkpoints/hedgenet_phonon.ckpt"
-    assert run.electron.path.is_file()
+    config = compose_config(CONF, "infer")
+    settings = check_config(config, all_stages()).build_run(tmp_path).settings
+    assert settings.phonon.path == CONF.parent / "data/checkpoints/hedgenet_phonon.ckpt"
+    assert settings.electron.path.is_file()
     local = tmp_path / "data/checkpoints/hedgenet_phonon.ckpt"
     local.parent.mkdir(parents=True)
     local.write_text("x")
-    assert run.phonon.path == local
+    assert settings.phonon.path == local
 
 
 def test_a_device_that_is_not_there_stops_the_run_before_its_first_stage(tmp_path, capsys):
@@ -220,8 +273,8 @@ def test_a_device_that_is_not_there_stops_the_run_before_its_first_stage(tmp_pat
 
 
 def test_compiled_kernels_where_there_are_none(tmp_path, monkeypatch):
-    run = build_run(compose_infer("compile=true"), tmp_path)
-    assert run.calculator is not None  # a target decides for itself
+    run = plan_of("compile=true").build_run(tmp_path)
+    assert run.networks.calculator is not None  # a target decides for itself
     monkeypatch.delattr(type(load_model(ELECTRON)._model), "compile_kernels", raising=False)
     with pytest.raises(
         ConfigError, match=r"compile: got true for .*; expected a network with compiled kernels"

@@ -25,14 +25,11 @@ def displaced_levels(stacking, intralayer, interlayer, n_levels):
         structure.positions += rng.normal(0.0, 0.04, (len(structure), 3))
         middle = len(structure) // 2
         part = (middle - n_levels // 2, middle + n_levels // 2 - 1)
-        h, s = (
-            model.hamiltonian(structure).dense_many(kpoints),
-            model.overlap(structure).dense_many(kpoints),
-        )
+        h = model.hamiltonian(structure).dense_many(kpoints)
+        s = model.overlap(structure).dense_many(kpoints)
         structures.append(structure)
-        levels.append(
-            solve_bands(h, s, subset=part) + rng.normal()
-        )  # every structure with a zero of its own
+        # every structure with a zero of its own
+        levels.append(solve_bands(h, s, subset=part) + rng.normal())
     return structures, kpoints, np.array(levels)
 
 

@@ -34,9 +34,10 @@ def test_data_set_round_trip(tmp_path):
     labels = dataset[3]
     hamiltonian, overlap = block_matrices(labels)
     k = [0.1, 0.3, 0.0]
+    # float32 on disk
     np.testing.assert_allclose(
         hamiltonian.dense(k), model.hamiltonian(labels.atoms).dense(k), atol=2e-5
-    )  # float32 on disk
+    )
     np.testing.assert_allclose(overlap.dense(k), model.overlap(labels.atoms).dense(k), atol=1e-6)
     np.testing.assert_allclose(labels.forces, springs.get_forces(labels.atoms), atol=1e-12)
     assert forces[3].energy == pytest.approx(springs.get_potential_energy(labels.atoms), abs=1e-6)

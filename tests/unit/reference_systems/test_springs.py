@@ -5,8 +5,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from mlepi.errors import StructureError
-from mlepi.physics.vibrations.force_constants import compute_force_constants, compute_frequencies
-from mlepi.physics.vibrations.thermal import compute_modes
+from mlepi.physics.vibrations.force_constants import compute_force_constants
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.phonon_bands import compute_frequencies
 from mlepi.reference_systems import HoneycombSprings
 from mlepi.structures import build_graphene
 from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
@@ -103,9 +104,8 @@ def test_frequencies_at_gamma_are_those_of_the_formulas():
     optical = FORCE_CONSTANT_TO_THZ * np.sqrt(
         (3 * springs.bond + 13.5 * springs.angle / BOND**2) / MASS
     )
-    np.testing.assert_allclose(
-        layer[3:], [normal, optical, optical], rtol=1e-3
-    )  # anharmonic at 0.01 Å
+    # anharmonic at 0.01 Å
+    np.testing.assert_allclose(layer[3:], [normal, optical, optical], rtol=1e-3)
     shear = FORCE_CONSTANT_TO_THZ * np.sqrt(16 * springs.shear * BOND**2 / MASS)
     breathing = FORCE_CONSTANT_TO_THZ * np.sqrt(10 * springs.breathing / MASS)
     np.testing.assert_allclose(gamma_frequencies("AB")[3:6], [shear, shear, breathing], rtol=1e-3)

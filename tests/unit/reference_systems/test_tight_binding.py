@@ -36,10 +36,8 @@ def dense(model, atoms, kpoint=KPOINT):
 
 @pytest.mark.parametrize(("orbitals", "orthogonal"), MODELS)
 def test_velocity_of_the_layer_is_the_textbook_one(orbitals, orthogonal):
-    model, atoms = (
-        TightBinding(orbitals=orbitals, orthogonal=orthogonal),
-        build_graphene("monolayer"),
-    )
+    model = TightBinding(orbitals=orbitals, orthogonal=orthogonal)
+    atoms = build_graphene("monolayer")
     points = hexagonal_points(atoms.cell.array)
     step = 1e-5
     towards = build_line(points["K"], points["Γ"], np.array([0.0, step]), atoms.cell.array)
@@ -75,9 +73,9 @@ def test_overlap_moves_the_velocity_when_the_orbital_energy_is_not_zero():
 
 @pytest.mark.parametrize("orthogonal", [True, False])
 def test_bilayer_is_the_four_band_model(orthogonal):
-    """McCann and Koshino, Rep. Prog. Phys. 76, 056503 (2013), Eq.
+    """McCann and Koshino's four-band model with γ₃ = γ₄ and the model's own hoppings.
 
-    26, with γ₃ = γ₄ and the model's own hoppings.
+    Rep. Prog. Phys. 76, 056503 (2013), Eq. 26.
     """
     model, atoms = TightBinding(orbitals="s", orthogonal=orthogonal), build_graphene("AB")
     points = hexagonal_points(atoms.cell.array)
@@ -91,9 +89,8 @@ def test_bilayer_is_the_four_band_model(orthogonal):
     for kpoint in [points["K"], points["M"], np.array(KPOINT), np.zeros(3)]:
         k = 2 * np.pi * np.linalg.inv(atoms.cell.array) @ kpoint
         bonds = list(neighbours(atoms, 0, 1, BOND))
-        f = sum(
-            np.exp(1j * k @ v) for v in bonds
-        )  # from the lower to the upper sublattice of a layer
+        # from the lower to the upper sublattice of a layer
+        f = sum(np.exp(1j * k @ v) for v in bonds)
         h = np.zeros((4, 4), dtype=complex)
         o = np.eye(4, dtype=complex)
         for a, b in ((0, 1), (2, 3)):
@@ -175,9 +172,8 @@ def test_hopping_is_smooth_at_its_ends():
             vectors = torch.stack([lengths, 0 * lengths, 0 * lengths], dim=1)
             below, at, above = model.blocks(vectors, torch.full((3,), inter))[0].flatten()
             assert abs(above - below) < 1e-2
-            assert (
-                abs(below - 2 * at + above) / 1e-8 < 100
-            )  # eV/Å²; a kink would give 1e4 times its change of slope
+            # eV/Å²; a kink would give 1e4 times its change of slope
+            assert abs(below - 2 * at + above) / 1e-8 < 100
     step = smooth_cutoff(torch.tensor([0.0, 1.0, 1.5, 2.0, 3.0], dtype=torch.float64), 1.0, 2.0)
     np.testing.assert_allclose(step, [1.0, 1.0, 0.5, 0.0, 0.0], atol=1e-15)
 
@@ -200,14 +196,10 @@ def test_tabulated_overlap_is_the_overlap(orbitals):
 
 @pytest.mark.parametrize(("orbitals", "orthogonal"), MODELS)
 def test_matrices_are_hermitian_and_repeat_with_the_cell(orbitals, orthogonal):
-    model, atoms = (
-        TightBinding(orbitals=orbitals, orthogonal=orthogonal),
-        rattled(repeats=(1, 1, 1)),
-    )
-    hamiltonian, overlap = (
-        model.hamiltonian(atoms, device="cpu", dtype="float32"),
-        model.overlap(atoms),
-    )
+    model = TightBinding(orbitals=orbitals, orthogonal=orthogonal)
+    atoms = rattled(repeats=(1, 1, 1))
+    hamiltonian = model.hamiltonian(atoms, device="cpu", dtype="float32")
+    overlap = model.overlap(atoms)
     assert isinstance(hamiltonian, BlockMatrix)
     assert hamiltonian.blocks.dtype == np.float64
     for matrix in dense(model, atoms):

@@ -1,62 +1,17 @@
-from dataclasses import dataclass, field
+"""The store of a run: one file that changes as a whole, with records of several formats."""
+
+import shutil
+from dataclasses import dataclass, make_dataclass
+from importlib.metadata import version
 
 import h5py
 import numpy as np
 import pytest
-from ase.build import bulk
+from example_record import Example, Inner, example
+from old_runs import NAMES, unpack_run
 
 from mlepi.errors import DataError
-from mlepi.graphs.block_matrix import BlockMatrix
-from mlepi.results import (
-    ResultsStore,
-    hash_data,
-    hash_file,
-    read_hamiltonian,
-    unit,
-    write_hamiltonian,
-)
-from mlepi.results.hdf5 import write_record
-from mlepi.results.provenance import collect_provenance, find_commit
-from mlepi.structures.basis import OrbitalBasis
-
-
-@dataclass(frozen=True)
-class Inner:
-    values: np.ndarray = field(metadata=unit("eV"))
-
-
-@dataclass(frozen=True)
-class Example:
-    atoms: object
-    inner: Inner
-    table: dict
-    name: str
-    labels: tuple[str, ...]
-    numbers: tuple[int, ...]
-    count: int
-    ratio: float = field(metadata=unit("Å"))
-    flag: bool = True
-    missing: float | None = None
-    spectrum: np.ndarray | None = field(default=None, metadata=unit("1/eV"))
-
-
-def example(scale=1.0):
-    atoms = bulk("Si")
-    atoms.arrays["layer"] = np.array([0, 1])
-    atoms.set_masses([28.0, 29.5])
-    return Example(
-        atoms,
-        Inner(np.arange(3.0) * scale),
-        {"a": np.eye(2), "b": np.array([1, 2])},
-        "K′ point, 0 → 1",
-        ("Γ", "M"),
-        (6, 6, 1),
-        3,
-        0.5,
-        False,
-        None,
-        np.ones((2, 2)) * 1j,
-    )
+from mlepi.results import ResultsStore
 
 
 def test_record_round_trip_with_units(tmp_path):
@@ -149,65 +104,153 @@ def test_damage_is_one_data_error(tmp_path):
             action()
 
 
-def test_foreign_format_and_missing_field(tmp_path):
+def test_what_a_newer_version_wrote_is_refused(tmp_path):
     store = ResultsStore(tmp_path)
     store.write("phonon", Inner(np.zeros(2)), "1", {})
     with pytest.raises(DataError, match=r"got no field 'atoms'; expected the fields of Example"):
         store.read("phonon", Example)
     with h5py.File(store.path, "r+") as file:
-        file.attrs["format"] = 99
-    with pytest.raises(DataError, match=r"got format 99; expected format 1"):
+        assert file.attrs["format"] == 2
+        file["phonon"].attrs.update({"format": 3, "mlepi": "9.0.0"})
+    text = r"written by mlepi 9.0.0 \(format 3\); this is mlepi .*, which reads up to format 2; "
+    with pytest.raises(DataError, match=rf"results.h5:/phonon: got data {text}"):
         store.read("phonon", Inner)
-
-
-def test_record_refuses_objects(tmp_path):
-    with (
-        h5py.File(tmp_path / "x.h5", "w") as file,
-        pytest.raises(DataError, match=r"got list; expected arrays"),
+    with h5py.File(store.path, "r+") as file:
+        file.attrs.update({"format": 99, "mlepi": "9.0.0"})
+    for action in (
+        store.stages,
+        lambda: store.inputs("phonon"),
+        lambda: store.read("phonon", Inner),
     ):
-        write_record(file, Inner([1, 2]))
+        with pytest.raises(DataError, match=r"\(format 99\); .* Install mlepi 9.0.0 or newer"):
+            action()
+    with pytest.raises(DataError, match=r"format 99"):
+        store.write("structure", Inner(np.zeros(2)), "1", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["results.h5"]
 
 
-def test_hashes(tmp_path):
-    assert hash_data({"a": 1, "b": [1, 2]}) == hash_data({"b": (1, 2), "a": 1})
-    assert hash_data({"a": 1}) != hash_data({"a": 2})
-    with pytest.raises(
-        DataError, match=r"stage inputs: got .*not JSON serializable; expected plain JSON-able data"
-    ):
-        hash_data({"a": np.zeros(2)})
-    (tmp_path / "f").write_bytes(b"mlepi")
-    assert len(hash_file(tmp_path / "f")) == 64
-    with pytest.raises(
-        DataError, match=r"missing: got No such file or directory; expected a readable file"
-    ):
-        hash_file(tmp_path / "missing")
+def test_a_record_knows_its_format_its_writer_and_its_code(tmp_path):
+    store = ResultsStore(tmp_path)
+    assert store.code("phonon") is None
+    store.write("phonon", Inner(np.zeros(2)), "1", {}, code="f00d")
+    store.write("structure", Inner(np.zeros(2)), "1", {})
+    assert (store.code("phonon"), store.code("structure")) == ("f00d", None)
+    assert store.format("phonon") == 2
+    with h5py.File(store.path) as file:
+        assert file["phonon"].attrs["mlepi"] == file.attrs["mlepi"] == version("mlepi")
+    store.write("phonon", Inner(np.zeros(2)), "1", {})
+    assert store.code("phonon") is None
+    with pytest.raises(DataError, match=r"got no record 'dos'; expected one of \['phonon', 'str"):
+        store.format("dos")
 
 
-def test_provenance_names_versions_and_commit(tmp_path):
-    provenance = collect_provenance({"n_samples": 3}, {"a": 1}, 7)
-    assert provenance["seed"] == 7
-    assert provenance["config"] == {"n_samples": 3}
-    assert provenance["packages"]["phonopy"].startswith("4.10")
-    assert find_commit(tmp_path) == "no repository"
+@dataclass(frozen=True)
+class Anything:
+    """Reads every record: fields that a dataclass does not have are left out."""
+
+    new: float = 2.5
 
 
-def test_hamiltonian_file_detects_changed_numbers(tmp_path):
-    basis = OrbitalBasis({14: (0,)}, {14: 2.0}, {14: "toy"})
-    edges, shift = np.zeros((2, 1), dtype=np.int64), np.zeros((1, 3), dtype=np.int64)
-    matrix = BlockMatrix(np.array([14]), basis, edges, shift, np.ones((1, 1, 1)))
-    path = tmp_path / "folder" / "h.h5"
-    checksum = write_hamiltonian(path, bulk("Si")[:1], matrix, matrix, {})
-    atoms, hamiltonian, _ = read_hamiltonian(path)
-    assert atoms.get_chemical_formula() == "Si"
-    assert hamiltonian.basis == basis
-    assert len(checksum) == 64
-    with h5py.File(path, "r+") as file:
-        assert file["hamiltonian/blocks"].attrs["unit"] == "eV"
-        file["hamiltonian/blocks"][0] = 2.0
-    with pytest.raises(
-        DataError,
-        match=r"h.h5: got numbers that do not match their checksum; expected H and S as written",
-    ):
-        read_hamiltonian(path)
-    with pytest.raises(DataError, match=r"none.h5: got a missing or damaged file"):
-        read_hamiltonian(tmp_path / "none.h5")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return unpack_run("finished", tmp_path_factory.mktemp("old"))
+
+
+@pytest.fixture
+def old(finished, tmp_path):
+    """A store of format 1 that may be changed."""
+    shutil.copy(finished / "results.h5", tmp_path)
+    return ResultsStore(tmp_path)
+
+
+def groups(store):
+    with h5py.File(store.path) as file:
+        return set(file)
+
+
+def test_an_old_file_presents_the_present_names(old):
+    assert old.stages() == (
+        "band_geometry", "conductivity", "control_variate", "domain", "dos", "effective_mass",
+        "fermi_velocity", "gap", "hamiltonian", "linear_response", "phonon", "sampling",
+        "self_energy", "structure", "tight_binding",
+    )  # fmt: skip
+    with h5py.File(old.path) as file:
+        stored = {name: dict(group.attrs) for name, group in file.items()}
+    former = {"fermi_velocity": "observables", "control_variate": "control"}
+    for stage in old.stages():
+        attributes = stored[former.get(stage, stage)]
+        assert old.inputs(stage) == attributes["inputs"]
+        assert old.content(stage) == attributes["content"]
+        assert old.provenance(stage)["commit"].startswith("cbfa22c")
+        assert (old.format(stage), old.code(stage)) == (1, None)
+        assert old.read(stage, Anything) == Anything(2.5)
+    assert old.inputs("observables") is None
+    with pytest.raises(DataError, match=r"no record 'observables'; expected one of \['band_geo"):
+        old.read("observables", Anything)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_records_of_all_old_runs_open(name, tmp_path):
+    for path in unpack_run(name, tmp_path).rglob("results.h5"):
+        store = ResultsStore(path.parent)
+        assert store.stages()
+        assert {store.read(stage, Anything) for stage in store.stages()} == {Anything()}
+
+
+def test_real_fields_of_an_old_record_are_read(old):
+    record = make_dataclass(
+        "Velocity", [("temperatures", object), ("n_samples", int), ("reuse", str, "no")]
+    )
+    found = old.read("fermi_velocity", record)
+    assert (found.n_samples, found.reuse) == (4, "no")
+    np.testing.assert_array_equal(found.temperatures, [0.0, 300.0])
+
+
+def test_damage_of_an_old_record_is_found_in_the_group_as_it_lies(old):
+    with h5py.File(old.path, "r+") as file:
+        file["observables/record/n_samples"][()] = 5
+    with pytest.raises(DataError, match=r"results.h5:/observables: got numbers that do not match"):
+        old.read("fermi_velocity", Anything)
+
+
+def test_new_records_replace_those_under_the_former_name(old):
+    before = {stage: old.content(stage) for stage in old.stages()}
+    old.write("fermi_velocity", example(), "new", {}, code="f00d")
+    assert "observables" not in groups(old)
+    assert "fermi_velocity" in groups(old)
+    assert old.stages() == tuple(before)
+    assert (old.format("fermi_velocity"), old.inputs("fermi_velocity")) == (2, "new")
+    others = set(before) - {"fermi_velocity"}
+    assert {stage: old.content(stage) for stage in others} == {s: before[s] for s in others}
+    # copied as it lies, with its name and format
+    assert "control" in groups(old)
+    assert (old.format("control_variate"), old.format("gap")) == (1, 1)
+    assert old.read("control_variate", Anything) == Anything()
+
+
+def test_dropping_finds_records_under_their_former_names(old):
+    old.write("structure", example(), "new", {}, drop=["fermi_velocity", "control_variate", "gap"])
+    assert {"observables", "control", "gap"}.isdisjoint(groups(old))
+    assert "dos" in groups(old)
+
+
+def test_a_name_taken_again_is_not_the_former_stage(old):
+    old.write("control", example(), "a control of another kind", {})
+    assert {"control", "control_variate"} & set(old.stages()) == {"control"}
+
+
+def test_a_record_is_copied_as_it_lies(finished, tmp_path):
+    source, store = ResultsStore(finished), ResultsStore(tmp_path / "nested")
+    store.write("dos", example(), "1", {})
+    assert store.copy("fermi_velocity", source, drop=["dos"]) == source.content("fermi_velocity")
+    assert groups(store) == {"observables"}, "what rests on it is dropped"
+    for ask in (store, source):
+        assert ask.format("fermi_velocity") == 1
+    assert store.inputs("fermi_velocity") == source.inputs("fermi_velocity")
+    assert store.provenance("fermi_velocity") == source.provenance("fermi_velocity")
+    store.write("dos", example(), "1", {})
+    store.copy("fermi_velocity", source, drop=["dos"])
+    assert store.stages() == ("dos", "fermi_velocity"), "the same record drops nothing"
+    with pytest.raises(DataError, match=r"no record 'none'"):
+        store.copy("none", source)
+    assert store.stages() == ("dos", "fermi_velocity")

@@ -17,7 +17,7 @@ BASIS = OrbitalBasis(
 def build_labels(
     name: str, seed: int, n_atoms: int = 4, overlap: bool = True, **changes
 ) -> LabelledStructure:
-    """Random blocks, exact in single precision, on a random structure of boron (1 orbital) and nitrogen (4)."""
+    """Random blocks, exact in float32, of a random structure of B (1 orbital) and N (4)."""
     rng = np.random.default_rng(seed)
     atoms = Atoms("BN" * n_atoms, cell=[3.0, 3.1, 3.2], pbc=True)[:n_atoms]
     atoms.set_scaled_positions(rng.uniform(0, 1, (n_atoms, 3)))

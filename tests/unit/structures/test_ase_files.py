@@ -63,7 +63,7 @@ def test_unusable_structures(tmp_path):
     for name in ("noise.cif", "noise.unknown", "empty.extxyz"):
         with pytest.raises(
             DataError,
-            match=f"{name}: got an unreadable file .*expected a structure in a format that ASE knows",
+            match=f"{name}: got an unreadable file .*expected a structure in a format that ASE",
         ):
             read_structure(tmp_path / name)
     ase.io.write(tmp_path / "molecule.xyz", Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.1]]))

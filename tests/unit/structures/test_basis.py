@@ -17,10 +17,7 @@ BASIS = OrbitalBasis(
 
 
 def openmx_functions(l: int, r: np.ndarray) -> np.ndarray:
-    """Angular functions in the order of the OpenMX manual, up to one factor per function.
-
-    (n, 2l + 1).
-    """
+    """Angular functions (n, 2l + 1) in the order of the OpenMX manual, each up to a factor."""
     x, y, z = r.T
     r2 = (r**2).sum(axis=1)
     return np.stack(

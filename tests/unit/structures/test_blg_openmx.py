@@ -1,4 +1,4 @@
-"""The shipped bilayer-graphene data are intact, agree with each other, and are what their card says."""
+"""The shipped bilayer-graphene data are intact, consistent, and what their card says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from mlepi.physics.eigenstates.bloch import bloch_sum
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 from mlepi.structures import (
     HamiltonianDataset,
     assign_layers,

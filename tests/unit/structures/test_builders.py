@@ -167,9 +167,8 @@ def test_seed_decides_and_amplitude_scales():
 
 
 def test_gaussian_widths_in_and_out_of_plane():
-    atoms = build_supercell(
-        build_graphene("AB"), [40, 40, 1]
-    )  # 6400 atoms: the width is known to 1 %
+    # 6400 atoms: the width is known to 1 %
+    atoms = build_supercell(build_graphene("AB"), [40, 40, 1])
     u = (
         perturb_structure(
             atoms, np.random.default_rng(1), in_plane=0.02, out_of_plane=0.07

@@ -18,7 +18,7 @@ from random_labels import BASIS, build_labels
 
 from mlepi.errors import DataError
 from mlepi.structures import HamiltonianDataset, OrbitalBasis, write_hamiltonian_dataset
-from mlepi.structures.dataset import COLUMNS
+from mlepi.structures.dataset_format import COLUMNS
 from mlepi.structures.validation import check_hamiltonian_labels
 
 
@@ -127,7 +127,8 @@ def read_in_other_process(dataset, queue):
 def test_pickled_to_a_worker_after_use(path):
     dataset = HamiltonianDataset(path)
     expected = float(dataset["b"].hamiltonian_blocks.sum())
-    assert float(pickle.loads(pickle.dumps(dataset))["b"].hamiltonian_blocks.sum()) == expected  # noqa: S301
+    again = pickle.loads(pickle.dumps(dataset))  # noqa: S301
+    assert float(again["b"].hamiltonian_blocks.sum()) == expected
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     worker = context.Process(target=read_in_other_process, args=(dataset, queue))

@@ -16,7 +16,8 @@ from hamiltonian_samples import (
 )
 
 from mlepi.errors import DataError
-from mlepi.structures.deeph import read_deeph, read_deeph_legacy, write_deeph
+from mlepi.structures.deeph import read_deeph, write_deeph
+from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.openmx import read_openmx
 
 RADII = {"C": 4.0 * BOHR, "H": 3.0 * BOHR}

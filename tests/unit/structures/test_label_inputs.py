@@ -12,13 +12,13 @@ from ase import Atoms
 from toys import honeycomb
 
 from mlepi.errors import ConfigError, DataError, StructureError
-from mlepi.structures.openmx import find_block, read_species
 from mlepi.structures.openmx_input import (
     OpenmxSettings,
     read_openmx_input,
     reduce_kgrid,
     write_openmx_input,
 )
+from mlepi.structures.openmx_text import find_block, read_species
 from mlepi.structures.vasp_input import VaspSettings, write_vasp_input
 from mlepi.units import BOHR
 

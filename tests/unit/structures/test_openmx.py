@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 from hamiltonian_samples import (
-    BOHR,
     HARTREE,
     openmx_input,
     openmx_out,
@@ -15,7 +14,7 @@ from hamiltonian_samples import (
 )
 
 from mlepi.errors import DataError
-from mlepi.structures.openmx import parse_pao_name, read_openmx
+from mlepi.structures.openmx import read_openmx
 
 
 @pytest.fixture
@@ -34,11 +33,9 @@ def patch(path, offset, values, dtype):
 
 def section_offsets(sample):
     """Where the sections of ``write_scfout`` begin, bytes."""
-    n, n_cells, n_pairs = (
-        len(sample.numbers),
-        len({tuple(p[:3]) for p in sample.pairs.tolist()}),
-        len(sample.pairs),
-    )
+    n = len(sample.numbers)
+    n_cells = len({tuple(p[:3]) for p in sample.pairs.tolist()})
+    n_pairs = len(sample.pairs)
     sizes = {
         "header": 24,
         "order_max": 4,
@@ -59,30 +56,6 @@ def section_offsets(sample):
             sizes, np.concatenate([[0], np.cumsum(list(sizes.values()))])[:-1].tolist(), strict=True
         )
     )
-
-
-@pytest.mark.parametrize(
-    ("pao", "shells", "radius"),
-    [
-        ("C6.0-s2p2", (0, 0, 1, 1), 6.0),
-        ("Mo7.0-s3p2d2", (0, 0, 0, 1, 1, 2, 2), 7.0),
-        ("H5.0-s3>1p1", (0, 1), 5.0),
-        ("Fe5.5H-s3p2d1f1", (0, 0, 0, 1, 1, 2, 3), 5.5),
-        ("C6.0_CH-s2p1", (0, 0, 1), 6.0),
-        ("Si7-s1", (0,), 7.0),
-    ],
-)
-def test_pao_names(pao, shells, radius):
-    assert parse_pao_name("x", pao) == (shells, pytest.approx(radius * BOHR))
-
-
-@pytest.mark.parametrize(
-    ("pao", "text"),
-    [("C6.0", "such as C6.0-s2p2"), ("C6.0-p2s2", "in the order s, p"), ("C-s2", "basis name")],
-)
-def test_bad_pao_names(pao, text):
-    with pytest.raises(DataError, match=text):
-        parse_pao_name("x", pao)
 
 
 def test_units_of_one_element(sample, tmp_path):

@@ -1,4 +1,4 @@
-"""Splits: reproducible from names and seed, in proportion for every stratum, and checked against the data set."""
+"""Splits: reproducible from names and seed, in proportion for every stratum, checked."""
 
 from __future__ import annotations
 

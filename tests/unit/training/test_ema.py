@@ -25,9 +25,8 @@ def test_average_follows_its_formula():
             module.weight.fill_(float(step))
         trainer.global_step = step
         ema.on_train_batch_end(trainer, module, None, None, 0)
-        ema.on_train_batch_end(
-            trainer, module, None, None, 0
-        )  # accumulated batches without an optimizer step do not count
+        # accumulated batches without an optimizer step do not count
+        ema.on_train_batch_end(trainer, module, None, None, 0)
         decay = min(0.5, step / (9.0 + step))
         expected = decay * expected + (1.0 - decay) * step
     content = {"state_dict": dict(module.state_dict())}

@@ -60,11 +60,8 @@ def test_resumed_training_equals_uninterrupted(tmp_path, schedule):
 
 
 def test_last_checkpoint_is_of_the_last_epoch_also_when_an_earlier_one_was_best(tmp_path):
-    overrides = [
-        "trainer.max_epochs=3",
-        "test=false",
-        "optimizer.optimizer.lr=0.0",
-    ]  # no epoch is better than the first
+    # no epoch is better than the first
+    overrides = ["trainer.max_epochs=3", "test=false", "optimizer.optimizer.lr=0.0"]
     run_training(tmp_path, [*TINY_PHONON, *overrides])
     best, last = (load(tmp_path / f"checkpoints/{name}.ckpt") for name in ("best", "last"))
     assert (best["epoch"], last["epoch"]) == (0, 2)

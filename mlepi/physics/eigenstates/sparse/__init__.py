@@ -1,7 +1,4 @@
-"""A few eigenstates of matrices with up to some hundred thousand orbitals.
-
-Sparse pencils, factorisations, states, counts.
-"""
+"""A few eigenstates of matrices with up to some hundred thousand orbitals."""
 
 from mlepi.physics.eigenstates.sparse.factorisation import (
     Factorise,

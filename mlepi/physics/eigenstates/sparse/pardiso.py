@@ -1,6 +1,4 @@
-"""LDL† of H − σS by MKL PARDISO, called through ctypes without a copy of the matrix.
-
-Solutions and inertia.
+"""LDL† of H − σS by MKL PARDISO: solutions and inertia, without a copy of the matrix.
 
 MKL comes as a binary wheel with the optional package ``pypardiso``, of which only the handle of the
 library is used. Matrix types −2 (real symmetric indefinite) and −4 (complex Hermitian indefinite),
@@ -130,7 +128,8 @@ class PardisoFactors:
     def _count_negative(self) -> int | None:
         """Count the negative eigenvalues of D, which MKL tells for real matrices only.
 
-        None when D cannot be read.
+        Returns:
+            The number, None when D cannot be read.
         """
         probes = pivot_probes(self._pencil.n_orbitals)
         # the first right-hand side of this phase comes out wrong where a pivot is 2×2: it is left
@@ -144,14 +143,12 @@ class PardisoFactors:
     def _call(
         self, phase: int, right: NDArray[Any] | None = None, solution: NDArray[Any] | None = None
     ) -> None:
-        """Call MKL; the Hermitian conjugate that row-wise storage of one triangle may mean is taken care of by the library."""
+        """Call MKL, which knows that storing one triangle by rows may mean the conjugate."""
         kind = REAL_SYMMETRIC if self._pencil.is_real else COMPLEX_HERMITIAN
         error = ctypes.c_int32(0)
-        one, mtype, n = (
-            ctypes.c_int32(1),
-            ctypes.c_int32(kind),
-            ctypes.c_int32(self._pencil.n_orbitals),
-        )
+        one = ctypes.c_int32(1)
+        mtype = ctypes.c_int32(kind)
+        n = ctypes.c_int32(self._pencil.n_orbitals)
         n_right, quiet = ctypes.c_int32(1 if right is None else right.shape[1]), ctypes.c_int32(0)
         _library()(
             _address(self._handle),
@@ -182,20 +179,21 @@ class PardisoFactors:
 
 
 def pivot_probes(n: int) -> NDArray[np.float64]:
-    """Return the vectors that reveal a matrix of 1×1 and 2×2 pivots.
+    """Return the vectors that reveal a matrix of 1×1 and 2×2 pivots: (n, 4).
 
-    1, t and t² with t = 1/n, …, 1, and a random one; (n, 4).
+    They are 1, t and t² with t = 1/n, …, 1, and a random one.
     """
     place = np.arange(1, n + 1) / n
     return np.stack([np.ones(n), place, place**2, np.random.default_rng(0).normal(size=n)], axis=1)
 
 
 def count_negative_pivots(solution: NDArray[Any]) -> int | None:
-    """Count the negative eigenvalues of a Hermitian D with 1×1 and 2×2 pivots from what its inverse does to four vectors.
+    """Count the negative eigenvalues of a Hermitian D with 1×1 and 2×2 pivots.
 
-    A 2×2 pivot couples two rows i and j that need not be neighbours. From y = a + b, a tᵢ + b tⱼ
-    and a tᵢ² + b tⱼ² follow the partner, tⱼ = (y₃ − tᵢ² y₁)/(y₂ − tᵢ y₁) − tᵢ, the diagonal a and
-    the off-diagonal b of D⁻¹; the fourth vector checks them.
+    Four vectors that its inverse is applied to suffice. A 2×2 pivot couples two rows i and j that
+    need not be neighbours. From y = a + b, a tᵢ + b tⱼ and a tᵢ² + b tⱼ² follow the partner, tⱼ =
+    (y₃ − tᵢ² y₁)/(y₂ − tᵢ y₁) − tᵢ, the diagonal a and the off-diagonal b of D⁻¹; the fourth vector
+    checks them.
 
     Args:
         solution: (n, 4), D⁻¹ times ``pivot_probes``.
@@ -227,7 +225,8 @@ def _count_negative(
 ) -> int | None:
     """Count the negative eigenvalues of D⁻¹ from its elements.
 
-    None when they do not explain the result for the random vector.
+    Returns:
+        The number, None when they do not explain the result for the random vector.
     """
     n = len(diagonal)
     random = pivot_probes(n)[:, 3]

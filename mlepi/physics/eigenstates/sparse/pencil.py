@@ -1,8 +1,8 @@
 """H(k) and S(k) as one sparse pencil, summed from real-space blocks chunk by chunk.
 
 No array as large as all elements exists beside the blocks and the result. Convention of
-``mlepi.physics.eigenstates.bloch``: lattice gauge, H(k) = Σ_R e^{2πi k·R} H(R); rows belong to the target atom
-of an edge.
+``mlepi.physics.eigenstates.bloch``: lattice gauge, H(k) = Σ_R e^{2πi k·R} H(R); rows
+belong to the target atom of an edge.
 """
 
 from __future__ import annotations
@@ -163,7 +163,8 @@ def _sum(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], list[NDArray[Any]]]:
     """Sum matrices on their common pattern.
 
-    Starts (n + 1,), columns (n_elements,), and the elements of each matrix.
+    Returns:
+        Starts (n + 1,), columns (n_elements,), and the elements of each matrix.
     """
     offsets = np.asarray(matrices[0].offsets, dtype=np.int64)
     counts, size = np.diff(offsets), max(matrix.blocks.shape[-1] for matrix in matrices)
@@ -171,9 +172,8 @@ def _sum(
     pairs = np.unique(np.concatenate([sorted_edges.pairs for sorted_edges in edges]))
     dtype = np.result_type(*(sorted_edges.phases.dtype for sorted_edges in edges))
     exists = np.arange(size) < counts[:, None]
-    orbital = np.where(exists, offsets[:-1, None] + np.arange(size), -1).reshape(
-        -1
-    )  # of a padded row or column
+    # of a padded row or column
+    orbital = np.where(exists, offsets[:-1, None] + np.arange(size), -1).reshape(-1)
     n_elements = int(np.sum(counts[pairs // len(counts)] * counts[pairs % len(counts)]))
     if n_elements > MAX_ELEMENTS:
         raise StructureError(
@@ -185,10 +185,8 @@ def _sum(
             )
         )
     # the tail that dropped elements leave unused is never touched, so it costs no memory
-    columns, values = (
-        np.empty(n_elements, dtype=np.int32),
-        [np.empty(n_elements, dtype=dtype) for _ in matrices],
-    )
+    columns = np.empty(n_elements, dtype=np.int32)
+    values = [np.empty(n_elements, dtype=dtype) for _ in matrices]
     lengths, filled = np.zeros(int(offsets[-1]), dtype=np.int64), 0
     for begin, end in _chunks(pairs // len(counts)):
         sums = [sorted_edges.sum(pairs[begin:end], size) for sorted_edges in edges]
@@ -241,10 +239,8 @@ class _SortedEdges:
 
     def sum(self, pairs: NDArray[np.int64], size: int) -> NDArray[Any]:
         """Sum the blocks of some neighbouring pairs: (n_pairs, size, size)."""
-        begin, end = (
-            np.searchsorted(self.pairs, pairs[0]),
-            np.searchsorted(self.pairs, pairs[-1], side="right"),
-        )
+        begin = np.searchsorted(self.pairs, pairs[0])
+        end = np.searchsorted(self.pairs, pairs[-1], side="right")
         sums = np.zeros((len(pairs), size, size), dtype=self.phases.dtype)
         if end > begin:
             p = self._blocks.shape[-1]
@@ -257,7 +253,7 @@ class _SortedEdges:
 
 
 def _chunks(targets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Cut the sorted targets of all pairs into pieces of about ``CHUNK`` that never divide an atom."""
+    """Cut the sorted targets of all pairs into pieces of about ``CHUNK``, between atoms."""
     begin = 0
     while begin < len(targets):
         last = min(begin + CHUNK, len(targets)) - 1
@@ -271,7 +267,8 @@ def _expand(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[Any]]]:
     """Lay blocks out row by row.
 
-    Padded rows and columns of the elements, (n,) each, and the elements of every matrix.
+    Returns:
+        Padded rows and columns of the elements, (n,) each, and the elements of every matrix.
     """
     targets, sources = np.divmod(pairs, n_atoms)
     size, first = sums[0].shape[-1], int(targets[0])

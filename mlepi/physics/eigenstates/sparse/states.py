@@ -1,6 +1,4 @@
-"""States of a sparse pencil by their number, counted from the lowest.
-
-Shift-invert Lanczos, with the count from the inertia.
+"""States of a sparse pencil by number, by shift-invert Lanczos and counts from the inertia.
 
 The count below the shift that every factorisation gives (Sylvester's law) tells which states the
 Lanczos iteration has found; the Fermi level of a neutral cell then needs no other spectrum than the
@@ -87,39 +85,25 @@ def solve_numbered_states(
             does not converge.
     """
     if not 0 <= first <= first + n_states <= pencil.n_orbitals or n_states < 1:
-        raise PhysicsError(
-            message(
-                "sparse states",
-                f"states {first} to {first + n_states - 1}",
-                f"numbers from 0 to {pencil.n_orbitals - 1}",
-                "Ask for fewer states.",
-            )
-        )
+        got = f"states {first} to {first + n_states - 1}"
+        expected = f"numbers from 0 to {pencil.n_orbitals - 1}"
+        raise PhysicsError(message("sparse states", got, expected, "Ask for fewer states."))
     if pencil.n_orbitals < SMALL:
         return _solve_densely(pencil, first, n_states)
     shift = guess
     for attempt in range(1, MAX_SHIFTS + 1):
-        factors = factorise(pencil, shift)
-        try:
-            n_below = factors.n_negative
-            side = None if n_below is None else min(max(n_below - first, 0), n_states)
-            found = (
-                None
-                if side is None
-                else _nearest(pencil, factors, shift, side, n_states - side, start, tolerance)
-            )
-        finally:
-            factors.release()
-        if found is None or n_below is None:
+        found = _count_and_solve(
+            pencil, factorise(pencil, shift), shift, first, n_states, start, tolerance
+        )
+        if found is None:
             shift += 1000.0 * CLOSEST * (1 + attempt)
             continue
-        energies, vectors = found
+        n_below, energies, vectors = found
         if first <= n_below <= first + n_states:
             energies, vectors, residuals = refine_states(pencil, vectors)
             return NumberedStates(energies, vectors, first, residuals, attempt)
-        shift = _next_shift(
-            energies, (n_below if n_below < first else n_below - n_states), first, n_states
-        )
+        number = n_below if n_below < first else n_below - n_states
+        shift = _next_shift(energies, number, first, n_states)
         start = vectors
     raise PhysicsError(
         message(
@@ -137,7 +121,7 @@ def prove_numbers(
 ) -> tuple[int, int]:
     """Prove by two counts that no state is missing.
 
-    In a gap near either end of the window, the count must be the number.
+    In a gap near either end of the window, the count must be the number of the state.
 
     Args:
         pencil: H(k) and S(k).
@@ -228,6 +212,30 @@ def _solve_densely(pencil: SparsePencil, first: int, n_states: int) -> NumberedS
     return NumberedStates(energies, vectors, first, residuals, 0)
 
 
+def _count_and_solve(
+    pencil: SparsePencil,
+    factors: Factors,
+    shift: float,
+    first: int,
+    n_states: int,
+    start: NDArray[Any] | None,
+    tolerance: float,
+) -> tuple[int, NDArray[np.float64], NDArray[Any]] | None:
+    """Return the number of states below the shift, and the states next to it by energy, eV.
+
+    None when the factors, which are released, cannot count or the shift hits a state.
+    """
+    try:
+        n_below = factors.n_negative
+        if n_below is None:
+            return None
+        side = min(max(n_below - first, 0), n_states)
+        found = _nearest(pencil, factors, shift, side, n_states - side, start, tolerance)
+        return None if found is None else (n_below, *found)
+    finally:
+        factors.release()
+
+
 def _nearest(
     pencil: SparsePencil,
     factors: Factors,
@@ -237,10 +245,7 @@ def _nearest(
     start: NDArray[Any] | None,
     tolerance: float,
 ) -> tuple[NDArray[np.float64], NDArray[Any]] | None:
-    """Return the nearest states on both sides of the shift, energies (eV) ascending.
-
-    None when the shift hits one.
-    """
+    """Return the nearest states on both sides of a shift by energy, eV; None when it hits one."""
     select = NearestOnEachSide(n_below, n_above, tolerance)
     first = _start_block(start, pencil)
     found = block_lanczos(
@@ -254,7 +259,7 @@ def _nearest(
 
 
 def _start_block(start: NDArray[Any] | None, pencil: SparsePencil) -> NDArray[Any]:
-    """Return (n_orbitals, BLOCK_WIDTH) vectors, a quarter of them random at least, so that no state is orthogonal to all."""
+    """Return (n_orbitals, BLOCK_WIDTH) vectors; random ones, so that no state is missed."""
     block = (
         np.random.default_rng(0)
         .normal(size=(pencil.n_orbitals, BLOCK_WIDTH))

@@ -1,7 +1,4 @@
-"""Ways to choose displaced supercells: random, quasi-random, by signs, or from a trajectory.
-
-One class each, one interface.
-"""
+"""Ways to choose displaced supercells: random, quasi-random, by signs, or from a trajectory."""
 
 from mlepi.physics.vibrations.samplers.gaussian import Antithetic, MonteCarlo
 from mlepi.physics.vibrations.samplers.sampler import HarmonicSampler, Sampler

@@ -1,7 +1,4 @@
-"""What a sampler is.
-
-Snapshots by number, each of which depends on nothing but its number, the seed and the distribution.
-"""
+"""What a sampler gives: snapshots that depend on number, seed and distribution alone."""
 
 from __future__ import annotations
 
@@ -24,10 +21,7 @@ class Sampler(ABC):
     """
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides a snapshot, as plain data.
-
-        The name of the class and its arguments.
-        """
+        """Return what decides a snapshot: the name of the class and its arguments."""
         return {
             "sampler": type(self).__name__,
             **{key: value for key, value in vars(self).items() if not key.startswith("_")},
@@ -62,10 +56,7 @@ class Sampler(ABC):
 
     @abstractmethod
     def design(self, ensemble: HarmonicEnsemble, n_samples: int) -> SampleDesign:
-        """Return how the first samples belong together.
-
-        Which are not independent of each other, and their weights.
-        """
+        """Return which of the first samples are not independent of each other, and weights."""
 
 
 class HarmonicSampler(Sampler):

@@ -1,6 +1,4 @@
-"""Samples in which every mode is displaced by plus or minus its amplitude.
-
-Thermal lines and special displacements.
+"""Thermal lines and special displacements: every mode at plus or minus its amplitude.
 
 All second moments are right with σ_ν² = ⟨Q_ν²⟩, mode by mode; the fourth moment of a mode is σ⁴
 instead of 3σ⁴. The mean of an observable f is therefore biased by −(1/12) Σ_ν ∂⁴f/∂Q_ν⁴ σ_ν⁴ and
@@ -70,9 +68,7 @@ class ThermalLines(SignSampler):
 
 
 class ZG(SignSampler):
-    """Special displacements.
-
-    Signs for which a single snapshot has nearly the exact covariance of the atoms of one cell.
+    """Signs for which a single snapshot has nearly the exact covariance of one cell.
 
     Set 0 starts from alternating signs in the order of the modes (2016 form), further sets from
     random ones; from there signs are flipped one at a time for as long as this lowers Σ_ij (G_ij −
@@ -119,19 +115,10 @@ class ZG(SignSampler):
         return chosen[number, seed]
 
 
-def covariance_error(
-    coordinates: ModeCoordinates, amplitudes: NDArray[np.float64], signs: NDArray[np.float64]
-) -> float:
-    """Return √(Σ_ij (G_ij − C_ij)² / (C_ii C_jj)) / (3 n_atoms) of one snapshot, see ``ZG``."""
-    waves, weights, exact, scale = _sums(coordinates, amplitudes, signs)
-    found = np.einsum("q,qi,qj->ij", weights, waves, waves.conj()).real
-    return float(np.linalg.norm((found - exact) * scale) / len(exact))
-
-
 def _sums(
     coordinates: ModeCoordinates, amplitudes: NDArray[np.float64], signs: NDArray[np.float64]
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the wave at each q with its weight in G, the exact covariance C, and 1/√(C_ii C_jj)."""
+    """Return the wave at each q with its weight in G, the covariance C, and 1/√(C_ii C_jj)."""
     n_cells, size = int(np.prod(coordinates.supercell)), coordinates.vectors.shape[1]
     terms = (amplitudes * coordinates.factors)[:, None] * coordinates.vectors
     waves = np.zeros((n_cells, size), dtype=np.complex128)
@@ -161,20 +148,13 @@ def _improve_signs(
         flipped = False
         for c, q in enumerate(coordinates.qpoint):
             wave = waves[q] - 2.0 * signs[c] * terms[c]
-            change = (
-                weights[q]
-                * (np.outer(wave, wave.conj()) - np.outer(waves[q], waves[q].conj())).real
-            )
+            before = np.outer(waves[q], waves[q].conj())
+            change = weights[q] * (np.outer(wave, wave.conj()) - before).real
             lower = float(np.sum(((difference + change) * scale) ** 2))
             # by more than rounding, so that every machine flips the same signs
             if lower < error * (1.0 - 1e-9):
-                signs[c], waves[q], difference, error, flipped = (
-                    -signs[c],
-                    wave,
-                    difference + change,
-                    lower,
-                    True,
-                )
+                signs[c], waves[q] = -signs[c], wave
+                difference, error, flipped = difference + change, lower, True
         if not flipped:
             break
     return signs

@@ -76,7 +76,10 @@ class Sobol(HarmonicSampler):
         return coordinates.normals(values)
 
     def _order_modes(self, ensemble: HarmonicEnsemble) -> NDArray[np.int64]:
-        """Sort the modes by how much they stretch bonds at zero point (classical: at any temperature), most first."""
+        """Sort the modes by how much they stretch bonds, most first.
+
+        At zero point; classically the order is the same at any temperature.
+        """
         if self._order is None or self._order[0] is not ensemble:
             coordinates = ensemble.coordinates
             temperature = 0.0 if ensemble.statistics == "quantum" else 300.0
@@ -94,7 +97,7 @@ class Sobol(HarmonicSampler):
         return np.arange(n_samples) % self.n_replicates
 
     def advice(self, n_samples: int, temperatures: Sequence[float]) -> list[str]:
-        """Tell of a number of samples at which the sequences are not balanced, or that gives no error bar."""
+        """Tell of a number of samples without balanced sequences or without an error bar."""
         per_replicate = n_samples / self.n_replicates
         exponent = max(1, round(np.log2(max(per_replicate, 1.0))))
         if per_replicate == 2**exponent:

@@ -1,4 +1,4 @@
-"""Displaced supercells from molecular dynamics or path integrals, read from files in any format that ASE knows.
+"""Displaced supercells from the frames of molecular dynamics or path integrals.
 
 Frames follow each other in time and are correlated: they are grouped in blocks of several
 autocorrelation times, so that error bars of averages count independent blocks and not frames. The
@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
@@ -47,56 +47,53 @@ class Frames:
     weights: NDArray[np.float64]
 
 
-class Trajectory(Sampler):
-    """Positions of a simulation at each temperature, in the supercell of the run and its order of atoms.
+class FrameSource(Protocol):
+    """Whatever gives the frames of a simulation, such as ``mlepi.structures.trajectory_files``."""
 
-    Snapshot i is bead i % n_beads of the (i // n_beads)-th frame that is kept. Positions may be
-    wrapped into the cell and the whole crystal may drift. The simulation decides the statistics,
-    quantum or classical; the harmonic distribution is only compared with.
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the frames beside the content of files, "skip" and "stride" too."""
+        ...
+
+    def paths(self, temperatures: Sequence[float]) -> tuple[Path, ...]:
+        """Return the files of all temperatures, K."""
+        ...
+
+    def read(self, temperature: float) -> Sequence[Sequence[tuple[str, Atoms, float]]]:
+        """Return the frames of every bead: name for messages, structure (Å), weight."""
+        ...
+
+
+class Trajectory(Sampler):
+    """Positions of a simulation at each temperature, in the supercell of the run.
+
+    Atoms are in the order of the supercell. Snapshot i is bead i % n_beads of the (i // n_beads)-th
+    frame that is kept. Positions may be wrapped into the cell and the whole crystal may drift. The
+    simulation decides the statistics, quantum or classical; the harmonic distribution is only
+    compared with.
 
     Args:
-        file: path with {temperature} or {temperature:g} in place of the temperature in K; a pattern
-            with * names the files of the beads of a path integral.
-        skip: frames at the beginning that are left out as equilibration.
-        stride: of the frames after those, one in so many is kept.
-        weights: key of the frames' weights, e.g. in an extxyz file; null: all weigh the same. With
-            several temperatures the weights must not depend on the temperature.
-        block: kept frames per group; null: five autocorrelation times of ⟨u²⟩ in plane or out of
+        source: of the frames. With several temperatures their weights must not depend on the
+            temperature.
+        block: kept frames per group; None: five autocorrelation times of ⟨u²⟩ in plane or out of
             plane, whichever is longer.
     """
 
-    def __init__(
-        self,
-        *,
-        file: str,
-        skip: int = 0,
-        stride: int = 1,
-        weights: str | None = None,
-        block: int | None = None,
-    ) -> None:
-        if skip < 0 or stride < 1 or (block is not None and block < 1):
+    def __init__(self, *, source: FrameSource, block: int | None = None) -> None:
+        if block is not None and block < 1:
             raise ConfigError(
-                message(
-                    "sampler",
-                    f"skip {skip}, stride {stride}, block {block}",
-                    "skip ≥ 0, stride ≥ 1, block null or ≥ 1",
-                    "Correct them.",
-                )
+                message("sampler.block", f"{block}", "null or ≥ 1", "Use null to measure it.")
             )
-        self.file = file
-        self.skip = skip
-        self.stride = stride
-        self.weights = weights
         self.block = block
+        self._source = source
         self._frames: dict[float, tuple[HarmonicEnsemble, Frames]] = {}
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides a snapshot: the settings of the source, and the blocks."""
+        return {"sampler": type(self).__name__, **self._source.settings(), "block": self.block}
 
     def files(self, temperatures: Sequence[float]) -> tuple[Path, ...]:
         """Return the files of all temperatures."""
-        return tuple(
-            path
-            for temperature in temperatures
-            for path in self._paths(temperature, len(temperatures) > 1)
-        )
+        return self._source.paths(temperatures)
 
     def displacements(
         self, ensemble: HarmonicEnsemble, temperature: float, indices: Sequence[int], seed: int
@@ -137,115 +134,39 @@ class Trajectory(Sampler):
 
     def _require(self, wanted: int, present: int, temperature: float) -> None:
         if wanted > present:
+            kept = self._source.settings()
             raise DataError(
                 message(
                     f"trajectory at {temperature:g} K",
                     f"{present} snapshots",
-                    f"{wanted} after skip={self.skip} with stride={self.stride}",
+                    f"{wanted} after skip={kept['skip']} with stride={kept['stride']}",
                     f"Set n_samples={present} or less, or run the simulation for longer.",
                 )
             )
 
-    def _paths(self, temperature: float, several: bool) -> list[Path]:
-        try:
-            name = self.file.format(temperature=temperature)
-        except (KeyError, IndexError, ValueError) as error:
-            raise ConfigError(
-                message(
-                    "sampler.file",
-                    repr(self.file),
-                    "{temperature:g} as the only placeholder",
-                    "Correct the path.",
-                )
-            ) from error
-        if several and name == self.file:
-            raise ConfigError(
-                message(
-                    "sampler.file",
-                    repr(self.file),
-                    "{temperature:g} in the path of several temperatures",
-                    "Add it.",
-                )
-            )
-        pattern = Path(name)
-        paths = sorted(
-            pattern.parent.glob(pattern.name), key=lambda path: (len(path.name), path.name)
-        )
-        if not paths:
-            raise DataError(
-                message(
-                    "sampler.file",
-                    f"no file {name!r}",
-                    "a trajectory at every temperature",
-                    "Correct the path.",
-                )
-            )
-        return paths
-
     def _read(self, ensemble: HarmonicEnsemble, temperature: float) -> Frames:
         if temperature not in self._frames or self._frames[temperature][0] is not ensemble:
+            self._source.paths(ensemble.temperatures)
             sites = ensemble.modes.atoms.repeat(ensemble.modes.supercell)
-            beads = [
-                self._read_bead(path, sites)
-                for path in self._paths(temperature, len(ensemble.temperatures) > 1)
+            beads = self._source.read(temperature)
+            displacements = [
+                np.stack([measure_displacements(atoms, sites, name) for name, atoms, _ in bead])
+                for bead in beads
             ]
-            n_times = min(len(displacements) for displacements, _ in beads)
+            weights = [np.array([weight for *_, weight in bead]) for bead in beads]
+            n_times = min(len(bead) for bead in beads)
             frames = Frames(
-                np.stack([displacements[:n_times] for displacements, _ in beads], axis=1),
-                np.stack([weights[:n_times] for _, weights in beads], axis=1),
+                np.stack([bead[:n_times] for bead in displacements], axis=1),
+                np.stack([bead[:n_times] for bead in weights], axis=1),
             )
             self._frames[temperature] = (ensemble, frames)
         return self._frames[temperature][1]
 
-    def _read_bead(
-        self, path: Path, sites: Atoms
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return displacements (n_times, n_supercell, 3), Å, and weights (n_times,) of one file."""
-        try:
-            frames = ase.io.read(path, index=f"{self.skip}::{self.stride}")
-        except Exception as error:  # ASE's parsers raise anything
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise DataError(
-                message(
-                    str(path),
-                    f"an unreadable file ({reason})",
-                    "a trajectory in a format that ASE knows",
-                    "Check it.",
-                )
-            ) from error
-        if not frames:
-            raise DataError(
-                message(
-                    str(path),
-                    f"no frames after the first {self.skip}",
-                    "at least one",
-                    "Lower sampler.skip.",
-                )
-            )
-        displacements = [
-            measure_displacements(atoms, sites, f"{path}, frame {self.skip + number * self.stride}")
-            for number, atoms in enumerate(frames)
-        ]
-        return np.stack(displacements), np.array([self._weight(path, atoms) for atoms in frames])
-
-    def _weight(self, path: Path, atoms: Atoms) -> float:
-        if self.weights is None:
-            return 1.0
-        value = atoms.info.get(self.weights)
-        if not isinstance(value, (int, float, np.number)) or not np.isfinite(value) or value < 0:
-            raise DataError(
-                message(
-                    str(path),
-                    f"{self.weights}={value!r} in a frame",
-                    "a weight ≥ 0 in every frame",
-                    "Correct sampler.weights.",
-                )
-            )
-        return float(value)
-
 
 def measure_displacements(atoms: Atoms, sites: Atoms, where: str) -> NDArray[np.float64]:
-    """Measure how far every atom is from its site, whatever the drift of the crystal and the wrapping of its atoms.
+    """Measure how far every atom is from its site.
+
+    Neither a drift of the crystal nor atoms wrapped into the cell disturb it.
 
     Args:
         atoms: a frame, Å.
@@ -322,9 +243,9 @@ def _check_order(displacements: NDArray[np.float64], sites: Atoms, where: str) -
 
 
 def block_length(displacements: NDArray[np.float64]) -> int:
-    """Return how many frames make a block.
+    """Return how many frames make ``BLOCK_LENGTH`` autocorrelation times of ⟨u²⟩.
 
-    ``BLOCK_LENGTH`` autocorrelation times of ⟨u²⟩ in or out of plane.
+    Of the motions in plane and out of plane the slower one counts.
 
     Args:
         displacements: (n_times, n_beads, n_atoms, 3), Å.
@@ -337,7 +258,9 @@ def block_length(displacements: NDArray[np.float64]) -> int:
 
 
 def autocorrelation_time(series: NDArray[np.float64]) -> float:
-    """Return the integrated autocorrelation time τ = ½ + Σ_{t≥1} ρ(t), summed up to the first t ≥ 5τ (Sokal 1997, Sec. 3).
+    """Return the integrated autocorrelation time τ = ½ + Σ_{t≥1} ρ(t).
+
+    The sum ends at the first t ≥ 5τ (Sokal 1997, Sec. 3).
 
     Args:
         series: (n_times,), equally spaced.

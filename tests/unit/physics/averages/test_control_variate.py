@@ -9,10 +9,9 @@ from mlepi.physics.averages.statistics import jackknife, standard_errors
 
 
 def experiment(rng, n, n_reference, correlation, scale=3.0):
-    """A cheap quantity x and an expensive one y = 5 + scale·(ρ x + √(1−ρ²) ε), both from the same samples."""
-    x = 40.0 + rng.standard_normal(
-        n_reference
-    )  # means that are large beside the noise, as velocities are
+    """A cheap x and an expensive y = 5 + scale·(ρ x + √(1−ρ²) ε) of the same samples."""
+    # means that are large beside the noise, as velocities are
+    x = 40.0 + rng.standard_normal(n_reference)
     y = 5.0 + scale * (
         correlation * (x[:n] - 40.0) + np.sqrt(1.0 - correlation**2) * rng.standard_normal(n)
     )

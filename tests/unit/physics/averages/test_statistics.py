@@ -1,4 +1,4 @@
-"""Error bars of distributions whose answers are known, for independent, grouped and weighted samples."""
+"""Error bars of known distributions, for independent, grouped and weighted samples."""
 
 import numpy as np
 import pytest

@@ -29,9 +29,9 @@ def turn(momenta, degrees):
 
 @pytest.mark.parametrize("ratio", [1.0, 0.0, 0.8])
 def test_velocity_at_weak_coupling(ratio):
-    """v*/v = (1 − 3α²)/(1 + 3α²(1 + η²)), η = w_AA/w_AB: Eq.
+    """v*/v = (1 − 3α²)/(1 + 3α²(1 + η²)), η = w_AA/w_AB.
 
-    12 of the paper for η = 1; the error is of order α⁴.
+    Eq. 12 of the paper for η = 1; the error is of order α⁴.
     """
     for alpha in (0.02, 0.05, 0.1):
         expected = (1.0 - 3.0 * alpha**2) / (1.0 + 3.0 * alpha**2 * (1.0 + ratio**2))

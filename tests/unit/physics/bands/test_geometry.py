@@ -15,7 +15,6 @@ from mlepi.physics.bands.geometry import (
     build_geometry,
     geometric_tensor,
     inverse_root_slopes,
-    plaquette_fluxes,
     quantum_metric,
 )
 from mlepi.physics.bands.lattice import hexagonal_points, to_fractional
@@ -23,6 +22,34 @@ from mlepi.physics.bands.lattice import hexagonal_points, to_fractional
 MASS = 0.3  # eV
 LOWER = np.array([True, False])
 KPOINT = np.array([0.29, 0.37, 0.0])
+
+
+def plaquette_fluxes(along, across):
+    """Berry phase of every plaquette of a grid, counter-clockwise, in (−π, π] (Fukui et al.).
+
+    ``along`` (n − 1, m) are det⟨u(i, j)|u(i + 1, j)⟩, ``across`` (n, m − 1) are det⟨u(i, j)|u(i,
+    j + 1)⟩; the sum over a closed Brillouin zone is 2π times the Chern number.
+    """
+    return -np.angle(along[:, :-1] * across[1:] * along[:, 1:].conj() * across[:-1].conj())
+
+
+def fluxes(geometry, grid, chosen):
+    """Berry phases of the plaquettes of a grid (n, m, 3) of k-points, states shared modulo G."""
+    known = {}
+
+    def states(kpoint):
+        key = tuple(np.round(np.mod(kpoint + 1e-9, 1.0), 6).tolist())
+        if key not in known:
+            known[key] = geometry.solve(kpoint)[1][:, chosen]
+        return known[key]
+
+    def between(i, j, k, l):
+        return geometry.link(grid[i, j], grid[k, l], states(grid[i, j]), states(grid[k, l]))
+
+    n, m = grid.shape[:2]
+    along = np.array([[between(i, j, i + 1, j) for j in range(m)] for i in range(n - 1)])
+    across = np.array([[between(i, j, i, j + 1) for j in range(m - 1)] for i in range(n)])
+    return plaquette_fluxes(along, across)
 
 
 def sheet(mass=MASS, overlap=0.0, bilayer=False, shift=0.0, move=None):
@@ -111,7 +138,7 @@ def test_plaquettes_agree_with_the_curvature(overlap):
     found = []
     for h in (0.01, 0.005):
         corners = h * np.array([[[-1, -1, 0], [-1, 1, 0]], [[1, -1, 0], [1, 1, 0]]]) / 2
-        found.append(geometry.fluxes(KPOINT + to_fractional(corners, cell), chosen)[0, 0] / h**2)
+        found.append(fluxes(geometry, KPOINT + to_fractional(corners, cell), chosen)[0, 0] / h**2)
     assert (4 * found[1] - found[0]) / 3 == pytest.approx(expected, rel=1e-4)
     assert abs(expected) > 0.01
 
@@ -138,9 +165,9 @@ def test_valleys_have_half_a_chern_number_of_opposite_sign():
 
 @pytest.mark.parametrize("overlap", [0.0, 0.13])
 def test_time_reversal_makes_the_total_chern_number_vanish(overlap):
-    fluxes = sheet(overlap=overlap).fluxes(zone(18), LOWER)
-    assert fluxes.sum() == pytest.approx(0.0, abs=1e-8)
-    assert np.abs(fluxes).max() > 0.05
+    found = fluxes(sheet(overlap=overlap), zone(18), LOWER)
+    assert found.sum() == pytest.approx(0.0, abs=1e-8)
+    assert np.abs(found).max() > 0.05
 
 
 @pytest.mark.parametrize(("mass", "chern"), [(-1.0, 1), (1.0, -1), (3.0, 0)])

@@ -101,15 +101,14 @@ def test_a_nearly_singular_overlap_is_solved_in_double_precision():
 
 
 def test_a_level_that_follows_a_gaussian_mode_has_a_gaussian_spectral_function():
-    """E = gQ: A is a Gaussian of variance g²σ², Σ is odd about the level, which hence does not move."""
+    """E = gQ: A is a Gaussian of variance g²σ², Σ is odd about the level, which does not move."""
     spread, n = 0.2, 200
     nodes, shares = np.polynomial.hermite_e.hermegauss(n)
     shares = shares / shares.sum()
     z = ENERGIES + 0.1j
     average = np.sum(shares[:, None] / (z - spread * nodes[:, None]), axis=0)
-    exact = (
-        -1j * np.sqrt(np.pi / 2) / spread * wofz(z / (spread * np.sqrt(2)))
-    )  # Hilbert transform of a Gaussian
+    # Hilbert transform of a Gaussian
+    exact = -1j * np.sqrt(np.pi / 2) / spread * wofz(z / (spread * np.sqrt(2)))
     np.testing.assert_allclose(average, exact, atol=1e-3)
     gaussian = np.exp(-0.5 * (ENERGIES / spread) ** 2) / (spread * np.sqrt(2 * np.pi))
     narrow = -1j * np.sqrt(np.pi / 2) / spread * wofz((ENERGIES + 1e-9j) / (spread * np.sqrt(2)))

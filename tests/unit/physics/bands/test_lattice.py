@@ -32,17 +32,6 @@ def test_hexagonal_points_are_where_geometry_puts_them(angle):
     np.testing.assert_allclose(lattice.to_fractional(cartesian["K"], cell), points["K"], atol=1e-14)
 
 
-@pytest.mark.parametrize("angle", [60, 120])
-def test_three_gamma_points_surround_k_at_120_degrees(angle):
-    cell = honeycomb(angle=angle).cell.array
-    points = lattice.hexagonal_points(cell)
-    gammas = lattice.nearest_gamma_points(points["K"], cell)
-    np.testing.assert_array_equal(gammas[0], 0.0)
-    vectors = lattice.to_cartesian(gammas - points["K"], cell)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 4 * np.pi / (3 * LATTICE_CONSTANT))
-    np.testing.assert_allclose(vectors.sum(axis=0), 0.0, atol=1e-12)
-
-
 def test_line_has_the_distances_and_direction_asked_for():
     cell = honeycomb().cell.array
     points = lattice.hexagonal_points(cell)

@@ -42,9 +42,8 @@ class Sheet:
         slopes = [lay_out_derivatives(x, *where, ATOMS.cell.array, ATOMS.positions) for x in (h, s)]
         mesh = (np.arange(n) + 0.31) / n
         kpoints = np.stack([*(x.ravel() for x in np.meshgrid(mesh, mesh)), np.zeros(n * n)], axis=1)
-        hopping = np.abs(
-            np.exp(2j * np.pi * kpoints[:, :2] @ [[1, 0], [1, 1]]) @ [1, 1] + 1
-        )  # |Σ e^{ik·δ}| up to a lattice vector
+        # |Σ e^{ik·δ}| up to a lattice vector
+        hopping = np.abs(np.exp(2j * np.pi * kpoints[:, :2] @ [[1, 0], [1, 1]]) @ [1, 1] + 1)
         self.n, self.states = n, []
         for k in kpoints[2 * HOPPING * hopping < largest]:
             values, vectors = solve_bands(h_layout.at(k), s_layout.at(k), vectors=True)
@@ -109,11 +108,11 @@ def test_temperature_and_doping_of_the_electrons_block_transitions():
 
 
 def test_f_sum_rule_of_tight_binding():
-    """∫₀^∞ (σ_xx + σ_yy) dω = −2π g_s d² E_hop/A in e²/4ħ·eV, the Drude peak included, for hopping over bonds of length d alone.
+    """∫₀^∞ (σ_xx + σ_yy) dω = −2π g_s d² E_hop/A in e²/4ħ·eV for bonds of length d alone.
 
-    Σ_n (f_m − f_n)/(E_n − E_m)|v_mn|² sums to ⟨∂²H/∂k²⟩ of the occupied states; two derivatives of
-    e^{ik·δ} are −d². At 5000 K occupations are smooth over πk_BT = 1.4 eV, and a mesh of 30×30 errs
-    by exp(−πk_BT·30a/ħv) = 3e-8.
+    The Drude peak is included. Σ_n (f_m − f_n)/(E_n − E_m)|v_mn|² sums to ⟨∂²H/∂k²⟩ of the occupied
+    states; two derivatives of e^{ik·δ} are −d². At 5000 K occupations are smooth over πk_BT = 1.4
+    eV, and a mesh of 30×30 errs by exp(−πk_BT·30a/ħv) = 3e-8.
     """
     energies, temperature = np.linspace(0.0, 20.0, 801), 5000.0
     sheet = Sheet(30)
@@ -139,9 +138,8 @@ def test_joint_density_of_the_cone_is_linear():
     reference = energies / (2 * np.pi * VELOCITY**2)
     first, second = density / reference
     assert (4.0 * first - second) / 3.0 == pytest.approx(1.0, abs=1e-3)
-    assert second == pytest.approx(
-        1.0 + (0.3 / HOPPING) ** 2 / 3.0, abs=3e-3
-    )  # ρ ∝ x(1 + x²/3), x = ω/2t
+    # ρ ∝ x(1 + x²/3), x = ω/2t
+    assert second == pytest.approx(1.0 + (0.3 / HOPPING) ** 2 / 3.0, abs=3e-3)
 
 
 def test_order_of_states_does_not_matter():

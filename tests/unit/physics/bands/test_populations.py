@@ -37,9 +37,8 @@ def test_integrated_lines_are_the_integral_of_the_density():
 def test_the_energy_of_a_count():
     energies = np.linspace(-3, 3, 601)
     counts = integrated_lines(energies, np.array([-1.0, 1.0]), 0.05)
-    assert energy_of_count(energies, counts, 1.0) == pytest.approx(
-        0.0, abs=0.01
-    )  # the middle of the gap
+    # the middle of the gap
+    assert energy_of_count(energies, counts, 1.0) == pytest.approx(0.0, abs=0.01)
     assert energy_of_count(energies, counts, 0.5) == pytest.approx(-1.0, abs=1e-6)
     assert np.isnan(energy_of_count(energies, counts, 2.5))
     assert np.isnan(energy_of_count(energies, counts, 0.0))

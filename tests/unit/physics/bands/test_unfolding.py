@@ -11,7 +11,8 @@ from toys import honeycomb, tight_binding
 
 from mlepi.errors import PhysicsError, StructureError
 from mlepi.physics.bands import unfolding
-from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 
 OVERLAP = 0.13
 K_POINTS = [
@@ -159,8 +160,10 @@ def test_average_over_cells_gives_the_overlap_of_the_bloch_sums():
     edge_index, shifts, _, s, _ = tight_binding(atoms, overlap=OVERLAP)
     pairs, pair_shifts, blocks = unfolding.average_cells(atom_map, edge_index, shifts, s)
     counts = np.ones(len(primitive), dtype=int)
+    layout = unfolding.lay_out_average(atom_map, edge_index, shifts, s, counts)
     for kpoint in K_POINTS:
         *_, sk = solve_at(atoms, atom_map.fold(kpoint))
         basis = atom_map.bloch_basis(kpoint, counts).toarray()
         averaged = bloch_sum(blocks, pairs, pair_shifts, np.arange(len(primitive) + 1), [kpoint])[0]
         np.testing.assert_allclose(averaged, basis.conj().T @ sk @ basis, atol=1e-12)
+        np.testing.assert_allclose(layout.at(kpoint), averaged, atol=1e-13)

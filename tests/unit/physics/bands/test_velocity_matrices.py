@@ -1,4 +1,4 @@
-"""∂H/∂k and ∂S/∂k against finite differences, the analytic cone, and changes of gauge, with and without an overlap."""
+"""∂H/∂k and ∂S/∂k against finite differences, the analytic cone, and changes of gauge."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mlepi.physics.bands.velocity_matrices import (
     lay_out_derivatives,
     velocity_matrices,
 )
-from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
-from mlepi.physics.eigenstates.dense_bloch import lay_out_blocks
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum, lay_out_blocks
 
 KPOINT = np.array([0.21, 0.13, 0.0])
 STEP = 1e-4  # Å⁻¹; central differences err by h²/6·a³t ≈ 1e-7 eV·Å
@@ -122,7 +122,7 @@ def test_velocity_matrices_are_hermitian_operators(overlap):
 
 
 def test_interband_velocity_does_not_depend_on_the_choice_of_the_unit_cell():
-    """Moving an atom into the next cell changes R and τ of its edges, and nothing that can be measured in the atomic gauge."""
+    """An atom moved into the next cell changes R and τ, and nothing measurable in atomic gauge."""
     toy, moved = Toy(), Toy()
     atom, step = 1, np.array([1, -1, 0])
     moved.atoms.positions[atom] += step @ moved.atoms.cell.array

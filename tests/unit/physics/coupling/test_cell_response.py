@@ -1,4 +1,4 @@
-"""Bloch sums of derivatives against the supercell itself, sum rules, Hermiticity and Fourier interpolation."""
+"""Bloch sums of derivatives against the supercell, sum rules, Hermiticity, interpolation."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from toy_response import Toy
 
 from mlepi.errors import PhysicsError
 from mlepi.physics.coupling.cell_response import collect_response
-from mlepi.physics.eigenstates.bloch import bloch_sum
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 
 K = np.array([0.13, 0.29, 0.0])
 
@@ -49,7 +49,7 @@ def test_rigid_shifts_change_no_block(responses):
 
 
 def test_the_orbital_on_the_left_and_on_the_right_share_the_change_of_the_overlap(responses):
-    """∂S = ⟨∂φ|φ⟩ + ⟨φ|∂φ⟩, and the first is the Hermitian conjugate of the second for the reversed wave."""
+    """∂S = ⟨∂φ|φ⟩ + ⟨φ|∂φ⟩, the first the conjugate of the second for the reversed wave."""
     q = np.array([0.0, 0.5, 0.0])
     whole = responses.overlap.couple(responses.overlap.wave(q), K)[0]
     ket = responses.ket_overlap.couple(responses.ket_overlap.wave(q), K)[0]

@@ -22,8 +22,9 @@ from mlepi.physics.coupling.linear_response import (
     share_degenerate,
 )
 from mlepi.physics.coupling.mode_interpolation import covariance_rows, mode_variances, mode_vectors
-from mlepi.physics.eigenstates.bloch import bloch_sum
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes, draw_normals
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, draw_normals
 from mlepi.units import BOLTZMANN, HBAR2_PER_AMU, PLANCK
 
 K = np.array([0.117, 0.283, 0.0])
@@ -77,7 +78,7 @@ class Shifts:
 
 
 def second_order_by_differences(toy, ensemble, temperature, step):
-    """½ Σ_ab ⟨u_a u_b⟩ ∂²E_n/∂u_a∂u_b of the supercell states that belong to k, by differences of fourth order."""
+    """½ Σ_ab ⟨u_a u_b⟩ ∂²E_n/∂u_a∂u_b of supercell states of k, by fourth-order differences."""
     covariance = ensemble.covariance()[temperature]
     values, vectors = np.linalg.eigh(covariance)
     kpoint = toy.map.fold(K)
@@ -101,7 +102,7 @@ def second_order_by_differences(toy, ensemble, temperature, step):
 
 @pytest.mark.parametrize(("bilayer", "overlap"), [(False, 0.0), (False, 0.1), (True, 0.12)])
 def test_adiabatic_shifts_are_the_curvature_of_supercell_levels(bilayer, overlap):
-    """Fan + Debye–Waller = ½ ⟨u u⟩ · ∂²E/∂u∂u, Γ modes, zone-boundary modes and the moving basis included."""
+    """Fan + Debye–Waller = ½ ⟨u u⟩ · ∂²E/∂u∂u, modes of Γ, zone boundary and moving basis too."""
     toy = Toy(bilayer=bilayer, overlap=overlap)
     shifts = Shifts(toy)
     for t in range(len(TEMPERATURES)):
@@ -180,9 +181,8 @@ def test_slow_phonons_are_adiabatic():
         * HBAR2_PER_AMU
         / 2
     )
-    limit = (
-        2 * changes[2] - changes[1]
-    )  # what does not vanish with ħω: σ² ≫ ħ/2ω leaves the recoil of order ħ²/m
+    # what does not vanish with ħω: σ² ≫ ħ/2ω leaves the recoil of order ħ²/m
+    limit = 2 * changes[2] - changes[1]
     np.testing.assert_allclose(limit[0], first, rtol=2e-3)
     assert np.abs(changes[2] - first).max() < 0.3 * np.abs(changes[0] - first).max()
     assert whole > 0

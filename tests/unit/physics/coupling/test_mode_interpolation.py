@@ -11,8 +11,11 @@ from mlepi.physics.coupling.mode_interpolation import (
     mode_variances,
     mode_vectors,
 )
-from mlepi.physics.vibrations.force_constants import compute_eigenvectors, compute_force_constants
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes, flexural_projectors
+from mlepi.physics.vibrations.flexural_waves import flexural_projectors
+from mlepi.physics.vibrations.force_constants import compute_force_constants
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.phonon_bands import compute_eigenvectors
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 
 
 @pytest.fixture(scope="module")

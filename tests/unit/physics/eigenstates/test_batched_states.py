@@ -9,7 +9,11 @@ import torch
 from test_shift_invert import pencil
 
 from mlepi.errors import PhysicsError
-from mlepi.physics.eigenstates.batched_states import count_batch_below, solve_batch_within
+from mlepi.physics.eigenstates.batched_states import (
+    as_real_symmetric,
+    count_batch_below,
+    solve_batch_within,
+)
 
 
 def batch(real, n=320):
@@ -48,6 +52,21 @@ def test_counts_equal_scipy(real):
         for hk, sk, e in zip(h.numpy(), s.numpy(), energies, strict=True)
     ]
     assert count_batch_below(h, s, torch.tensor(energies)) == expected
+
+
+def test_real_form_has_every_eigenvalue_twice():
+    h, _ = batch(real=False, n=40)
+    doubled = as_real_symmetric(h)
+    assert torch.equal(doubled, doubled.mT)
+    values = torch.linalg.eigvalsh(h).repeat_interleave(2, dim=-1)
+    torch.testing.assert_close(torch.linalg.eigvalsh(doubled), values, rtol=0.0, atol=1e-12)
+    energies = torch.tensor([-3.0, 0.1, 7.0])
+    shifted = doubled - energies[:, None, None] * torch.eye(80, dtype=torch.float64)
+    eye = torch.eye(80, dtype=torch.float64).expand(3, 80, 80)
+    assert count_batch_below(shifted, eye, torch.zeros(3)) == [
+        2 * count
+        for count in count_batch_below(h, torch.eye(40, dtype=h.dtype).expand(3, 40, 40), energies)
+    ]
 
 
 def test_indefinite_overlap_is_refused():

@@ -1,4 +1,4 @@
-"""Bloch sums and eigenproblems against sums written out by hand, algebra and LAPACK's generalised driver."""
+"""Bloch sums and eigenproblems against sums by hand, algebra and LAPACK's generalised driver."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import scipy.linalg
 
 from mlepi.errors import PhysicsError, StructureError
 from mlepi.physics.eigenstates.bloch import (
-    bloch_sum,
-    build_bloch_pattern,
     count_valence_electrons,
     fermi_energy_from_eigenvalues,
     smallest_overlap_eigenvalue,
     solve_bands,
 )
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum, lay_out_blocks
 
 
 def random_blocks(seed=0, counts=(1, 3, 2), p=3, n_pairs=12):
-    """Random Hermitian blocks of three atoms with different orbital counts, both directions, padding filled with NaN."""
+    """Random Hermitian blocks of three unequal atoms, both directions, padded with NaN."""
     rng = np.random.default_rng(seed)
     source, target, shifts, blocks = [], [], [], []
 
@@ -77,14 +76,14 @@ def test_periodic_in_k_and_conjugate_at_minus_k():
     np.testing.assert_allclose(first, minus.conj(), atol=1e-13)
 
 
-def test_pattern_refuses_what_does_not_fit():
+def test_a_layout_refuses_what_does_not_fit():
     blocks, edge_index, shifts, offsets = random_blocks()
     with pytest.raises(StructureError, match="edge_index: got atom 2; expected atoms below 2"):
-        build_bloch_pattern(edge_index, shifts, offsets[:3], 3)
+        lay_out_blocks(blocks, edge_index, shifts, offsets[:3])
     with pytest.raises(StructureError, match="Pad the blocks"):
-        build_bloch_pattern(edge_index, shifts, offsets, 2)
+        lay_out_blocks(blocks[:, :2, :2], edge_index, shifts, offsets)
     with pytest.raises(StructureError, match="one per edge"):
-        build_bloch_pattern(edge_index, shifts, offsets, 3).dense(blocks[:-1], [0, 0, 0])
+        lay_out_blocks(blocks[:-1], edge_index, shifts, offsets)
 
 
 def random_pencil(n=12, seed=3):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from toys import honeycomb, tight_binding
 
-from mlepi.physics.eigenstates.bloch import bloch_sum
-from mlepi.physics.eigenstates.dense_bloch import lay_out_blocks, unique_rows
+from mlepi.physics.eigenstates import dense_bloch
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum, lay_out_blocks, solve_many, unique_rows
 
 K_POINTS = [[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.21, -0.37, 0.0]]
 
@@ -53,6 +54,18 @@ def test_atoms_with_different_numbers_of_orbitals():
             bloch_sum(blocks, edge_index, shifts, offsets, [kpoint])[0],
             atol=1e-13,
         )
+
+
+def test_bands_at_many_k_points_are_those_of_the_plain_sum(monkeypatch):
+    edge_index, shifts, h, s, offsets = tight_binding(honeycomb(bilayer=True), overlap=0.1)
+    layouts = [lay_out_blocks(blocks, edge_index, shifts, offsets) for blocks in (h, s)]
+    expected = [
+        solve_bands(*(bloch_sum(x, edge_index, shifts, offsets, [k])[0] for x in (h, s)))
+        for k in K_POINTS
+    ]
+    np.testing.assert_allclose(solve_many(*layouts, np.array(K_POINTS)), expected, atol=1e-12)
+    monkeypatch.setattr(dense_bloch, "MANY_ELEMENTS", 2 * 4**2)  # two points at a time
+    np.testing.assert_allclose(solve_many(*layouts, np.array(K_POINTS)), expected, atol=1e-12)
 
 
 def test_no_edges_give_zero():

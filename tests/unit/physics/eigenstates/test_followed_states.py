@@ -7,7 +7,8 @@ import pytest
 from test_shift_invert import pencil
 from toys import honeycomb, tight_binding
 
-from mlepi.physics.eigenstates.bloch import bloch_sum, solve_bands
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 from mlepi.physics.eigenstates.followed_states import (
     choose_shift,
     follow_states,
@@ -61,9 +62,8 @@ def test_where_following_must_not_be_trusted():
     _, vectors = solve_bands(h, s, vectors=True)
     start = vectors[:, np.abs(values) < 1.5]
     level = values[np.abs(values - 0.3) < 1e-6][0]
-    assert (
-        follow_states(h, s, 0.0, 1.0, start, level + 1e-4) is None
-    )  # a count in single precision would be a guess
+    # a count in single precision would be a guess
+    assert follow_states(h, s, 0.0, 1.0, start, level + 1e-4) is None
     far = vectors[:, np.abs(values) > 15]
     poor = follow_states(h, s, 0.0, 1.0, far[:, :3], -0.25)
     assert poor is None or np.all(

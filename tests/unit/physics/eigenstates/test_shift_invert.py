@@ -13,7 +13,7 @@ from mlepi.physics.eigenstates.shift_invert import count_states_below, solve_sta
 
 
 def pencil(n=320, real=False, seed=0):
-    """A pencil with known eigenvalues, two of them degenerate, and an ill-conditioned overlap (smallest eigenvalue 1e-3)."""
+    """A pencil of known eigenvalues, two degenerate; the smallest of the overlap is 1e-3."""
     rng = np.random.default_rng(seed)
     imaginary = 0.0 if real else 1j
     unitary = np.linalg.qr(rng.normal(size=(n, n)) + imaginary * rng.normal(size=(n, n)))[0]

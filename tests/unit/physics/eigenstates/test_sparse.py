@@ -1,4 +1,4 @@
-"""Sparse pencils, factorisations, counts and states against dense linear algebra, with every backend that is installed."""
+"""Sparse pencils, factorisations, counts and states against dense linear algebra."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import scipy.linalg
 
 from mlepi.errors import PhysicsError, StructureError
 from mlepi.graphs.neighbours import find_edges
-from mlepi.physics.eigenstates.bloch import bloch_sum
+from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 from mlepi.physics.eigenstates.sparse import (
     bloch_sum_sparse,
     build_pencil,

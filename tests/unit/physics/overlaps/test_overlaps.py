@@ -29,7 +29,7 @@ from mlepi.physics.overlaps import (
 from mlepi.physics.overlaps.orbitals import reduced_bessel
 from mlepi.units import BOHR
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SHIPPED_TABLE = ROOT / "data/blg_openmx/overlap_C6.0-s2p2.h5"
 DATA_SET = ROOT / "data/blg_openmx/hamiltonians.h5"
 PAO = ROOT.parent / "shared/data/pao/C6.0.pao"
@@ -118,7 +118,7 @@ def carbon_vectors():
 
 
 def pair_blocks(table, numbers, vectors):
-    """Return the blocks ⟨first | second⟩ of a list of vectors from an atom of the first to one of the second element."""
+    """Return the blocks ⟨first | second⟩ of vectors between atoms of two elements."""
     return compute_overlap_blocks(
         table, np.array(numbers), np.array([[1], [0]]).repeat(len(vectors), 1), np.asarray(vectors)
     )
@@ -147,9 +147,8 @@ def test_sigma_and_pi_of_p_gaussians_follow_the_closed_form():
     blocks = pair_blocks(table, [1, 1], np.outer(d, [0.0, 0.0, 1.0]))
     pi = np.exp(-alpha * d**2 / 2)
     np.testing.assert_allclose(blocks[:, 0, 0], pi, atol=1e-9)  # y
-    np.testing.assert_allclose(
-        blocks[:, 1, 1], (1 - alpha * d**2) * pi, atol=1e-9
-    )  # z, along the bond
+    # z, along the bond
+    np.testing.assert_allclose(blocks[:, 1, 1], (1 - alpha * d**2) * pi, atol=1e-9)
     np.testing.assert_allclose(blocks[:, 2, 2], pi, atol=1e-9)  # x
 
 
@@ -202,10 +201,8 @@ def test_blocks_rotate_with_the_wigner_matrices(gaussian_table):
 def test_blocks_of_reversed_edges_are_transposes(gaussian_table):
     vectors = np.random.default_rng(7).normal(size=(9, 3))
     for a, b in itertools.product([1, 2], [1, 2]):
-        forward, backward = (
-            pair_blocks(gaussian_table, [a, b], vectors),
-            pair_blocks(gaussian_table, [b, a], -vectors),
-        )
+        forward = pair_blocks(gaussian_table, [a, b], vectors)
+        backward = pair_blocks(gaussian_table, [b, a], -vectors)
         assert np.abs(forward - backward.transpose(0, 2, 1)).max() < 1e-15
 
 
@@ -463,7 +460,7 @@ def test_shipped_table_is_made_of_the_orbitals(shipped_table):
 
 
 def fit_samples(table, seeds, low=1.0, numbers=(1, 2)):
-    """Yield overlap blocks of random vectors of every ordered element pair, on-site ones included."""
+    """Yield overlap blocks of random vectors of every ordered element pair, on-site too."""
     for seed in seeds:
         rng = np.random.default_rng(seed)
         directions = rng.normal(size=(4000, 3))

@@ -12,11 +12,9 @@ from mlepi.physics.vibrations.force_constants import (
     ForceConstants,
     apply_sum_rule,
     compute_force_constants,
-    compute_frequencies,
-    compute_phonon_bands,
-    compute_phonon_dos,
     differentiate_force_constants,
 )
+from mlepi.physics.vibrations.phonon_bands import compute_frequencies
 from mlepi.units import FORCE_CONSTANT_TO_THZ
 
 
@@ -104,42 +102,6 @@ def test_sum_rule_is_restored_and_the_residual_reported(honeycomb):
     assert np.abs(repaired.values - exact.values).max() < 0.05
 
 
-@pytest.mark.parametrize("angle", [60, 120])
-def test_bands_follow_gamma_m_k_gamma_of_either_hexagonal_cell(angle):
-    a = 2.46
-    if angle == 120:
-        atoms = build_honeycomb(a)
-    else:
-        cell = [[a, 0, 0], [a / 2, a * np.sqrt(3) / 2, 0], [0, 0, 12.0]]
-        atoms = Atoms(
-            "C2", scaled_positions=[[1 / 3, 1 / 3, 0.5], [2 / 3, 2 / 3, 0.5]], cell=cell, pbc=True
-        )
-    calculator = SpringCalculator(atoms.repeat((6, 6, 1)), SHELLS)
-    bands = compute_phonon_bands(compute_force_constants(atoms, calculator, [6, 6, 1]), n_points=60)
-    assert bands.labels == ("G", "M", "K", "G")
-    assert np.all(bands.qpoints[:, 2] == 0)
-    np.testing.assert_allclose(
-        bands.label_distances,
-        np.cumsum([0, 1, 1 / np.sqrt(3), 2 / np.sqrt(3)]) * 2 * np.pi / (a * np.sqrt(3)),
-        rtol=1e-9,
-    )
-    assert np.abs(bands.frequencies[[0, -1], :3]).max() < 1e-3
-    k_point = np.argmin(np.abs(bands.distances - bands.label_distances[2]))
-    # at K the out-of-plane modes of the two sublattices are degenerate
-    gaps = np.diff(bands.frequencies[k_point])
-    assert np.sum(gaps < 1e-4) >= 2
-
-
-def test_unknown_special_point(honeycomb):
-    with pytest.raises(ConfigError, match=r"stage.phonon.path: got 'GXW'; expected points among"):
-        compute_phonon_bands(honeycomb[1], "GXW")
-
-
-def test_dos_counts_every_mode(honeycomb):
-    dos = compute_phonon_dos(honeycomb[1], (12, 12, 1))
-    assert np.trapezoid(dos.dos, dos.frequencies) == pytest.approx(6.0, rel=1e-5)
-
-
 def test_residual_forces_do_not_enter():
     class Shifted(SpringCalculator):
         def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
@@ -178,9 +140,9 @@ def test_bad_inputs_say_so():
 
 
 def test_foreign_supercell_order_is_refused(monkeypatch):
-    from mlepi.physics.vibrations import force_constants as phonons
+    from mlepi.physics.vibrations import phonopy_order
 
-    monkeypatch.setattr(phonons, "ORDER_TOLERANCE", -1.0)
+    monkeypatch.setattr(phonopy_order, "ORDER_TOLERANCE", -1.0)
     with pytest.raises(PhysicsError, match=r"expected phonopy's supercell to repeat the cell"):
         compute_force_constants(build_honeycomb(), EMT(), [2, 1, 1])
 

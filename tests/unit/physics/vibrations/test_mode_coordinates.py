@@ -7,7 +7,8 @@ from spring_model import SHELLS, build_honeycomb, spring_force_constants
 
 from mlepi.physics.vibrations.force_constants import ForceConstants
 from mlepi.physics.vibrations.mode_coordinates import build_mode_coordinates, measure_bond_stretch
-from mlepi.physics.vibrations.thermal import HarmonicEnsemble, compute_modes, draw_normals
+from mlepi.physics.vibrations.normal_modes import compute_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble, draw_normals
 
 
 def make_modes(repeats=(4, 3, 1), symbols="BN"):

@@ -5,29 +5,21 @@ import pytest
 import torch
 from ase import Atoms
 from phonopy.phonon.random_displacements import RandomDisplacements
-from spring_model import SHELLS, SpringCalculator, build_honeycomb, spring_force_constants
+from spring_model import SpringCalculator, build_honeycomb, spring_record
 
 from mlepi.errors import ConfigError, PhysicsError
-from mlepi.physics.vibrations import force_constants as phonons
 from mlepi.physics.vibrations.force_constants import ForceConstants, compute_force_constants
+from mlepi.physics.vibrations.normal_modes import NormalModes, compute_modes
+from mlepi.physics.vibrations.phonopy_order import load_phonopy, repeat_order
 from mlepi.physics.vibrations.thermal import (
     HarmonicEnsemble,
-    NormalModes,
-    compute_modes,
     draw_normals,
-    flexural_projectors,
     mode_variance,
     sample_displacements,
 )
 from mlepi.units import BOLTZMANN, FORCE_CONSTANT_TO_THZ, HBAR2_PER_AMU, PLANCK, THZ_TO_INVERSE_CM
 
 TEMPERATURES = (0.0, 60.0, 300.0)
-
-
-def spring_record(repeats=(4, 3, 1), symbols="C2"):
-    atoms = build_honeycomb(symbols=symbols)
-    full = spring_force_constants(atoms.repeat(repeats), SHELLS)
-    return ForceConstants(atoms, repeats, full[: len(atoms)].copy())
 
 
 @pytest.fixture(scope="module")
@@ -99,41 +91,9 @@ def test_quantum_potential_energy_per_mode(record):
     assert 0.5 * np.trace(hessian @ ensemble.covariance()[0]) == pytest.approx(expected, rel=1e-10)
 
 
-def test_modes_agree_with_a_dense_diagonalisation(record):
-    matrix = record.matrix()
-    masses = np.repeat(record.atoms.repeat(record.supercell).get_masses(), 3)
-    dense = matrix.transpose(0, 2, 1, 3).reshape(len(masses), -1) / np.sqrt(
-        np.outer(masses, masses)
-    )
-    values, vectors = np.linalg.eigh(dense)
-    frequencies = np.sqrt(np.clip(values, 0, None)) * FORCE_CONSTANT_TO_THZ
-    np.testing.assert_allclose(
-        np.sort(compute_modes(record).frequencies.ravel())[3:], frequencies[3:], rtol=1e-9
-    )
-    # the covariance and the symmetric root itself, which is unique
-    sigma = np.sqrt(np.concatenate([np.zeros(3), mode_variance(frequencies[3:], 300.0)]))
-    root = (vectors * sigma) @ vectors.T / np.sqrt(masses)[:, None]
-    ensemble = HarmonicEnsemble(compute_modes(record), (300.0,))
-    np.testing.assert_allclose(ensemble.covariance()[0], root @ root.T, atol=1e-10)
-    normals = draw_normals(0, [0], 24)
-    np.testing.assert_allclose(
-        ensemble.displacements(normals)[0, 0].ravel(), root @ normals.ravel(), atol=1e-9
-    )
-    np.testing.assert_allclose(
-        ensemble.mean_square_displacements()[0].ravel(), np.diag(root @ root.T)[:6], rtol=1e-9
-    )
-
-
-def test_frequencies_equal_phonopys_at_commensurate_wave_vectors(record):
-    modes = compute_modes(record)
-    np.testing.assert_allclose(
-        modes.frequencies, phonons.compute_frequencies(record, modes.qpoints), atol=2e-5
-    )
-
-
 def test_phonopy_random_displacements_have_the_same_covariance(record):
-    phonon, _ = phonons._load_phonopy(record)
-    order = phonons._repeat_order(phonon, record.atoms, record.supercell)
+    phonon, _ = load_phonopy(record.atoms, record.supercell, record.values)
+    order = repeat_order(phonon, record.atoms, record.supercell)
     reference = RandomDisplacements(
         phonon.supercell, phonon.primitive, phonon.force_constants, cutoff_frequency=0.01
     )
@@ -333,12 +293,12 @@ def test_covariance_is_the_inverse_of_the_precision_matrix(record):
 
 
 def test_mean_squares_of_phonopys_random_displacements_agree(record):
-    phonon, _ = phonons._load_phonopy(record)
+    phonon, _ = load_phonopy(record.atoms, record.supercell, record.values)
     reference = RandomDisplacements(
         phonon.supercell, phonon.primitive, phonon.force_constants, cutoff_frequency=0.01
     )
     reference.run(300.0, number_of_snapshots=2000, random_seed=1)
-    order = phonons._repeat_order(phonon, record.atoms, record.supercell)
+    order = repeat_order(phonon, record.atoms, record.supercell)
     theirs = np.asarray(reference.u)[:, np.argsort(order)].reshape(2000, 12, 2, 3)
     ours = sample_displacements(record, (300.0,), 2000, seed=1)[0].reshape(2000, 12, 2, 3)
     exact = HarmonicEnsemble(compute_modes(record), (300.0,)).mean_square_displacements()[0]
@@ -346,73 +306,6 @@ def test_mean_squares_of_phonopys_random_displacements_agree(record):
         per_sample = (samples**2).mean(axis=1)
         errors = per_sample.std(axis=0) / np.sqrt(2000)
         assert np.abs((per_sample.mean(axis=0) - exact) / errors).max() < 4.5
-
-
-def flat_ensemble(project_out="none", statistics="quantum"):
-    return HarmonicEnsemble(
-        compute_modes(spring_record((4, 4, 1))), (0.0, 300.0), statistics, project_out=project_out
-    )
-
-
-def test_rigid_out_of_plane_waves_are_left_out_exactly():
-    whole, rest = flat_ensemble(), flat_ensemble("ZA")
-    normals = draw_normals(0, range(6), 32)
-    # along e^{iq·r} at the positions of the atoms, all together; (3, 0)/4 is (−1, 0)/4 in the first
-    # zone
-    sites = whole.modes.atoms.repeat((4, 4, 1)).positions @ np.linalg.inv(
-        whole.modes.atoms.cell.array
-    )
-    for q in ([0.25, 0.0, 0.0], [-0.25, 0.0, 0.0], [0.0, 0.25, 0.0], [-0.25, 0.25, 0.0]):
-        wave = np.exp(2j * np.pi * sites @ q)
-        assert np.abs(wave.conj() @ rest.displacements(normals)[1][:, :, 2].T).max() < 1e-12
-        assert np.abs(wave.conj() @ whole.displacements(normals)[1][:, :, 2].T).min() > 1e-3
-    # what is left is the same sample without that part; in-plane motion does not change
-    a, b = whole.displacements(normals)[1], rest.displacements(normals)[1]
-    np.testing.assert_allclose(a[:, :, :2], b[:, :, :2], atol=1e-12)
-    np.testing.assert_allclose(
-        rest.mean_square_displacements(),
-        np.einsum("tii->ti", rest.covariance())[:, :6].reshape(2, 2, 3),
-    )
-
-
-def test_projectors_are_real_where_q_is_its_own_opposite_and_keep_the_symmetry():
-    modes = flat_ensemble().modes
-    projectors = flexural_projectors(modes.atoms, modes.qpoints)
-    np.testing.assert_allclose(np.einsum("qii->q", projectors).real, [0.0, *[1.0] * 15], atol=1e-12)
-    opposite = np.ravel_multi_index(
-        tuple(np.mod(-np.stack(np.unravel_index(np.arange(16), (4, 4, 1))), [[4], [4], [1]])),
-        (4, 4, 1),
-    )
-    np.testing.assert_allclose(projectors[opposite], projectors.conj(), atol=1e-12)
-    # all six q of a star have the same share: the average over equally short q + G has the symmetry
-    # of the lattice
-    ensemble = flat_ensemble()
-    roots = ensemble._symmetric_roots[1]
-    shares = np.einsum("qij,qjk,qik->q", projectors, roots, roots.conj()).real
-    for star in ([(2, 0), (0, 2), (2, 2)], [(1, 0), (0, 1), (3, 0), (0, 3), (1, 3), (3, 1)]):
-        values = [shares[i * 4 + j] for i, j in star]
-        np.testing.assert_allclose(values, values[0], rtol=1e-9)
-
-
-def test_share_of_rigid_waves_accounts_for_what_is_left_out():
-    whole, rest = flat_ensemble(), flat_ensemble("ZA")
-    before, after = (e.mean_square_displacements().sum(axis=(1, 2)) for e in (whole, rest))
-    np.testing.assert_allclose(whole.za_shares(), 1.0 - after / before, rtol=1e-9)  # equal masses
-    np.testing.assert_allclose(rest.za_shares(), whole.za_shares())
-    assert whole.za_shares()[1] > whole.za_shares()[0] > 0.05
-    assert flat_ensemble(statistics="classical").za_shares()[0] == 0.0  # nothing moves at 0 K
-
-
-def test_share_of_one_kind_of_atom_is_that_of_its_flexural_branch():
-    # one atom per cell, three branches: the share follows from three sums over q
-    n, k = 6, np.array([3.0, 2.0, 0.3])
-    atoms = Atoms("C", cell=[[2.0, 0, 0], [0, 2.0, 0], [0, 0, 15.0]], pbc=True)
-    values = np.zeros((1, n * n, 3, 3))
-    for i, j, sign in ((0, 0, 4), (1, 0, -1), (n - 1, 0, -1), (0, 1, -1), (0, n - 1, -1)):
-        values[0, i * n + j] += sign * np.diag(k)
-    record = ForceConstants(atoms, (n, n, 1), values)
-    share = HarmonicEnsemble(compute_modes(record), (300.0,), "classical").za_shares()[0]
-    assert share == pytest.approx((1 / k[2]) / np.sum(1 / k), rel=1e-9)
 
 
 def test_classical_bending_amplitude_grows_with_the_square_of_the_cell():

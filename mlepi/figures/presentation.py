@@ -1,0 +1,113 @@
+"""What a stage shows of its record: drawings, facts, and sections of text and tables.
+
+The module ``figure`` beside a stage's own holds one ``Presentation``; report and command line ask
+for it. Everything comes from records, so that a run opened in a year shows the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Records = Mapping[str, Any]
+"""Stage → record, as many as a run has."""
+
+Fact = tuple[str, str]
+"""Quantity and value, in words."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure.
+
+    Attributes:
+        name: of its files.
+        plot: draws it from the record of the stage.
+        caption: what is to be seen, one sentence.
+    """
+
+    name: str
+    plot: Callable[[Any], Figure]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure of the records of several stages.
+
+    Attributes:
+        name: of its files.
+        plot: draws it from the records of the run.
+        caption: what is to be seen, one sentence.
+        possible: whether the records of a run allow it.
+    """
+
+    name: str
+    plot: Callable[[Records], Figure]
+    caption: str
+    possible: Callable[[Records], bool]
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Running text, with a heading of its own where it begins a part.
+
+    Attributes:
+        text: without markup.
+        heading: empty for none.
+    """
+
+    text: str
+    heading: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header.
+
+    Attributes:
+        header: names of the columns.
+        rows: as many cells each.
+        title: of the table on a screen, where it stands alone; empty keeps it in the report.
+        screen_columns: numbers of the columns that fit on a screen; None takes all.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    screen_columns: Sequence[int] | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report.
+
+    Attributes:
+        title: heading.
+        blocks: paragraphs and tables in their order.
+    """
+
+    title: str
+    blocks: Sequence[Paragraph | Table]
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """All that a stage shows.
+
+    Attributes:
+        drawings: figures of its record.
+        facts: rows of the table of facts, from its record.
+        sections: parts of the report from the records of the run, None where there is nothing to
+            say; a part that several stages name is shown once.
+        comparisons: figures of the records of several stages.
+    """
+
+    drawings: Sequence[Drawing] = ()
+    facts: Callable[[Any], Sequence[Fact]] | None = None
+    sections: Sequence[Callable[[Records], Section | None]] = ()
+    comparisons: Sequence[Comparison] = field(default=())

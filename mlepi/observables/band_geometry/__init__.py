@@ -1,0 +1,1 @@
+"""Berry curvature, quantum metric and Berry phases of the averaged Bloch Hamiltonian."""

@@ -1,0 +1,1 @@
+"""Optical conductivity and joint density of states of displaced supercells."""

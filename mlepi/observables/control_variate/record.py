@@ -1,0 +1,57 @@
+"""The record of the control_variate stage: what a cheap Hamiltonian takes off the error bars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.results import unit
+
+
+@dataclass(frozen=True)
+class ControlledRecord:
+    """v_F of one estimator with a control variate.
+
+    The last axis is (v_F, its change from the first T, mean slope).
+
+    Attributes:
+        plain: (n_temperatures, 3), without control.
+        plain_errors: (n_temperatures, 3), jackknife.
+        values: (n_temperatures, 3), with control.
+        errors: (n_temperatures, 3), those of the cheap average included.
+        coefficients: (n_temperatures, 3), c.
+        correlations: (n_temperatures, 3), of what single groups of samples contribute.
+        variance_reductions: (n_temperatures, 3), squared plain error over squared controlled one; 0
+            where nothing varies.
+        sample_reductions: (n_temperatures, 3), the same for an exact cheap average.
+    """
+
+    plain: NDArray[np.float64] = field(metadata=unit("m/s"))
+    plain_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    values: NDArray[np.float64] = field(metadata=unit("m/s"))
+    errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    coefficients: NDArray[np.float64] = field(metadata=unit("1"))
+    correlations: NDArray[np.float64] = field(metadata=unit("1"))
+    variance_reductions: NDArray[np.float64] = field(metadata=unit("1"))
+    sample_reductions: NDArray[np.float64] = field(metadata=unit("1"))
+
+
+@dataclass(frozen=True)
+class ControlVariateRecord:
+    """Control variate of a run.
+
+    Attributes:
+        temperatures: (n_temperatures,).
+        n_samples: of the network.
+        n_control_samples: of the tight binding, the former among them.
+        spectral: from spectral peaks.
+        sorted_average: from sorted eigenvalues.
+    """
+
+    temperatures: NDArray[np.float64] = field(metadata=unit("K"))
+    n_samples: int = field(metadata=unit("1"))
+    n_control_samples: int = field(metadata=unit("1"))
+    spectral: ControlledRecord
+    sorted_average: ControlledRecord

@@ -1,0 +1,82 @@
+"""Further networks beside those of a run, and how far they differ on a structure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.checkpoint import load_model
+from mlepi.observables.domain.training_domain import force_spread, hamiltonian_spread
+from mlepi.predictors import ElectronPredictor, PhononPredictor
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+    from mlepi.graphs.block_matrix import BlockMatrix
+    from mlepi.pipeline.networks import Networks
+
+
+@dataclass(frozen=True)
+class FurtherNetworks:
+    """Networks that are compared with those of the run.
+
+    Attributes:
+        electron: predict H.
+        phonon: predict forces, eV/Å.
+    """
+
+    electron: Sequence[ElectronPredictor] = ()
+    phonon: Sequence[Calculator] = ()
+
+    def measure_spreads(
+        self, networks: Networks, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix
+    ) -> dict[str, NDArray[np.float64]]:
+        """Measure how far the networks differ on one structure.
+
+        Args:
+            networks: of the run.
+            atoms: structure, Å.
+            hamiltonian: by the network of the run, eV.
+            overlap: of the same orbitals.
+
+        Returns:
+            ``hamiltonian_spread`` (), eV, and ``force_spread`` (), eV/Å, of the kinds with further
+            networks.
+        """
+        settings, found = networks.settings, {}
+        if self.electron:
+            others = [
+                model.hamiltonian(atoms, device=settings.device, dtype=settings.dtype)
+                for model in self.electron
+            ]
+            spread = hamiltonian_spread([hamiltonian, *others], overlap)
+            found["hamiltonian_spread"] = np.array(spread)
+        if self.phonon:
+            calculators = [networks.calculator, *self.phonon]
+            forces = [calculator.get_forces(atoms) for calculator in calculators]
+            found["force_spread"] = np.array(force_spread(forces))
+        return found
+
+
+def load_further_networks(
+    electron: Sequence[Path], phonon: Sequence[Path], device: str
+) -> FurtherNetworks:
+    """Load networks from their checkpoints.
+
+    Args:
+        electron: checkpoints.
+        phonon: checkpoints.
+        device: where forces are computed.
+
+    Raises:
+        CheckpointError: a file cannot be used, or holds the other kind.
+    """
+    models = [cast(ElectronPredictor, load_model(file, kind="electron")) for file in electron]
+    forces = [cast(PhononPredictor, load_model(file, kind="phonon")) for file in phonon]
+    return FurtherNetworks(models, [model.calculator(device=device) for model in forces])

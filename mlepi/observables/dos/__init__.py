@@ -1,0 +1,1 @@
+"""Density of states of displaced supercells and its projections."""

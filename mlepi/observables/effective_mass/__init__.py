@@ -1,0 +1,1 @@
+"""Effective masses of the edge bands against temperature."""

@@ -1,0 +1,1 @@
+"""Bands, A(k, E) near K and v_F(T) by several estimators."""

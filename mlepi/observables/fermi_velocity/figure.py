@@ -1,0 +1,243 @@
+"""Electron bands, spectral functions, Fermi velocity and its convergence."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mlepi.figures import (
+    BLUE,
+    COLUMN,
+    GREEN,
+    GREY,
+    RED,
+    Drawing,
+    Fact,
+    Presentation,
+    draw_convergence,
+    house_style,
+    label_path,
+    new_figure,
+)
+from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
+from mlepi.observables.near_k.record import VelocityRecord
+from mlepi.observables.near_k.velocity_tables import velocity_section
+
+ESTIMATORS = (
+    ("spectral", "spectral peak", BLUE, "o"),
+    ("sorted_average", "sorted average", RED, "s"),
+    ("velocity_operator", "velocity operator", GREEN, "^"),
+)
+"""Field of the record, name, colour and marker of each estimator."""
+
+ENERGY_ESTIMATORS = ESTIMATORS[:2]
+"""Those whose velocities come from energies of their own."""
+
+
+def plot_bands(record: FermiVelocityRecord) -> Figure:
+    """Draw the equilibrium bands and density of states, energies from the Fermi energy in eV."""
+    with house_style():
+        figure = new_figure(1.5 * COLUMN, 0.9 * COLUMN)
+        bands, dos = figure.subplots(1, 2, sharey=True, width_ratios=(3.0, 1.0))
+        bands.plot(record.band_distances, record.bands - record.fermi_energy, color=BLUE)
+        label_path(bands, record.band_label_distances, record.band_labels)
+        bands.set_ylim(record.dos_energies[0], record.dos_energies[-1])
+        bands.set_ylabel("E − E$_F$ (eV)")
+        dos.fill_betweenx(record.dos_energies, record.dos, color=BLUE, alpha=0.25, linewidth=0)
+        dos.plot(record.dos, record.dos_energies, color=BLUE)
+        dos.set_xlim(left=0.0)
+        dos.set_xlabel("DOS (1/eV per spin)")
+        for axes in (bands, dos):
+            axes.axhline(0.0, color="0.5", linewidth=0.6, zorder=0)
+    return figure
+
+
+def plot_spectral_functions(record: FermiVelocityRecord) -> Figure:
+    """Draw A(k, E) along M–K–Γ at rest and at every temperature, with the peaks of the low bands.
+
+    One colour scale for all.
+    """
+    with house_style():
+        n_panels = 1 + len(record.temperatures)
+        n_columns = n_panels if n_panels <= 4 else -(-n_panels // 2)
+        n_rows = -(-n_panels // n_columns)
+        figure = new_figure(0.55 * COLUMN * n_columns + 0.4, 0.75 * COLUMN * n_rows)
+        grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+        panels = list(grid.flat)
+        spectra = [record.equilibrium_spectral_function, *record.spectral_functions]
+        titles = ["equilibrium", *(f"{t:g} K" for t in record.temperatures)]
+        for axes, title, spectrum in zip(panels, titles, spectra, strict=False):
+            image = axes.pcolormesh(
+                record.map_distances,
+                record.energies,
+                spectrum.T,
+                shading="nearest",
+                vmin=0.0,
+                vmax=float(np.max(record.spectral_functions)),
+                rasterized=True,
+            )
+            axes.set_title(title)
+            left, right = axes.get_xlim()
+            axes.set_xticks([left, 0.0, right], ["M ←", "K", "→ Γ"])
+        for axes in panels[n_panels:]:
+            axes.set_axis_off()
+        for axes, energies in zip(panels[1:], record.spectral.energies, strict=False):
+            _draw_cone(axes, record, energies)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("E − E$_D$ (eV)")
+        figure.colorbar(image, ax=grid, label="A (1/eV per spin)", shrink=0.8)
+    return figure
+
+
+def plot_fermi_velocity(record: FermiVelocityRecord) -> Figure:
+    """Draw v_F against temperature by every estimator, with error bars, and its value at rest."""
+    with house_style():
+        figure = new_figure(COLUMN, 0.85 * COLUMN)
+        axes = figure.subplots()
+        axes.axhline(
+            1e-5 * record.spectral.equilibrium_velocity,
+            color=GREY,
+            linestyle="--",
+            label="undisplaced",
+        )
+        for field, name, colour, marker in ESTIMATORS:
+            estimate: VelocityRecord = getattr(record, field)
+            axes.errorbar(
+                record.temperatures,
+                1e-5 * estimate.velocities,
+                1e-5 * estimate.velocity_errors,
+                color=colour,
+                marker=marker,
+                label=name,
+            )
+        axes.set_xlabel("temperature (K)")
+        axes.set_ylabel("v$_F$ (10⁵ m/s)")
+        axes.set_title(
+            f"{'×'.join(str(n) for n in record.supercell[:2])} cell, {record.n_samples} samples, "
+            f"|k−K| {record.velocity_window[0]:g}–{record.velocity_window[1]:g} Å⁻¹"
+        )
+        axes.legend()
+    return figure
+
+
+def plot_low_bands(record: FermiVelocityRecord) -> Figure:
+    """Draw the low bands inside the window at the first and the last temperature, with error bars.
+
+    One panel per estimator that follows energies. Points towards M have k < K, those towards Γ
+    k > K.
+    """
+    with house_style():
+        figure = new_figure(1.5 * COLUMN, 0.85 * COLUMN)
+        panels = figure.subplots(1, 2, sharey=True)
+        signed = record.map_distances[record.fitted]
+        for axes, (field, name, _, marker) in zip(panels, ENERGY_ESTIMATORS, strict=True):
+            estimate: VelocityRecord = getattr(record, field)
+            axes.plot(
+                signed,
+                estimate.equilibrium_energies,
+                linestyle="",
+                marker="_",
+                markersize=7,
+                color="0.3",
+            )
+            axes.plot(
+                [], [], linestyle="", marker="_", markersize=7, color="0.3", label="undisplaced"
+            )
+            last = len(record.temperatures) - 1
+            for index, colour in {0: GREEN, last: RED}.items():
+                for band in range(estimate.energies.shape[2]):
+                    axes.errorbar(
+                        signed,
+                        estimate.energies[index, :, band],
+                        estimate.energy_errors[index, :, band],
+                        color=colour,
+                        linestyle="",
+                        marker=marker,
+                        label=f"{record.temperatures[index]:g} K" if band == 0 else None,
+                    )
+            axes.set_title(name)
+            axes.set_xlabel("M ←  k − K (Å⁻¹)  → Γ")
+        panels[0].set_ylabel("E − E$_D$ (eV)")
+        panels[1].legend()
+    return figure
+
+
+def plot_convergence(record: FermiVelocityRecord) -> Figure:
+    """Draw v_F from the first n samples against n, a line per temperature, for every estimator."""
+    with house_style():
+        figure = new_figure(2.1 * COLUMN, 0.85 * COLUMN)
+        panels = figure.subplots(1, len(ESTIMATORS), sharey=True)
+        for axes, (field, name, _, marker) in zip(panels, ESTIMATORS, strict=True):
+            estimate: VelocityRecord = getattr(record, field)
+            draw_convergence(
+                axes,
+                estimate.convergence_counts,
+                1e-5 * estimate.convergence_velocities,
+                1e-5 * estimate.convergence_errors,
+                record.temperatures,
+                marker,
+            )
+            axes.axhline(1e-5 * estimate.equilibrium_velocity, color=GREY, linestyle="--")
+            axes.set_title(name)
+        panels[0].set_ylabel("v$_F$ (10⁵ m/s)")
+        panels[1].legend()
+    return figure
+
+
+def _draw_cone(axes: Axes, record: FermiVelocityRecord, energies: NDArray[np.float64]) -> None:
+    """Mark the peaks of the low bands; the fitted points are those of the map, in its order."""
+    axes.plot(
+        record.map_distances[record.fitted],
+        energies,
+        linestyle="",
+        marker="x",
+        markersize=2.5,
+        color=BLUE,
+    )
+
+
+def list_facts(record: FermiVelocityRecord) -> list[Fact]:
+    """List what the report tells of the electrons at rest."""
+    return [
+        (
+            "Fermi energy, undisplaced",
+            f"{record.fermi_energy:.4f} eV at {record.electronic_temperature:g} K smearing",
+        ),
+        ("Dirac energy, undisplaced", f"{record.dirac_energy:.4f} eV"),
+        (
+            "weight of low bands inside the energy window",
+            f"{100 * record.captured_weights.min():.1f} % at least",
+        ),
+    ]
+
+
+PRESENTATION = Presentation(
+    drawings=(
+        Drawing(
+            "bands",
+            plot_bands,
+            "Electron bands and density of states of the undisplaced structure.",
+        ),
+        Drawing(
+            "spectral_function",
+            plot_spectral_functions,
+            "Unfolded spectral function along M–K–Γ, averaged over the samples; crosses: peaks of "
+            "the low bands.",
+        ),
+        Drawing(
+            "fermi_velocity",
+            plot_fermi_velocity,
+            "Fermi velocity against temperature; bars: bootstrap standard deviation.",
+        ),
+        Drawing(
+            "low_bands",
+            plot_low_bands,
+            "Low bands in the fitted window by the estimators that follow energies.",
+        ),
+        Drawing("convergence", plot_convergence, "Fermi velocity from the first n samples."),
+    ),
+    facts=list_facts,
+    sections=(velocity_section,),
+)

@@ -1,0 +1,1 @@
+"""The gap and the band edges against temperature."""

@@ -1,0 +1,131 @@
+"""The gap stage: band edges at chosen k-points and the gap between them, against temperature.
+
+Edges are the peaks of the averaged unfolded spectra of the highest valence and the lowest
+conduction band. What a supercell itself shows, the distance of its highest occupied and lowest
+empty level, is reported beside them: it contains how folded states split and repel each other in a
+cell of that size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.observables.gap.record import GapRecord
+from mlepi.observables.near_k.peak_stage import PeakStage
+from mlepi.observables.near_k.peaks import BandPeaks, find_edges, name_points, place_peaks
+from mlepi.pipeline.ensemble import Ensemble, SampleKey
+from mlepi.pipeline.sampled_stage import Part
+from mlepi.pipeline.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class GapStage(PeakStage):
+    """Band edges and gap; see ``conf/stage/gap.yaml``, and ``PeakStage`` for what it inherits.
+
+    Attributes:
+        kpoints: names of special points or fractional coordinates; None takes the edges of the
+            undisplaced crystal on ``mesh``.
+        mesh: k-points among which they are looked for.
+        align: "none", or "mean_potential" to remove rigid shifts of H between samples.
+
+    Raises:
+        ConfigError: a setting without meaning.
+    """
+
+    name: ClassVar[str] = "gap"
+    record: ClassVar[type] = GapRecord
+    targets: ClassVar[tuple[str, ...]] = ("gap", "gap_change")
+
+    kpoints: Sequence[str | Sequence[float]] | None
+    mesh: Sequence[int]
+    align: str
+
+    @property
+    def alignment(self) -> str:
+        """What the energies of a sample are relative to."""
+        return self.align
+
+    def inputs(self, settings: Settings) -> dict[str, Any]:
+        """Return every setting; the samples are named by the runner."""
+        return {**self.sample_inputs(settings), **self.peaks.inputs()}
+
+    def sample_inputs(self, settings: Settings) -> dict[str, Any]:
+        """Return what decides the levels and weights of one sample."""
+        places = (
+            [int(n) for n in self.mesh]
+            if self.kpoints is None
+            else [k if isinstance(k, str) else list(k) for k in self.kpoints]
+        )
+        return {
+            **self.peaks.sample_inputs(),
+            "kpoints": places,
+            "supercell": list(settings.supercell),
+        }
+
+    def begin(self, ensemble: Ensemble) -> BandPeaks:
+        """Find the edges of the undisplaced crystal and place the energy windows."""
+        kpoints = (
+            find_edges(ensemble.equilibrium, self.mesh, self.valence_electrons)
+            if self.kpoints is None
+            else name_points(ensemble.equilibrium.atoms, self.kpoints, "stage.gap.kpoints")
+        )
+        return place_peaks(self.peaks, ensemble, kpoints)
+
+    def finish(
+        self,
+        prepared: BandPeaks,
+        ensemble: Ensemble,
+        results: Iterable[tuple[SampleKey, Part]],
+    ) -> GapRecord:
+        """Average the spectra and take the distance of their peaks."""
+        averages = prepared.average(ensemble, results)
+        energies, resampled = averages.energies(), averages.resampled()
+        gaps, resampled_gaps = _gap(energies), _gap(resampled)
+        edges, edge_errors = averages.own_edges()
+        return GapRecord(
+            temperatures=np.array(ensemble.temperatures),
+            n_samples=ensemble.n_samples,
+            supercell=ensemble.supercell,
+            reference=prepared.reference,
+            align=self.peaks.align,
+            peak_width=self.peaks.peak_width,
+            kpoints=prepared.windows[0].kpoints,
+            equilibrium=prepared.equilibrium,
+            energies=self.peaks.energies,
+            centres=prepared.centres,
+            spectral_functions=averages.spectra.average(),
+            band_energies=energies,
+            band_errors=resampled.std(axis=0),
+            equilibrium_gap=float(_gap(prepared.equilibrium)),
+            gaps=gaps,
+            gap_errors=resampled_gaps.std(axis=0),
+            gap_changes=gaps - gaps[0],
+            gap_change_errors=(resampled_gaps - resampled_gaps[:, :1]).std(axis=0),
+            supercell_edges=edges,
+            supercell_edge_errors=edge_errors,
+        )
+
+    def summarize(self, record: GapRecord) -> str:
+        """Say in a few words what was found."""
+        return (
+            f"gap {1e3 * record.equilibrium_gap:.0f} → "
+            f"{1e3 * record.gaps[-1]:.0f}±{1e3 * record.gap_errors[-1]:.0f} meV at "
+            f"{record.temperatures[-1]:g} K (spectral peaks; supercells' own "
+            f"{1e3 * record.supercell_edges[-1, 2]:.0f}), "
+            f"{len(record.kpoints)} k-points, {record.n_samples} samples of "
+            f"{'×'.join(str(n) for n in record.supercell)} cells"
+        )
+
+    def error_bars(self, record: GapRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the error bars of the gap and of its change from the first temperature, eV."""
+        return {"gap": record.gap_errors, "gap_change": record.gap_change_errors}
+
+
+def _gap(energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return lowest conduction less highest valence energy: (…, n_points, 2) → (…)."""
+    return np.asarray(energies[..., 1].min(axis=-1) - energies[..., 0].max(axis=-1))

@@ -1,0 +1,1 @@
+"""Second-order perturbation theory of the low bands near K from derivatives of H and S."""

@@ -1,0 +1,278 @@
+"""The self_energy stage: Green's functions near K, their self-energies, quasiparticles and v_F.
+
+Every sample contributes a few Ritz levels per k-point that represent its Green's function
+(``mlepi.physics.bands.green``); the average, the self-energy and its zeros are taken at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.errors import ConfigError, message
+from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k, sort_distances
+from mlepi.observables.near_k.unfold_sample import average_overlaps, check_elements, stack_padded
+from mlepi.observables.near_k.velocity_estimates import (
+    ResamplingPlan,
+    VelocityFit,
+    estimate_velocities,
+    estimate_windows,
+)
+from mlepi.observables.self_energy.averages import GreenAverages
+from mlepi.observables.self_energy.record import SelfEnergyRecord
+from mlepi.observables.stage_settings import describe_electrons, read_electrons
+from mlepi.physics.bands import unfolding
+from mlepi.physics.bands.green import project_resolvent, self_energy
+from mlepi.physics.bands.velocities import DISPERSIONS
+from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
+from mlepi.pipeline.sampled_stage import Part, SampledStage
+from mlepi.pipeline.settings import Settings
+from mlepi.pipeline.stage import check_choice
+
+WEAK_QUASIPARTICLE = 0.5
+"""A quasiparticle with less weight than this is told: its peak is one of several."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfEnergyStage(SampledStage[ReferenceBands]):
+    """Self-energies, quasiparticles and their Fermi velocity.
+
+    See ``conf/stage/self_energy.yaml``.
+
+    Attributes:
+        valence_electrons: atomic number → valence electrons of its pseudopotential.
+        distances: Å⁻¹, |k − K|.
+        energy_window: eV, half width around the Dirac energy.
+        energy_step: eV.
+        broadening: η, eV.
+        tolerance: eV, of 1/G of every sample.
+        velocity_window: Å⁻¹.
+        windows: Å⁻¹, further windows in which the fit is repeated.
+        dispersion: "hyperbola" or "linear".
+        split_off_bands: fit the split-off bands of a bilayer together with the low ones
+            (hyperbola).
+        n_resamples: of the bootstrap.
+        n_counts: of the convergence study.
+
+    Raises:
+        ConfigError: a setting without meaning.
+    """
+
+    name: ClassVar[str] = "self_energy"
+    record: ClassVar[type] = SelfEnergyRecord
+    targets: ClassVar[tuple[str, ...]] = ("quasiparticle_velocity",)
+
+    valence_electrons: Mapping[int, float]
+    distances: Sequence[float]
+    energy_window: float
+    energy_step: float
+    broadening: float
+    tolerance: float
+    velocity_window: Sequence[float]
+    windows: Sequence[Sequence[float]]
+    dispersion: str
+    split_off_bands: bool
+    n_resamples: int
+    n_counts: int
+
+    def __post_init__(self) -> None:
+        """Refuse settings without meaning."""
+        resolved = 0 < self.energy_step <= 0.5 * self.broadening < 0.5 * self.energy_window
+        if not resolved or self.tolerance <= 0:
+            raise ConfigError(
+                message(
+                    f"stage.{self.name}",
+                    f"energy_step {self.energy_step}, broadening {self.broadening}, window "
+                    f"{self.energy_window}, tolerance {self.tolerance} eV",
+                    "a step of at most half the broadening, a broadening below the window, and a "
+                    "tolerance > 0",
+                    "Make the step smaller or the broadening larger, and the tolerance positive.",
+                )
+            )
+        check_choice(f"stage.{self.name}.dispersion", self.dispersion, DISPERSIONS)
+        object.__setattr__(self, "valence_electrons", read_electrons(self.valence_electrons))
+        object.__setattr__(self, "distances", sort_distances(self.name, self.distances))
+
+    @cached_property
+    def energies(self) -> NDArray[np.float64]:
+        """(n_energies,) eV, relative to the Dirac energy."""
+        n_steps = round(self.energy_window / self.energy_step)
+        return (np.arange(-n_steps, n_steps + 1) * self.energy_step).astype(np.float64)
+
+    @cached_property
+    def fit(self) -> VelocityFit:
+        """How energies become a velocity."""
+        window = float(self.velocity_window[0]), float(self.velocity_window[1])
+        return VelocityFit(window, self.dispersion, self.n_resamples, 0, self.n_counts)
+
+    @cached_property
+    def other_windows(self) -> tuple[tuple[float, float], ...]:
+        """Å⁻¹, in which the fit is repeated."""
+        return tuple((float(low), float(high)) for low, high in self.windows)
+
+    @property
+    def with_split_off(self) -> bool:
+        """Whether the split-off bands are followed."""
+        return self.split_off_bands and self.dispersion == "hyperbola"
+
+    def inputs(self, settings: Settings) -> dict[str, Any]:
+        """Return every setting; the samples are named by the runner."""
+        return {
+            **self.sample_inputs(settings),
+            "energies": [float(self.energies[0]), len(self.energies)],
+            "windows": [list(window) for window in self.other_windows],
+            "fit": self.fit.describe(),
+        }
+
+    def sample_inputs(self, settings: Settings) -> dict[str, Any]:
+        """Return what decides the Ritz levels of one sample."""
+        return {
+            "distances": list(self.distances),
+            "resolvent": [self.energy_window, self.broadening, self.tolerance],
+            "valence_electrons": describe_electrons(self.valence_electrons),
+            "split_off_bands": self.with_split_off,
+            "supercell": list(settings.supercell),
+        }
+
+    def begin(self, ensemble: Ensemble) -> ReferenceBands:
+        """Solve the equilibrium near K and settle which supercell k-points serve which points."""
+        return build_near_k(
+            *ensemble.equilibrium, ensemble.supercell, self.distances, self.valence_electrons
+        )
+
+    def evaluate(self, prepared: ReferenceBands, sample: Sample) -> Part:
+        """Represent the Green's functions of one displaced supercell by Ritz levels.
+
+        Returns:
+            ``levels`` (n_solved, n_levels) eV relative to the Dirac energy, padded with NaN, and
+            ``weights`` (n_points, n_bands, n_levels), zero where padded.
+
+        Raises:
+            StructureError: the atoms are not those of the repeated primitive cell.
+        """
+        check_elements(prepared, sample.hamiltonian)
+        followed = self._relative_bands(prepared) + prepared.states.shape[2] // 2
+        layouts = sample.hamiltonian.lay_out(), sample.overlap.lay_out()
+        overlaps = average_overlaps(prepared, sample.overlap)
+        coarse = (
+            np.arange(-self.energy_window, self.energy_window, 0.5 * self.broadening)
+            + prepared.centre
+        )
+        levels: list[NDArray[np.float64]] = []
+        weights: dict[int, NDArray[np.float64]] = {}
+        for number, kpoint in enumerate(prepared.solved):
+            points = np.flatnonzero(prepared.index == number)
+            columns = [
+                unfolding.bloch_columns(
+                    prepared.projectors[point][followed],
+                    overlaps[point],
+                    prepared.atom_map,
+                    prepared.counts,
+                    prepared.kpoints[point],
+                    reverse=bool(prepared.reversed_[point]),
+                )
+                for point in points
+            ]
+            h, s = (layout.at(kpoint) for layout in layouts)
+            states = np.concatenate(columns, axis=1)
+            projected = project_resolvent(
+                h, s, states, coarse, self.broadening, tolerance=self.tolerance
+            )
+            levels.append(projected.levels - prepared.centre)
+            shares = np.split(np.abs(projected.components) ** 2, len(points))
+            weights |= {int(point): part for point, part in zip(points, shares, strict=True)}
+        n_levels = max(len(some) for some in levels)
+        in_order = [weights[point] for point in range(len(weights))]
+        return {
+            "levels": stack_padded(levels, (n_levels,), np.nan),
+            "weights": stack_padded(in_order, (len(followed), n_levels), 0.0),
+        }
+
+    def finish(
+        self,
+        prepared: ReferenceBands,
+        ensemble: Ensemble,
+        results: Iterable[tuple[SampleKey, Part]],
+    ) -> SelfEnergyRecord:
+        """Average the Green's functions, find the quasiparticles and fit the velocity."""
+        averages = GreenAverages(
+            prepared, self._relative_bands(prepared), ensemble, self.energies, self.broadening
+        )
+        averages.collect(results)
+        greens, bare, fit = averages.greens, averages.bare, self.fit
+        plan = ResamplingPlan(greens.design, fit.n_resamples, fit.n_counts, fit.seed)
+        resampled = np.array([averages.quasiparticles(weights) for weights in plan.weights])
+        (energies, strengths, widths), of_resamples = plan.split(resampled)[-1]
+        errors = of_resamples.std(axis=0)
+        left_out = np.array([averages.quasiparticles(weights)[0] for weights in greens.left_out])
+        distances = np.abs(prepared.distances)
+        velocity = estimate_velocities(resampled[:, 0], left_out, plan, distances, bare, fit)
+        first, first_errors, second = averages.moments()
+        green = averages.green()
+        return SelfEnergyRecord(
+            temperatures=np.array(ensemble.temperatures),
+            n_samples=ensemble.n_samples,
+            supercell=prepared.atom_map.supercell,
+            dirac_energy=prepared.centre,
+            broadening=self.broadening,
+            energies=self.energies,
+            map_distances=prepared.distances,
+            bare_energies=bare,
+            spectral_functions=-green.imag / np.pi,
+            self_energies=self_energy(green, bare, averages.z),
+            quasiparticle_energies=energies,
+            quasiparticle_errors=errors[0],
+            weights=strengths,
+            weight_errors=errors[1],
+            widths=widths,
+            width_errors=errors[2],
+            first_order_shifts=first - bare,
+            first_order_errors=first_errors,
+            second_moments=second - first**2,
+            velocity_window=fit.window,
+            dispersion=self.dispersion,
+            split_off_bands=self.with_split_off,
+            n_resamples=self.n_resamples,
+            velocity=replace(
+                velocity, convergence_counts=greens.n_samples[velocity.convergence_counts - 1]
+            ),
+            windows=estimate_windows(
+                resampled[:, 0], plan, distances, bare, fit, self.other_windows
+            ),
+        )
+
+    def summarize(self, record: SelfEnergyRecord) -> str:
+        """Say in a few words what was found."""
+        velocity = record.velocity
+        return (
+            f"v_F {1e-5 * velocity.equilibrium_velocity:.2f} → {1e-5 * velocity.velocities[-1]:.2f}"
+            f"±{1e-5 * velocity.velocity_errors[-1]:.2f} ×10⁵ m/s at {record.temperatures[-1]:g} "
+            f"K (quasiparticles), Z {record.weights.min():.2f}–{record.weights.max():.2f}, widths "
+            f"up to {1e3 * record.widths.max():.0f} meV"
+        )
+
+    @staticmethod
+    def doubts(record: SelfEnergyRecord) -> list[str]:
+        """Say what makes the quasiparticles doubtful; empty when nothing does."""
+        lowest = float(record.weights.min())
+        if lowest >= WEAK_QUASIPARTICLE:
+            return []
+        return [
+            f"a quasiparticle has the weight {lowest:.2f} only: its spectral function has several "
+            "peaks, of which the highest is taken; a larger cell or a larger "
+            "stage.self_energy.broadening joins them."
+        ]
+
+    def error_bars(self, record: SelfEnergyRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the error bar of v_F from quasiparticle energies, m/s."""
+        return {"quasiparticle_velocity": record.velocity.velocity_errors}
+
+    def _relative_bands(self, reference: ReferenceBands) -> NDArray[np.int64]:
+        """Return the bands that are followed, relative to the lowest empty one."""
+        n_pairs = reference.states.shape[2] // 2 if self.with_split_off else 1
+        return np.arange(-n_pairs, n_pairs)

@@ -1,0 +1,1 @@
+"""A cheap Hamiltonian that follows the electron network around the Dirac energy."""

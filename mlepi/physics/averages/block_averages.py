@@ -1,0 +1,86 @@
+"""Averages of large arrays over blocks of samples.
+
+Arrays of every sample would fill the memory. Means over at most ``MAX_BLOCKS`` blocks of
+independent groups of samples carry the same error bar: blocks are resampled instead of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.physics.averages.statistics import SampleDesign, standard_errors
+
+MAX_BLOCKS = 64
+"""Blocks of samples; their error bar is itself uncertain by 1/√128, 9 %."""
+
+
+class BlockAverages:
+    """Weighted means over blocks of samples, one per temperature.
+
+    Args:
+        design: of the samples.
+        temperatures: K, of the ensemble.
+        shape: of one sample's array.
+        dtype: of the means.
+        max_blocks: largest number of blocks.
+
+    Attributes:
+        design: of the blocks, independent of each other, each with the weight of its samples.
+        means: (n_blocks, n_temperatures, *shape).
+        n_samples: (n_blocks,) int, samples in the first blocks up to each.
+        left_out: (n_blocks, n_blocks), weights of the blocks without one of them at a time.
+    """
+
+    def __init__(
+        self,
+        design: SampleDesign,
+        temperatures: Sequence[float],
+        shape: Sequence[int],
+        dtype: type = np.float64,
+        max_blocks: int = MAX_BLOCKS,
+    ) -> None:
+        n_blocks = min(design.n_groups, max_blocks)
+        self._block = design.groups * n_blocks // design.n_groups
+        totals = np.bincount(self._block, weights=design.weights, minlength=n_blocks).astype(
+            np.float64
+        )
+        self._shares = design.weights / np.where(totals > 0, totals, 1.0)[self._block]
+        self._temperatures = list(temperatures)
+        self.design = SampleDesign(np.arange(n_blocks), totals)
+        self.n_samples = np.cumsum(np.bincount(self._block, minlength=n_blocks))
+        self.left_out = np.array([self.design.scaled(1.0 - one) for one in np.eye(n_blocks)])
+        self.means: NDArray = np.zeros((n_blocks, len(self._temperatures), *shape), dtype=dtype)
+
+    def add(self, sample: int, temperature: float, values: NDArray) -> None:
+        """Take in the array of one sample.
+
+        Args:
+            sample: its number.
+            temperature: K, one of the ensemble.
+            values: (*shape), any unit.
+        """
+        column = self._temperatures.index(temperature)
+        self.means[self._block[sample], column] += self._shares[sample] * values
+
+    def average(self, weights: NDArray[np.float64] | None = None) -> NDArray:
+        """Return the mean over blocks with given weights, (n_blocks,), or those of the ensemble.
+
+        (n_temperatures, *shape).
+        """
+        chosen = self.design.weights if weights is None else weights
+        flat = self.means.reshape(len(self.means), -1)
+        average: NDArray = (chosen.astype(flat.real.dtype) @ flat).reshape(self.means.shape[1:])
+        return average
+
+    def standard_errors(
+        self, whole: NDArray[np.float64], without: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the jackknife error of any estimate.
+
+        From all blocks, (…), and from ``left_out``, (n_blocks, …).
+        """
+        n = len(without)
+        return standard_errors(n * whole - (n - 1) * without)

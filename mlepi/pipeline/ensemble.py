@@ -1,0 +1,153 @@
+"""The thermal ensemble of a run: the crystal at rest, its displaced supercells, H and S of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.physics.averages.statistics import SampleDesign
+from mlepi.physics.bands.unfolding import AtomMap, cell_major_map, check_atom_map
+from mlepi.physics.vibrations.samplers import Sampler
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from mlepi.graphs.block_matrix import BlockMatrix
+    from mlepi.pipeline.networks import Networks
+
+
+class SampleKey(NamedTuple):
+    """Identity of one displaced supercell; it does not depend on how many others there are.
+
+    Attributes:
+        sample: number of the snapshot.
+        temperature: K.
+    """
+
+    sample: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One displaced supercell.
+
+    Attributes:
+        key: its identity.
+        atoms: Å, in the order of ``Atoms.repeat``.
+        hamiltonian: eV.
+        overlap: of the same orbitals.
+    """
+
+    key: SampleKey
+    atoms: Atoms
+    hamiltonian: BlockMatrix
+    overlap: BlockMatrix
+
+
+class Equilibrium(NamedTuple):
+    """The undisplaced primitive cell.
+
+    Attributes:
+        atoms: Å.
+        hamiltonian: eV.
+        overlap: of the same orbitals.
+    """
+
+    atoms: Atoms
+    hamiltonian: BlockMatrix
+    overlap: BlockMatrix
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """All that a stage may know of the samples and of the crystal that they surround.
+
+    Attributes:
+        equilibrium: the undisplaced primitive cell with H and S.
+        primitive: the same cell as the phonons know it, with its masses; its repetition is
+            displaced.
+        distribution: harmonic, at the temperatures of the run.
+        sampler: how snapshots are chosen.
+        supercell: cells along each lattice vector.
+        temperatures: K.
+        n_samples: snapshots per temperature.
+        seed: of the ensemble.
+        networks: of the run.
+        folder: of the run, for the files of a stage.
+    """
+
+    equilibrium: Equilibrium
+    primitive: Atoms
+    distribution: HarmonicEnsemble
+    sampler: Sampler
+    supercell: tuple[int, int, int]
+    temperatures: tuple[float, ...]
+    n_samples: int
+    seed: int
+    networks: Networks
+    folder: Path
+
+    @property
+    def device(self) -> str:
+        """Where networks and eigenproblems run."""
+        return self.networks.settings.device
+
+    @cached_property
+    def atom_map(self) -> AtomMap:
+        """Atoms of the supercell by primitive atom and cell."""
+        return cell_major_map(len(self.equilibrium.atoms), self.supercell)
+
+    @cached_property
+    def design(self) -> SampleDesign:
+        """How the samples belong together, for averages and error bars."""
+        return self.sampler.design(self.distribution, self.n_samples)
+
+    def first(self, n_samples: int) -> Ensemble:
+        """Return the ensemble of the first samples alone."""
+        return replace(self, n_samples=n_samples)
+
+    def sample_keys(self) -> list[SampleKey]:
+        """Return all samples, in the order of snapshots and, within one, of temperatures."""
+        return [SampleKey(n, t) for n in range(self.n_samples) for t in self.temperatures]
+
+    def displacements(self, temperature: float, indices: Sequence[int]) -> NDArray[np.float64]:
+        """Return the displacements of any snapshots: (n_samples, n_supercell, 3), Å.
+
+        Snapshots beyond ``n_samples`` are there too.
+        """
+        return self.sampler.displacements(self.distribution, temperature, indices, self.seed)
+
+    def displaced(self, key: SampleKey) -> Atoms:
+        """Return one displaced supercell, atoms in the order of ``atoms.repeat(supercell)``."""
+        atoms = self.primitive.repeat(self.supercell)
+        # one at a time: the last digits must not depend on the others
+        atoms.positions += self.displacements(key.temperature, [key.sample])[0]
+        return atoms
+
+    def predict(self, keys: Sequence[SampleKey]) -> list[Sample]:
+        """Predict H and S of several samples; each is what it would be without the others."""
+        structures = [self.displaced(key) for key in keys]
+        predicted = self.networks.predict_many(structures)
+        return [
+            Sample(key, atoms, *matrices)
+            for key, atoms, matrices in zip(keys, structures, predicted, strict=True)
+        ]
+
+    def check_atoms(self) -> None:
+        """Refuse atoms in another order than that of ``Atoms.repeat``.
+
+        Raises:
+            StructureError: an atom of the first sample is not near its site.
+        """
+        atoms = self.equilibrium.atoms
+        sample = self.displaced(SampleKey(0, self.temperatures[0]))
+        cells = (atoms.cell.array, sample.cell.array)
+        check_atom_map(self.atom_map, atoms.positions, cells[0], sample.positions, cells[1])

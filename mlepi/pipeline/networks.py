@@ -1,0 +1,82 @@
+"""The two networks of a run, loaded when they are first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mlepi.pipeline.sources import (
+    BatchedElectronModel,
+    ElectronModel,
+    load_calculator,
+    load_electron,
+)
+from mlepi.results.source_code import modules_of
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+    from mlepi.graphs.block_matrix import BlockMatrix
+    from mlepi.pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Forces, and H and S, of any structure.
+
+    Attributes:
+        settings: where the networks come from, on which device and in which arithmetic they run.
+        own_calculator: serves in place of the phonon source.
+        own_electron: serves in place of the electron source.
+    """
+
+    settings: Settings
+    own_calculator: Calculator | None = None
+    own_electron: ElectronModel | None = None
+
+    @cached_property
+    def calculator(self) -> Calculator:
+        """The ASE calculator of the phonon source: eV, eV/Å."""
+        if self.own_calculator is not None:
+            return self.own_calculator
+        settings = self.settings
+        return load_calculator(settings.phonon, settings.device, settings.compiled)
+
+    @cached_property
+    def electron(self) -> ElectronModel:
+        """The electron network."""
+        if self.own_electron is not None:
+            return self.own_electron
+        settings = self.settings
+        return load_electron(settings.electron, settings.overlap, settings.compiled)
+
+    def predict(self, atoms: Atoms) -> tuple[BlockMatrix, BlockMatrix]:
+        """Return Hamiltonian (eV) and overlap of a structure."""
+        device, dtype = self.settings.device, self.settings.dtype
+        hamiltonian = self.electron.hamiltonian(atoms, device=device, dtype=dtype)
+        return hamiltonian, self.electron.overlap(atoms)
+
+    def predict_many(self, structures: Sequence[Atoms]) -> list[tuple[BlockMatrix, BlockMatrix]]:
+        """Return H (eV) and S of several structures, in one evaluation where the model can."""
+        model = self.electron
+        if len(structures) < 2 or not isinstance(model, BatchedElectronModel):
+            return [self.predict(atoms) for atoms in structures]
+        device, dtype = self.settings.device, self.settings.dtype
+        hamiltonians = model.hamiltonians(structures, device=device, dtype=dtype)
+        return list(zip(hamiltonians, model.overlaps(structures), strict=True))
+
+    def modules(self, needed: Sequence[str]) -> set[str]:
+        """Return the modules whose code makes the predictions.
+
+        Args:
+            needed: "phonon", "electron" or both.
+        """
+        found: set[str] = set()
+        if "phonon" in needed:
+            found |= modules_of(self.calculator)
+        if "electron" in needed:
+            found |= modules_of(self.electron)
+        return found

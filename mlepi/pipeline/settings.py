@@ -1,0 +1,78 @@
+"""What a run is asked for: the keys at the top of ``conf/infer.yaml``, checked and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mlepi.physics.vibrations.samplers import MonteCarlo, Sampler
+from mlepi.pipeline.sources import Source
+from mlepi.results import hash_file
+
+Reuse = Literal["auto", "always", "never"]
+"""Which stored results serve again: those that the same code made, all, or none."""
+
+REUSES: tuple[Reuse, ...] = ("auto", "always", "never")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all stages of a run share.
+
+    Attributes:
+        temperatures: K.
+        n_samples: snapshots per temperature.
+        seed: of the ensemble.
+        supercell: cells along each lattice vector.
+        structure: file or builder.
+        phonon: checkpoint or calculator.
+        electron: checkpoint or model.
+        sampler: how snapshots are chosen.
+        overlap: files with the overlaps of the orbitals, instead of the checkpoint's own table.
+        dtype: arithmetic of the electron network; forces are always computed in float64.
+        device: of the networks in this process.
+        batch_size: samples that the electron network sees at once; None takes 1 on a processor and
+            more on a GPU.
+        prefetch: predict the next samples in a thread while one is diagonalised; None does so with
+            a GPU only.
+        compiled: run the kernels of the networks compiled.
+        tf32: let a GPU round the factors of float32 products.
+        reuse: which stored results serve again.
+        config: the resolved config, for provenance.
+    """
+
+    temperatures: tuple[float, ...]
+    n_samples: int
+    seed: int
+    supercell: tuple[int, int, int]
+    structure: Source
+    phonon: Source
+    electron: Source
+    sampler: Sampler = field(default_factory=MonteCarlo)
+    overlap: tuple[Path, ...] = ()
+    dtype: str = "float32"
+    device: str = "cpu"
+    batch_size: int | None = None
+    prefetch: bool | None = None
+    compiled: bool = False
+    tf32: bool = False
+    reuse: Reuse = "auto"
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the networks run on a GPU."""
+        return self.device.startswith("cuda")
+
+    def describe_electron(self) -> dict[str, Any]:
+        """Return what decides H and S of a given structure, as plain data."""
+        overlap = {"overlap": [hash_file(file) for file in self.overlap]} if self.overlap else {}
+        rounded = {"tf32": True} if self.tf32 and self.on_gpu else {}
+        return {
+            "electron": self.electron.fingerprint(),
+            "dtype": self.dtype,
+            **overlap,
+            **rounded,
+        }

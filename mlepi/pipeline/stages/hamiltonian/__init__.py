@@ -1,0 +1,1 @@
+"""Hamiltonian and overlap of the equilibrium structure, and of displaced supercells."""

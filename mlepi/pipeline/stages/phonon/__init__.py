@@ -1,0 +1,1 @@
+"""Force constants of the supercell from the phonon network, with bands and density of states."""

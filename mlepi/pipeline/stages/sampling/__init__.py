@@ -1,0 +1,1 @@
+"""The thermal ensemble of displaced supercells."""

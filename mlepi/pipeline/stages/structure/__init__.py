@@ -1,0 +1,1 @@
+"""The equilibrium structure of a run: as given, or relaxed with the phonon network."""

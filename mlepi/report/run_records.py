@@ -1,0 +1,102 @@
+"""The records of a run folder in the order of its stages, and the figures that they draw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlepi.errors import DataError, message
+from mlepi.figures import Comparison, Drawing, Presentation, Section, save_figure
+from mlepi.pipeline.discovery import Stages, order_stages
+from mlepi.results import ResultsStore
+
+FIGURES_FOLDER = "figures"
+
+
+def read_records(store: ResultsStore, stages: Stages) -> dict[str, Any]:
+    """Read every record that a stage of today can read.
+
+    Args:
+        store: of the run.
+        stages: all that there are.
+
+    Returns:
+        Stage → record, in the order in which the stages run.
+
+    Raises:
+        DataError: the folder holds no records, or they are damaged.
+    """
+    present = [name for name in stages if name in store.stages()]
+    if not present:
+        where = str(store.folder)
+        raise DataError(message(where, "no records", "the folder of a run", "Run infer.py first."))
+    ordered = [name for name in order_stages(present, stages) if name in present]
+    return {name: store.read(name, stages[name].record) for name in ordered}
+
+
+def list_presentations(
+    records: dict[str, Any], stages: Stages
+) -> Iterator[tuple[str, Presentation]]:
+    """Yield what every stage of a run shows."""
+    for name in records:
+        yield name, stages[name].presentation()
+
+
+def list_figures(records: dict[str, Any], stages: Stages) -> list[tuple[str, Drawing | Comparison]]:
+    """Return stage and drawing of every figure of a run; comparisons of records come last."""
+    shown = list(list_presentations(records, stages))
+    own = [(name, each) for name, presentation in shown for each in presentation.drawings]
+    return own + [
+        (name, each)
+        for name, presentation in shown
+        for each in presentation.comparisons
+        if each.possible(records)
+    ]
+
+
+def list_sections(records: dict[str, Any], stages: Stages) -> list[Section]:
+    """Return the sections of a run; one that several stages name comes once."""
+    makers: dict[Any, None] = {}
+    for _, presentation in list_presentations(records, stages):
+        makers.update(dict.fromkeys(presentation.sections))
+    found: Sequence[Section | None] = [make(records) for make in makers]
+    return [section for section in found if section is not None]
+
+
+def list_doubts(records: dict[str, Any], stages: Stages) -> list[str]:
+    """Say in words what a reader of the numbers must know, one text per reason for caution."""
+    return [
+        f"{name.replace('_', ' ')}: {text}"
+        for name, record in records.items()
+        for text in stages[name].doubts(record)
+    ]
+
+
+def plot_run(folder: str | Path, stages: Stages) -> dict[str, Path]:
+    """Draw every figure for which the run has records, as PNG and PDF in ``figures/``.
+
+    Args:
+        folder: run folder.
+        stages: all that there are.
+
+    Returns:
+        Name of the figure → path of its PNG.
+
+    Raises:
+        DataError: the folder holds no records, or they are damaged.
+    """
+    store = ResultsStore(folder)
+    return draw_figures(read_records(store, stages), stages, store.folder)
+
+
+def draw_figures(records: dict[str, Any], stages: Stages, folder: Path) -> dict[str, Path]:
+    """Draw the figures of records into a run folder; return name → path of the PNG."""
+    return {
+        drawing.name: save_figure(
+            drawing.plot(records if isinstance(drawing, Comparison) else records[name]),
+            folder / FIGURES_FOLDER,
+            drawing.name,
+        )
+        for name, drawing in list_figures(records, stages)
+    }

@@ -1,0 +1,130 @@
+"""Formats of records and of part files: what changed from one to the next, and how old ones read.
+
+One pure function per step vN → vN+1 turns what a file of format N holds into format N + 1; files on
+the disk stay as they are. A field that is new and has a default needs no step: the default is read
+in its place. A file of a newer format is refused with the version that reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from mlepi.errors import DataError, message
+from mlepi.former_names import FORMER_STAGE_NAMES
+from mlepi.results.provenance import find_version
+
+RECORD_FORMAT = 2
+PART_FORMAT = 2
+
+FORMER_VERSIONS: Mapping[str, int] = {"observables": 3, "phonon": 2, "sampling": 2}
+"""Stage, by its former name → version in its inputs in files of format 1; 1 for all others."""
+
+
+class StoredResult(NamedTuple):
+    """What a file holds of one record, or of one sample in a part file.
+
+    Attributes:
+        stage: name of the stage that made it.
+        fields: name → value; nested records and mappings are dicts again.
+    """
+
+    stage: str
+    fields: dict[str, Any]
+
+
+Step = Callable[[StoredResult], StoredResult]
+
+
+def rename_stages(stored: StoredResult) -> StoredResult:
+    """Give a result of format 1 the name that its stage has from format 2 on."""
+    return stored._replace(stage=current_stage(stored.stage, 1))
+
+
+RECORD_UPGRADES: Mapping[int, Step] = {1: rename_stages}
+"""Format N → pure function that turns a record of format N into format N + 1."""
+
+PART_UPGRADES: Mapping[int, Step] = {1: rename_stages}
+"""The same for the result of one sample."""
+
+
+def upgrade(
+    stored: StoredResult, found: int, *, upgrades: Mapping[int, Step] = RECORD_UPGRADES
+) -> StoredResult:
+    """Bring a result to the present format, one step at a time.
+
+    Args:
+        stored: as it lies in the file; it is not modified.
+        found: its format, no newer than the present one (``refuse_newer``).
+        upgrades: format → step to the next one, for every format that was ever written.
+
+    Returns:
+        The result in the format after the last step.
+    """
+    for step in (upgrades[number] for number in sorted(upgrades) if number >= found):
+        stored = step(stored)
+    return stored
+
+
+def current_stage(name: str, found: int) -> str:
+    """Return the present name of a stage that a file of some format names.
+
+    Args:
+        name: in the file.
+        found: format of the record or of the part file.
+    """
+    return FORMER_STAGE_NAMES.get(name, name) if found == 1 else name
+
+
+def former_stage(name: str) -> str:
+    """Return the name that a stage has in files of format 1."""
+    former = {stage: old for old, stage in FORMER_STAGE_NAMES.items()}
+    return former.get(name, name)
+
+
+def former_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe inputs as format 1 did, so that digests in old files can be compared.
+
+    Args:
+        inputs: what decides a record or the result of one sample; "stage" and the keys of
+            "records" are names of stages, where they are there.
+
+    Returns:
+        The same with the former names of stages and with the version that the stage then had.
+    """
+    former = {**inputs, "version": 1}
+    if "stage" in inputs:
+        former["stage"] = former_stage(inputs["stage"])
+        former["version"] = FORMER_VERSIONS.get(former["stage"], 1)
+    if "records" in inputs:
+        former["records"] = {former_stage(name): x for name, x in inputs["records"].items()}
+    return former
+
+
+def refuse_newer(where: str, found: int, readable: int, writer: str | None) -> None:
+    """Refuse what a newer version of this package wrote.
+
+    Args:
+        where: file, and the place in it.
+        found: format.
+        readable: newest format that can be read.
+        writer: version that wrote it, if the file says so.
+
+    Raises:
+        DataError: the format is newer than the readable one; the text names the version to install.
+    """
+    if found <= readable:
+        return
+    own = find_version()
+    fix = f"Install mlepi {writer} or newer." if writer else "Install a newer mlepi."
+    if writer == own:
+        fix = f"Install mlepi {writer} or newer, from its newest source: both have one number."
+    raise DataError(
+        message(
+            where,
+            f"data written by mlepi {writer or 'of an unknown version'} (format {found}); "
+            f"this is mlepi {own}, which reads up to format {readable}",
+            f"format {readable} or older",
+            fix,
+        )
+    )

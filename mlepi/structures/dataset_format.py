@@ -1,0 +1,145 @@
+"""The on-disk format of Hamiltonian data.
+
+One HDF5 file holds structures and ragged blocks in flat arrays with offsets. ``COLUMNS`` below is
+the format: every array with its type, unit and length. Besides them the file holds, as attributes
+of its root, the format name and version, the orbital basis and the provenance (JSON); every array
+carries its unit and the SHA-256 of its values. Blocks are float32, in internal orbital order, one
+direction per pair (``ragged``); everything else is exact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mlepi.errors import DataError, message
+
+FORMAT = "mlepi-hamiltonian"
+FORMAT_VERSION = 1
+CHUNK = 65536  # values per HDF5 chunk of a flat array; near one 36-atom structure
+
+
+@dataclass(frozen=True)
+class Column:
+    """One array of the file: (length of its level, *shape), with its unit."""
+
+    level: str  # structure | atom | edge | value; what the first axis counts
+    dtype: str
+    shape: tuple[int, ...] = ()
+    unit: str = "1"
+    ends: bool = False  # offsets: one entry more than its level has, the first is 0
+    optional: bool = False
+
+
+COLUMNS: dict[str, Column] = {
+    "structures/name": Column("structure", "str"),
+    "structures/provenance": Column("structure", "str"),  # JSON
+    "structures/cell": Column("structure", "<f8", (3, 3), "angstrom"),  # rows = lattice vectors
+    "structures/pbc": Column("structure", "|u1", (3,)),
+    "structures/energy": Column("structure", "<f8", (), "eV"),  # NaN when there is none
+    "structures/fermi_energy": Column("structure", "<f8", (), "eV"),  # NaN when there is none
+    "structures/atom_offsets": Column("structure", "<i8", ends=True),
+    "structures/edge_offsets": Column("structure", "<i8", ends=True),
+    "structures/value_offsets": Column("structure", "<i8", ends=True),
+    "atoms/numbers": Column("atom", "<i4"),
+    "atoms/layer": Column("atom", "<i4"),
+    "atoms/positions": Column("atom", "<f8", (3,), "angstrom"),
+    "atoms/forces": Column("atom", "<f8", (3,), "eV/angstrom"),  # NaN when there are none
+    "edges/index": Column("edge", "<i4", (2,)),  # source, target
+    "edges/cell_shift": Column("edge", "<i4", (3,)),
+    "blocks/hamiltonian": Column("value", "<f4", (), "eV"),
+    "blocks/overlap": Column("value", "<f4", (), "1", optional=True),
+}
+
+
+def check_layout(path: Path, file: h5py.File) -> None:
+    """Check format, version, types, shapes and offsets of a file against ``COLUMNS``.
+
+    Raises:
+        DataError: something is missing or differs; the message names it.
+    """
+    if file.attrs.get("format") != FORMAT:
+        raise DataError(
+            message(
+                str(path),
+                "a foreign HDF5 file",
+                f"format {FORMAT!r}",
+                "Convert it with a reader of mlepi.",
+            )
+        )
+    if file.attrs["format_version"] != FORMAT_VERSION:
+        got = f"format version {file.attrs['format_version']}"
+        raise DataError(
+            message(str(path), got, f"{FORMAT_VERSION}", "Use the mlepi version that wrote it.")
+        )
+    problems = [key for key, column in COLUMNS.items() if key not in file and not column.optional]
+    problems = problems or _list_inconsistent(file)
+    if problems:
+        raise DataError(
+            message(
+                str(path),
+                f"missing or inconsistent {problems}",
+                "the arrays of the format",
+                "Copy it again.",
+            )
+        )
+
+
+def _list_inconsistent(file: h5py.File) -> list[str]:
+    """Return the arrays whose type, shape or offsets are not those of the format."""
+    levels = ("atom", "edge", "value")
+    ends = {level: file[f"structures/{level}_offsets"][()] for level in levels}
+    lengths = {level: int(values[-1]) for level, values in ends.items()}
+    lengths["structure"] = len(file["structures/name"])
+    problems = [
+        f"{level}_offsets"
+        for level, values in ends.items()
+        if values[0] != 0 or (np.diff(values) < 0).any()
+    ]
+    for key, column in COLUMNS.items():
+        if key in file:
+            shape = (lengths[column.level] + column.ends, *column.shape)
+            same_type = (
+                h5py.check_string_dtype(file[key].dtype)
+                if column.dtype == "str"
+                else file[key].dtype == column.dtype
+            )
+            problems += [] if file[key].shape == shape and same_type else [key]
+    return problems
+
+
+def verify_checksums(path: Path, file: h5py.File, keys: Iterable[str]) -> None:
+    """Compare the SHA-256 of some arrays with the stored ones.
+
+    Raises:
+        DataError: some differ; the message names them.
+    """
+    damaged = [key for key in keys if file[key].attrs["sha256"] != checksum(file[key])]
+    if damaged:
+        raise DataError(
+            message(
+                str(path),
+                f"changed values in {damaged}",
+                "those of the stored checksums",
+                "Copy it again.",
+            )
+        )
+
+
+def checksum(array: h5py.Dataset) -> str:
+    """Compute the SHA-256 of the values of one array; strings end with a zero byte."""
+    digest = hashlib.sha256()
+    step = 16 * CHUNK
+    for start in range(0, len(array), step):
+        values = array[start : start + step]
+        digest.update(
+            b"\0".join(values) + b"\0"
+            if values.dtype == object
+            else np.ascontiguousarray(values).tobytes()
+        )
+    return digest.hexdigest()

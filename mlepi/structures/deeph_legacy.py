@@ -1,0 +1,191 @@
+"""Reader of the legacy "processed" folder of DeepH-pack 1, DeepH-E3 and the published data sets.
+
+Blocks are ⟨i, cell 0 | · | j, cell R⟩ with rows = orbitals of i, both directions and on-site blocks
+included, in eV; lengths are in Å. Atoms are counted from 1 and orbitals are in OpenMX's order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from mlepi.errors import DataError, message
+from mlepi.structures.assembly import BlockList, assemble_labels
+from mlepi.structures.deeph_folder import (
+    build_basis,
+    check_shape,
+    open_matrix,
+    read_fermi_energy,
+    read_info,
+    refuse_spin,
+    require_file,
+)
+from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.validation import check_atom_indices, check_finite
+
+
+def read_deeph_legacy(
+    folder: str | Path,
+    *,
+    radii: Mapping[str, float] | None = None,
+    order: str = "openmx",
+    name: str | None = None,
+) -> LabelledStructure:
+    """Read one structure of the legacy "processed" layout.
+
+    Args:
+        folder: holds lat.dat, site_positions.dat (both with vectors as columns), element.dat,
+            orbital_types.dat, info.json, overlaps.h5 and, unless it is overlap-only,
+            hamiltonians.h5, keyed "[Rx, Ry, Rz, i, j]" with atoms from 1.
+        radii: chemical symbol → orbital radius, Å; inferred from the pairs when None.
+        order: orbital order inside a shell, a name in ``basis.ORBITAL_ORDERS``.
+        name: name of the structure; that of the folder when None.
+
+    Returns:
+        Labels in internal units and order; pairs that only one matrix lists are zero in the other.
+
+    Raises:
+        DataError: a file is missing or damaged, the data are spinful, or an invariant of
+            ``validation`` is broken.
+    """
+    path = Path(folder)
+    where = str(path)
+    info = read_info(path)
+    refuse_spin(where, info.get("isspinful", False))
+    atoms = _read_structure(path)
+    numbers = atoms.numbers
+    shells = _read_orbital_types(path, numbers)
+    counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in numbers])
+    overlap = _read_legacy_blocks(path / "overlaps.h5", counts)
+    file = path / "hamiltonians.h5"
+    hamiltonian = _read_legacy_blocks(file, counts) if file.exists() else None
+    return assemble_labels(
+        where,
+        name or path.resolve().name,
+        atoms,
+        build_basis(where, atoms, shells, radii, overlap, hamiltonian),
+        order=order,
+        overlap=overlap,
+        hamiltonian=hamiltonian,
+        fermi_energy=read_fermi_energy(where, info, "fermi_level"),
+        provenance={
+            "format": "DeepH legacy",
+            "folder": path.resolve().name,
+            "radii": "given" if radii else "inferred",
+        },
+    )
+
+
+def _read_structure(path: Path) -> Atoms:
+    """Read element.dat, lat.dat and site_positions.dat."""
+    numbers = _load_text(path, "element.dat").ravel().astype(np.int64)
+    cell = _load_text(path, "lat.dat").T
+    positions = _load_text(path, "site_positions.dat").T
+    if cell.shape != (3, 3) or positions.shape != (len(numbers), 3):
+        raise DataError(
+            message(
+                str(path),
+                f"lat.dat of shape {cell.T.shape} and site_positions.dat of shape "
+                f"{positions.T.shape}",
+                f"(3, 3) and (3, {len(numbers)}): vectors as columns",
+                "Transpose the files.",
+            )
+        )
+    for z in numbers:
+        if not 0 < z < len(chemical_symbols):
+            raise DataError(
+                message(
+                    f"{path / 'element.dat'}",
+                    f"{z}",
+                    "atomic numbers",
+                    "Write one atomic number per line.",
+                )
+            )
+    return Atoms(numbers=numbers, positions=positions, cell=cell, pbc=True)
+
+
+def _load_text(folder: Path, file: str) -> NDArray[np.float64]:
+    """Read a table of numbers: 2-dimensional."""
+    path = require_file(folder / file)
+    try:
+        table = np.loadtxt(path, ndmin=2)
+    except ValueError as error:
+        raise DataError(
+            message(
+                str(path), f"text that is no table ({error})", "numbers", "Write the file again."
+            )
+        ) from error
+    check_finite(str(path), "table", table)
+    return table
+
+
+def _read_orbital_types(folder: Path, numbers: NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
+    """Read the shells of every atom and condense them to one list per element."""
+    path = require_file(folder / "orbital_types.dat")
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if len(lines) != len(numbers) or not all(word.isdigit() for words in lines for word in words):
+        raise DataError(
+            message(
+                str(path),
+                f"{len(lines)} lines of shells",
+                f"{len(numbers)} lists of l",
+                "One line per atom.",
+            )
+        )
+    shells: dict[int, tuple[int, ...]] = {}
+    for z, words in zip(numbers.tolist(), lines, strict=True):
+        ls = tuple(int(word) for word in words)
+        if shells.setdefault(z, ls) != ls:
+            raise DataError(
+                message(
+                    str(path),
+                    f"shells {shells[z]} and {ls} for element {z}",
+                    "one basis per element",
+                    "Use one basis.",
+                )
+            )
+    return shells
+
+
+def _read_legacy_blocks(path: Path, counts: NDArray[np.int64]) -> BlockList:
+    """Read one dataset per pair; atoms are counted from 1 in the keys and from 0 in the result."""
+    keys: list[list[int]] = []
+    blocks: list[NDArray[Any]] = []
+    with open_matrix(path) as file:
+        for text, dataset in file.items():
+            try:
+                key = json.loads(text)
+                valid = len(key) == 5 and all(isinstance(v, int) for v in key)
+            except (ValueError, TypeError):
+                valid = False
+            if not valid:
+                raise DataError(
+                    message(
+                        str(path), f"key {text!r}", "'[Rx, Ry, Rz, i, j]'", "Write the file again."
+                    )
+                )
+            keys.append(key)
+            blocks.append(np.asarray(dataset))
+    if not keys:
+        raise DataError(
+            message(str(path), "no blocks", "one dataset per pair", "Write the file again.")
+        )
+    pairs = np.array(keys, dtype=np.int64)
+    check_atom_indices(str(path), pairs[:, 3:], len(counts), base=1)
+    pairs[:, 3:] -= 1
+    for key, pair, block in zip(keys, pairs, blocks, strict=True):
+        refuse_spin(str(path), np.iscomplexobj(block))
+        check_shape(str(path), str(key), block.shape, (int(counts[pair[3]]), int(counts[pair[4]])))
+    values = np.concatenate([block.ravel() for block in blocks]).astype(np.float64)
+    return BlockList(
+        pairs,
+        values,
+        np.concatenate([[0], np.cumsum([block.size for block in blocks])]).astype(np.int64),
+    )

@@ -1,0 +1,134 @@
+"""A series of cell sizes: extrapolation, table, and what cannot be compared."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from velocity_records import fermi_velocity_record, self_energy_record
+
+from mlepi.command_line import CellSizes
+from mlepi.errors import DataError
+from mlepi.observables.cell_sizes.compare import compare_sizes
+from mlepi.observables.cell_sizes.record import CellSizesRecord
+from mlepi.observables.cell_sizes.series import format_series, main, write_series
+from mlepi.physics.averages.size_series import extrapolate_sizes
+from mlepi.results import ResultsStore
+
+
+def of_size(record, n, **changes):
+    """Return a record of N × N cells, whose velocities are larger in larger ones."""
+    fields = [
+        name
+        for name in ("spectral", "sorted_average", "velocity_operator", "velocity")
+        if hasattr(record, name)
+    ]
+    moved = {
+        name: replace(
+            getattr(record, name),
+            velocities=getattr(record, name).velocities - 1e5 / n - 50.0 * record.temperatures,
+            velocity_errors=np.full(3, 0.01e5 * n),
+        )
+        for name in fields
+    }
+    return replace(record, **{"supercell": (n, n, 1), "n_samples": 4, **moved, **changes})
+
+
+@pytest.fixture
+def records():
+    """v_F of 3×3, 4×4 and 6×6 cells."""
+    return {
+        n: (of_size(fermi_velocity_record(), n), of_size(self_energy_record(), n))
+        for n in (3, 4, 6)
+    }
+
+
+def write(folder: Path, records, self_energies=True):
+    for n, (velocities, quasiparticles) in records.items():
+        store = ResultsStore(folder / f"{n}x{n}")
+        store.write("fermi_velocity", velocities, "digest", {})
+        if self_energies:
+            store.write("self_energy", quasiparticles, "digest", {})
+
+
+def test_a_series_is_extrapolated_by_every_estimator(tmp_path, records, capsys):
+    write(tmp_path, records)
+    CellSizes().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    table = (tmp_path / "cell_sizes.md").read_text(encoding="utf-8")
+    assert table in capsys.readouterr().out
+    for text in (
+        "3×3 (4)",
+        "6×6 (4)",
+        "1/N → 0",
+        "hyperbola at |k−K| = 0.04–0.1 Å⁻¹",
+        "self-energy",
+        "sorted average",
+    ):
+        assert text in table
+    record = ResultsStore(tmp_path).read("cell_sizes", CellSizesRecord)
+    assert record.sizes.tolist() == [3, 4, 6]
+    assert record.estimators == (
+        "spectral peak",
+        "self-energy",
+        "velocity operator",
+        "sorted average",
+    )
+    spectral = [records[n][0].spectral for n in (3, 4, 6)]
+    np.testing.assert_allclose(record.limits[0, 0, 1], spectral[0].velocities[1] + 1e5 / 3)
+    fit = extrapolate_sizes(
+        record.sizes,
+        np.array([r.velocities[1] for r in spectral]),
+        np.array([r.velocity_errors[1] for r in spectral]),
+    )
+    assert record.limits[0, 0, 1] == pytest.approx(fit.limit)
+    assert record.limit_errors[0, 0, 1] == pytest.approx(fit.limit_error)
+    assert record.chi_squared[0, 0, 1] == pytest.approx(fit.chi_squared, abs=1e-9)
+    assert (tmp_path / "cell_sizes.png").stat().st_size > 0
+
+
+def test_sizes_that_do_not_tell_are_left_out(tmp_path, records):
+    lost = dict(records)
+    averaged = lost[4][0].sorted_average
+    unknown = replace(averaged, velocities=averaged.velocities * np.nan)
+    lost[4] = (replace(lost[4][0], sorted_average=unknown), lost[4][1])
+    lost[6] = (replace(lost[6][0], sorted_average=unknown), lost[6][1])
+    write(tmp_path, lost, self_energies=False)
+    record = compare_sizes([tmp_path / f"{n}x{n}" for n in (6, 4, 3)])
+    assert record.estimators == ("spectral peak", "velocity operator", "sorted average")
+    assert np.all(np.isnan(record.limits[2, 0]))
+    assert np.all(np.isfinite(record.limits[2, 1]))
+    assert "| — | — |" in format_series(record)
+
+
+def test_runs_under_former_names_are_understood(tmp_path, records):
+    write(tmp_path, records)
+    expected = compare_sizes([tmp_path / f"{n}x{n}" for n in records])
+    for n in records:
+        with h5py.File(tmp_path / f"{n}x{n}" / "results.h5", "a") as file:
+            file.move("fermi_velocity", "observables")
+            file["observables"].attrs["format"] = 1
+    found = compare_sizes([tmp_path / f"{n}x{n}" for n in records])
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert found.estimators == expected.estimators
+
+
+def test_runs_that_cannot_be_compared_are_refused(tmp_path, records, monkeypatch):
+    with pytest.raises(DataError, match="got no runs below it"):
+        write_series(tmp_path)
+    write(tmp_path, {3: records[3]})
+    with pytest.raises(DataError, match="at least two different sizes N × N, each once"):
+        write_series(tmp_path)
+    write(tmp_path, {6: (replace(records[6][0], velocity_window=(0.05, 0.1)), records[6][1])})
+    with pytest.raises(DataError, match="got runs of different windows"):
+        write_series(tmp_path)
+    ResultsStore(tmp_path / "4x4").write("self_energy", records[4][1], "digest", {})
+    with pytest.raises(DataError, match="expected the stage fermi_velocity"):
+        write_series(tmp_path)
+    monkeypatch.setattr("sys.argv", ["cell_sizes", str(tmp_path)])
+    with pytest.raises(SystemExit, match="error: size series in"):
+        main()
+    monkeypatch.setattr("sys.argv", ["cell_sizes"])
+    with pytest.raises(SystemExit, match="usage: python -m"):
+        main()
