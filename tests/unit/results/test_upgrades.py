@@ -69,7 +69,7 @@ def test_steps_are_taken_in_order_from_the_format_found():
 
 
 def test_names_of_stages():
-    assert {former: name for name, former in FORMER_STAGE_NAMES.items()} == PRESENT
+    assert FORMER_STAGE_NAMES == PRESENT
     for former, present in PRESENT.items():
         assert current_stage(former, 1) == present
         assert former_stage(present) == former
