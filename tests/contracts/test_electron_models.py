@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import io
-
 import numpy as np
 import pytest
 import torch
@@ -24,95 +21,66 @@ from electron_models import (
     predict,
 )
 from hydra.utils import instantiate
+from model_contract import ModelContract
 from scipy.spatial.transform import Rotation
-from torch_geometric.data import Batch
 
 from mlepi.graphs import fields
 from mlepi.graphs.build import build_graph
 from mlepi.structures.basis import OrbitalBasis
 
 
-class ElectronModelContract:
-    """Subclass and set ``name``; every test is inherited."""
+class ElectronModelContract(ModelContract):
+    """Subclass and set ``name``; every test is inherited. A prediction is edge → block."""
 
-    name: str
-    learns = True
+    cutoffs = CUTOFFS
+    build = staticmethod(build_model)
+    bilayer = staticmethod(bilayer)
+    difference = staticmethod(largest_difference)
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def model(cls):
-        return build_model(cls.name)
+    def outputs(self, model, graph):
+        out = model(graph)
+        return {"onsite": out["onsite_blocks"], **out["edge_blocks"]}
 
-    @pytest.mark.parametrize("operation", ["rotation", "inversion", "mirror"])
-    def test_blocks_turn_with_the_structure(self, model, operation):
-        matrix = {
-            "rotation": Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix(),
-            "inversion": -np.eye(3),
-            "mirror": np.diag([1.0, -1.0, 1.0]),
-        }[operation]
-        atoms = bilayer()
-        turned = atoms.copy()
-        turned.set_cell(atoms.cell.array @ matrix.T)
-        turned.positions = atoms.positions @ matrix.T
+    def predict(self, model, atoms):
+        return predict(model, atoms)
+
+    def turned(self, prediction, atoms, matrix):
         rotations = {number: orbital_rotation(number, matrix) for number in BASIS.elements}
         z = atoms.numbers
-        expected = {
-            key: rotations[z[key[0]]] @ b @ rotations[z[key[1]]].T
-            for key, b in predict(model, atoms).items()
+        return {
+            key: rotations[z[key[0]]] @ b @ rotations[z[key[1]]].T for key, b in prediction.items()
         }
-        assert_same(predict(model, turned), expected)
 
-    def test_translation(self, model):
-        moved = bilayer()
-        moved.positions += [3.3, -7.1, 1.9]
-        assert_same(predict(model, moved), predict(model, bilayer()))
-
-    def test_choice_of_the_cell(self, model):
-        """Moving one atom by lattice vectors only renames its images."""
-        moved, move = bilayer(), np.array([1, -2, 0])
-        moved.positions[2] += move @ moved.cell.array
-        shift = {atom: move if atom == 2 else np.zeros(3, int) for atom in range(4)}
-        expected = {
-            (i, j, *(np.array(r) + shift[i] - shift[j]).tolist()): block
-            for (i, j, *r), block in predict(model, bilayer()).items()
-        }
-        assert_same(predict(model, moved), expected)
-
-    def test_permutation(self, model):
-        order = np.array([2, 0, 3, 1])
+    def permuted(self, prediction, order):
         new = np.argsort(order)
-        expected = {
-            (int(new[i]), int(new[j]), *r): block
-            for (i, j, *r), block in predict(model, bilayer()).items()
+        return {(int(new[i]), int(new[j]), *r): block for (i, j, *r), block in prediction.items()}
+
+    def renamed(self, prediction, atom, move):
+        shift = {i: move if i == atom else np.zeros(3, int) for i in range(4)}
+        return {
+            (i, j, *(np.array(r) + shift[i] - shift[j]).tolist()): block
+            for (i, j, *r), block in prediction.items()
         }
-        assert_same(predict(model, bilayer()[order]), expected)
 
-    def test_supercell_equals_repeated_cell(self, model):
-        repeats = np.array([3, 2, 1])
-        small, large = predict(model, bilayer()), predict(model, bilayer().repeat(tuple(repeats)))
-        cells = np.array([[a, b, c] for a in range(3) for b in range(2) for c in range(1)])
-        assert len(large) == 6 * len(small)
-        for (i, j, *r), block in large.items():
-            cell = cells[j // 4] + np.array(r) * repeats - cells[i // 4]
-            np.testing.assert_allclose(
-                block, small[i % 4, j % 4, *cell.tolist()], rtol=0, atol=1e-9
-            )
+    def repeated(self, prediction, n_atoms, repeats):
+        expected = {}
+        for (i, j, *r), block in prediction.items():
+            for number, cell in enumerate(np.ndindex(*repeats)):
+                image, place = np.divmod(np.array(cell) + r, repeats)
+                other = int(np.ravel_multi_index(place, repeats))
+                key = (number * n_atoms + i, other * n_atoms + j, *image.tolist())
+                expected[key] = block
+        return expected
 
-    def test_batch_equals_single(self, model):
-        structures = [bilayer(seed=1), bilayer(seed=2)[:2], bilayer(seed=3).repeat((2, 1, 1))]
-        graphs = [build_graph(atoms, CUTOFFS, dtype=torch.float64) for atoms in structures]
-        with torch.no_grad():
-            together, alone = (
-                model(Batch.from_data_list(graphs)),
-                [model(graph) for graph in graphs],
-            )
-        pairs = [(together["onsite_blocks"], [out["onsite_blocks"] for out in alone])]
-        pairs += [
-            (together["edge_blocks"][r], [out["edge_blocks"][r] for out in alone])
-            for r in fields.RELATIONS
-        ]
-        for joint, parts in pairs:
-            torch.testing.assert_close(joint, torch.cat(parts), rtol=0, atol=1e-9)
+    def joined(self, lower, upper, n_lower):
+        moved = {(i + n_lower, j + n_lower, *r): block for (i, j, *r), block in upper.items()}
+        return {**lower, **moved}
+
+    def single_tolerance(self, name, double):
+        return 1e-4 * max(float(value.detach().abs().max()) for value in double.values())
+
+    def loss(self, outputs):
+        return sum(value.square().sum() for value in outputs.values())
 
     def test_hermitian_exactly(self, model):
         blocks = predict(model, bilayer())
@@ -196,17 +164,6 @@ class ElectronModelContract:
             block = alone[0, 0, 0, 0, 0][shell, shell]
             np.testing.assert_allclose(block, block[0, 0] * np.eye(2 * l + 1), rtol=0, atol=1e-9)
 
-    def test_distant_layers_are_two_monolayers(self, model):
-        atoms = bilayer()
-        atoms.positions[2:, 2] += 2.0
-        upper = atoms[2:]
-        upper.arrays["layer"][:] = 0
-        expected = predict(model, atoms[:2])
-        expected.update(
-            {(i + 2, j + 2, *r): block for (i, j, *r), block in predict(model, upper).items()}
-        )
-        assert_same(predict(model, atoms), expected)
-
     @pytest.mark.parametrize("structure", ["bilayer", "along the axes"])
     def test_derivative_equals_finite_difference(self, model, structure):
         atoms = bilayer()
@@ -236,52 +193,6 @@ class ElectronModelContract:
                 ) / (2 * step)
         assert gradient.abs().max() > 1e-2
         torch.testing.assert_close(gradient, numeric, rtol=1e-6, atol=1e-5)
-
-    def test_elements_differ(self, model):
-        swapped = bilayer()
-        swapped.numbers[[0, 1]] = [1, 6]
-        assert largest_difference(predict(model, swapped), predict(model, bilayer())) > 1e-3
-
-    def test_single_and_double_precision_agree(self, model):
-        graph = build_graph(bilayer(), CUTOFFS, dtype=torch.float32)
-        with torch.no_grad():
-            single = flat_blocks(copy.deepcopy(model).to(torch.float32)(graph))
-        assert single.dtype == torch.float32
-        double = np.stack(list(predict(model, bilayer()).values()))
-        np.testing.assert_allclose(single.numpy(), double, rtol=0, atol=1e-4 * np.abs(double).max())
-
-    def test_save_and_load(self, model):
-        buffer = io.BytesIO()
-        torch.save(model.state_dict(), buffer)
-        buffer.seek(0)
-        other = build_model(self.name, seed=2)
-        assert largest_difference(predict(other, bilayer()), predict(model, bilayer())) > 1e-3
-        other.load_state_dict(torch.load(buffer, weights_only=True))
-        assert largest_difference(predict(other, bilayer()), predict(model, bilayer())) == 0.0
-
-    def test_input_is_not_mutated(self, model):
-        graph = build_graph(bilayer(), CUTOFFS, dtype=torch.float64)
-        before = copy.deepcopy(graph.to_dict())
-        model(graph)
-        after = graph.to_dict()
-        assert set(after) == set(before)
-        for key, store in before.items():
-            for name, value in store.items() if isinstance(store, dict) else [(None, store)]:
-                found = after[key] if name is None else after[key][name]
-                assert torch.equal(found, value) if torch.is_tensor(value) else found == value
-
-    def test_every_parameter_learns(self):
-        if not self.learns:
-            return
-        model = build_model(self.name).train()
-        graph = build_graph(bilayer(), CUTOFFS, dtype=torch.float64)
-        flat_blocks(model(graph)).square().sum().backward()
-        untouched = [
-            name
-            for name, p in model.named_parameters()
-            if p.numel() and (p.grad is None or not torch.any(p.grad != 0))
-        ]
-        assert untouched == [], untouched
 
 
 class NotLocal(ElectronModelContract):
