@@ -34,7 +34,7 @@ def fingerprint_modules(modules: Iterable[str]) -> str:
 def fingerprint_stage(run: Run, stage: Stage) -> str:
     """Digest the code that decides the results of a stage: its own, networks and sampler."""
     needed = sorted(stage.sources() - {"structure"})
-    modules = {type(stage).__module__, *run.networks.modules(needed)}
+    modules = {type(stage).__module__, *stage.further_modules(), *run.networks.modules(needed)}
     if "sampling" in stage.requires or stage.name == "sampling":
         modules.add(type(run.settings.sampler).__module__)
     return fingerprint_modules(modules)

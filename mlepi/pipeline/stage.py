@@ -59,6 +59,13 @@ class Stage(ABC):
         """Return which of "structure", "phonon" and "electron" it cannot do without."""
         return set(self.networks)
 
+    def further_modules(self) -> set[str]:
+        """Return the modules that its results rest on beside its own and those of the run.
+
+        What those import counts as well; only a stage with networks of its own has any.
+        """
+        return set()
+
     @classmethod
     def presentation(cls) -> Presentation:
         """Return what the module ``figure`` beside that of the stage shows of its record."""

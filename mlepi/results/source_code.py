@@ -178,20 +178,27 @@ def modules_of(thing: object, packages: Iterable[str] = (PACKAGE,)) -> set[str]:
 
     Args:
         thing: any object; a network (it has ``modules()``) counts with all of its layers, also
-            where it is an attribute of the object.
+            where it is an attribute of the object, or of an attribute of these packages.
         packages: top-level packages; classes of others are left out.
 
     Returns:
         Names of modules.
     """
-    things = [thing, *vars(thing).values()] if hasattr(thing, "__dict__") else [thing]
-    classes = {type(thing)}
-    for item in things:
+    known, names = set(packages), set()
+    seen: set[int] = set()
+    waiting = [thing]
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen or isinstance(item, type):
+            continue
+        seen.add(id(item))
         layers = getattr(item, "modules", None)
-        if callable(layers) and not isinstance(item, type):
-            classes |= {type(layer) for layer in layers()}
-    names = {cls.__module__ for cls in classes}
-    return {name for name in names if name.partition(".")[0] in set(packages)}
+        if callable(layers):
+            names |= {type(layer).__module__ for layer in layers()}
+        elif item is thing or type(item).__module__.partition(".")[0] in known:
+            names.add(type(item).__module__)
+            waiting += getattr(item, "__dict__", {}).values()
+    return {name for name in names if name.partition(".")[0] in known}
 
 
 def _find_top(name: str) -> ModuleSpec | None:

@@ -33,7 +33,7 @@ from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
 from mlepi.pipeline.sampled_stage import Part, SampledStage
 from mlepi.pipeline.settings import Settings
 from mlepi.project_files import find_file, locate_file
-from mlepi.results import hash_file
+from mlepi.results import hash_file, modules_of
 from mlepi.structures import OpenmxSettings, VaspSettings
 
 if TYPE_CHECKING:
@@ -148,6 +148,11 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
     def sources(self) -> set[str]:
         """Return which networks it cannot do without: forces where they are compared."""
         return {*super().sources(), *(["phonon"] if self.phonon_checkpoints else [])}
+
+    def further_modules(self) -> set[str]:
+        """Return the code of the further networks."""
+        further = load_further_networks(self.electron_files, self.phonon_files, "cpu")
+        return set().union(*map(modules_of, (*further.electron, *further.phonon)))
 
     def inputs(self, settings: Settings) -> dict[str, Any]:
         """Return every setting; the samples are named by the runner."""

@@ -7,14 +7,11 @@ import h5py
 import numpy as np
 import pytest
 from example_record import Example, Inner, example
+from stored_records import read_record
 
 from mlepi.errors import DataError
 from mlepi.results import unit
 from mlepi.results.hdf5 import build_record, hash_group, read_fields, write_record
-
-
-def read_record(group, record_type):
-    return build_record(read_fields(group), record_type, f"{group.file.filename}:{group.name}")
 
 
 def written(tmp_path, record):

@@ -240,13 +240,20 @@ def test_modules_of_objects_and_of_the_networks_inside_them():
             self.network = network
             self.modules_by_name = {}
 
+    class Calculator:
+        def __init__(self, predictor):
+            self.predictor = predictor
+            self.again = self
+
     inner, outer = type("Inner", (Layer,), {}), type("Outer", (Layer,), {})
     inner.__module__, outer.__module__ = "mlepi.models.inner", "lab.outer"
     Predictor.__module__ = "mlepi.predictors.some"
+    Calculator.__module__ = "ase.calculators.some"
     network = outer(inner(), Layer())
     assert modules_of(network) == {"mlepi.models.inner"}
     assert modules_of(network, ["lab", "mlepi"]) == {"lab.outer", "mlepi.models.inner"}
     assert modules_of(Predictor(network)) == {"mlepi.predictors.some", "mlepi.models.inner"}
+    assert modules_of(Calculator(Predictor(network))) == modules_of(Predictor(network))
     assert modules_of(SourceTree()) == {"mlepi.results.source_code"}
     assert modules_of(3.0) == set()
     assert modules_of(outer) == set(), "a class is not a network"

@@ -8,6 +8,7 @@ import ase.io
 import h5py
 import numpy as np
 import pytest
+from stored_records import read_record
 from tiny_networks import (
     BASIS,
     build_config,
@@ -29,8 +30,9 @@ from mlepi.pipeline import Equilibrium, Networks, SampleKey
 from mlepi.pipeline.sources import Source
 from mlepi.predictors import ElectronPredictor
 from mlepi.project_files import PROJECT_FOLDER
-from mlepi.results.hdf5 import read_record, write_record
-from mlepi.structures import OpenmxSettings, VaspSettings, read_openmx_input
+from mlepi.results.hdf5 import write_record
+from mlepi.structures import OpenmxSettings, VaspSettings
+from mlepi.structures.openmx_text import find_block
 
 DATA = PROJECT_FOLDER / "data" / "blg_openmx"
 OPENMX = OpenmxSettings(
@@ -105,8 +107,10 @@ def test_samples_are_compared_ranked_and_written(tmp_path):
     first, name = ensemble.displaced(worst), f"sample_{worst.sample:06d}_{worst.temperature:g}K"
     assert record.label_files[:2] == (f"label/openmx/{name}.dat", f"label/vasp/{name}")
     openmx, vasp = (tmp_path / file for file in record.label_files[:2])
-    np.testing.assert_allclose(read_openmx_input(openmx).positions, first.positions, atol=1e-9)
-    assert "scf.Kgrid                           6 6 1" in openmx.read_text()
+    text = openmx.read_text()
+    rows = [row[2:5] for row in find_block(text, "Atoms.SpeciesAndCoordinates")]
+    np.testing.assert_allclose(np.array(rows, dtype=float), first.positions, atol=1e-9)
+    assert "scf.Kgrid                           6 6 1" in text
     poscar = ase.io.read(vasp / "POSCAR")
     np.testing.assert_allclose(poscar.positions, first.positions, atol=1e-9)
     assert "outside the range of 36 training structures" in stage.summarize(record)
@@ -229,6 +233,8 @@ def test_several_networks_are_compared(tmp_path):
     assert set(stage.sample_inputs(settings)) == {"electron", "phonon", "supercell"}
     assert stage.sources() == {"electron", "phonon"}
     assert build_stage().sources() == {"electron"}
+    assert {"mlepi.models.deeph_e3", "mlepi.models.mace"} <= stage.further_modules()
+    assert build_stage().further_modules() == set()
 
 
 def test_bad_settings_are_refused(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+from stored_records import read_record
 from toy_ensembles import compute, evaluate, matrices, toy_ensemble, toy_settings
 from toys import GAMMA_1, VELOCITY
 
@@ -15,7 +16,7 @@ from mlepi.observables.near_k.reference_bands import build_near_k
 from mlepi.observables.near_k.unfold_sample import unfold_sample
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.pipeline import Sample, SampleKey
-from mlepi.results.hdf5 import read_record, write_record
+from mlepi.results.hdf5 import write_record
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
 SUPERCELL = (3, 3, 1)

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from pipeline_records import hamiltonian_record, phonon_record
+from stored_records import read_record
 from toy_ensembles import ToyElectron, toy_settings
 from toy_models import HoneycombSprings
 from toys import honeycomb
@@ -39,7 +40,7 @@ from mlepi.predictors import MatrixDerivatives
 from mlepi.reference_systems import HoneycombSprings as Springs
 from mlepi.reference_systems import TightBinding
 from mlepi.results import ResultsStore, write_hamiltonian
-from mlepi.results.hdf5 import read_record, write_record
+from mlepi.results.hdf5 import write_record
 
 TEMPERATURES = (0.0, 300.0)
 SETTINGS = {

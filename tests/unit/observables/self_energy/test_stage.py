@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from stored_records import read_record
 from toy_ensembles import compute, toy_ensemble, toy_settings
 from toys import GAMMA_1, VELOCITY
 
@@ -11,7 +12,7 @@ from mlepi.observables.self_energy.stage import SelfEnergyStage
 from mlepi.physics.bands import unfolding
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.pipeline import Sample, SampleKey
-from mlepi.results.hdf5 import read_record, write_record
+from mlepi.results.hdf5 import write_record
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
 SETTINGS = {
