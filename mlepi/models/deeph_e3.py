@@ -77,24 +77,7 @@ class DeepHE3(Backbone):
         self_loops: bool = False,
     ) -> None:
         super().__init__()
-        top = len(channels) - 1
-        if (
-            num_layers < 1
-            or len(channels) < 2
-            or min(channels) < 1
-            or len(pseudo_channels) > len(channels)
-            or not 0 <= (top if l_max_out is None else l_max_out) <= top
-        ):
-            raise ConfigError(
-                message(
-                    f"model.network.backbone ({name})",
-                    f"num_layers {num_layers}, channels {list(channels)}, pseudo_channels "
-                    f"{list(pseudo_channels)}, l_max_out {l_max_out}",
-                    "at least one layer, channels for l = 0 and 1, and neither pseudo_channels nor "
-                    "l_max_out of higher l than channels",
-                    "Set num_layers and give channels every l up to the largest one used.",
-                )
-            )
+        _check_sizes(name, num_layers, channels, pseudo_channels, l_max_out)
         self.num_layers, self.channels, self.pseudo_channels = (
             num_layers,
             tuple(channels),
@@ -209,3 +192,31 @@ class DeepHE3(Backbone):
     def num_scalars(self, layer: int) -> int:
         """Count the scalar channels."""
         return self.channels[0]
+
+
+def _check_sizes(
+    name: str,
+    num_layers: int,
+    channels: Sequence[int],
+    pseudo_channels: Sequence[int],
+    l_max_out: int | None,
+) -> None:
+    """Raise ``ConfigError`` where sizes leave a layer without features, or exceed them."""
+    top = len(channels) - 1
+    if (
+        num_layers < 1
+        or len(channels) < 2
+        or min(channels) < 1
+        or len(pseudo_channels) > len(channels)
+        or not 0 <= (top if l_max_out is None else l_max_out) <= top
+    ):
+        raise ConfigError(
+            message(
+                f"model.network.backbone ({name})",
+                f"num_layers {num_layers}, channels {list(channels)}, pseudo_channels "
+                f"{list(pseudo_channels)}, l_max_out {l_max_out}",
+                "at least one layer, channels for l = 0 and 1, and neither pseudo_channels nor "
+                "l_max_out of higher l than channels",
+                "Set num_layers and give channels every l up to the largest one used.",
+            )
+        )

@@ -82,11 +82,8 @@ def unfold_sample(
             weights[int(point)] = np.concatenate(
                 [np.abs(amplitudes) ** 2, unfolding.total_weights(components)[None]]
             )
-            if matrix is not None and reverse:
-                # a state of −k has the conjugate amplitudes, and the slope −∂E/∂k of that at k
-                slopes[int(point)] = -share_slopes(matrix, amplitudes.conj())
-            elif matrix is not None:
-                slopes[int(point)] = share_slopes(matrix, amplitudes)
+            if matrix is not None:
+                slopes[int(point)] = _share_slopes(matrix, amplitudes, reverse)
     n_states = max(solution.values.size for solution in solutions)
     n_bands = reference.states.shape[2]
     return {
@@ -99,6 +96,15 @@ def unfold_sample(
         ),
         "slopes": stack_padded([slopes[int(point)] for point in moving], (n_bands, n_states), 0.0),
     }
+
+
+def _share_slopes(
+    matrix: NDArray[np.complex128], amplitudes: NDArray[np.complex128], reverse: bool
+) -> NDArray[np.float64]:
+    """Share the slopes of the states solved at k, or at −k, out to the bands at k."""
+    if reverse:  # a state of −k has the conjugate amplitudes, and the slope −∂E/∂k of that at k
+        return -share_slopes(matrix, amplitudes.conj())
+    return share_slopes(matrix, amplitudes)
 
 
 def stack_padded(
