@@ -8,7 +8,7 @@ two low bands use the equilibrium bands of the primitive cell as a reference
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -19,18 +19,17 @@ from numpy.typing import NDArray
 from mlepi.errors import ConfigError, message
 from mlepi.observables.fermi_velocity.estimates import estimate_all
 from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
-from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k, sort_distances
+from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k
 from mlepi.observables.near_k.samples import SpectraSettings, VelocitySamples
 from mlepi.observables.near_k.unfold_sample import unfold_sample
-from mlepi.observables.near_k.velocity_estimates import VelocityFit
-from mlepi.observables.stage_settings import describe_electrons, read_electrons
+from mlepi.observables.near_k.velocity_stage import VelocityStage
+from mlepi.observables.stage_settings import describe_electrons
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.spectra import SHAPES, compute_dos, compute_spectral_function
-from mlepi.physics.bands.velocities import DISPERSIONS
 from mlepi.physics.eigenstates.bloch import count_valence_electrons, fermi_energy_from_eigenvalues
 from mlepi.physics.eigenstates.dense_bloch import solve_many
 from mlepi.pipeline.ensemble import Ensemble, Equilibrium, Sample, SampleKey
-from mlepi.pipeline.sampled_stage import Part, SampledStage
+from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
 from mlepi.pipeline.stage import check_choice
 
@@ -58,32 +57,23 @@ class LineThroughK:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FermiVelocityStage(SampledStage[LineThroughK]):
+class FermiVelocityStage(VelocityStage[LineThroughK]):
     """Bands, density of states, spectral functions and Fermi velocity.
 
-    See ``conf/stage/fermi_velocity.yaml``.
+    See ``conf/stage/fermi_velocity.yaml``; ``VelocityStage`` describes the settings of the fit.
 
     Attributes:
-        valence_electrons: atomic number → valence electrons of its pseudopotential.
         electronic_temperature: K.
         band_spacing: Å⁻¹.
         dos_mesh: k-points.
         dos_width: eV.
         dos_window: eV, relative to the Fermi energy.
-        distances: Å⁻¹, |k − K|; 0 is K itself.
         energy_window: eV, half width.
         energy_step: eV.
         line_shape: "gaussian" or "lorentzian".
         line_width: eV, of the maps of A(k, E).
         peak_width: eV, of the spectra whose maxima give the velocity: wider lines make the maximum
             of few samples less noisy.
-        velocity_window: Å⁻¹.
-        windows: Å⁻¹, further windows in which all fits are repeated.
-        dispersion: "hyperbola" or "linear".
-        split_off_bands: fit the split-off bands of a bilayer together with the low ones
-            (hyperbola).
-        n_resamples: of the bootstrap.
-        n_counts: of the convergence study.
 
     Raises:
         ConfigError: a setting without meaning.
@@ -94,27 +84,20 @@ class FermiVelocityStage(SampledStage[LineThroughK]):
     lists: ClassVar[tuple[str, ...]] = ("all", "full")
     targets: ClassVar[tuple[str, ...]] = ("fermi_velocity", "fermi_velocity_change")
 
-    valence_electrons: Mapping[int, float]
     electronic_temperature: float
     band_spacing: float
     dos_mesh: Sequence[int]
     dos_width: float
     dos_window: Sequence[float]
-    distances: Sequence[float]
     energy_window: float
     energy_step: float
     line_shape: str
     line_width: float
     peak_width: float
-    velocity_window: Sequence[float]
-    windows: Sequence[Sequence[float]]
-    dispersion: str
-    split_off_bands: bool
-    n_resamples: int
-    n_counts: int
 
     def __post_init__(self) -> None:
         """Refuse settings without meaning."""
+        super().__post_init__()
         narrow, wide = sorted((self.line_width, self.peak_width))
         if self.energy_step > 0.5 * narrow or not 0 < narrow <= wide < self.energy_window:
             raise ConfigError(
@@ -126,21 +109,12 @@ class FermiVelocityStage(SampledStage[LineThroughK]):
                     "Make the step smaller, the lines wider or the window larger.",
                 )
             )
-        check_choice(f"stage.{self.name}.dispersion", self.dispersion, DISPERSIONS)
         check_choice(f"stage.{self.name}.line_shape", self.line_shape, SHAPES)
         for key, value in {
-            "valence_electrons": read_electrons(self.valence_electrons),
             "dos_mesh": tuple(int(n) for n in self.dos_mesh),
             "dos_window": tuple(float(energy) for energy in self.dos_window),
-            "distances": sort_distances(self.name, self.distances),
         }.items():
             object.__setattr__(self, key, value)
-
-    @cached_property
-    def fit(self) -> VelocityFit:
-        """How energies become a velocity."""
-        window = float(self.velocity_window[0]), float(self.velocity_window[1])
-        return VelocityFit(window, self.dispersion, self.n_resamples, 0, self.n_counts)
 
     @cached_property
     def spectra(self) -> SpectraSettings:
@@ -152,8 +126,8 @@ class FermiVelocityStage(SampledStage[LineThroughK]):
             self.line_width,
             self.peak_width,
             self.fit.window,
-            tuple((float(low), float(high)) for low, high in self.windows),
-            self.split_off_bands and self.dispersion == "hyperbola",
+            self.other_windows,
+            self.with_split_off,
         )
 
     def inputs(self, settings: Settings) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Every sample contributes a few Ritz levels per k-point that represent its Green'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -15,49 +15,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
-from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k, sort_distances
+from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k
 from mlepi.observables.near_k.unfold_sample import average_overlaps, check_elements, stack_padded
 from mlepi.observables.near_k.velocity_estimates import (
     ResamplingPlan,
-    VelocityFit,
     estimate_velocities,
     estimate_windows,
 )
+from mlepi.observables.near_k.velocity_stage import VelocityStage
 from mlepi.observables.self_energy.averages import GreenAverages
 from mlepi.observables.self_energy.record import SelfEnergyRecord
-from mlepi.observables.stage_settings import describe_electrons, read_electrons
+from mlepi.observables.stage_settings import describe_electrons
 from mlepi.physics.bands import unfolding
 from mlepi.physics.bands.green import project_resolvent, self_energy
-from mlepi.physics.bands.velocities import DISPERSIONS
 from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
-from mlepi.pipeline.sampled_stage import Part, SampledStage
+from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
-from mlepi.pipeline.stage import check_choice
 
 WEAK_QUASIPARTICLE = 0.5
 """A quasiparticle with less weight than this is told: its peak is one of several."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfEnergyStage(SampledStage[ReferenceBands]):
+class SelfEnergyStage(VelocityStage[ReferenceBands]):
     """Self-energies, quasiparticles and their Fermi velocity.
 
-    See ``conf/stage/self_energy.yaml``.
+    See ``conf/stage/self_energy.yaml``; ``VelocityStage`` describes the settings of the fit.
 
     Attributes:
-        valence_electrons: atomic number → valence electrons of its pseudopotential.
-        distances: Å⁻¹, |k − K|.
         energy_window: eV, half width around the Dirac energy.
         energy_step: eV.
         broadening: η, eV.
         tolerance: eV, of 1/G of every sample.
-        velocity_window: Å⁻¹.
-        windows: Å⁻¹, further windows in which the fit is repeated.
-        dispersion: "hyperbola" or "linear".
-        split_off_bands: fit the split-off bands of a bilayer together with the low ones
-            (hyperbola).
-        n_resamples: of the bootstrap.
-        n_counts: of the convergence study.
 
     Raises:
         ConfigError: a setting without meaning.
@@ -67,21 +56,14 @@ class SelfEnergyStage(SampledStage[ReferenceBands]):
     record: ClassVar[type] = SelfEnergyRecord
     targets: ClassVar[tuple[str, ...]] = ("quasiparticle_velocity",)
 
-    valence_electrons: Mapping[int, float]
-    distances: Sequence[float]
     energy_window: float
     energy_step: float
     broadening: float
     tolerance: float
-    velocity_window: Sequence[float]
-    windows: Sequence[Sequence[float]]
-    dispersion: str
-    split_off_bands: bool
-    n_resamples: int
-    n_counts: int
 
     def __post_init__(self) -> None:
         """Refuse settings without meaning."""
+        super().__post_init__()
         resolved = 0 < self.energy_step <= 0.5 * self.broadening < 0.5 * self.energy_window
         if not resolved or self.tolerance <= 0:
             raise ConfigError(
@@ -94,31 +76,12 @@ class SelfEnergyStage(SampledStage[ReferenceBands]):
                     "Make the step smaller or the broadening larger, and the tolerance positive.",
                 )
             )
-        check_choice(f"stage.{self.name}.dispersion", self.dispersion, DISPERSIONS)
-        object.__setattr__(self, "valence_electrons", read_electrons(self.valence_electrons))
-        object.__setattr__(self, "distances", sort_distances(self.name, self.distances))
 
     @cached_property
     def energies(self) -> NDArray[np.float64]:
         """(n_energies,) eV, relative to the Dirac energy."""
         n_steps = round(self.energy_window / self.energy_step)
         return (np.arange(-n_steps, n_steps + 1) * self.energy_step).astype(np.float64)
-
-    @cached_property
-    def fit(self) -> VelocityFit:
-        """How energies become a velocity."""
-        window = float(self.velocity_window[0]), float(self.velocity_window[1])
-        return VelocityFit(window, self.dispersion, self.n_resamples, 0, self.n_counts)
-
-    @cached_property
-    def other_windows(self) -> tuple[tuple[float, float], ...]:
-        """Å⁻¹, in which the fit is repeated."""
-        return tuple((float(low), float(high)) for low, high in self.windows)
-
-    @property
-    def with_split_off(self) -> bool:
-        """Whether the split-off bands are followed."""
-        return self.split_off_bands and self.dispersion == "hyperbola"
 
     def inputs(self, settings: Settings) -> dict[str, Any]:
         """Return every setting; the samples are named by the runner."""
