@@ -9,7 +9,12 @@ import numpy as np
 from mlepi.errors import DataError, message
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.graphs.block_pairs import align_matrices
-from mlepi.physics.eigenstates.level_shift import LevelShift, pair_window, shift_blocks
+from mlepi.physics.eigenstates.level_shift import (
+    DENSE_ORBITALS,
+    LevelShift,
+    pair_window,
+    shift_blocks,
+)
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -43,11 +48,14 @@ def shift_matrix(
     cell = atoms.cell.array
     vectors = atoms.positions[source] + overlap.edge_cell_shift @ cell - atoms.positions[target]
     radii = np.array([overlap.basis.radii[int(z)] for z in overlap.numbers])
-    window = pair_window(np.linalg.norm(vectors, axis=1), radii[source] + radii[target])
-    blocks = shift_blocks(overlap, shift, cell, window, device)
-    return BlockMatrix(
+    # rounded: a pair and its reverse have one window exactly
+    distances = np.round(np.linalg.norm(vectors, axis=1), 10)
+    window = pair_window(distances, radii[source] + radii[target])
+    blocks = shift_blocks(overlap, shift, cell, atoms.positions, window, device)
+    added = BlockMatrix(
         overlap.numbers, overlap.basis, overlap.edge_index, overlap.edge_cell_shift, blocks
     )
+    return added if overlap.n_orbitals <= DENSE_ORBITALS else added.symmetrised()
 
 
 def shift_hamiltonian(

@@ -95,7 +95,8 @@ class Ensemble:
         networks: of the run.
         folder: of the run, for the files of a stage.
         ghost_margin: eV; states further below all levels at rest than this are ghosts.
-        left_out: numbers of snapshots that no average contains.
+        left_out: snapshots that no average contains, by their numbers among all; samples are
+            numbered without them.
     """
 
     equilibrium: Equilibrium
@@ -140,7 +141,7 @@ class Ensemble:
         return replace(self, n_samples=n_samples)
 
     def without(self, left_out: Sequence[int]) -> Ensemble:
-        """Return the ensemble that averages are taken over, some snapshots left out."""
+        """Return the ensemble that averages are taken over, the others numbered without gaps."""
         if not left_out:
             return self
         return replace(
@@ -149,15 +150,21 @@ class Ensemble:
 
     def sample_keys(self) -> list[SampleKey]:
         """Return all samples, in the order of snapshots and, within one, of temperatures."""
-        snapshots = np.setdiff1d(np.arange(self.n_samples + len(self.left_out)), self.left_out)
-        return [SampleKey(int(n), t) for n in snapshots for t in self.temperatures]
+        return [SampleKey(n, t) for n in range(self.n_samples) for t in self.temperatures]
 
     def displacements(self, temperature: float, indices: Sequence[int]) -> NDArray[np.float64]:
         """Return the displacements of any snapshots: (n_samples, n_supercell, 3), Å.
 
         Snapshots beyond ``n_samples`` are there too.
         """
-        return self.sampler.displacements(self.distribution, temperature, indices, self.seed)
+        numbers = [self.snapshot(index) for index in indices]
+        return self.sampler.displacements(self.distribution, temperature, numbers, self.seed)
+
+    def snapshot(self, index: int) -> int:
+        """Return the number of a snapshot among all, from that among those not left out."""
+        for omitted in sorted(self.left_out):
+            index += int(omitted <= index)
+        return index
 
     def displaced(self, key: SampleKey) -> Atoms:
         """Return one displaced supercell, atoms in the order of ``atoms.repeat(supercell)``."""

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from mlepi.errors import PhysicsError, message
 from mlepi.physics.eigenstates.dense_bloch import DenseBlocks, lay_out_blocks
+from mlepi.physics.eigenstates.soft_tiles import filter_in_tiles
 from mlepi.physics.eigenstates.sparse.pencil import RealSpaceBlocks
 
 FULL_SHARE = 0.53
@@ -43,8 +44,11 @@ PERIOD = 29.0
 MANY_ELEMENTS = 1 << 22
 """Elements of S(k), over all k, that are filtered at once."""
 
+DENSE_ORBITALS = 6000
+"""Larger cells are cut into tiles, whose F differs from that of the whole by about 1e-4."""
+
 SINGLE_ORBITALS = 512
-"""Larger matrices are filtered in single precision, which moves levels by 1e-8 eV."""
+"""Larger matrices are filtered in single precision, which moves no level near E_F by 1e-6 eV."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,7 @@ def shift_blocks(
     overlap: RealSpaceBlocks,
     shift: LevelShift,
     cell: NDArray[np.float64],
+    positions: NDArray[np.float64],
     window: NDArray[np.float64],
     device: str = "cpu",
 ) -> NDArray[np.float64]:
@@ -154,15 +159,19 @@ def shift_blocks(
         overlap: of the structure; on-site blocks and both directions of every pair.
         shift: its parameters.
         cell: (3, 3) rows, Å.
+        positions: (n_atoms, 3), Å, those that the cell shifts refer to.
         window: (n_edges,), of ``pair_window``.
         device: where S(k) is filtered.
 
     Returns:
-        (n_edges, p, p), eV, the reverse of a pair exactly transposed.
+        (n_edges, p, p), eV, the reverse of a pair exactly transposed up to ``DENSE_ORBITALS``.
     """
     blocks = np.asarray(overlap.blocks, dtype=np.float64)
-    mesh = choose_mesh(overlap.edge_cell_shift, cell)
-    soft = filter_blocks(overlap, shift.threshold, mesh, device)
+    if overlap.offsets[-1] > DENSE_ORBITALS:
+        soft = filter_in_tiles(overlap, shift.threshold, positions, cell)
+    else:
+        mesh = choose_mesh(overlap.edge_cell_shift, cell)
+        soft = filter_blocks(overlap, shift.threshold, mesh, device)
     return np.asarray(shift.strength * window[:, None, None] * soft - shift.offset * blocks)
 
 
