@@ -28,8 +28,8 @@ LARGEST_BIAS = 1e-3
 WINDOW = 2.0
 """eV, half width around the Fermi energy."""
 
-THRESHOLDS = (0.005, 0.01, 0.02)
-STRENGTHS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
+THRESHOLDS = (0.005, 0.007, 0.01, 0.014, 0.02)
+STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.4, 2.0)
 """eV."""
 
 SOFT_DISTANCE = 10.0
