@@ -45,7 +45,7 @@ MANY_ELEMENTS = 1 << 22
 """Elements of S(k), over all k, that are filtered at once."""
 
 DENSE_ORBITALS = 6000
-"""Larger cells are cut into tiles, whose F differs from that of the whole by about 1e-4."""
+"""Larger cells are cut into tiles, which moves levels near E_F by less than 1e-4 eV."""
 
 SINGLE_ORBITALS = 512
 """Larger matrices are filtered in single precision, which moves no level near E_F by 1e-6 eV."""

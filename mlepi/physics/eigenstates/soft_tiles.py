@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from mlepi.physics.eigenstates.sparse.pencil import RealSpaceBlocks
 
-CORE = 9.0
+CORE = 7.5
 """Å, edge of the boxes whose atoms are treated together."""
 
-HALO = 10.0
+HALO = 8.5
 """Å around a box, whose atoms belong to its cluster."""
 
 
