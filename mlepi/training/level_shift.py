@@ -1,9 +1,10 @@
 """Choosing the level shift of a basis from labels: as strong as its bias allows.
 
 The bias is what the shift does to *exact* H and S: the RMS change of the levels near the Fermi
-energy, once their mean change is taken back. Errors of H mix soft directions of S (eigenvalue s,
-levels some D above) into physical states, which moves these by ε²/(sD + λf(s)); of all shifts whose
-bias is small enough, the one with the smallest mean of 1/(sD + λf(s)) is taken.
+energy, once their mean change is taken back; of the median structure, since a single distorted one
+(compressed to 3.05 Å, say) can have four times as much. Errors of H mix soft directions of S
+(eigenvalue s, levels some D above) into physical states, which moves these by ε²/(sD + λf(s)); of
+all shifts whose bias is small enough, the one with the smallest mean of 1/(sD + λf(s)) is taken.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ SOFT = 0.02
 KPOINTS = ((0.0, 0.0, 0.0), (0.137, 0.271, 0.0))
 """Fractional, of every structure: Γ and a general point."""
 
+Changes = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""By how much the levels of the window rise, before and after the first-order correction, eV."""
+
 
 @dataclass(frozen=True)
 class ShiftTrial:
@@ -48,13 +52,17 @@ class ShiftTrial:
 
     Attributes:
         shift: its parameters, the offset fitted.
-        bias: eV, RMS change of the levels in the window, the offset taken back.
-        corrected_bias: eV, the same after the first-order correction of every level.
+        bias: eV, RMS change of the levels in the window, the offset taken back, of the median
+            structure.
+        worst_bias: eV, the same of the structure where it is largest.
+        corrected_bias: eV, after the first-order correction of every level, of the median
+            structure.
         amplification: 1/eV, mean of 1/(sD + λf(s)) over soft directions; smaller is better.
     """
 
     shift: LevelShift
     bias: float
+    worst_bias: float
     corrected_bias: float
     amplification: float
 
@@ -71,7 +79,7 @@ def choose_level_shift(
 
     Args:
         structures: labels with H, S and the Fermi energy.
-        largest_bias: eV, of the RMS change of levels in the window.
+        largest_bias: eV, of the RMS change of levels in the window, of the median structure.
         window: eV, half width around the Fermi energy.
         thresholds: values of τ to try.
         strengths: values of λ to try, eV.
@@ -89,39 +97,26 @@ def choose_level_shift(
             message("level shift", "no structures", "labels to choose it from", "Give some.")
         )
     pairs = [(float(t), float(s)) for t in thresholds for s in strengths]
-    rises: dict[tuple[float, float], list[NDArray[np.float64]]] = {pair: [] for pair in pairs}
-    remainders: dict[tuple[float, float], list[NDArray[np.float64]]] = {pair: [] for pair in pairs}
-    soft: list[NDArray[np.float64]] = []
+    soft, changes = [], []
     for structure in structures:
-        hamiltonian, overlap = block_matrices(structure)
-        smallest = np.linalg.eigvalsh(overlap.dense(KPOINTS[0]))
-        soft.append(np.asarray(smallest[smallest < SOFT], dtype=np.float64))
-        for threshold in {t for t, _ in pairs}:
-            added = shift_matrix(structure.atoms, overlap, LevelShift(threshold, 1.0))
-            for kpoint in KPOINTS:
-                found = _try_strengths(
-                    hamiltonian.dense(kpoint),
-                    overlap.dense(kpoint),
-                    added.dense(kpoint),
-                    float(structure.fermi_energy or 0.0),
-                    window,
-                    [s for t, s in pairs if t == threshold],
-                )
-                for strength, (rise, remainder) in found.items():
-                    rises[threshold, strength].append(rise)
-                    remainders[threshold, strength].append(remainder)
+        values, found = _measure(structure, pairs, window)
+        soft.append(values)
+        changes.append(found)
     directions = np.concatenate(soft)
     trials = []
     for threshold, strength in pairs:
-        rise = np.concatenate(rises[threshold, strength])
-        remainder = np.concatenate(remainders[threshold, strength])
-        offset = float(rise.mean()) if rise.size else 0.0
+        own = [found[threshold, strength] for found in changes]
+        whole = np.concatenate([rise for rise, _ in own])
+        offset = float(whole.mean()) if whole.size else 0.0
+        biases = [_rms(rise - offset) for rise, _ in own]
+        corrected = [_rms(remainder) for _, remainder in own]
         lifted = directions * SOFT_DISTANCE + strength * (threshold / (directions + threshold)) ** 4
         trials.append(
             ShiftTrial(
                 LevelShift(threshold, strength, offset),
-                bias=_rms(rise - offset),
-                corrected_bias=_rms(remainder),
+                bias=float(np.median(biases)),
+                worst_bias=max(biases),
+                corrected_bias=float(np.median(corrected)),
                 amplification=float(np.mean(1.0 / lifted)) if lifted.size else 0.0,
             )
         )
@@ -131,15 +126,37 @@ def choose_level_shift(
     return min(possible, key=lambda trial: trial.amplification).shift, trials
 
 
+def _measure(
+    structure: LabelledStructure, pairs: Sequence[tuple[float, float]], window: float
+) -> tuple[NDArray[np.float64], dict[tuple[float, float], Changes]]:
+    """Return the soft eigenvalues of S at Γ, and what every τ and λ does to a structure."""
+    hamiltonian, overlap = block_matrices(structure)
+    values = np.asarray(np.linalg.eigvalsh(overlap.dense(KPOINTS[0])), dtype=np.float64)
+    parts: dict[tuple[float, float], list[Changes]] = {pair: [] for pair in pairs}
+    for threshold in {t for t, _ in pairs}:
+        added = shift_matrix(structure.atoms, overlap, LevelShift(threshold, 1.0))
+        strengths = [s for t, s in pairs if t == threshold]
+        for kpoint in KPOINTS:
+            matrices = [matrix.dense(kpoint) for matrix in (hamiltonian, overlap, added)]
+            fermi_energy = float(structure.fermi_energy or 0.0)
+            found = _try_strengths(matrices, fermi_energy, window, strengths)
+            for strength, change in found.items():
+                parts[threshold, strength].append(change)
+    whole = {
+        pair: (np.concatenate([c[0] for c in some]), np.concatenate([c[1] for c in some]))
+        for pair, some in parts.items()
+    }
+    return values[values < SOFT], whole
+
+
 def _try_strengths(
-    hamiltonian_k: NDArray[np.complexfloating],
-    overlap_k: NDArray[np.complexfloating],
-    added_k: NDArray[np.complexfloating],
+    matrices: Sequence[NDArray[np.complexfloating]],
     fermi_energy: float,
     window: float,
     strengths: Sequence[float],
-) -> dict[float, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Return by how much levels of the window rise, before and after the correction, eV."""
+) -> dict[float, Changes]:
+    """Return what every λ does at one k-point; the matrices are H, S and F."""
+    hamiltonian_k, overlap_k, added_k = matrices
     lower = cholesky_factor(overlap_k)
 
     def reduce(matrix: NDArray[np.complexfloating]) -> NDArray[np.complexfloating]:

@@ -45,6 +45,7 @@ def test_the_strongest_shift_with_a_small_bias_is_chosen(labels):
     assert len(by_shift) == 6
     own = by_shift[chosen.threshold, chosen.strength]
     assert own.bias <= LIMIT
+    assert own.worst_bias == own.bias
     for trial in trials:
         assert trial.bias > LIMIT or trial.amplification >= own.amplification
     # the bias is what the levels really do, their mean taken back
