@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -130,6 +131,8 @@ class GraphDataModule(LightningDataModule):
             ]
             for subset, chosen in self.structures.items()
         }
+        for number, graph in enumerate(chain(*self.graphs.values())):
+            graph[fields.STRUCTURE] = torch.tensor([number])
 
     def setup(self, stage: str) -> None:
         """Prepare the graphs and check that every process gets a share of every subset."""
@@ -305,6 +308,7 @@ class HamiltonianDataModule(GraphDataModule):
             store[fields.HAMILTONIAN_BLOCKS] -= (
                 structure.fermi_energy * store[fields.OVERLAP_BLOCKS]
             )
+        graph[fields.FERMI_ENERGY] = torch.zeros(1, dtype=torch.float64)
 
 
 def fit_overlaps(structures: Iterable[LabelledStructure], basis: OrbitalBasis) -> OverlapTable:

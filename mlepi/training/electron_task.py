@@ -10,6 +10,7 @@ from torch import Tensor
 from mlepi.graphs import fields
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.training.losses import ElectronLoss, Term, compute_block_errors
+from mlepi.training.metric_loss import MetricLoss
 from mlepi.training.metrics import least_absolute_shift
 from mlepi.training.task import Task
 
@@ -44,8 +45,15 @@ class ElectronTask(Task):
         self.register_buffer("orbital_mask", mask, persistent=False)
 
     def build_loss(self, config: dict[str, Any]) -> ElectronLoss:
-        """Return the loss of Hamiltonian blocks."""
+        """Return the loss of Hamiltonian blocks, and keep that in the metric of S."""
+        config = dict(config)
+        self.metric = MetricLoss(**config.pop("metric"))
         return ElectronLoss(**config)
+
+    @property
+    def num_terms(self) -> int:
+        """Number of terms of the loss."""
+        return self.loss.num_terms + self.metric.num_terms
 
     def compute_terms(self, graph: Any, subset: str | None = None) -> dict[str, Term]:
         """Return the loss terms of a batch; those of a named subset enter the metrics."""
@@ -57,7 +65,12 @@ class ElectronTask(Task):
                     count = chosen.mask[part].sum()
                     self.errors(subset, f"_{part}{gauge}").update(difference, count)
                     self.errors(subset, gauge).update(difference, count)
-        return self.loss(errors)
+            return {**self.loss(errors), **self.metric(errors, graph, turn=0)}
+        terms = self.loss(errors)
+        if self.metric.num_terms:
+            rise = self.metric.rise(self.progress)
+            terms |= self.metric(errors, graph, turn=self.current_epoch, factor=rise)
+        return terms
 
     def collect_metrics(self, subset: str) -> dict[str, Tensor]:
         """Return the metrics of a subset over all processes."""

@@ -138,6 +138,11 @@ class BlockErrors:
     graph: dict[str, Tensor]
     n_graphs: int
 
+    @property
+    def exists(self) -> Tensor:
+        """Orbitals of every atom: (n_atoms, p) bool."""
+        return self.mask["onsite"].diagonal(dim1=1, dim2=2)
+
     def shifted(self, mu: Tensor) -> BlockErrors:
         """Return the errors after a shift μ (n_graphs,), eV, of each structure, ΔH − μS."""
         difference = {

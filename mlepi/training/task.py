@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -89,18 +90,40 @@ class Task(LightningModule, ABC):
         with default_dtype(parse_dtype(dtype)):
             self.model: nn.Module = build_part("model", model)
         self.loss = self.build_loss(loss)
-        self.loss_sums = nn.ModuleDict(
-            {subset: LossSums(self.loss.num_terms) for subset in EVALUATED}
-        )
+        self.loss_sums = nn.ModuleDict({subset: LossSums(self.num_terms) for subset in EVALUATED})
         self.error_sums = nn.ModuleDict(
             {f"{subset}_{name}": ErrorSums() for subset in EVALUATED for name in self.quantities}
         )
+        self.total_steps = math.inf
         self.schedule: Schedule | None = None
         self._schedule_state: dict[str, Any] | None = None
 
     def errors(self, subset: str, quantity: str) -> ErrorSums:
         """Return the error sums of one quantity in one subset."""
         return cast(ErrorSums, self.error_sums[f"{subset}_{quantity}"])
+
+    @property
+    def num_terms(self) -> int:
+        """Number of terms of the loss."""
+        return int(self.loss.num_terms)
+
+    @property
+    def progress(self) -> float:
+        """Part of the optimizer steps of the whole training that is done.
+
+        Raises:
+            ConfigError: the length of the training is not fixed.
+        """
+        if math.isinf(self.total_steps) or self.total_steps <= 0:
+            raise ConfigError(
+                message(
+                    "task.loss",
+                    f"a term that sets in within a training of {self.total_steps} steps",
+                    "a fixed length",
+                    "Set trainer.max_epochs or max_steps.",
+                )
+            )
+        return self.global_step / self.total_steps
 
     @abstractmethod
     def build_loss(self, config: dict[str, Any]) -> Any:
@@ -191,9 +214,9 @@ class Task(LightningModule, ABC):
         optimizer = build_part("optimizer.optimizer", self.optimizer_config["optimizer"])(
             list(self.model.parameters())
         )
-        total_steps = self.trainer.estimated_stepping_batches
+        self.total_steps = self.trainer.estimated_stepping_batches
         self.schedule = build_part("optimizer.schedule", self.optimizer_config["schedule"])(
-            optimizer, total_steps
+            optimizer, self.total_steps
         )
         if self._schedule_state is not None:
             self.schedule.scheduler.load_state_dict(self._schedule_state)
