@@ -55,7 +55,7 @@ def draw_kpoints(structure: int, count: int, seed: int) -> Tensor:
     """
     shift = np.random.default_rng([seed, structure]).random(3)
     steps = 1.2207440846057596 ** -np.arange(1.0, 4.0)
-    return torch.as_tensor((shift + np.arange(count)[:, None] * steps) % 1.0)
+    return torch.from_numpy((shift + np.arange(count)[:, None] * steps) % 1.0)
 
 
 def find_shift(matrix: Tensor, n_low: int, low: float, high: float) -> Tensor:
@@ -254,11 +254,8 @@ class MetricLoss:
         Raises:
             DataError: an overlap is not positive definite, or a Fermi energy is missing.
         """
-        exists = errors.exists
-        overlaps = bloch_sums(
-            {name: value.to(torch.float64) for name, value in errors.overlap.items()},
-            graph, exists, kpoints,
-        )  # fmt: skip
+        exact = {name: value.to(torch.float64) for name, value in errors.overlap.items()}
+        overlaps = bloch_sums(exact, graph, errors.exists, kpoints)
         triangles = [invert_factor(overlap) for overlap in overlaps]
         complex_dtype = torch.complex(*[errors.difference[ONSITE].new_zeros(1)] * 2).dtype
         if not self.splits:
@@ -266,14 +263,7 @@ class MetricLoss:
                 MetricFrame(kpoint, vectors.to(complex_dtype), len(vectors))
                 for kpoint, vectors in zip(kpoints, triangles, strict=True)
             ]
-        labels = {ONSITE: graph[fields.ATOM], **graph_relations(graph)}
-        hamiltonians = bloch_sums(
-            {
-                name: store[fields.HAMILTONIAN_BLOCKS].to(torch.float64) * errors.mask[name]
-                for name, store in labels.items()
-            },
-            graph, exists, kpoints,
-        )  # fmt: skip
+        hamiltonians = bloch_sums(errors.labels(graph), graph, errors.exists, kpoints)
         fermi = read_fermi_energies(graph)
         frames = []
         for kpoint, vectors, hamiltonian, energy in zip(
@@ -283,11 +273,6 @@ class MetricLoss:
             n_low = int((levels <= energy + self.boundary).sum())
             frames.append(MetricFrame(kpoint, (vectors @ columns).to(complex_dtype), n_low))
         return frames
-
-
-def graph_relations(graph: Any) -> dict[str, Any]:
-    """Return the edge store of every relation."""
-    return {relation: graph[fields.edge_type(relation)] for relation in fields.RELATIONS}
 
 
 def invert_factor(overlap: Tensor) -> Tensor:
