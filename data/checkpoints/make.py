@@ -138,7 +138,8 @@ def read_history(run: Path) -> dict[str, Any]:
 def describe_structures(path: Path, split: Path) -> dict[str, Any]:
     """Measure what the training subset covers.
 
-    "kinds", "n_atoms", "spacing", "lattice_constant", "out_of_plane"; Å.
+    "kinds", "n_atoms", "spacing", "lattice_constant" (of a hexagonal cell of the same area),
+    "out_of_plane"; Å.
     """
     labelled = list(HamiltonianDataset(path)) if path.suffix == ".h5" else read_forces_dataset(path)
     subsets = read_split(split, [structure.name for structure in labelled])
@@ -146,9 +147,9 @@ def describe_structures(path: Path, split: Path) -> dict[str, Any]:
     spacings, lattices, heights = [], [], []
     for structure in chosen:
         atoms = structure.atoms
-        repeats = round(np.sqrt(len(atoms) / 4))
         spacings.append(float(measure_spacings(atoms)[0]))
-        lattices += [float(length) / repeats for length in atoms.cell.lengths()[:2]]
+        area = np.linalg.norm(np.cross(*atoms.cell.array[:2])) / (len(atoms) / 4)
+        lattices.append(float(np.sqrt(2.0 / np.sqrt(3.0) * area)))
         layer = atoms.arrays["layer"]
         z = atoms.positions[:, 2]
         heights.append(
@@ -272,9 +273,7 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
     low, high = covered["lattice_constant"]
     strains = f"{100 * (low / 2.46 - 1):+.1f} to {100 * (high / 2.46 - 1):+.1f} %"
     versions = ", ".join(f"{package} {number}" for package, number in metadata["versions"].items())
-    cells = " and ".join(
-        f"{n} atoms ({round((n / 4) ** 0.5)}×{round((n / 4) ** 0.5)})" for n in covered["n_atoms"]
-    )
+    cells = ", ".join(str(n) for n in covered["n_atoms"])
     basis = " Orbitals: C6.0-s2p2 (s s p p), reach of a pair 6.35 Å." if kind == "electron" else ""
     lines = [
         f"# {name}",
@@ -319,8 +318,8 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         "(standard deviation); "
         "largest distance of an atom from the mean plane of its layer "
         f"{covered['out_of_plane']:.2f} Å.",
-        f"- Training cells of {cells}. Larger cells work because the network is local; longer "
-        "waves were never seen.",
+        f"- Training cells of {cells} atoms. Larger cells work as far as the table of sizes says; "
+        "longer waves were never seen.",
         f"- Not tested: {NOT_TESTED}",
         "",
         "## Known weaknesses",
