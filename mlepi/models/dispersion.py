@@ -2,8 +2,9 @@
 
 The pairs reach further than the network's edges, so they are not edges of the graph: they are found
 from its positions, cell and periodicity whenever an energy is wanted (a millisecond per 36 atoms),
-and differentiated with everything else. What lies beyond the cutoff is smooth: in bilayer graphene with 14 Å, forces change by 0.01 meV/Å and the energy by
-0.287 ± 0.001 meV per atom, which the reference energy takes up.
+and differentiated with everything else. What lies beyond the cutoff is smooth: in bilayer graphene
+with 14 Å, forces change by 0.01 meV/Å and the energy by 0.287 ± 0.001 meV per atom, which the
+reference energy takes up.
 """
 
 from __future__ import annotations
