@@ -44,7 +44,7 @@ from mlepi.physics.vibrations.phonon_bands import (
     compute_frequencies,
     compute_phonon_bands,
 )
-from mlepi.pipeline.stages.structure.stage import measure_spacings, relax_structure
+from mlepi.pipeline.stages.structure.relaxation import measure_spacings, relax_structure
 from mlepi.predictors import PhononPredictor
 from mlepi.structures import build_graphene
 from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM

@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 from mlepi.checkpoint import export_checkpoint, load_checkpoint, load_model
 from mlepi.errors import CheckpointError, DataError, MlepiError, message
 from mlepi.physics.overlaps import read_overlap_table
-from mlepi.pipeline.stages.structure.stage import measure_spacings
+from mlepi.pipeline.stages.structure.relaxation import measure_spacings
 from mlepi.project_files import find_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
