@@ -38,7 +38,12 @@ class PhononTask(Task):
         if subset is not None:
             self.errors(subset, "energy").update(energy_difference)
             self.errors(subset, "forces").update(forces_difference)
-        return self.loss(energy_difference.to(forces_difference.dtype), forces_difference)
+        return self.loss(
+            energy_difference.to(forces_difference.dtype),
+            forces_difference,
+            atoms[fields.LAYER],
+            atoms.batch,
+        )
 
     def collect_metrics(self, subset: str) -> dict[str, Tensor]:
         """Return the metrics of a subset over all processes."""
