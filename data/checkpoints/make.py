@@ -65,8 +65,8 @@ WEAKNESSES = {
         "The labels' small basis overbinds the layers (basis-set superposition), and the network "
         "with it: relaxed, they sit near "
         "3.15 Å instead of 3.35 Å. Fix the spacing when an experiment is meant, and say so.",
-        "Training cells are at most 3×3: forces of longer waves are extrapolated, see the bending "
-        "rigidity.",
+        "Forces of waves that no training cell contains are extrapolated, see the frequencies "
+        "against DFT and the bending rigidity.",
     ),
     "electron": (
         "A part of the error of the bands is a common shift of each structure: compare aligned "
@@ -142,9 +142,10 @@ def describe_structures(path: Path, split: Path) -> dict[str, Any]:
     spacings, lattices, heights = [], [], []
     for structure in chosen:
         atoms = structure.atoms
-        repeats = round(np.sqrt(len(atoms) / 4))
         spacings.append(float(measure_spacings(atoms)[0]))
-        lattices += [float(length) / repeats for length in atoms.cell.lengths()[:2]]
+        # of any supercell: the side of the rhombus that two atoms per layer cover
+        area = np.linalg.norm(np.cross(atoms.cell[0], atoms.cell[1])) / (len(atoms) / 4)
+        lattices.append(float(np.sqrt(area * 2.0 / np.sqrt(3.0))))
         layer = atoms.arrays["layer"]
         z = atoms.positions[:, 2]
         heights.append(
@@ -268,8 +269,11 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
     low, high = covered["lattice_constant"]
     strains = f"{100 * (low / 2.46 - 1):+.1f} to {100 * (high / 2.46 - 1):+.1f} %"
     versions = ", ".join(f"{package} {number}" for package, number in metadata["versions"].items())
-    cells = " and ".join(
-        f"{n} atoms ({round((n / 4) ** 0.5)}×{round((n / 4) ** 0.5)})" for n in covered["n_atoms"]
+    sizes = covered["n_atoms"]
+    cells = (
+        " and ".join(f"{n} atoms" for n in sizes)
+        if len(sizes) < 3
+        else f"{sizes[0]} to {sizes[-1]} atoms"
     )
     basis = " Orbitals: C6.0-s2p2 (s s p p), reach of a pair 6.35 Å." if kind == "electron" else ""
     lines = [
