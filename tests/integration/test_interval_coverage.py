@@ -21,7 +21,10 @@ def toy():
     return coverage.Toy()
 
 
-def assert_within(hits, bounds=tuple(coverage.BOUNDS.values())):
+ASKED = tuple(coverage.BOUNDS.values())
+
+
+def assert_within(hits, bounds=ASKED):
     for share, (low, high) in zip(hits.mean(axis=1), bounds, strict=True):
         assert low <= share <= high
 
