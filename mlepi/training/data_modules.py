@@ -14,6 +14,7 @@ from mlepi.arithmetic import parse_dtype
 from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph, build_graph
+from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.physics.overlaps import (
     OverlapSample,
     OverlapTable,
@@ -247,10 +248,22 @@ class HamiltonianDataModule(GraphDataModule):
         self.basis: OrbitalBasis | None = None
 
     def read_structures(self) -> list[LabelledStructure]:
-        """Read all structures with the chosen energy zero."""
+        """Read all structures; overlaps that the file lacks come from the table."""
         dataset = HamiltonianDataset(self.path)
         self.basis = dataset.basis
-        return list(dataset)
+        if dataset.has_overlap:
+            return list(dataset)
+        if self.overlap_table is None:
+            raise DataError(
+                message(
+                    str(self.path),
+                    "Hamiltonians without overlaps",
+                    "overlaps, or a table of them",
+                    "Set data.overlap_table to the table of this basis.",
+                )
+            )
+        check_overlap_table(self.basis, self.overlap_table)
+        return [complete_overlaps(structure, self.overlap_table) for structure in dataset]
 
     def resolve_cutoffs(self, structures: list[LabelledStructure]) -> dict[str, float]:
         """Return the cutoff of every relation, Å; the range of the basis where none is given."""
