@@ -19,9 +19,9 @@ class BandGeometryRecord:
 
     Error bars are those of a jackknife over blocks of samples.
 
-    What is averaged are the blocks of H and S themselves, over the cells of each supercell and over
-    the samples. Their Bloch sums are the first and the zeroth moment of the averaged spectral
-    function of the primitive Bloch sums.
+    H and S of each supercell are averaged over its cells; their Bloch sums are the first and the
+    zeroth moment of its spectral function. Averaged over the samples is H̃ = S^{-1/2} H S^{-1/2} of
+    these, from the sample's own energy zero.
 
     Attributes:
         temperatures: (n_temperatures,).
@@ -48,6 +48,12 @@ class BandGeometryRecord:
         convergence_traces: (n_counts, n_temperatures), mean of |k − K|² tr g over the line, from
             the first samples; ¼ on a cone.
         convergence_errors: (n_counts, n_temperatures).
+        degrees_of_freedom: of the standard errors, independent groups of samples less one; NaN in
+            records of earlier versions.
+        zero_shifts: (n_temperatures,), mean energy zero of the samples, least squares among the
+            occupied states, from that of the undisplaced cell; it was taken out of every sample.
+            None in records of earlier versions, whose blocks were averaged as they were.
+        zero_shift_spreads: (n_temperatures,), standard deviation from sample to sample.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -59,20 +65,23 @@ class BandGeometryRecord:
     gaps: NDArray[np.float64] = field(metadata=unit("eV"))
     equilibrium_curvatures: NDArray[np.float64] = field(metadata=unit("Å²"))
     curvatures: NDArray[np.float64] = field(metadata=unit("Å²"))
-    curvature_errors: NDArray[np.float64] = field(metadata=unit("Å²"))
+    curvature_errors: NDArray[np.float64] = field(metadata=unit("Å²", error_of="curvatures"))
     equilibrium_metrics: NDArray[np.float64] = field(metadata=unit("Å²"))
     metrics: NDArray[np.float64] = field(metadata=unit("Å²"))
-    metric_errors: NDArray[np.float64] = field(metadata=unit("Å²"))
+    metric_errors: NDArray[np.float64] = field(metadata=unit("Å²", error_of="metrics"))
     loop_radius: float = field(metadata=unit("1/Å"))
     equilibrium_berry_phase: float = field(metadata=unit("rad"))
     berry_phases: NDArray[np.float64] = field(metadata=unit("rad"))
-    berry_phase_errors: NDArray[np.float64] = field(metadata=unit("rad"))
+    berry_phase_errors: NDArray[np.float64] = field(metadata=unit("rad", error_of="berry_phases"))
     map_steps: NDArray[np.float64] = field(metadata=unit("1/Å"))
     equilibrium_maps: NDArray[np.float64] = field(metadata=unit("Å²"))
     maps: NDArray[np.float64] = field(metadata=unit("Å²"))
     convergence_counts: NDArray[np.int64] = field(metadata=unit("1"))
     convergence_traces: NDArray[np.float64] = field(metadata=unit("1"))
     convergence_errors: NDArray[np.float64] = field(metadata=unit("1"))
+    degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
+    zero_shifts: NDArray[np.float64] | None = field(default=None, metadata=unit("eV"))
+    zero_shift_spreads: NDArray[np.float64] | None = field(default=None, metadata=unit("eV"))
 
     @property
     def equilibrium_traces(self) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from mlepi.physics.bands.velocities import effective_masses
 from mlepi.pipeline.ensemble import Ensemble, SampleKey
 from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
+from mlepi.results.quantities import half_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,19 +116,21 @@ class EffectiveMassStage(PeakStage):
             distances=distances,
             equilibrium=prepared.equilibrium,
             band_energies=energies,
-            band_errors=resampled.std(axis=0),
+            band_errors=averages.errors(resampled),
             equilibrium_masses=effective_masses(distances, prepared.equilibrium, self.order),
             masses=masses,
-            mass_errors=some.std(axis=0),
+            mass_errors=averages.errors(some),
             mass_changes=masses - masses[0],
-            mass_change_errors=(some - some[:, :1]).std(axis=0),
+            mass_change_errors=averages.errors(some - some[:, :1]),
+            degrees_of_freedom=averages.degrees_of_freedom,
         )
 
     def summarize(self, record: EffectiveMassRecord) -> str:
         """Say in a few words what was found."""
+        errors = half_interval(record, "mass_errors")[-1]
         parts = [
             f"{name} {record.equilibrium_masses[band]:.4f} → "
-            f"{record.masses[-1, band]:.4f}±{record.mass_errors[-1, band]:.4f}"
+            f"{record.masses[-1, band]:.4f}±{errors[band]:.4f}"
             for band, name in enumerate(("valence", "conduction"))
         ]
         return (
