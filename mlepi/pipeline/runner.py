@@ -206,7 +206,10 @@ def _finish(
     def write() -> list[str]:
         found = together.find_ghosts(stage, n_samples)
         record = together.finish(stage, n_samples, found)
-        return _write(together.run, stage, record, verdict, line, found)
+        doubts = _write(together.run, stage, record, verdict, line, found)
+        if len(together.stages) == 1:  # of several, the line of the samples has said it
+            line.note += f"; ghost states in {found.describe()}"
+        return doubts
 
     return processes.on_first(write)
 

@@ -123,7 +123,10 @@ def _where(run):
 
 def test_a_run_without_ghosts_says_so(tmp_path):
     run = make_run(tmp_path)
-    execute(run)
+    assert "ghost states in 0 of 6 samples (no level shift)" in execute(run)
+    assert "ghost states in 0 of 6 samples" in execute(
+        make_run(tmp_path / "two"), (*ALL, "other_levels")
+    )
     found = GhostSummary.from_provenance(run.store.provenance("levels"))
     assert found.describe() == "0 of 6 samples (no level shift)"
     assert found.doubts() == []
