@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.observables.near_k.record import Estimate, VelocityRecord, WindowRecord
+from mlepi.observables.near_k.record import (
+    Estimate,
+    FoldedDifferenceRecord,
+    VelocityRecord,
+    WindowRecord,
+)
 from mlepi.physics.bands.velocities import points_inside
 from mlepi.results import unit
 
@@ -58,6 +63,8 @@ class FermiVelocityRecord:
         spectral_windows: ``spectral`` in other windows.
         sorted_windows: ``sorted_average`` in other windows.
         operator_windows: ``velocity_operator`` in other windows.
+        folded_difference: difference of averaged sorted levels between K and the points next to it,
+            which is an opening of K and no velocity; None without K, and in older files.
     """
 
     fermi_energy: float = field(metadata=unit("eV"))
@@ -96,6 +103,7 @@ class FermiVelocityRecord:
     spectral_windows: WindowRecord
     sorted_windows: WindowRecord
     operator_windows: WindowRecord
+    folded_difference: FoldedDifferenceRecord | None = None
 
     @property
     def fitted(self) -> NDArray[np.bool_]:

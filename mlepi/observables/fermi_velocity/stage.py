@@ -128,6 +128,7 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
             self.fit.window,
             self.other_windows,
             self.with_split_off,
+            self.dispersion == "hyperbola",
         )
 
     def inputs(self, settings: Settings) -> dict[str, Any]:
@@ -251,14 +252,21 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
     def summarize(self, record: FermiVelocityRecord) -> str:
         """Say in a few words what was found."""
         spectral, last = record.spectral, f"{record.temperatures[-1]:g} K"
-        averaged = 1e-5 * record.sorted_average.velocities[-1]
+        averaged = 1e-5 * record.sorted_average.slopes[-1]
         sorted_average = f"{averaged:.2f}" if np.isfinite(averaged) else "not available"
+        pinned = spectral.pinned
+        coupled = (
+            f", of v with γ₁ pinned {pinned.ratios[-1]:.3f}±{pinned.ratio_errors[-1]:.3f}"
+            if pinned is not None and np.isfinite(pinned.ratios[-1])
+            else ""
+        )
         return (
-            f"v_F {1e-5 * spectral.equilibrium_velocity:.2f} → {1e-5 * spectral.velocities[-1]:.2f}"
-            f"±{1e-5 * spectral.velocity_errors[-1]:.2f} ×10⁵ m/s at {last} "
+            f"slope {1e-5 * spectral.equilibrium_slope:.2f} → {1e-5 * spectral.slopes[-1]:.2f}"
+            f"±{1e-5 * spectral.slope_errors[-1]:.2f} ×10⁵ m/s at {last} "
             f"(spectral peak; sorted average {sorted_average}), "
-            f"slope ratio {spectral.slope_ratios[-1]:.3f}±{spectral.slope_ratio_errors[-1]:.3f}; "
-            f"{record.n_samples} samples of {'×'.join(str(n) for n in record.supercell)} cells, "
+            f"ratio {spectral.slope_ratios[-1]:.3f}±{spectral.slope_ratio_errors[-1]:.3f}"
+            f"{coupled}; {record.n_samples} samples of "
+            f"{'×'.join(str(n) for n in record.supercell)} cells, "
             f"{record.dispersion} at |k−K| "
             f"{record.velocity_window[0]:g}–{record.velocity_window[1]:g} Å⁻¹"
         )
@@ -294,8 +302,8 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
         return texts
 
     def error_bars(self, record: FermiVelocityRecord) -> dict[str, NDArray[np.float64]]:
-        """Return the error bars of v_F from spectral peaks and of its change with T, m/s."""
+        """Return the error bars of the mean slope of spectral peaks and of its change, m/s."""
         return {
-            "fermi_velocity": record.spectral.velocity_errors,
-            "fermi_velocity_change": record.spectral.change_errors,
+            "fermi_velocity": record.spectral.slope_errors,
+            "fermi_velocity_change": record.spectral.slope_change_errors,
         }

@@ -25,7 +25,7 @@ from mlepi.observables.linear_response.derivatives import (
 )
 from mlepi.observables.linear_response.record import LinearResponseRecord, SecondOrderRecord
 from mlepi.observables.near_k.reference_bands import build_near_k
-from mlepi.observables.near_k.velocity_estimates import VelocityFit
+from mlepi.observables.near_k.velocity_fit import VelocityFit
 from mlepi.observables.stage_settings import describe_electrons, read_electrons
 from mlepi.physics.bands.velocities import DISPERSIONS, points_inside
 from mlepi.physics.coupling.mode_interpolation import mesh_ensemble

@@ -1,0 +1,88 @@
+"""One estimator's velocities by window and by model of the bands: what the choice of either does.
+
+The spread over both is the part of an error budget that no number of samples makes smaller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.observables.near_k.record import Estimate
+
+MODELS = ("slope", "v, γ₁ pinned", "v, free fit")
+"""Models of the low bands, those that are quoted first."""
+
+QUOTED = 2
+"""Number of the models that are quoted."""
+
+
+@dataclass(frozen=True)
+class ModelEstimates:
+    """Velocities by window and model; NaN where a model does not apply or a window is too small.
+
+    Attributes:
+        windows: (n_windows, 2), smallest and largest |k − K|, Å⁻¹; the first is that of the run.
+        models: (n_models,), names, ``MODELS``.
+        equilibrium: (n_windows, n_models), undisplaced, m/s.
+        values: (n_windows, n_models, n_temperatures), m/s.
+        errors: (n_windows, n_models, n_temperatures), statistical, m/s.
+    """
+
+    windows: NDArray[np.float64]
+    models: tuple[str, ...]
+    equilibrium: NDArray[np.float64]
+    values: NDArray[np.float64]
+    errors: NDArray[np.float64]
+
+    @property
+    def ratios(self) -> NDArray[np.float64]:
+        """Over the undisplaced velocity of the same window and model, shape of ``values``."""
+        return self.values / self.equilibrium[..., None]
+
+    @property
+    def ratio_errors(self) -> NDArray[np.float64]:
+        """Statistical errors of ``ratios``."""
+        return self.errors / np.abs(self.equilibrium[..., None])
+
+    def spread(self, n_models: int = QUOTED) -> NDArray[np.float64]:
+        """Return half the range of the ratios over windows and models: (n_temperatures,).
+
+        Args:
+            n_models: number of the models that count, in their order; the free fit is the last.
+        """
+        ratios = self.ratios[:, :n_models].reshape(-1, self.values.shape[-1])
+        known = ratios[np.isfinite(ratios).all(axis=1)]
+        if not len(known):
+            return np.full(self.values.shape[-1], np.nan)
+        return np.asarray(0.5 * (known.max(axis=0) - known.min(axis=0)))
+
+
+def compare_models(estimate: Estimate) -> ModelEstimates:
+    """Put the velocities of one estimator side by side, by window and model.
+
+    Args:
+        estimate: of any record that has some.
+    """
+    velocity, other = estimate.velocity, estimate.windows
+    n_windows, n_temperatures = len(other.windows), len(velocity.velocities)
+    shape = (1 + n_windows, len(MODELS))
+    equilibrium = np.full(shape, np.nan)
+    values, errors = (np.full((*shape, n_temperatures), np.nan) for _ in range(2))
+    equilibrium[0, 0], equilibrium[0, 2] = velocity.equilibrium_slope, velocity.equilibrium_velocity
+    values[0, 0], values[0, 2] = velocity.slopes, velocity.velocities
+    errors[0, 0], errors[0, 2] = velocity.slope_errors, velocity.velocity_errors
+    if velocity.pinned is not None:
+        equilibrium[0, 1] = velocity.pinned.equilibrium_velocity
+        values[0, 1], errors[0, 1] = velocity.pinned.velocities, velocity.pinned.velocity_errors
+    equilibrium[1:, 0], equilibrium[1:, 2] = other.equilibrium_slopes, other.equilibrium_velocities
+    values[1:, 0], values[1:, 2] = other.slopes, other.velocities
+    errors[1:, 0], errors[1:, 2] = other.slope_errors, other.velocity_errors
+    if other.pinned.shape == other.slopes.shape:  # older files have none
+        equilibrium[1:, 1] = other.equilibrium_pinned
+        values[1:, 1], errors[1:, 1] = other.pinned, other.pinned_errors
+    own = np.array([estimate.record.velocity_window], dtype=np.float64)
+    windows = np.concatenate([own, other.windows.reshape(-1, 2)])
+    return ModelEstimates(windows, MODELS, equilibrium, values, errors)
