@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.observables.fermi_velocity.peak_widths import compare_widths
 from mlepi.observables.near_k.record import (
     FoldedDifferenceRecord,
     VelocityRecord,
@@ -109,6 +110,7 @@ def estimate_all(samples: VelocitySamples, fit: VelocityFit) -> dict[str, Any]:
         "band_slopes": operator.energies,
         "equilibrium_band_slopes": operator.equilibrium_energies,
         "folded_difference": _difference_at_k(samples, plan),
+        "peak_widths": compare_widths(samples, plan, fit),
     }
 
 

@@ -15,15 +15,19 @@ from mlepi.figures import (
     RED,
     Drawing,
     Fact,
+    Paragraph,
     Presentation,
+    Records,
+    Section,
+    Table,
     draw_convergence,
     house_style,
     label_path,
     new_figure,
 )
-from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
+from mlepi.observables.fermi_velocity.record import FermiVelocityRecord, PeakWidthRecord
 from mlepi.observables.near_k.record import VelocityRecord
-from mlepi.observables.near_k.velocity_tables import velocity_section
+from mlepi.observables.near_k.velocity_tables import velocity_section, with_error
 
 ESTIMATORS = (
     ("spectral", "spectral peak", BLUE, "o"),
@@ -239,6 +243,37 @@ def list_facts(record: FermiVelocityRecord) -> list[Fact]:
     ]
 
 
+def width_section(records: Records) -> Section | None:
+    """Tabulate what wider lines do to the spectral peaks; None for files that do not say."""
+    record = records.get("fermi_velocity")
+    if record is None or record.peak_widths is None:
+        return None
+    found: PeakWidthRecord = record.peak_widths
+    header = ["T (K)"]
+    for name in ("slope", "v pinned"):
+        header += [f"{name} / undisplaced, {1e3 * width:.0f} meV" for width in found.widths]
+    rows = [
+        [f"{temperature:g}"]
+        + [
+            with_error(value, error)
+            for values, errors in (
+                (found.slope_ratios[:, i], found.slope_ratio_errors[:, i]),
+                (found.pinned_ratios[:, i], found.pinned_ratio_errors[:, i]),
+            )
+            for value, error in zip(values, errors, strict=True)
+        ]
+        for i, temperature in enumerate(record.temperatures)
+    ]
+    text = (
+        "The maximum of a broadened spectrum is pulled by the weight beside it. The first width "
+        "is that of the run (stage.fermi_velocity.peak_width); wider lines are the same spectra "
+        "convolved once more. What still changes with the width is no property of the band."
+    )
+    low, high = record.velocity_window
+    title = f"Spectral peaks by the width of the lines, |k−K| = {low:g}–{high:g} Å⁻¹"
+    return Section("Width of the spectral lines", [Paragraph(text), Table(header, rows, title)])
+
+
 PRESENTATION = Presentation(
     drawings=(
         Drawing(
@@ -266,5 +301,5 @@ PRESENTATION = Presentation(
         Drawing("convergence", plot_convergence, "Mean slope from the first n samples."),
     ),
     facts=list_facts,
-    sections=(velocity_section,),
+    sections=(velocity_section, width_section),
 )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
 from mlepi.observables.fermi_velocity.estimates import estimate_all
-from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
+from mlepi.observables.fermi_velocity.record import FermiVelocityRecord, PeakWidthRecord
 from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k
 from mlepi.observables.near_k.samples import SpectraSettings, VelocitySamples
 from mlepi.observables.near_k.unfold_sample import unfold_sample
@@ -38,6 +38,9 @@ FEW_SAMPLES = 20
 
 LOST_WEIGHT = 0.25
 """More weight of a low band than this outside the energy window is told."""
+
+WIDTH_CHANGE = 0.01
+"""A larger change of the slope ratio by lines √2 times as wide is told, where it is no noise."""
 
 MISCOUNTED_SHARE = 0.1
 """A larger share of points with a wrong number of states below the Dirac energy is told."""
@@ -286,6 +289,8 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
                 f"{record.energies[-1]:.2f} eV of the Dirac energy; widen "
                 "stage.fermi_velocity.energy_window."
             )
+        if record.peak_widths is not None:
+            texts += _doubt_width(record.peak_widths, record.temperatures)
         lost = ~np.isfinite(record.sorted_average.velocities)
         if np.any(lost):
             texts.append(
@@ -307,3 +312,17 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
             "fermi_velocity": record.spectral.slope_errors,
             "fermi_velocity_change": record.spectral.slope_change_errors,
         }
+
+
+def _doubt_width(widths: PeakWidthRecord, temperatures: NDArray[np.float64]) -> list[str]:
+    """Tell of lines whose width decides the velocity of the spectral peaks."""
+    changes, errors = widths.changes, widths.slope_change_errors[1]
+    told = (np.abs(changes) > WIDTH_CHANGE) & (np.abs(changes) > 2.0 * errors)
+    if not np.any(told):
+        return []
+    worst = int(np.argmax(np.where(told, np.abs(changes), 0.0)))
+    return [
+        f"lines of {1e3 * widths.widths[1]:.0f} instead of {1e3 * widths.widths[0]:.0f} meV change "
+        f"the slope ratio at {temperatures[worst]:g} K by {100 * changes[worst]:+.1f} %: the peaks "
+        "depend on the width; lower stage.fermi_velocity.peak_width."
+    ]
