@@ -1,8 +1,10 @@
 """Runs that an earlier version left behind open, report and continue (tests/references/old)."""
 
+import dataclasses
 import json
 import re
 
+import h5py
 import numpy as np
 import pytest
 from old_runs import unpack_run
@@ -15,6 +17,7 @@ from mlepi.pipeline import infer
 from mlepi.project_files import PROJECT_FOLDER
 from mlepi.report import write_report
 from mlepi.results import PartFile, ResultsStore
+from mlepi.results.upgrades import former_stage
 
 GAP = ["stage.gap.mesh=[3,3,1]", "stage.gap.energy_step=0.025", "stage.gap.n_resamples=4"]
 SMALL = [
@@ -89,6 +92,24 @@ BANDS = [
 ]
 
 
+def compare_held(found, expected, group):
+    """Compare all numbers of a record that an old file holds, and those alone.
+
+    Error bars of the first samples lack a factor there that the file cannot tell.
+    """
+    for field in dataclasses.fields(expected):
+        values = getattr(found, field.name), getattr(expected, field.name)
+        if field.name not in group or field.name == "convergence_errors":
+            continue
+        if dataclasses.is_dataclass(values[1]):
+            compare_held(*values, group[field.name])
+        elif isinstance(values[1], (np.ndarray, float)):
+            scale = np.nanmax(np.abs(values[1]), initial=0.0)
+            np.testing.assert_allclose(*values, rtol=1e-12, atol=1e-12 * scale)
+        else:
+            assert values[0] == values[1], field.name
+
+
 def run(folder, arguments, capsys):
     """Run as infer.py does; return what was said and the run."""
     config = compose_config(PROJECT_FOLDER / "conf", "infer", [*arguments, f"folder={folder}"])
@@ -115,13 +136,16 @@ def test_a_finished_run_is_kept_and_told_to_be_of_unknown_code(
 
 
 def test_a_run_that_was_killed_goes_on_under_the_new_names(tmp_path, capsys):
-    """Half of it was done; the whole equals the run that nobody killed, to the last digit."""
+    """Half of it was done; all that the run that nobody killed holds is found again."""
     half, whole = (unpack_run(name, tmp_path) for name in ("half_done", "finished"))
     arguments = [a for a in FINISHED if a not in OTHERS and not a.startswith("stage=")]
     said, done = run(half, [*arguments, "stage=[fermi_velocity,gap]"], capsys)
     assert said.count("unchanged, made by unknown code") == 4
     for stage in ("fermi_velocity", "gap"):
-        assert done.store.content(stage) == ResultsStore(whole).content(stage)
+        record = done.read(stage)
+        expected = ResultsStore(whole).read(stage, type(record))
+        with h5py.File(whole / "results.h5") as file:
+            compare_held(record, expected, file[former_stage(stage)])
         assert done.store.format(stage) == 2
     parts = sorted(path.name for path in (half / "parts").iterdir())
     assert {"observables.0.part", "fermi_velocity.0.part"} <= set(parts)

@@ -28,6 +28,7 @@ from mlepi.observables.near_k.velocity_estimates import (
 )
 from mlepi.observables.near_k.velocity_fit import SlopeFit, VelocityFit
 from mlepi.physics.averages.block_averages import BlockAverages
+from mlepi.physics.averages.statistics import bootstrap_errors
 from mlepi.physics.bands.spectra import find_peaks
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
@@ -157,7 +158,9 @@ def _split_off(
     if not samples.has_split_off:
         return None
     weighted, left_out = (
-        np.array([_half(energies_of(averages.average(weights))) for weights in sets])
+        np.array([_half(energies_of(averages.average(weights))) for weights in sets]).reshape(
+            -1, averages.means.shape[1]
+        )
         for sets in (plan.weights, averages.left_out)
     )
     at_rest = rest_of(samples, OUTER)[samples.pins]
@@ -186,7 +189,7 @@ def _difference_at_k(
     rest = differ(_sorted_rest_energies(samples, low)[samples.around])
     levels = np.array([samples.around_levels.average(weights) for weights in plan.weights])
     value, resampled = plan.split(np.moveaxis(differ(levels), 0, 1))[-1]
-    errors = resampled.std(axis=0)
+    errors = bootstrap_errors(resampled, plan.design)
     return FoldedDifferenceRecord(
         step=step,
         folded=reference.n_cones > 1,
@@ -229,7 +232,7 @@ def _follow_peaks(
     peaks, slopes = (
         FollowedBands(
             np.array([each[n] for each in weighted]),
-            np.array([each[n] for each in without]),
+            np.array([each[n] for each in without]).reshape(-1, *weighted[0][n].shape),
             at_rest[n],
             (fit, SlopeFit(**vars(fit)))[n],
             split_off,
@@ -247,9 +250,10 @@ def _follow_order(
     split_off = _split_off(
         samples, plan, samples.outer_levels, _sorted_rest_energies, lambda mean: mean
     )
+    levels = samples.levels
     weighted, without = (
-        np.array([samples.levels.average(weights) for weights in sets])
-        for sets in (plan.weights, samples.levels.left_out)
+        np.array([levels.average(weights) for weights in sets]).reshape(-1, *levels.means.shape[1:])
+        for sets in (plan.weights, levels.left_out)
     )
     return FollowedBands(weighted, without, folded[samples.fitted], fit, split_off)
 

@@ -28,6 +28,7 @@ from mlepi.figures import (
 from mlepi.observables.fermi_velocity.record import FermiVelocityRecord, PeakWidthRecord
 from mlepi.observables.near_k.record import VelocityRecord
 from mlepi.observables.near_k.velocity_tables import velocity_section, with_error
+from mlepi.observables.near_k.window_models import estimator_parts
 
 ESTIMATORS = (
     ("spectral", "spectral peak", BLUE, "o"),
@@ -302,4 +303,5 @@ PRESENTATION = Presentation(
     ),
     facts=list_facts,
     sections=(velocity_section, width_section),
+    error_parts=(estimator_parts,),
 )

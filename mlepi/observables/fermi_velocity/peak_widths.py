@@ -16,6 +16,7 @@ from mlepi.observables.fermi_velocity.record import PeakWidthRecord
 from mlepi.observables.near_k.samples import VelocitySamples
 from mlepi.observables.near_k.velocity_estimates import CONVERGENCE_RESAMPLES, ResamplingPlan
 from mlepi.observables.near_k.velocity_fit import NO_SPLIT_OFF, PINNED, SLOPE, VelocityFit
+from mlepi.physics.averages.statistics import bootstrap_errors
 from mlepi.physics.bands.spectra import find_peaks, line_shape
 
 FACTORS = (1.0, math.sqrt(2.0), 2.0)
@@ -93,8 +94,9 @@ def compare_widths(
                 ]
                 / rest
             )
-    errors = ratios[:, 1:].std(axis=1)
-    steps = (ratios - ratios[:1])[:, 1:].std(axis=1)
+    resampled = np.moveaxis(ratios[:, 1:], 1, 0)
+    errors = bootstrap_errors(resampled, plan.design)
+    steps = bootstrap_errors(resampled - resampled[:, :1], plan.design)
     return PeakWidthRecord(
         widths=width * np.array(FACTORS),
         slope_ratios=ratios[:, 0, :, 0],

@@ -42,14 +42,14 @@ class PinnedRecord:
     distance: float = field(metadata=unit("1/Å"))
     equilibrium_gamma_1: float = field(metadata=unit("eV"))
     gamma_1: NDArray[np.float64] = field(metadata=unit("eV"))
-    gamma_1_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    gamma_1_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="gamma_1"))
     equilibrium_velocity: float = field(metadata=unit("m/s"))
     velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
-    velocity_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    velocity_errors: NDArray[np.float64] = field(metadata=unit("m/s", error_of="velocities"))
     ratios: NDArray[np.float64] = field(metadata=unit("1"))
-    ratio_errors: NDArray[np.float64] = field(metadata=unit("1"))
+    ratio_errors: NDArray[np.float64] = field(metadata=unit("1", error_of="ratios"))
     changes: NDArray[np.float64] = field(metadata=unit("m/s"))
-    change_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    change_errors: NDArray[np.float64] = field(metadata=unit("m/s", error_of="changes"))
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class FoldedDifferenceRecord:
         folded: whether K folds onto Γ of the supercell.
         equilibrium: of the undisplaced structure.
         values: (n_temperatures,), ½[E_c − E_v] at the step less that at K, over the step.
-        errors: (n_temperatures,), bootstrap.
+        errors: (n_temperatures,), standard errors.
         ratios: (n_temperatures,), over that of the equilibrium.
         ratio_errors: (n_temperatures,).
         equilibrium_opening: E_c − E_v at K, undisplaced.
@@ -81,7 +81,7 @@ class FoldedDifferenceRecord:
     ratio_errors: NDArray[np.float64] = field(metadata=unit("1"))
     equilibrium_opening: float = field(metadata=unit("eV"))
     openings: NDArray[np.float64] = field(metadata=unit("eV"))
-    opening_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    opening_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="openings"))
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class VelocityRecord:
     The last axis of ``energies`` is (valence, conduction), or (split-off valence, valence,
     conduction, split-off conduction) where the split-off bands of a bilayer take part in the fit.
 
-    Error bars are standard deviations of a bootstrap over the samples, with the same resamples at
-    all temperatures. A sorted average is NaN at temperatures where ghost states push the low bands
-    out of the energy window.
+    Error bars are standard errors of a bootstrap over groups of samples, with the same resamples at
+    all temperatures; NaN for one group. A sorted average is NaN at temperatures where ghost states
+    push the low bands out of the energy window.
 
     Attributes:
         distances: (n_points,), |k − K| of the points.
@@ -128,27 +128,29 @@ class VelocityRecord:
         convergence_slopes: (n_counts, n_temperatures), mean slope from the first samples.
         convergence_slope_errors: (n_counts, n_temperatures).
         pinned: v with γ₁ pinned by the split-off bands; None where there are none.
+        degrees_of_freedom: of the standard errors, independent groups of samples less one; NaN in
+            records of earlier versions.
     """
 
     distances: NDArray[np.float64] = field(metadata=unit("1/Å"))
     equilibrium_energies: NDArray[np.float64] = field(metadata=unit("eV"))
     energies: NDArray[np.float64] = field(metadata=unit("eV"))
-    energy_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    energy_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="energies"))
     equilibrium_velocity: float = field(metadata=unit("m/s"))
     velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
-    velocity_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    velocity_errors: NDArray[np.float64] = field(metadata=unit("m/s", error_of="velocities"))
     ratios: NDArray[np.float64] = field(metadata=unit("1"))
-    ratio_errors: NDArray[np.float64] = field(metadata=unit("1"))
+    ratio_errors: NDArray[np.float64] = field(metadata=unit("1", error_of="ratios"))
     changes: NDArray[np.float64] = field(metadata=unit("m/s"))
-    change_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    change_errors: NDArray[np.float64] = field(metadata=unit("m/s", error_of="changes"))
     equilibrium_gamma_1: float = field(metadata=unit("eV"))
     gamma_1: NDArray[np.float64] = field(metadata=unit("eV"))
-    gamma_1_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    gamma_1_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="gamma_1"))
     equilibrium_slope: float = field(metadata=unit("m/s"))
     slopes: NDArray[np.float64] = field(metadata=unit("m/s"))
-    slope_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    slope_errors: NDArray[np.float64] = field(metadata=unit("m/s", error_of="slopes"))
     slope_ratios: NDArray[np.float64] = field(metadata=unit("1"))
-    slope_ratio_errors: NDArray[np.float64] = field(metadata=unit("1"))
+    slope_ratio_errors: NDArray[np.float64] = field(metadata=unit("1", error_of="slope_ratios"))
     convergence_counts: NDArray[np.int64] = field(metadata=unit("1"))
     convergence_velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
     convergence_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
@@ -157,7 +159,7 @@ class VelocityRecord:
         default_factory=lambda: np.empty(0), metadata=unit("m/s")
     )
     slope_change_errors: NDArray[np.float64] = field(
-        default_factory=lambda: np.empty(0), metadata=unit("m/s")
+        default_factory=lambda: np.empty(0), metadata=unit("m/s", error_of="slope_changes")
     )
     convergence_slopes: NDArray[np.float64] = field(
         default_factory=lambda: np.empty((0, 0)), metadata=unit("m/s")
@@ -166,6 +168,7 @@ class VelocityRecord:
         default_factory=lambda: np.empty((0, 0)), metadata=unit("m/s")
     )
     pinned: PinnedRecord | None = None
+    degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
 
 
 @dataclass(frozen=True)
@@ -178,13 +181,13 @@ class WindowRecord:
         windows: (n_windows, 2), smallest and largest |k − K|.
         equilibrium_velocities: (n_windows,), undisplaced.
         velocities: (n_windows, n_temperatures), v of the free fit.
-        velocity_errors: (n_windows, n_temperatures), bootstrap.
+        velocity_errors: (n_windows, n_temperatures), standard errors.
         equilibrium_slopes: (n_windows,), undisplaced.
         slopes: (n_windows, n_temperatures), mean group velocity of the low bands.
-        slope_errors: (n_windows, n_temperatures), bootstrap.
+        slope_errors: (n_windows, n_temperatures), standard errors.
         equilibrium_pinned: (n_windows,), v with γ₁ pinned, undisplaced; none in older files.
         pinned: (n_windows, n_temperatures), v with γ₁ pinned by the split-off bands.
-        pinned_errors: (n_windows, n_temperatures), bootstrap.
+        pinned_errors: (n_windows, n_temperatures), standard errors.
     """
 
     windows: NDArray[np.float64] = field(metadata=unit("1/Å"))

@@ -23,7 +23,12 @@ from mlepi.observables.near_k.velocity_fit import (
     VelocityFit,
 )
 from mlepi.physics.averages.convergence import choose_counts
-from mlepi.physics.averages.statistics import SampleDesign, bootstrap_weights
+from mlepi.physics.averages.statistics import (
+    SampleDesign,
+    bootstrap_errors,
+    bootstrap_weights,
+    pseudo_values,
+)
 
 CONVERGENCE_RESAMPLES = 50
 """Bootstrap resamples for error bars of the first n samples: 10 % accurate, enough to see them
@@ -143,18 +148,24 @@ def estimate_velocities(
     by_count = plan.split(fit.parameters_of_many(distances, energies, pins[0]))
     values, resampled = by_count[-1]
     at_rest = fit.parameters(distances, equilibrium, pins[2])
-    errors = resampled.std(axis=0)
+    design = plan.design
+    errors = bootstrap_errors(resampled, design)
     changes = values - values[:1]
-    change_errors = (resampled - resampled[:, :1]).std(axis=0)
+    change_errors = bootstrap_errors(resampled - resampled[:, :1], design)
     all_energies, resampled_energies = plan.split(energies)[-1]
-    n_groups, without = len(left_out), fit.parameters_of_many(distances, left_out, pins[1])
+    without = fit.parameters_of_many(distances, left_out, pins[1])
     growth = np.array([value for value, _ in by_count])
-    growth_errors = np.array([some.std(axis=0) for _, some in by_count])
+    growth_errors = np.array(
+        [
+            bootstrap_errors(some, design.first(int(count)))
+            for count, (_, some) in zip(plan.counts, by_count, strict=True)
+        ]
+    )
     return VelocityRecord(
         distances=distances,
         equilibrium_energies=equilibrium,
         energies=all_energies,
-        energy_errors=resampled_energies.std(axis=0),
+        energy_errors=bootstrap_errors(resampled_energies, design),
         equilibrium_velocity=float(at_rest[FREE]),
         velocities=values[:, FREE],
         velocity_errors=errors[:, FREE],
@@ -173,7 +184,7 @@ def estimate_velocities(
         convergence_counts=plan.counts,
         convergence_velocities=growth[:, :, FREE],
         convergence_errors=growth_errors[:, :, FREE],
-        pseudo_velocities=(n_groups * values - (n_groups - 1) * without)[:, :, [FREE, SLOPE]],
+        pseudo_velocities=pseudo_values(values, without)[:, :, [FREE, SLOPE]],
         slope_changes=changes[:, SLOPE],
         slope_change_errors=change_errors[:, SLOPE],
         convergence_slopes=growth[:, :, SLOPE],
@@ -238,7 +249,7 @@ def estimate_windows(
         found[row] = (
             np.broadcast_to(at_rest[:, None], found.shape[2:]),
             values[0].T,
-            values[1:].std(axis=0).T,
+            bootstrap_errors(values[1:], plan.design).T,
         )
     velocities, slopes, pinned = np.moveaxis(found, 2, 0)
     return WindowRecord(

@@ -5,12 +5,15 @@ The spread over both is the part of an error budget that no number of samples ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.figures import Records
 from mlepi.observables.near_k.record import Estimate
+from mlepi.physics.averages.error_budget import ESTIMATOR, ErrorPart
 
 MODELS = ("slope", "v, γ₁ pinned", "v, free fit")
 """Models of the low bands, those that are quoted first."""
@@ -86,3 +89,37 @@ def compare_models(estimate: Estimate) -> ModelEstimates:
     own = np.array([estimate.record.velocity_window], dtype=np.float64)
     windows = np.concatenate([own, other.windows.reshape(-1, 2)])
     return ModelEstimates(windows, MODELS, equilibrium, values, errors)
+
+
+def estimator_parts(records: Records) -> Iterator[ErrorPart]:
+    """Yield the estimator part of the error of every velocity, half a range over windows and models.
+
+    Relative to the undisplaced structure by the same window and model, times the undisplaced value
+    of the quantity. The quoted models count; for the free fit the free fit counts as well.
+
+    Args:
+        records: of a run.
+    """
+    for stage, record in records.items():
+        if not hasattr(record, "velocity_estimates"):
+            continue
+        for estimate in record.velocity_estimates():
+            velocity = estimate.velocity
+            names = [each.name for each in fields(record) if getattr(record, each.name) is velocity]
+            if not names:
+                continue
+            found = compare_models(estimate)
+            quoted, free = found.spread(), found.spread(len(MODELS))
+            sizes = {
+                "slopes": quoted * velocity.equilibrium_slope,
+                "slope_ratios": quoted,
+                "velocities": free * velocity.equilibrium_velocity,
+                "ratios": free,
+            }
+            if velocity.pinned is not None:
+                sizes["pinned/velocities"] = quoted * velocity.pinned.equilibrium_velocity
+                sizes["pinned/ratios"] = quoted
+            windows = ", ".join(f"{low:g}–{high:g}" for low, high in found.windows)
+            source = f"half the range of slope and pinned fit in windows {windows} Å⁻¹"
+            for path, size in sizes.items():
+                yield ErrorPart(ESTIMATOR, f"{stage}/{names[0]}/{path}", np.abs(size), source)

@@ -173,8 +173,10 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
         plan = ResamplingPlan(greens.design, fit.n_resamples, fit.n_counts, fit.seed)
         resampled = np.array([averages.quasiparticles(weights) for weights in plan.weights])
         (energies, strengths, widths), of_resamples = plan.split(resampled)[-1]
-        errors = of_resamples.std(axis=0)
-        left_out = np.array([averages.quasiparticles(weights)[0] for weights in greens.left_out])
+        errors = greens.bootstrap_errors(of_resamples)
+        left_out = np.array(
+            [averages.quasiparticles(weights)[0] for weights in greens.left_out]
+        ).reshape(-1, *resampled.shape[2:])
         distances = np.abs(prepared.distances)
         split_off = None
         if bare.shape[1] == 4:
@@ -219,6 +221,7 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
             windows=estimate_windows(
                 resampled[:, 0], plan, distances, bare, fit, self.other_windows, split_off
             ),
+            degrees_of_freedom=greens.degrees_of_freedom,
         )
 
     def summarize(self, record: SelfEnergyRecord) -> str:

@@ -16,7 +16,7 @@ from mlepi.observables.near_k.velocity_tables import (
     velocity_section,
     with_error,
 )
-from mlepi.observables.near_k.window_models import MODELS, compare_models
+from mlepi.observables.near_k.window_models import MODELS, compare_models, estimator_parts
 
 
 @pytest.fixture
@@ -232,3 +232,15 @@ def test_what_is_not_known_is_a_dash(records):
     assert tables(records)[3].rows[1][1:3] == ["—", "—"]
     assert with_error(-0.25, 0.1, "+") == "-0.250 ± 0.100"
     assert with_error(0.25, 0.1, "+") == "+0.250 ± 0.100"
+
+
+def test_the_spread_is_the_estimator_part_of_the_error_budget(records):
+    parts = {part.quantity: part for part in estimator_parts(records)}
+    spread = compare_models(list_estimates(records)[0]).spread()
+    np.testing.assert_allclose(parts["fermi_velocity/spectral/slope_ratios"].sizes, spread)
+    np.testing.assert_allclose(parts["fermi_velocity/spectral/slopes"].sizes, spread * 7.6e5)
+    pinned = parts["fermi_velocity/spectral/pinned/velocities"]
+    np.testing.assert_allclose(pinned.sizes, spread * 8.75e5)
+    assert "0.04–0.1, 0.05–0.1, 0.09–0.1 Å⁻¹" in pinned.source
+    assert "self_energy/velocity/slopes" in parts
+    assert all(part.part == "estimator" for part in parts.values())
