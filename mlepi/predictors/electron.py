@@ -25,8 +25,8 @@ from mlepi.predictors.derivatives import (
     BlockDerivatives,
     MatrixDerivatives,
     differentiate_network,
-    differentiate_overlaps,
 )
+from mlepi.predictors.forward_mode import differentiate_overlaps
 from mlepi.predictors.predictor import Predictor
 from mlepi.structures.basis import OrbitalBasis
 

@@ -92,7 +92,7 @@ def compare_models(estimate: Estimate) -> ModelEstimates:
 
 
 def estimator_parts(records: Records) -> Iterator[ErrorPart]:
-    """Yield the estimator part of the error of every velocity, half a range over windows and models.
+    """Yield the estimator part of the error of every velocity: half a range of windows and models.
 
     Relative to the undisplaced structure by the same window and model, times the undisplaced value
     of the quantity. The quoted models count; for the free fit the free fit counts as well.
