@@ -142,9 +142,9 @@ def compute_derivatives(
         changes = [(plus - minus) / (2.0 * h) for plus, minus in zip(*ends, strict=True)]
         parts[0].append(changes[0])
         parts[1].append(changes[1])
-        ket = _move_kets(model, rest[1], changes[1], direction)
-        if ket is not None:
-            parts[2].append(ket)
+        moved = _move_kets(model, rest[1], changes[1], direction)
+        if moved is not None:
+            parts[2].append(moved)
     hamiltonian, overlap = (
         _collect(matrix, values) for matrix, values in zip(rest, parts[:2], strict=True)
     )

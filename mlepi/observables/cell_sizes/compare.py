@@ -94,7 +94,7 @@ def group_runs(folders: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
     return groups
 
 
-def _describe(records: Mapping[str, Any]) -> dict[str, str]:
+def _describe(records: Mapping[str, Any]) -> dict[str, Any]:
     """Say what distinguishes the structure and the samples of a run, as far as it is told."""
     return {
         "relaxation": records["structure"].relaxation if "structure" in records else "",
@@ -171,7 +171,7 @@ def _stack(
 
 def _extrapolate(
     sizes: NDArray[np.int64], values: NDArray[np.float64], errors: NDArray[np.float64]
-) -> Mapping[str, NDArray[Any]]:
+) -> dict[str, Any]:
     """Draw straight lines in 1/N through the sizes that tell; NaN where fewer than two do.
 
     Returns:

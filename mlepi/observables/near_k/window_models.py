@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mlepi.figures import Records
 from mlepi.observables.near_k.record import Estimate
 from mlepi.physics.averages.error_budget import ESTIMATOR, ErrorPart
+from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
 MODELS = ("slope", "v, γ₁ pinned", "v, free fit")
 """Models of the low bands, those that are quoted first."""
@@ -32,6 +33,7 @@ class ModelEstimates:
         equilibrium: (n_windows, n_models), undisplaced, m/s.
         values: (n_windows, n_models, n_temperatures), m/s.
         errors: (n_windows, n_models, n_temperatures), statistical, m/s.
+        core: |k − K| of the parabolic core of a bilayer, γ₁/2ħv, Å⁻¹; 0 without one.
     """
 
     windows: NDArray[np.float64]
@@ -39,6 +41,12 @@ class ModelEstimates:
     equilibrium: NDArray[np.float64]
     values: NDArray[np.float64]
     errors: NDArray[np.float64]
+    core: float
+
+    @property
+    def outside_core(self) -> NDArray[np.bool_]:
+        """(n_windows,), whether a window begins outside the core, where a slope tells v."""
+        return np.asarray(self.windows[:, 0] >= self.core)
 
     @property
     def ratios(self) -> NDArray[np.float64]:
@@ -53,10 +61,13 @@ class ModelEstimates:
     def spread(self, n_models: int = QUOTED) -> NDArray[np.float64]:
         """Return half the range of the ratios over windows and models: (n_temperatures,).
 
+        Windows that begin inside the parabolic core are shown and not counted: there the bands tell
+        v²/γ₁, another quantity.
+
         Args:
             n_models: number of the models that count, in their order; the free fit is the last.
         """
-        ratios = self.ratios[:, :n_models].reshape(-1, self.values.shape[-1])
+        ratios = self.ratios[self.outside_core, :n_models].reshape(-1, self.values.shape[-1])
         known = ratios[np.isfinite(ratios).all(axis=1)]
         if not len(known):
             return np.full(self.values.shape[-1], np.nan)
@@ -88,7 +99,14 @@ def compare_models(estimate: Estimate) -> ModelEstimates:
         values[1:, 1], errors[1:, 1] = other.pinned, other.pinned_errors
     own = np.array([estimate.record.velocity_window], dtype=np.float64)
     windows = np.concatenate([own, other.windows.reshape(-1, 2)])
-    return ModelEstimates(windows, MODELS, equilibrium, values, errors)
+    # of the free fit at rest, which is as good as the hyperbola
+    core = (
+        0.5
+        * velocity.equilibrium_gamma_1
+        * EV_ANGSTROM_TO_METRE_PER_SECOND
+        / velocity.equilibrium_velocity
+    )
+    return ModelEstimates(windows, MODELS, equilibrium, values, errors, core)
 
 
 def estimator_parts(records: Records) -> Iterator[ErrorPart]:
@@ -119,7 +137,8 @@ def estimator_parts(records: Records) -> Iterator[ErrorPart]:
             if velocity.pinned is not None:
                 sizes["pinned/velocities"] = quoted * velocity.pinned.equilibrium_velocity
                 sizes["pinned/ratios"] = quoted
-            windows = ", ".join(f"{low:g}–{high:g}" for low, high in found.windows)
+            counted = found.windows[found.outside_core]
+            windows = ", ".join(f"{low:g}–{high:g}" for low, high in counted)
             source = f"half the range of slope and pinned fit in windows {windows} Å⁻¹"
             for path, size in sizes.items():
                 yield ErrorPart(ESTIMATOR, f"{stage}/{names[0]}/{path}", np.abs(size), source)

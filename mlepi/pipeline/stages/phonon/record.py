@@ -84,7 +84,8 @@ class PhononRecord:
             return np.empty(0)
         normal = np.cross(self.atoms.cell[0], self.atoms.cell[1])
         along = self.residual_forces @ (normal / np.linalg.norm(normal))
-        return np.bincount(np.asarray(self.atoms.arrays["layer"]), weights=along)
+        layers = np.asarray(self.atoms.arrays["layer"])
+        return np.bincount(layers, weights=along).astype(np.float64)
 
     def build_force_constants(self) -> ForceConstants:
         """Return the force constants in the form that ``mlepi.physics`` takes."""

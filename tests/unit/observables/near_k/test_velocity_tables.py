@@ -189,6 +189,12 @@ def test_the_spread_over_windows_and_models_is_half_a_range(records):
     np.testing.assert_allclose(found.spread(), 0.5 * (quoted.max() - quoted.min()))
     everything = np.append(quoted, [8.2 / 8.7, 8.0 / 8.7])
     np.testing.assert_allclose(found.spread(3), 0.5 * (everything.max() - everything.min()))
+    # γ₁/2ħv of the records: 0.4 eV and 8.7e5 m/s
+    assert found.core == pytest.approx(0.4 / (2 * 8.7e5 * 6.582e-16 * 1e10), rel=1e-3)
+    assert found.outside_core.all()
+    inside = replace(found, windows=np.array([[0.04, 0.1], [0.0, 0.02], [0.09, 0.1]]))
+    alone = np.array([7.2 / 7.6, 8.45 / 8.75])  # that of the run: the third holds too few distances
+    np.testing.assert_allclose(inside.spread(), 0.5 * (alone.max() - alone.min()))
 
 
 def test_words_say_how_the_spectra_were_made(records):
