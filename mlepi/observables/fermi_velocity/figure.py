@@ -29,6 +29,7 @@ from mlepi.observables.fermi_velocity.record import FermiVelocityRecord, PeakWid
 from mlepi.observables.near_k.record import VelocityRecord
 from mlepi.observables.near_k.velocity_tables import velocity_section, with_error
 from mlepi.observables.near_k.window_models import estimator_parts
+from mlepi.results.quantities import half_interval
 
 ESTIMATORS = (
     ("spectral", "spectral peak", BLUE, "o"),
@@ -250,6 +251,10 @@ def width_section(records: Records) -> Section | None:
     if record is None or record.peak_widths is None:
         return None
     found: PeakWidthRecord = record.peak_widths
+    bars = [
+        half_interval(found, name, around=record.spectral)
+        for name in ("slope_ratio_errors", "pinned_ratio_errors")
+    ]
     header = ["T (K)"]
     for name in ("slope", "v pinned"):
         header += [f"{name} / undisplaced, {1e3 * width:.0f} meV" for width in found.widths]
@@ -258,8 +263,8 @@ def width_section(records: Records) -> Section | None:
         + [
             with_error(value, error)
             for values, errors in (
-                (found.slope_ratios[:, i], found.slope_ratio_errors[:, i]),
-                (found.pinned_ratios[:, i], found.pinned_ratio_errors[:, i]),
+                (found.slope_ratios[:, i], bars[0][:, i]),
+                (found.pinned_ratios[:, i], bars[1][:, i]),
             )
             for value, error in zip(values, errors, strict=True)
         ]

@@ -32,6 +32,7 @@ from mlepi.pipeline.ensemble import Ensemble, Equilibrium, Sample, SampleKey
 from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
 from mlepi.pipeline.stage import check_choice
+from mlepi.results.quantities import half_interval
 
 FEW_SAMPLES = 20
 """With fewer samples the error bars are themselves uncertain by more than 1/√40, 16 %."""
@@ -259,15 +260,17 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
         sorted_average = f"{averaged:.2f}" if np.isfinite(averaged) else "not available"
         pinned = spectral.pinned
         coupled = (
-            f", of v with γ₁ pinned {pinned.ratios[-1]:.3f}±{pinned.ratio_errors[-1]:.3f}"
+            f", of v with γ₁ pinned {pinned.ratios[-1]:.3f}"
+            f"±{half_interval(pinned, 'ratio_errors', around=spectral)[-1]:.3f}"
             if pinned is not None and np.isfinite(pinned.ratios[-1])
             else ""
         )
         return (
             f"slope {1e-5 * spectral.equilibrium_slope:.2f} → {1e-5 * spectral.slopes[-1]:.2f}"
-            f"±{1e-5 * spectral.slope_errors[-1]:.2f} ×10⁵ m/s at {last} "
+            f"±{1e-5 * half_interval(spectral, 'slope_errors')[-1]:.2f} ×10⁵ m/s at {last} "
             f"(spectral peak; sorted average {sorted_average}), "
-            f"ratio {spectral.slope_ratios[-1]:.3f}±{spectral.slope_ratio_errors[-1]:.3f}"
+            f"ratio {spectral.slope_ratios[-1]:.3f}"
+            f"±{half_interval(spectral, 'slope_ratio_errors')[-1]:.3f}"
             f"{coupled}; {record.n_samples} samples of "
             f"{'×'.join(str(n) for n in record.supercell)} cells, "
             f"{record.dispersion} at |k−K| "
@@ -309,8 +312,8 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
     def error_bars(self, record: FermiVelocityRecord) -> dict[str, NDArray[np.float64]]:
         """Return the error bars of the mean slope of spectral peaks and of its change, m/s."""
         return {
-            "fermi_velocity": record.spectral.slope_errors,
-            "fermi_velocity_change": record.spectral.slope_change_errors,
+            "fermi_velocity": half_interval(record.spectral, "slope_errors"),
+            "fermi_velocity_change": half_interval(record.spectral, "slope_change_errors"),
         }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from mlepi.figures import Paragraph, Records, Section, Table
 from mlepi.observables.near_k.record import Estimate
 from mlepi.observables.near_k.window_models import MODELS, compare_models
+from mlepi.results.quantities import half_interval
 
 HEADER = (
     "T (K)",
@@ -27,6 +28,17 @@ HEADER = (
     "v free / undisplaced",
     "γ₁, free fit (eV)",
 )
+ERRORS = (
+    "slope_errors",
+    "slope_ratio_errors",
+    "slope_change_errors",
+    "velocity_errors",
+    "ratio_errors",
+    "gamma_1_errors",
+)
+PINNED_ERRORS = ("velocity_errors", "ratio_errors", "gamma_1_errors")
+"""Fields of standard errors of ``VelocityRecord`` and ``PinnedRecord``."""
+
 TERMINAL_COLUMNS = (0, 1, 2, 4, 5, 8)
 """Columns of ``HEADER`` that fit on a screen."""
 
@@ -147,6 +159,12 @@ def with_error(value: float, error: float, sign: str = "") -> str:
 def _rows(estimate: Estimate) -> list[list[str]]:
     """Write one estimator's v_F(T) as rows of ``HEADER``, the undisplaced structure first."""
     velocity, pinned = estimate.velocity, estimate.velocity.pinned
+    bars = {name: half_interval(velocity, name) for name in ERRORS}
+    pinned_bars = (
+        {}
+        if pinned is None
+        else {name: half_interval(pinned, name, around=velocity) for name in PINNED_ERRORS}
+    )
     rows = [
         [
             "undisplaced",
@@ -167,27 +185,29 @@ def _rows(estimate: Estimate) -> list[list[str]]:
             f"{velocity.equilibrium_gamma_1:.3f}",
         ]
     ]
-    changes = zip(velocity.slope_changes, velocity.slope_change_errors, strict=True)
+    changes = zip(velocity.slope_changes, bars["slope_change_errors"], strict=True)
     told = [with_error(1e-5 * change, 1e-5 * error, "+") for change, error in changes]
     for i, temperature in enumerate(estimate.record.temperatures):
         rows.append(
             [
                 f"{temperature:g}",
-                with_error(1e-5 * velocity.slopes[i], 1e-5 * velocity.slope_errors[i]),
-                with_error(velocity.slope_ratios[i], velocity.slope_ratio_errors[i]),
+                with_error(1e-5 * velocity.slopes[i], 1e-5 * bars["slope_errors"][i]),
+                with_error(velocity.slope_ratios[i], bars["slope_ratio_errors"][i]),
                 told[i] if told else "—",  # older files do not say
                 *(
                     ["—"] * 3
                     if pinned is None
                     else [
-                        with_error(1e-5 * pinned.velocities[i], 1e-5 * pinned.velocity_errors[i]),
-                        with_error(pinned.ratios[i], pinned.ratio_errors[i]),
-                        with_error(pinned.gamma_1[i], pinned.gamma_1_errors[i]),
+                        with_error(
+                            1e-5 * pinned.velocities[i], 1e-5 * pinned_bars["velocity_errors"][i]
+                        ),
+                        with_error(pinned.ratios[i], pinned_bars["ratio_errors"][i]),
+                        with_error(pinned.gamma_1[i], pinned_bars["gamma_1_errors"][i]),
                     ]
                 ),
-                with_error(1e-5 * velocity.velocities[i], 1e-5 * velocity.velocity_errors[i]),
-                with_error(velocity.ratios[i], velocity.ratio_errors[i]),
-                with_error(velocity.gamma_1[i], velocity.gamma_1_errors[i]),
+                with_error(1e-5 * velocity.velocities[i], 1e-5 * bars["velocity_errors"][i]),
+                with_error(velocity.ratios[i], bars["ratio_errors"][i]),
+                with_error(velocity.gamma_1[i], bars["gamma_1_errors"][i]),
             ]
         )
     return rows
@@ -200,12 +220,13 @@ def _window_rows(estimates: Sequence[Estimate]) -> tuple[list[str], list[list[st
     applicable: set[int] = set()
     for estimate in estimates:
         found = compare_models(estimate)
+        bars = half_interval(found, "ratio_errors", around=estimate.velocity)
         applicable |= set(np.flatnonzero(np.isfinite(found.values).any(axis=(0, 2))).tolist())
         for place in np.ndindex(found.values.shape[:2]):
             window, model = place
             low, high = found.windows[window]
             rows.setdefault((float(low), float(high), model), {})[estimate.name] = with_error(
-                found.ratios[window, model, -1], found.ratio_errors[window, model, -1]
+                found.ratios[window, model, -1], bars[window, model, -1]
             )
     return header, [
         [f"{low:g}–{high:g}", MODELS[model]]
@@ -223,6 +244,10 @@ def _difference_blocks(records: Records) -> list[Paragraph | Table]:
         if found is None:
             continue
         cell = "×".join(str(n) for n in record.supercell)
+        errors, ratio_errors, opening_errors = (
+            half_interval(found, name, around=getattr(record, "spectral", record))
+            for name in ("errors", "ratio_errors", "opening_errors")
+        )
         place = f"K {'folds' if found.folded else 'does not fold'} onto Γ"
         where = f"{record.n_samples} samples of {cell} cells, {place}, dk = {found.step:g} Å⁻¹"
         rows = [
@@ -235,9 +260,9 @@ def _difference_blocks(records: Records) -> list[Paragraph | Table]:
         ] + [
             [
                 f"{temperature:g}",
-                with_error(1e-5 * found.values[i], 1e-5 * found.errors[i]),
-                with_error(found.ratios[i], found.ratio_errors[i]),
-                f"{1e3 * found.openings[i]:.1f} ± {1e3 * found.opening_errors[i]:.1f}",
+                with_error(1e-5 * found.values[i], 1e-5 * errors[i]),
+                with_error(found.ratios[i], ratio_errors[i]),
+                f"{1e3 * found.openings[i]:.1f} ± {1e3 * opening_errors[i]:.1f}",
             ]
             for i, temperature in enumerate(record.temperatures)
         ]

@@ -33,6 +33,7 @@ from mlepi.physics.bands.velocities import AT_K
 from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
 from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
+from mlepi.results.quantities import half_interval
 
 WEAK_QUASIPARTICLE = 0.5
 """A quasiparticle with less weight than this is told: its peak is one of several."""
@@ -227,9 +228,10 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
     def summarize(self, record: SelfEnergyRecord) -> str:
         """Say in a few words what was found."""
         velocity = record.velocity
+        error = half_interval(velocity, "slope_errors")[-1]
         return (
             f"slope {1e-5 * velocity.equilibrium_slope:.2f} → {1e-5 * velocity.slopes[-1]:.2f}"
-            f"±{1e-5 * velocity.slope_errors[-1]:.2f} ×10⁵ m/s at {record.temperatures[-1]:g} "
+            f"±{1e-5 * error:.2f} ×10⁵ m/s at {record.temperatures[-1]:g} "
             f"K (quasiparticles), Z {record.weights.min():.2f}–{record.weights.max():.2f}, widths "
             f"up to {1e3 * record.widths.max():.0f} meV"
         )
@@ -248,7 +250,7 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
 
     def error_bars(self, record: SelfEnergyRecord) -> dict[str, NDArray[np.float64]]:
         """Return the error bar of the mean slope of quasiparticle energies, m/s."""
-        return {"quasiparticle_velocity": record.velocity.slope_errors}
+        return {"quasiparticle_velocity": half_interval(record.velocity, "slope_errors")}
 
     def _relative_bands(self, reference: ReferenceBands) -> NDArray[np.int64]:
         """Return the bands that are followed, relative to the lowest empty one."""

@@ -76,7 +76,7 @@ class PhononRecord:
 
     @property
     def layer_forces(self) -> NDArray[np.float64]:
-        """Out-of-plane force on every layer of a cell, (n_layers,), eV/Å; empty where not known.
+        """Mean out-of-plane force on each layer, (n_layers,), eV/Å per atom; empty if not known.
 
         Held spacings leave such forces, relaxed ones do not.
         """
@@ -85,7 +85,7 @@ class PhononRecord:
         normal = np.cross(self.atoms.cell[0], self.atoms.cell[1])
         along = self.residual_forces @ (normal / np.linalg.norm(normal))
         layers = np.asarray(self.atoms.arrays["layer"])
-        return np.bincount(layers, weights=along).astype(np.float64)
+        return np.asarray(np.bincount(layers, weights=along) / np.bincount(layers))
 
     def build_force_constants(self) -> ForceConstants:
         """Return the force constants in the form that ``mlepi.physics`` takes."""

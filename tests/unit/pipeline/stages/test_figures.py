@@ -108,8 +108,8 @@ def layered(in_plane, along):
 def test_residual_forces_are_facts():
     facts = dict(PhononStage.presentation().facts(phonon_record(**layered(0.003, 0.004))))
     assert facts["largest residual force on an atom"] == "0.0050 eV/Å"
-    layers = facts["residual out-of-plane force on each layer, per cell"]
-    assert layers == "-0.0080, +0.0080 eV/Å"
+    layers = facts["residual out-of-plane force on each layer"]
+    assert layers == "-0.0040, +0.0040 eV/Å per atom"
     old = dict(PhononStage.presentation().facts(phonon_record()))
     assert not any("residual" in name and "force" in name for name in old)
 
@@ -164,13 +164,13 @@ def test_motion_of_layers_is_tabulated_with_that_of_a_dense_mesh():
             phonon_record(**layered(0.001, 0.0)),
             layered(0.02, 0.0),
             "The structure is not stationary: largest force on an atom 0.020 eV/Å, out of plane on "
-            "the layers +0.000, +0.000 eV/Å.",
+            "the layers +0.000, +0.000 eV/Å per atom.",
         ),
         (
             PhononStage,
             phonon_record(**layered(0.0, 0.004)),
-            layered(0.0, 0.006),
-            "largest force on an atom 0.006 eV/Å, out of plane on the layers -0.012, +0.012 eV/Å.",
+            layered(0.0, 0.012),
+            "largest force on an atom 0.012 eV/Å, out of plane on the layers -0.012, +0.012 eV/Å",
         ),
         (
             HamiltonianStage,
