@@ -15,7 +15,9 @@ from mlepi.observables.fermi_velocity.figure import (
     plot_fermi_velocity,
     plot_low_bands,
     plot_spectral_functions,
+    width_section,
 )
+from mlepi.observables.fermi_velocity.record import PeakWidthRecord
 from mlepi.observables.near_k.velocity_tables import velocity_section
 
 
@@ -177,7 +179,7 @@ def test_facts_and_sections(record):
         ("weight of low bands inside the energy window", "97.0 % at least"),
     ]
     assert PRESENTATION.facts is list_facts
-    assert PRESENTATION.sections == (velocity_section,)
+    assert PRESENTATION.sections == (velocity_section, width_section)
     names = [drawing.name for drawing in PRESENTATION.drawings]
     assert names == ["bands", "spectral_function", "fermi_velocity", "low_bands", "convergence"]
 
@@ -187,3 +189,14 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone(record):
     for drawing in PRESENTATION.drawings:
         drawing.plot(record)
     assert dict(mpl.rcParams) == before
+
+
+def test_widths_of_the_lines_are_tabulated(record):
+    assert width_section({"fermi_velocity": record}) is None  # an older file
+    ratios, errors = np.tile([[0.94], [0.95], [0.96]], 3), np.full((3, 3), 0.002)
+    unknown = np.full((3, 3), np.nan)
+    widths = PeakWidthRecord(np.array([0.07, 0.1, 0.14]), ratios, errors, errors, unknown, unknown)
+    text, table = width_section({"fermi_velocity": replace(record, peak_widths=widths)}).blocks
+    assert "convolved once more" in text.text
+    assert table.header[1:3] == ["slope / undisplaced, 70 meV", "slope / undisplaced, 100 meV"]
+    assert table.rows[2] == ["300", *(f"0.9{n}0 ± 0.002" for n in (4, 5, 6)), *["—"] * 3]
