@@ -95,7 +95,7 @@ def format_series(record: CellSizesRecord) -> str:
     for title, header, rows in (
         (
             "Velocity over that of the undisplaced structure, by window and model.",
-            ["estimator", "|k−K| (Å⁻¹)", "model", "T (K)", *_sizes(record)],
+            ["estimator", "window (Å⁻¹)", "model", "T (K)", *_sizes(record)],
             _window_rows(record),
         ),
         (
