@@ -34,6 +34,7 @@ class Stage(ABC):
         networks: "phonon" and "electron", as far as it cannot do without.
         record: class of its record.
         lists: named lists of stages that it belongs to ("all" is what runs by default).
+        solves: whether it diagonalises what the electron network predicts, with the level shift.
     """
 
     name: ClassVar[str]
@@ -41,6 +42,7 @@ class Stage(ABC):
     networks: ClassVar[tuple[str, ...]] = ()
     record: ClassVar[type]
     lists: ClassVar[tuple[str, ...]] = ()
+    solves: ClassVar[bool] = True
 
     @abstractmethod
     def inputs(self, settings: Settings) -> dict[str, Any]:

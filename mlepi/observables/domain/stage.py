@@ -27,9 +27,8 @@ from mlepi.observables.domain.training_domain import (
     find_training_data,
     read_training_structures,
 )
-from mlepi.physics.eigenstates.bloch import solve_bands
-from mlepi.physics.eigenstates.shift_invert import count_states_below
 from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
+from mlepi.pipeline.ghosts import count_ghosts
 from mlepi.pipeline.sampled_stage import Part, SampledStage
 from mlepi.pipeline.settings import Settings
 from mlepi.project_files import find_file, locate_file
@@ -39,14 +38,11 @@ from mlepi.structures import OpenmxSettings, VaspSettings
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from mlepi.graphs.block_matrix import BlockMatrix
     from mlepi.pipeline.networks import Networks
 
 RANKINGS = ("distance", "hamiltonian_spread", "force_spread")
 """What the worst samples can be sorted by."""
 
-GHOST_DISTANCE = 5.0
-"""eV; a state that lies deeper than this below the undisplaced bands is a ghost."""
 
 HAUNTED = 1e6
 """Added per ghost state to what the worst samples are ranked by: they come first."""
@@ -58,13 +54,13 @@ class UndisplacedCrystal:
 
     Attributes:
         sites: (n_atoms, 3), Å, positions without displacements.
-        lowest: eV, lowest state at Γ of the primitive cell.
+        ghost_energy: eV; a state at Γ below it is a ghost.
         networks: of the run.
         further: compared with them.
     """
 
     sites: NDArray[np.float64]
-    lowest: float
+    ghost_energy: float
     networks: Networks
     further: FurtherNetworks
 
@@ -95,6 +91,7 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
     record: ClassVar[type] = DomainRecord
     lists: ClassVar[tuple[str, ...]] = ("all", "full")
     least_samples: ClassVar[int] = 1
+    averages: ClassVar[bool] = False
 
     data: str | None
     split: str | None
@@ -176,10 +173,10 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
 
     def begin(self, ensemble: Ensemble) -> UndisplacedCrystal:
         """Note the undisplaced positions and load the further networks."""
-        atoms, hamiltonian, overlap = ensemble.equilibrium
+        atoms = ensemble.equilibrium.atoms
         return UndisplacedCrystal(
             sites=atoms.repeat(ensemble.supercell).positions,
-            lowest=float(solve_bands(*_at_gamma(hamiltonian, overlap))[0]),
+            ghost_energy=ensemble.ghost_energy,
             networks=ensemble.networks,
             further=load_further_networks(self.electron_files, self.phonon_files, ensemble.device),
         )
@@ -191,12 +188,12 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
             ``values`` (n_quantities,), Å, ``ghosts`` (), states at Γ below all bands, and with
             further networks ``hamiltonian_spread`` (), eV, and ``force_spread`` (), eV/Å.
         """
-        matrices = (sample.hamiltonian, sample.overlap)
-        n_ghosts = count_states_below(*_at_gamma(*matrices), prepared.lowest - GHOST_DISTANCE)
+        plain = (sample.predicted, sample.overlap)
+        n_ghosts = count_ghosts(sample, prepared.ghost_energy)[1]
         return {
             "values": describe_geometry(sample.atoms, prepared.sites),
             "ghosts": np.array(n_ghosts),
-            **prepared.further.measure_spreads(prepared.networks, sample.atoms, *matrices),
+            **prepared.further.measure_spreads(prepared.networks, sample.atoms, *plain),
         }
 
     def finish(
@@ -332,12 +329,6 @@ def _find_worst_quantities(
 def _only(values: NDArray[np.float64], number: int) -> NDArray[np.float64]:
     """Return the values with all quantities but one left out."""
     return np.where(np.arange(values.shape[-1]) == number, values, np.nan)
-
-
-def _at_gamma(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return H and S at Γ, (n_orbitals, n_orbitals), real."""
-    h, s = (matrix.lay_out().at(np.zeros(3)) for matrix in (hamiltonian, overlap))
-    return h, s
 
 
 def _list_outside(record: DomainRecord) -> Iterator[str]:
