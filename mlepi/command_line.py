@@ -6,6 +6,7 @@ The traceback goes to ``traceback.txt`` in the run folder.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import sys
@@ -25,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
-from mlepi.former_names import FORMER_STAGE_NAMES
+from mlepi.former_names import FORMER_EXPERIMENT_NAMES, FORMER_STAGE_NAMES
 from mlepi.memory import keep_freed_memory
 
 
@@ -79,19 +80,38 @@ OWN_FOLDERS = ("hamiltonian", "bands", "sparse_bands")
 def register_stages(config_folder: Path) -> None:
     """Let ``stage: every`` stand for the settings of all stages, one file each in ``conf/stage``.
 
+    Configs can also count samples by the size of a cell, ``${samples_of_cells:${supercell},1728}``.
+
     Args:
         config_folder: folder of the YAML files.
     """
+    OmegaConf.register_new_resolver("samples_of_cells", count_samples, replace=True)
     names = sorted(path.stem for path in (config_folder / "stage").glob("*.yaml"))
     ConfigStore.instance().store(
         group="stage", name="every", node={"defaults": [f"{name}@{name}" for name in names]}
     )
 
 
+FEWEST_SAMPLES, MOST_SAMPLES = 8, 192
+
+
+def count_samples(supercell: Sequence[int], n_cells: int) -> int:
+    """Return how many samples of a supercell hold so many primitive cells together.
+
+    Not fewer than 8, with which an error bar begins to mean something, nor more than 192.
+
+    Args:
+        supercell: cells along each lattice vector.
+        n_cells: primitive cells of all samples together.
+    """
+    return min(max(round(n_cells / math.prod(supercell)), FEWEST_SAMPLES), MOST_SAMPLES)
+
+
 def translate_arguments(arguments: Sequence[str]) -> list[str]:
     """Write what people type about stages as keys of the config.
 
-    ``stage=NAME`` chooses what to run, ``stage.run``; former names of stages are understood.
+    ``stage=NAME`` chooses what to run, ``stage.run``; former names of stages and experiments are
+    understood.
 
     Args:
         arguments: of the command line.
@@ -104,6 +124,9 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
             chosen = any(re.match(r"\+{0,2}stage\.folder=", other) for other in arguments)
             if found[1] in OWN_FOLDERS and not chosen:
                 translated.append(f"stage.folder={found[1]}")
+        elif found := re.fullmatch(r"(\+{0,2}experiment=)(.*)", argument):
+            name = FORMER_EXPERIMENT_NAMES.get(found[2], found[2])
+            translated.append(f"{found[1]}{name}")
         elif found := re.match(rf"(\+{{0,2}}|~)stage\.({former})(?=[.=]|$)", argument):
             name = FORMER_STAGE_NAMES[found[2]]
             translated.append(f"{found[1]}stage.{name}{argument[found.end() :]}")
@@ -129,7 +152,7 @@ def compose_config(
 
 
 class CellSizes(Callback):
-    """Compare the runs of a sweep over the size of the cell (``experiment=cell_sizes``)."""
+    """Compare the runs of a sweep over the size of the cell (``experiment=headline``)."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write table, record and figure into the folder of the sweep, and print the table."""

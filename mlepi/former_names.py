@@ -1,4 +1,4 @@
-"""Names that stages had in earlier versions.
+"""Names that stages and experiments had in earlier versions.
 
 Understood on the command line and in the files of old runs, used nowhere else.
 """
@@ -10,4 +10,7 @@ FORMER_STAGE_NAMES: dict[str, str] = {
     "bands": "sparse_bands",
     "control": "control_variate",
 }
+"""Former name → present one."""
+
+FORMER_EXPERIMENT_NAMES: dict[str, str] = {"cell_sizes": "headline"}
 """Former name → present one."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
-from mlepi.observables.near_k.record import VelocityRecord, WindowRecord
+from mlepi.observables.near_k.record import (
+    FoldedDifferenceRecord,
+    PinnedRecord,
+    VelocityRecord,
+    WindowRecord,
+)
 from mlepi.observables.self_energy.record import SelfEnergyRecord
 
 TEMPERATURES = np.array([0.0, 150.0, 300.0])
@@ -21,7 +26,10 @@ def window_record() -> WindowRecord:
         values,
         errors,
         8.1e5 * known[:, 0],
-        values,
+        values - 0.5e5,
+        errors,
+        8.75e5 * known[:, 0],
+        values + 0.5e5,
         errors,
     )
 
@@ -53,6 +61,38 @@ def velocity_record(v: float) -> VelocityRecord:
         convergence_velocities=np.full((2, 3), v),
         convergence_errors=np.full((2, 3), 0.03e5),
         pseudo_velocities=np.full((30, 3, 2), v),
+        slope_changes=np.array([0.0, -0.015e5, -0.03e5]),
+        slope_change_errors=np.array([0.0, 0.002e5, 0.002e5]),
+        convergence_slopes=np.full((2, 3), v - 1e5),
+        convergence_slope_errors=np.full((2, 3), 0.02e5),
+        pinned=PinnedRecord(
+            distance=0.0,
+            equilibrium_gamma_1=0.38,
+            gamma_1=0.37 * ones,
+            gamma_1_errors=0.002 * ones,
+            equilibrium_velocity=8.75e5,
+            velocities=(v + 0.25e5) * ones,
+            velocity_errors=0.015e5 * ones,
+            ratios=(v + 0.25e5) / 8.75e5 * ones,
+            ratio_errors=0.0015 * ones,
+            changes=np.array([0.0, -0.012e5, -0.024e5]),
+            change_errors=np.array([0.0, 0.001e5, 0.001e5]),
+        ),
+    )
+
+
+def folded_difference_record() -> FoldedDifferenceRecord:
+    return FoldedDifferenceRecord(
+        step=0.02,
+        folded=True,
+        equilibrium=2.25e5,
+        values=np.array([1.5e5, 1.4e5, 1.35e5]),
+        errors=np.full(3, 0.1e5),
+        ratios=np.array([1.5, 1.4, 1.35]) / 2.25,
+        ratio_errors=np.full(3, 0.1 / 2.25),
+        equilibrium_opening=0.0,
+        openings=np.array([0.025, 0.028, 0.030]),
+        opening_errors=np.full(3, 0.002),
     )
 
 
@@ -96,6 +136,7 @@ def fermi_velocity_record() -> FermiVelocityRecord:
         spectral_windows=window_record(),
         sorted_windows=window_record(),
         operator_windows=window_record(),
+        folded_difference=folded_difference_record(),
     )
 
 

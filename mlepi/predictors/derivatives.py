@@ -12,9 +12,8 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,15 +21,13 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mlepi.errors import PhysicsError, message
 from mlepi.graphs import fields
 from mlepi.graphs.block_pairs import find_pairs, list_pairs
 from mlepi.graphs.build import AtomGraph
-from mlepi.models.compilation import plain_operations
-from mlepi.physics.overlaps import OverlapTable
-from mlepi.physics.overlaps.evaluate import compute_overlap_blocks_torch
+from mlepi.predictors.forward_mode import push_forward
+from mlepi.predictors.orbital_slopes import find_orbital_slopes
 
 if TYPE_CHECKING:
     from mlepi.graphs.block_matrix import BlockMatrix
@@ -145,12 +142,9 @@ def compute_derivatives(
         changes = [(plus - minus) / (2.0 * h) for plus, minus in zip(*ends, strict=True)]
         parts[0].append(changes[0])
         parts[1].append(changes[1])
-        source, target = rest[1].edge_index
-        moving = np.any(direction != 0.0, axis=1)
-        if (
-            moving.sum() == 1
-        ):  # an orbital on the right moves where it sits on that atom, and not the one on the left
-            parts[2].append(changes[1] * (moving[source] & ~moving[target])[:, None, None])
+        moved = _move_kets(model, rest[1], changes[1], direction)
+        if moved is not None:
+            parts[2].append(moved)
     hamiltonian, overlap = (
         _collect(matrix, values) for matrix, values in zip(rest, parts[:2], strict=True)
     )
@@ -231,96 +225,38 @@ def differentiate_network(
             ]
         )
 
-    return _push_forward(blocks, graph[fields.ATOM][fields.POSITIONS], first, second)
+    return push_forward(blocks, graph[fields.ATOM][fields.POSITIONS], first, second)
 
 
-def differentiate_overlaps(
-    table: OverlapTable,
-    numbers: NDArray[np.integer],
-    edge_index: NDArray[np.integer],
-    vectors: NDArray[np.float64],
-    size: int,
-    first: NDArray[np.float64],
-    second: NDArray[np.float64] | None = None,
-) -> NDArray[np.float64]:
-    """Differentiate overlap blocks along changes of the edge vectors.
+def _move_kets(
+    model: HamiltonianModel,
+    overlap: BlockMatrix,
+    change: NDArray[np.float64],
+    direction: NDArray[np.float64],
+) -> NDArray[np.float64] | None:
+    """Return the part of ∂S where only the orbital on the right moves, 1/Å, for a single atom.
+
+    None where several atoms move, or where the model does not tell the slopes of its orbitals.
 
     Args:
-        table: radial overlap functions.
-        numbers: (n_atoms,) atomic numbers.
-        edge_index: (2, n_edges) int.
-        vectors: (n_edges, 3), from target to source, Å.
-        size: p, of the padded blocks.
-        first: (n_directions, n_edges, 3), changes of the vectors.
-        second: the same, for mixed second derivatives.
-
-    Returns:
-        (n_directions, n_edges, p, p), 1/Å or 1/Å².
+        model: of S.
+        overlap: at rest.
+        change: (n_edges, p, p), ∂S, 1/Å.
+        direction: (n_atoms, 3).
     """
-    atoms = torch.from_numpy(np.asarray(numbers, dtype=np.int64))
-    edges = torch.from_numpy(np.asarray(edge_index))
-    result = np.zeros((len(first), len(vectors), size, size))
-    for n, change in enumerate(first):
-        moving = np.any(change != 0.0, axis=1)
-        if second is not None:
-            moving &= np.any(second[n] != 0.0, axis=1)
-        chosen = np.flatnonzero(moving)
-        if not len(chosen):
-            continue
-
-        blocks = partial(_overlap_blocks, table, atoms, edges[:, torch.from_numpy(chosen)], size)
-        point = torch.from_numpy(vectors[chosen])
-        with torch.no_grad():
-            blocks(point)  # couplings are computed at their first use, which must be a plain one
-        other = None if second is None else second[n : n + 1, chosen]
-        result[n, chosen] = _push_forward(blocks, point, change[None, chosen], other)[0]
-    return result
-
-
-def _overlap_blocks(
-    table: OverlapTable, numbers: Tensor, edge_index: Tensor, size: int, vectors: Tensor
-) -> Tensor:
-    return compute_overlap_blocks_torch(table, numbers, edge_index, vectors, size)
-
-
-class _SmoothActivations(TorchFunctionMode):
-    """Write SiLU as x·sigmoid(x), because torch's own has no second derivative in forward mode."""
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func is nn.functional.silu:
-            return args[0] * torch.sigmoid(args[0])
-        return func(*args, **(kwargs or {}))
-
-
-def _push_forward(
-    function: Callable[[Tensor], Tensor],
-    point: Tensor,
-    first: NDArray[np.float64],
-    second: NDArray[np.float64] | None,
-) -> NDArray[np.float64]:
-    """Differentiate a function along directions, or twice along pairs of them."""
-
-    def along(x: Tensor, direction: Tensor) -> Tensor:
-        derivative: Tensor = torch.func.jvp(function, (x,), (direction,))[1]
-        return derivative
-
-    results = []
-    with torch.no_grad(), plain_operations(), _SmoothActivations():
-        for n, direction in enumerate(first):
-            tangent = torch.as_tensor(direction).to(point)
-            if second is None:
-                result = along(point, tangent)
-            else:
-                other = torch.as_tensor(second[n]).to(point)
-                result = torch.func.jvp(lambda x, t=tangent: along(x, t), (point,), (other,))[1]
-            results.append(result.cpu().numpy())
-    return np.array(results)
+    moving = np.any(direction != 0.0, axis=1)
+    if moving.sum() != 1:
+        return None
+    (atom,) = np.flatnonzero(moving)
+    slopes = find_orbital_slopes(model, overlap, int(overlap.numbers[atom]))
+    if slopes is None:
+        return None
+    source, target = overlap.edge_index
+    # the orbital on the right sits on that atom, and not the one on the left
+    ket = change * (moving[source] & ~moving[target])[:, None, None]
+    own = (source == atom) & (target == atom) & ~np.any(overlap.edge_cell_shift, axis=1)
+    ket[own] = np.tensordot(direction[atom], slopes, axes=1)
+    return np.asarray(ket)
 
 
 def _evaluate(

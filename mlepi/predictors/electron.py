@@ -26,8 +26,8 @@ from mlepi.predictors.derivatives import (
     BlockDerivatives,
     MatrixDerivatives,
     differentiate_network,
-    differentiate_overlaps,
 )
+from mlepi.predictors.forward_mode import differentiate_overlaps
 from mlepi.predictors.level_shifts import read_level_shift
 from mlepi.predictors.predictor import Predictor
 from mlepi.structures.basis import OrbitalBasis

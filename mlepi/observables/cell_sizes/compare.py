@@ -14,12 +14,20 @@ from mlepi.observables.cell_sizes.record import CellSizesRecord
 from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
 from mlepi.observables.near_k.record import Estimate
 from mlepi.observables.near_k.velocity_tables import list_estimates
+from mlepi.observables.near_k.window_models import compare_models
 from mlepi.observables.self_energy.record import SelfEnergyRecord
 from mlepi.physics.averages.size_series import extrapolate_sizes
+from mlepi.pipeline.stages.sampling.record import SamplingRecord
+from mlepi.pipeline.stages.structure.record import StructureRecord
 from mlepi.results import ResultsStore
 
-RECORDS: dict[str, type] = {"fermi_velocity": FermiVelocityRecord, "self_energy": SelfEnergyRecord}
-"""Stages whose estimates are compared, the first of them in every run."""
+RECORDS: dict[str, type] = {
+    "fermi_velocity": FermiVelocityRecord,
+    "self_energy": SelfEnergyRecord,
+    "structure": StructureRecord,
+    "sampling": SamplingRecord,
+}
+"""Stages whose records are compared, the first of them in every run."""
 
 
 def compare_sizes(folders: Sequence[Path]) -> CellSizesRecord:
@@ -27,7 +35,7 @@ def compare_sizes(folders: Sequence[Path]) -> CellSizesRecord:
 
     Args:
         folders: of runs with the stage ``fermi_velocity``, and ``self_energy`` in all or none;
-            N × N cells, otherwise equal.
+            N × N cells, otherwise equal (``group_runs``).
 
     Returns:
         The record, sizes ascending.
@@ -63,7 +71,87 @@ def compare_sizes(folders: Sequence[Path]) -> CellSizesRecord:
         values=values,
         errors=errors,
         **_extrapolate(sizes, values, errors),
+        **_describe(runs[0]),
+        **_compare_models(estimates),
+        **_compare_openings(velocities),
+        **_compare_shear(runs),
     )
+
+
+def group_runs(folders: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
+    """Sort run folders by what their structures and samples have in common.
+
+    Args:
+        folders: of runs.
+
+    Returns:
+        (Relaxation, what is projected out) → folders, in the order in which they were met.
+    """
+    groups: dict[tuple[str, str], list[Path]] = {}
+    for folder in folders:
+        of_run = _describe(_read(folder))
+        groups.setdefault((of_run["relaxation"], of_run["project_out"]), []).append(folder)
+    return groups
+
+
+def _describe(records: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what distinguishes the structure and the samples of a run, as far as it is told."""
+    return {
+        "relaxation": records["structure"].relaxation if "structure" in records else "",
+        "project_out": records["sampling"].project_out if "sampling" in records else "none",
+    }
+
+
+def _compare_models(estimates: Sequence[Sequence[Estimate]]) -> dict[str, Any]:
+    """Return velocities by window and model of every estimator, as fields of the record."""
+    found = [[compare_models(each) for each in row] for row in estimates]
+    ratios, errors = (
+        np.moveaxis(np.array([[getattr(each, name) for each in row] for row in found]), 1, 3)
+        for name in ("ratios", "ratio_errors")
+    )
+    pinned, pinned_errors = (
+        np.array([[getattr(each, name)[0, 1] for each in row] for row in found])
+        for name in ("values", "errors")
+    )
+    return {
+        "equilibrium_pinned": np.array([row[0].equilibrium[0, 1] for row in found]),
+        "pinned": pinned,
+        "pinned_errors": pinned_errors,
+        "windows": found[0][0].windows,
+        "models": found[0][0].models,
+        "window_ratios": ratios,
+        "window_ratio_errors": errors,
+    }
+
+
+def _compare_openings(velocities: Sequence[FermiVelocityRecord]) -> dict[str, Any]:
+    """Return the folded finite differences as fields of the record; none where a run lacks them."""
+    found = [record.folded_difference for record in velocities]
+    told = [each for each in found if each is not None]
+    if len(told) < len(found) or len({each.step for each in told}) > 1:
+        return {}
+    return {
+        "folds": np.array([each.folded for each in told]),
+        "difference_step": told[0].step,
+        "differences": np.array([each.ratios for each in told]),
+        "difference_errors": np.array([each.ratio_errors for each in told]),
+        "openings": np.array([each.openings for each in told]),
+        "opening_errors": np.array([each.opening_errors for each in told]),
+    }
+
+
+def _compare_shear(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the interlayer shear of cells and dense meshes; none for one layer, or old files."""
+    samplings = [records.get("sampling") for records in runs]
+    if any(each is None or not each.interlayer_motion.size for each in samplings):
+        return {}
+    return {
+        name: np.array([getattr(each, field)[..., 0].max(axis=1) for each in samplings])
+        for name, field in (
+            ("shear", "interlayer_motion"),
+            ("mesh_shear", "mesh_interlayer_motion"),
+        )
+    }
 
 
 def _stack(
@@ -83,7 +171,7 @@ def _stack(
 
 def _extrapolate(
     sizes: NDArray[np.int64], values: NDArray[np.float64], errors: NDArray[np.float64]
-) -> Mapping[str, NDArray[Any]]:
+) -> dict[str, Any]:
     """Draw straight lines in 1/N through the sizes that tell; NaN where fewer than two do.
 
     Returns:
@@ -142,4 +230,4 @@ def _check_runs(folders: Sequence[Path], velocities: Sequence[FermiVelocityRecor
 
 def _refusal(folders: Sequence[Path], got: str, expected: str) -> DataError:
     where = "size series in " + ", ".join(str(folder) for folder in folders)
-    return DataError(message(where, got, expected, "Run experiment=cell_sizes in a fresh folder."))
+    return DataError(message(where, got, expected, "Run experiment=headline in a fresh folder."))

@@ -1,8 +1,13 @@
-"""The record of a series of cell sizes: v_F by every estimator, and its limit of infinite cells."""
+"""The record of a series of cell sizes: v_F by every estimator, and its limit of infinite cells.
+
+``values`` holds v of the free fit and the mean slope; what is quoted beside the slope, v with γ₁
+pinned by the split-off bands, has fields of its own, which older files lack.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +27,36 @@ class CellSizesRecord:
         dispersion: "hyperbola" or "linear".
         estimators: names.
         equilibrium: (n_estimators, 2), v_F and mean slope of the undisplaced structure.
-        values: (n_estimators, 2, n_sizes, n_temperatures), v_F and mean slope; NaN where a run does
-            not tell.
+        values: (n_estimators, 2, n_sizes, n_temperatures), v of the free fit and mean slope; NaN
+            where a run does not tell.
         errors: (n_estimators, 2, n_sizes, n_temperatures), bootstrap.
         limits: (n_estimators, 2, n_temperatures), value at 1/N → 0; NaN with fewer than two sizes
             that tell.
         limit_errors: (n_estimators, 2, n_temperatures).
         chi_squared: (n_estimators, 2, n_temperatures).
         degrees_of_freedom: (n_estimators, 2, n_temperatures).
+        project_out: what the samples leave out, as the sampling stage names it.
+        relaxation: of the structure, as the structure stage names it; empty where not known.
+        equilibrium_pinned: (n_estimators,), v with γ₁ pinned, undisplaced; NaN without split-off
+            bands.
+        pinned: (n_estimators, n_sizes, n_temperatures).
+        pinned_errors: (n_estimators, n_sizes, n_temperatures).
+        windows: (n_windows, 2), smallest and largest |k − K|, that of the fits first.
+        models: names of the models of the bands.
+        window_ratios: (n_estimators, n_windows, n_models, n_sizes, n_temperatures), velocity over
+            that of the undisplaced structure.
+        window_ratio_errors: (n_estimators, n_windows, n_models, n_sizes, n_temperatures).
+        folds: (n_sizes,) bool, whether K folds onto Γ of the supercell.
+        difference_step: dk of the folded finite difference.
+        differences: (n_sizes, n_temperatures), folded finite difference over that of the
+            undisplaced structure: an opening of K, not a velocity.
+        difference_errors: (n_sizes, n_temperatures).
+        openings: (n_sizes, n_temperatures), E_c − E_v of the averaged sorted levels at K.
+        opening_errors: (n_sizes, n_temperatures).
+        shear: (n_sizes, n_temperatures), ⟨d²⟩ of neighbouring layers in plane in the samples, the
+            largest of all pairs.
+        mesh_shear: (n_sizes, n_temperatures), the same on a dense mesh, by the force constants of
+            each size.
     """
 
     sizes: NDArray[np.int64] = field(metadata=unit("1"))
@@ -45,3 +72,46 @@ class CellSizesRecord:
     limit_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
     chi_squared: NDArray[np.float64] = field(metadata=unit("1"))
     degrees_of_freedom: NDArray[np.int64] = field(metadata=unit("1"))
+    project_out: str = "none"
+    relaxation: str = ""
+    equilibrium_pinned: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 1), metadata=unit("m/s")
+    )
+    pinned: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 3), metadata=unit("m/s")
+    )
+    pinned_errors: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 3), metadata=unit("m/s")
+    )
+    windows: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 2), metadata=unit("1/Å")
+    )
+    models: tuple[str, ...] = field(default=(), metadata=unit("1"))
+    window_ratios: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 5), metadata=unit("1")
+    )
+    window_ratio_errors: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 5), metadata=unit("1")
+    )
+    folds: NDArray[np.bool_] = field(
+        default_factory=lambda: np.empty(0, dtype=np.bool_), metadata=unit("1")
+    )
+    difference_step: float = field(default=float("nan"), metadata=unit("1/Å"))
+    differences: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 2), metadata=unit("1")
+    )
+    difference_errors: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 2), metadata=unit("1")
+    )
+    openings: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 2), metadata=unit("eV")
+    )
+    opening_errors: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 2), metadata=unit("eV")
+    )
+    shear: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 2), metadata=unit("Å²")
+    )
+    mesh_shear: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 2), metadata=unit("Å²")
+    )

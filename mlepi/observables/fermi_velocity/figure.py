@@ -15,15 +15,21 @@ from mlepi.figures import (
     RED,
     Drawing,
     Fact,
+    Paragraph,
     Presentation,
+    Records,
+    Section,
+    Table,
     draw_convergence,
     house_style,
     label_path,
     new_figure,
 )
-from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
+from mlepi.observables.fermi_velocity.record import FermiVelocityRecord, PeakWidthRecord
 from mlepi.observables.near_k.record import VelocityRecord
-from mlepi.observables.near_k.velocity_tables import velocity_section
+from mlepi.observables.near_k.velocity_tables import velocity_section, with_error
+from mlepi.observables.near_k.window_models import estimator_parts
+from mlepi.results.quantities import half_interval
 
 ESTIMATORS = (
     ("spectral", "spectral peak", BLUE, "o"),
@@ -92,33 +98,42 @@ def plot_spectral_functions(record: FermiVelocityRecord) -> Figure:
 
 
 def plot_fermi_velocity(record: FermiVelocityRecord) -> Figure:
-    """Draw v_F against temperature by every estimator, with error bars, and its value at rest."""
+    """Draw the mean slope and v with γ₁ pinned against temperature by every estimator.
+
+    With error bars, and the values at rest; the second only where there are split-off bands.
+    """
     with house_style():
-        figure = new_figure(COLUMN, 0.85 * COLUMN)
-        axes = figure.subplots()
-        axes.axhline(
-            1e-5 * record.spectral.equilibrium_velocity,
-            color=GREY,
-            linestyle="--",
-            label="undisplaced",
-        )
+        pinned = record.spectral.pinned
+        figure = new_figure(COLUMN * (1 if pinned is None else 2), 0.85 * COLUMN)
+        panels = figure.subplots(1, 1 if pinned is None else 2, squeeze=False)[0]
+        at_rest = [record.spectral.equilibrium_slope]
+        if pinned is not None:
+            at_rest.append(pinned.equilibrium_velocity)
+        for axes, rest in zip(panels, at_rest, strict=True):
+            axes.axhline(1e-5 * rest, color=GREY, linestyle="--", label="undisplaced")
+            axes.set_xlabel("temperature (K)")
         for field, name, colour, marker in ESTIMATORS:
             estimate: VelocityRecord = getattr(record, field)
-            axes.errorbar(
-                record.temperatures,
-                1e-5 * estimate.velocities,
-                1e-5 * estimate.velocity_errors,
-                color=colour,
-                marker=marker,
-                label=name,
-            )
-        axes.set_xlabel("temperature (K)")
-        axes.set_ylabel("v$_F$ (10⁵ m/s)")
-        axes.set_title(
+            drawn = [(estimate.slopes, estimate.slope_errors)]
+            if estimate.pinned is not None:
+                drawn.append((estimate.pinned.velocities, estimate.pinned.velocity_errors))
+            for axes, (values, errors) in zip(panels, drawn, strict=False):
+                axes.errorbar(
+                    record.temperatures,
+                    1e-5 * values,
+                    1e-5 * errors,
+                    color=colour,
+                    marker=marker,
+                    label=name,
+                )
+        panels[0].set_ylabel("mean slope (10⁵ m/s)")
+        if pinned is not None:
+            panels[1].set_ylabel("v with γ₁ pinned (10⁵ m/s)")
+        panels[0].set_title(
             f"{'×'.join(str(n) for n in record.supercell[:2])} cell, {record.n_samples} samples, "
             f"|k−K| {record.velocity_window[0]:g}–{record.velocity_window[1]:g} Å⁻¹"
         )
-        axes.legend()
+        panels[0].legend()
     return figure
 
 
@@ -165,23 +180,40 @@ def plot_low_bands(record: FermiVelocityRecord) -> Figure:
 
 
 def plot_convergence(record: FermiVelocityRecord) -> Figure:
-    """Draw v_F from the first n samples against n, a line per temperature, for every estimator."""
+    """Draw the slope from the first n samples against n, a line per temperature and estimator.
+
+    Older records have v of the free fit in its place.
+    """
+    by_slope = record.spectral.convergence_slopes.size > 0
     with house_style():
         figure = new_figure(2.1 * COLUMN, 0.85 * COLUMN)
         panels = figure.subplots(1, len(ESTIMATORS), sharey=True)
         for axes, (field, name, _, marker) in zip(panels, ESTIMATORS, strict=True):
             estimate: VelocityRecord = getattr(record, field)
+            values, errors, rest = (
+                (
+                    estimate.convergence_slopes,
+                    estimate.convergence_slope_errors,
+                    estimate.equilibrium_slope,
+                )
+                if by_slope
+                else (
+                    estimate.convergence_velocities,
+                    estimate.convergence_errors,
+                    estimate.equilibrium_velocity,
+                )
+            )
             draw_convergence(
                 axes,
                 estimate.convergence_counts,
-                1e-5 * estimate.convergence_velocities,
-                1e-5 * estimate.convergence_errors,
+                1e-5 * values,
+                1e-5 * errors,
                 record.temperatures,
                 marker,
             )
-            axes.axhline(1e-5 * estimate.equilibrium_velocity, color=GREY, linestyle="--")
+            axes.axhline(1e-5 * rest, color=GREY, linestyle="--")
             axes.set_title(name)
-        panels[0].set_ylabel("v$_F$ (10⁵ m/s)")
+        panels[0].set_ylabel(f"{'mean slope' if by_slope else 'v$_F$, free fit'} (10⁵ m/s)")
         panels[1].legend()
     return figure
 
@@ -213,6 +245,41 @@ def list_facts(record: FermiVelocityRecord) -> list[Fact]:
     ]
 
 
+def width_section(records: Records) -> Section | None:
+    """Tabulate what wider lines do to the spectral peaks; None for files that do not say."""
+    record = records.get("fermi_velocity")
+    if record is None or record.peak_widths is None:
+        return None
+    found: PeakWidthRecord = record.peak_widths
+    bars = [
+        half_interval(found, name, around=record.spectral)
+        for name in ("slope_ratio_errors", "pinned_ratio_errors")
+    ]
+    header = ["T (K)"]
+    for name in ("slope", "v pinned"):
+        header += [f"{name} / undisplaced, {1e3 * width:.0f} meV" for width in found.widths]
+    rows = [
+        [f"{temperature:g}"]
+        + [
+            with_error(value, error)
+            for values, errors in (
+                (found.slope_ratios[:, i], bars[0][:, i]),
+                (found.pinned_ratios[:, i], bars[1][:, i]),
+            )
+            for value, error in zip(values, errors, strict=True)
+        ]
+        for i, temperature in enumerate(record.temperatures)
+    ]
+    text = (
+        "The maximum of a broadened spectrum is pulled by the weight beside it. The first width "
+        "is that of the run (stage.fermi_velocity.peak_width); wider lines are the same spectra "
+        "convolved once more. What still changes with the width is no property of the band."
+    )
+    low, high = record.velocity_window
+    title = f"Spectral peaks by the width of the lines, |k−K| = {low:g}–{high:g} Å⁻¹"
+    return Section("Width of the spectral lines", [Paragraph(text), Table(header, rows, title)])
+
+
 PRESENTATION = Presentation(
     drawings=(
         Drawing(
@@ -229,15 +296,17 @@ PRESENTATION = Presentation(
         Drawing(
             "fermi_velocity",
             plot_fermi_velocity,
-            "Fermi velocity against temperature; bars: bootstrap standard deviation.",
+            "Mean slope of the low bands, and v with γ₁ pinned by the split-off bands, against "
+            "temperature; bars: bootstrap standard deviation.",
         ),
         Drawing(
             "low_bands",
             plot_low_bands,
             "Low bands in the fitted window by the estimators that follow energies.",
         ),
-        Drawing("convergence", plot_convergence, "Fermi velocity from the first n samples."),
+        Drawing("convergence", plot_convergence, "Mean slope from the first n samples."),
     ),
     facts=list_facts,
-    sections=(velocity_section,),
+    sections=(velocity_section, width_section),
+    error_parts=(estimator_parts,),
 )

@@ -7,9 +7,40 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.observables.near_k.record import Estimate, VelocityRecord, WindowRecord
+from mlepi.observables.near_k.record import (
+    Estimate,
+    FoldedDifferenceRecord,
+    VelocityRecord,
+    WindowRecord,
+)
 from mlepi.physics.bands.velocities import points_inside
 from mlepi.results import unit
+
+
+@dataclass(frozen=True)
+class PeakWidthRecord:
+    """Velocity of the spectral peaks over that of the equilibrium, by the width of the lines.
+
+    Attributes:
+        widths: (n_widths,), that of the run first, ascending.
+        slope_ratios: (n_widths, n_temperatures), mean slope in the window of the run.
+        slope_ratio_errors: (n_widths, n_temperatures), bootstrap.
+        slope_change_errors: (n_widths, n_temperatures), of the difference to the first width.
+        pinned_ratios: (n_widths, n_temperatures), v with γ₁ pinned; NaN without split-off bands.
+        pinned_ratio_errors: (n_widths, n_temperatures), bootstrap.
+    """
+
+    widths: NDArray[np.float64] = field(metadata=unit("eV"))
+    slope_ratios: NDArray[np.float64] = field(metadata=unit("1"))
+    slope_ratio_errors: NDArray[np.float64] = field(metadata=unit("1"))
+    slope_change_errors: NDArray[np.float64] = field(metadata=unit("1"))
+    pinned_ratios: NDArray[np.float64] = field(metadata=unit("1"))
+    pinned_ratio_errors: NDArray[np.float64] = field(metadata=unit("1"))
+
+    @property
+    def changes(self) -> NDArray[np.float64]:
+        """(n_temperatures,), slope ratio of lines √2 times as wide less that of the run's own."""
+        return self.slope_ratios[1] - self.slope_ratios[0]
 
 
 @dataclass(frozen=True)
@@ -58,6 +89,9 @@ class FermiVelocityRecord:
         spectral_windows: ``spectral`` in other windows.
         sorted_windows: ``sorted_average`` in other windows.
         operator_windows: ``velocity_operator`` in other windows.
+        folded_difference: difference of averaged sorted levels between K and the points next to it,
+            which is an opening of K and no velocity; None without K, and in older files.
+        peak_widths: ``spectral`` with wider lines; None in older files.
     """
 
     fermi_energy: float = field(metadata=unit("eV"))
@@ -96,6 +130,8 @@ class FermiVelocityRecord:
     spectral_windows: WindowRecord
     sorted_windows: WindowRecord
     operator_windows: WindowRecord
+    folded_difference: FoldedDifferenceRecord | None = None
+    peak_widths: PeakWidthRecord | None = None
 
     @property
     def fitted(self) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
 from mlepi.observables.fermi_velocity.estimates import estimate_all
-from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
+from mlepi.observables.fermi_velocity.record import FermiVelocityRecord, PeakWidthRecord
 from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k
 from mlepi.observables.near_k.samples import SpectraSettings, VelocitySamples
 from mlepi.observables.near_k.unfold_sample import unfold_sample
@@ -32,13 +32,16 @@ from mlepi.pipeline.ensemble import Ensemble, Equilibrium, Sample, SampleKey
 from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
 from mlepi.pipeline.stage import check_choice
-from mlepi.results.quantities import half_interval, with_half_intervals
+from mlepi.results.quantities import half_interval
 
 FEW_SAMPLES = 20
 """With fewer samples the error bars are themselves uncertain by more than 1/√40, 16 %."""
 
 LOST_WEIGHT = 0.25
 """More weight of a low band than this outside the energy window is told."""
+
+WIDTH_CHANGE = 0.01
+"""A larger change of the slope ratio by lines √2 times as wide is told, where it is no noise."""
 
 MISCOUNTED_SHARE = 0.1
 """A larger share of points with a wrong number of states below the Dirac energy is told."""
@@ -129,6 +132,7 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
             self.fit.window,
             self.other_windows,
             self.with_split_off,
+            self.dispersion == "hyperbola",
         )
 
     def inputs(self, settings: Settings) -> dict[str, Any]:
@@ -251,16 +255,24 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
 
     def summarize(self, record: FermiVelocityRecord) -> str:
         """Say in a few words what was found."""
-        degrees, last = record.spectral.degrees_of_freedom, f"{record.temperatures[-1]:g} K"
-        spectral = with_half_intervals(record.spectral, degrees)
-        averaged = 1e-5 * record.sorted_average.velocities[-1]
+        spectral, last = record.spectral, f"{record.temperatures[-1]:g} K"
+        averaged = 1e-5 * record.sorted_average.slopes[-1]
         sorted_average = f"{averaged:.2f}" if np.isfinite(averaged) else "not available"
+        pinned = spectral.pinned
+        coupled = (
+            f", of v with γ₁ pinned {pinned.ratios[-1]:.3f}"
+            f"±{half_interval(pinned, 'ratio_errors', around=spectral)[-1]:.3f}"
+            if pinned is not None and np.isfinite(pinned.ratios[-1])
+            else ""
+        )
         return (
-            f"v_F {1e-5 * spectral.equilibrium_velocity:.2f} → {1e-5 * spectral.velocities[-1]:.2f}"
-            f"±{1e-5 * spectral.velocity_errors[-1]:.2f} ×10⁵ m/s at {last} "
+            f"slope {1e-5 * spectral.equilibrium_slope:.2f} → {1e-5 * spectral.slopes[-1]:.2f}"
+            f"±{1e-5 * half_interval(spectral, 'slope_errors')[-1]:.2f} ×10⁵ m/s at {last} "
             f"(spectral peak; sorted average {sorted_average}), "
-            f"slope ratio {spectral.slope_ratios[-1]:.3f}±{spectral.slope_ratio_errors[-1]:.3f}; "
-            f"{record.n_samples} samples of {'×'.join(str(n) for n in record.supercell)} cells, "
+            f"ratio {spectral.slope_ratios[-1]:.3f}"
+            f"±{half_interval(spectral, 'slope_ratio_errors')[-1]:.3f}"
+            f"{coupled}; {record.n_samples} samples of "
+            f"{'×'.join(str(n) for n in record.supercell)} cells, "
             f"{record.dispersion} at |k−K| "
             f"{record.velocity_window[0]:g}–{record.velocity_window[1]:g} Å⁻¹"
         )
@@ -280,6 +292,8 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
                 f"{record.energies[-1]:.2f} eV of the Dirac energy; widen "
                 "stage.fermi_velocity.energy_window."
             )
+        if record.peak_widths is not None:
+            texts += _doubt_width(record.peak_widths, record.temperatures)
         lost = ~np.isfinite(record.sorted_average.velocities)
         if np.any(lost):
             texts.append(
@@ -296,8 +310,22 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
         return texts
 
     def error_bars(self, record: FermiVelocityRecord) -> dict[str, NDArray[np.float64]]:
-        """Return the error bars of v_F from spectral peaks and of its change with T, m/s."""
+        """Return the error bars of the mean slope of spectral peaks and of its change, m/s."""
         return {
-            "fermi_velocity": half_interval(record.spectral, "velocity_errors"),
-            "fermi_velocity_change": half_interval(record.spectral, "change_errors"),
+            "fermi_velocity": half_interval(record.spectral, "slope_errors"),
+            "fermi_velocity_change": half_interval(record.spectral, "slope_change_errors"),
         }
+
+
+def _doubt_width(widths: PeakWidthRecord, temperatures: NDArray[np.float64]) -> list[str]:
+    """Tell of lines whose width decides the velocity of the spectral peaks."""
+    changes, errors = widths.changes, widths.slope_change_errors[1]
+    told = (np.abs(changes) > WIDTH_CHANGE) & (np.abs(changes) > 2.0 * errors)
+    if not np.any(told):
+        return []
+    worst = int(np.argmax(np.where(told, np.abs(changes), 0.0)))
+    return [
+        f"lines of {1e3 * widths.widths[1]:.0f} instead of {1e3 * widths.widths[0]:.0f} meV change "
+        f"the slope ratio at {temperatures[worst]:g} K by {100 * changes[worst]:+.1f} %: the peaks "
+        "depend on the width; lower stage.fermi_velocity.peak_width."
+    ]

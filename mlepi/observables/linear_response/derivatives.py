@@ -116,7 +116,7 @@ def build_responses(crystal: Crystal, advance: Callable[[], None]) -> tuple[Bloc
                     "electron model",
                     "derivatives without ket_overlap",
                     "the part of ∂S where only the orbital on the right moves",
-                    "Return it from the model's derivatives().",
+                    "Return it from the model's derivatives(), or give the model an overlap_table.",
                 )
             )
         for part, derivative in zip(

@@ -25,7 +25,7 @@ from mlepi.observables.linear_response.derivatives import (
 )
 from mlepi.observables.linear_response.record import LinearResponseRecord, SecondOrderRecord
 from mlepi.observables.near_k.reference_bands import build_near_k
-from mlepi.observables.near_k.velocity_estimates import VelocityFit
+from mlepi.observables.near_k.velocity_fit import VelocityFit
 from mlepi.observables.stage_settings import describe_electrons, read_electrons
 from mlepi.physics.bands.velocities import DISPERSIONS, points_inside
 from mlepi.physics.coupling.mode_interpolation import mesh_ensemble
@@ -75,8 +75,8 @@ class LinearResponseStage(PlainStage):
         statistics: of the displacements, "quantum" (with zero point) or "classical".
         imaginary: modes without a positive frequency: "error", "freeze" or "floor".
         floor_frequency: THz, for "floor".
-        project_out: "none", or "ZA" to leave out the rigid out-of-plane waves of the whole stack of
-            layers.
+        project_out: "none", "ZA" to leave out the rigid out-of-plane waves of the whole stack of
+            layers, or "interlayer_gamma" to freeze the rigid-layer modes of Γ.
         broadening: η, eV.
         chemical_potential: eV, relative to the Dirac energy.
         mesh: wave vectors of phonons for the interpolated sums; None leaves them out.

@@ -15,8 +15,11 @@ from mlepi.observables.near_k.reference_bands import ReferenceBands
 from mlepi.physics.averages.block_averages import BlockAverages
 from mlepi.physics.averages.statistics import SampleDesign
 from mlepi.physics.bands.spectra import compute_spectral_function, sorted_levels
-from mlepi.physics.bands.velocities import points_inside
+from mlepi.physics.bands.velocities import AT_K, points_inside
 from mlepi.pipeline.ensemble import SampleKey
+
+LOW, OUTER = np.array([-1, 0]), np.array([-2, 1])
+"""Low and split-off bands, counted from the first empty one."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class SpectraSettings:
         window: Å⁻¹, smallest and largest |k − K| of the fit.
         windows: Å⁻¹, those in which it is repeated.
         split_off_bands: whether the next pair of bands is fitted as well.
+        pinned: whether the next pair of bands pins γ₁.
     """
 
     energies: NDArray[np.float64]
@@ -40,6 +44,7 @@ class SpectraSettings:
     window: tuple[float, float]
     windows: tuple[tuple[float, float], ...]
     split_off_bands: bool
+    pinned: bool
 
     def fitted_points(self, distances: NDArray[np.float64]) -> NDArray[np.int64]:
         """Number the points inside any of the windows: (n_fitted,).
@@ -55,6 +60,12 @@ class VelocitySamples:
     """Accumulate the samples.
 
     Averages of spectra and sorted levels at the fitted points, totals of all; keeps no sample.
+
+    Attributes:
+        fitted: (n_fitted,) int, the points inside any window.
+        pins: (n_pins,) int, the points nearest to K, where the split-off bands pin γ₁.
+        around: (n_around,) int, K and the points next to it; empty without K.
+        has_split_off: whether there are split-off bands in the energy window.
     """
 
     def __init__(
@@ -79,6 +90,13 @@ class VelocitySamples:
         spectra = (2, *levels, len(settings.energies))
         self.spectra = BlockAverages(design, temperatures, spectra, np.float32)
         self.levels = BlockAverages(design, temperatures, levels)
+        self.pins = np.flatnonzero(distances <= distances.min() + AT_K)
+        self.around = _points_around(distances)
+        self.has_split_off = settings.pinned and self._sees_split_off()
+        pins = (len(self.pins) * self.has_split_off, 2)
+        self.outer_spectra = BlockAverages(design, temperatures, (*pins, len(settings.energies)))
+        self.outer_levels = BlockAverages(design, temperatures, pins)
+        self.around_levels = BlockAverages(design, temperatures, (len(self.around), 2))
 
     def add(self, key: SampleKey, arrays: Mapping[str, NDArray]) -> None:
         """Take in one sample at one temperature, in any order.
@@ -91,7 +109,11 @@ class VelocitySamples:
         self._add_total(column, self.design.weights[key.sample], arrays)
         self._examine(column, arrays)
         self.spectra.add(*key, self.spectra_of(arrays))
-        self.levels.add(*key, self.levels_of(arrays))
+        self.levels.add(*key, self.levels_of(self.fitted, self.bands, arrays))
+        self.around_levels.add(*key, self.levels_of(self.around, LOW, arrays))
+        if self.has_split_off:
+            self.outer_spectra.add(*key, self._outer_spectra_of(arrays))
+            self.outer_levels.add(*key, self.levels_of(self.pins, OUTER, arrays))
 
     def spectra_of(self, arrays: Mapping[str, NDArray]) -> NDArray[np.float32]:
         """Compute A(E) of the fitted bands, and A(E) with every state counted times its slope.
@@ -110,26 +132,53 @@ class VelocitySamples:
             )
         return spectra
 
-    def levels_of(self, arrays: Mapping[str, NDArray]) -> NDArray[np.float64]:
-        """Average the levels of every band, found by their position in the sorted spectrum.
+    def levels_of(
+        self,
+        points: NDArray[np.int64],
+        bands: NDArray[np.int64],
+        arrays: Mapping[str, NDArray],
+    ) -> NDArray[np.float64]:
+        """Average the levels of bands, found by their position in the sorted spectrum.
+
+        Args:
+            points: (n_points,) int.
+            bands: (n_bands,) int, counted from the first empty one.
+            arrays: of ``unfold_sample``.
 
         Returns:
-            (n_fitted, n_bands), eV; NaN where ghost states push the levels out of the energy
+            (n_points, n_bands), eV; NaN where ghost states push the levels out of the energy
             window.
         """
-        reference, n_bands = self.reference, len(self.bands)
-        middle, reach = (
-            reference.n_occupied * reference.atom_map.n_cells,
-            reference.n_cones * n_bands // 2,
-        )
-        means = np.full((len(self.fitted), n_bands), np.nan)
-        for row, point in enumerate(self.fitted):
+        reference, n_cones = self.reference, self.reference.n_cones
+        middle = reference.n_occupied * reference.atom_map.n_cells
+        places = middle + n_cones * bands[:, None] + np.arange(n_cones)
+        means = np.full((len(points), len(bands)), np.nan)
+        for row, point in enumerate(points):
             levels, _ = self._at(point, arrays)
             first = int(arrays["first"][reference.index[point]])
-            if first <= middle - reach and middle + reach <= first + len(levels):
-                wanted = sorted_levels(levels, first, range(middle - reach, middle + reach))
-                means[row] = wanted.reshape(n_bands, reference.n_cones).mean(axis=1)
+            if first <= places.min() and places.max() < first + len(levels):
+                wanted = sorted_levels(levels, first, places.ravel().tolist())
+                means[row] = wanted.reshape(places.shape).mean(axis=1)
         return means
+
+    def _outer_spectra_of(self, arrays: Mapping[str, NDArray]) -> NDArray[np.float64]:
+        """Compute A(E) of the split-off bands nearest to K: (n_pins, 2, n_energies), 1/eV."""
+        settings, bands = self.settings, OUTER + self.reference.states.shape[2] // 2
+        spectra = np.empty((len(self.pins), 2, len(settings.energies)))
+        for row, point in enumerate(self.pins):
+            levels, weights = self._at(point, arrays)
+            spectra[row] = compute_spectral_function(
+                settings.energies, levels, weights[bands], settings.peak_width, settings.line_shape
+            )
+        return spectra
+
+    def _sees_split_off(self) -> bool:
+        """Tell whether there are split-off bands, and nearest to K inside the energy window."""
+        reference = self.reference
+        if reference.states.shape[2] < 4:
+            return False
+        rest = reference.eigenvalues[self.pins][:, reference.n_occupied + OUTER] - reference.centre
+        return bool(np.all(np.abs(rest) < self.settings.energies[-1]))
 
     def _at(
         self, point: np.integer | int, arrays: Mapping[str, NDArray]
@@ -161,3 +210,15 @@ class VelocitySamples:
             )
             n_below = int(arrays["first"][reference.index[point]]) + np.count_nonzero(levels < 0.0)
             self.miscounted[column] += n_below != reference.n_occupied * reference.atom_map.n_cells
+
+
+def _points_around(distances: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Number K and the points next to it, (3,); none where K is not among the points.
+
+    Args:
+        distances: (n_points,) |k − K|, Å⁻¹.
+    """
+    at_k, away = np.flatnonzero(distances <= AT_K), distances[distances > AT_K]
+    if not len(at_k) or not len(away):
+        return np.empty(0, dtype=np.int64)
+    return np.append(at_k[:1], np.flatnonzero(np.abs(distances - away.min()) <= AT_K))

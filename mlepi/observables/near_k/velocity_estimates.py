@@ -1,6 +1,7 @@
 """From band energies under many sets of sample weights to v_F(T) with error bars.
 
-Bootstrap errors, pseudo-values, and how both settle with the number of samples.
+Three models side by side: the mean slope in the window, v with γ₁ pinned by the split-off bands,
+and the free fit. Bootstrap errors, pseudo-values, and how both settle with the number of samples.
 """
 
 from __future__ import annotations
@@ -13,8 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.errors import ConfigError
-from mlepi.observables.near_k.record import VelocityRecord, WindowRecord
+from mlepi.observables.near_k.record import PinnedRecord, VelocityRecord, WindowRecord
+from mlepi.observables.near_k.velocity_fit import (
+    FREE,
+    NO_SPLIT_OFF,
+    PINNED,
+    SLOPE,
+    VelocityFit,
+)
 from mlepi.physics.averages.convergence import choose_counts
 from mlepi.physics.averages.statistics import (
     SampleDesign,
@@ -22,8 +29,6 @@ from mlepi.physics.averages.statistics import (
     bootstrap_weights,
     pseudo_values,
 )
-from mlepi.physics.bands.velocities import fit_cone, fit_slopes, points_inside, window_slope
-from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
 CONVERGENCE_RESAMPLES = 50
 """Bootstrap resamples for error bars of the first n samples: 10 % accurate, enough to see them
@@ -31,92 +36,21 @@ shrink."""
 
 
 @dataclass(frozen=True)
-class VelocityFit:
-    """How energies become a velocity.
+class SplitOff:
+    """The split-off bands nearest to K, which pin γ₁: half their distance, eV.
 
     Attributes:
-        window: smallest and largest |k − K|, Å⁻¹.
-        dispersion: "hyperbola" or "linear".
-        n_resamples: of the bootstrap.
-        seed: of the bootstrap.
-        n_counts: number of sample sizes in the convergence study.
+        distance: |k − K|, Å⁻¹, 0 where K is among the points.
+        weighted: (n_sets, n_temperatures), from the averages under ``ResamplingPlan.weights``; NaN
+            where the bands are out of sight.
+        left_out: (n_groups, n_temperatures), without one group of samples at a time.
+        at_rest: undisplaced.
     """
 
-    window: tuple[float, float]
-    dispersion: str
-    n_resamples: int
-    seed: int
-    n_counts: int
-
-    def describe(self) -> list[Any]:
-        """Return the same as JSON-able data, for what decides a result."""
-        return [*self.window, self.dispersion, self.n_resamples, self.seed, self.n_counts]
-
-    def parameters(
-        self, distances: NDArray[np.float64], energies: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Fit the low bands.
-
-        Args:
-            distances: (n_points,) Å⁻¹.
-            energies: (n_points, 2) low valence and conduction band, eV, or (n_points, 4) between
-                the split-off ones.
-
-        Returns:
-            (3,): v in m/s, γ₁ in eV, mean slope of the low bands in m/s; NaN where an energy is not
-            known.
-        """
-        if not np.all(np.isfinite(energies)):
-            return np.full(3, np.nan)
-        middle = energies.shape[1] // 2
-        valence, conduction = energies[:, middle - 1], energies[:, middle]
-        split_off = (energies[:, 0], energies[:, 3]) if energies.shape[1] == 4 else None
-        fit = fit_cone(distances, valence, conduction, self.window, self.dispersion, split_off)
-        return np.array(
-            [
-                fit.fermi_velocity,
-                fit.gamma_1,
-                window_slope(distances, valence, conduction, self.window),
-            ]
-        )
-
-    def parameters_of_many(
-        self, distances: NDArray[np.float64], energies: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Fit many averages, (n_sets, n_temperatures, n_points, n_bands), eV.
-
-        (n_sets, n_temperatures, 3), each as ``parameters``.
-        """
-        return np.array(
-            [
-                [self.parameters(distances, one) for one in at_temperatures]
-                for at_temperatures in energies
-            ]
-        )
-
-
-@dataclass(frozen=True)
-class SlopeFit(VelocityFit):
-    """How slopes of bands become a velocity.
-
-    As ``VelocityFit``, with slopes dE/d|k − K|, eV·Å, in place of energies.
-    """
-
-    def parameters(
-        self, distances: NDArray[np.float64], energies: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Fit the slopes of the bands, (n_points, n_bands), eV·Å.
-
-        Result as ``VelocityFit.parameters``.
-        """
-        slopes = energies
-        n_pairs = slopes.shape[1] // 2
-        halves = 0.5 * (slopes[:, n_pairs:] - slopes[:, n_pairs - 1 :: -1])
-        velocity, gamma_1 = fit_slopes(distances, halves, self.window, self.dispersion)
-        inside = points_inside(distances, self.window)
-        return np.array(
-            [velocity, gamma_1, float(halves[inside, 0].mean()) * EV_ANGSTROM_TO_METRE_PER_SECOND]
-        )
+    distance: float
+    weighted: NDArray[np.float64]
+    left_out: NDArray[np.float64]
+    at_rest: float
 
 
 @dataclass(frozen=True)
@@ -185,6 +119,7 @@ def estimate_velocities(
     distances: NDArray[np.float64],
     equilibrium: NDArray[np.float64],
     fit: VelocityFit,
+    split_off: SplitOff | None = None,
 ) -> VelocityRecord:
     """Fit v_F at every temperature, with error bars, pseudo-values and convergence.
 
@@ -197,47 +132,78 @@ def estimate_velocities(
         distances: (n_points,) |k − K|, Å⁻¹.
         equilibrium: (n_points, n_bands), eV, undisplaced energies of the same points.
         fit: window and dispersion.
+        split_off: what pins γ₁; None where there are no split-off bands.
 
     Returns:
         The record.
+
+    Raises:
+        ConfigError: the window holds too few distances.
     """
-    by_count = plan.split(fit.parameters_of_many(distances, energies))
+    fit.check(distances)
+    pins: list[Any] = [None, None, NO_SPLIT_OFF]
+    if split_off is not None:
+        parts = (split_off.weighted, split_off.left_out, split_off.at_rest)
+        pins = [(split_off.distance, part) for part in parts]
+    by_count = plan.split(fit.parameters_of_many(distances, energies, pins[0]))
     values, resampled = by_count[-1]
-    at_rest = fit.parameters(distances, equilibrium)
+    at_rest = fit.parameters(distances, equilibrium, pins[2])
     design = plan.design
     errors = bootstrap_errors(resampled, design)
+    changes = values - values[:1]
+    change_errors = bootstrap_errors(resampled - resampled[:, :1], design)
     all_energies, resampled_energies = plan.split(energies)[-1]
-    without = fit.parameters_of_many(distances, left_out)
+    without = fit.parameters_of_many(distances, left_out, pins[1])
+    growth = np.array([value for value, _ in by_count])
+    growth_errors = np.array(
+        [
+            bootstrap_errors(some, design.first(int(count)))
+            for count, (_, some) in zip(plan.counts, by_count, strict=True)
+        ]
+    )
     return VelocityRecord(
         distances=distances,
         equilibrium_energies=equilibrium,
         energies=all_energies,
         energy_errors=bootstrap_errors(resampled_energies, design),
-        equilibrium_velocity=float(at_rest[0]),
-        velocities=values[:, 0],
-        velocity_errors=errors[:, 0],
-        ratios=values[:, 0] / at_rest[0],
-        ratio_errors=errors[:, 0] / at_rest[0],
-        changes=values[:, 0] - values[0, 0],
-        change_errors=bootstrap_errors(resampled[:, :, 0] - resampled[:, :1, 0], design),
-        equilibrium_gamma_1=float(at_rest[1]),
-        gamma_1=values[:, 1],
-        gamma_1_errors=errors[:, 1],
-        equilibrium_slope=float(at_rest[2]),
-        slopes=values[:, 2],
-        slope_errors=errors[:, 2],
-        slope_ratios=values[:, 2] / at_rest[2],
-        slope_ratio_errors=errors[:, 2] / at_rest[2],
+        equilibrium_velocity=float(at_rest[FREE]),
+        velocities=values[:, FREE],
+        velocity_errors=errors[:, FREE],
+        ratios=values[:, FREE] / at_rest[FREE],
+        ratio_errors=errors[:, FREE] / at_rest[FREE],
+        changes=changes[:, FREE],
+        change_errors=change_errors[:, FREE],
+        equilibrium_gamma_1=float(at_rest[FREE + 1]),
+        gamma_1=values[:, FREE + 1],
+        gamma_1_errors=errors[:, FREE + 1],
+        equilibrium_slope=float(at_rest[SLOPE]),
+        slopes=values[:, SLOPE],
+        slope_errors=errors[:, SLOPE],
+        slope_ratios=values[:, SLOPE] / at_rest[SLOPE],
+        slope_ratio_errors=errors[:, SLOPE] / at_rest[SLOPE],
         convergence_counts=plan.counts,
-        convergence_velocities=np.array([value[:, 0] for value, _ in by_count]),
-        convergence_errors=np.array(
-            [
-                bootstrap_errors(some[:, :, 0], design.first(int(count)))
-                for count, (_, some) in zip(plan.counts, by_count, strict=True)
-            ]
+        convergence_velocities=growth[:, :, FREE],
+        convergence_errors=growth_errors[:, :, FREE],
+        pseudo_velocities=pseudo_values(values, without)[:, :, [FREE, SLOPE]],
+        slope_changes=changes[:, SLOPE],
+        slope_change_errors=change_errors[:, SLOPE],
+        convergence_slopes=growth[:, :, SLOPE],
+        convergence_slope_errors=growth_errors[:, :, SLOPE],
+        pinned=None
+        if split_off is None
+        else PinnedRecord(
+            distance=split_off.distance,
+            equilibrium_gamma_1=float(at_rest[PINNED + 1]),
+            gamma_1=values[:, PINNED + 1],
+            gamma_1_errors=errors[:, PINNED + 1],
+            equilibrium_velocity=float(at_rest[PINNED]),
+            velocities=values[:, PINNED],
+            velocity_errors=errors[:, PINNED],
+            ratios=values[:, PINNED] / at_rest[PINNED],
+            ratio_errors=errors[:, PINNED] / at_rest[PINNED],
+            changes=changes[:, PINNED],
+            change_errors=change_errors[:, PINNED],
         ),
-        pseudo_velocities=pseudo_values(values, without)[:, :, [0, 2]],
-        degrees_of_freedom=design.degrees_of_freedom,
     )
 
 
@@ -248,6 +214,7 @@ def estimate_windows(
     equilibrium: NDArray[np.float64],
     fit: VelocityFit,
     windows: Sequence[tuple[float, float]],
+    split_off: SplitOff | None = None,
 ) -> WindowRecord:
     """Repeat the fit in other windows, to show how much of a velocity is the choice of its window.
 
@@ -258,30 +225,42 @@ def estimate_windows(
         equilibrium: (n_points, n_bands), eV.
         fit: dispersion.
         windows: smallest and largest |k − K|, Å⁻¹.
+        split_off: what pins γ₁.
 
     Returns:
         Velocities and slopes; NaN where a window holds too few distances for a fit.
     """
-    whole, resampled = plan.split(energies)[-1]
-    many = [equilibrium[None], whole, *resampled[:CONVERGENCE_RESAMPLES]]
-    found = np.full((len(windows), 3, 2, len(whole)), np.nan)
+
+    def some(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Keep the averages of all samples and a few of their resamples: (1 + n, …)."""
+        whole, resampled = plan.split(values)[-1]
+        return np.concatenate([whole[None], resampled[:CONVERGENCE_RESAMPLES]])
+
+    chosen, models = some(energies), [FREE, SLOPE, PINNED]
+    pins, pin_at_rest = None, NO_SPLIT_OFF
+    if split_off is not None:
+        pins = split_off.distance, some(split_off.weighted)
+        pin_at_rest = split_off.distance, split_off.at_rest
+    found = np.full((len(windows), 3, 3, chosen.shape[1]), np.nan)
     for row, window in enumerate(windows):
         other = replace(fit, window=window)
-        try:
-            at_rest, values, *some = [
-                np.array([other.parameters(distances, one) for one in each])[:, [0, 2]]
-                for each in many
-            ]
-        except ConfigError:  # too few distances inside
-            continue
-        errors = bootstrap_errors(np.array(some), plan.design)
-        found[row] = np.broadcast_to(at_rest.T, values.T.shape), values.T, errors.T
+        at_rest = other.parameters(distances, equilibrium, pin_at_rest)[models]
+        values = other.parameters_of_many(distances, chosen, pins)[:, :, models]
+        found[row] = (
+            np.broadcast_to(at_rest[:, None], found.shape[2:]),
+            values[0].T,
+            bootstrap_errors(values[1:], plan.design).T,
+        )
+    velocities, slopes, pinned = np.moveaxis(found, 2, 0)
     return WindowRecord(
         windows=np.array(windows, dtype=np.float64).reshape(-1, 2),
-        equilibrium_velocities=found[:, 0, 0, 0],
-        velocities=found[:, 1, 0],
-        velocity_errors=found[:, 2, 0],
-        equilibrium_slopes=found[:, 0, 1, 0],
-        slopes=found[:, 1, 1],
-        slope_errors=found[:, 2, 1],
+        equilibrium_velocities=velocities[:, 0, 0],
+        velocities=velocities[:, 1],
+        velocity_errors=velocities[:, 2],
+        equilibrium_slopes=slopes[:, 0, 0],
+        slopes=slopes[:, 1],
+        slope_errors=slopes[:, 2],
+        equilibrium_pinned=pinned[:, 0, 0],
+        pinned=pinned[:, 1],
+        pinned_errors=pinned[:, 2],
     )

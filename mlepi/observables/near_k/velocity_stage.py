@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mlepi.observables.near_k.reference_bands import sort_distances
-from mlepi.observables.near_k.velocity_estimates import VelocityFit
+from mlepi.observables.near_k.velocity_fit import VelocityFit
 from mlepi.observables.stage_settings import read_electrons
 from mlepi.physics.bands.velocities import DISPERSIONS
 from mlepi.pipeline.sampled_stage import Prepared, SampledStage

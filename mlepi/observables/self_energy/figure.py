@@ -18,6 +18,7 @@ from mlepi.figures import (
     temperature_colours,
 )
 from mlepi.observables.near_k.velocity_tables import velocity_section
+from mlepi.observables.near_k.window_models import estimator_parts
 from mlepi.observables.self_energy.record import SelfEnergyRecord
 
 BAND_NAMES = {
@@ -127,4 +128,5 @@ PRESENTATION = Presentation(
         ),
     ),
     sections=(velocity_section,),
+    error_parts=(estimator_parts,),
 )

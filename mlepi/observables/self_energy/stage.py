@@ -19,6 +19,7 @@ from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_
 from mlepi.observables.near_k.unfold_sample import average_overlaps, check_elements, stack_padded
 from mlepi.observables.near_k.velocity_estimates import (
     ResamplingPlan,
+    SplitOff,
     estimate_velocities,
     estimate_windows,
 )
@@ -28,6 +29,7 @@ from mlepi.observables.self_energy.record import SelfEnergyRecord
 from mlepi.observables.stage_settings import describe_electrons
 from mlepi.physics.bands import unfolding
 from mlepi.physics.bands.green import project_resolvent, self_energy
+from mlepi.physics.bands.velocities import AT_K
 from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
 from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
@@ -173,9 +175,21 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
         resampled = np.array([averages.quasiparticles(weights) for weights in plan.weights])
         (energies, strengths, widths), of_resamples = plan.split(resampled)[-1]
         errors = greens.bootstrap_errors(of_resamples)
-        left_out = np.array([averages.quasiparticles(weights)[0] for weights in greens.left_out])
+        left_out = np.array(
+            [averages.quasiparticles(weights)[0] for weights in greens.left_out]
+        ).reshape(-1, *resampled.shape[2:])
         distances = np.abs(prepared.distances)
-        velocity = estimate_velocities(resampled[:, 0], left_out, plan, distances, bare, fit)
+        split_off = None
+        if bare.shape[1] == 4:
+            nearest = distances <= distances.min() + AT_K
+            halves = [
+                (0.5 * (some[..., nearest, 3] - some[..., nearest, 0])).mean(axis=-1)
+                for some in (resampled[:, 0], left_out, bare)
+            ]
+            split_off = SplitOff(float(distances.min()), halves[0], halves[1], float(halves[2]))
+        velocity = estimate_velocities(
+            resampled[:, 0], left_out, plan, distances, bare, fit, split_off
+        )
         first, first_errors, second = averages.moments()
         green = averages.green()
         return SelfEnergyRecord(
@@ -206,7 +220,7 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
                 velocity, convergence_counts=greens.n_samples[velocity.convergence_counts - 1]
             ),
             windows=estimate_windows(
-                resampled[:, 0], plan, distances, bare, fit, self.other_windows
+                resampled[:, 0], plan, distances, bare, fit, self.other_windows, split_off
             ),
             degrees_of_freedom=greens.degrees_of_freedom,
         )
@@ -214,9 +228,9 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
     def summarize(self, record: SelfEnergyRecord) -> str:
         """Say in a few words what was found."""
         velocity = record.velocity
-        error = half_interval(velocity, "velocity_errors")[-1]
+        error = half_interval(velocity, "slope_errors")[-1]
         return (
-            f"v_F {1e-5 * velocity.equilibrium_velocity:.2f} → {1e-5 * velocity.velocities[-1]:.2f}"
+            f"slope {1e-5 * velocity.equilibrium_slope:.2f} → {1e-5 * velocity.slopes[-1]:.2f}"
             f"±{1e-5 * error:.2f} ×10⁵ m/s at {record.temperatures[-1]:g} "
             f"K (quasiparticles), Z {record.weights.min():.2f}–{record.weights.max():.2f}, widths "
             f"up to {1e3 * record.widths.max():.0f} meV"
@@ -235,8 +249,8 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
         ]
 
     def error_bars(self, record: SelfEnergyRecord) -> dict[str, NDArray[np.float64]]:
-        """Return the error bar of v_F from quasiparticle energies, m/s."""
-        return {"quasiparticle_velocity": half_interval(record.velocity, "velocity_errors")}
+        """Return the error bar of the mean slope of quasiparticle energies, m/s."""
+        return {"quasiparticle_velocity": half_interval(record.velocity, "slope_errors")}
 
     def _relative_bands(self, reference: ReferenceBands) -> NDArray[np.int64]:
         """Return the bands that are followed, relative to the lowest empty one."""

@@ -89,12 +89,15 @@ def compute_dos(
     return dos
 
 
-def find_peaks(energies: NDArray[np.float64], spectra: NDArray[np.float64]) -> NDArray[np.float64]:
+def find_peaks(
+    energies: NDArray[np.float64], spectra: NDArray[np.float64], *, allow_missing: bool = False
+) -> NDArray[np.float64]:
     """Locate the highest maximum of every spectrum, by a parabola through three grid points.
 
     Args:
         energies: (n_energies,) even grid, eV.
         spectra: (…, n_energies).
+        allow_missing: return NaN where the maximum lies at the end of the grid.
 
     Returns:
         (…) eV.
@@ -103,7 +106,8 @@ def find_peaks(energies: NDArray[np.float64], spectra: NDArray[np.float64]) -> N
         PhysicsError: a maximum lies at the end of the grid.
     """
     highest = np.argmax(spectra, axis=-1)
-    if np.any(highest == 0) or np.any(highest == len(energies) - 1):
+    at_end = (highest == 0) | (highest == len(energies) - 1)
+    if np.any(at_end) and not allow_missing:
         raise PhysicsError(
             message(
                 "spectral peak",
@@ -112,6 +116,7 @@ def find_peaks(energies: NDArray[np.float64], spectra: NDArray[np.float64]) -> N
                 "Widen the energy window.",
             )
         )
+    highest = np.clip(highest, 1, len(energies) - 2)
     left, middle, right = (
         np.take_along_axis(spectra, (highest + step)[..., None], axis=-1)[..., 0]
         for step in (-1, 0, 1)
@@ -120,7 +125,7 @@ def find_peaks(energies: NDArray[np.float64], spectra: NDArray[np.float64]) -> N
     shift = np.where(
         curvature < 0, 0.5 * (left - right) / np.where(curvature < 0, curvature, -1.0), 0.0
     )
-    return energies[highest] + shift * (energies[1] - energies[0])
+    return np.where(at_end, np.nan, energies[highest] + shift * (energies[1] - energies[0]))
 
 
 def sorted_levels(

@@ -1,9 +1,11 @@
 """Fermi velocity of Dirac cones from band energies near K, and effective masses.
 
 The low bands of a monolayer are E = E₀ ± ħv k. Those of AB-stacked bilayer graphene are hyperbolic,
-E = E₀ ± ½[√(γ₁² + 4ħ²v²k²) − γ₁], with k = |k − K|; v and γ₁ are fitted together. Fitting points on
-K→Γ and K→M together cancels trigonal warping to first order. Points inside the parabolic core, k ≪
-γ₁/2ħv ≈ 0.03 Å⁻¹, carry no information on v.
+E = E₀ ± ½[√(γ₁² + 4ħ²v²k²) − γ₁], with k = |k − K|. Fitted together, v and γ₁ are so correlated
+that a constant offset of the energies is booked as a change of γ₁: the mean slope in the window
+needs no model, and v alone can be fitted where the split-off bands, at ±γ₁ at K, pin γ₁
+(``pinned_velocities``). Fitting points on K→Γ and K→M together cancels trigonal warping to first
+order. Points inside the parabolic core, k ≪ γ₁/2ħv ≈ 0.03 Å⁻¹, know v²/γ₁ alone.
 
 References:
     McCann and Koshino, Rep. Prog. Phys. 76, 056503 (2013), doi:10.1088/0034-4885/76/5/056503,
@@ -12,6 +14,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +26,12 @@ from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND, HBAR2_PER_ELECTRON_MASS
 
 DISPERSIONS = ("hyperbola", "linear")
 """Shapes of the low bands that can be fitted."""
+
+AT_K = 1e-9
+"""Å⁻¹; a point nearer to K is K itself."""
+
+SMALLEST = 1e-12
+"""eV or eV², below which a root is kept from 0, where it has no derivative."""
 
 
 @dataclass(frozen=True)
@@ -131,18 +140,14 @@ def points_inside(distances: NDArray[np.float64], window: tuple[float, float]) -
 def _fit_hyperbola(
     k: NDArray[np.float64], half_gap: NDArray[np.float64], outer: NDArray[np.float64] | None
 ) -> tuple[float, float, NDArray[np.float64]]:
-    """Fit E = ½[√(γ₁² + 4ħ²v²k²) ∓ γ₁] by least squares in E.
+    """Fit E = ½[√(γ₁² + 4ħ²v²k²) ∓ γ₁] by least squares in E, with γ₁ ≥ 0.
 
-    Start from E² ± γ₁E = ħ²v²k², which is linear in γ₁ and v².
+    Start from E² ± γ₁E = ħ²v²k², which is linear in γ₁ and v². The formula goes smoothly on to γ₁ <
+    0: where the best γ₁ lies there, that of the fit is 0 and v that of a line through the origin.
 
     Returns:
         ħv in eV·Å, γ₁ in eV, residuals in eV, (n_k,) or, with the split-off bands, (2 n_k,).
     """
-
-    def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        hbar_velocity, gamma_1 = np.abs(parameters)
-        return 0.5 * (np.hypot(gamma_1, 2.0 * hbar_velocity * k) + signs * gamma_1) - energies
-
     signs = np.full_like(k, -1.0)
     energies = half_gap
     if outer is not None:
@@ -151,13 +156,39 @@ def _fit_hyperbola(
             np.concatenate([half_gap, outer]),
             np.tile(k, 2),
         )
+
+    def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        hbar_velocity, gamma_1 = parameters
+        return 0.5 * (np.hypot(gamma_1, 2.0 * hbar_velocity * k) + signs * gamma_1) - energies
+
+    def jacobian(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        hbar_velocity, gamma_1 = parameters
+        root = np.maximum(np.hypot(gamma_1, 2.0 * hbar_velocity * k), SMALLEST)
+        return np.stack([2.0 * hbar_velocity * k**2 / root, 0.5 * (gamma_1 / root + signs)], axis=1)
+
     squared, gamma_1 = np.linalg.lstsq(np.stack([k**2, signs * energies], axis=1), energies**2)[0]
     guess = [np.sqrt(max(squared, 0.1)), max(gamma_1, 0.05)]
-    # full_output keeps MINPACK quiet where the points are no hyperbola: v and γ₁ then run away, and
-    # the bootstrap shows it
-    solution = scipy.optimize.leastsq(residuals, guess, ftol=1e-12, xtol=1e-12, full_output=True)[0]
-    hbar_velocity, gamma_1 = np.abs(solution)
-    return float(hbar_velocity), float(gamma_1), residuals(solution)
+    solution = minimise(residuals, jacobian, guess)
+    if solution[1] < 0.0:
+        solution = np.array([max(float(k @ energies / (k @ k)), 0.0), 0.0])
+    hbar_velocity, gamma_1 = abs(float(solution[0])), float(solution[1])
+    return hbar_velocity, gamma_1, residuals(np.array([hbar_velocity, gamma_1]))
+
+
+def minimise(
+    residuals: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    jacobian: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    guess: Sequence[float],
+) -> NDArray[np.float64]:
+    """Find the least squares from a guess, to the accuracy of the arithmetic.
+
+    ``full_output`` keeps MINPACK quiet where the points are no hyperbola: v and γ₁ then run away,
+    and the bootstrap shows it.
+    """
+    solution: NDArray[np.float64] = scipy.optimize.leastsq(
+        residuals, guess, Dfun=jacobian, ftol=1e-15, xtol=1e-15, gtol=0.0, full_output=True
+    )[0]
+    return solution
 
 
 def fit_slopes(
@@ -169,7 +200,7 @@ def fit_slopes(
     """Fit v and γ₁ to group velocities dE/dk instead of energies, all bands of the cone together.
 
     On a hyperbola the low and the split-off bands have one slope, ±2ħ²v²k/√(γ₁² + 4ħ²v²k²); on a
-    line it is ±ħv.
+    line it is ±ħv. K itself, where bands touch, has no slope and is left out.
 
     Args:
         distances: (n_k,) |k − K|, Å⁻¹.
@@ -183,27 +214,46 @@ def fit_slopes(
 
     Raises:
         ConfigError: the dispersion is unknown or the window holds fewer than two different
-            distances.
+            distances beside K.
     """
+    off = distances > AT_K
+    distances, slopes = distances[off], slopes[off]
     inside = _select(distances, window, dispersion, needed=2)
     k, values = np.repeat(distances[inside], slopes.shape[1]), slopes[inside].ravel()
     if dispersion == "linear":
         return float(values.mean()) * EV_ANGSTROM_TO_METRE_PER_SECOND, 0.0
 
+    # in γ₁², on which the slope depends smoothly through 0
     def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        hbar_velocity, gamma_1 = np.abs(parameters)
-        turned = 2.0 * hbar_velocity * k
-        return hbar_velocity * turned / np.hypot(gamma_1, turned) - values
+        hbar_velocity, squared = parameters
+        return 2.0 * hbar_velocity**2 * k / hyperbola_root(squared, hbar_velocity, k) - values
+
+    def jacobian(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        hbar_velocity, squared = parameters
+        root = hyperbola_root(squared, hbar_velocity, k)
+        along = 4.0 * hbar_velocity * k * (root**2 - 2.0 * (hbar_velocity * k) ** 2) / root**3
+        return np.stack([along, -((hbar_velocity**2) * k) / root**3], axis=1)
 
     # 1/slope² = 1/ħ²v² + γ₁²/(4ħ⁴v⁴k²) is linear
     constant, strength = np.linalg.lstsq(
         np.stack([np.ones_like(k), k**-2.0], axis=1), np.maximum(np.abs(values), 0.1) ** -2.0
     )[0]
     squared = 1.0 / max(constant, 1e-3)
-    guess = [np.sqrt(squared), 2.0 * squared * np.sqrt(max(strength, 1e-6))]
-    # full_output keeps MINPACK quiet where the points are no hyperbola, as in the fit of energies
-    solution = scipy.optimize.leastsq(residuals, guess, ftol=1e-12, xtol=1e-12, full_output=True)[0]
-    return abs(float(solution[0])) * EV_ANGSTROM_TO_METRE_PER_SECOND, abs(float(solution[1]))
+    guess = [np.sqrt(squared), 4.0 * squared**2 * max(strength, 1e-6)]
+    solution = minimise(residuals, jacobian, guess)
+    if solution[1] < 0.0:
+        return abs(float(values.mean())) * EV_ANGSTROM_TO_METRE_PER_SECOND, 0.0
+    return abs(float(solution[0])) * EV_ANGSTROM_TO_METRE_PER_SECOND, float(np.sqrt(solution[1]))
+
+
+def hyperbola_root(
+    squared: float, hbar_velocity: float, k: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return √(γ₁² + 4ħ²v²k²), eV, away from 0: (n_k,)."""
+    root: NDArray[np.float64] = np.sqrt(
+        np.maximum(squared + 4.0 * (hbar_velocity * k) ** 2, SMALLEST)
+    )
+    return root
 
 
 def window_slope(

@@ -13,7 +13,8 @@ commensurate with the supercell, and is applied by fast Fourier transforms.
 The out-of-plane acoustic branch of a layered crystal, with the projector Q of ``flexural_waves``,
 can be measured and left out. The ZA share of ⟨u²⟩ is Σ_q tr(Q C) / Σ_q tr C (mass-weighted), and
 "project_out: ZA" gives u = M^{-1/2} (1 − Q)^{1/2} C^{1/2} z, the same samples without exactly this
-share.
+share. "project_out: interlayer_gamma" likewise freezes the rigid-layer modes of Γ, with the
+projector P of ``rigid_layers``: u = M^{-1/2} (1 − P) C^{1/2} z.
 
 Atoms of the supercell are in the order of ``atoms.repeat`` (see ``phonopy_order``). A sampler is
 anything that makes normals z (see ``samplers``); ``draw_normals`` is plain Monte Carlo with one
@@ -25,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -37,13 +38,14 @@ from mlepi.physics.vibrations.flexural_waves import flexural_projectors
 from mlepi.physics.vibrations.force_constants import ForceConstants
 from mlepi.physics.vibrations.mode_coordinates import ModeCoordinates, build_mode_coordinates
 from mlepi.physics.vibrations.normal_modes import NormalModes, compute_modes
+from mlepi.physics.vibrations.rigid_layers import interlayer_projectors, mean_square_motion
 from mlepi.units import BOLTZMANN, HBAR2_PER_AMU, PLANCK, THZ_TO_INVERSE_CM
 
 Statistics = Literal["quantum", "classical"]
 
 ImaginaryModes = Literal["error", "freeze", "floor"]
 
-ProjectedOut = Literal["none", "ZA"]
+ProjectedOut = Literal["none", "ZA", "interlayer_gamma"]
 
 SOFTEST_FREQUENCY = 1e-3
 """THz; a mode below this that is not a translation has no finite harmonic amplitude and counts as
@@ -101,8 +103,8 @@ class HarmonicEnsemble:
         imaginary: what to do with modes that have no positive frequency: "error" raises, "freeze"
             leaves them at rest, "floor" gives every mode below ``floor_frequency`` that frequency.
         floor_frequency: THz; used by "floor" only.
-        project_out: "none", or "ZA" to leave out the rigid out-of-plane waves of the stack of
-            layers.
+        project_out: "none", "ZA" to leave out the rigid out-of-plane waves of the stack of layers,
+            or "interlayer_gamma" to freeze shear and breathing of rigid layers at Γ.
         device: where displacements are computed.
     """
 
@@ -117,13 +119,13 @@ class HarmonicEnsemble:
     def __post_init__(self) -> None:
         """Evaluate the amplitudes, so that a bad choice or an imaginary mode stops at once."""
         object.__setattr__(self, "temperatures", tuple(float(t) for t in self.temperatures))
-        if self.project_out not in ("none", "ZA"):
+        if self.project_out not in get_args(ProjectedOut):
             raise ConfigError(
                 message(
                     "stage.sampling.project_out",
                     repr(self.project_out),
-                    "'none' or 'ZA'",
-                    "Choose one of the two.",
+                    "'none' or 'ZA' or 'interlayer_gamma'",
+                    "Choose one of the three.",
                 )
             )
         self._amplitudes  # noqa: B018
@@ -169,12 +171,14 @@ class HarmonicEnsemble:
 
     @cached_property
     def kept_motion(self) -> NDArray[np.complex128]:
-        """What is not projected out, (1 − Q)^{1/2} or 1: (n_qpoints, 3 n_atoms, 3 n_atoms)."""
+        """What is kept, (1 − Q)^{1/2}, 1 − P or 1: (n_qpoints, 3 n_atoms, 3 n_atoms)."""
+        one = np.broadcast_to(
+            np.eye(3 * len(self.modes.masses), dtype=np.complex128), self.modes.eigenvectors.shape
+        )
         if self.project_out == "none":
-            return np.broadcast_to(
-                np.eye(3 * len(self.modes.masses), dtype=np.complex128),
-                self.modes.eigenvectors.shape,
-            )
+            return one
+        if self.project_out == "interlayer_gamma":
+            return np.asarray(one - interlayer_projectors(self.modes.atoms, self.modes.qpoints))
         shares, vectors = np.linalg.eigh(flexural_projectors(self.modes.atoms, self.modes.qpoints))
         kept = np.sqrt(np.clip(1.0 - shares, 0.0, 1.0))
         return np.asarray((vectors * kept[:, None, :]) @ vectors.conj().swapaxes(1, 2))
@@ -248,6 +252,15 @@ class HarmonicEnsemble:
         return np.asarray(
             squares.reshape(len(self.temperatures), -1, 3) / self.modes.masses[:, None]
         )
+
+    def interlayer_motion(self) -> NDArray[np.float64]:
+        """Return the mean square motion of neighbouring layers against each other, cell by cell.
+
+        (n_temperatures, n_layers − 1, 2), Å²: shear and spacing, as ``mean_square_motion``.
+        """
+        vectors = self.modes.eigenvectors
+        kept = vectors if self.project_out == "none" else self.kept_motion @ vectors
+        return mean_square_motion(self.modes.atoms, kept, self._amplitudes**2)
 
     def za_shares(self) -> NDArray[np.float64]:
         """Return rigid out-of-plane waves' share of ⟨u²⟩ before projection, (n_temperatures,).

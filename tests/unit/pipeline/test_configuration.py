@@ -5,12 +5,13 @@ import torch
 from omegaconf import OmegaConf
 
 from mlepi.checkpoint import load_model
-from mlepi.command_line import compose_config, translate_arguments
+from mlepi.command_line import compose_config, count_samples, translate_arguments
 from mlepi.errors import ConfigError
 from mlepi.observables import all_stages
 from mlepi.pipeline import inference
 from mlepi.pipeline.configuration import check_config
 from mlepi.pipeline.sources import Source, load_electron
+from mlepi.project_files import PROJECT_FOLDER
 
 CONF = Path(__file__).parents[3] / "conf"
 ELECTRON = str(CONF.parent / "data/checkpoints/hedgenet_electron.ckpt")
@@ -81,6 +82,21 @@ def test_the_full_list_is_every_stage_that_looks_at_samples_and_perturbation_the
     assert set(names) == {*PREPARATION, *sampled}
     assert names[-1] == "linear_response"  # behind the samples, which share one pass
     assert {"fermi_velocity", "self_energy", "gap", "dos", "domain"} < set(names)
+
+
+def test_former_names_of_experiments_are_understood():
+    assert translate_arguments(["experiment=cell_sizes", "+experiment=cell_sizes"]) == [
+        "experiment=headline",
+        "+experiment=headline",
+    ]
+    assert translate_arguments(["experiment=demo"]) == ["experiment=demo"]
+
+
+@pytest.mark.parametrize(("n", "expected"), [(3, 192), (6, 48), (9, 21), (12, 12), (20, 8)])
+def test_samples_are_counted_by_the_size_of_the_cell(n, expected):
+    chosen = ["experiment=headline", f"supercell=[{n},{n},1]"]
+    assert compose_config(PROJECT_FOLDER / "conf", "infer", chosen).n_samples == expected
+    assert count_samples((n, n, 1), 1728) == expected
 
 
 def test_former_names_are_understood_on_the_command_line():

@@ -75,6 +75,18 @@ def test_plain_monte_carlo_is_not_named_in_what_decides_a_snapshot(tmp_path):
     )
 
 
+def test_a_mesh_is_named_where_it_is_not_the_usual_one(tmp_path):
+    usual = make_run(tmp_path)
+    assert "interlayer_mesh" not in usual.stages["sampling"].inputs(usual.settings)
+    choices = {"interlayer_mesh": [6, 6, 1], "project_out": "interlayer_gamma"}
+    run = make_run(tmp_path, sampling_settings=choices)
+    named = run.stages["sampling"].inputs(run.settings)
+    assert named["interlayer_mesh"] == [6, 6, 1]
+    assert named["project_out"] == "interlayer_gamma"
+    with pytest.raises(ConfigError, match=r"stage\.sampling\.interlayer_mesh"):
+        make_run(tmp_path, sampling_settings={"interlayer_mesh": [6, 0, 1]})
+
+
 def test_sobol_run(tmp_path):
     run = make_run(tmp_path, sampler=Sobol(n_replicates=2), n_samples=4)
     text = execute(run)

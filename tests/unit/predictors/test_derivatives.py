@@ -4,6 +4,7 @@ Forward mode against finite differences, sum rule, covariance, and the fallback 
 """
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,12 +17,16 @@ from tiny_networks import gaussian_overlap_table
 from toy_models import ToyElectron, build_honeycomb
 
 from mlepi.errors import DataError, PhysicsError
+from mlepi.graphs.block_matrix import BlockMatrix
+from mlepi.physics.overlaps import compute_overlap_blocks
 from mlepi.predictors import (
     DifferentiableModel,
     ElectronPredictor,
     compute_derivatives,
     compute_second_derivatives,
 )
+from mlepi.reference_systems import TightBinding
+from mlepi.structures import build_graphene
 
 # two networks of different kinds, and one whose blocks are read from self-loops with the norm of
 # the whole structure
@@ -221,6 +226,112 @@ def test_other_models_are_differentiated_by_differences():
     both = np.zeros((1, len(atoms), 3))
     both[0, :2, 0] = 1.0
     assert compute_derivatives(model, atoms, both).ket_overlap is None
+
+
+def moves_of_each_atom(atoms):
+    """One atom along one direction at a time."""
+    moves = np.zeros((3, len(atoms), 3))
+    moves[0, 0, 0] = moves[1, 1, 1] = 1.0
+    moves[2, 3] = [0.5, -0.3, 0.8]
+    return moves
+
+
+class Tabulated(Numerical):
+    """A model without derivatives of its own that has the table of its overlaps."""
+
+    def __init__(self, predictor):
+        super().__init__(predictor)
+        self.overlap_table = predictor.overlap_table
+
+
+class AnyDistance(Numerical):
+    """One that evaluates overlaps however close atoms are."""
+
+    def __init__(self, predictor):
+        self.hamiltonian, self.plain = predictor.hamiltonian, predictor.overlap
+        self.table = predictor.overlap_table
+
+    def overlap(self, atoms):
+        if len(atoms) > 2:
+            return self.plain(atoms)
+        index, vectors = np.array([[0, 1, 1, 0], [0, 1, 0, 1]]), np.zeros((4, 3))
+        vectors[2] = atoms.positions[1] - atoms.positions[0]
+        vectors[3] = -vectors[2]
+        size = MODEL_BASIS.max_orbitals
+        blocks = compute_overlap_blocks(self.table, atoms.numbers, index, vectors, size)
+        numbers = np.asarray(atoms.numbers, dtype=np.int64)
+        return BlockMatrix(numbers, MODEL_BASIS, index, np.zeros((4, 3), dtype=np.int64), blocks)
+
+
+def own_slopes(predictor, element, step=1e-4):
+    """⟨φ|∂φ⟩ on one atom by differences of the table: (3, p, p), 1/Å."""
+    vectors = step * np.concatenate([np.eye(3), -np.eye(3)])
+    blocks = compute_overlap_blocks(
+        predictor.overlap_table,
+        np.array([element]),
+        np.zeros((2, 6), dtype=np.int64),
+        vectors,
+        MODEL_BASIS.max_orbitals,
+    )
+    return (blocks[:3] - blocks[3:]) / (2.0 * step)
+
+
+@pytest.mark.parametrize(
+    ("model", "atol"), [(Tabulated, 1e-12), (Numerical, 1e-12), (AnyDistance, 1e-4)]
+)
+def test_orbitals_that_move_on_their_own_atom_are_differentiated_too(predictor, model, atol):
+    """From the model's table, that of the model whose method it lends, or a copy of the atom."""
+    atoms = bilayer()
+    moves = moves_of_each_atom(atoms)
+    exact = predictor.derivatives(atoms, moves)
+    found = compute_derivatives(model(predictor), atoms, moves, step=1e-3)
+    np.testing.assert_array_equal(found.ket_overlap.edge_index, exact.ket_overlap.edge_index)
+    own = slice(len(atoms))  # on-site blocks come first
+    assert np.abs(exact.ket_overlap.values[:, own]).max() > 0.05
+    np.testing.assert_allclose(
+        found.ket_overlap.values[:, own], exact.ket_overlap.values[:, own], atol=atol
+    )
+    source, target = exact.ket_overlap.edge_index
+    apart = source != target  # images of an atom move with it in so small a cell
+    np.testing.assert_allclose(
+        found.ket_overlap.values[:, apart], exact.ket_overlap.values[:, apart], atol=1e-3
+    )
+    slopes = own_slopes(predictor, int(atoms.numbers[3]))
+    np.testing.assert_allclose(
+        found.ket_overlap.values[2, 3],
+        np.tensordot(moves[2, 3], slopes, axes=1),
+        atol=max(atol, 1e-6),
+    )
+
+
+class Refusing(AnyDistance):
+    """One that refuses atoms so close."""
+
+    def overlap(self, atoms):
+        return self.plain(atoms)
+
+
+class WithoutOrbitals(AnyDistance):
+    """Overlaps that do not go to the on-site block: there are no orbitals behind the numbers."""
+
+    def overlap(self, atoms):
+        found = super().overlap(atoms)
+        return replace(found, blocks=found.blocks * (2.0 if len(atoms) == 2 else 1.0))
+
+
+def test_slopes_of_orbitals_that_do_not_exist_are_not_known(predictor):
+    moves = moves_of_each_atom(bilayer())
+    for model in (WithoutOrbitals, Refusing):
+        assert compute_derivatives(model(predictor), bilayer(), moves[:1]).ket_overlap is None
+
+
+def test_orbitals_without_overlap_have_no_slopes():
+    atoms = build_graphene("monolayer").repeat((2, 2, 1))
+    moves = np.zeros((1, len(atoms), 3))
+    moves[0, 0, 0] = 1.0
+    for orbitals in ("s", "sp"):
+        found = compute_derivatives(TightBinding(orbitals=orbitals), atoms, moves)
+        np.testing.assert_array_equal(found.ket_overlap.values, 0.0)
 
 
 def test_blocks_that_appear_at_once_are_refused():

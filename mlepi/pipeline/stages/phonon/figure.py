@@ -59,6 +59,12 @@ def list_facts(record: PhononRecord) -> list[Fact]:
         ("force constants", f"{record.method}; rules imposed: {record.sum_rules}"),
         ("sum-rule residual, before → after", f"{before:.1e} → {after:.1e} eV/Å²"),
     ]
+    if math.isfinite(record.largest_residual_force):
+        largest = f"{record.largest_residual_force:.4f} eV/Å"
+        facts.append(("largest residual force on an atom", largest))
+    if len(record.layer_forces):
+        forces = ", ".join(f"{force:+.4f}" for force in record.layer_forces)
+        facts.append(("residual out-of-plane force on each layer", f"{forces} eV/Å per atom"))
     if math.isfinite(record.rotational_residual):
         before, after = record.raw_rotational_residual, record.rotational_residual
         facts.append(("… rotational (Born–Huang)", f"{before:.1e} → {after:.1e} eV/Å"))

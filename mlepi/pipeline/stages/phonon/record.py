@@ -40,6 +40,8 @@ class PhononRecord:
         raw_huang_residual: largest violation of the Huang rule of a cell with its stress terms,
             before the rules were imposed.
         huang_residual: the same of the stored force constants.
+        residual_forces: (n_atoms, 3), forces of the structure that was taken to be at rest; none in
+            older files.
     """
 
     atoms: Atoms
@@ -61,6 +63,29 @@ class PhononRecord:
     rotational_residual: float = field(default=float("nan"), metadata=unit("eV/Å"))
     raw_huang_residual: float = field(default=float("nan"), metadata=unit("eV"))
     huang_residual: float = field(default=float("nan"), metadata=unit("eV"))
+    residual_forces: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty((0, 3)), metadata=unit("eV/Å")
+    )
+
+    @property
+    def largest_residual_force(self) -> float:
+        """Largest force on an atom, eV/Å; NaN where the forces are not known."""
+        if not len(self.residual_forces):
+            return float("nan")
+        return float(np.linalg.norm(self.residual_forces, axis=1).max())
+
+    @property
+    def layer_forces(self) -> NDArray[np.float64]:
+        """Mean out-of-plane force on each layer, (n_layers,), eV/Å per atom; empty if not known.
+
+        Held spacings leave such forces, relaxed ones do not.
+        """
+        if not len(self.residual_forces) or "layer" not in self.atoms.arrays:
+            return np.empty(0)
+        normal = np.cross(self.atoms.cell[0], self.atoms.cell[1])
+        along = self.residual_forces @ (normal / np.linalg.norm(normal))
+        layers = np.asarray(self.atoms.arrays["layer"])
+        return np.asarray(np.bincount(layers, weights=along) / np.bincount(layers))
 
     def build_force_constants(self) -> ForceConstants:
         """Return the force constants in the form that ``mlepi.physics`` takes."""

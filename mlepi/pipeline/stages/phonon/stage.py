@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 METHODS = ("displacements", "derivatives")
 
+RESIDUAL_FORCE = 0.01
+"""eV/Å; a larger force on an atom is told: the harmonic expansion is then not about a minimum."""
+
 INTERPOLATION_NOISE = 2.0
 """Imaginary part of an interpolated band, cm⁻¹, that is not worth a word."""
 
@@ -119,6 +122,7 @@ class PhononStage(PlainStage):
             rotational_residual=left.rotational,
             raw_huang_residual=missed.huang,
             huang_residual=left.huang,
+            residual_forces=loads[0],
         )
 
     def summarize(self, record: PhononRecord) -> str:
@@ -139,20 +143,23 @@ class PhononStage(PlainStage):
 
     @staticmethod
     def doubts(record: PhononRecord) -> list[str]:
-        """Tell of imaginary modes, of the supercell and between its q-points."""
+        """Tell of forces that are left, and of imaginary modes, also between the q-points."""
+        texts = _doubt_stationarity(record)
         lowest = float(record.band_frequencies.min()) * THZ_TO_INVERSE_CM
         if record.lowest_frequency < 0:
             return [
+                *texts,
                 "The structure is unstable: lowest frequency "
-                f"{record.lowest_frequency * THZ_TO_INVERSE_CM:.1f} cm⁻¹ (imaginary)."
+                f"{record.lowest_frequency * THZ_TO_INVERSE_CM:.1f} cm⁻¹ (imaginary).",
             ]
         if lowest >= -INTERPOLATION_NOISE:
-            return []
+            return texts
         cell = "×".join(str(n) for n in record.supercell)
         return [
+            *texts,
             f"Interpolated between the q-points of the {cell} supercell, the phonon bands dip to "
             f"{lowest:.1f} cm⁻¹ (imaginary). Samples of this cell do not contain such waves; a "
-            "larger cell would: relax the lattice first, or expect an error there."
+            "larger cell would: relax the lattice first, or expect an error there.",
         ]
 
     def _differentiate(
@@ -192,3 +199,18 @@ class PhononStage(PlainStage):
                 )
             )
         return atoms.get_forces(), None
+
+
+def _doubt_stationarity(record: PhononRecord) -> list[str]:
+    """Tell of a structure about which the energy has no extremum, as far as forces are known."""
+    largest = record.largest_residual_force
+    if not largest > RESIDUAL_FORCE:
+        return []
+    per_layer = ", ".join(f"{force:+.3f}" for force in record.layer_forces)
+    out_of_plane = f", out of plane on the layers {per_layer} eV/Å per atom" if per_layer else ""
+    return [
+        f"The structure is not stationary: largest force on an atom {largest:.3f} eV/Å"
+        f"{out_of_plane}. Phonons and displacements are those of an expansion about this "
+        "structure, not about a minimum: relax what can be relaxed (stage.structure.relax), and "
+        "say what is held."
+    ]

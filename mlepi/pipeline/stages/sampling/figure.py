@@ -10,7 +10,11 @@ from mlepi.figures import (
     GREY,
     Drawing,
     Fact,
+    Paragraph,
     Presentation,
+    Records,
+    Section,
+    Table,
     house_style,
     new_figure,
     temperature_colours,
@@ -78,6 +82,61 @@ def list_facts(record: SamplingRecord) -> list[Fact]:
     ]
 
 
+def interlayer_section(records: Records) -> Section | None:
+    """Tabulate how far layers move against each other in this cell, and in a large crystal.
+
+    None for a single layer, and for files that do not say.
+    """
+    record = records.get("sampling")
+    if record is None or not record.interlayer_motion.size:
+        return None
+    cell, mesh = (
+        "×".join(str(n) for n in size) for size in (record.supercell, record.interlayer_mesh)
+    )
+    frozen = record.project_out == "interlayer_gamma"
+    rows = []
+    for t, pair in np.ndindex(record.interlayer_motion.shape[:2]):
+        motions = (
+            record.interlayer_motion[t, pair],
+            record.harmonic_interlayer_motion[t, pair],
+            record.mesh_interlayer_motion[t, pair],
+        )
+        rows.append(
+            [
+                f"{record.temperatures[t]:g}",
+                f"{pair + 1}–{pair + 2}",
+                *(f"{motion[0]:.4f}" for motion in motions),
+                *(f"{motion[1]:.5f}" for motion in motions),
+            ]
+        )
+    header = ["T (K)", "layers"]
+    for name in ("shear² (Å²)", "spacing² (Å²)"):
+        header += [f"{name}, samples", f"{name}, {cell} cell", f"{name}, {mesh} mesh"]
+    soft = (
+        f" {record.n_soft_mesh_modes} modes of the mesh have no positive frequency and are at rest."
+        if record.n_soft_mesh_modes
+        else ""
+    )
+    text = (
+        "Mean square motion of neighbouring layers against each other, cell by cell: in plane "
+        "(shear) and along the normal (spacing). A small supercell gives the rigid-layer modes of "
+        "Γ, the softest of their branches, a weight of one over its number of cells; the dense "
+        "mesh, interpolated from the same force constants, shows what a large crystal does. "
+        + (
+            "The samples are those of the cell with these modes frozen."
+            if frozen
+            else "The samples hold these modes; stage.sampling.project_out=interlayer_gamma "
+            "freezes them."
+        )
+        + soft
+    )
+    title = f"Layers against each other, Γ modes {'frozen' if frozen else 'in'}"
+    return Section(
+        "Motion of layers against each other",
+        [Paragraph(text), Table(header, rows, title=title)],
+    )
+
+
 PRESENTATION = Presentation(
     drawings=(
         Drawing(
@@ -87,4 +146,5 @@ PRESENTATION = Presentation(
         ),
     ),
     facts=list_facts,
+    sections=(interlayer_section,),
 )

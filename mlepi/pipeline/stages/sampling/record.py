@@ -35,7 +35,8 @@ class SamplingRecord:
         n_groups: groups of samples that are independent of each other; error bars count these.
         effective_sample_size: number of equally weighted samples that would be as precise;
             ``n_samples`` without weights.
-        project_out: "none", or "ZA" when rigid out-of-plane waves were left out.
+        project_out: "none", "ZA" when rigid out-of-plane waves were left out, or
+            "interlayer_gamma" when the rigid-layer modes of Γ were frozen.
         za_shares: (n_temperatures,), share of these waves in the harmonic mass-weighted ⟨u²⟩,
             before they were left out.
         convergence_counts: (n_counts,), sample sizes.
@@ -44,6 +45,15 @@ class SamplingRecord:
         convergence_errors: (n_counts, n_temperatures, 2), standard errors by the groups; NaN with
             fewer than two.
         advice: what the sampler has to say about this number of samples.
+        supercell: primitive cells along each lattice vector; none in older files, like all that
+            follows.
+        interlayer_motion: (n_temperatures, n_layers − 1, 2), mean square motion of neighbouring
+            layers against each other, cell by cell, of the ensemble that is sampled: shear ⟨d_x² +
+            d_y²⟩ and spacing ⟨d_z²⟩.
+        harmonic_interlayer_motion: the same with the modes that were projected out.
+        mesh_interlayer_motion: the same on a dense mesh of wave vectors, as of a large crystal.
+        interlayer_mesh: divisions of that mesh.
+        n_soft_mesh_modes: modes of the mesh without a positive frequency, left at rest.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -71,6 +81,18 @@ class SamplingRecord:
         default_factory=lambda: np.empty((0, 0, 2)), metadata=unit("Å²")
     )
     advice: tuple[str, ...] = ()
+    supercell: tuple[int, ...] = field(default=(), metadata=unit("1"))
+    interlayer_motion: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty((0, 0, 2)), metadata=unit("Å²")
+    )
+    harmonic_interlayer_motion: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty((0, 0, 2)), metadata=unit("Å²")
+    )
+    mesh_interlayer_motion: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty((0, 0, 2)), metadata=unit("Å²")
+    )
+    interlayer_mesh: tuple[int, ...] = field(default=(), metadata=unit("1"))
+    n_soft_mesh_modes: int = field(default=0, metadata=unit("1"))
 
     def build_distribution(self, phonon: PhononRecord, device: str) -> HarmonicEnsemble:
         """Return the harmonic distribution.

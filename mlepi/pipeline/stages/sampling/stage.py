@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +16,7 @@ from mlepi.physics.averages.statistics import (
     jackknife,
     standard_errors,
 )
+from mlepi.physics.vibrations.interlayer_motion import measure_interlayer_motion
 from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.physics.vibrations.samplers import HarmonicSampler, MonteCarlo
 from mlepi.physics.vibrations.thermal import (
@@ -43,6 +45,11 @@ BATCH_SIZE = 16
 """Snapshots that are looked at together."""
 N_COUNTS = 10
 """Sample sizes in the study of the convergence."""
+INTERLAYER_MESH = (48, 48, 1)
+"""Wave vectors on which the motion of layers against each other is measured, unless others are
+named."""
+LARGE_SHEAR = 1.5
+"""More interlayer shear than this many times that of the dense mesh is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +60,10 @@ class SamplingStage(PlainStage):
         statistics: "quantum" (with zero point) or "classical".
         imaginary: modes without a positive frequency: "error", "freeze" or "floor".
         floor_frequency: THz, for "floor".
-        project_out: "none", or "ZA" to leave out the rigid out-of-plane waves of the whole stack of
-            layers.
+        project_out: "none", "ZA" to leave out the rigid out-of-plane waves of the whole stack of
+            layers, or "interlayer_gamma" to freeze shear and breathing of rigid layers at Γ.
+        interlayer_mesh: wave vectors on which the motion of layers against each other is compared
+            with that of the supercell.
         export: write the displaced supercells as extxyz files, one per temperature.
         target: observable whose error bar decides when there are enough samples; needed with
             ``target_error`` only.
@@ -62,7 +71,7 @@ class SamplingStage(PlainStage):
             unit of the observable; None takes all ``n_samples``.
 
     Raises:
-        ConfigError: an error bar that is not positive.
+        ConfigError: an error bar that is not positive, or a mesh that is none.
     """
 
     name: ClassVar[str] = "sampling"
@@ -73,12 +82,24 @@ class SamplingStage(PlainStage):
     imaginary: ImaginaryModes = "error"
     floor_frequency: float = 0.5
     project_out: ProjectedOut = "none"
+    interlayer_mesh: Sequence[int] = INTERLAYER_MESH
     export: bool = False
     target: str | None = None
     target_error: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse an error bar that is not positive."""
+        mesh = tuple(int(n) for n in self.interlayer_mesh)
+        object.__setattr__(self, "interlayer_mesh", mesh)
+        if len(mesh) != 3 or min(mesh) < 1:
+            raise ConfigError(
+                message(
+                    "stage.sampling.interlayer_mesh",
+                    f"{list(mesh)}",
+                    "three numbers of at least 1",
+                    "Take [48, 48, 1].",
+                )
+            )
         if self.target_error is not None and not self.target_error > 0:
             raise ConfigError(
                 message(
@@ -96,6 +117,11 @@ class SamplingStage(PlainStage):
             "temperature": list(settings.temperatures),
             "n_samples": settings.n_samples,
             "export": self.export,
+            **(
+                {}
+                if self.interlayer_mesh == INTERLAYER_MESH
+                else {"interlayer_mesh": list(self.interlayer_mesh)}
+            ),
         }
 
     def distribution(self, settings: Settings) -> dict[str, Any]:
@@ -124,7 +150,8 @@ class SamplingStage(PlainStage):
         """Look at every snapshot once, a few at a time, and return what characterises them."""
         phonon, settings = run.read("phonon"), run.settings
         sampler, temperatures = settings.sampler, settings.temperatures
-        modes = compute_modes(phonon.build_force_constants())
+        force_constants = phonon.build_force_constants()
+        modes = compute_modes(force_constants)
         # a sampler that does not draw from the distribution is only compared with its stable modes
         imaginary = self.imaginary if isinstance(sampler, HarmonicSampler) else "freeze"
         ensemble = HarmonicEnsemble(
@@ -139,6 +166,7 @@ class SamplingStage(PlainStage):
         design = sampler.design(ensemble, settings.n_samples)
         squares, largest = self._examine(run, phonon, ensemble)
         counts, means, errors = study_convergence(squares.mean(axis=2), design)
+        motion = measure_interlayer_motion(ensemble, force_constants, self.interlayer_mesh)
         threshold = self.floor_frequency if imaginary == "floor" else SOFTEST_FREQUENCY
         return SamplingRecord(
             temperatures=np.array(temperatures),
@@ -160,6 +188,12 @@ class SamplingStage(PlainStage):
             convergence=means,
             convergence_errors=errors,
             advice=tuple(sampler.advice(settings.n_samples, temperatures)),
+            supercell=tuple(settings.supercell),
+            interlayer_motion=motion.sampled,
+            harmonic_interlayer_motion=motion.harmonic,
+            mesh_interlayer_motion=motion.mesh,
+            interlayer_mesh=tuple(self.interlayer_mesh),
+            n_soft_mesh_modes=motion.n_soft,
         )
 
     def summarize(self, record: SamplingRecord) -> str:
@@ -173,15 +207,24 @@ class SamplingStage(PlainStage):
             f"%{', left out' if record.project_out == 'ZA' else ''}"
         )
         largest = f"largest displacement {record.max_displacements.max():.2f} Å"
+        hottest = int(record.temperatures.argmax())
+        shear = ""
+        if record.interlayer_motion.size:
+            here, mesh = (
+                float(motion[hottest, :, 0].max())
+                for motion in (record.interlayer_motion, record.mesh_interlayer_motion)
+            )
+            frozen = ", Γ frozen" if record.project_out == "interlayer_gamma" else ""
+            shear = f", interlayer shear² {here:.4f} Å²{frozen} (dense mesh {mesh:.4f})"
         return (
             f"{record.n_samples} snapshots ({record.sampler}) at {span}, {largest}, "
-            f"{flexural}{soft}"
+            f"{flexural}{shear}{soft}"
         )
 
     @staticmethod
     def doubts(record: SamplingRecord) -> list[str]:
         """Tell what the sampler advises, and of modes whose treatment was a choice."""
-        texts = list(record.advice)
+        texts = [*record.advice, *_doubt_interlayer_motion(record)]
         if record.n_soft_modes > 0:
             texts.append(
                 f"{record.n_soft_modes} soft modes were treated by imaginary={record.imaginary}; "
@@ -220,6 +263,26 @@ class SamplingStage(PlainStage):
                 if self.export:
                     _export(folder / f"T{temperature:g}.extxyz", supercell, displacements)
         return squares, largest
+
+
+def _doubt_interlayer_motion(record: SamplingRecord) -> list[str]:
+    """Tell of layers that move against each other much more than in a large crystal."""
+    here, mesh = record.interlayer_motion, record.mesh_interlayer_motion
+    if not here.size:
+        return []
+    known = mesh[..., 0] > 0
+    excess = np.where(known, here[..., 0] / np.where(known, mesh[..., 0], 1.0), 0.0)
+    if excess.max() <= LARGE_SHEAR:
+        return []
+    t, pair = np.unravel_index(int(excess.argmax()), excess.shape)
+    cell = "×".join(str(n) for n in record.supercell)
+    dense = "×".join(str(n) for n in record.interlayer_mesh)
+    return [
+        f"at {record.temperatures[t]:g} K layers slide against each other by ⟨d²⟩ = "
+        f"{here[t, pair, 0]:.4f} Å² in this {cell} cell and by {mesh[t, pair, 0]:.4f} Å² on a "
+        f"{dense} mesh of wave vectors: the rigid-layer modes of Γ count too much in it. Compare "
+        "with stage.sampling.project_out=interlayer_gamma."
+    ]
 
 
 def study_convergence(

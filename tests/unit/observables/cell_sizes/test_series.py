@@ -7,11 +7,12 @@ import h5py
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from pipeline_records import sampling_record, structure_record
 from velocity_records import fermi_velocity_record, self_energy_record
 
 from mlepi.command_line import CellSizes
 from mlepi.errors import DataError
-from mlepi.observables.cell_sizes.compare import compare_sizes
+from mlepi.observables.cell_sizes.compare import compare_sizes, group_runs
 from mlepi.observables.cell_sizes.record import CellSizesRecord
 from mlepi.observables.cell_sizes.series import format_series, main, write_series
 from mlepi.physics.averages.size_series import extrapolate_sizes
@@ -100,6 +101,63 @@ def test_sizes_that_do_not_tell_are_left_out(tmp_path, records):
     assert np.all(np.isnan(record.limits[2, 0]))
     assert np.all(np.isfinite(record.limits[2, 1]))
     assert "| — | — |" in format_series(record)
+
+
+def test_every_model_window_and_opening_is_in_the_tables(tmp_path, records):
+    write(tmp_path, records)
+    record = compare_sizes([tmp_path / f"{n}x{n}" for n in records])
+    assert record.window_ratios.shape == (4, 3, 3, 3, 3)
+    assert record.models[0] == "slope"
+    np.testing.assert_allclose(record.windows, [[0.04, 0.1], [0.05, 0.1], [0.09, 0.1]])
+    pinned = [records[n][0].spectral.pinned for n in (3, 4, 6)]
+    np.testing.assert_allclose(record.pinned[0], [each.velocities for each in pinned])
+    assert record.equilibrium_pinned[0] == 8.75e5
+    np.testing.assert_allclose(record.differences[1], np.array([1.5, 1.4, 1.35]) / 2.25)
+    assert record.folds.tolist() == [True] * 3
+    table = format_series(record)
+    lines = [line for line in table.splitlines() if line.startswith("| spectral peak")]
+    assert [line.split(" | ")[1] for line in lines[:9:3]] == [
+        "mean slope",
+        "v, γ₁ pinned",
+        "v_F, free fit",
+    ]
+    for text in (
+        "| spectral peak | 0.05–0.1 | v, γ₁ pinned | 300 | 0.971 ± 0.003 |",
+        "an opening of K, not a velocity.",
+        "| K folds onto Γ |  | yes | yes | yes |",
+        "| opening of K (meV) | 150 | 28.0 ± 2.0 |",
+    ):
+        assert text in table
+    assert "dense mesh" not in table  # runs without their sampling say nothing of it
+
+
+def test_what_samples_leave_out_makes_a_series_of_its_own(tmp_path, records):
+    """With and without the rigid-layer modes of Γ, below one folder."""
+    for project_out, shear in (("none", 0.04), ("interlayer_gamma", 0.002)):
+        for n, (velocities, _) in records.items():
+            store = ResultsStore(tmp_path / f"{n}x{n}_{project_out}")
+            motion = np.full((3, 1, 2), shear)
+            sampling = sampling_record(
+                project_out=project_out,
+                interlayer_motion=motion,
+                harmonic_interlayer_motion=motion,
+                mesh_interlayer_motion=np.full((3, 1, 2), 0.004),
+            )
+            store.write("fermi_velocity", velocities, "digest", {})
+            store.write("sampling", sampling, "digest", {})
+            store.write("structure", structure_record(), "digest", {})
+    folders = [path.parent for path in tmp_path.glob("*/results.h5")]
+    groups = group_runs(folders)
+    assert set(groups) == {("none", "none"), ("none", "interlayer_gamma")}
+    table = write_series(tmp_path)
+    assert table.index("| samples | 0 | 0.0400 |") < table.index("| samples | 0 | 0.0020 |")
+    assert table.count("| dense mesh | 300 | 0.0040 | 0.0040 | 0.0040 |") == 2
+    assert "left out: interlayer_gamma; structure relaxed: none; in brackets" in table
+    with_modes = ResultsStore(tmp_path).read("cell_sizes", CellSizesRecord)
+    frozen = ResultsStore(tmp_path).read("cell_sizes_interlayer_gamma", CellSizesRecord)
+    assert (with_modes.project_out, frozen.project_out) == ("none", "interlayer_gamma")
+    np.testing.assert_allclose(frozen.shear, 0.002)
+    assert (tmp_path / "cell_sizes_interlayer_gamma.png").stat().st_size > 0
 
 
 def test_runs_under_former_names_are_understood(tmp_path, records):

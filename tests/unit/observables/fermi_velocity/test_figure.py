@@ -15,7 +15,9 @@ from mlepi.observables.fermi_velocity.figure import (
     plot_fermi_velocity,
     plot_low_bands,
     plot_spectral_functions,
+    width_section,
 )
+from mlepi.observables.fermi_velocity.record import PeakWidthRecord
 from mlepi.observables.near_k.velocity_tables import velocity_section
 
 
@@ -29,10 +31,10 @@ def record():
         one = velocity_record(v)
         return replace(
             one,
-            velocities=one.velocities + rising,
-            velocity_errors=errors * np.array([1.0, 2.0, 3.0]),
+            slopes=one.slopes + rising,
+            slope_errors=errors * np.array([1.0, 2.0, 3.0]),
             energies=energies * v / 8e5,
-            convergence_velocities=one.convergence_velocities + np.array([[0.0], [0.2e5]]),
+            convergence_slopes=one.convergence_slopes + np.array([[0.0], [0.2e5]]),
         )
 
     return replace(
@@ -107,17 +109,28 @@ def test_many_temperatures_fill_two_rows(record):
 
 
 def test_velocities_have_the_error_bars_of_the_record(record):
-    (axes,) = plot_fermi_velocity(record).axes
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), 8.7)
+    axes, pinned = plot_fermi_velocity(record).axes
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), 7.6)
+    np.testing.assert_allclose(pinned.lines[0].get_ydata(), 8.75)
     estimates = record.spectral, record.sorted_average, record.velocity_operator
     for container, estimate in zip(axes.containers, estimates, strict=True):
         np.testing.assert_array_equal(container.lines[0].get_xdata(), TEMPERATURES)
-        np.testing.assert_allclose(container.lines[0].get_ydata(), 1e-5 * estimate.velocities)
-        np.testing.assert_allclose(bars(container), 1e-5 * estimate.velocity_errors)
+        np.testing.assert_allclose(container.lines[0].get_ydata(), 1e-5 * estimate.slopes)
+        np.testing.assert_allclose(bars(container), 1e-5 * estimate.slope_errors)
+    for container, estimate in zip(pinned.containers, estimates, strict=True):
+        np.testing.assert_allclose(
+            container.lines[0].get_ydata(), 1e-5 * estimate.pinned.velocities
+        )
+        np.testing.assert_allclose(bars(container), 1e-5 * estimate.pinned.velocity_errors)
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["undisplaced", "spectral peak", "sorted average", "velocity operator"]
     assert axes.get_xlabel() == "temperature (K)"
-    assert axes.get_ylabel() == "v$_F$ (10⁵ m/s)"
+    assert axes.get_ylabel() == "mean slope (10⁵ m/s)"
+    assert pinned.get_ylabel() == "v with γ₁ pinned (10⁵ m/s)"
+    (alone,) = plot_fermi_velocity(
+        replace(record, spectral=replace(record.spectral, pinned=None))
+    ).axes
+    assert len(alone.containers) == 3
     assert axes.get_title() == "6×6 cell, 30 samples, |k−K| 0.04–0.1 Å⁻¹"
 
 
@@ -150,10 +163,13 @@ def test_convergence_has_a_line_per_temperature(record):
         for index, container in enumerate(axes.containers):
             np.testing.assert_array_equal(container.lines[0].get_xdata(), [2, 30])
             np.testing.assert_allclose(
-                container.lines[0].get_ydata(), 1e-5 * estimate.convergence_velocities[:, index]
+                container.lines[0].get_ydata(), 1e-5 * estimate.convergence_slopes[:, index]
             )
-            np.testing.assert_allclose(bars(container), 0.03)
-    assert panels[0].get_ylabel() == "v$_F$ (10⁵ m/s)"
+            np.testing.assert_allclose(bars(container), 0.02)
+    assert panels[0].get_ylabel() == "mean slope (10⁵ m/s)"
+    without = replace(record.spectral, convergence_slopes=np.empty((0, 0)))
+    panels = plot_convergence(replace(record, spectral=without)).axes  # of an older file
+    assert panels[0].get_ylabel() == "v$_F$, free fit (10⁵ m/s)"
 
 
 def test_facts_and_sections(record):
@@ -163,7 +179,7 @@ def test_facts_and_sections(record):
         ("weight of low bands inside the energy window", "97.0 % at least"),
     ]
     assert PRESENTATION.facts is list_facts
-    assert PRESENTATION.sections == (velocity_section,)
+    assert PRESENTATION.sections == (velocity_section, width_section)
     names = [drawing.name for drawing in PRESENTATION.drawings]
     assert names == ["bands", "spectral_function", "fermi_velocity", "low_bands", "convergence"]
 
@@ -173,3 +189,14 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone(record):
     for drawing in PRESENTATION.drawings:
         drawing.plot(record)
     assert dict(mpl.rcParams) == before
+
+
+def test_widths_of_the_lines_are_tabulated(record):
+    assert width_section({"fermi_velocity": record}) is None  # an older file
+    ratios, errors = np.tile([[0.94], [0.95], [0.96]], 3), np.full((3, 3), 0.002)
+    unknown = np.full((3, 3), np.nan)
+    widths = PeakWidthRecord(np.array([0.07, 0.1, 0.14]), ratios, errors, errors, unknown, unknown)
+    text, table = width_section({"fermi_velocity": replace(record, peak_widths=widths)}).blocks
+    assert "convolved once more" in text.text
+    assert table.header[1:3] == ["slope / undisplaced, 70 meV", "slope / undisplaced, 100 meV"]
+    assert table.rows[2] == ["300", *(f"0.9{n}0 ± 0.002" for n in (4, 5, 6)), *["—"] * 3]

@@ -101,6 +101,72 @@ def test_split_off_bands_can_take_part_in_the_fit():
     np.testing.assert_allclose(record.spectral.energies[:, :, 1:3], low.spectral.energies)
 
 
+def test_the_split_off_bands_at_k_pin_the_coupling():
+    """Without their taking part in the free fit; at rest exactly, in samples by their peaks."""
+    record, _ = run(toy_ensemble(0.0, overlap=0.0), windows=[[0.0, 0.06]])
+    for estimate in (record.spectral, record.sorted_average, record.velocity_operator):
+        pinned = estimate.pinned
+        assert pinned.distance == 0.0
+        assert pinned.equilibrium_gamma_1 == pytest.approx(GAMMA_1, rel=1e-9)
+        assert pinned.equilibrium_velocity == pytest.approx(
+            VELOCITY * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=0.01
+        )
+        np.testing.assert_allclose(pinned.gamma_1, GAMMA_1, atol=2e-3)
+        np.testing.assert_allclose(pinned.ratios, 1.0, atol=0.01)
+    windows = record.spectral_windows
+    assert np.isnan(windows.velocities).all()  # two distances, one of them K
+    np.testing.assert_allclose(windows.slopes[0] / windows.equilibrium_slopes[0], 1.0, atol=0.02)
+    np.testing.assert_allclose(windows.pinned[0] / windows.equilibrium_pinned[0], 1.0, atol=0.02)
+    assert np.isfinite(record.operator_windows.slopes).all()  # K has no slope and is left out
+    np.testing.assert_allclose(record.peak_widths.widths, 0.05 * np.array([1, 2**0.5, 2]))
+    np.testing.assert_allclose(record.peak_widths.slope_ratios, 1.0, atol=0.02)
+    np.testing.assert_allclose(
+        record.peak_widths.slope_ratios[0], record.spectral.slope_ratios, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        record.peak_widths.pinned_ratios[0], record.spectral.pinned.ratios, atol=1e-6
+    )
+
+
+def test_without_k_the_nearest_point_pins_the_coupling():
+    record, _ = run(toy_ensemble(0.0, overlap=0.0), distances=[0.05, 0.075, 0.1], windows=[])
+    assert record.spectral.pinned.distance == 0.05
+    assert record.spectral.pinned.equilibrium_gamma_1 == pytest.approx(GAMMA_1, rel=0.02)
+    assert record.folded_difference is None
+
+
+def test_a_monolayer_has_nothing_that_pins():
+    ensemble = toy_ensemble(0.01, bilayer=False, overlap=0.0)
+    for dispersion in ("linear", "hyperbola"):
+        record, _ = run(ensemble, dispersion=dispersion)
+        assert record.spectral.pinned is None
+        assert record.sorted_average.pinned is None
+        assert np.isnan(record.spectral_windows.pinned).all()
+        assert np.isfinite(record.spectral.slopes).all()
+        assert np.isnan(record.peak_widths.pinned_ratios).all()
+
+
+def test_sorting_opens_k_where_it_folds():
+    """3×3: K and K′ fold onto Γ and open; 4×4: K is alone, and only its own cone is moved."""
+    openings, ratios = {}, {}
+    for n in (3, 4):
+        ensemble = toy_ensemble(0.01, supercell=(n, n, 1), n_samples=6, overlap=0.0)
+        rest = toy_ensemble(0.0, supercell=(n, n, 1), overlap=0.0)
+        still = run(rest, distances=[0.0, 0.02, 0.05, 0.075, 0.1])[0].folded_difference
+        found = run(ensemble, distances=[0.0, 0.02, 0.05, 0.075, 0.1])[0].folded_difference
+        assert found.folded == (n == 3)
+        assert found.step == 0.02
+        np.testing.assert_allclose(still.ratios, 1.0, atol=1e-6)
+        np.testing.assert_allclose(still.openings, 0.0, atol=1e-9)
+        # ½[√(γ₁² + 4ħ²v²k²) − γ₁]/k of the hyperbola, trigonal warping apart
+        slope = (np.hypot(GAMMA_1, 2 * VELOCITY * 0.02) - GAMMA_1) / 0.04
+        assert still.equilibrium == pytest.approx(slope * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=0.03)
+        openings[n], ratios[n] = found.openings, found.ratios
+        assert np.all(found.errors > 0)
+    assert np.all(openings[3] > 1.5 * np.abs(openings[4]))
+    assert np.all(ratios[3] < 1.0)
+
+
 def test_displaced_samples_agree_with_full_diagonalisation():
     ensemble = toy_ensemble(0.03)
     atoms = ensemble.displaced(SampleKey(0, 300.0))

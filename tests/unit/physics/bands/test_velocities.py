@@ -101,3 +101,45 @@ def test_slopes_of_a_cone_give_its_velocity(gamma_1):
     assert found == pytest.approx(gamma_1, rel=1e-6)
     with pytest.raises(ConfigError, match="velocity window"):
         velocities.fit_slopes(k, slope[:, None], (0.09, 0.1), dispersion)
+
+
+@pytest.mark.parametrize("gamma_1", [0.0, 1e-6, 0.37])
+def test_fits_go_to_the_accuracy_of_the_arithmetic(gamma_1):
+    """Also where γ₁ lies on its bound 0."""
+    k = np.linspace(0.04, 0.10, 5)
+    valence, conduction = cone_energies(k, 5.3, gamma_1, -3.6)
+    fit = velocities.fit_cone(k, valence, conduction, (0.04, 0.10))
+    v = fit.fermi_velocity / EV_ANGSTROM_TO_METRE_PER_SECOND
+    assert v == pytest.approx(5.3, rel=1e-11)
+    assert fit.gamma_1 == pytest.approx(gamma_1, abs=1e-11)
+    split_off = (valence - gamma_1, conduction + gamma_1)
+    fit = velocities.fit_cone(k, valence, conduction, (0.04, 0.10), split_off=split_off)
+    assert fit.fermi_velocity / EV_ANGSTROM_TO_METRE_PER_SECOND == pytest.approx(5.3, rel=1e-11)
+    assert fit.gamma_1 == pytest.approx(gamma_1, abs=1e-11)
+    slope = 2.0 * 5.3**2 * k / np.sqrt(gamma_1**2 + 4.0 * (5.3 * k) ** 2)
+    v, found = velocities.fit_slopes(k, slope[:, None], (0.04, 0.10))
+    assert v / EV_ANGSTROM_TO_METRE_PER_SECOND == pytest.approx(5.3, rel=1e-11)
+    # the slopes depend on γ₁²/4v²k²: 1e-16 of them is 1e-8 of v·k
+    assert found == pytest.approx(gamma_1, abs=2e-7)
+
+
+def test_energies_above_every_hyperbola_have_no_coupling():
+    """The best γ₁ ≥ 0 is 0 where the best of all is negative; v is then that of a line."""
+    k = np.linspace(0.04, 0.10, 5)
+    half_gap = 5.3 * k + 0.01
+    fit = velocities.fit_cone(k, -half_gap, half_gap, (0.04, 0.10))
+    assert fit.gamma_1 == 0.0
+    assert fit.fermi_velocity / EV_ANGSTROM_TO_METRE_PER_SECOND == pytest.approx(
+        float(k @ half_gap / (k @ k)), rel=1e-14
+    )
+    slopes = 5.3 - k
+    v, gamma_1 = velocities.fit_slopes(k, slopes[:, None], (0.04, 0.10))
+    assert gamma_1 == 0.0
+    assert v / EV_ANGSTROM_TO_METRE_PER_SECOND == pytest.approx(slopes.mean(), rel=1e-14)
+
+
+def test_k_itself_has_no_slope():
+    k = np.array([0.0, 0.02, 0.04])
+    slope = np.array([1e3, 5.3, 5.3])[:, None]
+    v, _ = velocities.fit_slopes(k, slope, (0.0, 0.05), "linear")
+    assert v == pytest.approx(5.3 * EV_ANGSTROM_TO_METRE_PER_SECOND, rel=1e-14)

@@ -8,6 +8,7 @@ from pipeline_records import (
     sampling_record,
     structure_record,
 )
+from toys import honeycomb
 
 from mlepi.pipeline.stages.hamiltonian.figure import PRESENTATION as HAMILTONIAN
 from mlepi.pipeline.stages.hamiltonian.stage import HamiltonianStage
@@ -83,6 +84,58 @@ def test_facts_of_samples_and_overlap():
     assert HAMILTONIAN.facts(hamiltonian_record()) == [("smallest eigenvalue of S", "2.00e-03")]
 
 
+def interlayer(shear):
+    """Layers that slide by so much in the cell, Å², and by 0.004 on the dense mesh."""
+    here, mesh = (np.tile([value, 0.002], (3, 1, 1)) for value in (shear, 0.004))
+    return {
+        "supercell": (6, 6, 1),
+        "interlayer_mesh": (48, 48, 1),
+        "interlayer_motion": here,
+        "harmonic_interlayer_motion": here,
+        "mesh_interlayer_motion": mesh,
+    }
+
+
+def layered(in_plane, along):
+    """Forces of so much in the plane on opposite atoms of each layer, and along z on all."""
+    atoms = honeycomb(bilayer=True)
+    atoms.arrays["layer"] = np.array([0, 0, 1, 1])
+    forces = np.zeros((4, 3))
+    forces[:, 0], forces[:, 2] = [in_plane, -in_plane] * 2, [-along, -along, along, along]
+    return {"atoms": atoms, "residual_forces": forces}
+
+
+def test_residual_forces_are_facts():
+    facts = dict(PhononStage.presentation().facts(phonon_record(**layered(0.003, 0.004))))
+    assert facts["largest residual force on an atom"] == "0.0050 eV/Å"
+    layers = facts["residual out-of-plane force on each layer"]
+    assert layers == "-0.0040, +0.0040 eV/Å per atom"
+    old = dict(PhononStage.presentation().facts(phonon_record()))
+    assert not any("residual" in name and "force" in name for name in old)
+
+
+def test_motion_of_layers_is_tabulated_with_that_of_a_dense_mesh():
+    (section,) = SamplingStage.presentation().sections
+    assert section({"sampling": sampling_record()}) is None  # one layer, or an older file
+    assert section({}) is None
+    record = sampling_record(**interlayer(0.039), n_soft_mesh_modes=3)
+    text, table = section({"sampling": record}).blocks
+    assert "stage.sampling.project_out=interlayer_gamma freezes them. 3 modes" in text.text
+    assert table.title == "Layers against each other, Γ modes in"
+    assert table.header[2:5] == [
+        "shear² (Å²), samples",
+        "shear² (Å²), 6×6×1 cell",
+        "shear² (Å²), 48×48×1 mesh",
+    ]
+    assert table.rows[2] == [
+        *["300", "1–2", "0.0390", "0.0390", "0.0040", "0.00200", "0.00200", "0.00200"]
+    ]
+    frozen = sampling_record(**interlayer(0.002), project_out="interlayer_gamma")
+    text, table = section({"sampling": frozen}).blocks
+    assert table.title.endswith("Γ modes frozen")
+    assert "with these modes frozen" in text.text
+
+
 @pytest.mark.parametrize(
     ("stage", "good", "bad", "expected"),
     [
@@ -100,6 +153,25 @@ def test_facts_of_samples_and_overlap():
             "2 soft modes were treated by imaginary=freeze",
         ),
         (SamplingStage, sampling_record(), {"advice": ("take 8",)}, "take 8"),
+        (
+            SamplingStage,
+            sampling_record(**interlayer(0.005)),
+            interlayer(0.04),
+            "by ⟨d²⟩ = 0.0400 Å² in this 6×6×1 cell and by 0.0040 Å² on a 48×48×1 mesh",
+        ),
+        (
+            PhononStage,
+            phonon_record(**layered(0.001, 0.0)),
+            layered(0.02, 0.0),
+            "The structure is not stationary: largest force on an atom 0.020 eV/Å, out of plane on "
+            "the layers +0.000, +0.000 eV/Å per atom.",
+        ),
+        (
+            PhononStage,
+            phonon_record(**layered(0.0, 0.004)),
+            layered(0.0, 0.012),
+            "largest force on an atom 0.012 eV/Å, out of plane on the layers -0.012, +0.012 eV/Å",
+        ),
         (
             HamiltonianStage,
             hamiltonian_record(),
