@@ -74,9 +74,10 @@ class Networks:
         Args:
             needed: "phonon", "electron" or both.
         """
-        found: set[str] = set()
+        makers: list[object] = []
         if "phonon" in needed:
-            found |= modules_of(self.calculator)
+            makers.append(self.calculator)
         if "electron" in needed:
-            found |= modules_of(self.electron)
-        return found
+            makers.append(self.electron)
+        makers += [member for maker in makers for member in getattr(maker, "members", ())]
+        return set().union(*map(modules_of, makers))

@@ -34,6 +34,7 @@ class SampledStage(Stage, Generic[Prepared]):
     requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
     networks: ClassVar[tuple[str, ...]] = ("electron",)
     lists: ClassVar[tuple[str, ...]] = ("full",)
+    compared: ClassVar[bool] = True
     targets: ClassVar[tuple[str, ...]] = ()
     least_samples: ClassVar[int] = 2
 

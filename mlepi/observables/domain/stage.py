@@ -94,6 +94,7 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
     name: ClassVar[str] = "domain"
     record: ClassVar[type] = DomainRecord
     lists: ClassVar[tuple[str, ...]] = ("all", "full")
+    compared: ClassVar[bool] = False  # it writes inputs, and compares networks itself
     least_samples: ClassVar[int] = 1
 
     data: str | None
