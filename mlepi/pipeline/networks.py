@@ -53,6 +53,30 @@ class Networks:
         settings = self.settings
         return load_electron(settings.electron, settings.overlap, settings.compiled)
 
+    @cached_property
+    def electron_members(self) -> tuple[ElectronModel, ...]:
+        """Every electron network that the run was given, also where the first one drives."""
+        model, settings = self.electron, self.settings
+        if self.own_electron is not None or not settings.electron.is_committee:
+            return (model,)
+        further = (
+            load_electron(member, settings.overlap, settings.compiled)
+            for member in settings.electron.members[1:]
+        )
+        return getattr(model, "members", None) or (model, *further)
+
+    @cached_property
+    def phonon_members(self) -> tuple[Calculator, ...]:
+        """The calculator of every phonon network that the run was given."""
+        calculator, settings = self.calculator, self.settings
+        if self.own_calculator is not None or not settings.phonon.is_committee:
+            return (calculator,)
+        further = (
+            load_calculator(member, settings.device, settings.compiled)
+            for member in settings.phonon.members[1:]
+        )
+        return getattr(calculator, "members", None) or (calculator, *further)
+
     def predict(self, atoms: Atoms) -> tuple[BlockMatrix, BlockMatrix]:
         """Return Hamiltonian (eV) and overlap of a structure."""
         device, dtype = self.settings.device, self.settings.dtype

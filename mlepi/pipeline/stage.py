@@ -71,7 +71,7 @@ class Stage(ABC):
         return other.name in cls.requires
 
     def further_records(self, run: Run) -> tuple[str, ...]:
-        """Return stages beside those required whose records, where they are there, enter its own."""
+        """Return stages beside those required whose records enter its own, where they are."""
         return ()
 
     def further_modules(self) -> set[str]:

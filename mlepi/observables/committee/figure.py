@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def list_facts(record: CommitteeRecord) -> list[Fact]:
     return facts
 
 
-def build_section(records: dict[str, Any]) -> Section | None:
+def build_section(records: Mapping[str, Any]) -> Section | None:
     """Return the standard deviations that networks leave in the numbers of a run."""
     record: CommitteeRecord | None = records.get("committee")
     if record is None:

@@ -138,7 +138,7 @@ class CommitteeStage(NestedStage):
                 uncalibrated.append(kind)
             else:
                 factors[kind] = found.factor(CALIBRATED_BY[kind], settings.electron.drive)
-        names = sorted({name for values in deviations.values() for name in values})
+        everything = sorted({name for values in deviations.values() for name in values})
         return CommitteeRecord(
             n_samples=self._count(settings),
             n_electron_networks=len(settings.electron.members),
@@ -149,7 +149,7 @@ class CommitteeStage(NestedStage):
             uncalibrated=tuple(uncalibrated),
             stages={
                 name: StageSpread(**{kind: deviations[kind].get(name, {}) for kind in KINDS})
-                for name in names
+                for name in everything
             },
         )
 
@@ -204,15 +204,16 @@ def _nest(run: Run, kind: str, member: Source, folder: Any, n_samples: int) -> R
         "sampling": replace(sampling, target_error=None, export=False),
         "hamiltonian": HamiltonianStage(),
     }
-    networks = run.networks
-    settings = replace(run.settings, n_samples=n_samples, **{kind: member})
+    given = run.networks
+    settings = replace(run.settings, n_samples=n_samples)
     if kind == "phonon":
         # how phonon networks differ hardly depends on the electron network: the first is enough
-        settings = replace(settings, electron=run.settings.electron.members[0])
+        settings = replace(settings, phonon=member, electron=settings.electron.members[0])
         own["phonon"] = replace(cast(Any, run.stages["phonon"]))
-        nested = Networks(settings, own_electron=networks.own_electron)
+        nested = Networks(settings, own_electron=given.own_electron)
     else:
-        nested = Networks(settings, own_calculator=networks.own_calculator)
+        settings = replace(settings, electron=member)
+        nested = Networks(settings, own_calculator=given.own_calculator)
     return Run(settings, ResultsStore(folder), nested, {**run.stages, **own})
 
 

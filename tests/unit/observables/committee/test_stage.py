@@ -4,6 +4,8 @@ H of the tight binding is proportional to its hopping, frequencies of springs to
 stiffness.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 import toy_pipelines
@@ -11,6 +13,9 @@ from toy_pipelines import ALL, execute, seen
 
 from mlepi.errors import ConfigError
 from mlepi.observables.committee.stage import CommitteeStage
+from mlepi.observables.domain.figure import list_domain_facts, plot_domain
+from mlepi.observables.domain.stage import DomainStage
+from mlepi.pipeline import SampleKey
 from mlepi.pipeline.sources import Source
 from mlepi.predictors.calibration import Calibration
 
@@ -139,6 +144,35 @@ def test_what_is_done_is_not_repeated(tmp_path):
     execute(run, (*ALL, "other_levels", "committee"))
     assert seen("levels") == []
     assert run.read("committee").stages.keys() == {"levels", "other_levels"}
+
+
+@pytest.mark.parametrize("drive", ["mean", "first"])
+def test_the_domain_stage_compares_the_members(tmp_path, drive):
+    settings = {"data": None, "split": None, "subset": "train", "rank_by": "distance"}
+    domain = DomainStage(
+        **settings,
+        electron_checkpoints=[],
+        phonon_checkpoints=[],
+        n_compared=2,
+        n_worst=1,
+        openmx=None,
+        vasp=None,
+    )
+    run = make_run(tmp_path, stiffnesses=STIFFNESSES, drive=drive)
+    run = dataclasses.replace(run, stages={**run.stages, "domain": domain})
+    execute(run, (*ALL, "domain"))
+    record = run.read("domain")
+    assert (record.n_electron_networks, record.n_phonon_networks) == (3, 3)
+    assert np.all(np.isnan(record.hamiltonian_spreads) == np.array([[False], [False], [True]]))
+    assert np.all(np.isnan(record.force_spreads) == np.isnan(record.hamiltonian_spreads))
+    sample = run.ensemble().predict([SampleKey(1, 300.0)])[0]
+    h, driving = sample.hamiltonian.blocks, HOPPINGS[0] if drive == "first" else np.mean(HOPPINGS)
+    expected = np.sqrt(np.mean(h**2)) * np.std(HOPPINGS, ddof=1) / abs(driving)
+    assert record.hamiltonian_spreads[1, 1] == pytest.approx(expected, rel=1e-9)
+    assert np.all(record.force_spreads[:2] > 0)
+    assert not record.training_hamiltonian_spreads.size
+    assert any("spread of the networks in H (meV)" in fact for fact, _ in list_domain_facts(record))
+    assert plot_domain(record).axes
 
 
 def test_a_changed_observable_drops_the_comparison(tmp_path):
