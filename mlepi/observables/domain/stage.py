@@ -404,8 +404,8 @@ def _list_spreads(record: DomainRecord) -> Iterator[str]:
     ):
         if spreads.size and training.size and np.nanmax(spreads) > training.max():
             yield (
-                f"the networks differ in {what} by up to {np.nanmax(spreads):.3g} {unit}, more than "
-                f"on any training structure ({training.max():.3g} {unit})."
+                f"the networks differ in {what} by up to {np.nanmax(spreads):.3g} {unit}, more "
+                f"than on any training structure ({training.max():.3g} {unit})."
             )
 
 
