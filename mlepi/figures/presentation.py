@@ -6,9 +6,11 @@ for it. Everything comes from records, so that a run opened in a year shows the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from mlepi.physics.averages.error_budget import ErrorPart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,12 +76,14 @@ class Table:
         rows: as many cells each.
         title: of the table on a screen, where it stands alone; empty keeps it in the report.
         screen_columns: numbers of the columns that fit on a screen; None takes all.
+        screen_rows: numbers of the rows that are shown on a screen; None takes all.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: str = ""
     screen_columns: Sequence[int] | None = None
+    screen_rows: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,13 @@ class Presentation:
         sections: parts of the report from the records of the run, None where there is nothing to
             say; a part that several stages name is shown once.
         comparisons: figures of the records of several stages.
+        error_parts: what the record of the stage says of systematic errors, of quantities of any
+            stage, from the records of the run; rows of the error budget, whose statistical part is
+            found without a word (``mlepi.results.quantities``).
     """
 
     drawings: Sequence[Drawing] = ()
     facts: Callable[[Any], Sequence[Fact]] | None = None
     sections: Sequence[Callable[[Records], Section | None]] = ()
     comparisons: Sequence[Comparison] = field(default=())
+    error_parts: Sequence[Callable[[Records], Iterable[ErrorPart]]] = ()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mlepi.errors import DataError, message
 from mlepi.figures import Comparison, Drawing, Presentation, Section, save_figure
+from mlepi.physics.averages.error_budget import ErrorPart
 from mlepi.pipeline.discovery import Stages, order_stages
+from mlepi.report.error_budgets import budget_section
 from mlepi.results import ResultsStore
 
 FIGURES_FOLDER = "figures"
@@ -56,12 +58,23 @@ def list_figures(records: dict[str, Any], stages: Stages) -> list[tuple[str, Dra
 
 
 def list_sections(records: dict[str, Any], stages: Stages) -> list[Section]:
-    """Return the sections of a run; one that several stages name comes once."""
+    """Return the sections of a run; one that several stages name comes once, the budget last."""
     makers: dict[Any, None] = {}
     for _, presentation in list_presentations(records, stages):
         makers.update(dict.fromkeys(presentation.sections))
-    found: Sequence[Section | None] = [make(records) for make in makers]
+    found: list[Section | None] = [make(records) for make in makers]
+    found.append(budget_section(records, list_error_parts(records, stages)))
     return [section for section in found if section is not None]
+
+
+def list_error_parts(records: dict[str, Any], stages: Stages) -> list[ErrorPart]:
+    """Return what the stages of a run have measured of systematic errors."""
+    return [
+        part
+        for _, presentation in list_presentations(records, stages)
+        for find in presentation.error_parts
+        for part in find(records)
+    ]
 
 
 def list_doubts(records: dict[str, Any], stages: Stages) -> list[str]:

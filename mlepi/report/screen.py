@@ -37,6 +37,7 @@ def _format(block: Table) -> RichTable:
     columns = block.screen_columns or range(len(block.header))
     for column in columns:
         table.add_column(block.header[column], justify="right")
-    for row in block.rows:
+    shown = range(len(block.rows)) if block.screen_rows is None else block.screen_rows
+    for row in (block.rows[number] for number in shown):
         table.add_row(*(row[column] for column in columns))
     return table

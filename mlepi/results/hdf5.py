@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -22,20 +22,30 @@ from mlepi.errors import DataError, message
 
 UNIT = "unit"
 KIND = "kind"
+ERROR_OF = "error_of"
+QUANTITY = "quantity"
+COMPONENTS = "components"
 
 
-def unit(name: str) -> dict[str, str]:
+def unit(
+    name: str, *, error_of: str = "", quantity: bool = False, components: Sequence[str] = ()
+) -> dict[str, Any]:
     """Declare the unit of a field of a record, ``field(metadata=unit("eV"))``.
 
-    It is written beside the numbers.
+    It is written beside the numbers. A field that holds standard errors says of which other field;
+    both then have a row in the error budget of a run (``mlepi.results.quantities``).
 
     Args:
         name: e.g. "eV/Å²"; "1" for numbers without one.
+        error_of: the field whose standard errors these are.
+        quantity: whether the error budget lists the field although it has no standard errors.
+        components: what the last axis of the values runs over; said by the field with the errors,
+            or by the quantity itself.
 
     Returns:
         The metadata of a dataclass field.
     """
-    return {UNIT: name}
+    return {UNIT: name, ERROR_OF: error_of, QUANTITY: quantity, COMPONENTS: tuple(components)}
 
 
 def write_record(group: h5py.Group, record: Any) -> None:

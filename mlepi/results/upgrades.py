@@ -7,6 +7,7 @@ in its place. A file of a newer format is refused with the version that reads it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from mlepi.errors import DataError, message
 from mlepi.former_names import FORMER_STAGE_NAMES
 from mlepi.results.provenance import find_version
 
-RECORD_FORMAT = 2
+RECORD_FORMAT = 3
 PART_FORMAT = 2
 
 FORMER_VERSIONS: Mapping[str, int] = {"observables": 3, "phonon": 2, "sampling": 2}
@@ -41,7 +42,32 @@ def rename_stages(stored: StoredResult) -> StoredResult:
     return stored._replace(stage=current_stage(stored.stage, 1))
 
 
-RECORD_UPGRADES: Mapping[int, Step] = {1: rename_stages}
+def complete_bootstrap(stored: StoredResult) -> StoredResult:
+    """Give records of format 2 the factor √(n/(n − 1)) that their bootstrap errors lacked.
+
+    Records that keep one pseudo-value per group, ``pseudo_velocities``, tell how many groups there
+    were; others stay as they are, without degrees of freedom: their intervals are not known.
+    """
+    return stored._replace(fields=_complete_errors(stored.fields))
+
+
+def _complete_errors(fields: Mapping[str, Any]) -> dict[str, Any]:
+    changed: dict[str, Any] = {
+        name: _complete_errors(value) if isinstance(value, dict) else value
+        for name, value in fields.items()
+    }
+    if "pseudo_velocities" in changed:
+        n_groups = len(changed["pseudo_velocities"])
+        factor = math.sqrt(n_groups / (n_groups - 1.0))
+        for name in changed:
+            # those of the first samples have other numbers of groups, which are not stored
+            if name.endswith("_errors") and name != "convergence_errors":
+                changed[name] = factor * changed[name]
+        changed["degrees_of_freedom"] = n_groups - 1.0
+    return changed
+
+
+RECORD_UPGRADES: Mapping[int, Step] = {1: rename_stages, 2: complete_bootstrap}
 """Format N → pure function that turns a record of format N into format N + 1."""
 
 PART_UPGRADES: Mapping[int, Step] = {1: rename_stages}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mlepi.graphs.block_pairs import Pairs, keep_one_direction, spread_blocks, unite_pairs
 from mlepi.observables.band_geometry.primitive_geometry import PrimitiveGeometry
 from mlepi.physics.averages.block_averages import BlockAverages
+from mlepi.physics.averages.statistics import jackknife_errors, jackknife_weights
 from mlepi.physics.bands.geometry import BlochGeometry
 from mlepi.physics.bands.unfolding import average_cells
 from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
@@ -51,18 +52,17 @@ class AveragedBlocks:
         Returns:
             Mean and jackknife error, (n_temperatures,) each.
         """
-        design, signed = self.changes.design, self.primitive.signed
+        signed, n_blocks = self.primitive.signed, self.changes.design.n_samples
+        design = self.changes.design.first(count)
 
-        def trace(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        def trace(first: NDArray[np.float64]) -> NDArray[np.float64]:
+            weights = np.pad(first, (0, n_blocks - count))
             lines = [self.primitive.examine_line(geometry) for geometry in self.build(weights)]
             return np.array([np.nanmean(signed**2 * (line[:, 2] + line[:, 5])) for line in lines])
 
-        blocks = np.arange(design.n_samples)
-        first = np.where(blocks < count, design.weights, 0.0)
-        without = [np.where(blocks == block, 0.0, first) for block in range(count)]
-        mean = trace(first / first.sum())
-        left_out = np.array([trace(weights / weights.sum()) for weights in without])
-        return mean, self.changes.standard_errors(mean, left_out)
+        mean = trace(design.weights)
+        left_out = np.array([trace(weights) for weights in jackknife_weights(design)])
+        return mean, jackknife_errors(mean, left_out, design)
 
 
 def average_sample(primitive: PrimitiveGeometry, sample: Sample) -> Part:

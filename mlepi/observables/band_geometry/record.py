@@ -48,6 +48,8 @@ class BandGeometryRecord:
         convergence_traces: (n_counts, n_temperatures), mean of |k − K|² tr g over the line, from
             the first samples; ¼ on a cone.
         convergence_errors: (n_counts, n_temperatures).
+        degrees_of_freedom: of the standard errors, independent groups of samples less one; NaN in
+            records of earlier versions.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -59,20 +61,21 @@ class BandGeometryRecord:
     gaps: NDArray[np.float64] = field(metadata=unit("eV"))
     equilibrium_curvatures: NDArray[np.float64] = field(metadata=unit("Å²"))
     curvatures: NDArray[np.float64] = field(metadata=unit("Å²"))
-    curvature_errors: NDArray[np.float64] = field(metadata=unit("Å²"))
+    curvature_errors: NDArray[np.float64] = field(metadata=unit("Å²", error_of="curvatures"))
     equilibrium_metrics: NDArray[np.float64] = field(metadata=unit("Å²"))
     metrics: NDArray[np.float64] = field(metadata=unit("Å²"))
-    metric_errors: NDArray[np.float64] = field(metadata=unit("Å²"))
+    metric_errors: NDArray[np.float64] = field(metadata=unit("Å²", error_of="metrics"))
     loop_radius: float = field(metadata=unit("1/Å"))
     equilibrium_berry_phase: float = field(metadata=unit("rad"))
     berry_phases: NDArray[np.float64] = field(metadata=unit("rad"))
-    berry_phase_errors: NDArray[np.float64] = field(metadata=unit("rad"))
+    berry_phase_errors: NDArray[np.float64] = field(metadata=unit("rad", error_of="berry_phases"))
     map_steps: NDArray[np.float64] = field(metadata=unit("1/Å"))
     equilibrium_maps: NDArray[np.float64] = field(metadata=unit("Å²"))
     maps: NDArray[np.float64] = field(metadata=unit("Å²"))
     convergence_counts: NDArray[np.int64] = field(metadata=unit("1"))
     convergence_traces: NDArray[np.float64] = field(metadata=unit("1"))
     convergence_errors: NDArray[np.float64] = field(metadata=unit("1"))
+    degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
 
     @property
     def equilibrium_traces(self) -> NDArray[np.float64]:

@@ -151,9 +151,8 @@ class BandGeometryStage(SampledStage[PrimitiveGeometry]):
             line, np.array([[one.line for one in row] for row in left_out])
         )
         phases = np.array([one.phase for one in found])
-        turns = np.angle(
-            np.exp(1j * (np.array([[one.phase for one in row] for row in left_out]) - phases))
-        )
+        others = np.array([[one.phase for one in row] for row in left_out])
+        turns = np.angle(np.exp(1j * (others.reshape(-1, len(phases)) - phases)))
         counts = choose_counts(averages.design, self.n_counts)
         running = [averaged.trace_from_first(int(count)) for count in counts]
         return BandGeometryRecord(
@@ -180,6 +179,7 @@ class BandGeometryStage(SampledStage[PrimitiveGeometry]):
             convergence_counts=averages.n_samples[counts - 1],
             convergence_traces=np.array([mean for mean, _ in running]),
             convergence_errors=np.array([error for _, error in running]),
+            degrees_of_freedom=averages.degrees_of_freedom,
         )
 
     @staticmethod

@@ -17,7 +17,7 @@ from mlepi.results import unit
 class ConductivityRecord:
     """Optical response of a sheet, per layer.
 
-    Error bars are standard deviations of a bootstrap over the samples.
+    Error bars are standard errors of a bootstrap over groups of samples.
 
     Averages over samples are corrected by the undisplaced structure: each sample is compared with
     the undisplaced supercell at its own k-points, and the mean difference is added to the
@@ -53,6 +53,8 @@ class ConductivityRecord:
         convergence_counts: (n_counts,), numbers of samples of the convergence study.
         convergence_means: (n_counts, n_temperatures), window means from the first samples.
         convergence_errors: (n_counts, n_temperatures).
+        degrees_of_freedom: of the standard errors, independent groups of samples less one; NaN in
+            records of earlier versions.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -67,16 +69,21 @@ class ConductivityRecord:
     energies: NDArray[np.float64] = field(metadata=unit("eV"))
     equilibrium_conductivity: NDArray[np.float64] = field(metadata=unit("e²/4ħ"))
     conductivities: NDArray[np.float64] = field(metadata=unit("e²/4ħ"))
-    conductivity_errors: NDArray[np.float64] = field(metadata=unit("e²/4ħ"))
+    conductivity_errors: NDArray[np.float64] = field(
+        metadata=unit("e²/4ħ", error_of="conductivities")
+    )
     equilibrium_joint_density: NDArray[np.float64] = field(metadata=unit("1/(eV·Å²)"))
     joint_densities: NDArray[np.float64] = field(metadata=unit("1/(eV·Å²)"))
-    joint_density_errors: NDArray[np.float64] = field(metadata=unit("1/(eV·Å²)"))
+    joint_density_errors: NDArray[np.float64] = field(
+        metadata=unit("1/(eV·Å²)", error_of="joint_densities")
+    )
     fermi_shifts: NDArray[np.float64] = field(metadata=unit("eV"))
     ghosts: NDArray[np.float64] = field(metadata=unit("1"))
     window: tuple[float, ...] = field(metadata=unit("eV"))
     equilibrium_mean: float = field(metadata=unit("e²/4ħ"))
     means: NDArray[np.float64] = field(metadata=unit("e²/4ħ"))
-    mean_errors: NDArray[np.float64] = field(metadata=unit("e²/4ħ"))
+    mean_errors: NDArray[np.float64] = field(metadata=unit("e²/4ħ", error_of="means"))
     convergence_counts: NDArray[np.int64] = field(metadata=unit("1"))
     convergence_means: NDArray[np.float64] = field(metadata=unit("e²/4ħ"))
     convergence_errors: NDArray[np.float64] = field(metadata=unit("e²/4ħ"))
+    degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))

@@ -224,6 +224,7 @@ class ConductivityStage(SampledStage[SheetSamples]):
             convergence_counts=counts,
             convergence_means=running,
             convergence_errors=running_errors,
+            degrees_of_freedom=design.degrees_of_freedom,
         )
 
     @staticmethod

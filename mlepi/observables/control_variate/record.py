@@ -18,24 +18,29 @@ class ControlledRecord:
 
     Attributes:
         plain: (n_temperatures, 3), without control.
-        plain_errors: (n_temperatures, 3), jackknife.
+        plain_errors: (n_temperatures, 3), standard errors, jackknife.
         values: (n_temperatures, 3), with control.
-        errors: (n_temperatures, 3), those of the cheap average included.
+        errors: (n_temperatures, 3), standard errors, those of the cheap average included.
         coefficients: (n_temperatures, 3), c.
         correlations: (n_temperatures, 3), of what single groups of samples contribute.
         variance_reductions: (n_temperatures, 3), squared plain error over squared controlled one; 0
             where nothing varies.
         sample_reductions: (n_temperatures, 3), the same for an exact cheap average.
+        degrees_of_freedom: of the errors, groups of samples of the network less one; NaN in records
+            of earlier versions.
     """
 
     plain: NDArray[np.float64] = field(metadata=unit("m/s"))
     plain_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
     values: NDArray[np.float64] = field(metadata=unit("m/s"))
-    errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    errors: NDArray[np.float64] = field(
+        metadata=unit("m/s", error_of="values", components=("v_F", "change", "mean slope"))
+    )
     coefficients: NDArray[np.float64] = field(metadata=unit("1"))
     correlations: NDArray[np.float64] = field(metadata=unit("1"))
     variance_reductions: NDArray[np.float64] = field(metadata=unit("1"))
     sample_reductions: NDArray[np.float64] = field(metadata=unit("1"))
+    degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
 
 
 @dataclass(frozen=True)

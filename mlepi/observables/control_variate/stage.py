@@ -125,7 +125,10 @@ class ControlVariateStage(NestedStage):
             plain, pseudo, *_quantities(same), *_quantities(many), n_folds=self.n_folds
         )
         return ControlledRecord(
-            plain=plain, plain_errors=standard_errors(pseudo), **vars(controlled)
+            plain=plain,
+            plain_errors=standard_errors(pseudo),
+            degrees_of_freedom=len(pseudo) - 1.0,
+            **vars(controlled),
         )
 
 

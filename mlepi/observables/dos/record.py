@@ -42,6 +42,8 @@ class DosRecord:
         fermi_shifts: (n_temperatures,), energy below which the electrons fit, from ``reference``;
             NaN outside the window.
         fermi_shift_errors: (n_temperatures,).
+        degrees_of_freedom: of the standard errors, independent groups of samples less one; NaN in
+            records of earlier versions.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -58,8 +60,9 @@ class DosRecord:
     equilibrium: NDArray[np.float64] = field(metadata=unit("1/eV"))
     equilibrium_projections: NDArray[np.float64] = field(metadata=unit("1/eV"))
     dos: NDArray[np.float64] = field(metadata=unit("1/eV"))
-    dos_errors: NDArray[np.float64] = field(metadata=unit("1/eV"))
+    dos_errors: NDArray[np.float64] = field(metadata=unit("1/eV", error_of="dos"))
     projections: NDArray[np.float64] = field(metadata=unit("1/eV"))
     integrated: NDArray[np.float64] = field(metadata=unit("1"))
     fermi_shifts: NDArray[np.float64] = field(metadata=unit("eV"))
-    fermi_shift_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    fermi_shift_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="fermi_shifts"))
+    degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))

@@ -205,6 +205,7 @@ class DosStage(SampledStage[DosReference]):
             integrated=mean[:, -1],
             fermi_shifts=shifts(mean),
             fermi_shift_errors=averages.standard_errors(shifts(mean), without_shifts),
+            degrees_of_freedom=averages.degrees_of_freedom,
         )
 
     def summarize(self, record: DosRecord) -> str:

@@ -15,7 +15,7 @@ class EffectiveMassRecord:
     """Effective masses of a valence and a conduction band through a k-point, from unfolded peaks.
 
     Masses are ħ²/(d²E/dk²), negative where the band curves downwards. Energies are relative to the
-    middle of the gap of the undisplaced crystal on the line. Errors are standard deviations of a
+    middle of the gap of the undisplaced crystal on the line. Errors are standard errors of a
     bootstrap over blocks of samples.
 
     Attributes:
@@ -35,6 +35,8 @@ class EffectiveMassRecord:
         mass_errors: (n_temperatures, 2).
         mass_changes: (n_temperatures, 2), from the first temperature.
         mass_change_errors: (n_temperatures, 2).
+        degrees_of_freedom: of the standard errors, independent groups of samples less one; NaN in
+            records of earlier versions.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -47,9 +49,16 @@ class EffectiveMassRecord:
     distances: NDArray[np.float64] = field(metadata=unit("1/Å"))
     equilibrium: NDArray[np.float64] = field(metadata=unit("eV"))
     band_energies: NDArray[np.float64] = field(metadata=unit("eV"))
-    band_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    band_errors: NDArray[np.float64] = field(
+        metadata=unit("eV", error_of="band_energies", components=("valence", "conduction"))
+    )
     equilibrium_masses: NDArray[np.float64] = field(metadata=unit("m_e"))
     masses: NDArray[np.float64] = field(metadata=unit("m_e"))
-    mass_errors: NDArray[np.float64] = field(metadata=unit("m_e"))
+    mass_errors: NDArray[np.float64] = field(
+        metadata=unit("m_e", error_of="masses", components=("valence", "conduction"))
+    )
     mass_changes: NDArray[np.float64] = field(metadata=unit("m_e"))
-    mass_change_errors: NDArray[np.float64] = field(metadata=unit("m_e"))
+    mass_change_errors: NDArray[np.float64] = field(
+        metadata=unit("m_e", error_of="mass_changes", components=("valence", "conduction"))
+    )
+    degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))

@@ -115,12 +115,13 @@ class EffectiveMassStage(PeakStage):
             distances=distances,
             equilibrium=prepared.equilibrium,
             band_energies=energies,
-            band_errors=resampled.std(axis=0),
+            band_errors=averages.errors(resampled),
             equilibrium_masses=effective_masses(distances, prepared.equilibrium, self.order),
             masses=masses,
-            mass_errors=some.std(axis=0),
+            mass_errors=averages.errors(some),
             mass_changes=masses - masses[0],
-            mass_change_errors=(some - some[:, :1]).std(axis=0),
+            mass_change_errors=averages.errors(some - some[:, :1]),
+            degrees_of_freedom=averages.degrees_of_freedom,
         )
 
     def summarize(self, record: EffectiveMassRecord) -> str:

@@ -121,7 +121,7 @@ def _follow_peaks(
     peaks, slopes = (
         FollowedBands(
             np.array([each[n] for each in weighted]),
-            np.array([each[n] for each in without]),
+            np.array([each[n] for each in without]).reshape(-1, *weighted[0][n].shape),
             at_rest[n],
             (fit, SlopeFit(**vars(fit)))[n],
         )
@@ -142,9 +142,10 @@ def _follow_order(
         else np.eye(len(rest), dtype=bool)
     )
     folded = (shared @ rest) / shared.sum(axis=1)[:, None]
+    levels = samples.levels
     weighted, without = (
-        np.array([samples.levels.average(weights) for weights in sets])
-        for sets in (plan.weights, samples.levels.left_out)
+        np.array([levels.average(weights) for weights in sets]).reshape(-1, *levels.means.shape[1:])
+        for sets in (plan.weights, levels.left_out)
     )
     return FollowedBands(weighted, without, folded[samples.fitted], fit)
 

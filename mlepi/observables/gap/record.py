@@ -15,8 +15,8 @@ class GapRecord:
     """Band edges from peaks of the unfolded spectral function, beside those of the supercells.
 
     All energies are relative to ``reference``, on the scale of H (``align`` "none") or of the mean
-    potential of each sample. Errors are standard deviations of a bootstrap over blocks of samples,
-    with the same resamples at all temperatures.
+    potential of each sample. Errors are standard errors of a bootstrap over blocks of samples, with
+    the same resamples at all temperatures, those of the supercells' edges of a jackknife.
 
     Attributes:
         temperatures: (n_temperatures,).
@@ -43,6 +43,8 @@ class GapRecord:
             points, mean lowest empty level, and mean gap; NaN where a sample's lie outside the
             energy window. For comparison: folded states split and repel each other.
         supercell_edge_errors: (n_temperatures, 3).
+        degrees_of_freedom: of the standard errors, independent groups of samples less one; NaN in
+            records of earlier versions.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -57,11 +59,18 @@ class GapRecord:
     centres: NDArray[np.float64] = field(metadata=unit("eV"))
     spectral_functions: NDArray[np.float64] = field(metadata=unit("1/eV"))
     band_energies: NDArray[np.float64] = field(metadata=unit("eV"))
-    band_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    band_errors: NDArray[np.float64] = field(
+        metadata=unit("eV", error_of="band_energies", components=("valence", "conduction"))
+    )
     equilibrium_gap: float = field(metadata=unit("eV"))
     gaps: NDArray[np.float64] = field(metadata=unit("eV"))
-    gap_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    gap_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="gaps"))
     gap_changes: NDArray[np.float64] = field(metadata=unit("eV"))
-    gap_change_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    gap_change_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="gap_changes"))
     supercell_edges: NDArray[np.float64] = field(metadata=unit("eV"))
-    supercell_edge_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    supercell_edge_errors: NDArray[np.float64] = field(
+        metadata=unit(
+            "eV", error_of="supercell_edges", components=("valence edge", "conduction edge", "gap")
+        )
+    )
+    degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))

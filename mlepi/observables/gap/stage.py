@@ -100,14 +100,15 @@ class GapStage(PeakStage):
             centres=prepared.centres,
             spectral_functions=averages.spectra.average(),
             band_energies=energies,
-            band_errors=resampled.std(axis=0),
+            band_errors=averages.errors(resampled),
             equilibrium_gap=float(_gap(prepared.equilibrium)),
             gaps=gaps,
-            gap_errors=resampled_gaps.std(axis=0),
+            gap_errors=averages.errors(resampled_gaps),
             gap_changes=gaps - gaps[0],
-            gap_change_errors=(resampled_gaps - resampled_gaps[:, :1]).std(axis=0),
+            gap_change_errors=averages.errors(resampled_gaps - resampled_gaps[:, :1]),
             supercell_edges=edges,
             supercell_edge_errors=edge_errors,
+            degrees_of_freedom=averages.degrees_of_freedom,
         )
 
     def summarize(self, record: GapRecord) -> str:

@@ -248,6 +248,18 @@ class PeakAverages:
         )
         return found.reshape(-1, *self.energies().shape)
 
+    def errors(self, resampled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the standard errors of anything that follows from ``resampled``.
+
+        (n_resamples, …) → (…).
+        """
+        return self.spectra.bootstrap_errors(resampled)
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Of all standard errors."""
+        return self.spectra.degrees_of_freedom
+
     def own_edges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the mean valence edge, conduction edge and gap of the supercells and their errors.
 

@@ -23,9 +23,9 @@ class VelocityRecord:
     The last axis of ``energies`` is (valence, conduction), or (split-off valence, valence,
     conduction, split-off conduction) where the split-off bands of a bilayer take part in the fit.
 
-    Error bars are standard deviations of a bootstrap over the samples, with the same resamples at
-    all temperatures. A sorted average is NaN at temperatures where ghost states push the low bands
-    out of the energy window.
+    Error bars are standard errors of a bootstrap over groups of samples, with the same resamples at
+    all temperatures; NaN for one group. A sorted average is NaN at temperatures where ghost states
+    push the low bands out of the energy window.
 
     Attributes:
         distances: (n_points,), |k − K| of the points.
@@ -54,31 +54,34 @@ class VelocityRecord:
         convergence_errors: (n_counts, n_temperatures).
         pseudo_velocities: (n_groups, n_temperatures, 2), jackknife pseudo-values of v_F and of the
             mean slope, one per independent group of samples.
+        degrees_of_freedom: of the standard errors, independent groups of samples less one; NaN in
+            records of earlier versions.
     """
 
     distances: NDArray[np.float64] = field(metadata=unit("1/Å"))
     equilibrium_energies: NDArray[np.float64] = field(metadata=unit("eV"))
     energies: NDArray[np.float64] = field(metadata=unit("eV"))
-    energy_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    energy_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="energies"))
     equilibrium_velocity: float = field(metadata=unit("m/s"))
     velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
-    velocity_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    velocity_errors: NDArray[np.float64] = field(metadata=unit("m/s", error_of="velocities"))
     ratios: NDArray[np.float64] = field(metadata=unit("1"))
-    ratio_errors: NDArray[np.float64] = field(metadata=unit("1"))
+    ratio_errors: NDArray[np.float64] = field(metadata=unit("1", error_of="ratios"))
     changes: NDArray[np.float64] = field(metadata=unit("m/s"))
-    change_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    change_errors: NDArray[np.float64] = field(metadata=unit("m/s", error_of="changes"))
     equilibrium_gamma_1: float = field(metadata=unit("eV"))
     gamma_1: NDArray[np.float64] = field(metadata=unit("eV"))
-    gamma_1_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    gamma_1_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="gamma_1"))
     equilibrium_slope: float = field(metadata=unit("m/s"))
     slopes: NDArray[np.float64] = field(metadata=unit("m/s"))
-    slope_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
+    slope_errors: NDArray[np.float64] = field(metadata=unit("m/s", error_of="slopes"))
     slope_ratios: NDArray[np.float64] = field(metadata=unit("1"))
-    slope_ratio_errors: NDArray[np.float64] = field(metadata=unit("1"))
+    slope_ratio_errors: NDArray[np.float64] = field(metadata=unit("1", error_of="slope_ratios"))
     convergence_counts: NDArray[np.int64] = field(metadata=unit("1"))
     convergence_velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
     convergence_errors: NDArray[np.float64] = field(metadata=unit("m/s"))
     pseudo_velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
+    degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,10 @@ class WindowRecord:
         windows: (n_windows, 2), smallest and largest |k − K|.
         equilibrium_velocities: (n_windows,), undisplaced.
         velocities: (n_windows, n_temperatures), v_F.
-        velocity_errors: (n_windows, n_temperatures), bootstrap.
+        velocity_errors: (n_windows, n_temperatures), standard errors.
         equilibrium_slopes: (n_windows,), undisplaced.
         slopes: (n_windows, n_temperatures), mean group velocity of the low bands.
-        slope_errors: (n_windows, n_temperatures), bootstrap.
+        slope_errors: (n_windows, n_temperatures), standard errors.
     """
 
     windows: NDArray[np.float64] = field(metadata=unit("1/Å"))

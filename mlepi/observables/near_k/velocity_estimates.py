@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from mlepi.errors import ConfigError
 from mlepi.observables.near_k.record import VelocityRecord, WindowRecord
 from mlepi.physics.averages.convergence import choose_counts
-from mlepi.physics.averages.statistics import SampleDesign, bootstrap_weights
+from mlepi.physics.averages.statistics import (
+    SampleDesign,
+    bootstrap_errors,
+    bootstrap_weights,
+    pseudo_values,
+)
 from mlepi.physics.bands.velocities import fit_cone, fit_slopes, points_inside, window_slope
 from mlepi.units import EV_ANGSTROM_TO_METRE_PER_SECOND
 
@@ -199,21 +204,22 @@ def estimate_velocities(
     by_count = plan.split(fit.parameters_of_many(distances, energies))
     values, resampled = by_count[-1]
     at_rest = fit.parameters(distances, equilibrium)
-    errors = resampled.std(axis=0)
+    design = plan.design
+    errors = bootstrap_errors(resampled, design)
     all_energies, resampled_energies = plan.split(energies)[-1]
-    n_groups, without = len(left_out), fit.parameters_of_many(distances, left_out)
+    without = fit.parameters_of_many(distances, left_out)
     return VelocityRecord(
         distances=distances,
         equilibrium_energies=equilibrium,
         energies=all_energies,
-        energy_errors=resampled_energies.std(axis=0),
+        energy_errors=bootstrap_errors(resampled_energies, design),
         equilibrium_velocity=float(at_rest[0]),
         velocities=values[:, 0],
         velocity_errors=errors[:, 0],
         ratios=values[:, 0] / at_rest[0],
         ratio_errors=errors[:, 0] / at_rest[0],
         changes=values[:, 0] - values[0, 0],
-        change_errors=(resampled[:, :, 0] - resampled[:, :1, 0]).std(axis=0),
+        change_errors=bootstrap_errors(resampled[:, :, 0] - resampled[:, :1, 0], design),
         equilibrium_gamma_1=float(at_rest[1]),
         gamma_1=values[:, 1],
         gamma_1_errors=errors[:, 1],
@@ -224,8 +230,14 @@ def estimate_velocities(
         slope_ratio_errors=errors[:, 2] / at_rest[2],
         convergence_counts=plan.counts,
         convergence_velocities=np.array([value[:, 0] for value, _ in by_count]),
-        convergence_errors=np.array([some[:, :, 0].std(axis=0) for _, some in by_count]),
-        pseudo_velocities=(n_groups * values - (n_groups - 1) * without)[:, :, [0, 2]],
+        convergence_errors=np.array(
+            [
+                bootstrap_errors(some[:, :, 0], design.first(int(count)))
+                for count, (_, some) in zip(plan.counts, by_count, strict=True)
+            ]
+        ),
+        pseudo_velocities=pseudo_values(values, without)[:, :, [0, 2]],
+        degrees_of_freedom=design.degrees_of_freedom,
     )
 
 
@@ -262,7 +274,8 @@ def estimate_windows(
             ]
         except ConfigError:  # too few distances inside
             continue
-        found[row] = np.broadcast_to(at_rest.T, values.T.shape), values.T, np.std(some, axis=0).T
+        errors = bootstrap_errors(np.array(some), plan.design)
+        found[row] = np.broadcast_to(at_rest.T, values.T.shape), values.T, errors.T
     return WindowRecord(
         windows=np.array(windows, dtype=np.float64).reshape(-1, 2),
         equilibrium_velocities=found[:, 0, 0, 0],

@@ -19,7 +19,7 @@ class SelfEnergyRecord:
     """Self-energies and quasiparticles of the bands near the Dirac energy.
 
     The bands are (valence, conduction), or (split-off valence, valence, conduction, split-off
-    conduction). Errors are standard deviations of a bootstrap over blocks of samples.
+    conduction). Errors are standard errors of a bootstrap over blocks of samples.
 
     Attributes:
         temperatures: (n_temperatures,).
@@ -50,6 +50,8 @@ class SelfEnergyRecord:
         n_resamples: of the bootstrap.
         velocity: v_F from the quasiparticle energies.
         windows: the same from other windows.
+        degrees_of_freedom: of the standard errors, independent groups of samples less one; NaN in
+            records of earlier versions.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -63,13 +65,17 @@ class SelfEnergyRecord:
     spectral_functions: NDArray[np.float64] = field(metadata=unit("1/eV"))
     self_energies: NDArray[np.complex128] = field(metadata=unit("eV"))
     quasiparticle_energies: NDArray[np.float64] = field(metadata=unit("eV"))
-    quasiparticle_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    quasiparticle_errors: NDArray[np.float64] = field(
+        metadata=unit("eV", error_of="quasiparticle_energies")
+    )
     weights: NDArray[np.float64] = field(metadata=unit("1"))
-    weight_errors: NDArray[np.float64] = field(metadata=unit("1"))
+    weight_errors: NDArray[np.float64] = field(metadata=unit("1", error_of="weights"))
     widths: NDArray[np.float64] = field(metadata=unit("eV"))
-    width_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    width_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="widths"))
     first_order_shifts: NDArray[np.float64] = field(metadata=unit("eV"))
-    first_order_errors: NDArray[np.float64] = field(metadata=unit("eV"))
+    first_order_errors: NDArray[np.float64] = field(
+        metadata=unit("eV", error_of="first_order_shifts")
+    )
     second_moments: NDArray[np.float64] = field(metadata=unit("eV²"))
     velocity_window: tuple[float, ...] = field(metadata=unit("1/Å"))
     dispersion: str = field(metadata=unit("1"))
@@ -77,6 +83,7 @@ class SelfEnergyRecord:
     n_resamples: int = field(metadata=unit("1"))
     velocity: VelocityRecord
     windows: WindowRecord
+    degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
 
     @property
     def quasiparticle_shifts(self) -> NDArray[np.float64]:

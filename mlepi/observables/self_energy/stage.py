@@ -171,7 +171,7 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
         plan = ResamplingPlan(greens.design, fit.n_resamples, fit.n_counts, fit.seed)
         resampled = np.array([averages.quasiparticles(weights) for weights in plan.weights])
         (energies, strengths, widths), of_resamples = plan.split(resampled)[-1]
-        errors = of_resamples.std(axis=0)
+        errors = greens.bootstrap_errors(of_resamples)
         left_out = np.array([averages.quasiparticles(weights)[0] for weights in greens.left_out])
         distances = np.abs(prepared.distances)
         velocity = estimate_velocities(resampled[:, 0], left_out, plan, distances, bare, fit)
@@ -207,6 +207,7 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
             windows=estimate_windows(
                 resampled[:, 0], plan, distances, bare, fit, self.other_windows
             ),
+            degrees_of_freedom=greens.degrees_of_freedom,
         )
 
     def summarize(self, record: SelfEnergyRecord) -> str:

@@ -11,7 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.physics.averages.statistics import SampleDesign, standard_errors
+from mlepi.physics.averages.statistics import (
+    SampleDesign,
+    bootstrap_errors,
+    jackknife_errors,
+    jackknife_weights,
+)
 
 MAX_BLOCKS = 64
 """Blocks of samples; their error bar is itself uncertain by 1/√128, 9 %."""
@@ -31,7 +36,8 @@ class BlockAverages:
         design: of the blocks, independent of each other, each with the weight of its samples.
         means: (n_blocks, n_temperatures, *shape).
         n_samples: (n_blocks,) int, samples in the first blocks up to each.
-        left_out: (n_blocks, n_blocks), weights of the blocks without one of them at a time.
+        left_out: (n_blocks, n_blocks), weights of the blocks without one of them at a time; (0, 1)
+            for one block, which has no error bar.
     """
 
     def __init__(
@@ -51,7 +57,7 @@ class BlockAverages:
         self._temperatures = list(temperatures)
         self.design = SampleDesign(np.arange(n_blocks), totals)
         self.n_samples = np.cumsum(np.bincount(self._block, minlength=n_blocks))
-        self.left_out = np.array([self.design.scaled(1.0 - one) for one in np.eye(n_blocks)])
+        self.left_out = jackknife_weights(self.design)
         self.means: NDArray = np.zeros((n_blocks, len(self._temperatures), *shape), dtype=dtype)
 
     def add(self, sample: int, temperature: float, values: NDArray) -> None:
@@ -78,9 +84,20 @@ class BlockAverages:
     def standard_errors(
         self, whole: NDArray[np.float64], without: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Return the jackknife error of any estimate.
+        """Return the jackknife error of any estimate; NaN for one block.
 
         From all blocks, (…), and from ``left_out``, (n_blocks, …).
         """
-        n = len(without)
-        return standard_errors(n * whole - (n - 1) * without)
+        return jackknife_errors(whole, without, self.design)
+
+    def bootstrap_errors(self, resampled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the error of any estimate from its resamples; NaN for one block.
+
+        (n_resamples, …) → (…).
+        """
+        return bootstrap_errors(resampled, self.design)
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Of the standard errors."""
+        return self.design.degrees_of_freedom

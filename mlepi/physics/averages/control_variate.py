@@ -38,7 +38,8 @@ class ControlledEstimate:
 
     Attributes:
         values: θ_cv.
-        errors: standard errors, those of the cheap average included.
+        errors: standard errors, those of the cheap average included; their degrees of freedom are
+            the groups of expensive samples less one, more where the cheap average adds.
         coefficients: c, the mean over the folds.
         correlations: ρ of the pseudo-values.
         variance_reductions: squared error of the plain estimate over that of this one, the error of

@@ -5,17 +5,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.physics.averages.statistics import SampleDesign, bootstrap_weights
+from mlepi.physics.averages.statistics import (
+    SampleDesign,
+    bootstrap_errors,
+    bootstrap_weights,
+)
 
 
 def mean_and_error(
     values: NDArray[np.float64], design: SampleDesign, n_resamples: int, seed: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Average over the samples, with the standard deviation of a bootstrap over their groups.
+    """Average over the samples, with the standard error of a bootstrap over their groups.
 
     Args:
         values: (n_samples, …), any unit.
-        design: of the samples, at least two groups.
+        design: of the samples; one group has no error: NaN.
         n_resamples: of the bootstrap.
         seed: of its generator.
 
@@ -23,8 +27,8 @@ def mean_and_error(
         Mean and error, (…) each, in the unit of the values.
     """
     flat = values.reshape(len(values), -1)
-    spread = (bootstrap_weights(design, n_resamples, seed) @ flat).std(axis=0)
-    return (design.weights @ flat).reshape(values.shape[1:]), spread.reshape(values.shape[1:])
+    errors = bootstrap_errors(bootstrap_weights(design, n_resamples, seed) @ flat, design)
+    return (design.weights @ flat).reshape(values.shape[1:]), errors.reshape(values.shape[1:])
 
 
 def choose_counts(design: SampleDesign, n_counts: int) -> NDArray[np.int64]:
@@ -46,7 +50,7 @@ def running_means(
 
     Args:
         values: (n_samples, …).
-        design: of the samples, at least two groups.
+        design: of the samples.
         n_counts: number of sample sizes.
         n_resamples: of every bootstrap.
 

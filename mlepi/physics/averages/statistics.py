@@ -6,8 +6,14 @@ independently of each other, such as antithetic pairs or the points of one rando
 sequence, form a *group*; resampling always takes or leaves whole groups, so that error bars hold
 for every sampler. Weighted samples carry their weights into every resample.
 
+An error bar is a *standard error*: the square root of an estimate of the variance that is unbiased
+for a mean, also of few groups. From g groups that weigh the same it is known with g − 1 degrees of
+freedom, from groups that weigh w_g with 1/Σw_g² − 1; intervals take Student's t of as many
+(``intervals``). One group has no error bar: NaN, which is shown as "not measured".
+
 References:
     Efron, Ann. Stat. 7, 1 (1979), doi:10.1214/aos/1176344552 (bootstrap, jackknife).
+    Efron and Stein, Ann. Stat. 9, 586 (1981), doi:10.1214/aos/1176345462 (jackknife variance).
     Kong, Technical report 348, University of Chicago (1992) (effective sample size).
 """
 
@@ -70,6 +76,19 @@ class SampleDesign:
         """Number of independent groups."""
         return int(self.groups.max()) + 1
 
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """(n_groups,), weight of every group, sum one."""
+        return np.asarray(np.bincount(self.groups, weights=self.weights), dtype=np.float64)
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Degrees of freedom of an error bar: groups − 1, or their effective number − 1.
+
+        0 for one group, which has none.
+        """
+        return max(0.0, effective_sample_size(self.shares) - 1.0)
+
     def first(self, n_samples: int) -> SampleDesign:
         """Return the design of the first samples, for a study of the convergence."""
         return SampleDesign(self.groups[:n_samples], self.weights[:n_samples])
@@ -95,10 +114,7 @@ def bootstrap(
         seed: of the generator.
 
     Returns:
-        (n_resamples, n_estimates); the standard deviation over the first axis is the error bar.
-
-    Raises:
-        PhysicsError: fewer than two groups, which carry no error bar.
+        (n_resamples, n_estimates); ``bootstrap_errors`` turns them into error bars.
     """
     return np.array(
         [estimator(weights) for weights in bootstrap_weights(design, n_resamples, seed)]
@@ -110,44 +126,120 @@ def bootstrap_weights(
 ) -> NDArray[np.float64]:
     """Return the sample weights of every resample, (n_resamples, n_samples).
 
-    Arguments and errors as ``bootstrap``.
+    Arguments as ``bootstrap``.
     """
-    design = _require_groups("bootstrap", design)
+    design = _as_design(design)
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(
         design.n_groups, np.full(design.n_groups, 1.0 / design.n_groups), size=n_resamples
-    )
-    return np.array([design.scaled(count.astype(np.float64)) for count in counts])
+    ).astype(np.float64)
+    if np.any(design.shares == 0.0):  # a resample must not consist of groups without weight
+        counts[counts @ design.shares == 0.0] = 1.0
+    return np.array([design.scaled(count) for count in counts])
+
+
+def bootstrap_errors(
+    resampled: NDArray[np.floating], design: SampleDesign | int
+) -> NDArray[np.float64]:
+    """Return the standard errors of estimates from their resamples.
+
+    The standard deviation of resamples misses the factor √(n/(n − 1)), as that of n values about
+    their own mean does; with weights n is the effective number of groups, 1/Σw².
+
+    Args:
+        resampled: (n_resamples, …), of ``bootstrap``.
+        design: that was resampled.
+
+    Returns:
+        (…), in the unit of the estimates; NaN for one group.
+    """
+    degrees = _as_design(design).degrees_of_freedom
+    spread = np.asarray(resampled.std(axis=0), dtype=np.float64)
+    if degrees <= 0.0:
+        return np.full_like(spread, np.nan)
+    return np.asarray(spread * np.sqrt((degrees + 1.0) / degrees))
+
+
+def jackknife_weights(design: SampleDesign | int) -> NDArray[np.float64]:
+    """Return the sample weights without one group at a time, (n_groups, n_samples).
+
+    (0, n_samples) for one group: nothing is left without it.
+    """
+    design = _as_design(design)
+    if design.degrees_of_freedom <= 0.0:
+        return np.empty((0, design.n_samples))
+    return np.array([design.scaled(1.0 - one) for one in np.eye(design.n_groups)])
+
+
+def jackknife_errors(
+    whole: NDArray[np.floating], without: NDArray[np.floating], design: SampleDesign | int
+) -> NDArray[np.float64]:
+    """Return the standard errors of estimates from those without one group at a time.
+
+    Var θ = Σ_g (1 − w_g) (θ₍₋g₎ − θ̄)², with θ̄ the mean of the θ₍₋g₎ under weights 1 − w_g: for
+    equal weights that of Efron and Stein (1981); for a mean of groups whose variance is that of one
+    sample over their number of samples, w_g ∝ number, it has no bias.
+
+    Args:
+        whole: (…), from all groups; only its shape counts.
+        without: (n_groups, …), under ``jackknife_weights``.
+        design: of the samples.
+
+    Returns:
+        (…), in the unit of the estimates; NaN for one group.
+    """
+    shares = _as_design(design).shares
+    if len(without) == 0:
+        return np.full(np.shape(whole), np.nan)
+    kept = 1.0 - shares
+    centre = np.tensordot(kept / kept.sum(), without, axes=1)
+    return np.asarray(np.sqrt(np.tensordot(kept, (without - centre) ** 2, axes=1)))
+
+
+def pseudo_values(
+    whole: NDArray[np.floating], without: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return what every group contributes, n θ − (n − 1) θ₍₋g₎, for n groups.
+
+    For a linear estimator with groups of equal weight it is the estimate from that group alone,
+    otherwise its linearisation. Their mean is θ less its bias of first order in 1/n.
+
+    Args:
+        whole: (…), θ of all groups.
+        without: (n_groups, …), under ``jackknife_weights``; none for one group.
+
+    Returns:
+        (n_groups, …), or (0, …) for one group.
+    """
+    n = len(without)
+    if n == 0:
+        return np.empty((0, *np.shape(whole)))
+    return np.asarray(n * whole - (n - 1) * without)
 
 
 def jackknife(estimator: Estimator, design: SampleDesign | int) -> NDArray[np.float64]:
-    """Repeat the estimate without one group at a time and return pseudo-values.
-
-    The pseudo-value of group g is n θ − (n − 1) θ₍₋g₎, for n groups: for a linear estimator with
-    groups of equal weight it is the estimate from that group alone, otherwise its linearisation.
-    Their mean is θ less its bias of first order in 1/n; their standard deviation over √n is the
-    error bar of ``standard_errors``.
+    """Repeat the estimate without one group at a time and return ``pseudo_values``.
 
     Args:
         estimator: of the sample weights.
         design: of the samples; a number stands for that many independent ones.
 
     Returns:
-        (n_groups, n_estimates).
-
-    Raises:
-        PhysicsError: fewer than two groups.
+        (n_groups, n_estimates); (0, n_estimates) for one group.
     """
-    design = _require_groups("jackknife", design)
-    n = design.n_groups
-    whole = estimator(design.weights)
-    without = np.array([estimator(design.scaled(1.0 - np.eye(1, n, g)[0])) for g in range(n)])
-    return n * whole - (n - 1) * without
+    design = _as_design(design)
+    without = np.array([estimator(weights) for weights in jackknife_weights(design)])
+    return pseudo_values(estimator(design.weights), without)
 
 
-def standard_errors(pseudo_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the standard error of the mean of independent values: (n, …) → (…)."""
-    return np.asarray(pseudo_values.std(axis=0, ddof=1) / np.sqrt(len(pseudo_values)))
+def standard_errors(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the standard error of the mean of independent values of equal weight: (n, …) → (…).
+
+    n − 1 degrees of freedom; NaN for fewer than two.
+    """
+    if len(values) < 2:
+        return np.full(values.shape[1:], np.nan)
+    return np.asarray(values.std(axis=0, ddof=1) / np.sqrt(len(values)))
 
 
 def effective_sample_size(weights: NDArray[np.float64]) -> float:
@@ -155,14 +247,5 @@ def effective_sample_size(weights: NDArray[np.float64]) -> float:
     return float(np.sum(weights) ** 2 / np.sum(np.square(weights)))
 
 
-def _require_groups(where: str, design: SampleDesign | int) -> SampleDesign:
-    design = SampleDesign.independent(design) if isinstance(design, int) else design
-    if design.n_groups < 2:
-        groups = (
-            "independent sample"
-            if design.n_groups == design.n_samples
-            else "independent group of samples"
-        )
-        fix = "Ask for more samples or, for quasi-random ones, for replicates."
-        raise PhysicsError(message(where, f"{design.n_groups} {groups}", "at least two", fix))
-    return design
+def _as_design(design: SampleDesign | int) -> SampleDesign:
+    return SampleDesign.independent(design) if isinstance(design, int) else design

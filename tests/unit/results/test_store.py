@@ -12,6 +12,7 @@ from old_runs import NAMES, unpack_run
 
 from mlepi.errors import DataError
 from mlepi.results import ResultsStore
+from mlepi.results.upgrades import RECORD_FORMAT
 
 
 def test_record_round_trip_with_units(tmp_path):
@@ -110,9 +111,10 @@ def test_what_a_newer_version_wrote_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"got no field 'atoms'; expected the fields of Example"):
         store.read("phonon", Example)
     with h5py.File(store.path, "r+") as file:
-        assert file.attrs["format"] == 2
-        file["phonon"].attrs.update({"format": 3, "mlepi": "9.0.0"})
-    text = r"written by mlepi 9.0.0 \(format 3\); this is mlepi .*, which reads up to format 2; "
+        assert file.attrs["format"] == RECORD_FORMAT
+        file["phonon"].attrs.update({"format": RECORD_FORMAT + 1, "mlepi": "9.0.0"})
+    newer = rf"written by mlepi 9.0.0 \(format {RECORD_FORMAT + 1}\); this is mlepi .*, "
+    text = rf"{newer}which reads up to format {RECORD_FORMAT}; "
     with pytest.raises(DataError, match=rf"results.h5:/phonon: got data {text}"):
         store.read("phonon", Inner)
     with h5py.File(store.path, "r+") as file:
@@ -135,7 +137,7 @@ def test_a_record_knows_its_format_its_writer_and_its_code(tmp_path):
     store.write("phonon", Inner(np.zeros(2)), "1", {}, code="f00d")
     store.write("structure", Inner(np.zeros(2)), "1", {})
     assert (store.code("phonon"), store.code("structure")) == ("f00d", None)
-    assert store.format("phonon") == 2
+    assert store.format("phonon") == RECORD_FORMAT
     with h5py.File(store.path) as file:
         assert file["phonon"].attrs["mlepi"] == file.attrs["mlepi"] == version("mlepi")
     store.write("phonon", Inner(np.zeros(2)), "1", {})
@@ -219,7 +221,7 @@ def test_new_records_replace_those_under_the_former_name(old):
     assert "observables" not in groups(old)
     assert "fermi_velocity" in groups(old)
     assert old.stages() == tuple(before)
-    assert (old.format("fermi_velocity"), old.inputs("fermi_velocity")) == (2, "new")
+    assert (old.format("fermi_velocity"), old.inputs("fermi_velocity")) == (RECORD_FORMAT, "new")
     others = set(before) - {"fermi_velocity"}
     assert {stage: old.content(stage) for stage in others} == {s: before[s] for s in others}
     # copied as it lies, with its name and format

@@ -11,8 +11,8 @@ def test_means_and_their_convergence():
     design = SampleDesign(np.array([0, 0, 1, 1]))
     mean, error = mean_and_error(values, design, 400, seed=1)
     np.testing.assert_allclose(mean, [3.0, 0.0])
-    # two groups with means 2 and 4: resamples give 2, 3, 3, 4 with equal chance, a variance of ½
-    np.testing.assert_allclose(error, [np.sqrt(0.5), 0.0], rtol=0.15)
+    # two groups with means 2 and 4 differ by √2 standard deviations of one, √2 of the mean
+    np.testing.assert_allclose(error, [1.0, 0.0], rtol=0.15)
     counts, means, errors = running_means(values, design, 2, 20)
     np.testing.assert_array_equal(counts, [3, 4])
     np.testing.assert_allclose(means[:, 0], [2.0, 3.0])

@@ -7,8 +7,12 @@ from mlepi.errors import PhysicsError
 from mlepi.physics.averages.statistics import (
     SampleDesign,
     bootstrap,
+    bootstrap_errors,
     effective_sample_size,
     jackknife,
+    jackknife_errors,
+    jackknife_weights,
+    pseudo_values,
     standard_errors,
 )
 
@@ -71,10 +75,53 @@ def test_effective_sample_size():
     assert effective_sample_size(weights) / len(z) == pytest.approx(np.sqrt(0.75), rel=0.01)
 
 
+def mean_errors(values, design):
+    """Standard errors of a mean, by the jackknife and by the bootstrap."""
+    without = np.array([weights @ values for weights in jackknife_weights(design)])
+    resampled = bootstrap(lambda weights: weights @ values, design, 20_000, 0)
+    whole = design.weights @ values
+    return jackknife_errors(whole, without, design), bootstrap_errors(resampled, design)
+
+
+def test_errors_of_a_mean_of_few_samples_have_no_bias():
+    values = np.random.default_rng(0).normal(size=(4, 2))
+    expected = values.std(axis=0, ddof=1) / 2.0
+    by_jackknife, by_bootstrap = mean_errors(values, SampleDesign.independent(4))
+    np.testing.assert_allclose(by_jackknife, expected, rtol=1e-12)
+    np.testing.assert_allclose(by_bootstrap, expected, rtol=0.02)
+    assert SampleDesign.independent(4).degrees_of_freedom == pytest.approx(3.0)
+
+
+def test_errors_of_groups_of_unequal_size_have_no_bias():
+    """The expected squared error is σ²/n whatever the groups are."""
+    design = SampleDesign(np.repeat(np.arange(5), [1, 1, 2, 3, 5]))
+    weights = jackknife_weights(design)
+    rng, squares = np.random.default_rng(1), []
+    for _ in range(4000):
+        values = rng.normal(size=12)
+        error = jackknife_errors(design.weights @ values, weights @ values, design)
+        squares.append(float(error) ** 2)
+    assert np.mean(squares) == pytest.approx(1.0 / 12.0, rel=0.05)
+    shares = np.array([1, 1, 2, 3, 5]) / 12.0
+    np.testing.assert_allclose(design.shares, shares)
+    assert design.degrees_of_freedom == pytest.approx(1.0 / np.sum(shares**2) - 1.0)
+
+
+def test_one_group_has_no_error_bar():
+    for design in (
+        SampleDesign(np.zeros(4, dtype=int)),
+        SampleDesign(np.arange(3), np.array([0.0, 1.0, 0.0])),
+    ):
+        values = np.arange(float(design.n_samples))
+        by_jackknife, by_bootstrap = mean_errors(values, design)
+        assert np.isnan(by_jackknife)
+        assert np.isnan(by_bootstrap)
+        assert design.degrees_of_freedom == 0.0
+        assert jackknife(lambda w, v=values: np.array([w @ v]), design).shape == (0, 1)
+    assert np.isnan(standard_errors(np.ones((1, 2)))).all()
+    assert pseudo_values(np.ones(3), np.empty((0, 3))).shape == (0, 3)
+
+
 def test_bad_input_is_refused():
-    with pytest.raises(PhysicsError, match="at least two"):
-        bootstrap(lambda w: w, 1, 10, 0)
-    with pytest.raises(PhysicsError, match="1 independent group"):
-        jackknife(lambda w: w, SampleDesign(np.zeros(4, dtype=int)))
     with pytest.raises(PhysicsError, match="one weight ≥ 0 per sample"):
         SampleDesign(np.arange(3), np.array([1.0, -1.0, 1.0]))
