@@ -36,7 +36,7 @@ from mlepi.physics.eigenstates.bloch import smallest_overlap_eigenvalue
 from mlepi.predictors import ElectronPredictor, PhononPredictor
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.training import ForcesDataModule, HamiltonianDataModule
-from mlepi.training.data_modules import GraphDataModule
+from mlepi.training.graph_data import GraphDataModule
 from mlepi.training.losses import compute_block_errors
 from mlepi.training.metrics import MILLI, ErrorSums, least_absolute_shift
 

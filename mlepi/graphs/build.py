@@ -123,6 +123,8 @@ def _add_labels(graph: AtomGraph, labels: LabelledStructure, dtype: torch.dtype)
         or labels.edge_cell_shift is None
     ):
         return
+    fermi = float("nan") if labels.fermi_energy is None else labels.fermi_energy
+    graph[fields.FERMI_ENERGY] = torch.tensor([fermi], dtype=torch.float64)
     n_atoms = graph[fields.ATOM].num_nodes
     on_site = np.arange(n_atoms)
     stores = [

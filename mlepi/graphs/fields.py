@@ -20,6 +20,8 @@ def edge_type(relation: str) -> tuple[str, str, str]:
 # graph level
 CELL = "cell"  # (n_graphs, 3, 3), rows = lattice vectors, Å
 ENERGY = "energy"  # (n_graphs,), eV
+FERMI_ENERGY = "fermi_energy"  # (n_graphs,), eV, on the scale of the blocks; NaN where unknown
+STRUCTURE = "structure"  # (n_graphs,) int, which structure of a data set it is
 
 # atom level
 POSITIONS = "positions"  # (n_atoms, 3), Å

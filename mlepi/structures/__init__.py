@@ -16,12 +16,19 @@ from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
 from mlepi.structures.layers import assign_layers, get_layers, select_intralayer
 from mlepi.structures.openmx import read_openmx
 from mlepi.structures.openmx_input import OpenmxSettings, write_openmx_input
-from mlepi.structures.splits import make_split, read_split, write_split
+from mlepi.structures.splits import (
+    NamedSubsets,
+    make_split,
+    read_named_subsets,
+    read_split,
+    write_split,
+)
 from mlepi.structures.vasp_input import VaspSettings, write_vasp_input
 
 __all__ = [
     "HamiltonianDataset",
     "LabelledStructure",
+    "NamedSubsets",
     "OpenmxSettings",
     "OrbitalBasis",
     "VaspSettings",
@@ -35,6 +42,7 @@ __all__ = [
     "read_deeph",
     "read_deeph_legacy",
     "read_forces_dataset",
+    "read_named_subsets",
     "read_openmx",
     "read_split",
     "read_structure",

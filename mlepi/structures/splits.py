@@ -1,5 +1,7 @@
 """Splits of a data set, made once from names and a seed, written to JSON, checked on use.
 
+A file may hold further named subsets, ``NamedSubsets``.
+
 The order of the structures inside a stratum is that of SHA-256(seed, name): it depends on nothing
 but these two, so neither on the order of files nor on a random generator's version.
 """
@@ -11,6 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,20 @@ from mlepi.errors import DataError, message
 
 FORMAT = "mlepi-split"
 FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class NamedSubsets:
+    """Subsets beside those of a split, by name.
+
+    Attributes:
+        test: names of structures that are tested by themselves and never trained or validated on;
+            they may be in "test" too, in several subsets, and in another file than the data set.
+        val: parts of "val" whose errors are also reported by themselves, e.g. one shape of cell.
+    """
+
+    test: dict[str, list[str]] = field(default_factory=dict)
+    val: dict[str, list[str]] = field(default_factory=dict)
 
 
 def make_split(
@@ -101,7 +118,10 @@ def _check_wishes(
 
 
 def write_split(
-    path: str | Path, split: Mapping[str, Iterable[str]], provenance: Mapping[str, Any]
+    path: str | Path,
+    split: Mapping[str, Iterable[str]],
+    provenance: Mapping[str, Any],
+    named: NamedSubsets | None = None,
 ) -> None:
     """Write a split as JSON; the file appears complete or not at all.
 
@@ -109,6 +129,7 @@ def write_split(
         path: file to write.
         split: subset → names.
         provenance: seed, fractions, strata and data set; plain Python data.
+        named: further subsets that are tested or validated by themselves.
     """
     path = Path(path)
     content = {
@@ -117,6 +138,10 @@ def write_split(
         "provenance": dict(provenance),
         "split": {subset: list(members) for subset, members in split.items()},
     }
+    if named is not None:
+        for kind, subsets in (("test_subsets", named.test), ("val_subsets", named.val)):
+            if subsets:
+                content[kind] = {name: list(members) for name, members in subsets.items()}
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     unfinished.replace(path)
@@ -130,19 +155,83 @@ def read_split(path: str | Path, names: Iterable[str]) -> dict[str, list[str]]:
         names: names of the structures in the data set, in any order.
 
     Returns:
-        Subset → names.
+        Subset → names, without those of ``read_named_subsets``.
 
     Raises:
         DataError: the file is missing or not a split, a structure is in two subsets, is unknown, or
-            is in none.
+            is in none, named test subsets included.
     """
     path = Path(path)
+    split, named = _read_content(path)
+    tested = {name for members in named.test.values() for name in members}
+    used = Counter(name for subset in split.values() for name in subset)
+    known = set(names)
+    problems = {
+        "in two subsets": sorted(name for name, times in used.items() if times > 1),
+        "not in the data set": sorted(set(used) - known),
+        "in no subset": sorted(known - set(used) - tested),
+    }
+    found = "; ".join(f"{_some(wrong)} {what}" for what, wrong in problems.items() if wrong)
+    if found:
+        raise DataError(
+            message(
+                str(path),
+                found,
+                "every structure of the data set once",
+                "Use the split made for this data set.",
+            )
+        )
+    return split
+
+
+def read_named_subsets(path: str | Path) -> NamedSubsets:
+    """Read the further subsets of a split; a file without any has none.
+
+    Raises:
+        DataError: the file is missing or not a split; a test subset holds a structure that is
+            trained or validated on, or a validation subset one that is not validated on.
+    """
+    path = Path(path)
+    split, named = _read_content(path)
+    val = set(split.get("val", ()))
+    seen = val | set(split.get("train", ()))
+    problems = [
+        (f"test subset {subset!r} with {_some(wrong)} of train or val", "none of these")
+        for subset, members in named.test.items()
+        if (wrong := sorted(seen & set(members)))
+    ]
+    problems += [
+        (f"val subset {subset!r} with {_some(wrong)} outside val", "a part of val")
+        for subset, members in named.val.items()
+        if (wrong := sorted(set(members) - val))
+    ]
+    problems += [
+        (f"a further subset named {subset!r}", "another name")
+        for subset in (*named.test, *named.val)
+        if subset in split
+    ]
+    if problems:
+        found, expected = problems[0]
+        raise DataError(message(str(path), found, expected, "Make the split again."))
+    return named
+
+
+def _read_content(path: Path) -> tuple[dict[str, list[str]], NamedSubsets]:
+    """Read the subsets of a split and the further ones.
+
+    Raises:
+        DataError: the file is missing or not a split of this format.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        split = {
-            str(subset): [str(name) for name in members]
-            for subset, members in content["split"].items()
-        }
+        split, test, val = (
+            {str(subset): [str(name) for name in members] for subset, members in found.items()}
+            for found in (
+                content["split"],
+                content.get("test_subsets", {}),
+                content.get("val_subsets", {}),
+            )
+        )
         version = (content["format"], content["format_version"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
@@ -162,24 +251,7 @@ def read_split(path: str | Path, names: Iterable[str]) -> dict[str, list[str]]:
                 "Make it with write_split.",
             )
         )
-    used = Counter(name for subset in split.values() for name in subset)
-    known = set(names)
-    problems = {
-        "in two subsets": sorted(name for name, times in used.items() if times > 1),
-        "not in the data set": sorted(set(used) - known),
-        "in no subset": sorted(known - set(used)),
-    }
-    found = "; ".join(f"{_some(wrong)} {what}" for what, wrong in problems.items() if wrong)
-    if found:
-        raise DataError(
-            message(
-                str(path),
-                found,
-                "every structure of the data set once",
-                "Use the split made for this data set.",
-            )
-        )
-    return split
+    return split, NamedSubsets(test, val)
 
 
 def _some(names: list[str]) -> str:

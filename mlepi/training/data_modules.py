@@ -1,19 +1,16 @@
-"""Labelled structures → cached graphs → batches, for the three subsets of a named split."""
+"""Data sets of energies and forces, and of Hamiltonians, with the labels that a training needs."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
 
-from mlepi.arithmetic import parse_dtype
 from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
-from mlepi.graphs.build import AtomGraph, build_graph
+from mlepi.graphs.build import AtomGraph
 from mlepi.physics.overlaps import (
     OverlapSample,
     OverlapTable,
@@ -26,166 +23,7 @@ from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.labelled_structure import LabelledStructure
-from mlepi.structures.splits import read_split
-from mlepi.training.batches import Collation, GlobalBatches
-
-SUBSETS = ("train", "val", "test")
-
-
-class GraphDataModule(LightningDataModule):
-    """Read a data set once, divide it by a stored split and keep all graphs in memory.
-
-    Args:
-        path: data set, relative to the working folder or the project folder.
-        split: JSON file of the split, likewise.
-        batch_size: structures per global batch, divided over the processes.
-        eval_batch_size: the same for validation and test.
-        n_train: use only the first structures of the training subset (learning curves); None for
-            all.
-        cutoffs: relation → cutoff, Å.
-        dtype: "float32" or "float64".
-        seed: of the shuffling.
-    """
-
-    kind: ClassVar[str]
-
-    def __init__(
-        self,
-        *,
-        path: str,
-        split: str,
-        batch_size: int,
-        eval_batch_size: int,
-        n_train: int | None,
-        cutoffs: Mapping[str, float | None],
-        dtype: str,
-        seed: int,
-    ) -> None:
-        super().__init__()
-        if batch_size < 1 or eval_batch_size < 1:
-            raise ConfigError(
-                message(
-                    "data.batch_size",
-                    f"{batch_size}, {eval_batch_size}",
-                    "at least 1",
-                    "Edit the config.",
-                )
-            )
-        self.path = find_file("data.path", path)
-        self.split_path = find_file("data.split", split)
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.n_train = n_train
-        self.dtype = parse_dtype(dtype)
-        self.seed = seed
-        self.requested_cutoffs = dict(cutoffs)
-        self.cutoffs: dict[str, float] = {}
-        self.structures: dict[str, list[LabelledStructure]] = {}
-        self.graphs: dict[str, list[AtomGraph]] = {}
-        self._collations: dict[str, Collation] = {}
-
-    @abstractmethod
-    def read_structures(self) -> list[LabelledStructure]:
-        """Read all structures of the data set."""
-
-    def resolve_cutoffs(self, structures: list[LabelledStructure]) -> dict[str, float]:
-        """Return the cutoff of every relation, Å."""
-        missing = [name for name, value in self.requested_cutoffs.items() if value is None]
-        if missing:
-            raise ConfigError(
-                message("graph.cutoffs", f"null for {missing}", "a length in Å", "Edit the config.")
-            )
-        return {
-            name: float(value)
-            for name, value in self.requested_cutoffs.items()
-            if value is not None
-        }
-
-    def prepare(self) -> None:
-        """Read, split and build all graphs, once."""
-        if self.graphs:
-            return
-        structures = {structure.name: structure for structure in self.read_structures()}
-        split = read_split(self.split_path, structures)
-        missing = [subset for subset in SUBSETS if not split.get(subset)]
-        if missing:
-            raise DataError(
-                message(
-                    str(self.split_path),
-                    f"nothing in {missing}",
-                    f"subsets {list(SUBSETS)}",
-                    "Use another split.",
-                )
-            )
-        self.cutoffs = self.resolve_cutoffs(list(structures.values()))
-        self.structures = {
-            subset: [structures[name] for name in split[subset]] for subset in SUBSETS
-        }
-        if self.n_train is not None:
-            self.structures["train"] = self.structures["train"][: self.n_train]
-        self.graphs = {
-            subset: [
-                build_graph(structure.atoms, self.cutoffs, structure, self.dtype)
-                for structure in chosen
-            ]
-            for subset, chosen in self.structures.items()
-        }
-
-    def setup(self, stage: str) -> None:
-        """Prepare the graphs and check that every process gets a share of every subset."""
-        self.prepare()
-        processes = self.trainer.world_size if self.trainer is not None else 1
-        smallest = min(self.batch_size, *(len(chosen) for chosen in self.graphs.values()))
-        if smallest < processes:
-            raise ConfigError(
-                message(
-                    "data.batch_size",
-                    f"a batch or subset of {smallest}",
-                    f"at least {processes}, one per process",
-                    "Raise it.",
-                )
-            )
-
-    def train_dataloader(self) -> DataLoader:
-        """Return the shuffled training batches."""
-        return self._loader("train", self.batch_size, self.seed)
-
-    def val_dataloader(self) -> DataLoader:
-        """Return the validation batches."""
-        return self._loader("val", self.eval_batch_size, None)
-
-    def test_dataloader(self) -> DataLoader:
-        """Return the test batches."""
-        return self._loader("test", self.eval_batch_size, None)
-
-    def stamp_parts(self) -> dict[str, Any]:
-        """Return what the checkpoint's stamp holds besides network and cutoffs."""
-        return {}
-
-    def describe(self) -> dict[str, Any]:
-        """Return file names and sizes of the subsets, for the checkpoint's metadata."""
-        sizes = {subset: len(chosen) for subset, chosen in self.structures.items()}
-        return {"path": self.path.name, "split": self.split_path.name, "n_structures": sizes}
-
-    def _loader(self, subset: str, batch_size: int, seed: int | None) -> DataLoader:
-        graphs = self.graphs[subset]
-        rank, processes = (
-            (self.trainer.global_rank, self.trainer.world_size)
-            if self.trainer is not None
-            else (0, 1)
-        )
-        batches = GlobalBatches(
-            n_structures=len(graphs),
-            batch_size=batch_size,
-            seed=seed,
-            rank=rank,
-            n_processes=processes,
-        )
-        # else every pass would draw from the global one
-        generator = torch.Generator().manual_seed(self.seed)
-        collation = self._collations.setdefault(subset, Collation(graphs))
-        numbers: Any = range(len(graphs))
-        return DataLoader(numbers, batch_sampler=batches, collate_fn=collation, generator=generator)
+from mlepi.training.graph_data import GraphDataModule
 
 
 class ForcesDataModule(GraphDataModule):
@@ -196,14 +34,25 @@ class ForcesDataModule(GraphDataModule):
 
     kind: ClassVar[str] = "phonon"
 
-    def read_structures(self) -> list[LabelledStructure]:
-        """Read all structures; each needs energy and forces."""
-        structures = read_forces_dataset(self.path)
+    def list_names(self, path: Path) -> list[str]:
+        """Return the names of the structures of a data set."""
+        return [structure.name for structure in read_forces_dataset(path)]
+
+    def read_structures(
+        self, path: Path, names: Iterable[str] | None = None
+    ) -> list[LabelledStructure]:
+        """Read structures; each needs energy and forces."""
+        wanted = None if names is None else set(names)
+        structures = [
+            structure
+            for structure in read_forces_dataset(path)
+            if wanted is None or structure.name in wanted
+        ]
         for structure in structures:
             if structure.energy is None or structure.forces is None:
                 raise DataError(
                     message(
-                        f"{self.path.name}, {structure.name}",
+                        f"{path.name}, {structure.name}",
                         "no energy or no forces",
                         "both",
                         "Remove or label the structure.",
@@ -246,11 +95,26 @@ class HamiltonianDataModule(GraphDataModule):
             self.overlap_table = read_overlap_table(find_file("data.overlap_table", overlap_table))
         self.basis: OrbitalBasis | None = None
 
-    def read_structures(self) -> list[LabelledStructure]:
-        """Read all structures with the chosen energy zero."""
-        dataset = HamiltonianDataset(self.path)
+    def list_names(self, path: Path) -> list[str]:
+        """Return the names of the structures of a data set."""
+        return list(HamiltonianDataset(path).names)
+
+    def read_structures(
+        self, path: Path, names: Iterable[str] | None = None
+    ) -> list[LabelledStructure]:
+        """Read structures; those of another file must have the same basis."""
+        dataset = HamiltonianDataset(path)
+        if self.basis is not None and dataset.basis != self.basis:
+            raise DataError(
+                message(
+                    str(path),
+                    "another basis",
+                    f"that of {self.path.name}",
+                    "Use data sets of one basis.",
+                )
+            )
         self.basis = dataset.basis
-        return list(dataset)
+        return [dataset[name] for name in (dataset.names if names is None else names)]
 
     def resolve_cutoffs(self, structures: list[LabelledStructure]) -> dict[str, float]:
         """Return the cutoff of every relation, Å; the range of the basis where none is given."""
@@ -269,15 +133,12 @@ class HamiltonianDataModule(GraphDataModule):
             for name, value in self.requested_cutoffs.items()
         }
 
-    def prepare(self) -> None:
-        """Read, split and build all graphs, once, and shift the energy zero of the labels."""
-        if self.graphs:
-            return
-        super().prepare()
+    def build_graph(self, structure: LabelledStructure) -> AtomGraph:
+        """Build the graph of a structure with its labels at the chosen energy zero."""
+        graph = super().build_graph(structure)
         if self.energy_zero == "fermi":
-            for subset, structures in self.structures.items():
-                for structure, graph in zip(structures, self.graphs[subset], strict=True):
-                    self._subtract_fermi_energy(structure, graph)
+            self._subtract_fermi_energy(structure, graph)
+        return graph
 
     def stamp_parts(self) -> dict[str, Any]:
         """Return basis and overlap table, and refuse a table of another basis."""
@@ -305,6 +166,7 @@ class HamiltonianDataModule(GraphDataModule):
             store[fields.HAMILTONIAN_BLOCKS] -= (
                 structure.fermi_energy * store[fields.OVERLAP_BLOCKS]
             )
+        graph[fields.FERMI_ENERGY] = torch.zeros(1, dtype=torch.float64)
 
 
 def fit_overlaps(structures: Iterable[LabelledStructure], basis: OrbitalBasis) -> OverlapTable:

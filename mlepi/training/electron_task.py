@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mlepi.graphs import fields
+from mlepi.errors import ConfigError, message
 from mlepi.structures.basis import OrbitalBasis
+from mlepi.training.electron_errors import (
+    METRIC,
+    QUANTITIES,
+    electron_metrics,
+    sum_blocks,
+    sum_levels,
+    sum_metric,
+)
+from mlepi.training.level_errors import LevelShift, choose_kpoints
 from mlepi.training.losses import ElectronLoss, Term, compute_block_errors
-from mlepi.training.metrics import least_absolute_shift
+from mlepi.training.metric_loss import MetricLoss
+from mlepi.training.slopes import collect_blocks, compare_slopes, find_pairs
 from mlepi.training.task import Task
-
-GAUGES = ("", "_gauge_free")
 
 
 class ElectronTask(Task):
@@ -21,62 +31,99 @@ class ElectronTask(Task):
 
     It returns "onsite_blocks", (n_atoms, p, p), and "edge_blocks", relation → (n_edges, p, p), eV.
 
-    Metrics, all in meV: MAE and RMSE of the existing Hamiltonian elements (on-site blocks and both
+    Metrics: MAE and RMSE (meV) of the existing Hamiltonian elements (on-site blocks and both
     directions of every pair), as they are and gauge-free, min over μ of Σ|ΔH − μS| per structure
-    with the exact minimiser, together and by block type. See ``Task`` for further arguments.
+    with the exact minimiser, together and by block type; and the error in the metric of S,
+    √(Tr[(S⁻¹(ΔH − μS))²]/N) at one k-point per structure (meV), the RMS by which levels could move.
+    On the test subsets also the levels of ``compare_levels``, with the label's S, and the slopes of
+    ``compare_slopes``. See ``Task`` for further arguments.
 
     Args:
         basis: orbital basis of the labels as plain data (``OrbitalBasis.to_dict``).
+        test_kpoints: number of ``choose_kpoints`` at which levels are compared; 0 for none.
         **arguments: of ``Task``.
+
+    Attributes:
+        level_shift: applied to predicted H(k) where levels are compared once more; None for not.
     """
 
     kind: ClassVar[str] = "electron"
-    quantities: ClassVar[tuple[str, ...]] = tuple(
-        part + gauge for part in ("", "_onsite", "_intra", "_inter") for gauge in GAUGES
-    )
+    quantities: ClassVar[tuple[str, ...]] = QUANTITIES
+    columns: ClassVar[dict[str, str]] = {
+        "hamiltonian_gauge_free_mae_mev": "H gauge-free MAE (meV)",
+        "hamiltonian_onsite_gauge_free_mae_mev": "on-site",
+        "hamiltonian_intra_gauge_free_mae_mev": "intra",
+        "hamiltonian_inter_gauge_free_mae_mev": "inter",
+        "hamiltonian_s_metric_rms_mev": "S metric (meV)",
+        "bands_2ev_rms_mev": "±2 eV RMS (meV)",
+        "bands_2ev_aligned_rms_mev": "less median",
+        "ghosts_per_1000_k": "ghosts/1000 k",
+    }
     orbital_mask: Tensor
 
-    def __init__(self, *, basis: dict[str, Any], **arguments: Any) -> None:
+    def __init__(self, *, basis: dict[str, Any], test_kpoints: int, **arguments: Any) -> None:
         super().__init__(**arguments)
+        if not 0 <= test_kpoints <= len(choose_kpoints(np.eye(3))):
+            raise ConfigError(
+                message("task.test_kpoints", str(test_kpoints), "0 to 5", "Edit the config.")
+            )
+        self.test_kpoints = test_kpoints
+        self.level_shift: LevelShift | None = None
         orbitals = OrbitalBasis.from_dict(basis)
         mask = torch.zeros(max(orbitals.elements) + 1, orbitals.max_orbitals, dtype=torch.bool)
         mask[list(orbitals.elements)] = torch.as_tensor(orbitals.mask(orbitals.elements))
         self.register_buffer("orbital_mask", mask, persistent=False)
 
     def build_loss(self, config: dict[str, Any]) -> ElectronLoss:
-        """Return the loss of Hamiltonian blocks."""
+        """Return the loss of Hamiltonian blocks, and keep that in the metric of S."""
+        config = dict(config)
+        self.metric = MetricLoss(**config.pop("metric"))
         return ElectronLoss(**config)
+
+    @property
+    def num_terms(self) -> int:
+        """Number of terms of the loss."""
+        return self.loss.num_terms + self.metric.num_terms
 
     def compute_terms(self, graph: Any, subset: str | None = None) -> dict[str, Term]:
         """Return the loss terms of a batch; those of a named subset enter the metrics."""
         errors = compute_block_errors(self.model(graph), graph, self.orbital_mask)
         if subset is not None:
-            shifted = errors.shifted(least_absolute_shift(errors))
-            for gauge, chosen in zip(GAUGES, (errors, shifted), strict=True):
-                for part, difference in chosen.difference.items():
-                    count = chosen.mask[part].sum()
-                    self.errors(subset, f"_{part}{gauge}").update(difference, count)
-                    self.errors(subset, gauge).update(difference, count)
-        return self.loss(errors)
+            sums = sum_blocks(errors)
+            sums[METRIC] = sum_metric(errors, graph, self.metric, keep=subset == "val")
+            if subset == "test" and self.test_kpoints:
+                sums |= sum_levels(errors, graph, self.test_kpoints, self.level_shift)
+            for quantity, values in sums.items():
+                self.record(subset, quantity, graph, values)
+            return {**self.loss(errors), **self.metric(errors, graph, turn=0)}
+        terms = self.loss(errors)
+        if self.metric.num_terms:
+            rise = self.metric.rise(self.progress)
+            terms |= self.metric(errors, graph, turn=self.current_epoch, factor=rise)
+        return terms
 
-    def collect_metrics(self, subset: str) -> dict[str, Tensor]:
-        """Return the metrics of a subset over all processes."""
-        return {
-            f"hamiltonian{quantity}_{measure}_mev": value
-            for quantity in self.quantities
-            for measure, value in self.errors(subset, quantity).compute().items()
-        }
+    def collect_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the metrics of sums by quantity."""
+        return electron_metrics(sums)
+
+    @torch.no_grad()
+    def compare_structures(self, graphs: Mapping[str, Any]) -> dict[str, float]:
+        """Return the errors of the slopes between paired displacements, if there are pairs."""
+
+        def collect(name: str) -> Any:
+            graph = graphs[name].to(self.device)
+            errors = compute_block_errors(self.model(graph), graph, self.orbital_mask)
+            return collect_blocks(errors, graph)
+
+        self.eval()
+        return compare_slopes((collect(plus), collect(minus)) for plus, minus in find_pairs(graphs))
 
     def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:
         """Return Hamiltonian elements of one batch by block type, label and prediction."""
         errors = compute_block_errors(self.model(graph), graph, self.orbital_mask)
-        stores = {
-            "onsite": graph[fields.ATOM],
-            **{name: graph[fields.edge_type(name)] for name in fields.RELATIONS},
-        }
         data = {}
-        for name, store in stores.items():
-            label = store[fields.HAMILTONIAN_BLOCKS][errors.mask[name]]
+        for name, blocks in errors.labels(graph).items():
+            label = blocks[errors.mask[name]]
             data[f"H {name} (eV)"] = (
                 label,
                 label + errors.difference[name][errors.mask[name]].detach(),

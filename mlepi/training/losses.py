@@ -138,6 +138,20 @@ class BlockErrors:
     graph: dict[str, Tensor]
     n_graphs: int
 
+    @property
+    def exists(self) -> Tensor:
+        """Orbitals of every atom: (n_atoms, p) bool."""
+        return self.mask["onsite"].diagonal(dim1=1, dim2=2)
+
+    def labels(self, graph: Any) -> dict[str, Tensor]:
+        """Return the labelled Hamiltonian of the batch by part: (…, p, p) float64, eV."""
+        stores = {"onsite": graph[fields.ATOM]}
+        stores |= {name: graph[fields.edge_type(name)] for name in fields.RELATIONS}
+        return {
+            name: store[fields.HAMILTONIAN_BLOCKS].to(torch.float64) * self.mask[name]
+            for name, store in stores.items()
+        }
+
     def shifted(self, mu: Tensor) -> BlockErrors:
         """Return the errors after a shift μ (n_graphs,), eV, of each structure, ΔH − μS."""
         difference = {

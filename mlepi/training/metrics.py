@@ -12,38 +12,71 @@ MILLI = 1e3
 """meV per eV."""
 
 
-class ErrorSums(Metric):
-    """Mean absolute and root mean square of differences, over everything that was seen.
+class StructureSums(Metric):
+    """Absolute and squared differences and their number by structure and quantity.
+
+    Whichever structures belong together later, their means follow without another pass.
 
     Args:
-        unit: factor on the differences, e.g. 1000 for eV → meV.
+        n_structures: structures of the data, counted over all subsets.
+        n_quantities: quantities that are measured.
     """
 
     full_state_update = False
-    absolute: Tensor
-    squared: Tensor
-    count: Tensor
+    sums: Tensor
 
-    def __init__(self, unit: float = MILLI) -> None:
+    def __init__(self, n_structures: int, n_quantities: int) -> None:
         super().__init__()
-        self.unit = unit
-        for name in ("absolute", "squared", "count"):
-            self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        zeros = torch.zeros(3, n_structures, n_quantities, dtype=torch.float64)
+        self.add_state("sums", default=zeros, dist_reduce_fx="sum")
 
-    def update(self, difference: Tensor, count: Tensor | None = None) -> None:
-        """Add differences of any shape; ``count`` of them exist if some are padding (zero)."""
-        difference = difference.detach().to(torch.float64)
-        self.absolute += difference.abs().sum()
-        self.squared += difference.square().sum()
-        self.count += difference.numel() if count is None else count
+    def update(self, quantity: int, structures: Tensor, values: Tensor) -> None:
+        """Add sums to one quantity of some structures.
 
-    def compute(self) -> dict[str, Tensor]:
-        """Return "mae" and "rmse" in the chosen unit; 0 when nothing was seen."""
-        count = self.count.clamp(min=1.0)
-        return {
-            "mae": self.unit * self.absolute / count,
-            "rmse": self.unit * (self.squared / count).sqrt(),
-        }
+        Args:
+            quantity: its number.
+            structures: (n,) int, numbers.
+            values: (3, n), Σ|x|, Σx² and number of x.
+        """
+        self.sums[:, :, quantity].index_add_(
+            1, structures.to(self.sums.device), values.detach().to(self.sums)
+        )
+
+    def compute(self) -> Tensor:
+        """Return the sums over all processes: (3, n_structures, n_quantities)."""
+        return self.sums
+
+
+def sum_by_structure(
+    difference: Tensor, structure: Tensor, n_graphs: int, count: Tensor | None = None
+) -> Tensor:
+    """Sum differences of atoms, edges or structures over each structure of a batch.
+
+    Args:
+        difference: (n, …), zero where nothing exists.
+        structure: (n,) int, structure of each in the batch.
+        n_graphs: number of structures.
+        count: (n,), how many of the elements exist; None for all.
+
+    Returns:
+        (3, n_graphs) float64: Σ|x|, Σx² and number of x.
+    """
+    values = difference.detach().to(torch.float64).reshape(len(difference), -1)
+    if count is None:
+        count = torch.full_like(structure, values.shape[1])
+    rows = torch.stack([values.abs().sum(1), values.square().sum(1), count.to(torch.float64)])
+    return rows.new_zeros(3, n_graphs).index_add(1, structure, rows)
+
+
+def mean_error(sums: Tensor) -> dict[str, Tensor]:
+    """Return "mae" and "rmse" in thousandths of the unit; 0 when nothing was seen.
+
+    Args:
+        sums: (3,), Σ|x|, Σx² and number of x.
+    """
+    absolute, squared, count = sums
+    count = count.clamp(min=1.0)
+    return {"mae": MILLI * absolute / count, "rmse": MILLI * (squared / count).sqrt()}
 
 
 class LossSums(Metric):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from mlepi.graphs import fields
 from mlepi.training.losses import PhononLoss, Term
+from mlepi.training.metrics import mean_error, sum_by_structure
 from mlepi.training.task import Task
 
 
@@ -21,6 +23,13 @@ class PhononTask(Task):
 
     kind: ClassVar[str] = "phonon"
     quantities: ClassVar[tuple[str, ...]] = ("energy", "forces")
+
+    columns: ClassVar[dict[str, str]] = {
+        "energy_mae_mev_per_atom": "energy MAE (meV/atom)",
+        "energy_rmse_mev_per_atom": "RMSE",
+        "forces_mae_mev_per_angstrom": "forces MAE (meV/Å)",
+        "forces_rmse_mev_per_angstrom": "RMSE",
+    }
 
     def build_loss(self, config: dict[str, Any]) -> PhononLoss:
         """Return the loss of energies and forces."""
@@ -36,19 +45,21 @@ class PhononTask(Task):
         ) / atoms.ptr.diff()
         forces_difference = prediction["forces"] - atoms[fields.FORCES]
         if subset is not None:
-            self.errors(subset, "energy").update(energy_difference)
-            self.errors(subset, "forces").update(forces_difference)
+            n_graphs = len(energy_difference)
+            each = torch.arange(n_graphs, device=energy_difference.device)
+            energies = sum_by_structure(energy_difference, each, n_graphs)
+            forces = sum_by_structure(forces_difference, atoms.batch, n_graphs)
+            self.record(subset, "energy", graph, energies)
+            self.record(subset, "forces", graph, forces)
         return self.loss(energy_difference.to(forces_difference.dtype), forces_difference)
 
-    def collect_metrics(self, subset: str) -> dict[str, Tensor]:
-        """Return the metrics of a subset over all processes."""
-        metrics: dict[str, Tensor] = {}
-        for quantity, unit in (("energy", "mev_per_atom"), ("forces", "mev_per_angstrom")):
-            values = self.errors(subset, quantity).compute()
-            metrics.update(
-                {f"{quantity}_{measure}_{unit}": value for measure, value in values.items()}
-            )
-        return metrics
+    def collect_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the metrics of sums by quantity."""
+        return {
+            f"{quantity}_{measure}_{unit}": value
+            for quantity, unit in (("energy", "mev_per_atom"), ("forces", "mev_per_angstrom"))
+            for measure, value in mean_error(sums[quantity]).items()
+        }
 
     def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:
         """Return energies per atom (less references) and forces, label and prediction."""

@@ -8,6 +8,7 @@ import math
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,16 @@ from mlepi.arithmetic import float32_precision
 from mlepi.checkpoint import stamp
 from mlepi.config_check import check_target, find_targets, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, message
+from mlepi.graphs import fields
 from mlepi.models.compilation import compile_method
 from mlepi.project_files import PROJECT_FOLDER, find_commit, find_file
 from mlepi.training.callbacks import BestAndLast, EpochLines, TimeLimit, parse_duration
-from mlepi.training.data_modules import GraphDataModule
 from mlepi.training.facts import complete_model
+from mlepi.training.graph_data import GraphDataModule
 from mlepi.training.loggers import build_loggers, finish, log_results
 from mlepi.training.parity import plot_parity
 from mlepi.training.task import Task, build_part
+from mlepi.training.test_table import format_rows, group_by_size, tabulate
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ KNOWN_KEYS = (
 """Keys of the top level of ``conf/train.yaml``."""
 
 SUPPLIED = {
-    "task": {"model", "optimizer", "dtype", "stamp", "basis"},
+    "task": {"model", "optimizer", "dtype", "stamp", "n_structures", "subsets", "basis"},
     "data": {"cutoffs", "dtype", "seed"},
     "trainer": {"logger", "callbacks", "default_root_dir"},
     "optimizer.optimizer": {"params"},
@@ -149,6 +152,8 @@ def build_task(plain: Mapping[str, Any], data: GraphDataModule) -> Task:
         optimizer=plain["optimizer"],
         dtype=plain["dtype"],
         stamp=described,
+        n_structures=data.n_structures,
+        subsets=data.number_subsets(),
         **extra,
     )
     prepare = getattr(task.model, "prepare", None)
@@ -244,11 +249,13 @@ def run_trainer(
     metrics = {
         name.removeprefix("test/"): float(value)
         for name, value in trainer.callback_metrics.items()
-        if "test/" in name
+        if name.startswith("test/") and name.count("/") == 1
     }
     if trainer.is_global_zero:
-        figures = plot_parity(task, data.test_dataloader(), folder)
-        write_table(plain, data, metrics, best, folder)
+        figures = plot_parity(task, data.batches("test"), folder)
+        graphs = {name: graph for name, (_, graph) in data.evaluated().items()}
+        metrics |= task.compare_structures(graphs)
+        write_table(plain, data, task, metrics, best, folder)
         log_results(loggers, metrics, figures)
     finish(loggers)
     return metrics
@@ -257,11 +264,25 @@ def run_trainer(
 def write_table(
     plain: Mapping[str, Any],
     data: GraphDataModule,
+    task: Task,
     metrics: Mapping[str, float],
     best: str,
     folder: Path,
 ) -> None:
-    """Write test_metrics.json and show the table."""
+    """Write test_metrics.json and show the table, also by named subset and size of the cell."""
+    seen = set(task.seen("test"))
+    structures = {
+        int(graph[fields.STRUCTURE]): structure.atoms
+        for structure, graph in data.evaluated().values()
+        if int(graph[fields.STRUCTURE]) in seen
+    }
+    tables = {
+        title: tabulate(groups, structures, partial(task.measure, "test"))
+        for title, groups in (
+            ("subsets", data.number_subsets()["test"]),
+            ("sizes", group_by_size(structures)),
+        )
+    }
     epoch = int(torch.load(best, map_location="cpu", weights_only=True)["epoch"])
     content = {
         "name": plain["name"],
@@ -271,12 +292,15 @@ def write_table(
         "metrics": {
             name: value if math.isfinite(value) else None for name, value in metrics.items()
         },
+        **tables,
     }
     (folder / "test_metrics.json").write_text(
         json.dumps(content, indent=1) + "\n", encoding="utf-8"
     )
     width = max(len(name) for name in metrics)
     lines = [f"  {name:<{width}}  {value:12.5g}" for name, value in metrics.items()]
+    for title, table in tables.items():
+        lines += ["", *format_rows(title, table, task.columns)]
     log.info(
         "test set, best checkpoint (epoch %d) in %s\n%s",
         epoch + 1,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, cast
 
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 from mlepi.arithmetic import parse_dtype
 from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
+from mlepi.graphs import fields
 from mlepi.training.ema import EMA, TRAINING_WEIGHTS
 from mlepi.training.losses import Term, global_loss
-from mlepi.training.metrics import ErrorSums, LossSums
+from mlepi.training.metrics import LossSums, StructureSums
 from mlepi.training.schedules import Schedule
 
 EVALUATED = ("val", "test")
@@ -67,10 +69,13 @@ class Task(LightningModule, ABC):
         dtype: "float32" or "float64".
         stamp: what the checkpoint says about itself under the key "mlepi", so that it rebuilds the
             network alone.
+        n_structures: structures of the data, counted over all subsets.
+        subsets: "val" and "test" → names of subsets, its own first → numbers of their structures.
     """
 
     kind: ClassVar[str]
     quantities: ClassVar[tuple[str, ...]]
+    columns: ClassVar[dict[str, str]]  # metric → heading, in tables of several subsets
 
     def __init__(
         self,
@@ -81,6 +86,8 @@ class Task(LightningModule, ABC):
         monitor: str,
         dtype: str,
         stamp: dict[str, Any],
+        n_structures: int,
+        subsets: dict[str, dict[str, list[int]]],
     ) -> None:
         super().__init__()
         self.monitor = monitor
@@ -89,18 +96,65 @@ class Task(LightningModule, ABC):
         with default_dtype(parse_dtype(dtype)):
             self.model: nn.Module = build_part("model", model)
         self.loss = self.build_loss(loss)
-        self.loss_sums = nn.ModuleDict(
-            {subset: LossSums(self.loss.num_terms) for subset in EVALUATED}
-        )
+        self.loss_sums = nn.ModuleDict({subset: LossSums(self.num_terms) for subset in EVALUATED})
+        self.subsets = subsets
         self.error_sums = nn.ModuleDict(
-            {f"{subset}_{name}": ErrorSums() for subset in EVALUATED for name in self.quantities}
+            {subset: StructureSums(n_structures, len(self.quantities)) for subset in EVALUATED}
         )
+        self.measured: dict[str, Tensor] = {}
+        self.total_steps = math.inf
         self.schedule: Schedule | None = None
         self._schedule_state: dict[str, Any] | None = None
 
-    def errors(self, subset: str, quantity: str) -> ErrorSums:
-        """Return the error sums of one quantity in one subset."""
-        return cast(ErrorSums, self.error_sums[f"{subset}_{quantity}"])
+    def record(self, subset: str, quantity: str, graph: Any, values: Tensor) -> None:
+        """Add what was found on a batch to one quantity of its structures.
+
+        Args:
+            subset: "val" or "test".
+            quantity: one of ``quantities``.
+            graph: the batch.
+            values: (3, n_graphs), Σ|x|, Σx² and number of x.
+        """
+        sums = cast(StructureSums, self.error_sums[subset])
+        sums.update(self.quantities.index(quantity), graph[fields.STRUCTURE], values)
+
+    def seen(self, subset: str) -> list[int]:
+        """Return the numbers of the structures of the latest pass over a subset."""
+        return self.measured[subset][2].sum(1).nonzero().flatten().tolist()
+
+    def measure(self, subset: str, structures: Sequence[int]) -> dict[str, float]:
+        """Return the metrics of some of the structures of the latest pass over a subset.
+
+        Args:
+            subset: "val" or "test".
+            structures: numbers.
+        """
+        sums = self.measured[subset][:, list(structures)].sum(1)
+        found = self.collect_metrics(dict(zip(self.quantities, sums.T, strict=True)))
+        return {name: float(value) for name, value in found.items()}
+
+    @property
+    def num_terms(self) -> int:
+        """Number of terms of the loss."""
+        return int(self.loss.num_terms)
+
+    @property
+    def progress(self) -> float:
+        """Part of the optimizer steps of the whole training that is done.
+
+        Raises:
+            ConfigError: the length of the training is not fixed.
+        """
+        if math.isinf(self.total_steps) or self.total_steps <= 0:
+            raise ConfigError(
+                message(
+                    "task.loss",
+                    f"a term that sets in within a training of {self.total_steps} steps",
+                    "a fixed length",
+                    "Set trainer.max_epochs or max_steps.",
+                )
+            )
+        return self.global_step / self.total_steps
 
     @abstractmethod
     def build_loss(self, config: dict[str, Any]) -> Any:
@@ -111,8 +165,16 @@ class Task(LightningModule, ABC):
         """Return the loss terms of a batch; those of a named subset enter the metrics."""
 
     @abstractmethod
-    def collect_metrics(self, subset: str) -> dict[str, Tensor]:
-        """Return the metrics of a subset over all processes."""
+    def collect_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the metrics of sums: quantity → (3,), Σ|x|, Σx² and number of x."""
+
+    def compare_structures(self, graphs: Mapping[str, Any]) -> dict[str, float]:
+        """Return metrics of several structures together; none by default.
+
+        Args:
+            graphs: name → graph of every structure that was tested.
+        """
+        return {}
 
     def training_step(self, graph: Any, batch_index: int) -> Tensor:
         """Return the loss of a batch, a mean over the global batch."""
@@ -149,29 +211,33 @@ class Task(LightningModule, ABC):
 
     def validation_step(self, graph: Any, batch_index: int) -> None:
         """Add a batch to the validation metrics."""
-        self._evaluate(graph, "val")
+        cast(LossSums, self.loss_sums["val"]).update(self.compute_terms(graph, "val"))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""
         self._log_subset("val")
 
-    def test_step(self, graph: Any, batch_index: int) -> None:
-        """Add a batch to the test metrics."""
-        self._evaluate(graph, "test")
+    def test_step(self, graph: Any, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Add a batch to the test metrics; only the first loader's enter the loss."""
+        terms = self.compute_terms(graph, "test")
+        if dataloader_idx == 0:
+            cast(LossSums, self.loss_sums["test"]).update(terms)
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""
         self._log_subset("test")
 
-    def _evaluate(self, graph: Any, subset: str) -> None:
-        cast(LossSums, self.loss_sums[subset]).update(self.compute_terms(graph, subset))
-
     def _log_subset(self, subset: str) -> None:
-        sums = cast(LossSums, self.loss_sums[subset])
-        metrics = {"loss": sums.compute(), **self.collect_metrics(subset)}
-        for part in (sums, *(self.errors(subset, quantity) for quantity in self.quantities)):
-            part.reset()
-        named = {f"{subset}/{name}": value.to(torch.float32) for name, value in metrics.items()}
+        losses = cast(LossSums, self.loss_sums[subset])
+        errors = cast(StructureSums, self.error_sums[subset])
+        self.measured[subset] = errors.compute().clone()
+        named = {f"{subset}/loss": float(losses.compute())}
+        for name, structures in self.subsets[subset].items():
+            prefix = subset if name == subset else f"{subset}/{name}"
+            found = self.measure(subset, structures)
+            named |= {f"{prefix}/{metric}": value for metric, value in found.items()}
+        losses.reset()
+        errors.reset()
         if subset == "val" and self.monitor not in named:
             raise ConfigError(
                 message(
@@ -191,9 +257,9 @@ class Task(LightningModule, ABC):
         optimizer = build_part("optimizer.optimizer", self.optimizer_config["optimizer"])(
             list(self.model.parameters())
         )
-        total_steps = self.trainer.estimated_stepping_batches
+        self.total_steps = self.trainer.estimated_stepping_batches
         self.schedule = build_part("optimizer.schedule", self.optimizer_config["schedule"])(
-            optimizer, total_steps
+            optimizer, self.total_steps
         )
         if self._schedule_state is not None:
             self.schedule.scheduler.load_state_dict(self._schedule_state)

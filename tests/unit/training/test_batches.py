@@ -11,7 +11,14 @@ FORCES = {
     "split": "data/blg_openmx/splits/forces_81_09_10.json",
 }
 
-SETTINGS = {"batch_size": 2, "eval_batch_size": 1, "n_train": 4, "dtype": "float32", "seed": 1}
+SETTINGS = {
+    "extra": None,
+    "batch_size": 2,
+    "eval_batch_size": 1,
+    "n_train": 4,
+    "dtype": "float32",
+    "seed": 1,
+}
 
 CUTOFFS = {"intra": 2.0, "inter": 4.0}
 

@@ -22,7 +22,14 @@ HAMILTONIANS = {
     "split": "data/blg_openmx/splits/hamiltonian_622.json",
 }
 
-SETTINGS = {"batch_size": 2, "eval_batch_size": 1, "n_train": 4, "dtype": "float32", "seed": 1}
+SETTINGS = {
+    "extra": None,
+    "batch_size": 2,
+    "eval_batch_size": 1,
+    "n_train": 4,
+    "dtype": "float32",
+    "seed": 1,
+}
 
 CUTOFFS = {"intra": 2.0, "inter": 4.0}
 

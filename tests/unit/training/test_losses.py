@@ -10,7 +10,12 @@ from mlepi.training.losses import (
     global_loss,
     least_squares_shift,
 )
-from mlepi.training.metrics import ErrorSums, least_absolute_shift
+from mlepi.training.metrics import (
+    StructureSums,
+    least_absolute_shift,
+    mean_error,
+    sum_by_structure,
+)
 
 
 def random_errors(n_graphs=2):
@@ -107,11 +112,23 @@ def test_least_absolute_shift_is_the_minimiser():
             assert total_absolute(errors.shifted(best + step), structure) >= lowest
 
 
-def test_error_sums_do_not_depend_on_the_division_into_batches():
-    values = torch.randn(50, generator=torch.Generator().manual_seed(3))
-    whole, parts = ErrorSums(), ErrorSums()
-    whole.update(values)
-    for part in values.split([7, 1, 42]):
-        parts.update(part)
-    assert parts.compute()["mae"].item() == pytest.approx(1e3 * values.double().abs().mean().item())
-    assert parts.compute()["rmse"].item() == pytest.approx(whole.compute()["rmse"].item())
+def test_sums_by_structure_do_not_depend_on_the_division_into_batches():
+    values = torch.randn(50, 3, generator=torch.Generator().manual_seed(3))
+    structure = torch.arange(50) % 4
+    whole, parts = StructureSums(5, 2), StructureSums(5, 2)
+    whole.update(1, torch.arange(4), sum_by_structure(values, structure, 4))
+    for chosen in torch.arange(50).split([7, 1, 42]):
+        parts.update(1, torch.arange(4), sum_by_structure(values[chosen], structure[chosen], 4))
+    torch.testing.assert_close(parts.compute(), whole.compute())
+    assert whole.compute()[:, 4].abs().sum() == whole.compute()[:, :, 0].abs().sum() == 0.0
+    for number in range(4):
+        own = values[structure == number].double()
+        found = mean_error(whole.compute()[:, number, 1])
+        assert found["mae"].item() == pytest.approx(1e3 * own.abs().mean().item())
+        assert found["rmse"].item() == pytest.approx(1e3 * own.square().mean().sqrt().item())
+
+
+def test_padding_does_not_count():
+    values, structure = torch.ones(3, 4), torch.tensor([0, 1, 1])
+    sums = sum_by_structure(values, structure, 2, count=torch.tensor([2, 1, 3]))
+    torch.testing.assert_close(sums[2], torch.tensor([2.0, 4.0], dtype=torch.float64))

@@ -1,0 +1,303 @@
+"""Labelled structures → cached graphs → batches, for the subsets of a named split.
+
+Every structure has a number: those of train, val and test in turn, then those of further test
+subsets.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from mlepi.arithmetic import parse_dtype
+from mlepi.errors import ConfigError, DataError, message
+from mlepi.graphs import fields
+from mlepi.graphs.build import AtomGraph, build_graph
+from mlepi.project_files import find_file, locate_file
+from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.splits import NamedSubsets, read_named_subsets, read_split
+from mlepi.training.batches import Collation, GlobalBatches
+
+log = logging.getLogger(__name__)
+
+SUBSETS = ("train", "val", "test")
+
+
+class GraphDataModule(LightningDataModule):
+    """Read a data set once, divide it by a stored split and keep all graphs in memory.
+
+    Args:
+        path: data set, relative to the working folder or the project folder.
+        split: JSON file of the split, likewise; it may name further subsets, ``NamedSubsets``.
+        extra: data set with structures of further test subsets that the first does not hold; they
+            are left out, with a line in the log, where it is None or does not exist.
+        batch_size: structures per global batch, divided over the processes.
+        eval_batch_size: the same for validation and test.
+        n_train: use only the first structures of the training subset (learning curves); None for
+            all.
+        cutoffs: relation → cutoff, Å.
+        dtype: "float32" or "float64".
+        seed: of the shuffling.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        split: str,
+        extra: str | None,
+        batch_size: int,
+        eval_batch_size: int,
+        n_train: int | None,
+        cutoffs: Mapping[str, float | None],
+        dtype: str,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or eval_batch_size < 1:
+            raise ConfigError(
+                message(
+                    "data.batch_size",
+                    f"{batch_size}, {eval_batch_size}",
+                    "at least 1",
+                    "Edit the config.",
+                )
+            )
+        self.path = find_file("data.path", path)
+        self.split_path = find_file("data.split", split)
+        self.extra = extra
+        self.extra_path = None if extra is None else locate_file(extra)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.n_train = n_train
+        self.dtype = parse_dtype(dtype)
+        self.seed = seed
+        self.requested_cutoffs = dict(cutoffs)
+        self.cutoffs: dict[str, float] = {}
+        self.structures: dict[str, list[LabelledStructure]] = {}
+        self.graphs: dict[str, list[AtomGraph]] = {}
+        self.named = NamedSubsets()
+        self.further: dict[str, LabelledStructure | None] = {}
+        self.further_graphs: list[AtomGraph] = []
+        self._collations: dict[str, Collation] = {}
+
+    @abstractmethod
+    def list_names(self, path: Path) -> list[str]:
+        """Return the names of the structures of a data set."""
+
+    @abstractmethod
+    def read_structures(
+        self, path: Path, names: Iterable[str] | None = None
+    ) -> list[LabelledStructure]:
+        """Read the structures of these names from a data set; all of them when None."""
+
+    def build_graph(self, structure: LabelledStructure) -> AtomGraph:
+        """Build the graph of a structure with its labels."""
+        return build_graph(structure.atoms, self.cutoffs, structure, self.dtype)
+
+    def resolve_cutoffs(self, structures: list[LabelledStructure]) -> dict[str, float]:
+        """Return the cutoff of every relation, Å."""
+        missing = [name for name, value in self.requested_cutoffs.items() if value is None]
+        if missing:
+            raise ConfigError(
+                message("graph.cutoffs", f"null for {missing}", "a length in Å", "Edit the config.")
+            )
+        return {
+            name: float(value)
+            for name, value in self.requested_cutoffs.items()
+            if value is not None
+        }
+
+    def prepare(self) -> None:
+        """Read, split and build all graphs, once."""
+        if self.graphs:
+            return
+        structures = {structure.name: structure for structure in self.read_structures(self.path)}
+        split = read_split(self.split_path, structures)
+        missing = [subset for subset in SUBSETS if not split.get(subset)]
+        if missing:
+            raise DataError(
+                message(
+                    str(self.split_path),
+                    f"nothing in {missing}",
+                    f"subsets {list(SUBSETS)}",
+                    "Use another split.",
+                )
+            )
+        self.cutoffs = self.resolve_cutoffs(list(structures.values()))
+        self.structures = {
+            subset: [structures[name] for name in split[subset]] for subset in SUBSETS
+        }
+        if self.n_train is not None:
+            self.structures["train"] = self.structures["train"][: self.n_train]
+        self.graphs = {
+            subset: [self.build_graph(structure) for structure in chosen]
+            for subset, chosen in self.structures.items()
+        }
+        number_graphs(chain(*self.graphs.values()), 0)
+        self._find_further(structures)
+
+    def _find_further(self, structures: Mapping[str, LabelledStructure]) -> None:
+        """Note which structures the named test subsets add, and leave out those without labels."""
+        named = read_named_subsets(self.split_path)
+        tested = {structure.name for structure in self.structures["test"]}
+        wanted = dict.fromkeys(chain(*named.test.values()))
+        elsewhere = [name for name in wanted if name not in structures]
+        if elsewhere and self.extra_path is None:
+            subsets = [name for name, members in named.test.items() if set(members) & {*elsewhere}]
+            why = "is null" if self.extra is None else f"({self.extra}) does not exist"
+            log.warning(
+                "data.extra %s: %d structures of the test subsets %s are left out",
+                why,
+                len(elsewhere),
+                ", ".join(subsets),
+            )
+        elif elsewhere and self.extra_path is not None:
+            unknown = sorted(set(elsewhere) - set(self.list_names(self.extra_path)))
+            if unknown:
+                raise DataError(
+                    message(
+                        str(self.split_path),
+                        f"a test subset with {unknown[0]!r}",
+                        f"structures of {self.path.name} or {self.extra_path.name}",
+                        "Use the split made for these data sets.",
+                    )
+                )
+        absent = set(elsewhere) if self.extra_path is None else set()
+        self.further = {
+            name: structures.get(name) for name in wanted if name not in tested | absent
+        }
+        present = {
+            subset: [name for name in members if name not in absent]
+            for subset, members in named.test.items()
+        }
+        self.named = NamedSubsets(
+            {subset: members for subset, members in present.items() if members}, named.val
+        )
+
+    def prepare_further(self) -> None:
+        """Read what is in the extra data set and build the graphs of further test subsets, once."""
+        if self.further_graphs or not self.further:
+            return
+        elsewhere = [name for name, structure in self.further.items() if structure is None]
+        if elsewhere and self.extra_path is not None:
+            for structure in self.read_structures(self.extra_path, elsewhere):
+                self.further[structure.name] = structure
+        self.further_graphs = [
+            self.build_graph(structure)
+            for structure in self.further.values()
+            if structure is not None
+        ]
+        number_graphs(self.further_graphs, self.n_structures - len(self.further))
+
+    @property
+    def n_structures(self) -> int:
+        """Number of structures that are trained, validated or tested on."""
+        return sum(len(chosen) for chosen in self.structures.values()) + len(self.further)
+
+    def number_subsets(self) -> dict[str, dict[str, list[int]]]:
+        """Return "val" and "test" → the subset itself and its named ones → numbers."""
+        names = [s.name for chosen in self.structures.values() for s in chosen]
+        numbers = {name: number for number, name in enumerate([*names, *self.further])}
+        return {
+            subset: {
+                name: [numbers[member] for member in members]
+                for name, members in {
+                    subset: [structure.name for structure in self.structures[subset]],
+                    **named,
+                }.items()
+            }
+            for subset, named in (("val", self.named.val), ("test", self.named.test))
+        }
+
+    def evaluated(self) -> dict[str, tuple[LabelledStructure, AtomGraph]]:
+        """Return every structure of test and its further subsets, by name."""
+        self.prepare_further()
+        structures = [*self.structures["test"], *self.further.values()]
+        graphs = [*self.graphs["test"], *self.further_graphs]
+        return {
+            structure.name: (structure, graph)
+            for structure, graph in zip(structures, graphs, strict=True)
+            if structure is not None
+        }
+
+    def setup(self, stage: str) -> None:
+        """Prepare the graphs and check that every process gets a share of every subset."""
+        self.prepare()
+        processes = self.trainer.world_size if self.trainer is not None else 1
+        smallest = min(self.batch_size, *(len(chosen) for chosen in self.graphs.values()))
+        if smallest < processes:
+            raise ConfigError(
+                message(
+                    "data.batch_size",
+                    f"a batch or subset of {smallest}",
+                    f"at least {processes}, one per process",
+                    "Raise it.",
+                )
+            )
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the shuffled training batches."""
+        return self._loader("train", self.batch_size, self.seed)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the validation batches."""
+        return self.batches("val")
+
+    def test_dataloader(self) -> list[DataLoader]:
+        """Return the test batches, and those of structures only in further test subsets."""
+        self.prepare_further()
+        return [self.batches("test"), *([self.batches("further")] if self.further else [])]
+
+    def batches(self, subset: str) -> DataLoader:
+        """Return the batches of a subset, or of the "further" test structures, in order."""
+        return self._loader(subset, self.eval_batch_size, None)
+
+    def stamp_parts(self) -> dict[str, Any]:
+        """Return what the checkpoint's stamp holds besides network and cutoffs."""
+        return {}
+
+    def describe(self) -> dict[str, Any]:
+        """Return file names and sizes of the subsets, for the checkpoint's metadata."""
+        sizes = {subset: len(chosen) for subset, chosen in self.structures.items()}
+        described = {"path": self.path.name, "split": self.split_path.name, "n_structures": sizes}
+        for kind, named in (("val_subsets", self.named.val), ("test_subsets", self.named.test)):
+            if named:
+                described[kind] = {subset: len(members) for subset, members in named.items()}
+        return described
+
+    def _loader(self, subset: str, batch_size: int, seed: int | None) -> DataLoader:
+        graphs = self.further_graphs if subset == "further" else self.graphs[subset]
+        rank, processes = (
+            (self.trainer.global_rank, self.trainer.world_size)
+            if self.trainer is not None
+            else (0, 1)
+        )
+        batches = GlobalBatches(
+            n_structures=len(graphs),
+            batch_size=batch_size,
+            seed=seed,
+            rank=rank,
+            n_processes=processes,
+        )
+        # else every pass would draw from the global one
+        generator = torch.Generator().manual_seed(self.seed)
+        collation = self._collations.setdefault(subset, Collation(graphs))
+        numbers: Any = range(len(graphs))
+        return DataLoader(numbers, batch_sampler=batches, collate_fn=collation, generator=generator)
+
+
+def number_graphs(graphs: Iterable[AtomGraph], first: int) -> None:
+    """Write into every graph which structure it is, counting from ``first``."""
+    for number, graph in enumerate(graphs, start=first):
+        graph[fields.STRUCTURE] = torch.tensor([number])
