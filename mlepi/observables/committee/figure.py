@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.figures import Fact, Paragraph, Presentation, Section, Table
+from mlepi.observables.committee.compare import list_numbers
 from mlepi.observables.committee.record import CommitteeRecord
+from mlepi.physics.averages.error_budget import NETWORK, ErrorPart
 
 MOST = 6
 """Numbers of a field that the table still shows."""
@@ -49,8 +51,30 @@ def build_section(records: Mapping[str, Any]) -> Section | None:
     return Section("Network errors", (text, Table(header, tuple(rows))))
 
 
+def list_error_parts(records: Mapping[str, Any]) -> list[ErrorPart]:
+    """Return the network part of the error of every number that was compared.
+
+    The error budget writes "/" before the names of fields of inner records.
+    """
+    record: CommitteeRecord = records["committee"]
+    calibrated = "uncalibrated" if record.uncalibrated else "calibrated on labelled structures"
+    source = (
+        f"spread among {record.n_electron_networks} electron and {record.n_phonon_networks} phonon "
+        f"networks on {record.n_samples} samples per temperature, {calibrated}"
+    )
+    return [
+        ErrorPart(NETWORK, f"{stage}/{name.replace('.', '/')}", sizes, source)
+        for stage in record.stages
+        if stage in records
+        for name, sizes in record.network_errors(stage).items()
+        if np.shape(list_numbers(records[stage]).get(name)) == sizes.shape
+    ]
+
+
 def _format(values: NDArray[np.float64] | None) -> str:
     return "" if values is None else ", ".join(f"{x:.2g}" for x in np.ravel(values))
 
 
-PRESENTATION = Presentation(facts=list_facts, sections=(build_section,))
+PRESENTATION = Presentation(
+    facts=list_facts, sections=(build_section,), error_parts=(list_error_parts,)
+)

@@ -69,11 +69,15 @@ class Reliability(NamedTuple):
     counts: NDArray[np.int64]
 
 
-def compare_spread(errors: NDArray[np.floating]) -> Agreement:
+def compare_spread(
+    errors: NDArray[np.floating], errors_of_mean: NDArray[np.floating] | None = None
+) -> Agreement:
     """Compare the spread of networks with their errors.
 
     Args:
         errors: (n_networks, n_elements), prediction less label of every network, n_networks ≥ 2.
+        errors_of_mean: (n_elements,), of what the networks predict together; None takes the mean of
+            the errors. Levels of the mean Hamiltonian are not the mean of levels.
 
     Raises:
         PhysicsError: fewer than two networks, no elements, or networks that never differ.
@@ -81,10 +85,11 @@ def compare_spread(errors: NDArray[np.floating]) -> Agreement:
     if errors.ndim != 2 or errors.shape[0] < 2 or errors.shape[1] == 0:
         raise _unusable(f"errors of shape {errors.shape}", "two networks or more, and labels")
     spreads = np.std(errors, axis=0, ddof=1)
+    together = errors.mean(axis=0) if errors_of_mean is None else errors_of_mean
     found = Agreement(
         n=errors.shape[1],
         rms_spread=_root_mean_square(spreads),
-        rms_error_of_mean=_root_mean_square(errors.mean(axis=0)),
+        rms_error_of_mean=_root_mean_square(together),
         rms_error_of_one=_root_mean_square(errors),
     )
     if not found.rms_spread > 0:

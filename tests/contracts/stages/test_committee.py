@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from stage_contract import StageContract
 
+from mlepi.observables.committee.figure import list_error_parts
 from mlepi.observables.committee.record import CommitteeRecord, StageSpread
 from mlepi.observables.committee.stage import CommitteeStage
 
@@ -40,6 +41,24 @@ class TestCommittee(StageContract):
         assert found["spectral.equilibrium"] == 1.5
         assert found["maps"].shape == (2, 40)
         assert record.network_errors("gap") == record.network_errors("dos") == {}
+
+    def test_the_error_budget_gets_the_network_part(self, record):
+        @dataclasses.dataclass
+        class Velocities:
+            velocities: np.ndarray
+
+        @dataclasses.dataclass
+        class Found:
+            spectral: Velocities
+
+        records = {"committee": record, "fermi_velocity": Found(Velocities(np.array([8e5, 7e5])))}
+        (part,) = list_error_parts(records)
+        assert (part.part, part.quantity) == ("network", "fermi_velocity/spectral/velocities")
+        np.testing.assert_allclose(part.sizes, np.hypot([3e3, 4.5e3], [2e3, 8e3]))
+        assert "4 electron and 3 phonon networks" in part.source
+        other = Found(Velocities(np.ones(3)))
+        assert list_error_parts({**records, "fermi_velocity": other}) == []
+        assert list_error_parts({"committee": record}) == []
 
     def test_a_number_that_is_compared_may_be_a_lone_one(self, record, tmp_path):
         again = self.store(tmp_path, record).read("committee", CommitteeRecord)

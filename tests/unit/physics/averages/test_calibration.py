@@ -31,6 +31,7 @@ def test_the_spread_is_unbiased_for_two_networks():
     found = compare_spread(errors)
     assert found.rms_spread == pytest.approx(np.sqrt(2.0))  # |Δ|/√2 of 2, 2, 2
     assert found.rms_error_of_mean == pytest.approx(np.sqrt((0 + 1 + 4) / 3))
+    assert compare_spread(errors, np.full(3, 7.0)).rms_error_of_mean == pytest.approx(7.0)
     assert found.rms_error_of_one == pytest.approx(np.sqrt((1 + 4 + 9 + 1 + 0 + 1) / 6))
 
 
