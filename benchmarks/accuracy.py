@@ -2,15 +2,16 @@
 
 ``python benchmarks/accuracy.py CHECKPOINT``.
 
-Writes ``accuracy.json`` (all numbers, also by structure) and ``accuracy.md`` (a table) into the
-output folder. Nothing is random.
+Writes ``accuracy.json`` (all numbers, also by structure) and ``accuracy.md`` (tables, also by named
+test subset and by size of the cell) into the output folder. Nothing is random.
 
 Electron networks. H: differences of the existing elements of all blocks, raw and gauge-free (per
-structure, the shift μ that minimises Σ|ΔH − μS|). Bands: predicted H with the S of the checkpoint's
-overlap table against H and S of the data, states that DFT has within ±2 eV of its Fermi energy,
-paired by band index at every k; "unaligned" compares energies as they are, "aligned" subtracts one
-constant per structure, the mean difference over these states. K' is not listed because E(−k) =
-E(k).
+structure, the shift μ that minimises Σ|ΔH − μS|). In the metric of S: √(Tr[(S⁻¹(ΔH − μS))²]/N) at
+one k-point per structure, with the S of the data. Levels: predicted H with the S of the
+checkpoint's overlap table against H and S of the data, by window around DFT's Fermi energy, paired
+by band index at every k; as they are, and less the median of each structure. Ghosts: levels more
+than 1 eV below DFT's lowest. Slopes: ΔH between paired displacements. K' is not listed because
+E(−k) = E(k).
 
 Phonon networks. Energy per atom and force components, as they are, in float64.
 """
@@ -20,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +29,59 @@ import numpy as np
 import torch
 from ase import Atoms
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mlepi.checkpoint import load_model
 from mlepi.errors import DataError, MlepiError, message
 from mlepi.graphs.block_matrix import BlockMatrix, block_matrices, compute_bands
+from mlepi.graphs.build import AtomGraph
 from mlepi.physics.eigenstates.bloch import smallest_overlap_eigenvalue
 from mlepi.predictors import ElectronPredictor, PhononPredictor
 from mlepi.structures.labelled_structure import LabelledStructure
-from mlepi.training import ForcesDataModule, HamiltonianDataModule
+from mlepi.training import ElectronTask, ForcesDataModule, HamiltonianDataModule, PhononTask
+from mlepi.training.electron_errors import (
+    BOUND,
+    METRIC,
+    SHIFTED,
+    electron_metrics,
+    sum_blocks,
+    sum_metric,
+)
 from mlepi.training.graph_data import GraphDataModule
+from mlepi.training.level_errors import (
+    WINDOWS,
+    LevelShift,
+    choose_kpoints,
+    compare_levels,
+    form_bound,
+    predict_levels,
+    select_errors,
+)
 from mlepi.training.losses import compute_block_errors
-from mlepi.training.metrics import MILLI, ErrorSums, least_absolute_shift
+from mlepi.training.metric_loss import MEASURING, MetricLoss
+from mlepi.training.metrics import MILLI
+from mlepi.training.phonon_task import phonon_metrics
+from mlepi.training.slopes import collect_blocks, compare_slopes, find_pairs
+from mlepi.training.test_table import format_markdown, group_by_size, tabulate
 
-WINDOW = 2.0
-"""Half width of the window of the bands around the Fermi energy, eV."""
+Chosen = Mapping[str, tuple[LabelledStructure, AtomGraph]]
+"""Name → labelled structure and graph."""
 
 PARTS = ("onsite", "intra", "inter")
 
 TARGETS = {
-    "hamiltonian_gauge_free_mae_mev": 1.5,
-    "bands_aligned_rms_mev": 15.0,
+    "hamiltonian_gauge_free_mae_mev": 0.6,
+    "bands_2ev_rms_mev": 10.0,
+    "bands_2ev_aligned_rms_mev": 5.0,
+    "ghosts_per_1000_k": 10.0,
+    "slope_error": 0.04,
     "overlap_max": 2e-5,
-    "energy_mae_mev_per_atom": 1.0,
-    "forces_mae_mev_per_angstrom": 20.0,
+    "energy_mae_mev_per_atom": 0.4,
+    "forces_rmse_mev_per_angstrom": 12.0,
 }
 """Largest value that a shipped checkpoint should have."""
+
+WINDOW_LABELS = {"2ev": "within ±2 eV of E_F", "occupied": "below E_F", "5ev": "below E_F + 5 eV"}
 
 LABELS = {
     "hamiltonian_mae_mev": "H, MAE (meV)",
@@ -63,10 +92,19 @@ LABELS = {
         f"hamiltonian_{part}_gauge_free_mae_mev": f"H {part}, gauge-free MAE (meV)"
         for part in PARTS
     },
-    "bands_aligned_rms_mev": "bands within ±2 eV of E_F, RMS, aligned (meV)",
-    "bands_unaligned_rms_mev": "bands within ±2 eV of E_F, RMS, unaligned (meV)",
-    "bands_aligned_worst_mev": "bands, largest error of a state, aligned (meV)",
-    "bands_from_table_rms_mev": "bands of the DFT H with the table's S, RMS, unaligned (meV)",
+    "hamiltonian_s_metric_rms_mev": "H in the metric of S, RMS (meV)",
+    **{
+        f"{prefix}bands_{window}{suffix}_rms_mev": f"levels {label}, RMS{comment}{shifted} (meV)"
+        for prefix, shifted in (("", ""), ("shifted_", ", with the level shift"))
+        for window, label in WINDOW_LABELS.items()
+        for suffix, comment in (("", ""), ("_aligned", " less the median"))
+    },
+    "form_bound_mean": "form bound, mean (no ghost where below 1)",
+    "ghosts_per_1000_k": "ghosts per 1,000 k-points",
+    "shifted_ghosts_per_1000_k": "ghosts per 1,000 k-points, with the level shift",
+    "slope_error": "slopes ΔH/Δu, relative error",
+    **{f"slope_{part}_error": f"slopes {part}, relative error" for part in PARTS},
+    "bands_from_table_rms_mev": "levels within ±2 eV of the DFT H with the table's S, RMS (meV)",
     "overlap_max": "S, largest error",
     "overlap_mean": "S, mean error",
     **{f"overlap_{part}_max": f"S {part}, largest error" for part in PARTS},
@@ -79,16 +117,6 @@ LABELS = {
     "forces_rmse_mev_per_angstrom": "forces, RMSE (meV/Å)",
 }
 """Metric → row of the table, in this order."""
-
-
-def choose_kpoints(atoms: Atoms) -> NDArray[np.float64]:
-    """Return Γ, K, two M and a generic point of a hexagonal cell: (5, 3), fractional.
-
-    In a supercell these are its own points; K of the primitive cell folds onto one of them.
-    """
-    obtuse = atoms.cell.angles()[2] > 90.0
-    k = (1.0 / 3.0, 1.0 / 3.0, 0.0) if obtuse else (2.0 / 3.0, 1.0 / 3.0, 0.0)
-    return np.array([(0.0, 0.0, 0.0), k, (0.5, 0.0, 0.0), (0.0, 0.5, 0.0), (0.137, 0.271, 0.0)])
 
 
 def subtract_blocks(
@@ -137,29 +165,26 @@ def measure_overlap(
     }
 
 
-def compare_bands(
-    predicted: NDArray[np.float64], reference: NDArray[np.float64], fermi_energy: float
-) -> NDArray[np.float64]:
-    """Return the differences of the reference's states within the window: (n_states,), eV.
-
-    States are paired by band index.
-    """
-    return np.asarray((predicted - reference)[np.abs(reference - fermi_energy) <= WINDOW])
-
-
 def measure_bands(
-    predictor: ElectronPredictor, structure: LabelledStructure, from_fermi: bool
+    predictor: ElectronPredictor,
+    structure: LabelledStructure,
+    from_fermi: bool,
+    n_kpoints: int,
+    shift: LevelShift | None,
 ) -> dict[str, Any]:
-    """Compare the bands of one structure with those of its labels, and its overlaps.
+    """Compare the levels of one structure with those of its labels, and its overlaps.
 
     Args:
         predictor: with an overlap table.
         structure: with Hamiltonian, overlap and Fermi energy.
         from_fermi: the network counts energies from the Fermi energy of the labels.
+        n_kpoints: number of ``choose_kpoints``.
+        shift: levels are compared once more with it; None for not.
 
     Returns:
-        "states" → (n_states,) differences in eV, likewise "states_from_table" with the labelled H;
-        "overlap" of ``measure_overlap``; smallest eigenvalues of both overlaps.
+        "sums": quantity → (3,), see ``compare_levels``; "states_from_table": (n_states,)
+        differences in eV of the labelled H with the table's S; "overlap" of ``measure_overlap``;
+        smallest eigenvalues of both overlaps.
     """
     atoms = structure.atoms
     if structure.fermi_energy is None:
@@ -171,30 +196,51 @@ def measure_bands(
                 "Label it; the window needs it.",
             )
         )
-    kpoints = choose_kpoints(atoms)
+    kpoints = choose_kpoints(atoms.cell.array, n_kpoints)
     labelled_h, labelled_s = block_matrices(structure)
     overlap = predictor.overlap(atoms)
-    reference = compute_bands(labelled_h, labelled_s, kpoints)
-    bands = compute_bands(predictor.hamiltonian(atoms), overlap, kpoints) + (
-        structure.fermi_energy if from_fermi else 0.0
+    hamiltonian_k, overlap_k = (
+        matrix.dense_many(kpoints) for matrix in (predictor.hamiltonian(atoms), overlap)
     )
+    reference = compute_bands(labelled_h, labelled_s, kpoints)
+    zero = structure.fermi_energy if from_fermi else 0.0
+    label_k = labelled_h.dense_many(kpoints)
+    bounds = np.array(
+        [
+            form_bound(label, metric, predicted + zero * metric - label, reference.min())
+            for label, metric, predicted in zip(label_k, overlap_k, hamiltonian_k, strict=True)
+        ]
+    )
+    sums = {BOUND: np.array([bounds.sum(), (bounds**2).sum(), len(bounds)])}
+    for prefix, chosen in (("", None), (SHIFTED, shift)):
+        if not prefix or chosen is not None:
+            levels = predict_levels(hamiltonian_k, overlap_k, chosen) + zero
+            found = compare_levels(levels, reference, structure.fermi_energy)
+            sums |= {prefix + name: values for name, values in found.items()}
     from_table = compute_bands(labelled_h, overlap, kpoints)
     return {
-        "states": compare_bands(bands, reference, structure.fermi_energy),
-        "states_from_table": compare_bands(from_table, reference, structure.fermi_energy),
+        "sums": sums,
+        "states_from_table": select_errors(
+            from_table, reference, structure.fermi_energy, WINDOWS["2ev"]
+        ),
         "overlap": measure_overlap(overlap, labelled_s, atoms),
-        "smallest_eigenvalue": smallest_overlap_eigenvalue(overlap.dense_many(kpoints)),
+        "smallest_eigenvalue": smallest_overlap_eigenvalue(overlap_k),
         "smallest_eigenvalue_dft": smallest_overlap_eigenvalue(labelled_s.dense_many(kpoints)),
     }
 
 
-def measure_hamiltonian(
-    predictor: ElectronPredictor, graphs: Iterable[Any]
-) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """Compare Hamiltonian blocks with the labels of the graphs, as training does.
+def measure_electron(
+    predictor: ElectronPredictor,
+    chosen: Chosen,
+    from_fermi: bool,
+    n_kpoints: int,
+    shift: LevelShift | None,
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Any]], dict[str, float]]:
+    """Measure an electron network on structures.
 
     Returns:
-        Metrics over all structures, and raw and gauge-free MAE of each structure; meV.
+        Structure → quantity → sums (3,); structure → what else ``measure_bands`` found; errors of
+        the slopes between paired displacements.
     """
     network = predictor.network("cpu", "float32")
     exists = torch.zeros(
@@ -203,95 +249,51 @@ def measure_hamiltonian(
     exists[list(predictor.basis.elements)] = torch.as_tensor(
         predictor.basis.mask(predictor.basis.elements)
     )
-    gauges = ("", "_gauge_free")
-    sums = {
-        part + gauge: ErrorSums()
-        for part in ("", *(f"_{name}" for name in PARTS))
-        for gauge in gauges
-    }
-    by_structure = []
-    for graph in graphs:
+    metric = MetricLoss(**MEASURING)
+    paired = {name for pair in find_pairs(chosen) for name in pair}
+    sums: dict[str, dict[str, Tensor]] = {}
+    blocks, found = {}, {}
+    for name, (structure, graph) in chosen.items():
         with torch.no_grad():
             errors = compute_block_errors(network(graph), graph, exists)
-        own = {gauge: ErrorSums() for gauge in gauges}
-        for gauge, chosen in zip(
-            gauges, (errors, errors.shifted(least_absolute_shift(errors))), strict=True
-        ):
-            for part, difference in chosen.difference.items():
-                for total in (sums[gauge], sums[f"_{part}{gauge}"], own[gauge]):
-                    total.update(difference, chosen.mask[part].sum())
-        by_structure.append(
-            {
-                f"hamiltonian{gauge}_mae_mev": float(total.compute()["mae"])
-                for gauge, total in own.items()
-            }
+            own = sum_blocks(errors)
+            own[METRIC] = sum_metric(errors, graph, metric, keep=False)
+        sums[name] = {quantity: values[:, 0] for quantity, values in own.items()}
+        if name in paired:
+            blocks[name] = collect_blocks(errors, graph)
+        found[name] = measure_bands(predictor, structure, from_fermi, n_kpoints, shift)
+        sums[name] |= {q: torch.from_numpy(v) for q, v in found[name].pop("sums").items()}
+    pairs = find_pairs(blocks)
+    return sums, found, compare_slopes((blocks[plus], blocks[minus]) for plus, minus in pairs)
+
+
+def overlap_metrics(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the metrics of overlaps over structures, from what ``measure_bands`` found."""
+    states = np.concatenate([result["states_from_table"] for result in found])
+    metrics = {"bands_from_table_rms_mev": MILLI * root_mean_square(states)}
+    parts = {part: [result["overlap"][part] for result in found] for part in PARTS}
+    pieces = {f"overlap_{part}": values for part, values in parts.items()}
+    pieces["overlap"] = [value for values in parts.values() for value in values]
+    for name, values in pieces.items():
+        metrics[f"{name}_max"] = max(piece["max"] for piece in values)
+        metrics[f"{name}_mean"] = sum(piece["sum"] for piece in values) / max(
+            1, sum(piece["count"] for piece in values)
         )
-    metrics = {
-        f"hamiltonian{name}_{key}_mev": float(v)
-        for name, total in sums.items()
-        for key, v in total.compute().items()
-    }
-    return metrics, by_structure
+    for suffix in ("", "_dft"):
+        key = f"smallest_eigenvalue{suffix}"
+        metrics[f"overlap_{key}"] = min(result[key] for result in found)
+    return metrics
 
 
-def measure_electron(
-    predictor: ElectronPredictor, data: HamiltonianDataModule, subset: str
-) -> dict[str, Any]:
-    """Measure an electron network on a subset.
+def measure_phonon(predictor: PhononPredictor, chosen: Chosen) -> dict[str, dict[str, Tensor]]:
+    """Measure a phonon network on structures.
 
-    "metrics" over all structures and "structures" → those of each.
+    Returns:
+        Structure → "energy" (eV/atom) and "forces" (eV/Å) → sums (3,).
     """
-    metrics, by_structure = measure_hamiltonian(predictor, data.graphs[subset])
-    parts: dict[str, list[Any]] = {part: [] for part in PARTS}
-    found = []
-    for structure, own in zip(data.structures[subset], by_structure, strict=True):
-        result = measure_bands(predictor, structure, data.energy_zero == "fermi")
-        found.append(result)
-        states = result["states"]
-        own["n_states"] = len(states)
-        own["bands_shift_mev"] = MILLI * float(states.mean())
-        own["bands_aligned_rms_mev"] = MILLI * float(states.std())
-        own["bands_unaligned_rms_mev"] = MILLI * root_mean_square(states)
-        own["overlap_max"] = max(part["max"] for part in result["overlap"].values())
-        own["overlap_smallest_eigenvalue"] = result["smallest_eigenvalue"]
-        for part in PARTS:
-            parts[part].append(result["overlap"][part])
-    aligned = np.concatenate([result["states"] - result["states"].mean() for result in found])
-    metrics |= {
-        "bands_aligned_rms_mev": MILLI * root_mean_square(aligned),
-        "bands_aligned_worst_mev": MILLI * float(np.abs(aligned).max()),
-        "bands_unaligned_rms_mev": MILLI
-        * root_mean_square(np.concatenate([result["states"] for result in found])),
-        "bands_from_table_rms_mev": MILLI
-        * root_mean_square(np.concatenate([result["states_from_table"] for result in found])),
-        "bands_n_states": float(len(aligned)),
-    }
-    sums = {f"overlap_{part}": values for part, values in parts.items()}
-    sums["overlap"] = [value for values in parts.values() for value in values]
-    for name, pieces in sums.items():
-        metrics[f"{name}_max"] = max(piece["max"] for piece in pieces)
-        metrics[f"{name}_mean"] = sum(piece["sum"] for piece in pieces) / max(
-            1, sum(piece["count"] for piece in pieces)
-        )
-    metrics["overlap_smallest_eigenvalue"] = min(result["smallest_eigenvalue"] for result in found)
-    metrics["overlap_smallest_eigenvalue_dft"] = min(
-        result["smallest_eigenvalue_dft"] for result in found
-    )
-    names = [structure.name for structure in data.structures[subset]]
-    return {"metrics": metrics, "structures": dict(zip(names, by_structure, strict=True))}
-
-
-def measure_phonon(
-    predictor: PhononPredictor, data: GraphDataModule, subset: str
-) -> dict[str, Any]:
-    """Measure a phonon network on a subset.
-
-    "metrics" over all structures and "structures" → those of each.
-    """
-    structures = data.structures[subset]
+    structures = [structure for structure, _ in chosen.values()]
     energies, forces = predictor.energy_and_forces([structure.atoms for structure in structures])
-    energy_sums, force_sums = ErrorSums(), ErrorSums()
-    by_structure = {}
+    sums = {}
     for structure, energy, force in zip(structures, energies, forces, strict=True):
         if structure.energy is None or structure.forces is None:
             raise DataError(
@@ -302,22 +304,24 @@ def measure_phonon(
                     "Label the structure.",
                 )
             )
-        energy_error = torch.as_tensor((energy - structure.energy) / len(structure.atoms))
-        force_error = torch.as_tensor(force - structure.forces)
-        energy_sums.update(energy_error)
-        force_sums.update(force_error)
-        by_structure[structure.name] = {
-            "energy_error_mev_per_atom": MILLI * float(energy_error),
-            "forces_mae_mev_per_angstrom": MILLI * float(force_error.abs().mean()),
+        differences = {
+            "energy": np.array([(energy - structure.energy) / len(structure.atoms)]),
+            "forces": force - structure.forces,
         }
-    metrics = {
-        f"energy_{name}_mev_per_atom": float(value) for name, value in energy_sums.compute().items()
-    }
-    metrics |= {
-        f"forces_{name}_mev_per_angstrom": float(value)
-        for name, value in force_sums.compute().items()
-    }
-    return {"metrics": metrics, "structures": by_structure}
+        sums[structure.name] = {
+            quantity: torch.tensor([np.abs(x).sum(), (x**2).sum(), x.size], dtype=torch.float64)
+            for quantity, x in differences.items()
+        }
+    return sums
+
+
+def add_sums(sums: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Add the sums of several structures, quantity by quantity."""
+    total: dict[str, Tensor] = {}
+    for own in sums:
+        for quantity, values in own.items():
+            total[quantity] = total[quantity] + values if quantity in total else values
+    return total
 
 
 def root_mean_square(values: NDArray[np.float64]) -> float:
@@ -325,8 +329,58 @@ def root_mean_square(values: NDArray[np.float64]) -> float:
     return float(np.sqrt(np.mean(values**2))) if len(values) else 0.0
 
 
+def choose_structures(data: GraphDataModule, subset: str) -> Chosen:
+    """Return structures and graphs of a subset, by name; named test subsets come with "test".
+
+    Raises:
+        DataError: the split has no such subset.
+    """
+    if subset in data.named.test:
+        evaluated = data.evaluated()
+        return {name: evaluated[name] for name in data.named.test[subset]}
+    if subset not in data.structures:
+        known = [*data.structures, *data.named.test]
+        raise DataError(
+            message(str(data.split_path), f"no subset {subset!r}", f"one of {known}", "Choose one.")
+        )
+    if subset == "test":
+        return data.evaluated()
+    pairs = zip(data.structures[subset], data.graphs[subset], strict=True)
+    return {structure.name: (structure, graph) for structure, graph in pairs}
+
+
+def open_data(predictor: Any, path: str, split: str, extra: str | None) -> GraphDataModule:
+    """Read the data sets that a checkpoint is measured on."""
+    trained = predictor.metadata.get("config", {}).get("data", {})
+    settings: dict[str, Any] = {
+        "path": path,
+        "split": split,
+        "extra": extra,
+        "batch_size": 1,
+        "eval_batch_size": 1,
+        "n_train": None,
+        "cutoffs": predictor.cutoffs,
+        "dtype": "float32",
+        "seed": 0,
+    }
+    data: GraphDataModule
+    if isinstance(predictor, ElectronPredictor):
+        energy_zero = trained.get("energy_zero", "as_computed")
+        data = HamiltonianDataModule(energy_zero=energy_zero, overlap_table=None, **settings)
+    else:
+        data = ForcesDataModule(**settings)
+    data.prepare()
+    return data
+
+
 def measure(
-    checkpoint: str | Path, path: str | None = None, split: str | None = None, subset: str = "test"
+    checkpoint: str | Path,
+    path: str | None = None,
+    split: str | None = None,
+    subset: str = "test",
+    extra: str | None = None,
+    n_kpoints: int = 3,
+    shift: LevelShift | None = None,
 ) -> dict[str, Any]:
     """Measure a checkpoint of either kind.
 
@@ -335,9 +389,13 @@ def measure(
         path: data set; None for the one of the training.
         split: JSON file; None for the one of the training.
         subset: of the split.
+        extra: data set with further test structures; None for the one of the training.
+        n_kpoints: number of ``choose_kpoints``, 1 to 5.
+        shift: levels are compared once more with it; None for not.
 
     Returns:
-        "kind", "data", "metrics" and "structures" (metrics by structure); plain Python data.
+        "kind", "data", "metrics", "structures" (metrics by structure), "subsets" and "sizes"
+        (of ``tabulate``); plain Python data.
 
     Raises:
         DataError: neither the checkpoint nor the caller names data set and split.
@@ -354,36 +412,47 @@ def measure(
                 "Give --data and --split.",
             )
         )
-    settings: dict[str, Any] = {
-        "path": path,
-        "split": split,
-        "batch_size": 1,
-        "eval_batch_size": 1,
-        "n_train": None,
-    }
-    settings |= {"cutoffs": predictor.cutoffs, "dtype": "float32", "seed": 0}
-    data: GraphDataModule
+    data = open_data(predictor, path, split, extra or trained.get("extra"))
+    chosen = choose_structures(data, subset)
+    names = list(chosen)
+    own = [structure.name for structure in data.structures.get(subset, ())] or names
+    metrics: dict[str, float] = {}
     if isinstance(predictor, ElectronPredictor):
-        data = HamiltonianDataModule(
-            energy_zero=trained.get("energy_zero", "as_computed"), overlap_table=None, **settings
+        sums, found, slopes = measure_electron(
+            predictor, chosen, trained.get("energy_zero") == "fermi", n_kpoints, shift
         )
-        data.prepare()
-        found = measure_electron(predictor, data, subset)
+        metrics = overlap_metrics([found[name] for name in own]) | slopes
     else:
-        data = ForcesDataModule(**settings)
-        data.prepare()
-        found = measure_phonon(predictor, data, subset)
-    used = {
-        "path": data.path.name,
-        "split": data.split_path.name,
-        "subset": subset,
-        "n_structures": len(found["structures"]),
+        sums = measure_phonon(predictor, chosen)
+    compute = METRICS[predictor.kind]
+
+    def measure_some(numbers: Sequence[int]) -> dict[str, float]:
+        total = add_sums(sums[names[number]] for number in numbers)
+        return {name: float(value) for name, value in compute(total).items()}
+
+    numbers = {name: number for number, name in enumerate(names)}
+    atoms = {number: chosen[name][0].atoms for name, number in numbers.items()}
+    members = {subset: own} | (data.named.test if subset == "test" else {})
+    groups = {name: [numbers[n] for n in of_group] for name, of_group in members.items()}
+    used = {"path": data.path.name, "split": data.split_path.name, "subset": subset}
+    return {
+        "kind": predictor.kind,
+        "data": {**used, "n_structures": len(own)},
+        "metrics": measure_some(groups[subset]) | metrics,
+        "structures": {name: measure_some([number]) for name, number in numbers.items()},
+        "subsets": tabulate(groups, atoms, measure_some),
+        "sizes": tabulate(group_by_size(atoms), atoms, measure_some),
     }
-    return {"kind": predictor.kind, "data": used, **found}
+
+
+METRICS = {"electron": electron_metrics, "phonon": phonon_metrics}
+"""Kind of network → sums by quantity → metrics."""
+
+COLUMNS = {"electron": ElectronTask.columns, "phonon": PhononTask.columns}
 
 
 def format_table(result: Mapping[str, Any]) -> str:
-    """Return the metrics as a Markdown table with the targets."""
+    """Return the metrics as a Markdown table with the targets, and those by subset and size."""
     data = result["data"]
     lines = [
         f"{data['n_structures']} structures: subset `{data['subset']}` of `{data['split']}`, data "
@@ -401,6 +470,8 @@ def format_table(result: Mapping[str, Any]) -> str:
                 else (f"≤ {target:g}", "yes" if value <= target else "**no**")
             )
             lines.append(f"| {label} | {value:.3g} | {verdict[0]} | {verdict[1]} |")
+    for title in ("subsets", "sizes"):
+        lines += ["", *format_markdown(title, result[title], COLUMNS[result["kind"]])]
     return "\n".join(lines) + "\n"
 
 
@@ -414,7 +485,11 @@ def main() -> None:
     parser.add_argument(
         "--split", help="JSON file of the split; by default the one of the training"
     )
-    parser.add_argument("--subset", default="test", choices=("train", "val", "test"))
+    parser.add_argument(
+        "--extra", help="further test structures; by default the file of the training"
+    )
+    parser.add_argument("--subset", default="test", help="train, val, test or a named test subset")
+    parser.add_argument("--kpoints", type=int, default=3, choices=range(1, 6))
     parser.add_argument(
         "--output",
         type=Path,
@@ -423,7 +498,14 @@ def main() -> None:
     )
     chosen = parser.parse_args()
     try:
-        result = measure(chosen.checkpoint, chosen.data, chosen.split, chosen.subset)
+        result = measure(
+            chosen.checkpoint,
+            chosen.data,
+            chosen.split,
+            chosen.subset,
+            chosen.extra,
+            chosen.kpoints,
+        )
     except MlepiError as error:
         sys.exit(f"error: {error}")
     table = format_table(result)

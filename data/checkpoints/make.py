@@ -58,11 +58,15 @@ PREDICTS = {
     "tables of the orbitals, which the checkpoint carries.",
 }
 
-BANDS_NOTE = """Bands at Γ, K, two M and a generic k of each structure's own cell. \
-Unaligned compares energies as they are;
-aligned subtracts one constant per structure, the mean \
-difference over the states in the window. Gauge-free: with the shift μ of
-each structure that minimises Σ|ΔH − μS|.
+BANDS_NOTE = """Levels at Γ, K and a generic k of each structure's own cell, plain H, paired by \
+band index; less the median: of the differences in the
+window, one constant per structure. Gauge-free: with the shift μ of each structure that minimises \
+Σ|ΔH − μS|. In the metric of S:
+√(Tr[(S⁻¹(ΔH − μS))²]/N) at one k-point; the soft directions of S, states of some hundred eV, are \
+nearly all of it. Ghost: a level more than
+1 eV below DFT's lowest at these k-points; there is none where the form bound, the largest \
+eigenvalue of −ΔH against H raised by that energy, is
+below 1. Slopes: ‖ΔH − ΔH_DFT‖/‖ΔH_DFT‖ between paired displacements ±u.
 """
 
 WEAKNESSES = {

@@ -16,6 +16,7 @@ from mlepi.training.level_errors import (
     LevelShift,
     choose_kpoints,
     compare_levels,
+    form_bound,
     predict_levels,
 )
 from mlepi.training.losses import BlockErrors
@@ -24,10 +25,11 @@ from mlepi.training.metrics import MILLI, least_absolute_shift, mean_error, sum_
 
 GAUGES = ("", "_gauge_free")
 BLOCKS = tuple(part + gauge for part in ("", "_onsite", "_intra", "_inter") for gauge in GAUGES)
-METRIC, SHIFTED = "metric", "shifted_"
+METRIC, BOUND, SHIFTED = "metric", "form_bound", "shifted_"
 QUANTITIES = (
     *BLOCKS,
     METRIC,
+    BOUND,
     *LEVEL_QUANTITIES,
     *(SHIFTED + name for name in LEVEL_QUANTITIES),
 )
@@ -57,15 +59,15 @@ def sum_metric(errors: BlockErrors, graph: Any, metric: MetricLoss, keep: bool) 
     Args:
         errors: of the blocks.
         graph: batch that they belong to.
-        metric: knows the k-points.
+        metric: with all states counted equally; knows the k-points.
         keep: keep what belongs to the structures for the next time.
 
     Returns:
         (3, n_graphs): Tr[(S⁻¹(ΔH − μS))²] stands second (eV²), N last.
     """
     found = []
-    for matrix, _ in metric.transform(errors, graph, 0, keep=keep):
-        shift = find_shift(matrix, len(matrix), 1.0, 1.0)
+    for matrix, frame in metric.transform(errors, graph, 0, keep=keep):
+        shift = find_shift(matrix, frame.scale, frame.n_low, 1.0, 1.0)
         square = (matrix.abs().square().sum() - len(matrix) * shift.square()).clamp(min=0.0)
         found.append(torch.stack([square.sqrt(), square, torch.full_like(square, len(matrix))]))
     return torch.stack(found, dim=1)
@@ -83,8 +85,8 @@ def sum_levels(
         level_shift: levels are compared once more with it; None for not.
 
     Returns:
-        Quantity of ``LEVEL_QUANTITIES``, also with ``SHIFTED`` in front → (3, n_graphs), see
-        ``compare_levels``.
+        Quantity of ``LEVEL_QUANTITIES``, also with ``SHIFTED`` in front, and ``BOUND`` → (3,
+        n_graphs), see ``compare_levels`` and ``form_bound``.
     """
     cells = graph[fields.CELL].cpu().numpy()
     points = np.stack([choose_kpoints(cell, n_kpoints) for cell in cells], axis=1)
@@ -105,6 +107,12 @@ def sum_levels(
             np.stack([of_k[part][number] for of_k in matrices]) for part in range(3)
         )
         reference = predict_levels(label, metric)
+        bounds = [
+            form_bound(*of_k, reference.min()) for of_k in zip(label, metric, error, strict=True)
+        ]
+        found.setdefault(BOUND, []).append(
+            np.array([np.sum(bounds), np.sum(np.square(bounds)), len(bounds)])
+        )
         for prefix, shift in (("", None), (SHIFTED, level_shift)):
             if not prefix or shift is not None:
                 predicted = predict_levels(label + error, metric, shift)
@@ -129,7 +137,9 @@ def electron_metrics(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if quantity not in sums or sums[quantity][2] == 0.0:
             continue
         total, _, count = sums[quantity]
-        if quantity.endswith("ghosts"):
+        if quantity == BOUND:
+            metrics["form_bound_mean"] = total / count
+        elif quantity.endswith("ghosts"):
             metrics[f"{quantity}_per_1000_k"] = MILLI * total / count
         else:
             metrics[f"{quantity}_rms_mev"] = mean_error(sums[quantity])["rmse"]

@@ -21,7 +21,7 @@ from mlepi.training.electron_errors import (
 )
 from mlepi.training.level_errors import LevelShift, choose_kpoints
 from mlepi.training.losses import ElectronLoss, Term, compute_block_errors
-from mlepi.training.metric_loss import MetricLoss
+from mlepi.training.metric_loss import MEASURING, MetricLoss
 from mlepi.training.slopes import collect_blocks, compare_slopes, find_pairs
 from mlepi.training.task import Task
 
@@ -57,7 +57,9 @@ class ElectronTask(Task):
         "hamiltonian_s_metric_rms_mev": "S metric (meV)",
         "bands_2ev_rms_mev": "±2 eV RMS (meV)",
         "bands_2ev_aligned_rms_mev": "less median",
+        "form_bound_mean": "form bound",
         "ghosts_per_1000_k": "ghosts/1000 k",
+        "shifted_ghosts_per_1000_k": "with level shift",
     }
     orbital_mask: Tensor
 
@@ -68,6 +70,7 @@ class ElectronTask(Task):
                 message("task.test_kpoints", str(test_kpoints), "0 to 5", "Edit the config.")
             )
         self.test_kpoints = test_kpoints
+        self.measuring = MetricLoss(**MEASURING)
         self.level_shift: LevelShift | None = None
         orbitals = OrbitalBasis.from_dict(basis)
         mask = torch.zeros(max(orbitals.elements) + 1, orbitals.max_orbitals, dtype=torch.bool)
@@ -90,7 +93,7 @@ class ElectronTask(Task):
         errors = compute_block_errors(self.model(graph), graph, self.orbital_mask)
         if subset is not None:
             sums = sum_blocks(errors)
-            sums[METRIC] = sum_metric(errors, graph, self.metric, keep=subset == "val")
+            sums[METRIC] = sum_metric(errors, graph, self.measuring, keep=subset == "val")
             if subset == "test" and self.test_kpoints:
                 sums |= sum_levels(errors, graph, self.test_kpoints, self.level_shift)
             for quantity, values in sums.items():

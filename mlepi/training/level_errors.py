@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from mlepi.physics.eigenstates.bloch import solve_bands
@@ -89,6 +90,24 @@ def count_ghosts(predicted: NDArray[np.float64], reference: NDArray[np.float64])
         reference: (n_k, n), eV.
     """
     return int((predicted < reference.min() - GHOST_DEPTH).sum())
+
+
+def form_bound(
+    hamiltonian: NDArray[Any], overlap: NDArray[Any], error: NDArray[Any], lowest: float
+) -> float:
+    """Return how far an error goes towards making a ghost: below 1 there can be none.
+
+    The largest eigenvalue of −A^{-1/2} ΔH A^{-1/2} with A = H − (E_lowest − ``GHOST_DEPTH``)S: A +
+    ΔH is positive definite, so that no level lies below E_lowest − ``GHOST_DEPTH``, if it is < 1.
+
+    Args:
+        hamiltonian: (n, n), eV, of the reference.
+        overlap: (n, n).
+        error: (n, n), eV, ΔH.
+        lowest: lowest level of the reference, eV.
+    """
+    raised = hamiltonian - (lowest - GHOST_DEPTH) * overlap
+    return -float(scipy.linalg.eigh(error, raised, eigvals_only=True, subset_by_index=(0, 0))[0])
 
 
 def compare_levels(

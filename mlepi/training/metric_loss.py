@@ -6,6 +6,12 @@ Tr[(S⁻¹(ΔH − μS))²] does not depend on W. With W = the label's eigenvect
 near and below the Fermi level (P), those above (Q) and what mixes the two (PQ), which may count
 differently: NextHAM (ICLR 2026) has λ_P, λ_Q, λ_PQ = 2e-4, 1e-4, 1.5e-4 beside the L1 of the
 blocks; WALoss (arXiv:2502.19227) is the P part.
+
+The soft directions of S are states of some hundred eV, so that Q is by far the largest part (of a
+network with levels to 10 meV: P 0.01, PQ 0.2, Q 4 eV, each as √(Σ|M|²/N)) while what it does to
+levels is small as long as an error is small beside the energy of its states: H + ΔH has no ghost
+below −σ if the eigenvalues of (H + σS)^{-1/2} ΔH (H + σS)^{-1/2} are above −1. ``damping`` weighs
+errors accordingly.
 """
 
 from __future__ import annotations
@@ -24,6 +30,22 @@ from mlepi.training.losses import BlockErrors, Term
 
 FORMS = ("mse", "log")
 
+MEASURING: dict[str, Any] = {
+    "weight": 0.0,
+    "low": 1.0,
+    "high": 1.0,
+    "mixed": 1.0,
+    "boundary": 0.0,
+    "damping": None,
+    "kpoints": 1,
+    "form": "mse",
+    "unit": 1.0,
+    "start": 0.0,
+    "ramp": 0.0,
+    "seed": 1,
+}
+"""Arguments of a ``MetricLoss`` that only measures."""
+
 
 @dataclass(frozen=True)
 class MetricFrame:
@@ -31,12 +53,14 @@ class MetricFrame:
 
     Attributes:
         kpoint: (3,) float64, fractional.
-        vectors: (n_orbitals, n_orbitals) complex W, W†SW = 1.
+        vectors: (n_orbitals, n_orbitals) complex W, W†SW = diag(scale).
+        scale: (n_orbitals,), 1 unless states are damped.
         n_low: how many of the first columns belong to P.
     """
 
     kpoint: Tensor
     vectors: Tensor
+    scale: Tensor
     n_low: int
 
 
@@ -58,22 +82,23 @@ def draw_kpoints(structure: int, count: int, seed: int) -> Tensor:
     return torch.from_numpy((shift + np.arange(count)[:, None] * steps) % 1.0)
 
 
-def find_shift(matrix: Tensor, n_low: int, low: float, high: float) -> Tensor:
+def find_shift(matrix: Tensor, scale: Tensor, n_low: int, low: float, high: float) -> Tensor:
     """Find the energy shift that minimises the weighted error of one structure, in closed form.
 
     Args:
         matrix: (n, n) complex, W†ΔHW.
+        scale: (n,), diagonal of W†SW.
         n_low: size of P.
         low: weight of P.
         high: weight of Q.
 
     Returns:
-        (), eV: the weighted mean of the diagonal.
+        (), eV: the weighted mean of the diagonal, each element over its scale.
     """
     diagonal = matrix.diagonal().real
-    n_high = len(diagonal) - n_low
-    weighted = low * diagonal[:n_low].sum() + high * diagonal[n_low:].sum()
-    return weighted / (low * n_low + high * n_high)
+    product, square = diagonal * scale, scale.square()
+    weighted = low * product[:n_low].sum() + high * product[n_low:].sum()
+    return weighted / (low * square[:n_low].sum() + high * square[n_low:].sum())
 
 
 def split_error(matrix: Tensor, n_low: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,6 +129,8 @@ class MetricLoss:
         high: of Q, the states above.
         mixed: of PQ, what mixes the two.
         boundary: upper end of P above the Fermi level of the label, eV.
+        damping: errors of a state at E above the boundary are divided by √(1 + (E −
+            boundary)/damping), once for each of the two states, eV; None for no damping.
         kpoints: number per structure.
         form: "mse", or "log" for log(1 + x) of each structure's x.
         unit: error that counts as 1, eV.
@@ -123,6 +150,7 @@ class MetricLoss:
         high: float,
         mixed: float,
         boundary: float,
+        damping: float | None,
         kpoints: int,
         form: str,
         unit: float,
@@ -133,6 +161,7 @@ class MetricLoss:
         self.weight = weight
         self.low, self.high, self.mixed = low, high, mixed
         self.boundary = boundary
+        self.damping = damping
         self.kpoints = kpoints
         self.form = form
         self.unit = unit
@@ -147,6 +176,10 @@ class MetricLoss:
             "weight": (self.weight >= 0.0, "0 or more"),
             "low, high": (min(self.low, self.high) >= 0.0 < self.low + self.high, "0 or more"),
             "mixed": (self.mixed >= 0.0, "0 or more"),
+            "damping": (
+                self.damping is None or self.damping > 0.0,
+                "a positive energy, eV, or null",
+            ),
             "kpoints": (self.kpoints >= 1, "at least 1"),
             "form": (self.form in FORMS, f"one of {FORMS}"),
             "unit": (self.unit > 0.0, "a positive energy, eV"),
@@ -166,8 +199,8 @@ class MetricLoss:
 
     @property
     def splits(self) -> bool:
-        """Whether the parts have different weights, so that eigenvectors are needed."""
-        return not self.low == self.high == self.mixed
+        """Whether states count differently, so that eigenvectors are needed."""
+        return self.damping is not None or not self.low == self.high == self.mixed
 
     def rise(self, progress: float) -> float:
         """Return the factor on the weight at a part of the training, 0 … 1."""
@@ -190,8 +223,8 @@ class MetricLoss:
             return {}
         values = []
         for matrix, frame in self.transform(errors, graph, turn):
-            shift = find_shift(matrix, frame.n_low, self.low, self.high)
-            matrix = matrix - shift * torch.eye(len(matrix), device=matrix.device)
+            shift = find_shift(matrix, frame.scale, frame.n_low, self.low, self.high)
+            matrix = matrix - torch.diag(shift * frame.scale)
             low, high, mixed = split_error(matrix, frame.n_low)
             weighted = self.low * low + self.high * high + self.mixed * mixed
             value = weighted / (len(matrix) * self.unit) ** 2
@@ -257,10 +290,16 @@ class MetricLoss:
         exact = {name: value.to(torch.float64) for name, value in errors.overlap.items()}
         overlaps = bloch_sums(exact, graph, errors.exists, kpoints)
         triangles = [invert_factor(overlap) for overlap in overlaps]
+        dtype = errors.difference[ONSITE].dtype
         complex_dtype = torch.complex(*[errors.difference[ONSITE].new_zeros(1)] * 2).dtype
         if not self.splits:
             return [
-                MetricFrame(kpoint, vectors.to(complex_dtype), len(vectors))
+                MetricFrame(
+                    kpoint,
+                    vectors.to(complex_dtype),
+                    torch.ones_like(vectors[0].real, dtype=dtype),
+                    len(vectors),
+                )
                 for kpoint, vectors in zip(kpoints, triangles, strict=True)
             ]
         hamiltonians = bloch_sums(errors.labels(graph), graph, errors.exists, kpoints)
@@ -270,8 +309,13 @@ class MetricLoss:
             kpoints, triangles, hamiltonians, fermi, strict=True
         ):
             levels, columns = torch.linalg.eigh(vectors.mH @ hamiltonian @ vectors)
-            n_low = int((levels <= energy + self.boundary).sum())
-            frames.append(MetricFrame(kpoint, (vectors @ columns).to(complex_dtype), n_low))
+            height = levels - energy - self.boundary
+            scale = torch.ones_like(height)
+            if self.damping is not None:
+                scale = 1.0 / (1.0 + height.clamp(min=0.0) / self.damping)
+            columns = (vectors @ columns * scale.sqrt()).to(complex_dtype)
+            n_low = int((height <= 0.0).sum())
+            frames.append(MetricFrame(kpoint, columns, scale.to(dtype), n_low))
         return frames
 
 

@@ -55,11 +55,7 @@ class PhononTask(Task):
 
     def collect_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the metrics of sums by quantity."""
-        return {
-            f"{quantity}_{measure}_{unit}": value
-            for quantity, unit in (("energy", "mev_per_atom"), ("forces", "mev_per_angstrom"))
-            for measure, value in mean_error(sums[quantity]).items()
-        }
+        return phonon_metrics(sums)
 
     def parity_data(self, graph: Any) -> dict[str, tuple[Tensor, Tensor]]:
         """Return energies per atom (less references) and forces, label and prediction."""
@@ -77,3 +73,16 @@ class PhononTask(Task):
                 prediction["forces"].detach().flatten(),
             ),
         }
+
+
+def phonon_metrics(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the metrics of sums by quantity.
+
+    Args:
+        sums: "energy" (eV/atom) and "forces" (eV/Å) → (3,), Σ|x|, Σx² and number of x.
+    """
+    return {
+        f"{quantity}_{measure}_{unit}": value
+        for quantity, unit in (("energy", "mev_per_atom"), ("forces", "mev_per_angstrom"))
+        for measure, value in mean_error(sums[quantity]).items()
+    }

@@ -63,20 +63,24 @@ def tabulate(
     return table
 
 
-def format_rows(
+def lay_out_rows(
     title: str, table: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str]
-) -> list[str]:
-    """Write the rows of ``tabulate`` as lines of text under a title.
+) -> list[list[str]]:
+    """Return the cells of a table as text, the head first.
 
     Args:
         title: heading of the first column.
         table: of ``tabulate``.
-        columns: metric → heading.
+        columns: metric → heading; those that no row has are left out.
     """
-    head = [title, "structures", "atoms", "shortest vector (Å)", *columns.values()]
-    rows = [head]
+    shown = {
+        metric: heading
+        for metric, heading in columns.items()
+        if any(metric in row["metrics"] for row in table.values())
+    }
+    rows = [[title, "structures", "atoms", "shortest vector (Å)", *shown.values()]]
     for name, row in table.items():
-        values = (row["metrics"].get(metric) for metric in columns)
+        values = (row["metrics"].get(metric) for metric in shown)
         rows.append(
             [
                 name,
@@ -86,11 +90,27 @@ def format_rows(
                 *("–" if value is None else f"{value:.4g}" for value in values),
             ]
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return rows
+
+
+def format_rows(
+    title: str, table: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str]
+) -> list[str]:
+    """Write a table as lines of text; arguments as those of ``lay_out_rows``."""
+    rows = lay_out_rows(title, table, columns)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
         for row in rows
     ]
+
+
+def format_markdown(
+    title: str, table: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str]
+) -> list[str]:
+    """Write a table as lines of Markdown; arguments as those of ``lay_out_rows``."""
+    head, *rows = lay_out_rows(title, table, columns)
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def _format_range(ends: Sequence[float], form: str) -> str:

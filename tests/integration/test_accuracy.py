@@ -30,7 +30,7 @@ from mlepi.structures import build_graphene
 from mlepi.structures.ase_files import write_extxyz
 from mlepi.structures.dataset_writer import write_hamiltonian_dataset
 from mlepi.structures.labelled_structure import LabelledStructure
-from mlepi.structures.splits import write_split
+from mlepi.structures.splits import NamedSubsets, write_split
 from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
 
 ROOT = Path(__file__).parents[2]
@@ -124,15 +124,48 @@ def test_a_shift_of_all_energies_is_found_and_is_no_error_of_the_gauge_free_and_
         "subset": "test",
         "n_structures": 1,
     }
-    assert metrics["bands_n_states"] > 0
-    assert metrics["bands_unaligned_rms_mev"] == pytest.approx(1e3 * SHIFT, abs=0.5)
-    assert metrics["bands_aligned_rms_mev"] < 0.5
+    for window in ("2ev", "occupied", "5ev"):
+        assert metrics[f"bands_{window}_rms_mev"] == pytest.approx(1e3 * SHIFT, abs=0.5)
+        assert metrics[f"bands_{window}_aligned_rms_mev"] < 0.5
+    assert metrics["hamiltonian_s_metric_rms_mev"] < 0.5
+    assert metrics["ghosts_per_1000_k"] == 0.0
+    assert 0.0 <= metrics["form_bound_mean"] < 0.1
     assert metrics["hamiltonian_mae_mev"] > 100 * metrics["hamiltonian_gauge_free_mae_mev"]
     assert metrics["overlap_max"] < 1e-6
     assert metrics["overlap_smallest_eigenvalue"] == pytest.approx(
         metrics["overlap_smallest_eigenvalue_dft"], rel=1e-3
     )
-    assert "| H, gauge-free MAE (meV) |" in accuracy.format_table(result)
+    assert result["subsets"]["test"]["metrics"] == result["structures"]["c"]
+    assert "shifted_ghosts_per_1000_k" not in metrics
+    table = accuracy.format_table(result)
+    assert "| H, gauge-free MAE (meV) |" in table
+    assert "| sizes | structures | atoms | shortest vector (Å) |" in table
+
+
+def test_levels_are_compared_once_more_with_a_level_shift(electron):
+    """A shift that takes the error away leaves none, and the plain levels stay as they are."""
+    found = accuracy.measure(electron / "e.ckpt", shift=lambda h, s: h + SHIFT * s, n_kpoints=1)
+    metrics = found["metrics"]
+    assert metrics["bands_2ev_rms_mev"] == pytest.approx(1e3 * SHIFT, abs=0.5)
+    assert metrics["shifted_bands_2ev_rms_mev"] < 0.5
+    assert metrics["shifted_ghosts_per_1000_k"] == 0.0
+
+
+def test_a_named_subset_can_be_measured_alone(electron, tmp_path):
+    split = {"train": ["a"], "val": ["b"], "test": ["c"]}
+    write_split(tmp_path / "named.json", split, {}, NamedSubsets(test={"again": ["c"]}))
+    named = str(tmp_path / "named.json")
+    whole, alone = (
+        accuracy.measure(electron / "e.ckpt", split=named, subset=subset, n_kpoints=1)
+        for subset in ("test", "again")
+    )
+    assert set(whole["subsets"]) == {"test", "again"}
+    assert alone["metrics"] == whole["metrics"]
+    assert accuracy.measure(electron / "e.ckpt", subset="val", n_kpoints=1)[
+        "structures"
+    ].keys() == {"b"}
+    with pytest.raises(DataError, match="no subset 'nowhere'; expected one of"):
+        accuracy.measure(electron / "e.ckpt", subset="nowhere")
 
 
 def test_an_overlap_error_and_a_missing_block_are_seen(electron):

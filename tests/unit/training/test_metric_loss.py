@@ -22,6 +22,7 @@ SETTINGS = {
     "high": 1.0,
     "mixed": 1.0,
     "boundary": 5.0,
+    "damping": None,
     "kpoints": 2,
     "form": "mse",
     "unit": 0.01,
@@ -103,12 +104,15 @@ def dense(structure, graph, blocks, kpoint):
     return matrix.dense(kpoint)
 
 
-def explicit(structure, graph, noise, kpoint, weights=(1.0, 1.0, 1.0), boundary=5.0):
+def explicit(structure, graph, noise, kpoint, weights, damping=None, boundary=5.0):
     """The weighted error at the best shift, found numerically."""
     hamiltonian, overlap = (m.dense(kpoint) for m in block_matrices(structure))
     levels, columns = scipy.linalg.eigh(hamiltonian, overlap)
     error = dense(structure, graph, noise, kpoint)
     n_low = int((levels <= structure.fermi_energy + boundary).sum())
+
+    height = np.maximum(levels - structure.fermi_energy - boundary, 0.0)
+    columns = columns / np.sqrt(np.ones_like(height) if damping is None else 1 + height / damping)
 
     def value(mu):
         matrix = columns.conj().T @ (error - mu * overlap) @ columns
@@ -155,15 +159,16 @@ def test_equal_weights_give_the_trace_of_the_squared_error(structures):
         assert term.total.item() == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.parametrize("damping", [None, 5.0])
 @pytest.mark.parametrize("weights", [(2.0, 1.0, 1.5), (1.0, 0.0, 0.0), (0.5, 2.0, 0.0)])
-def test_parts_have_their_weights_and_the_shift_is_the_best(structures, weights):
-    [structure, _] = structures
+def test_parts_have_their_weights_and_the_shift_is_the_best(structures, weights, damping):
+    structure = structures[0]
     graph = graph_of(structure, 0)
     noise = hermitian_noise(graph, 1e-3)
     settings = dict(zip(("low", "high", "mixed"), weights, strict=True))
-    loss = MetricLoss(**{**SETTINGS, **settings})
+    loss = MetricLoss(**{**SETTINGS, **settings, "damping": damping})
     kpoint = draw_kpoints(0, 2, seed=3)[0].numpy()
-    expected = explicit(structure, graph, noise, kpoint, weights) / 0.01**2
+    expected = explicit(structure, graph, noise, kpoint, weights, damping) / 0.01**2
     term = loss(errors_of(graph, noise), graph, 0)["metric"]
     assert term.total.item() == pytest.approx(expected, rel=1e-8)
 
@@ -176,12 +181,12 @@ def test_parts_sum_to_the_whole():
         assert sum(parts).item() == pytest.approx(matrix.abs().square().sum().item(), rel=1e-12)
 
 
-@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("split", [{}, {"low": 2.0}, {"damping": 3.0}])
 def test_shifts_of_the_energy_zero_cost_nothing(structures, split):
     """H + μS of every structure of a batch gives the same value, and μS alone nothing."""
     graphs = [graph_of(structure, i) for i, structure in enumerate(structures)]
     batch = Batch.from_data_list(graphs)
-    loss = MetricLoss(**{**SETTINGS, "low": 2.0 if split else 1.0})
+    loss = MetricLoss(**{**SETTINGS, **split})
     errors = errors_of(batch, hermitian_noise(batch, 1e-3))
     mu = torch.tensor([0.8, -0.3], dtype=torch.float64)
     value, shifted = (
@@ -307,6 +312,7 @@ def test_weight_sets_in_late():
     ("key", "value", "text"),
     [
         ("weight", -1.0, r"task\.loss\.metric\.weight: got -1\.0; expected 0 or more"),
+        ("damping", 0.0, r"task\.loss\.metric\.damping: got 0\.0; expected a positive energy"),
         ("form", "l1", r"task\.loss\.metric\.form: got l1; expected one of"),
         ("kpoints", 0, r"task\.loss\.metric\.kpoints: got 0; expected at least 1"),
         ("start", 1.5, r"task\.loss\.metric\.start: got 1\.5; expected a part of the training"),
