@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,17 @@ from mlepi.graphs.block_pairs import (
     unite_pairs,
 )
 from mlepi.physics.bands import lattice
+from mlepi.physics.bands.energy_zero import energy_shift
 from mlepi.physics.bands.geometry import (
     BlochGeometry,
     berry_curvature,
     build_geometry,
+    loop_phase,
     quantum_metric,
+    tensor_of,
 )
 from mlepi.physics.bands.unfolding import AtomMap
-from mlepi.physics.eigenstates.bloch import count_valence_electrons
+from mlepi.physics.eigenstates.bloch import count_valence_electrons, solve_bands
 from mlepi.pipeline.ensemble import Ensemble
 
 
@@ -45,6 +49,47 @@ class Places:
     loop_radius: float
     n_loop: int
     map_steps: NDArray[np.float64]
+
+
+ZERO_MESH = (4, 4, 1)
+"""k-points on which the energy zero of a sample is found."""
+
+
+@dataclass(frozen=True)
+class EnergyZero:
+    """Occupied states of the undisplaced cell, to which the energy zeros of samples are brought.
+
+    Attributes:
+        kpoints: (n_k, 3) fractional.
+        hamiltonian: (n_k, n, n), eV.
+        states: (n_k, n, n_occupied).
+    """
+
+    kpoints: NDArray[np.float64]
+    hamiltonian: NDArray[np.complex128]
+    states: NDArray[np.complex128]
+
+    def shift(self, geometry: BlochGeometry) -> float:
+        """Return the energy zero of a sample, eV."""
+        matrices = (
+            layout.at_many(self.kpoints) for layout in (geometry.hamiltonian, geometry.overlap)
+        )
+        return energy_shift(*matrices, self.hamiltonian, self.states)
+
+
+@dataclass(frozen=True)
+class Orthonormal:
+    """H̃ of one sample at all k-points.
+
+    Attributes:
+        line: (n_points, 3, n, n): H̃, eV, and its slopes along k_x and k_y, eV·Å.
+        circle: (n_loop, n, n), H̃.
+        square: (n_map², 3, n, n), as ``line``.
+    """
+
+    line: NDArray[np.complex128]
+    circle: NDArray[np.complex128]
+    square: NDArray[np.complex128]
 
 
 @dataclass(frozen=True)
@@ -78,6 +123,7 @@ class PrimitiveGeometry:
         signed: (n_points,) Å⁻¹, k − K of the points along M–K–Γ, negative towards M.
         line: (n_points, 3) fractional, the points themselves.
         circle: (n_loop, 3) fractional.
+        zero: where the energy zeros of samples are brought to.
     """
 
     cell: NDArray[np.float64]
@@ -93,6 +139,22 @@ class PrimitiveGeometry:
     signed: NDArray[np.float64]
     line: NDArray[np.float64]
     circle: NDArray[np.float64]
+    zero: EnergyZero
+
+    @cached_property
+    def square(self) -> NDArray[np.float64]:
+        """Points of the maps, (n_map², 3) fractional."""
+        steps = self.map_steps
+        grid = np.stack(
+            [*np.meshgrid(steps, steps, indexing="ij"), np.zeros((len(steps), len(steps)))], axis=-1
+        )
+        return self.corner + lattice.to_fractional(grid.reshape(-1, 3), self.cell)
+
+    @cached_property
+    def sites(self) -> NDArray[np.float64]:
+        """Fractional coordinates of the atoms that hold the orbitals, (n, 3)."""
+        atoms = np.linalg.solve(self.cell.T, self.positions.T).T
+        return np.repeat(atoms, np.diff(self.offsets), axis=0)
 
     def build(self, pairs: Pairs, blocks: NDArray[np.float64]) -> BlochGeometry:
         """Prepare averaged H and S, (2, n_pairs, p, p)."""
@@ -100,31 +162,41 @@ class PrimitiveGeometry:
         edges = list_edges(rows)
         return build_geometry(hamiltonian, overlap, *edges, self.offsets, self.cell, self.positions)
 
-    def examine(self, geometry: BlochGeometry) -> Geometry:
-        """Compute the line and the circle."""
-        return Geometry(self.examine_line(geometry), geometry.loop_phase(self.circle, self.chosen))
+    def orthonormalise(self, geometry: BlochGeometry, shift: float = 0.0) -> Orthonormal:
+        """Compute H̃ of one sample, or of the undisplaced cell, less its energy zero, eV."""
+        zero = shift * np.eye(len(self.sites))
+        line, square = (
+            np.array([geometry.orthonormalise(k) for k in points])
+            for points in (self.line, self.square)
+        )
+        line[:, 0] -= zero
+        square[:, 0] -= zero
+        circle = np.array([geometry.orthonormal_hamiltonian(k) for k in self.circle])
+        return Orthonormal(line, circle - zero, square)
 
-    def examine_line(self, geometry: BlochGeometry) -> NDArray[np.float64]:
-        """Compute gap, Ω and g along the line: (n_points, 6)."""
+    def examine(
+        self, line: NDArray[np.complexfloating], circle: NDArray[np.complexfloating]
+    ) -> Geometry:
+        """Compute what one H̃ on the line and on the circle gives; shapes as in ``Orthonormal``."""
+        phase = loop_phase(self.circle, circle, self.chosen, self.sites)
+        return Geometry(self.examine_line(line), phase)
+
+    def examine_line(self, matrices: NDArray[np.complexfloating]) -> NDArray[np.float64]:
+        """Compute gap, Ω and g along the line: (n_points, 3, n, n) → (n_points, 6)."""
         rows = []
-        for kpoint in self.line:
-            values, tensor = geometry.tensor(kpoint, self.chosen)
+        for one in matrices:
+            values, tensor = tensor_of(one, self.chosen)
             gap = np.abs(values[self.chosen][:, None] - values[~self.chosen][None, :]).min()
             rows.append([gap, berry_curvature(tensor), *quantum_metric(tensor).reshape(-1)])
         return np.array(rows)
 
-    def draw(self, geometry: BlochGeometry) -> NDArray[np.float64]:
-        """Compute Ω and tr g on the square around K: (2, n_map, n_map)."""
-        steps = self.map_steps
-        grid = np.stack(
-            [*np.meshgrid(steps, steps, indexing="ij"), np.zeros((len(steps), len(steps)))], axis=-1
-        )
-        points = self.corner + lattice.to_fractional(grid.reshape(-1, 3), self.cell)
-        tensors = np.array([geometry.tensor(k, self.chosen)[1] for k in points])
+    def draw(self, matrices: NDArray[np.complexfloating]) -> NDArray[np.float64]:
+        """Compute Ω and tr g on the square around K: (n_map², 3, n, n) → (2, n_map, n_map)."""
+        tensors = np.array([tensor_of(one, self.chosen)[1] for one in matrices])
         maps = np.stack(
             [berry_curvature(tensors), np.trace(quantum_metric(tensors), axis1=1, axis2=2)]
         )
-        return maps.reshape(2, len(steps), len(steps))
+        return maps.reshape(2, len(self.map_steps), len(self.map_steps))
 
 
 def prepare_geometry(
@@ -173,7 +245,19 @@ def prepare_geometry(
         signed=signed,
         line=lattice.build_line(points["K"], points["Γ"], signed, cell),
         circle=points["K"] + lattice.to_fractional(steps, cell),
+        zero=_find_zero(hamiltonian, overlap, valence_electrons),
     )
+
+
+def _find_zero(
+    hamiltonian: BlockMatrix, overlap: BlockMatrix, valence_electrons: Mapping[int, float]
+) -> EnergyZero:
+    """Solve the undisplaced cell for its occupied states."""
+    n_occupied = int(count_valence_electrons(hamiltonian.numbers, valence_electrons)) // 2
+    kpoints = lattice.build_k_mesh(ZERO_MESH)[0]
+    matrices = hamiltonian.lay_out().at_many(kpoints)
+    _, states = solve_bands(matrices, overlap.lay_out().at_many(kpoints), vectors=True)
+    return EnergyZero(kpoints, matrices, states[:, :, :n_occupied])
 
 
 def _choose_bands(

@@ -19,9 +19,9 @@ class BandGeometryRecord:
 
     Error bars are those of a jackknife over blocks of samples.
 
-    What is averaged are the blocks of H and S themselves, over the cells of each supercell and over
-    the samples. Their Bloch sums are the first and the zeroth moment of the averaged spectral
-    function of the primitive Bloch sums.
+    H and S of each supercell are averaged over its cells; their Bloch sums are the first and the
+    zeroth moment of its spectral function. Averaged over the samples is H̃ = S^{-1/2} H S^{-1/2} of
+    these, from the sample's own energy zero.
 
     Attributes:
         temperatures: (n_temperatures,).
@@ -50,6 +50,10 @@ class BandGeometryRecord:
         convergence_errors: (n_counts, n_temperatures).
         degrees_of_freedom: of the standard errors, independent groups of samples less one; NaN in
             records of earlier versions.
+        zero_shifts: (n_temperatures,), mean energy zero of the samples, least squares among the
+            occupied states, from that of the undisplaced cell; it was taken out of every sample.
+            None in records of earlier versions, whose blocks were averaged as they were.
+        zero_shift_spreads: (n_temperatures,), standard deviation from sample to sample.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -76,6 +80,8 @@ class BandGeometryRecord:
     convergence_traces: NDArray[np.float64] = field(metadata=unit("1"))
     convergence_errors: NDArray[np.float64] = field(metadata=unit("1"))
     degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
+    zero_shifts: NDArray[np.float64] | None = field(default=None, metadata=unit("eV"))
+    zero_shift_spreads: NDArray[np.float64] | None = field(default=None, metadata=unit("eV"))
 
     @property
     def equilibrium_traces(self) -> NDArray[np.float64]:

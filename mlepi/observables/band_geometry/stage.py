@@ -3,11 +3,12 @@
 Berry curvature, quantum metric and Berry phases of bands of the averaged Bloch Hamiltonian.
 
 Bands of a supercell have no geometry of their own that could be averaged: folding mixes k-points at
-every crossing. The averaged Bloch Hamiltonian has one. Averaged are the blocks of H and S, over the
-primitive cells of each supercell and over the samples; ⟨B_k†HB_k⟩ and ⟨B_k†SB_k⟩ are then the first
-and zeroth moments of the averaged spectral function at k. They hold the Debye–Waller effect of all
-orders; transitions to other k-points and back (Fan) enter with the second moment and are not in
-them.
+every crossing. The averaged Bloch Hamiltonian has one. The blocks of H and S of each supercell are
+averaged over its primitive cells; B_k†HB_k and B_k†SB_k are then the first and zeroth moments of
+its spectral function at k. The first moment, per weight of the zeroth and from the sample's own
+energy zero, is averaged over the samples (``averaged_blocks``). It holds the Debye–Waller effect of
+all orders; transitions to other k-points and back (Fan) enter with the second moment and are not in
+it.
 """
 
 from __future__ import annotations
@@ -138,14 +139,11 @@ class BandGeometryStage(SampledStage[PrimitiveGeometry]):
     ) -> BandGeometryRecord:
         """Average over the samples and compute the geometry, of all blocks and without each."""
         averaged = average_ensemble(prepared, ensemble, results)
-        averages, at_rest = averaged.changes, averaged.at_rest()
-        equilibrium = prepared.examine(at_rest)
-        whole = averaged.build(averages.design.weights)
-        found = [prepared.examine(geometry) for geometry in whole]
-        left_out = [
-            [prepared.examine(geometry) for geometry in averaged.build(weights)]
-            for weights in averages.left_out
-        ]
+        averages = averaged.line
+        at_rest = prepared.orthonormalise(prepared.build(prepared.pairs, prepared.blocks))
+        equilibrium = prepared.examine(at_rest.line, at_rest.circle)
+        found = averaged.examine(averages.design.weights)
+        left_out = [averaged.examine(weights) for weights in averages.left_out]
         line = np.array([one.line for one in found])
         errors = averages.standard_errors(
             line, np.array([[one.line for one in row] for row in left_out])
@@ -153,6 +151,7 @@ class BandGeometryStage(SampledStage[PrimitiveGeometry]):
         phases = np.array([one.phase for one in found])
         others = np.array([[one.phase for one in row] for row in left_out])
         turns = np.angle(np.exp(1j * (others.reshape(-1, len(phases)) - phases)))
+        shifts, spreads = averaged.zero_shifts()
         counts = choose_counts(averages.design, self.n_counts)
         running = [averaged.trace_from_first(int(count)) for count in counts]
         return BandGeometryRecord(
@@ -174,12 +173,14 @@ class BandGeometryStage(SampledStage[PrimitiveGeometry]):
             berry_phases=phases,
             berry_phase_errors=averages.standard_errors(np.zeros_like(phases), turns),
             map_steps=prepared.map_steps,
-            equilibrium_maps=prepared.draw(at_rest),
-            maps=np.array([prepared.draw(geometry) for geometry in whole]),
+            equilibrium_maps=prepared.draw(at_rest.square),
+            maps=averaged.draw(),
             convergence_counts=averages.n_samples[counts - 1],
             convergence_traces=np.array([mean for mean, _ in running]),
             convergence_errors=np.array([error for _, error in running]),
             degrees_of_freedom=averages.degrees_of_freedom,
+            zero_shifts=shifts,
+            zero_shift_spreads=spreads,
         )
 
     @staticmethod

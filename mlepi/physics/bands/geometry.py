@@ -108,66 +108,85 @@ class BlochGeometry:
     overlap_slopes: tuple[DenseBlocks, ...]
     sites: NDArray[np.float64]
 
-    def solve(self, kpoint: ArrayLike) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        """Diagonalise at one k-point.
+    def orthonormalise(self, kpoint: ArrayLike) -> NDArray[np.complex128]:
+        """Return H̃ = S^{-1/2} H S^{-1/2} and its slopes along k_x and k_y at one k-point.
+
+        Lattice gauge; slopes are those of the atomic gauge.
 
         Returns:
-            Energies (n_bands,), eV, and orthonormal states (n_orbitals, n_bands) with the phases of
-            the lattice gauge.
-        """
-        _, inverse_root = loewdin_root(self.overlap.at(kpoint))
-        values, vectors = np.linalg.eigh(inverse_root @ self.hamiltonian.at(kpoint) @ inverse_root)
-        return values, vectors
-
-    def tensor(
-        self, kpoint: ArrayLike, chosen: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
-        """Compute the geometric tensor of chosen bands at one k-point.
-
-        Returns:
-            All energies, (n_bands,) eV, and the tensor, (2, 2) Å².
+            (3, n_orbitals, n_orbitals): H̃, eV, ∂_xH̃ and ∂_yH̃, eV·Å.
         """
         hamiltonian = self.hamiltonian.at(kpoint)
         inverse_root, root_slopes = inverse_root_slopes(
             self.overlap.at(kpoint), derivatives_at(self.overlap_slopes, kpoint)
         )
-        values, vectors = np.linalg.eigh(inverse_root @ hamiltonian @ inverse_root)
         half = root_slopes @ hamiltonian @ inverse_root
         slopes = (
             half
             + half.conj().swapaxes(1, 2)
             + inverse_root @ derivatives_at(self.hamiltonian_slopes, kpoint) @ inverse_root
         )
-        return values, geometric_tensor(values, vectors.conj().T @ slopes @ vectors, chosen)
+        return np.concatenate([(inverse_root @ hamiltonian @ inverse_root)[None], slopes])
 
-    def link(
-        self, start: ArrayLike, end: ArrayLike, left: NDArray[Any], right: NDArray[Any]
-    ) -> complex:
-        """Return det⟨u_m(k)|u_n(k')⟩.
+    def orthonormal_hamiltonian(self, kpoint: ArrayLike) -> NDArray[np.complex128]:
+        """Return H̃ alone, (n_orbitals, n_orbitals), eV."""
+        _, inverse_root = loewdin_root(self.overlap.at(kpoint))
+        matrix: NDArray[np.complex128] = inverse_root @ self.hamiltonian.at(kpoint) @ inverse_root
+        return matrix
 
-        Args:
-            start: (3,) fractional, k.
-            end: (3,) fractional, k'.
-            left: (n_orbitals, n_states) of ``solve`` at k.
-            right: (n_orbitals, n_states) of ``solve`` at k'.
-        """
-        step = np.asarray(end, dtype=np.float64) - np.asarray(start, dtype=np.float64)
-        phases = np.exp(-2j * np.pi * (self.sites @ step))
-        return complex(np.linalg.det(left.conj().T @ (phases[:, None] * right)))
 
-    def loop_phase(self, kpoints: NDArray[np.float64], chosen: NDArray[np.bool_]) -> float:
-        """Return the Berry phase of a closed path inside the zone, γ = ∮A·dk in (−π, π].
+def tensor_of(
+    matrices: NDArray[np.complexfloating], chosen: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
+    """Compute the geometric tensor of chosen bands of one H̃, or of an average of several.
 
-        Args:
-            kpoints: (n_k, 3) fractional, in order; the last one is connected to the first.
-            chosen: (n_bands,).
-        """
-        states = [self.solve(k)[1][:, chosen] for k in kpoints]
-        following = np.roll(np.arange(len(kpoints)), -1)
-        links = [
-            self.link(kpoints[i], kpoints[j], states[i], states[j]) for i, j in enumerate(following)
-        ]
-        return float(-np.angle(np.prod([z / abs(z) for z in links])))
+    Args:
+        matrices: (3, n_orbitals, n_orbitals), of ``BlochGeometry.orthonormalise``.
+        chosen: (n_bands,).
+
+    Returns:
+        All energies, (n_bands,) eV, and the tensor, (2, 2) Å².
+    """
+    values, vectors = np.linalg.eigh(matrices[0])
+    velocities = vectors.conj().T @ matrices[1:] @ vectors
+    return values, geometric_tensor(values, velocities, chosen)
+
+
+def link(
+    step: ArrayLike, left: NDArray[Any], right: NDArray[Any], sites: NDArray[np.float64]
+) -> complex:
+    """Return det⟨u_m(k)|u_n(k')⟩.
+
+    Args:
+        step: (3,) fractional, k' − k.
+        left: (n_orbitals, n_states), orthonormal states at k with the phases of the lattice gauge.
+        right: (n_orbitals, n_states), the same at k'.
+        sites: (n_orbitals, 3), fractional coordinates of the atoms that hold the orbitals.
+    """
+    phases = np.exp(-2j * np.pi * (sites @ np.asarray(step, dtype=np.float64)))
+    return complex(np.linalg.det(left.conj().T @ (phases[:, None] * right)))
+
+
+def loop_phase(
+    kpoints: NDArray[np.float64],
+    matrices: NDArray[np.complexfloating],
+    chosen: NDArray[np.bool_],
+    sites: NDArray[np.float64],
+) -> float:
+    """Return the Berry phase of a closed path inside the zone, γ = ∮A·dk in (−π, π].
+
+    Args:
+        kpoints: (n_k, 3) fractional, in order; the last one is connected to the first.
+        matrices: (n_k, n_orbitals, n_orbitals), H̃ there, eV.
+        chosen: (n_bands,).
+        sites: (n_orbitals, 3), fractional coordinates of the atoms that hold the orbitals.
+    """
+    states = np.linalg.eigh(matrices)[1][:, :, chosen]
+    following = np.roll(np.arange(len(kpoints)), -1)
+    links = [
+        link(kpoints[j] - kpoints[i], states[i], states[j], sites) for i, j in enumerate(following)
+    ]
+    return float(-np.angle(np.prod([z / abs(z) for z in links])))
 
 
 def build_geometry(

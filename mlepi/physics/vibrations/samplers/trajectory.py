@@ -26,9 +26,9 @@ from mlepi.physics.averages.statistics import SampleDesign
 from mlepi.physics.vibrations.samplers.sampler import Sampler
 from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 
-BLOCK_LENGTH = 5.0
-"""Length of a block in autocorrelation times; neighbouring blocks remain correlated to the order of
-the inverse of this."""
+BLOCK_LENGTH = 20.0
+"""Length of a block in autocorrelation times; neighbouring blocks remain correlated, which makes
+the squared error bar too small by the inverse of this, 5 %."""
 
 CELL_TOLERANCE = 1e-3
 """Å, by which the cell of a frame may differ from the supercell."""
@@ -74,8 +74,8 @@ class Trajectory(Sampler):
     Args:
         source: of the frames. With several temperatures their weights must not depend on the
             temperature.
-        block: kept frames per group; None: five autocorrelation times of ⟨u²⟩ in plane or out of
-            plane, whichever is longer.
+        block: kept frames per group; None: ``BLOCK_LENGTH`` autocorrelation times of the slowest
+            motion.
     """
 
     def __init__(self, *, source: FrameSource, block: int | None = None) -> None:
@@ -243,16 +243,23 @@ def _check_order(displacements: NDArray[np.float64], sites: Atoms, where: str) -
 
 
 def block_length(displacements: NDArray[np.float64]) -> int:
-    """Return how many frames make ``BLOCK_LENGTH`` autocorrelation times of ⟨u²⟩.
+    """Return how many frames make ``BLOCK_LENGTH`` autocorrelation times of the slowest motion.
 
-    Of the motions in plane and out of plane the slower one counts.
+    Of ⟨u²⟩ in plane, ⟨u²⟩ out of plane and the displacements themselves the slowest counts: an
+    observable may follow either. Displacements that swing back have a short time, those of a
+    thermostat that damps them twice that of their squares.
 
     Args:
         displacements: (n_times, n_beads, n_atoms, 3), Å.
     """
     squares = np.mean(displacements**2, axis=(1, 2))
     times = [
-        autocorrelation_time(series) for series in (squares[:, 0] + squares[:, 1], squares[:, 2])
+        autocorrelation_time(series)
+        for series in (
+            squares[:, 0] + squares[:, 1],
+            squares[:, 2],
+            displacements.mean(axis=1).reshape(len(displacements), -1),
+        )
     ]
     return max(1, int(np.ceil(BLOCK_LENGTH * max(times)))) if max(times) > 0.5 else 1
 
@@ -263,18 +270,18 @@ def autocorrelation_time(series: NDArray[np.float64]) -> float:
     The sum ends at the first t ≥ 5τ (Sokal 1997, Sec. 3).
 
     Args:
-        series: (n_times,), equally spaced.
+        series: (n_times,), equally spaced, or (n_times, n_series), whose covariances are summed.
 
     Returns:
         In steps; ½ for independent values. The variance of the mean is 2τ/n times that of one
         value.
     """
     n = len(series)
-    deviations = series - series.mean()
+    deviations = (series - series.mean(axis=0)).reshape(n, -1)
     if n < 3 or not np.any(deviations):
         return 0.5
-    padded = np.fft.rfft(deviations, n=2 * n)
-    covariance = np.fft.irfft(np.abs(padded) ** 2, n=2 * n)[:n]
+    padded = np.fft.rfft(deviations, n=2 * n, axis=0)
+    covariance = np.fft.irfft(np.sum(np.abs(padded) ** 2, axis=1), n=2 * n)[:n]
     running = 0.5 + np.cumsum(covariance[1:] / covariance[0])
     window = np.nonzero(np.arange(1, n) >= 5.0 * running)[0]
     return max(0.5, float(running[window[0] if len(window) else -1]))

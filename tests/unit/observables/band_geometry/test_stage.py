@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_ensembles import compute, toy_ensemble, toy_settings
+import scipy.linalg
+from toy_ensembles import ToyElectron, compute, matrices, toy_ensemble, toy_settings
 from toys import VELOCITY
 
 from mlepi.errors import ConfigError
@@ -85,26 +86,73 @@ def test_averaged_blocks_are_the_first_moment_of_the_unfolded_bands():
         np.testing.assert_allclose(found, (components * factor) @ components.conj().T, atol=2e-6)
 
 
-def test_averages_over_samples_are_those_of_the_bloch_matrices():
-    """The gap of the record at k is that of ⟨B†HB⟩ with ⟨B†SB⟩, computed from dense matrices."""
-    ensemble = toy_ensemble(0.03, stagger=MASS, overlap=0.1, n_samples=5)
+def bloch_moments(ensemble, kpoint, temperature):
+    """B†HB and B†SB of every sample, from dense matrices: (n_samples, n, n) each."""
+    basis = ensemble.atom_map.bloch_basis(kpoint, np.ones(4, dtype=int)).toarray()
+    folded = ensemble.atom_map.fold(kpoint)
+    keys = [SampleKey(n, temperature) for n in range(ensemble.n_samples)]
+    samples = ensemble.predict(keys)
+    return tuple(
+        np.array([basis.conj().T @ x.dense(folded) @ basis for x in matrices])
+        for matrices in ([s.hamiltonian for s in samples], [s.overlap for s in samples])
+    )
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.1])
+def test_averages_over_samples_are_those_of_their_first_moments(overlap):
+    """The gap of the record is that of ⟨S^{-1/2}HS^{-1/2}⟩; without overlap that of ⟨B†HB⟩."""
+    ensemble = toy_ensemble(0.03, stagger=MASS, overlap=overlap, n_samples=5)
     stage = build_stage()
     record, prepared = compute(stage, ensemble), stage.prepare(ensemble)
     for point in range(3):
-        kpoint = prepared.line[point]
-        basis = ensemble.atom_map.bloch_basis(kpoint, np.ones(4, dtype=int)).toarray()
-        folded = ensemble.atom_map.fold(kpoint)
         for index, temperature in enumerate(ensemble.temperatures):
-            samples = ensemble.predict([SampleKey(n, temperature) for n in range(5)])
-            h, s = (
-                np.mean([basis.conj().T @ x.dense(folded) @ basis for x in matrices], axis=0)
-                for matrices in (
-                    [sample.hamiltonian for sample in samples],
-                    [sample.overlap for sample in samples],
+            h, s = bloch_moments(ensemble, prepared.line[point], temperature)
+            if overlap == 0.0:
+                values = solve_bands(h.mean(axis=0))
+            else:
+                roots = [scipy.linalg.sqrtm(np.linalg.inv(one)) for one in s]
+                values = solve_bands(
+                    np.mean([root @ one @ root for root, one in zip(roots, h, strict=True)], axis=0)
                 )
-            )
-            values = solve_bands(h, s)
             assert record.gaps[index, point] == pytest.approx(values[2] - values[1], abs=1e-5)
+
+
+class ShiftedElectron(ToyElectron):
+    """The toy with a multiple of S added to H, another one for every structure."""
+
+    def __init__(self, scale, **electrons):
+        super().__init__(**electrons)
+        self.scale = scale
+
+    def zero(self, atoms):
+        """eV; none of the crystal at rest."""
+        fractional = atoms.get_scaled_positions(wrap=False)
+        return self.scale * np.sin(1e3 * np.sum(fractional * fractional)) if len(atoms) > 4 else 0.0
+
+    def hamiltonian(self, atoms, *, device="cpu", dtype="float64"):
+        h, s = matrices(atoms, **self.electrons)
+        return replace(h, blocks=h.blocks + self.zero(atoms) * s.blocks)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.1])
+def test_energy_zeros_of_the_samples_change_nothing(overlap):
+    """H_s + μ_s S_s for random μ_s: only the zeros that were taken out know of it."""
+    electrons = {"stagger": MASS, "overlap": overlap}
+    plain, shifted = (
+        compute(
+            build_stage(),
+            toy_ensemble(0.03, n_samples=4, electron=ShiftedElectron(scale, **electrons)),
+        )
+        for scale in (0.0, 2.0)
+    )
+    for name in ("gaps", "metrics", "metric_errors", "curvatures", "berry_phases", "maps"):
+        expected = getattr(plain, name)
+        scale = np.nanmax(np.abs(expected))
+        np.testing.assert_allclose(
+            getattr(shifted, name), expected, atol=1e-5 * scale, err_msg=name
+        )
+    assert shifted.zero_shift_spreads.min() > 0.3
+    assert plain.zero_shift_spreads.max() < 0.1
 
 
 def test_chosen_bands():
