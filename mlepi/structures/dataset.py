@@ -16,8 +16,15 @@ from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.structures.basis import OrbitalBasis
-from mlepi.structures.dataset_format import COLUMNS, FORMAT, check_layout, verify_checksums
+from mlepi.structures.dataset_format import (
+    COLUMNS,
+    FORMAT,
+    PACKED,
+    check_layout,
+    verify_checksums,
+)
 from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.packing import unpack_blocks
 from mlepi.structures.ragged import pad_blocks, restore_both_directions
 
 
@@ -29,6 +36,9 @@ class HamiltonianDataset:
 
     Args:
         path: file written by ``write_hamiltonian_dataset``.
+
+    Attributes:
+        quantum: eV, of which all elements of H are whole multiples; None when they are float32.
 
     Raises:
         DataError: the file is missing, is not such a file, is damaged, or is of an unknown version.
@@ -43,15 +53,19 @@ class HamiltonianDataset:
             verify_checksums(
                 self.path,
                 file,
-                [key for key in COLUMNS if key.startswith(("structures/", "atoms/"))],
+                [k for k in COLUMNS if k.startswith(("structures/", "atoms/")) and k in file],
             )
             self.basis = OrbitalBasis.from_dict(json.loads(file.attrs["basis"]))
             self.provenance: dict[str, Any] = json.loads(file.attrs["provenance"])
             self.names = tuple(name.decode() for name in file["structures/name"][()])
             self.has_overlap = "blocks/overlap" in file
+            self.quantum: float | None = (
+                float(file.attrs["quantum"]) if file.attrs["format_version"] == PACKED else None
+            )
             self._ends = {
                 level: file[f"structures/{level}_offsets"][()]
-                for level in ("atom", "edge", "value")
+                for level in ("atom", "edge", "value", "byte")
+                if f"structures/{level}_offsets" in file
             }
         self._positions = {name: index for index, name in enumerate(self.names)}
         if len(self._positions) != len(self.names):
@@ -77,7 +91,11 @@ class HamiltonianDataset:
         index = self.index(item) if isinstance(item, str) else range(len(self))[item]
         name = self.names[index]
         with self._reading(f"structure {name!r}") as file:
-            row = {key: file[key][index] for key in COLUMNS if key.startswith("structures/")}
+            row = {
+                key: file[key][index]
+                for key in COLUMNS
+                if key.startswith("structures/") and key in file
+            }
             part = {
                 key: file[key][self._stretch(column.level, index)]
                 for key, column in COLUMNS.items()
@@ -181,6 +199,9 @@ class HamiltonianDataset:
         n_rows, n_columns = counts[edge_index[1]], counts[edge_index[0]]
         size = self.basis.max_orbitals
         padded = [pad_blocks(values, n_rows, n_columns, size) for values in flat]
+        if self.quantum is not None:
+            packed = part["blocks/packed_hamiltonian"]
+            padded.insert(0, unpack_blocks(packed, len(n_rows), size, self.quantum))
         if not all(np.isfinite(blocks).all() for blocks in padded):
             raise DataError(
                 message(

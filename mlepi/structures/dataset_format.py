@@ -3,8 +3,9 @@
 One HDF5 file holds structures and ragged blocks in flat arrays with offsets. ``COLUMNS`` below is
 the format: every array with its type, unit and length. Besides them the file holds, as attributes
 of its root, the format name and version, the orbital basis and the provenance (JSON); every array
-carries its unit and the SHA-256 of its values. Blocks are float32, in internal orbital order, one
-direction per pair (``ragged``); everything else is exact.
+carries its unit and the SHA-256 of its values. Blocks are in internal orbital order, one direction
+per pair (``ragged``), as float32 (version 1) or as compressed multiples of the attribute
+``quantum`` (``packing``, version 2); everything else is exact.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import numpy as np
 from mlepi.errors import DataError, message
 
 FORMAT = "mlepi-hamiltonian"
-FORMAT_VERSION = 1
+PLAIN, PACKED = 1, 2
+"""Format versions: Hamiltonian blocks as float32, or packed."""
+
 CHUNK = 65536  # values per HDF5 chunk of a flat array; near one 36-atom structure
 
 
@@ -28,12 +31,13 @@ CHUNK = 65536  # values per HDF5 chunk of a flat array; near one 36-atom structu
 class Column:
     """One array of the file: (length of its level, *shape), with its unit."""
 
-    level: str  # structure | atom | edge | value; what the first axis counts
+    level: str  # structure | atom | edge | value | byte; what the first axis counts
     dtype: str
     shape: tuple[int, ...] = ()
     unit: str = "1"
     ends: bool = False  # offsets: one entry more than its level has, the first is 0
     optional: bool = False
+    versions: tuple[int, ...] = (PLAIN, PACKED)  # that have it
 
 
 COLUMNS: dict[str, Column] = {
@@ -46,13 +50,15 @@ COLUMNS: dict[str, Column] = {
     "structures/atom_offsets": Column("structure", "<i8", ends=True),
     "structures/edge_offsets": Column("structure", "<i8", ends=True),
     "structures/value_offsets": Column("structure", "<i8", ends=True),
+    "structures/byte_offsets": Column("structure", "<i8", ends=True, versions=(PACKED,)),
     "atoms/numbers": Column("atom", "<i4"),
     "atoms/layer": Column("atom", "<i4"),
     "atoms/positions": Column("atom", "<f8", (3,), "angstrom"),
     "atoms/forces": Column("atom", "<f8", (3,), "eV/angstrom"),  # NaN when there are none
     "edges/index": Column("edge", "<i4", (2,)),  # source, target
     "edges/cell_shift": Column("edge", "<i4", (3,)),
-    "blocks/hamiltonian": Column("value", "<f4", (), "eV"),
+    "blocks/hamiltonian": Column("value", "<f4", (), "eV", versions=(PLAIN,)),
+    "blocks/packed_hamiltonian": Column("byte", "|u1", (), "quantum", versions=(PACKED,)),
     "blocks/overlap": Column("value", "<f4", (), "1", optional=True),
 }
 
@@ -72,12 +78,23 @@ def check_layout(path: Path, file: h5py.File) -> None:
                 "Convert it with a reader of mlepi.",
             )
         )
-    if file.attrs["format_version"] != FORMAT_VERSION:
-        got = f"format version {file.attrs['format_version']}"
+    version = file.attrs["format_version"]
+    if version not in (PLAIN, PACKED):
         raise DataError(
-            message(str(path), got, f"{FORMAT_VERSION}", "Use the mlepi version that wrote it.")
+            message(
+                str(path),
+                f"format version {version}",
+                f"{PLAIN} or {PACKED}",
+                "Use the mlepi version that wrote it.",
+            )
         )
-    problems = [key for key, column in COLUMNS.items() if key not in file and not column.optional]
+    problems = [
+        key
+        for key, column in COLUMNS.items()
+        if version in column.versions and key not in file and not column.optional
+    ]
+    if version == PACKED and not float(file.attrs.get("quantum", 0.0)) > 0:
+        problems.append("quantum")
     problems = problems or _list_inconsistent(file)
     if problems:
         raise DataError(
@@ -92,7 +109,8 @@ def check_layout(path: Path, file: h5py.File) -> None:
 
 def _list_inconsistent(file: h5py.File) -> list[str]:
     """Return the arrays whose type, shape or offsets are not those of the format."""
-    levels = ("atom", "edge", "value")
+    levels = [key.split("/")[1].removesuffix("_offsets") for key in COLUMNS if "_offsets" in key]
+    levels = [level for level in levels if f"structures/{level}_offsets" in file]
     ends = {level: file[f"structures/{level}_offsets"][()] for level in levels}
     lengths = {level: int(values[-1]) for level, values in ends.items()}
     lengths["structure"] = len(file["structures/name"])

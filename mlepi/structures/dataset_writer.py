@@ -10,17 +10,23 @@ from typing import Any
 
 import h5py
 import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.structures.basis import OrbitalBasis
-from mlepi.structures.dataset_format import CHUNK, COLUMNS, FORMAT, FORMAT_VERSION, checksum
+from mlepi.structures.dataset_format import CHUNK, COLUMNS, FORMAT, PACKED, PLAIN, checksum
 from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.packing import pack_blocks
 from mlepi.structures.ragged import block_offsets, flatten_blocks, select_one_direction
 from mlepi.structures.validation import check_hamiltonian_labels
 
 
 def write_hamiltonian_dataset(
-    path: str | Path, structures: Iterable[LabelledStructure], provenance: Mapping[str, Any]
+    path: str | Path,
+    structures: Iterable[LabelledStructure],
+    provenance: Mapping[str, Any],
+    quantum: float | None = None,
 ) -> None:
     """Write structures with their Hamiltonians, one after the other.
 
@@ -28,6 +34,8 @@ def write_hamiltonian_dataset(
         path: file to write; an existing one is replaced only after the new one is complete.
         structures: each with Hamiltonian blocks and a basis; overlaps for all of them or for none.
         provenance: how the data were made; plain Python data.
+        quantum: eV; round H to whole multiples of it and compress them, to a third of the size;
+            None keeps float32.
 
     Raises:
         DataError: a structure has no name, blocks or basis, a name occurs twice, blocks are not
@@ -37,7 +45,7 @@ def write_hamiltonian_dataset(
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         with h5py.File(unfinished, "w", libver="v110") as file:
-            _write(file, path, structures, provenance)
+            _write(file, path, structures, provenance, quantum)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -48,6 +56,7 @@ def _write(
     path: Path,
     structures: Iterable[LabelledStructure],
     provenance: Mapping[str, Any],
+    quantum: float | None,
 ) -> None:
     """Append every structure to the open file, then add basis, provenance and checksums."""
     names: set[str] = set()
@@ -62,7 +71,7 @@ def _write(
                     "Rename the structure.",
                 )
             )
-        rows = _rows(structure)
+        rows = _rows(structure, quantum)
         if names and ("blocks/overlap" in rows) != ("blocks/overlap" in file):
             raise DataError(
                 message(
@@ -80,7 +89,10 @@ def _write(
         raise DataError(
             message(str(path), "no structure", "at least one", "Check the folder of labels.")
         )
-    file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
+    file.attrs["format"] = FORMAT
+    file.attrs["format_version"] = PLAIN if quantum is None else PACKED
+    if quantum is not None:
+        file.attrs["quantum"] = quantum
     file.attrs["basis"] = json.dumps(basis.to_dict())
     file.attrs["provenance"] = json.dumps(dict(provenance))
     for key in COLUMNS:
@@ -88,7 +100,7 @@ def _write(
             file[key].attrs["sha256"] = checksum(file[key])
 
 
-def _rows(structure: LabelledStructure) -> dict[str, Any]:
+def _rows(structure: LabelledStructure, quantum: float | None) -> dict[str, Any]:
     """Turn one structure into what is appended to every array; lengths stand for offsets."""
     basis, atoms = structure.basis, structure.atoms
     edges, shifts = structure.edge_index, structure.edge_cell_shift
@@ -113,7 +125,9 @@ def _rows(structure: LabelledStructure) -> dict[str, Any]:
         )
     check_hamiltonian_labels(structure)
     counts = basis.counts(atoms.numbers)
-    keep = select_one_direction(edges, shifts)
+    keep = np.flatnonzero(select_one_direction(edges, shifts))
+    if quantum is not None:
+        keep = keep[_order_by_length(atoms, edges[:, keep], shifts[keep])]
     n_rows, n_columns = counts[edges[1, keep]], counts[edges[0, keep]]
     n_atoms = len(atoms)
     rows: dict[str, Any] = {
@@ -124,7 +138,7 @@ def _rows(structure: LabelledStructure) -> dict[str, Any]:
         "structures/energy": [_number_or_nan(structure.energy)],
         "structures/fermi_energy": [_number_or_nan(structure.fermi_energy)],
         "structures/atom_offsets": n_atoms,
-        "structures/edge_offsets": int(keep.sum()),
+        "structures/edge_offsets": len(keep),
         "structures/value_offsets": int(block_offsets(n_rows, n_columns)[-1]),
         "atoms/numbers": atoms.numbers,
         "atoms/layer": atoms.arrays["layer"],
@@ -133,11 +147,26 @@ def _rows(structure: LabelledStructure) -> dict[str, Any]:
         "edges/index": edges.T[keep],
         "edges/cell_shift": shifts[keep],
     }
-    matrices = {"blocks/hamiltonian": blocks, "blocks/overlap": structure.overlap_blocks}
+    matrices = {"blocks/overlap": structure.overlap_blocks}
+    if quantum is None:
+        matrices["blocks/hamiltonian"] = blocks
+    else:
+        rows["blocks/packed_hamiltonian"] = pack_blocks(blocks[keep], quantum)
+        rows["structures/byte_offsets"] = len(rows["blocks/packed_hamiltonian"])
     for key, values in matrices.items():
         if values is not None:
             rows[key] = flatten_blocks(values[keep], n_rows, n_columns)
     return rows
+
+
+def _order_by_length(
+    atoms: Atoms, edges: NDArray[np.int64], shifts: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Order pairs of atoms by their length, those inside a layer first: similar blocks together."""
+    target, source = edges[1], edges[0]
+    vectors = atoms.positions[source] + shifts @ atoms.cell.array - atoms.positions[target]
+    between = atoms.arrays["layer"][source] != atoms.arrays["layer"][target]
+    return np.lexsort([np.linalg.norm(vectors, axis=1), between])
 
 
 def _number_or_nan(value: float | None) -> float:

@@ -11,6 +11,7 @@ import torch
 from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph
+from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.physics.overlaps import (
     OverlapSample,
     OverlapTable,
@@ -102,7 +103,10 @@ class HamiltonianDataModule(GraphDataModule):
     def read_structures(
         self, path: Path, names: Iterable[str] | None = None
     ) -> list[LabelledStructure]:
-        """Read structures; those of another file must have the same basis."""
+        """Read structures; those of another file must have the same basis.
+
+        Overlaps that a file lacks come from the table.
+        """
         dataset = HamiltonianDataset(path)
         if self.basis is not None and dataset.basis != self.basis:
             raise DataError(
@@ -114,7 +118,20 @@ class HamiltonianDataModule(GraphDataModule):
                 )
             )
         self.basis = dataset.basis
-        return [dataset[name] for name in (dataset.names if names is None else names)]
+        structures = [dataset[name] for name in (dataset.names if names is None else names)]
+        if dataset.has_overlap:
+            return structures
+        if self.overlap_table is None:
+            raise DataError(
+                message(
+                    str(path),
+                    "Hamiltonians without overlaps",
+                    "overlaps, or a table of them",
+                    "Set data.overlap_table to the table of this basis.",
+                )
+            )
+        check_overlap_table(self.basis, self.overlap_table)
+        return [complete_overlaps(structure, self.overlap_table) for structure in structures]
 
     def resolve_cutoffs(self, structures: list[LabelledStructure]) -> dict[str, float]:
         """Return the cutoff of every relation, Å; the range of the basis where none is given."""

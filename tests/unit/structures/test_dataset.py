@@ -18,7 +18,7 @@ from random_labels import BASIS, build_labels
 
 from mlepi.errors import DataError
 from mlepi.structures import HamiltonianDataset, OrbitalBasis, write_hamiltonian_dataset
-from mlepi.structures.dataset_format import COLUMNS
+from mlepi.structures.dataset_format import COLUMNS, PACKED, PLAIN
 from mlepi.structures.validation import check_hamiltonian_labels
 
 
@@ -36,6 +36,15 @@ def labels():
 def path(tmp_path, labels):
     write_hamiltonian_dataset(tmp_path / "data.h5", labels, {"code": "none", "k-mesh": [1, 1, 1]})
     return tmp_path / "data.h5"
+
+
+@pytest.fixture
+def packed(tmp_path, labels):
+    write_hamiltonian_dataset(tmp_path / "packed.h5", labels, {"code": "none"}, quantum=QUANTUM)
+    return tmp_path / "packed.h5"
+
+
+QUANTUM = 2.0**-12
 
 
 def as_dictionary(structure):
@@ -113,6 +122,8 @@ def test_labels_that_do_not_exist_stay_away(tmp_path):
 def test_units_and_checksums_stand_in_the_file(path):
     with h5py.File(path) as file:
         for key, column in COLUMNS.items():
+            if PLAIN not in column.versions:
+                continue
             assert file[key].attrs["unit"] == column.unit
             assert len(file[key].attrs["sha256"]) == 64
         assert file["blocks/hamiltonian"].dtype == np.float32
@@ -224,17 +235,61 @@ def test_files_of_another_version_are_refused(path):
     with h5py.File(path, "a") as file:
         file.attrs["format_version"] = 99
     with pytest.raises(
-        DataError, match=r"format version 99; expected 1\. Use the mlepi version that wrote it"
+        DataError, match=r"format version 99; expected 1 or 2\. Use the mlepi version that wrote it"
     ):
         HamiltonianDataset(path)
 
 
 @pytest.mark.parametrize("key", [key for key, column in COLUMNS.items() if not column.optional])
-def test_missing_arrays_are_named(path, key):
-    with h5py.File(path, "a") as file:
+def test_missing_arrays_are_named(path, packed, key):
+    chosen = path if PLAIN in COLUMNS[key].versions else packed
+    with h5py.File(chosen, "a") as file:
         del file[key]
     with pytest.raises(DataError, match=f"{key}"):
-        HamiltonianDataset(path)
+        HamiltonianDataset(chosen)
+
+
+def test_packed_blocks_are_the_nearest_multiples_and_all_else_is_exact(packed, labels):
+    dataset = HamiltonianDataset(packed)
+    assert dataset.quantum == QUANTUM
+    for got, expected in zip(dataset, labels, strict=True):
+        check_hamiltonian_labels(got)
+        read, written = as_dictionary(got), as_dictionary(expected)
+        assert read.keys() == written.keys()
+        for key, (hamiltonian, overlap) in read.items():
+            multiples = np.array(hamiltonian) / QUANTUM
+            assert np.array_equal(multiples, np.rint(multiples))
+            assert np.abs(np.array(hamiltonian) - written[key][0]).max() <= QUANTUM / 2
+            assert overlap == written[key][1]
+        assert np.array_equal(got.forces, expected.forces)
+        assert np.array_equal(got.atoms.positions, expected.atoms.positions)
+    dataset.verify()
+
+
+def test_packed_files_name_their_version_and_are_equal_for_equal_structures(
+    packed, labels, tmp_path
+):
+    write_hamiltonian_dataset(tmp_path / "2.h5", labels, {"code": "none"}, quantum=QUANTUM)
+    assert (tmp_path / "2.h5").read_bytes() == packed.read_bytes()
+    with h5py.File(packed) as file:
+        assert file.attrs["format_version"] == PACKED
+        assert "blocks/hamiltonian" not in file
+
+
+def test_a_packed_file_without_its_quantum_is_refused(packed):
+    with h5py.File(packed, "a") as file:
+        del file.attrs["quantum"]
+    with pytest.raises(DataError, match=r"missing or inconsistent .*quantum"):
+        HamiltonianDataset(packed)
+
+
+def test_packed_bytes_that_changed_are_found(packed):
+    with h5py.File(packed, "a") as file:
+        file["blocks/packed_hamiltonian"][0:4] = 255
+    with pytest.raises(DataError, match="packed blocks"):
+        HamiltonianDataset(packed)[0]
+    with pytest.raises(DataError, match="changed values"):
+        HamiltonianDataset(packed).verify()
 
 
 @pytest.mark.parametrize("key", ["atoms/numbers", "blocks/hamiltonian", "structures/cell"])

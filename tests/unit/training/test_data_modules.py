@@ -10,6 +10,8 @@ from mlepi.graphs import fields
 from mlepi.physics.overlaps import compute_overlap_blocks
 from mlepi.project_files import find_file
 from mlepi.structures.dataset import HamiltonianDataset
+from mlepi.structures.dataset_writer import write_hamiltonian_dataset
+from mlepi.structures.splits import write_split
 from mlepi.training.data_modules import ForcesDataModule, HamiltonianDataModule, fit_overlaps
 
 FORCES = {
@@ -149,3 +151,38 @@ def test_overlaps_are_needed_for_a_fit():
     bare = dataclasses.replace(data[0], overlap_blocks=None)
     with pytest.raises(DataError, match="no overlaps; expected overlap blocks to fit"):
         fit_overlaps([bare], data.basis)
+
+
+@pytest.fixture
+def bare_data(tmp_path):
+    """Two structures of the shipped data without overlaps, and their split."""
+    data = HamiltonianDataset(HAMILTONIANS["path"])
+    chosen = [dataclasses.replace(data[name], overlap_blocks=None) for name in data.names[-3:]]
+    write_hamiltonian_dataset(tmp_path / "bare.h5", chosen, {}, quantum=2.0**-14)
+    subsets = dict(zip(("train", "val", "test"), ([s.name] for s in chosen), strict=True))
+    write_split(tmp_path / "split.json", subsets, {})
+    return {"path": str(tmp_path / "bare.h5"), "split": str(tmp_path / "split.json")}
+
+
+def test_overlaps_that_the_file_lacks_come_from_the_table(bare_data):
+    parts = {"cutoffs": {"intra": None, "inter": None}, **SETTINGS}
+    table = "data/blg_openmx/overlap_C6.0-s2p2.h5"
+    data = HamiltonianDataModule(
+        **bare_data, energy_zero="as_computed", overlap_table=table, **parts
+    )
+    data.prepare()
+    (structure,) = data.structures["train"]
+    shipped = HamiltonianDataset(HAMILTONIANS["path"])[structure.name]
+    assert len(structure.overlap_blocks) == len(shipped.overlap_blocks)
+    sorted_blocks = (np.sort(s.overlap_blocks, axis=None) for s in (structure, shipped))
+    np.testing.assert_allclose(*sorted_blocks, atol=2e-5)
+
+
+@pytest.mark.parametrize("table", [None, "fit"])
+def test_hamiltonians_without_overlaps_need_a_table(bare_data, table):
+    parts = {"cutoffs": {"intra": None, "inter": None}, **SETTINGS}
+    data = HamiltonianDataModule(
+        **bare_data, energy_zero="as_computed", overlap_table=table, **parts
+    )
+    with pytest.raises(DataError, match=r"Hamiltonians without overlaps.*data\.overlap_table"):
+        data.prepare()
