@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from mlepi.checkpoint import export_checkpoint, load_model
 from mlepi.errors import DataError, MlepiError, message
 from mlepi.figures import BLUE, COLUMN, GREY, house_style, new_figure, save_figure
+from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.physics.averages.calibration import (
     Agreement,
     bin_errors,
@@ -74,12 +75,14 @@ class Subset(NamedTuple):
         agreements: quantity → spread and errors.
         errors: quantity → (n_elements,), of the networks together, thinned out.
         spreads: quantity → (n_elements,), of the same elements.
+        n_haunted: k-points that were left out of "bands", since a network has a ghost there.
     """
 
     names: list[str]
     agreements: dict[str, Agreement]
     errors: dict[str, NDArray[np.float64]]
     spreads: dict[str, NDArray[np.float64]]
+    n_haunted: int
 
 
 def load_members(files: Sequence[Path]) -> list[ElectronPredictor] | list[PhononPredictor]:
@@ -99,22 +102,25 @@ def load_members(files: Sequence[Path]) -> list[ElectronPredictor] | list[Phonon
 
 
 def read_subsets(
-    kind: str, path: Path, split: Path, extra: Path | None
+    member: ElectronPredictor | PhononPredictor, path: Path, split: Path, extra: Path | None
 ) -> dict[str, list[LabelledStructure]]:
     """Read the structures of all subsets but "train", named ones too.
 
     Those of named subsets that no file holds are left out.
 
     Args:
-        kind: "electron" or "phonon".
+        member: a network; overlaps that a data set lacks come from its table.
         path: data set.
         split: JSON file.
         extra: data set with further structures of named subsets.
     """
 
     def read(file: Path) -> dict[str, LabelledStructure]:
-        every = HamiltonianDataset(file) if kind == "electron" else read_forces_dataset(file)
-        return {structure.name: structure for structure in every}
+        if isinstance(member, PhononPredictor):
+            return {structure.name: structure for structure in read_forces_dataset(file)}
+        table = member.overlap_table
+        every = HamiltonianDataset(file)
+        return {s.name: s if table is None else complete_overlaps(s, table) for s in every}
 
     own = read(path)
     found = own if extra is None else {**read(extra), **own}
@@ -129,13 +135,16 @@ def measure_subset(
     structures: Sequence[LabelledStructure],
 ) -> Subset:
     """Compare the spread of the networks with their errors on some structures."""
+    n_haunted = 0
     agreements: dict[str, list[Agreement]] = {}
     errors: dict[str, list[Any]] = {}
     spreads: dict[str, list[Any]] = {}
     for structure in structures:
         found: dict[str, MemberErrors]
         if isinstance(members[0], ElectronPredictor):
-            found = measure_electron_errors(cast("list[ElectronPredictor]", members), structure)
+            electrons = cast("list[ElectronPredictor]", members)
+            found, lost = measure_electron_errors(electrons, structure)
+            n_haunted += lost
         else:
             found = measure_force_errors(cast("list[PhononPredictor]", members), structure)
         for name, (each, together) in found.items():
@@ -148,6 +157,7 @@ def measure_subset(
         {name: join_agreements(parts) for name, parts in agreements.items()},
         {name: np.concatenate(parts) for name, parts in errors.items()},
         {name: np.concatenate(parts) for name, parts in spreads.items()},
+        n_haunted,
     )
 
 
@@ -214,6 +224,13 @@ def format_tables(calibration: Calibration, subsets: Mapping[str, Subset]) -> st
             sizes = f"{scale * found.rms_error_of_mean:.3g}, {scale * predicted:.3g}"
             cells.append(f"{ratios[name]:.2f} ({sizes})")
         lines.append(f"| {subset} | {len(subsets[subset].names)} | {' | '.join(cells)} |")
+    haunted = {name: found.n_haunted for name, found in subsets.items() if found.n_haunted}
+    if haunted:
+        counts = ", ".join(f"{count} of {name}" for name, count in haunted.items())
+        lines += [
+            "",
+            f"Left out of the bands, since a network has a ghost there: k-points {counts}.",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -287,7 +304,7 @@ def measure(
         )
     extra = extra or trained.get("extra")
     structures = read_subsets(
-        members[0].kind,
+        members[0],
         find_file("--data", path),
         find_file("--split", split),
         None if extra is None else locate_file(extra),
@@ -314,6 +331,7 @@ def write_results(folder: Path, calibration: Calibration, subsets: Mapping[str, 
         name: {
             "structures": measured.names,
             "quantities": {n: found._asdict() for n, found in measured.agreements.items()},
+            "n_haunted": measured.n_haunted,
         }
         for name, measured in subsets.items()
     }

@@ -2,7 +2,8 @@
 
 H is compared up to its energy zero: of every difference the multiple of S that reduces it most is
 taken away. Levels are compared up to a shift of each structure, the median of their differences,
-and paired by band index.
+and paired by band index; a k-point at which any network has a ghost, which displaces the index, is
+left out and counted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mlepi.predictors import ElectronPredictor, PhononPredictor
 from mlepi.predictors.committee import average_matrices
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.training.level_errors import (
+    GHOST_DEPTH,
     WINDOWS,
     LevelShift,
     choose_kpoints,
@@ -103,7 +105,7 @@ def measure_level_errors(
     overlap: BlockMatrix,
     structure: LabelledStructure,
     shift: LevelShift | None = None,
-) -> dict[str, MemberErrors]:
+) -> tuple[dict[str, MemberErrors], int]:
     """Compare the levels within 2 eV of the Fermi energy with those of the label.
 
     Args:
@@ -113,7 +115,8 @@ def measure_level_errors(
         shift: of the eigenproblem, for the predictions.
 
     Returns:
-        "bands", eV; together: of the mean Hamiltonian. Nothing where there is no such level.
+        "bands", eV; together: of the mean Hamiltonian. Nothing where there is no level. And the
+        number of k-points with ghosts.
 
     Raises:
         DataError: the structure has no Fermi energy.
@@ -124,30 +127,38 @@ def measure_level_errors(
     labelled, its_overlap = block_matrices(structure)
     reference = predict_levels(labelled.dense_many(kpoints), its_overlap.dense_many(kpoints))
     s = overlap.dense_many(kpoints)
+    levels = np.array(
+        [
+            predict_levels(matrix.dense_many(kpoints), s, shift)
+            for matrix in (*members, average_matrices(members))
+        ]
+    )
+    haunted = (levels[:, :, 0] < reference.min() - GHOST_DEPTH).any(axis=0)
     errors = []
-    for matrix in (*members, average_matrices(members)):
-        levels = predict_levels(matrix.dense_many(kpoints), s, shift)
-        found = select_errors(levels, reference, structure.fermi_energy, WINDOWS["2ev"])
-        errors.append(found - np.median(found) if found.size else found)
-    return {"bands": MemberErrors(np.array(errors[:-1]), errors[-1])} if errors[0].size else {}
+    for found in levels[:, ~haunted]:
+        inside = select_errors(found, reference[~haunted], structure.fermi_energy, WINDOWS["2ev"])
+        errors.append(inside - np.median(inside) if inside.size else inside)
+    n_haunted = int(haunted.sum())
+    if not errors[0].size:
+        return {}, n_haunted
+    return {"bands": MemberErrors(np.array(errors[:-1]), errors[-1])}, n_haunted
 
 
 def measure_electron_errors(
     members: Sequence[ElectronPredictor],
     structure: LabelledStructure,
     shift: LevelShift | None = None,
-) -> dict[str, MemberErrors]:
+) -> tuple[dict[str, MemberErrors], int]:
     """Compare electron networks with the labels of one structure.
 
     Returns:
-        Of ``measure_block_errors`` and ``measure_level_errors``, in float32 as inference computes.
+        Of ``measure_block_errors`` and ``measure_level_errors``, in float32 as inference computes;
+        and the number of k-points with ghosts.
     """
     matrices = [member.hamiltonian(structure.atoms) for member in members]
     overlap = members[0].overlap(structure.atoms)
-    return {
-        **measure_block_errors(matrices, structure),
-        **measure_level_errors(matrices, overlap, structure, shift),
-    }
+    levels, n_haunted = measure_level_errors(matrices, overlap, structure, shift)
+    return {**measure_block_errors(matrices, structure), **levels}, n_haunted
 
 
 def _unlabelled(structure: LabelledStructure, what: str) -> DataError:

@@ -5,6 +5,7 @@ of them share and two small ones with both signs: their mean errs as the common 
 spread is what the other two make. All is linear in changes this small.
 """
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -27,12 +28,13 @@ from mlepi.errors import DataError
 from mlepi.graphs.block_matrix import compute_bands
 from mlepi.graphs.block_pairs import align_matrices
 from mlepi.predictors.calibration import find_calibration
+from mlepi.predictors.committee import average_matrices
 from mlepi.structures.ase_files import write_extxyz
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.dataset_writer import write_hamiltonian_dataset
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.splits import NamedSubsets, write_split
-from mlepi.training.committee_errors import measure_electron_errors
+from mlepi.training.committee_errors import measure_electron_errors, measure_level_errors
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "committee.py"
 SPLIT = {"train": ["a"], "val": ["b", "c"], "test": ["d"]}
@@ -179,7 +181,7 @@ def test_factors_of_electron_networks(electron):
     assert quantities.keys() == {"hamiltonian", "onsite", "intra", "inter", "bands"}
     common = [load_model(electron["common"])] * 2
     structures = {s.name: s for s in HamiltonianDataset(electron["truth"].parent / "h.h5")}
-    errors = [measure_electron_errors(common, structures[name]) for name in ("b", "c")]
+    errors = [measure_electron_errors(common, structures[name])[0] for name in ("b", "c")]
     for name, found in quantities.items():
         together = np.concatenate([each[name].together for each in errors])
         check_factors(found, np.sqrt(np.mean(together**2)))
@@ -194,8 +196,31 @@ def test_the_errors_of_one_network_are_those_of_the_accuracy_of_its_matrices(ele
     """Without the energy zero: of the label itself there is nothing left."""
     truth = [load_model(electron["truth"])] * 2
     structure = HamiltonianDataset(electron["truth"].parent / "h.h5")["b"]
-    for name, found in measure_electron_errors(truth, structure).items():
-        assert np.abs(found.together).max() < (1e-4 if name == "bands" else 1e-5)
+    found, n_haunted = measure_electron_errors(truth, structure)
+    assert n_haunted == 0
+    for name, errors in found.items():
+        assert np.abs(errors.together).max() < (1e-4 if name == "bands" else 1e-5)
+
+
+def test_a_network_with_a_ghost_takes_its_k_points_out_of_the_levels(electron):
+    """The smallest eigenvector of S at Γ, 50 eV lower in one network."""
+    truth = load_model(electron["truth"])
+    structure = HamiltonianDataset(electron["truth"].parent / "h.h5")["b"]
+    overlap = truth.overlap(structure.atoms).symmetrised()
+    plain = truth.hamiltonian(structure.atoms)
+    haunted = dataclasses.replace(overlap, blocks=overlap.blocks * 0.0)
+    first = np.flatnonzero(
+        (haunted.edge_index[0] == 0)
+        & (haunted.edge_index[1] == 0)
+        & ~haunted.edge_cell_shift.any(1)
+    )
+    haunted.blocks[first[0], 0, 0] = -500.0
+    below = average_matrices([plain, plain, haunted])
+    found, n_haunted = measure_level_errors([plain, below], overlap, structure)
+    assert (found, n_haunted) == ({}, 3)
+    found, n_haunted = measure_level_errors([plain, plain], overlap, structure)
+    assert n_haunted == 0
+    assert np.abs(found["bands"].each).max() < 1e-4
 
 
 def test_what_cannot_be_calibrated(phonon):
