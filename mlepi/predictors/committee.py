@@ -75,6 +75,11 @@ class ElectronCommittee:
         """What the first member says of itself."""
         return dict(getattr(self.members[0], "metadata", {}))
 
+    @property
+    def level_shift(self) -> Any:
+        """What removes ghost states when its matrices are diagonalised: that of the first."""
+        return getattr(self.members[0], "level_shift", None)
+
     def hamiltonian(
         self, atoms: Atoms, *, device: str = "cpu", dtype: str = "float32"
     ) -> BlockMatrix:
