@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,6 @@ from mlepi.training.electron_errors import (
 from mlepi.training.graph_data import GraphDataModule
 from mlepi.training.level_errors import (
     WINDOWS,
-    LevelShift,
     choose_kpoints,
     compare_levels,
     form_bound,
@@ -63,6 +62,9 @@ from mlepi.training.metrics import MILLI
 from mlepi.training.phonon_task import phonon_metrics
 from mlepi.training.slopes import collect_blocks, compare_slopes, find_pairs
 from mlepi.training.test_table import format_markdown, group_by_size, tabulate
+
+LevelShift = Callable[[Atoms, BlockMatrix], BlockMatrix]
+"""Structure and S → what is added to H so that the soft directions of S are out of the way, eV."""
 
 Chosen = Mapping[str, tuple[LabelledStructure, AtomGraph]]
 """Name → labelled structure and graph."""
@@ -214,7 +216,8 @@ def measure_bands(
     sums = {BOUND: np.array([bounds.sum(), (bounds**2).sum(), len(bounds)])}
     for prefix, chosen in (("", None), (SHIFTED, shift)):
         if not prefix or chosen is not None:
-            levels = predict_levels(hamiltonian_k, overlap_k, chosen) + zero
+            added = None if chosen is None else chosen(atoms, overlap).dense_many(kpoints)
+            levels = predict_levels(hamiltonian_k, overlap_k, added) + zero
             found = compare_levels(levels, reference, structure.fermi_energy)
             sums |= {prefix + name: values for name, values in found.items()}
     from_table = compute_bands(labelled_h, overlap, kpoints)
@@ -367,6 +370,7 @@ def open_data(predictor: Any, path: str, split: str, extra: str | None) -> Graph
     if isinstance(predictor, ElectronPredictor):
         energy_zero = trained.get("energy_zero", "as_computed")
         data = HamiltonianDataModule(energy_zero=energy_zero, overlap_table=None, **settings)
+        data.overlap_table = predictor.overlap_table  # for labels without overlaps
     else:
         data = ForcesDataModule(**settings)
     data.prepare()

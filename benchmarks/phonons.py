@@ -7,6 +7,9 @@ spacing 3.35 Å, as in experiment and in the DFT reference; its Hessian is that 
 stress). Writes ``phonons.json``, ``phonons.md`` and a figure. Frequencies in cm⁻¹, imaginary ones
 negative.
 
+The fixed structure is compared with DFT of the training level at all q-points that are known, see
+``phonon_reference.py``.
+
 The modes at Γ are told apart by their eigenvectors: translations, shear and breathing (rigid layers
 against each other, in plane and out of plane), ZO (sublattices against each other, out of plane), G
 (the same in plane). At K the twelve modes fall, by energy, into groups of 4, 2, 4 and 2: ZA and ZO,
@@ -33,6 +36,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
+from phonon_reference import compare_with_reference, format_comparison, read_reference
 
 from mlepi.checkpoint import load_model
 from mlepi.errors import MlepiError
@@ -44,7 +48,7 @@ from mlepi.physics.vibrations.phonon_bands import (
     compute_frequencies,
     compute_phonon_bands,
 )
-from mlepi.pipeline.stages.structure.stage import measure_spacings, relax_structure
+from mlepi.pipeline.stages.structure.relaxation import measure_spacings, relax_structure
 from mlepi.predictors import PhononPredictor
 from mlepi.structures import build_graphene
 from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
@@ -66,8 +70,8 @@ K_MODES = {"ZA, ZO": 4, "TA": 2, "LA, LO": 4, "TO": 2}
 
 REFERENCES: dict[str, dict[str, tuple[str, str]]] = {
     "Γ": {
-        "shear": ("34", "31 exp. [2]"),
-        "breathing": ("37", "81 exp. [3]"),
+        "shear": ("20–22", "31 exp. [2]"),
+        "breathing": ("64–70", "81 exp. [3]"),
         "ZO": ("902", "881 PBE, monolayer [1]"),
         "G": ("1617", "1554 PBE, monolayer [1]"),
     },
@@ -80,7 +84,8 @@ REFERENCES: dict[str, dict[str, tuple[str, str]]] = {
 }
 """Point → mode → DFT of the training level (OpenMX, small basis, AB, a = 2.46 Å, d = 3.35 Å, finite
 differences of 0.01 Å in
-the 3×3 cell; see the data card) and literature, cm⁻¹."""
+the 3×3 cell; shear and breathing by rigid displacements of a layer; see the data card) and
+literature, cm⁻¹."""
 
 SOURCES = """DFT: the level of the training data (data card), AB at a = 2.46 Å and d = 3.35 Å, \
 to compare with "fixed".
@@ -197,7 +202,7 @@ def special_points(atoms: Atoms) -> dict[str, NDArray[np.float64]]:
 
 def measure_structure(
     atoms: Atoms, predictor: PhononPredictor, repeats: int
-) -> tuple[dict[str, Any], PhononBands]:
+) -> tuple[dict[str, Any], PhononBands, ForceConstants]:
     """Compute the phonons of one structure.
 
     Args:
@@ -206,7 +211,7 @@ def measure_structure(
         repeats: cells of the supercell along both in-plane vectors.
 
     Returns:
-        Plain Python data, cm⁻¹, Å and eV, and the bands.
+        Plain Python data, cm⁻¹, Å and eV, the bands, and the force constants behind them.
     """
     calculator = predictor.calculator()
     force_constants = compute_force_constants(atoms, calculator, (repeats, repeats, 1))
@@ -222,27 +227,31 @@ def measure_structure(
     lowest = np.sort(modes.frequencies[~modes.translations].ravel()) * THZ_TO_INVERSE_CM
     gamma_modes, spacing = classify_gamma_modes(force_constants), float(measure_spacings(atoms)[0])
     stress = float(atoms.get_stress()[:2].mean() * atoms.cell[2, 2])
-    return {
-        "lattice_constant": float(np.linalg.norm(atoms.cell[0])),
-        "spacing": spacing,
-        "in_plane_stress": stress,
-        "energy": float(atoms.get_potential_energy()),
-        "max_force": float(np.linalg.norm(atoms.get_forces(), axis=1).max()),
-        "supercell": [repeats, repeats, 1],
-        "raw_sum_rule_residual": force_constants.raw_sum_rule_residual,
-        "frequencies": frequencies,
-        "gamma_modes": gamma_modes,
-        "k_modes": group_k_modes(np.array(frequencies["K"])),
-        "lowest_commensurate": lowest[:4].tolist(),
-        "n_imaginary_commensurate": int((lowest < 0).sum()),
-        "lowest_interpolated": float(bands.frequencies.min() * THZ_TO_INVERSE_CM),
-        "flexural": {
-            name: analyse_flexural_branch(
-                force_constants, stress, gamma_modes["shear"][0], spacing, points[name]
-            )
-            for name in ("M", "K")
+    return (
+        {
+            "lattice_constant": float(np.linalg.norm(atoms.cell[0])),
+            "spacing": spacing,
+            "in_plane_stress": stress,
+            "energy": float(atoms.get_potential_energy()),
+            "max_force": float(np.linalg.norm(atoms.get_forces(), axis=1).max()),
+            "supercell": [repeats, repeats, 1],
+            "raw_sum_rule_residual": force_constants.raw_sum_rule_residual,
+            "frequencies": frequencies,
+            "gamma_modes": gamma_modes,
+            "k_modes": group_k_modes(np.array(frequencies["K"])),
+            "lowest_commensurate": lowest[:4].tolist(),
+            "n_imaginary_commensurate": int((lowest < 0).sum()),
+            "lowest_interpolated": float(bands.frequencies.min() * THZ_TO_INVERSE_CM),
+            "flexural": {
+                name: analyse_flexural_branch(
+                    force_constants, stress, gamma_modes["shear"][0], spacing, points[name]
+                )
+                for name in ("M", "K")
+            },
         },
-    }, bands
+        bands,
+        force_constants,
+    )
 
 
 def judge(found: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -289,7 +298,8 @@ def measure(
     """Compute the phonons of the relaxed and of the fixed structure.
 
     Returns:
-        "relaxed" and "fixed" → data of ``measure_structure`` with "verdicts"; and their bands.
+        "relaxed" and "fixed" → data of ``measure_structure`` with "verdicts" and, of the fixed one,
+        "reference" (``compare_with_reference``); and their bands.
     """
     predictor = load_model(checkpoint, kind="phonon")
     if not isinstance(predictor, PhononPredictor):
@@ -303,8 +313,12 @@ def measure(
     results: dict[str, Any] = {}
     bands = {}
     for name, atoms in (("relaxed", relaxed), ("fixed", fixed)):
-        results[name], bands[name] = measure_structure(atoms, predictor, repeats)
+        results[name], bands[name], found = measure_structure(atoms, predictor, repeats)
         results[name]["verdicts"] = judge(results[name])
+        if name == "fixed":
+            results[name]["reference"] = compare_with_reference(
+                found, predictor.calculator(), read_reference()
+            )
     return results, bands
 
 
@@ -361,7 +375,8 @@ def format_tables(results: Mapping[str, Any]) -> str:
         ", ".join(f"{value:.0f}" for value in result["frequencies"]["M"])
         for result in (relaxed, fixed)
     ]
-    lines += [f"| M | {shown[0]} | {shown[1]} | | |", "", SOURCES]
+    lines += [f"| M | {shown[0]} | {shown[1]} | | |", "", SOURCES, ""]
+    lines += [format_comparison(fixed["reference"])]
     return "\n".join(lines) + "\n"
 
 
@@ -378,7 +393,11 @@ def plot_bands(bands: Mapping[str, PhononBands], folder: Path, name: str) -> Pat
             lines[0].set_label(structure)
         labels, places = values.labels, values.label_distances / scale
         for point, letter in (("Γ", "G"), ("K", "K")):
-            numbers = [float(n) for dft, _ in REFERENCES[point].values() for n in dft.split(",")]
+            numbers = [
+                float(np.mean([float(end) for end in value.split("–")]))
+                for dft, _ in REFERENCES[point].values()
+                for value in dft.split(",")
+            ]
             for place, label in zip(places, labels, strict=True):
                 if label == letter:
                     axes.plot(
@@ -407,7 +426,7 @@ def main() -> None:
         "--repeats",
         type=int,
         default=6,
-        help="cells of the supercell along a and b; multiples of 3 contain K",
+        help="cells of the supercell along a and b; multiples of 6 contain all q of the reference",
     )
     parser.add_argument(
         "--output",

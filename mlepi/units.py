@@ -18,6 +18,9 @@ HARTREE = 27.211386245988
 RYDBERG = HARTREE / 2.0
 """1 Rydberg in eV."""
 
+JOULE_NM6_PER_MOLE = 10.36426966
+"""1 J·nm⁶/mol, a unit of dispersion coefficients, in eV·Å⁶."""
+
 BOLTZMANN = 8.617333262e-5
 """k_B in eV/K."""
 

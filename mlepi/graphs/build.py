@@ -78,6 +78,7 @@ def build_graph(
     same_layer = _select_intralayer(atoms, layer, edge_index, shift)
     graph = AtomGraph()
     graph[fields.CELL] = torch.as_tensor(atoms.cell.array[None], dtype=dtype)
+    graph[fields.PERIODIC] = torch.as_tensor(np.asarray(atoms.pbc, dtype=bool)[None])
     graph[fields.ATOM][fields.POSITIONS] = torch.as_tensor(atoms.positions, dtype=dtype)
     graph[fields.ATOM][fields.NUMBERS] = torch.as_tensor(atoms.numbers, dtype=torch.long)
     graph[fields.ATOM][fields.LAYER] = torch.as_tensor(layer, dtype=torch.long)

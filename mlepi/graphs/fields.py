@@ -19,6 +19,7 @@ def edge_type(relation: str) -> tuple[str, str, str]:
 
 # graph level
 CELL = "cell"  # (n_graphs, 3, 3), rows = lattice vectors, Å
+PERIODIC = "periodic"  # (n_graphs, 3) bool, lattice vectors along which the structure repeats
 ENERGY = "energy"  # (n_graphs,), eV
 FERMI_ENERGY = "fermi_energy"  # (n_graphs,), eV, on the scale of the blocks; NaN where unknown
 STRUCTURE = "structure"  # (n_graphs,) int, which structure of a data set it is

@@ -73,3 +73,32 @@ def find_edges(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.int64], NDArray[
     source, target = np.asarray(source, dtype=np.int64), np.asarray(target, dtype=np.int64)
     order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], source, target))
     return np.stack([source[order], target[order]]), shift[order]
+
+
+def find_pairs(
+    positions: NDArray[np.float64],
+    cell: NDArray[np.float64],
+    periodic: NDArray[np.bool_],
+    cutoff: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find every pair of atoms closer than a cutoff once, in no particular order.
+
+    Args:
+        positions: (n_atoms, 3), Å.
+        cell: (3, 3), rows = lattice vectors, Å.
+        periodic: (3,), lattice vectors along which the structure repeats.
+        cutoff: Å.
+
+    Returns:
+        ``pairs`` (2, n_pairs) and ``shift`` (n_pairs, 3), with the vector r_pairs[0] + shift·cell −
+        r_pairs[1]. Of the two directions of a pair, an atom and its own image included, one is
+        present.
+    """
+    target, source, shift = NeighborList(cutoff=cutoff, full_list=False).compute(
+        points=np.ascontiguousarray(positions),
+        box=np.ascontiguousarray(cell),
+        periodic=np.asarray(periodic, dtype=bool),
+        quantities="ijS",
+    )
+    pairs = np.stack([np.asarray(source, dtype=np.int64), np.asarray(target, dtype=np.int64)])
+    return pairs, np.asarray(shift, dtype=np.int64)

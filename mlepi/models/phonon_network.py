@@ -3,14 +3,15 @@
 E = Σ_i [E0(element_i) + scale · Σ_layers (readout(h_i) − readout(h_vacuum))]: every layer's
 invariant features have a linear read-out, the last layer's a small network, and the value of an
 isolated atom is subtracted, so that a free atom has exactly its reference energy, which is counted
-once however many sub-networks there are. Forces are −∂E/∂r.
+once however many sub-networks there are. Forces are −∂E/∂r. With ``dispersion: d2`` Grimme's D2
+term is added in closed form, so that only the rest is learned.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
 from mlepi.models.backbone import Backbone
 from mlepi.models.compilation import Backend
+from mlepi.models.dispersion import CHOICES, GrimmeD2
 from mlepi.models.hedgenet import HeteroNetwork
 from mlepi.models.radial import RadialMLP
 
@@ -33,6 +35,12 @@ class PhononNetwork(nn.Module):
             energy per atom of the training set, eV.
         energy_scale: unit of the network's output, eV; e.g. the root mean square force times 1 Å.
         readout_width: hidden size of the last layer's read-out.
+        dispersion: "none", or "d2" to add Grimme's D2 (PBE) of all pairs; the network then learns
+            energies and forces less this term, and ``atomic_energies`` are of the rest as well.
+        dispersion_cutoff: of the pairs of the dispersion term, Å.
+
+    Raises:
+        ConfigError: a setting that does not fit, or an element without D2 parameters.
     """
 
     def __init__(
@@ -42,6 +50,8 @@ class PhononNetwork(nn.Module):
         atomic_energies: Sequence[float],
         energy_scale: float,
         readout_width: int = 16,
+        dispersion: Literal["none", "d2"] = "none",
+        dispersion_cutoff: float = 14.0,
     ) -> None:
         super().__init__()
         if len(atomic_energies) != len(network.elements):
@@ -72,6 +82,17 @@ class PhononNetwork(nn.Module):
                         "Name it after its relation.",
                     )
                 )
+        if dispersion not in CHOICES:
+            raise ConfigError(
+                message(
+                    "model.dispersion", repr(dispersion), f"one of {CHOICES}", "Edit the config."
+                )
+            )
+        self.dispersion = (
+            GrimmeD2(elements=network.elements, cutoff=float(dispersion_cutoff))
+            if dispersion == "d2"
+            else None
+        )
         self.network = network
         self.atomic_energies = tuple(float(energy) for energy in atomic_energies)
         self.energy_scale = float(energy_scale)
@@ -141,7 +162,8 @@ class PhononNetwork(nn.Module):
         )
         n_graphs = graph[fields.CELL].reshape(-1, 3, 3).shape[0]
         total = interaction.new_zeros(n_graphs)
-        return total.index_add(0, self._graph_of_atom(graph), interaction + reference[species])
+        total = total.index_add(0, self._graph_of_atom(graph), interaction + reference[species])
+        return total if self.dispersion is None else total + self.dispersion(graph, positions)
 
     def compile_kernels(self, backend: Backend = "inductor") -> None:
         """Compile the inner functions of all sub-networks, for energies, forces and training.

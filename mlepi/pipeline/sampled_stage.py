@@ -70,7 +70,7 @@ class SampledStage(Stage, Generic[Prepared]):
         """
 
     def error_bars(self, record: Record) -> Mapping[str, NDArray[Any]]:
-        """Return the standard error of every target, (n_temperatures,), in its unit."""
+        """Return half the 68 % interval of every target, (n_temperatures,), in its unit."""
         return {}
 
     def prepare(self, ensemble: Ensemble) -> Prepared:

@@ -60,10 +60,10 @@ def list_quantities(record: Any) -> list[Quantity]:
     ]
 
 
-def error_bars(
+def half_interval(
     record: Any, name: str, level: float = ONE_SIGMA, around: Any = None
 ) -> NDArray[np.float64]:
-    """Return half widths of the intervals of a field of standard errors, in its unit.
+    """Return half the intervals of a field of standard errors, in its unit.
 
     Where the degrees of freedom are not known, as in records of earlier versions, the 68 % interval
     is the standard error itself, and any other is NaN.

@@ -103,10 +103,7 @@ class HamiltonianDataModule(GraphDataModule):
     def read_structures(
         self, path: Path, names: Iterable[str] | None = None
     ) -> list[LabelledStructure]:
-        """Read structures; those of another file must have the same basis.
-
-        Overlaps that a file lacks come from the table.
-        """
+        """Read structures of one basis; overlaps that a file lacks come from the table."""
         dataset = HamiltonianDataset(path)
         if self.basis is not None and dataset.basis != self.basis:
             raise DataError(
@@ -118,9 +115,9 @@ class HamiltonianDataModule(GraphDataModule):
                 )
             )
         self.basis = dataset.basis
-        structures = [dataset[name] for name in (dataset.names if names is None else names)]
+        structures = (dataset[name] for name in (dataset.names if names is None else names))
         if dataset.has_overlap:
-            return structures
+            return list(structures)
         if self.overlap_table is None:
             raise DataError(
                 message(

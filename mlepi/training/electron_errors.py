@@ -13,7 +13,6 @@ from mlepi.graphs import fields
 from mlepi.training.bloch_sums import bloch_sums
 from mlepi.training.level_errors import (
     LEVEL_QUANTITIES,
-    LevelShift,
     choose_kpoints,
     compare_levels,
     form_bound,
@@ -25,15 +24,12 @@ from mlepi.training.metrics import MILLI, least_absolute_shift, mean_error, sum_
 
 GAUGES = ("", "_gauge_free")
 BLOCKS = tuple(part + gauge for part in ("", "_onsite", "_intra", "_inter") for gauge in GAUGES)
-METRIC, BOUND, SHIFTED = "metric", "form_bound", "shifted_"
-QUANTITIES = (
-    *BLOCKS,
-    METRIC,
-    BOUND,
-    *LEVEL_QUANTITIES,
-    *(SHIFTED + name for name in LEVEL_QUANTITIES),
-)
-"""Errors of the blocks, of Bloch sums in the metric of S, and of levels, plain and shifted."""
+METRIC, BOUND = "metric", "form_bound"
+QUANTITIES = (*BLOCKS, METRIC, BOUND, *LEVEL_QUANTITIES)
+"""Errors of the blocks, of Bloch sums in the metric of S, and of levels."""
+
+SHIFTED = "shifted_"
+"""In front of a quantity of levels: with a level shift of the soft directions of S."""
 
 
 def sum_blocks(errors: BlockErrors) -> dict[str, Tensor]:
@@ -73,20 +69,17 @@ def sum_metric(errors: BlockErrors, graph: Any, metric: MetricLoss, keep: bool) 
     return torch.stack(found, dim=1)
 
 
-def sum_levels(
-    errors: BlockErrors, graph: Any, n_kpoints: int, level_shift: LevelShift | None
-) -> dict[str, Tensor]:
-    """Sum the errors of levels with the label's S, and count ghosts.
+def sum_levels(errors: BlockErrors, graph: Any, n_kpoints: int) -> dict[str, Tensor]:
+    """Sum the errors of levels of the plain H with the label's S, and count ghosts.
 
     Args:
         errors: of the blocks.
         graph: batch with Hamiltonian and overlap labels; windows need its Fermi energies.
         n_kpoints: number of ``choose_kpoints``.
-        level_shift: levels are compared once more with it; None for not.
 
     Returns:
-        Quantity of ``LEVEL_QUANTITIES``, also with ``SHIFTED`` in front, and ``BOUND`` → (3,
-        n_graphs), see ``compare_levels`` and ``form_bound``.
+        ``BOUND`` and quantities of ``LEVEL_QUANTITIES`` → (3, n_graphs), see ``form_bound`` and
+        ``compare_levels``.
     """
     cells = graph[fields.CELL].cpu().numpy()
     points = np.stack([choose_kpoints(cell, n_kpoints) for cell in cells], axis=1)
@@ -113,11 +106,9 @@ def sum_levels(
         found.setdefault(BOUND, []).append(
             np.array([np.sum(bounds), np.sum(np.square(bounds)), len(bounds)])
         )
-        for prefix, shift in (("", None), (SHIFTED, level_shift)):
-            if not prefix or shift is not None:
-                predicted = predict_levels(label + error, metric, shift)
-                for name, sums in compare_levels(predicted, reference, fermi).items():
-                    found.setdefault(prefix + name, []).append(sums)
+        predicted = predict_levels(label + error, metric)
+        for name, sums in compare_levels(predicted, reference, fermi).items():
+            found.setdefault(name, []).append(sums)
     return {name: torch.from_numpy(np.stack(sums, axis=1)) for name, sums in found.items()}
 
 
@@ -125,7 +116,8 @@ def electron_metrics(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the metrics of sums by quantity; those of levels only where some were seen.
 
     Args:
-        sums: quantity of ``QUANTITIES`` → (3,), Σ|x|, Σx² and number of x.
+        sums: quantity of ``QUANTITIES``, those of levels also with ``SHIFTED`` in front → (3,),
+            Σ|x|, Σx² and number of x.
     """
     metrics = {
         f"hamiltonian{quantity}_{measure}_mev": value
@@ -133,7 +125,8 @@ def electron_metrics(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for measure, value in mean_error(sums[quantity]).items()
     }
     metrics["hamiltonian_s_metric_rms_mev"] = mean_error(sums[METRIC])["rmse"]
-    for quantity in QUANTITIES[len(BLOCKS) + 1 :]:
+    levels = (BOUND, *LEVEL_QUANTITIES, *(SHIFTED + name for name in LEVEL_QUANTITIES))
+    for quantity in levels:
         if quantity not in sums or sums[quantity][2] == 0.0:
             continue
         total, _, count = sums[quantity]

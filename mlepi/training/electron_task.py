@@ -19,7 +19,7 @@ from mlepi.training.electron_errors import (
     sum_levels,
     sum_metric,
 )
-from mlepi.training.level_errors import LevelShift, choose_kpoints
+from mlepi.training.level_errors import choose_kpoints
 from mlepi.training.losses import ElectronLoss, Term, compute_block_errors
 from mlepi.training.metric_loss import MEASURING, MetricLoss
 from mlepi.training.slopes import collect_blocks, compare_slopes, find_pairs
@@ -42,9 +42,6 @@ class ElectronTask(Task):
         basis: orbital basis of the labels as plain data (``OrbitalBasis.to_dict``).
         test_kpoints: number of ``choose_kpoints`` at which levels are compared; 0 for none.
         **arguments: of ``Task``.
-
-    Attributes:
-        level_shift: applied to predicted H(k) where levels are compared once more; None for not.
     """
 
     kind: ClassVar[str] = "electron"
@@ -71,7 +68,6 @@ class ElectronTask(Task):
             )
         self.test_kpoints = test_kpoints
         self.measuring = MetricLoss(**MEASURING)
-        self.level_shift: LevelShift | None = None
         orbitals = OrbitalBasis.from_dict(basis)
         mask = torch.zeros(max(orbitals.elements) + 1, orbitals.max_orbitals, dtype=torch.bool)
         mask[list(orbitals.elements)] = torch.as_tensor(orbitals.mask(orbitals.elements))
@@ -95,7 +91,7 @@ class ElectronTask(Task):
             sums = sum_blocks(errors)
             sums[METRIC] = sum_metric(errors, graph, self.measuring, keep=subset == "val")
             if subset == "test" and self.test_kpoints:
-                sums |= sum_levels(errors, graph, self.test_kpoints, self.level_shift)
+                sums |= sum_levels(errors, graph, self.test_kpoints)
             for quantity, values in sums.items():
                 self.record(subset, quantity, graph, values)
             return {**self.loss(errors), **self.metric(errors, graph, turn=0)}

@@ -10,13 +10,16 @@ once, before training, and fills its buffers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from mlepi.errors import DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph
+from mlepi.models.dispersion import GrimmeD2
 from mlepi.structures.labelled_structure import LabelledStructure
 
 
@@ -103,6 +106,36 @@ def electron_facts(structures: Sequence[LabelledStructure]) -> dict[str, Any]:
     }
 
 
+def subtract_dispersion(
+    structures: Sequence[LabelledStructure], graphs: Sequence[AtomGraph], cutoff: float
+) -> list[LabelledStructure]:
+    """Return the structures with energies (eV) and forces (eV/Å) less Grimme's D2.
+
+    Args:
+        structures: with energies and forces; not modified.
+        graphs: of the same structures.
+        cutoff: of the pairs, Å.
+
+    Raises:
+        ConfigError: an element without D2 parameters.
+    """
+    term = GrimmeD2(elements=find_elements(structures), cutoff=cutoff)
+    rest = []
+    for structure, graph in zip(structures, graphs, strict=True):
+        positions = graph[fields.ATOM][fields.POSITIONS].clone().double().requires_grad_(True)
+        energy = term(graph, positions).sum()
+        # two atoms out of reach of each other have an energy that depends on nothing
+        (gradient,) = torch.autograd.grad(energy + 0.0 * positions.sum(), positions)
+        rest.append(
+            replace(
+                structure,
+                energy=float(structure.energy or 0.0) - float(energy.detach()),
+                forces=np.asarray(structure.forces) + gradient.numpy(),
+            )
+        )
+    return rest
+
+
 FACTS: dict[str, Callable[[Sequence[LabelledStructure]], dict[str, Any]]] = {
     "phonon": phonon_facts,
     "electron": electron_facts,
@@ -141,6 +174,8 @@ def complete_model(
         graphs: its graphs, in the same order.
         cutoffs: relation → Å.
     """
+    if config.get("dispersion", "none") != "none":
+        structures = subtract_dispersion(structures, graphs, float(config["dispersion_cutoff"]))
     facts = FACTS[kind](structures)
     facts["cutoffs"] = dict(cutoffs)
     facts["mean_neighbours"] = count_neighbours(graphs)

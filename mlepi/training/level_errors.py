@@ -7,7 +7,6 @@ their differences, a common shift of a structure, is taken away.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,6 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from mlepi.physics.eigenstates.bloch import solve_bands
-
-LevelShift = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
-"""H(k) (n, n), eV, and S(k) (n, n) → an H(k) whose soft directions of S are out of the way."""
 
 WINDOWS = {"2ev": (-2.0, 2.0), "occupied": (-math.inf, 0.0), "5ev": (-math.inf, 5.0)}
 """Name → lowest and highest energy from DFT's Fermi level, eV."""
@@ -46,21 +42,20 @@ def choose_kpoints(cell: ArrayLike, count: int = 5) -> NDArray[np.float64]:
 
 
 def predict_levels(
-    hamiltonian: NDArray[Any], overlap: NDArray[Any], shift: LevelShift | None = None
+    hamiltonian: NDArray[Any], overlap: NDArray[Any], added: NDArray[Any] | None = None
 ) -> NDArray[np.float64]:
     """Solve for the levels at several k-points.
 
     Args:
         hamiltonian: (n_k, n, n), eV.
         overlap: (n_k, n, n).
-        shift: applied to every H(k) first; None for the plain H.
+        added: (n_k, n, n), eV, what a level shift adds to H; None for the plain H.
 
     Returns:
         (n_k, n), eV, ascending.
     """
-    if shift is not None:
-        hamiltonian = np.stack([shift(h, s) for h, s in zip(hamiltonian, overlap, strict=True)])
-    return np.asarray(solve_bands(hamiltonian, overlap))
+    plain = hamiltonian if added is None else hamiltonian + added
+    return np.asarray(solve_bands(plain, overlap))
 
 
 def select_errors(

@@ -69,8 +69,38 @@ def global_loss(terms: Mapping[str, Term]) -> Tensor:
     return torch.stack(means).sum()
 
 
+def compute_relative_layer_forces(forces: Tensor, layer: Tensor, structure: Tensor) -> Tensor:
+    """Compute the mean force on the atoms of every layer, relative to that of its structure.
+
+    A layer that moves as a whole feels the sum of small forces on many atoms, on which shear and
+    breathing modes rest, and of which a mean over components knows next to nothing. Labels have a
+    net force of the whole structure from the real-space grid (about 1 meV/Å per atom), which the
+    mean over the structure takes away.
+
+    Args:
+        forces: (n_atoms, 3), eV/Å.
+        layer: (n_atoms,) int, layer of each atom in its structure.
+        structure: (n_atoms,) int, structure of each atom in the batch.
+
+    Returns:
+        (n_layers, 3), eV/Å, of all structures with more than one layer.
+    """
+    keys, layer_of_atom = torch.unique(torch.stack([structure, layer]), dim=1, return_inverse=True)
+    of_layer = _means(forces, layer_of_atom, keys.shape[1])
+    n_structures = int(structure.max()) + 1
+    of_structure = _means(forces, structure, n_structures)
+    several = torch.bincount(keys[0], minlength=n_structures)[keys[0]] > 1
+    return (of_layer - of_structure[keys[0]])[several]
+
+
+def _means(values: Tensor, group: Tensor, n_groups: int) -> Tensor:
+    """Average (n_atoms, 3) over groups of atoms: (n_groups, 3)."""
+    sums = values.new_zeros(n_groups, values.shape[1]).index_add(0, group, values)
+    return sums / torch.bincount(group, minlength=n_groups).clamp(min=1)[:, None]
+
+
 class PhononLoss:
-    """Weighted sum of the losses of the energy per atom (eV) and of the force components (eV/Å).
+    """Weighted sum of the losses of energies per atom, force components and forces on layers.
 
     The published MACE training is ``kind="mse"``, ``energy_weight=1``, ``forces_weight=100``
     (Batatia et al. 2022, arXiv:2206.07697, and the defaults of its code).
@@ -81,6 +111,12 @@ class PhononLoss:
         kind: elementwise loss, see ``elementwise_loss``.
         energy_unit: difference of energy per atom that counts as 1, eV.
         forces_unit: difference of a force component that counts as 1, eV/Å.
+        layers_weight: weight of the relative forces on whole layers
+            (``compute_relative_layer_forces``); 0 leaves the term out.
+        layers_unit: difference of such a force per atom that counts as 1, eV/Å.
+
+    Raises:
+        ConfigError: an unknown elementwise loss.
     """
 
     def __init__(
@@ -91,27 +127,40 @@ class PhononLoss:
         kind: str,
         energy_unit: float = 1.0,
         forces_unit: float = 1.0,
+        layers_weight: float = 0.0,
+        layers_unit: float = 1.0,
     ) -> None:
         self.energy_weight = energy_weight
         self.forces_weight = forces_weight
-        self.num_terms = 2
+        self.layers_weight = layers_weight
+        self.layers_unit = layers_unit
+        self.num_terms = 3 if layers_weight else 2
         self.energy_unit = energy_unit
         self.forces_unit = forces_unit
         self.elementwise = elementwise_loss(kind)
 
     def __call__(
-        self, energy_per_atom_difference: Tensor, forces_difference: Tensor
+        self,
+        energy_per_atom_difference: Tensor,
+        forces_difference: Tensor,
+        layer: Tensor,
+        structure: Tensor,
     ) -> dict[str, Term]:
         """Return the terms of one batch.
 
         Args:
             energy_per_atom_difference: (n_graphs,), eV.
             forces_difference: (n_atoms, 3), eV/Å.
+            layer: (n_atoms,) int, layer of each atom in its structure.
+            structure: (n_atoms,) int, structure of each atom in the batch.
         """
         parts = {
             "energy": (energy_per_atom_difference / self.energy_unit, self.energy_weight),
             "forces": (forces_difference / self.forces_unit, self.forces_weight),
         }
+        if self.layers_weight:
+            on_layers = compute_relative_layer_forces(forces_difference, layer, structure)
+            parts["layers"] = (on_layers / self.layers_unit, self.layers_weight)
         return {
             name: Term(self.elementwise(x).sum(), torch.tensor(x.numel(), device=x.device), weight)
             for name, (x, weight) in parts.items()

@@ -51,7 +51,12 @@ class PhononTask(Task):
             forces = sum_by_structure(forces_difference, atoms.batch, n_graphs)
             self.record(subset, "energy", graph, energies)
             self.record(subset, "forces", graph, forces)
-        return self.loss(energy_difference.to(forces_difference.dtype), forces_difference)
+        return self.loss(
+            energy_difference.to(forces_difference.dtype),
+            forces_difference,
+            atoms[fields.LAYER],
+            atoms.batch,
+        )
 
     def collect_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the metrics of sums by quantity."""

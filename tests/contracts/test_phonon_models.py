@@ -34,6 +34,11 @@ MODELS = {
         "+model.network.relations.intra=[intra]",
         "+model.network.relations.inter=[inter]",
     ],
+    "hedgenet_d2": [
+        "+model=hedgenet_phonon",
+        "model.dispersion=d2",
+        "model.dispersion_cutoff=3.0",
+    ],
     "mace_message": ["+model=mace", "model.network.backbone.first_self_connection=message"],
 }
 
@@ -251,6 +256,10 @@ class TestHedgeNetDeepHE3(PhononModelContract):
 
 class TestHedgeNetLate(PhononModelContract):
     name = "hedgenet_late"
+
+
+class TestHedgeNetD2(PhononModelContract):
+    name = "hedgenet_d2"
 
 
 class TestHedgeNetPerLayer(PhononModelContract):

@@ -76,8 +76,9 @@ def test_the_new_observable_runs_and_shows_up_in_the_report(copy):
         assert file["valence_width/record/widths"].attrs["unit"] == "eV"
     assert (copy / "run" / "figures" / "valence_width.pdf").is_file()
     page = (copy / "run" / "report.html").read_text("utf-8")
-    assert "Width of the occupied bands at Γ of the supercell; bars: jackknife." in page
+    assert "Width of the occupied bands at Γ of the supercell; bars: standard errors." in page
     assert "width of the occupied bands at Γ, undisplaced" in page
+    assert "<td>widths (eV)</td><td>300</td>" in page, "it has rows in the error budget"
     again = call(copy, "infer.py", "experiment=toy_monolayer", "stage=full", "--cfg", "job")
     assert "valence_width" in again.stdout
 

@@ -21,6 +21,7 @@ from mlepi.figures import (
     temperature_colours,
 )
 from mlepi.observables.band_geometry.record import BandGeometryRecord
+from mlepi.results.quantities import half_interval
 
 
 def plot_band_geometry(record: BandGeometryRecord) -> Figure:
@@ -124,7 +125,10 @@ def list_facts(record: BandGeometryRecord) -> list[Fact]:
     return facts + [
         (f"{where}, {temperature:g} K", f"{phase / np.pi:.3f} ± {error / np.pi:.3f} π")
         for temperature, phase, error in zip(
-            record.temperatures, record.berry_phases, record.berry_phase_errors, strict=True
+            record.temperatures,
+            record.berry_phases,
+            half_interval(record, "berry_phase_errors"),
+            strict=True,
         )
     ]
 
@@ -135,7 +139,7 @@ PRESENTATION = Presentation(
             "band_geometry",
             plot_band_geometry,
             "Quantum metric and Berry curvature of the averaged Bloch Hamiltonian along M–K–Γ; "
-            "bars: jackknife.",
+            "bars: standard errors.",
         ),
         Drawing("geometry_maps", plot_geometry_maps, "Trace of the quantum metric around K."),
         Drawing(

@@ -16,6 +16,7 @@ from mlepi.figures import (
     temperature_colours,
 )
 from mlepi.observables.conductivity.record import ConductivityRecord
+from mlepi.results.quantities import half_interval
 
 
 def plot_conductivity(record: ConductivityRecord) -> Figure:
@@ -87,7 +88,7 @@ def list_facts(record: ConductivityRecord) -> list[Fact]:
             f"{mean:.3f} ± {error:.3f} e²/4ħ = {siemens * mean:.2f} ± {siemens * error:.2f} µS",
         )
         for temperature, mean, error in zip(
-            record.temperatures, record.means, record.mean_errors, strict=True
+            record.temperatures, record.means, half_interval(record, "mean_errors"), strict=True
         )
     ]
 
@@ -98,7 +99,7 @@ PRESENTATION = Presentation(
             "conductivity",
             plot_conductivity,
             "Optical conductivity and joint density of vertical transitions per layer; bands: "
-            "bootstrap standard deviation.",
+            "standard errors.",
         ),
         Drawing(
             "conductivity_convergence",

@@ -30,6 +30,7 @@ from mlepi.physics.bands.optics import sheet_area
 from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
 from mlepi.pipeline.sampled_stage import Part, SampledStage
 from mlepi.pipeline.settings import Settings
+from mlepi.results.quantities import half_interval
 from mlepi.units import UNIVERSAL_CONDUCTIVITY
 
 FERMI_SHIFT = 0.1
@@ -247,9 +248,10 @@ class ConductivityStage(SampledStage[SheetSamples]):
 
     def summarize(self, record: ConductivityRecord) -> str:
         """Say in a few words what was found."""
+        error = half_interval(record, "mean_errors")[-1]
         return (
             f"σ {record.equilibrium_mean:.3f} → "
-            f"{record.means[-1]:.3f}±{record.mean_errors[-1]:.3f} e²/4ħ per layer at "
+            f"{record.means[-1]:.3f}±{error:.3f} e²/4ħ per layer at "
             f"{record.temperatures[-1]:g} K, mean over {record.window[0]:g}–{record.window[1]:g} "
             "eV; "
             f"{record.n_samples} samples of {'×'.join(str(n) for n in record.supercell)} cells"
@@ -257,7 +259,7 @@ class ConductivityStage(SampledStage[SheetSamples]):
 
     def error_bars(self, record: ConductivityRecord) -> dict[str, NDArray[np.float64]]:
         """Return the error bars of the mean conductivity in the window, e²/4ħ."""
-        return {"optical_conductivity": record.mean_errors}
+        return {"optical_conductivity": half_interval(record, "mean_errors")}
 
 
 def _gather(

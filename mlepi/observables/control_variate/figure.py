@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from mlepi.figures import BLUE, COLUMN, RED, Drawing, Fact, Presentation, house_style, new_figure
 from mlepi.observables.control_variate.record import ControlVariateRecord
+from mlepi.results.quantities import half_interval
 
 
 def plot_control(record: ControlVariateRecord) -> Figure:
@@ -41,10 +42,11 @@ def plot_control(record: ControlVariateRecord) -> Figure:
 def list_control_facts(record: ControlVariateRecord) -> list[Fact]:
     """Return what the control variate gave at every temperature."""
     one = record.spectral
+    errors = half_interval(one, "errors")
     return [
         (
             f"v_F at {temperature:g} K with control variate",
-            f"({1e-5 * one.values[index, 0]:.3f} ± {1e-5 * one.errors[index, 0]:.3f}) 10⁵ m/s, "
+            f"({1e-5 * one.values[index, 0]:.3f} ± {1e-5 * errors[index, 0]:.3f}) 10⁵ m/s, "
             f"variance divided by {one.variance_reductions[index, 0]:.1f} (correlation "
             f"{one.correlations[index, 0]:.3f})",
         )
@@ -58,7 +60,7 @@ PRESENTATION = Presentation(
             "control",
             plot_control,
             "Fermi velocity from spectral peaks with the noise taken off that the tight binding "
-            "shares; bars: jackknife.",
+            "shares; bars: standard errors.",
         ),
     ),
     facts=list_control_facts,

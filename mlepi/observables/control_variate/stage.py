@@ -28,6 +28,7 @@ from mlepi.pipeline.sources import Source
 from mlepi.pipeline.stages.hamiltonian.stage import HamiltonianStage
 from mlepi.reference_systems.fit import describe_tight_binding
 from mlepi.results import ResultsStore
+from mlepi.results.quantities import half_interval
 
 if TYPE_CHECKING:
     from mlepi.pipeline.stage import Stage
@@ -107,10 +108,11 @@ class ControlVariateStage(NestedStage):
     def summarize(self, record: ControlVariateRecord) -> str:
         """Say in a few words what was gained."""
         one = record.spectral
+        error, plain = (half_interval(one, name)[-1, 0] for name in ("errors", "plain_errors"))
         return (
-            f"v_F {1e-5 * one.values[-1, 0]:.3f}±{1e-5 * one.errors[-1, 0]:.3f} ×10⁵ m/s at "
+            f"v_F {1e-5 * one.values[-1, 0]:.3f}±{1e-5 * error:.3f} ×10⁵ m/s at "
             f"{record.temperatures[-1]:g} K "
-            f"(plain {1e-5 * one.plain[-1, 0]:.3f}±{1e-5 * one.plain_errors[-1, 0]:.3f}), "
+            f"(plain {1e-5 * one.plain[-1, 0]:.3f}±{1e-5 * plain:.3f}), "
             "variance / "
             f"{one.variance_reductions[-1, 0]:.1f} ({one.sample_reductions[-1, 0]:.1f} for an "
             "exact cheap average); "

@@ -60,7 +60,8 @@ PRESENTATION = Presentation(
         Drawing(
             "dos",
             plot_dos,
-            "Density of states of the displaced supercells and its projections; bands: jackknife.",
+            "Density of states of the displaced supercells and its projections; bands: standard "
+            "errors.",
         ),
     )
 )

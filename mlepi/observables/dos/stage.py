@@ -28,6 +28,7 @@ from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
 from mlepi.pipeline.sampled_stage import Part, SampledStage
 from mlepi.pipeline.settings import Settings
 from mlepi.pipeline.stage import check_choice
+from mlepi.results.quantities import half_interval
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -211,12 +212,13 @@ class DosStage(SampledStage[DosReference]):
     def summarize(self, record: DosRecord) -> str:
         """Say in a few words what was found."""
         middle = int(np.argmin(np.abs(record.energies)))
+        error = half_interval(record, "dos_errors")[-1, middle]
         return (
             f"at E_F {record.equilibrium[middle]:.3f} → "
-            f"{record.dos[-1, middle]:.3f}±{record.dos_errors[-1, middle]:.3f} 1/eV "
+            f"{record.dos[-1, middle]:.3f}±{error:.3f} 1/eV "
             f"per cell and spin at {record.temperatures[-1]:g} K, E_F moves by "
             f"{1e3 * record.fermi_shifts[-1]:+.0f}"
-            f"±{1e3 * record.fermi_shift_errors[-1]:.0f} meV; "
+            f"±{1e3 * half_interval(record, 'fermi_shift_errors')[-1]:.0f} meV; "
             f"{'×'.join(str(n) for n in record.mesh)} k-points of "
             f"{'×'.join(str(n) for n in record.supercell)} cells"
         )

@@ -63,7 +63,7 @@ PRESENTATION = Presentation(
         Drawing(
             "effective_mass",
             plot_effective_masses,
-            "Bands along the line and effective masses; bars: bootstrap.",
+            "Bands along the line and effective masses; bars: standard errors.",
         ),
     )
 )

@@ -21,6 +21,7 @@ from mlepi.physics.bands.velocities import effective_masses
 from mlepi.pipeline.ensemble import Ensemble, SampleKey
 from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
+from mlepi.results.quantities import half_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +127,10 @@ class EffectiveMassStage(PeakStage):
 
     def summarize(self, record: EffectiveMassRecord) -> str:
         """Say in a few words what was found."""
+        errors = half_interval(record, "mass_errors")[-1]
         parts = [
             f"{name} {record.equilibrium_masses[band]:.4f} → "
-            f"{record.masses[-1, band]:.4f}±{record.mass_errors[-1, band]:.4f}"
+            f"{record.masses[-1, band]:.4f}±{errors[band]:.4f}"
             for band, name in enumerate(("valence", "conduction"))
         ]
         return (

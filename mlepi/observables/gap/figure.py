@@ -70,8 +70,7 @@ PRESENTATION = Presentation(
         Drawing(
             "gap",
             plot_gap,
-            "Gap and shifts of the band edges against temperature; bars: bootstrap, own gaps "
-            "jackknife.",
+            "Gap and shifts of the band edges against temperature; bars: standard errors.",
         ),
     )
 )

@@ -21,6 +21,7 @@ from mlepi.observables.near_k.peaks import BandPeaks, find_edges, name_points, p
 from mlepi.pipeline.ensemble import Ensemble, SampleKey
 from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
+from mlepi.results.quantities import half_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +114,10 @@ class GapStage(PeakStage):
 
     def summarize(self, record: GapRecord) -> str:
         """Say in a few words what was found."""
+        error = half_interval(record, "gap_errors")[-1]
         return (
             f"gap {1e3 * record.equilibrium_gap:.0f} → "
-            f"{1e3 * record.gaps[-1]:.0f}±{1e3 * record.gap_errors[-1]:.0f} meV at "
+            f"{1e3 * record.gaps[-1]:.0f}±{1e3 * error:.0f} meV at "
             f"{record.temperatures[-1]:g} K (spectral peaks; supercells' own "
             f"{1e3 * record.supercell_edges[-1, 2]:.0f}), "
             f"{len(record.kpoints)} k-points, {record.n_samples} samples of "
@@ -124,7 +126,8 @@ class GapStage(PeakStage):
 
     def error_bars(self, record: GapRecord) -> dict[str, NDArray[np.float64]]:
         """Return the error bars of the gap and of its change from the first temperature, eV."""
-        return {"gap": record.gap_errors, "gap_change": record.gap_change_errors}
+        names = {"gap": "gap_errors", "gap_change": "gap_change_errors"}
+        return {target: half_interval(record, name) for target, name in names.items()}
 
 
 def _gap(energies: NDArray[np.float64]) -> NDArray[np.float64]:

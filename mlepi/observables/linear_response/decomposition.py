@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlepi.observables.linear_response.record import LinearResponseRecord
 from mlepi.observables.near_k.record import VelocityRecord
+from mlepi.results.quantities import half_interval
 
 AVERAGES = ("spectral peak", "self-energy")
 """Estimators of v_F from samples that follow the same bands as perturbation theory, and are
@@ -59,7 +60,7 @@ class Decomposition:
         fan: change by the Fan term.
         debye_waller: change by the Debye–Waller term.
         all_orders: slope ratio of the average over samples.
-        all_orders_errors: its standard error.
+        all_orders_errors: half of its 68 % interval.
         nonadiabatic: change by phonon energies, wave vectors of the denser mesh where there is one.
         size: change of the adiabatic second order from the wave vectors of the supercell to the
             denser mesh; NaN without one.
@@ -131,7 +132,7 @@ def decompose(
         fan=cell.fan_slopes[own] / slope,
         debye_waller=cell.debye_waller_slopes[own] / slope,
         all_orders=velocity.slope_ratios[rows],
-        all_orders_errors=velocity.slope_ratio_errors[rows],
+        all_orders_errors=half_interval(velocity, "slope_ratio_errors")[rows],
         nonadiabatic=best.nonadiabatic_slopes[own] / slope,
         size=size,
     )

@@ -26,6 +26,7 @@ from mlepi.figures import (
     new_figure,
 )
 from mlepi.observables.linear_response.decomposition import Decomposition, decompose_averages
+from mlepi.observables.linear_response.error_parts import second_order_parts
 from mlepi.observables.linear_response.record import LinearResponseRecord, SecondOrderRecord
 from mlepi.observables.near_k.velocity_tables import list_estimates
 
@@ -314,4 +315,5 @@ PRESENTATION = Presentation(
             possible=lambda records: bool(list_decompositions(records)),
         ),
     ),
+    error_parts=(second_order_parts,),
 )

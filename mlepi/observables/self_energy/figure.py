@@ -123,7 +123,7 @@ PRESENTATION = Presentation(
         Drawing(
             "quasiparticles",
             plot_quasiparticles,
-            "Quasiparticle shifts, weights and widths near K; bars: bootstrap standard deviation.",
+            "Quasiparticle shifts, weights and widths near K; bars: standard errors.",
         ),
     ),
     sections=(velocity_section,),

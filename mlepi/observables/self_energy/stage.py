@@ -31,6 +31,7 @@ from mlepi.physics.bands.green import project_resolvent, self_energy
 from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
 from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
+from mlepi.results.quantities import half_interval
 
 WEAK_QUASIPARTICLE = 0.5
 """A quasiparticle with less weight than this is told: its peak is one of several."""
@@ -213,9 +214,10 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
     def summarize(self, record: SelfEnergyRecord) -> str:
         """Say in a few words what was found."""
         velocity = record.velocity
+        error = half_interval(velocity, "velocity_errors")[-1]
         return (
             f"v_F {1e-5 * velocity.equilibrium_velocity:.2f} → {1e-5 * velocity.velocities[-1]:.2f}"
-            f"±{1e-5 * velocity.velocity_errors[-1]:.2f} ×10⁵ m/s at {record.temperatures[-1]:g} "
+            f"±{1e-5 * error:.2f} ×10⁵ m/s at {record.temperatures[-1]:g} "
             f"K (quasiparticles), Z {record.weights.min():.2f}–{record.weights.max():.2f}, widths "
             f"up to {1e3 * record.widths.max():.0f} meV"
         )
@@ -234,7 +236,7 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
 
     def error_bars(self, record: SelfEnergyRecord) -> dict[str, NDArray[np.float64]]:
         """Return the error bar of v_F from quasiparticle energies, m/s."""
-        return {"quasiparticle_velocity": record.velocity.velocity_errors}
+        return {"quasiparticle_velocity": half_interval(record.velocity, "velocity_errors")}
 
     def _relative_bands(self, reference: ReferenceBands) -> NDArray[np.int64]:
         """Return the bands that are followed, relative to the lowest empty one."""

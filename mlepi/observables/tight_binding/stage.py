@@ -23,7 +23,7 @@ from mlepi.pipeline.plain_stage import PlainStage
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.settings import Settings
-from mlepi.pipeline.stages.structure.stage import measure_spacings
+from mlepi.pipeline.stages.structure.relaxation import measure_spacings
 from mlepi.reference_systems import TightBinding
 from mlepi.reference_systems.fit import fit_tight_binding
 from mlepi.structures.builders import SPACING

@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 
 from mlepi.errors import StructureError
-from mlepi.graphs.neighbours import find_edges
+from mlepi.graphs.neighbours import find_edges, find_pairs
 
 CUTOFF = 3.3
 
@@ -112,3 +112,15 @@ def test_the_structure_is_not_changed():
 def test_impossible_structures_are_refused(atoms, text):
     with pytest.raises(StructureError, match=text):
         find_edges(atoms, CUTOFF)
+
+
+@pytest.mark.parametrize("pbc", [True, (True, True, False), False])
+@pytest.mark.parametrize("cutoff", [CUTOFF, 9.0])
+def test_pairs_are_the_edges_in_one_direction(pbc, cutoff):
+    atoms = sheared_cell(pbc)
+    pairs, shift = find_pairs(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
+    one_way = {(int(j), int(i), *r.tolist()) for j, i, r in zip(*pairs, shift, strict=True)}
+    other_way = {(i, j, *(-np.array(r)).tolist()) for j, i, *r in one_way}
+    assert len(one_way) == pairs.shape[1]
+    assert not one_way & other_way
+    assert one_way | other_way == brute_force(atoms, cutoff)

@@ -9,7 +9,7 @@ from mlepi.errors import ConfigError, PhysicsError, StructureError
 from mlepi.pipeline.processes import Processes, launch_processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.sources import Source, load_structure
-from mlepi.pipeline.stages.structure.stage import measure_spacings
+from mlepi.pipeline.stages.structure.relaxation import measure_spacings
 from mlepi.structures import build_graphene
 
 

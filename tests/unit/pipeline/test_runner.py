@@ -11,6 +11,7 @@ from toy_pipelines import ALL, PREPARATION, execute, make_run, seen, toy_source
 from mlepi.errors import DataError, PhysicsError
 from mlepi.physics.vibrations.thermal import sample_displacements
 from mlepi.pipeline import SampleKey, fingerprints
+from mlepi.pipeline.stages.structure import relaxation
 from mlepi.pipeline.stages.structure import stage as structure_stage
 from mlepi.results import ResultsStore, read_hamiltonian
 from mlepi.structures import read_deeph
@@ -118,7 +119,7 @@ def test_large_relaxation_keeps_no_hessian_and_tells_its_progress(tmp_path, monk
     source = toy_source("structure", "build_honeycomb", a=2.52)
     lengths = []
     for large in (1000, 1):
-        monkeypatch.setattr(structure_stage, "LARGE", large)
+        monkeypatch.setattr(relaxation, "LARGE", large)
         monkeypatch.setattr(structure_stage, "TOLD_EVERY", -1.0)
         run = make_run(tmp_path / str(large), structure=source, structure_settings=settings)
         told = execute(run, ["structure"])

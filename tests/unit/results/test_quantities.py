@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mlepi.physics.averages.intervals import TWO_SIGMA, quantile
 from mlepi.results import unit
-from mlepi.results.quantities import error_bars, list_quantities
+from mlepi.results.quantities import half_interval, list_quantities
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ def test_a_record_without_temperatures_has_none():
 
 def test_error_bars_take_the_quantile_of_few_groups():
     whole = record()
-    np.testing.assert_allclose(error_bars(whole, "errors"), 0.5 * quantile(7.0))
-    inner = error_bars(whole.inner, "slope_errors", TWO_SIGMA, whole)
+    np.testing.assert_allclose(half_interval(whole, "errors"), 0.5 * quantile(7.0))
+    inner = half_interval(whole.inner, "slope_errors", TWO_SIGMA, whole)
     np.testing.assert_allclose(inner, 0.1 * quantile(7.0, TWO_SIGMA))
 
 
 def test_records_of_earlier_versions_keep_their_standard_errors():
     old = record(degrees_of_freedom=float("nan"))
-    np.testing.assert_array_equal(error_bars(old, "errors"), 0.5)
-    assert np.isnan(error_bars(old, "errors", TWO_SIGMA)).all()
-    assert np.isnan(error_bars(record(degrees_of_freedom=0.0), "errors")).all()
+    np.testing.assert_array_equal(half_interval(old, "errors"), 0.5)
+    assert np.isnan(half_interval(old, "errors", TWO_SIGMA)).all()
+    assert np.isnan(half_interval(record(degrees_of_freedom=0.0), "errors")).all()

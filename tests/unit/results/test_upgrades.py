@@ -3,6 +3,7 @@
 import json
 
 import h5py
+import numpy as np
 import pytest
 from old_runs import FOLDER, NAMES, unpack_run
 
@@ -57,6 +58,27 @@ def test_steps_leave_what_they_get_alone():
     assert upgraded == StoredResult("fermi_velocity", {"energies": [1.0]})
     assert stored.stage == "observables"
     assert upgrade(stored, RECORD_FORMAT) == stored
+
+
+def test_errors_of_format_2_get_the_factor_that_they_lacked():
+    """Of records that keep a pseudo-value per group, at any depth; others keep what they have."""
+    inner = {
+        "pseudo_velocities": np.zeros((5, 2, 2)),
+        "velocity_errors": np.array([1.0, 2.0]),
+        "convergence_errors": np.ones(2),
+        "velocities": np.ones(2),
+    }
+    stored = StoredResult("fermi_velocity", {"spectral": inner, "gap_errors": np.ones(2)})
+    fields = upgrade(stored, 2).fields
+    np.testing.assert_allclose(
+        fields["spectral"]["velocity_errors"], np.sqrt(5 / 4) * np.array([1.0, 2.0])
+    )
+    assert fields["spectral"]["degrees_of_freedom"] == 4.0
+    for name in ("convergence_errors", "velocities"):
+        np.testing.assert_array_equal(fields["spectral"][name], 1.0)
+    np.testing.assert_array_equal(fields["gap_errors"], 1.0)
+    assert "degrees_of_freedom" not in fields
+    np.testing.assert_array_equal(inner["velocity_errors"], [1.0, 2.0])
 
 
 def test_steps_are_taken_in_order_from_the_format_found():

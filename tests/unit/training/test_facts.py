@@ -3,8 +3,16 @@ import pytest
 from ase import Atoms
 
 from mlepi.errors import DataError
+from mlepi.graphs.build import build_graph
 from mlepi.structures.labelled_structure import LabelledStructure
-from mlepi.training.facts import FACTS, fill_facts, find_elements, fit_atomic_energies
+from mlepi.training.facts import (
+    FACTS,
+    complete_model,
+    fill_facts,
+    find_elements,
+    fit_atomic_energies,
+    subtract_dispersion,
+)
 
 
 def structure(symbols, energy, forces=1.0):
@@ -54,3 +62,28 @@ def test_only_nulls_of_known_facts_are_filled():
         "list": [{"elements": [7]}],
     }
     assert config["elements"] is None
+
+
+def test_reference_energies_of_a_network_with_dispersion_are_of_the_rest():
+    """A dimer: OpenMX would add −s6 C6 f r⁻⁶ to its energy."""
+    atoms = Atoms("C2", positions=[[0, 0, 0], [0, 0, 3.4]], cell=[40, 40, 40], pbc=True)
+    atoms.arrays["layer"] = np.array([0, 1])
+    coefficient = 0.75 * 1.75 * 10.36426966
+    damping = 1 / (1 + np.exp(-20 * (3.4 / 2.904 - 1)))
+    dispersion = -coefficient * damping / 3.4**6
+    rest = LabelledStructure("dimer", atoms, energy=-300.0 + dispersion, forces=np.ones((2, 3)))
+    cutoffs = {"intra": 2.0, "inter": 4.0}
+    graph = build_graph(atoms, cutoffs, rest)
+    config = {"atomic_energies": None, "dispersion": "d2", "dispersion_cutoff": 10.0}
+    filled = complete_model("phonon", config, [rest], [graph], cutoffs)
+    assert filled["atomic_energies"] == pytest.approx([-150.0], abs=1e-6)
+    [found] = subtract_dispersion([rest], [graph], 10.0)
+    steps = [energy_of_dimer(3.4 + sign * 1e-5, coefficient) for sign in (1, -1)]
+    slope = (steps[0] - steps[1]) / 2e-5
+    np.testing.assert_allclose(found.forces[:, 2], [1 - slope, 1 + slope], atol=1e-6)
+    plain = complete_model("phonon", {**config, "dispersion": "none"}, [rest], [graph], cutoffs)
+    assert plain["atomic_energies"] == pytest.approx([-150.0 + dispersion / 2], abs=1e-9)
+
+
+def energy_of_dimer(distance, coefficient):
+    return -coefficient / distance**6 / (1 + np.exp(-20 * (distance / 2.904 - 1)))

@@ -6,6 +6,7 @@ from mlepi.training.losses import (
     BlockErrors,
     ElectronLoss,
     PhononLoss,
+    compute_relative_layer_forces,
     elementwise_loss,
     global_loss,
     least_squares_shift,
@@ -58,7 +59,54 @@ def test_unknown_loss_is_refused():
 def test_phonon_loss_is_the_weighted_sum_of_means():
     loss = PhononLoss(energy_weight=2.0, forces_weight=3.0, kind="mse", forces_unit=0.5)
     energy, forces = torch.tensor([1.0, 3.0]), torch.full((4, 3), 0.5)
-    assert global_loss(loss(energy, forces)).item() == pytest.approx(2.0 * 5.0 + 3.0 * 1.0)
+    layer, structure = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
+    terms = loss(energy, forces, layer, structure)
+    assert len(terms) == loss.num_terms == 2
+    assert global_loss(terms).item() == pytest.approx(2.0 * 5.0 + 3.0 * 1.0)
+
+
+def test_layer_forces_are_relative_means():
+    """A bilayer of 2 + 1 atoms, a monolayer (left out) and a trilayer, in any order of atoms."""
+    layer = torch.tensor([0, 0, 1, 0, 0, 2, 0, 1])
+    structure = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
+    forces = torch.zeros(8, 3, dtype=torch.float64)
+    forces[:, 2] = torch.tensor([1.0, 3.0, 5.0, 7.0, 9.0, 6.0, 1.0, 2.0])
+    forces[:, 0] = 0.25
+    found = compute_relative_layer_forces(forces, layer, structure)
+    expected = torch.tensor([2.0 - 3.0, 5.0 - 3.0, 1.0 - 3.0, 2.0 - 3.0, 6.0 - 3.0])
+    torch.testing.assert_close(found[:, 2], expected.double())
+    torch.testing.assert_close(found[:, 0], torch.zeros(5).double())
+
+
+def test_layer_forces_see_only_what_moves_layers():
+    """Net forces of structures and forces inside layers, as noise of labels, do not count."""
+    generator = torch.Generator().manual_seed(3)
+    layer = torch.tensor([0, 0, 0, 1, 1, 1] * 2)
+    structure = torch.arange(2).repeat_interleave(6)
+    inside = torch.randn(4, 3, 3, generator=generator, dtype=torch.float64)
+    inside = (inside - inside.mean(1, keepdim=True)).reshape(12, 3)
+    net = torch.randn(2, 3, generator=generator, dtype=torch.float64)[structure]
+    found = compute_relative_layer_forces(inside + net, layer, structure)
+    torch.testing.assert_close(found, torch.zeros(4, 3).double(), rtol=0, atol=1e-14)
+
+
+def test_layer_term_of_the_phonon_loss():
+    settings = {"energy_weight": 0.0, "forces_weight": 0.0, "kind": "mse"}
+    loss = PhononLoss(**settings, layers_weight=4.0, layers_unit=0.1)
+    layer, structure = torch.tensor([0, 0, 1, 1]), torch.zeros(4, dtype=torch.long)
+    forces = torch.zeros(4, 3, dtype=torch.float64)
+    forces[2:, 1] = 0.4  # relative forces of −0.2 and 0.2, two units each
+    forces.requires_grad_(True)
+    terms = loss(torch.zeros(1), forces, layer, structure)
+    assert len(terms) == loss.num_terms == 3
+    value = global_loss(terms)
+    assert value.item() == pytest.approx(4.0 * (4.0 + 4.0) / 6.0)
+    (gradient,) = torch.autograd.grad(value, forces)
+    expected = torch.zeros(4, 3, dtype=torch.float64)
+    # d/df of w/6 Σ (x/u)² with x = ∓(f_2 + f_3 − f_0 − f_1)/4
+    expected[:2, 1], expected[2:, 1] = -1.0, 1.0
+    expected *= 4.0 / 6.0 * 2 * 2 * 0.2 / 0.1**2 / 4.0
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_gauge_free_loss_ignores_an_energy_shift_of_each_structure():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from small_run import TINY_ELECTRON, run_training
 from torch_geometric.data import Batch
 
 from mlepi.errors import ConfigError, DataError
@@ -298,6 +299,12 @@ def test_float32_is_exact_enough(structures):
     )["metric"].total
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_late_phase_needs_a_training_of_fixed_length(tmp_path):
+    overrides = ["optimizer=electron_plateau", "trainer.max_epochs=-1", "data.n_train=1"]
+    with pytest.raises(ConfigError, match=r"task\.loss: got a term that sets in .* fixed length"):
+        run_training(tmp_path, [*TINY_ELECTRON, *overrides, "task.loss.metric.weight=1.0"])
 
 
 def test_weight_sets_in_late():

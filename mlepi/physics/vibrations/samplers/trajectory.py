@@ -27,8 +27,8 @@ from mlepi.physics.vibrations.samplers.sampler import Sampler
 from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 
 BLOCK_LENGTH = 20.0
-"""Length of a block in autocorrelation times; neighbouring blocks remain correlated, which makes
-the squared error bar too small by the inverse of this, 5 %."""
+"""Length of a block in autocorrelation times beyond that of independent frames; neighbouring blocks
+remain correlated, which makes the squared error bar too small by the inverse of this, 5 %."""
 
 CELL_TOLERANCE = 1e-3
 """Å, by which the cell of a frame may differ from the supercell."""
@@ -74,8 +74,7 @@ class Trajectory(Sampler):
     Args:
         source: of the frames. With several temperatures their weights must not depend on the
             temperature.
-        block: kept frames per group; None: ``BLOCK_LENGTH`` autocorrelation times of the slowest
-            motion.
+        block: kept frames per group; None: twenty autocorrelation times of the slowest motion.
     """
 
     def __init__(self, *, source: FrameSource, block: int | None = None) -> None:
@@ -243,7 +242,7 @@ def _check_order(displacements: NDArray[np.float64], sites: Atoms, where: str) -
 
 
 def block_length(displacements: NDArray[np.float64]) -> int:
-    """Return how many frames make ``BLOCK_LENGTH`` autocorrelation times of the slowest motion.
+    """Return how many frames make ``BLOCK_LENGTH`` times τ − ½ of the slowest motion.
 
     Of ⟨u²⟩ in plane, ⟨u²⟩ out of plane and the displacements themselves the slowest counts: an
     observable may follow either. Displacements that swing back have a short time, those of a
@@ -261,7 +260,7 @@ def block_length(displacements: NDArray[np.float64]) -> int:
             displacements.mean(axis=1).reshape(len(displacements), -1),
         )
     ]
-    return max(1, int(np.ceil(BLOCK_LENGTH * max(times)))) if max(times) > 0.5 else 1
+    return max(1, int(np.ceil(BLOCK_LENGTH * (max(times) - 0.5))))
 
 
 def autocorrelation_time(series: NDArray[np.float64]) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from mlepi.figures import Fact, Presentation
-from mlepi.pipeline.stages.structure.record import StructureRecord
+from mlepi.pipeline.stages.structure.record import StructureRecord, format_layer_forces
 
 
 def list_facts(record: StructureRecord) -> list[Fact]:
@@ -15,6 +17,19 @@ def list_facts(record: StructureRecord) -> list[Fact]:
     ]
     if record.max_force is not None:
         facts.append(("largest force on an atom", f"{record.max_force:.4f} eV/Å"))
+    if record.residual_force is not None:
+        facts.append(("… in the directions that relaxed", f"{record.residual_force:.1e} eV/Å"))
+    if len(record.layer_forces):
+        held = "which holds the spacing" if record.held_layers else "from bottom to top"
+        facts.append(
+            (
+                f"out-of-plane force on a layer, {held}",
+                f"{format_layer_forces(record)} eV/Å per atom",
+            )
+        )
+    if len(record.in_plane_stress) and np.isfinite(record.in_plane_stress).all():
+        xx, yy, xy = record.in_plane_stress
+        facts.append(("in-plane stress xx, yy, xy", f"{xx:.1e}, {yy:.1e}, {xy:.1e} eV/Å²"))
     return facts
 
 
