@@ -8,8 +8,8 @@ left out and counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.training.level_errors import (
     GHOST_DEPTH,
     WINDOWS,
-    LevelShift,
     choose_kpoints,
     predict_levels,
     select_errors,
@@ -31,6 +30,9 @@ from mlepi.training.level_errors import (
 
 BLOCK_TYPES = ("onsite", "intra", "inter")
 N_KPOINTS = 3
+
+LevelShift = Callable[[NDArray[Any]], NDArray[Any]]
+"""S at several k-points, (n_k, n, n) → what is added to H there, eV, against ghosts."""
 
 
 class MemberErrors(NamedTuple):
@@ -127,9 +129,10 @@ def measure_level_errors(
     labelled, its_overlap = block_matrices(structure)
     reference = predict_levels(labelled.dense_many(kpoints), its_overlap.dense_many(kpoints))
     s = overlap.dense_many(kpoints)
+    added = None if shift is None else shift(s)
     levels = np.array(
         [
-            predict_levels(matrix.dense_many(kpoints), s, shift)
+            predict_levels(matrix.dense_many(kpoints), s, added)
             for matrix in (*members, average_matrices(members))
         ]
     )

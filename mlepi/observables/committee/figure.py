@@ -62,12 +62,17 @@ def list_error_parts(records: Mapping[str, Any]) -> list[ErrorPart]:
         f"spread among {record.n_electron_networks} electron and {record.n_phonon_networks} phonon "
         f"networks on {record.n_samples} samples per temperature, {calibrated}"
     )
+    known = {
+        f"{stage}/{name}": values.shape
+        for stage in record.stages
+        if stage in records
+        for name, values in list_numbers(records[stage]).items()
+    }
     return [
         ErrorPart(NETWORK, f"{stage}/{name.replace('.', '/')}", sizes, source)
         for stage in record.stages
-        if stage in records
         for name, sizes in record.network_errors(stage).items()
-        if np.shape(list_numbers(records[stage]).get(name)) == sizes.shape
+        if known.get(f"{stage}/{name}") == sizes.shape
     ]
 
 
