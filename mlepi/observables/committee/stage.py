@@ -134,7 +134,8 @@ class CommitteeStage(NestedStage):
                 records = [member.read(name) for member in nested]
                 deviations[kind][name] = measure_deviations(records)
             found = find_calibration([_predictor(member, kind) for member in nested])
-            if found is None:
+            # networks full of ghosts have no levels to be calibrated
+            if found is None or CALIBRATED_BY[kind] not in found.quantities:
                 uncalibrated.append(kind)
             else:
                 factors[kind] = found.factor(CALIBRATED_BY[kind], settings.electron.drive)

@@ -224,3 +224,8 @@ def test_calibration_scales_the_spread(tmp_path, monkeypatch):
             calibrated.network_errors("levels")["mean"],
             factor * calibrated.stages["levels"].electron["mean"],
         )
+    without = dataclasses.replace(found, quantities={})
+    monkeypatch.setattr(module, "find_calibration", lambda members: without)
+    run = make_run(tmp_path / "without")
+    execute(run, STAGES)
+    assert run.read("committee").uncalibrated == ("electron",)
