@@ -58,6 +58,19 @@ class RandomShifts(Sampler):
         return SampleDesign.independent(n_samples)
 
 
+class OneGroup(Sampler):
+    """The snapshots of another sampler, none of them independent of the others."""
+
+    def __init__(self, sampler):
+        self._sampler = sampler
+
+    def displacements(self, ensemble, temperature, indices, seed):
+        return self._sampler.displacements(ensemble, temperature, indices, seed)
+
+    def design(self, ensemble, n_samples):
+        return SampleDesign(np.zeros(n_samples, dtype=np.int64))
+
+
 def toy_settings(supercell=(3, 3, 1), temperatures=(0.0, 300.0), n_samples=3, **changes):
     """Settings whose sources are never asked."""
     sources = {key: Source(key, None) for key in ("structure", "phonon", "electron")}

@@ -20,9 +20,9 @@ HEADER = (
     "quantity",
     "T (K)",
     "value",
-    "statistical 68 %",
-    "95 %",
-    *SYSTEMATIC,
+    "stat. 68 %",
+    "stat. 95 %",
+    *(part.replace("/", " / ") for part in SYSTEMATIC),
     "total 68 %",
     "not in the total",
 )

@@ -42,28 +42,45 @@ def rename_stages(stored: StoredResult) -> StoredResult:
     return stored._replace(stage=current_stage(stored.stage, 1))
 
 
+BOOTSTRAPPED = tuple(
+    f"{name}_errors"
+    for name in (
+        *("energy", "velocity", "ratio", "change", "gamma_1", "slope", "slope_ratio"),
+        *("quasiparticle", "weight", "width"),
+    )
+)
+"""Fields of format 2 with standard deviations of a bootstrap, in records that tell their groups."""
+
+
 def complete_bootstrap(stored: StoredResult) -> StoredResult:
     """Give records of format 2 the factor √(n/(n − 1)) that their bootstrap errors lacked.
 
-    Records that keep one pseudo-value per group, ``pseudo_velocities``, tell how many groups there
-    were; others stay as they are, without degrees of freedom: their intervals are not known.
+    Records with one pseudo-value per group, ``pseudo_velocities``, somewhere inside tell how many
+    groups there were; others stay as they are, without degrees of freedom: their intervals are not
+    known. Errors of the first samples have other numbers of groups, which are not stored.
     """
-    return stored._replace(fields=_complete_errors(stored.fields))
+    n_groups = _count_groups(stored.fields)
+    if n_groups is None:
+        return stored
+    return stored._replace(fields=_complete_errors(stored.fields, n_groups))
 
 
-def _complete_errors(fields: Mapping[str, Any]) -> dict[str, Any]:
-    changed: dict[str, Any] = {
-        name: _complete_errors(value) if isinstance(value, dict) else value
-        for name, value in fields.items()
-    }
-    if "pseudo_velocities" in changed:
-        n_groups = len(changed["pseudo_velocities"])
-        factor = math.sqrt(n_groups / (n_groups - 1.0))
-        for name in changed:
-            # those of the first samples have other numbers of groups, which are not stored
-            if name.endswith("_errors") and name != "convergence_errors":
-                changed[name] = factor * changed[name]
-        changed["degrees_of_freedom"] = n_groups - 1.0
+def _count_groups(fields: Mapping[str, Any]) -> int | None:
+    """Return the number of groups of samples that a record tells, or None."""
+    if "pseudo_velocities" in fields:
+        return len(fields["pseudo_velocities"])
+    counts = (_count_groups(value) for value in fields.values() if isinstance(value, dict))
+    return next((count for count in counts if count is not None), None)
+
+
+def _complete_errors(fields: Mapping[str, Any], n_groups: int) -> dict[str, Any]:
+    factor = math.sqrt(n_groups / (n_groups - 1.0))
+    changed: dict[str, Any] = {"degrees_of_freedom": n_groups - 1.0}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            changed[name] = _complete_errors(value, n_groups)
+        else:
+            changed[name] = factor * value if name in BOOTSTRAPPED else value
     return changed
 
 

@@ -31,10 +31,12 @@ class NamedSubsets:
         test: names of structures that are tested by themselves and never trained or validated on;
             they may be in "test" too, in several subsets, and in another file than the data set.
         val: parts of "val" whose errors are also reported by themselves, e.g. one shape of cell.
+        unused: structures of the data set that this split leaves alone.
     """
 
     test: dict[str, list[str]] = field(default_factory=dict)
     val: dict[str, list[str]] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
 
 
 def make_split(
@@ -129,7 +131,7 @@ def write_split(
         path: file to write.
         split: subset → names.
         provenance: seed, fractions, strata and data set; plain Python data.
-        named: further subsets that are tested or validated by themselves.
+        named: further subsets that are tested or validated by themselves, and what is left out.
     """
     path = Path(path)
     content = {
@@ -142,6 +144,8 @@ def write_split(
         for kind, subsets in (("test_subsets", named.test), ("val_subsets", named.val)):
             if subsets:
                 content[kind] = {name: list(members) for name, members in subsets.items()}
+        if named.unused:
+            content["unused"] = list(named.unused)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     unfinished.replace(path)
@@ -159,17 +163,17 @@ def read_split(path: str | Path, names: Iterable[str]) -> dict[str, list[str]]:
 
     Raises:
         DataError: the file is missing or not a split, a structure is in two subsets, is unknown, or
-            is in none, named test subsets included.
+            is in none, named test subsets and unused ones included.
     """
     path = Path(path)
     split, named = _read_content(path)
-    tested = {name for members in named.test.values() for name in members}
+    aside = {name for members in named.test.values() for name in members} | set(named.unused)
     used = Counter(name for subset in split.values() for name in subset)
     known = set(names)
     problems = {
         "in two subsets": sorted(name for name, times in used.items() if times > 1),
         "not in the data set": sorted(set(used) - known),
-        "in no subset": sorted(known - set(used) - tested),
+        "in no subset": sorted(known - set(used) - aside),
     }
     found = "; ".join(f"{_some(wrong)} {what}" for what, wrong in problems.items() if wrong)
     if found:
@@ -205,6 +209,8 @@ def read_named_subsets(path: str | Path) -> NamedSubsets:
         for subset, members in named.val.items()
         if (wrong := sorted(set(members) - val))
     ]
+    if wrong := sorted(seen & set(named.unused)):
+        problems.append((f"{_some(wrong)} of train or val left unused", "one or the other"))
     problems += [
         (f"a further subset named {subset!r}", "another name")
         for subset in (*named.test, *named.val)
@@ -232,6 +238,7 @@ def _read_content(path: Path) -> tuple[dict[str, list[str]], NamedSubsets]:
                 content.get("val_subsets", {}),
             )
         )
+        unused = [str(name) for name in content.get("unused", [])]
         version = (content["format"], content["format_version"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
@@ -251,7 +258,7 @@ def _read_content(path: Path) -> tuple[dict[str, list[str]], NamedSubsets]:
                 "Make it with write_split.",
             )
         )
-    return split, NamedSubsets(test, val)
+    return split, NamedSubsets(test, val, unused)
 
 
 def _some(names: list[str]) -> str:

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
-from toy_ensembles import evaluate, toy_ensemble, toy_settings
+from toy_ensembles import OneGroup, evaluate, toy_ensemble, toy_settings
 
 from mlepi.errors import ConfigError
 from mlepi.observables import all_stages
 from mlepi.report import write_report
 from mlepi.report.run_records import list_doubts, list_figures, list_sections
 from mlepi.results import PartFile, ResultsStore, hash_data
+from mlepi.results.quantities import list_quantities
 
 CONF = Path(__file__).parents[2] / "conf" / "stage"
 NUMBERS = ("float", "int", "complex", "NDArray")
@@ -202,6 +203,24 @@ class SampledStageContract(StageContract):
 
         stage = self.make()
         assert_equal_records(stage.finish(stage.prepare(ensemble), ensemble, Passes()), record)
+
+    def test_one_group_of_samples_has_no_error_bar(self, finished):
+        """It is not measured, neither zero nor an error."""
+        ensemble, results, record = finished
+        alone = dataclasses.replace(ensemble, sampler=OneGroup(ensemble.sampler))
+        stage = self.make()
+        again = stage.finish(stage.prepare(alone), alone, results)
+        for quantity, usual in zip(list_quantities(again), list_quantities(record), strict=True):
+            assert np.isnan(quantity.errors).all(), quantity.path
+            # sums of single precision in another order
+            np.testing.assert_allclose(quantity.values, usual.values, rtol=1e-4)
+        assert stage.summarize(again)
+
+    def test_quantities_know_their_degrees_of_freedom(self, finished):
+        ensemble, _, record = finished
+        for quantity in list_quantities(record):
+            if np.isfinite(quantity.errors).any():
+                assert quantity.degrees_of_freedom == pytest.approx(ensemble.n_samples - 1.0)
 
     def test_too_few_samples_are_refused(self):
         if self.stage.least_samples > 1:

@@ -71,10 +71,9 @@ class EnergyZero:
 
     def shift(self, geometry: BlochGeometry) -> float:
         """Return the energy zero of a sample, eV."""
-        matrices = (
-            layout.at_many(self.kpoints) for layout in (geometry.hamiltonian, geometry.overlap)
-        )
-        return energy_shift(*matrices, self.hamiltonian, self.states)
+        hamiltonian = geometry.hamiltonian.at_many(self.kpoints)
+        overlap = geometry.overlap.at_many(self.kpoints)
+        return energy_shift(hamiltonian, overlap, self.hamiltonian, self.states)
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ class PrimitiveGeometry:
 
     def orthonormalise(self, geometry: BlochGeometry, shift: float = 0.0) -> Orthonormal:
         """Compute H̃ of one sample, or of the undisplaced cell, less its energy zero, eV."""
-        zero = shift * np.eye(len(self.sites))
+        zero = shift * np.eye(len(self.sites), dtype=np.complex128)
         line, square = (
             np.array([geometry.orthonormalise(k) for k in points])
             for points in (self.line, self.square)
@@ -172,7 +171,8 @@ class PrimitiveGeometry:
         line[:, 0] -= zero
         square[:, 0] -= zero
         circle = np.array([geometry.orthonormal_hamiltonian(k) for k in self.circle])
-        return Orthonormal(line, circle - zero, square)
+        circle -= zero
+        return Orthonormal(line, circle, square)
 
     def examine(
         self, line: NDArray[np.complexfloating], circle: NDArray[np.complexfloating]

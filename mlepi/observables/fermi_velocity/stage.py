@@ -32,6 +32,7 @@ from mlepi.pipeline.ensemble import Ensemble, Equilibrium, Sample, SampleKey
 from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
 from mlepi.pipeline.stage import check_choice
+from mlepi.results.quantities import half_interval, with_half_intervals
 
 FEW_SAMPLES = 20
 """With fewer samples the error bars are themselves uncertain by more than 1/√40, 16 %."""
@@ -250,7 +251,8 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
 
     def summarize(self, record: FermiVelocityRecord) -> str:
         """Say in a few words what was found."""
-        spectral, last = record.spectral, f"{record.temperatures[-1]:g} K"
+        degrees, last = record.spectral.degrees_of_freedom, f"{record.temperatures[-1]:g} K"
+        spectral = with_half_intervals(record.spectral, degrees)
         averaged = 1e-5 * record.sorted_average.velocities[-1]
         sorted_average = f"{averaged:.2f}" if np.isfinite(averaged) else "not available"
         return (
@@ -296,6 +298,6 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
     def error_bars(self, record: FermiVelocityRecord) -> dict[str, NDArray[np.float64]]:
         """Return the error bars of v_F from spectral peaks and of its change with T, m/s."""
         return {
-            "fermi_velocity": record.spectral.velocity_errors,
-            "fermi_velocity_change": record.spectral.change_errors,
+            "fermi_velocity": half_interval(record.spectral, "velocity_errors"),
+            "fermi_velocity_change": half_interval(record.spectral, "change_errors"),
         }

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from mlepi.figures import Paragraph, Records, Section, Table
 from mlepi.observables.near_k.record import Estimate
+from mlepi.results.quantities import with_half_intervals
 
 HEADER = (
     "T (K)",
@@ -76,7 +77,7 @@ def velocity_section(records: Records) -> Section | None:
     Returns:
         None where no record has an estimate.
     """
-    estimates = list_estimates(records)
+    estimates = [_for_tables(estimate) for estimate in list_estimates(records)]
     if not estimates:
         return None
     methods = dict.fromkeys(estimate.method for estimate in estimates)
@@ -111,6 +112,15 @@ def velocity_section(records: Records) -> Section | None:
         Paragraph(CAVEAT),
     ]
     return Section("Fermi velocity", blocks)
+
+
+def _for_tables(estimate: Estimate) -> Estimate:
+    """Return an estimate with half the 68 % intervals in place of its standard errors."""
+    velocity, windows = (
+        with_half_intervals(each, estimate.velocity.degrees_of_freedom)
+        for each in (estimate.velocity, estimate.windows)
+    )
+    return estimate._replace(velocity=velocity, windows=windows)
 
 
 def with_error(value: float, error: float, sign: str = "") -> str:

@@ -154,7 +154,7 @@ def bootstrap_errors(
         (…), in the unit of the estimates; NaN for one group.
     """
     degrees = _as_design(design).degrees_of_freedom
-    spread = np.asarray(resampled.std(axis=0, ddof=1), dtype=np.float64)
+    spread = np.asarray(resampled.std(axis=0), dtype=np.float64)
     if degrees <= 0.0:
         return np.full_like(spread, np.nan)
     return np.asarray(spread * np.sqrt((degrees + 1.0) / degrees))

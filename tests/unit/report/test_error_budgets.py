@@ -52,7 +52,7 @@ def test_rows_say_what_is_missing():
     cold, hot = rows(records(), [part(CELL, [np.nan, 4.0e3])])
     assert cold["quantity"] == "slopes (10⁵ m/s)"
     assert (cold["T (K)"], cold["value"]) == ("0", "8.000")
-    assert cold["statistical 68 %"] == f"{0.03 * quantile(3.0):.2g}"
+    assert cold["stat. 68 %"] == f"{0.03 * quantile(3.0):.2g}"
     assert cold["cell"] == cold["network"] == NOT_MEASURED
     assert hot["cell"] == "0.04"
     assert hot["not in the total"] == "network, estimator, harmonic/static"
@@ -62,7 +62,7 @@ def test_rows_say_what_is_missing():
 def test_one_group_of_samples_is_not_measured():
     alone = records(errors=np.full(2, np.nan), degrees_of_freedom=0.0)
     for row in rows(alone):
-        assert row["statistical 68 %"] == row["95 %"] == row["total 68 %"] == NOT_MEASURED
+        assert row["stat. 68 %"] == row["stat. 95 %"] == row["total 68 %"] == NOT_MEASURED
         assert row["value"] in ("8", "7.5")
 
 

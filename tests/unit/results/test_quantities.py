@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mlepi.physics.averages.intervals import TWO_SIGMA, quantile
 from mlepi.results import unit
-from mlepi.results.quantities import half_interval, list_quantities
+from mlepi.results.quantities import half_interval, list_quantities, with_half_intervals
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,13 @@ def test_records_of_earlier_versions_keep_their_standard_errors():
     np.testing.assert_array_equal(half_interval(old, "errors"), 0.5)
     assert np.isnan(half_interval(old, "errors", TWO_SIGMA)).all()
     assert np.isnan(half_interval(record(degrees_of_freedom=0.0), "errors")).all()
+
+
+def test_records_for_tables_hold_half_intervals_at_any_depth():
+    shown = with_half_intervals(record().inner, 3.0)
+    np.testing.assert_allclose(shown.slope_errors, 0.1 * quantile(3.0))
+    np.testing.assert_array_equal(shown.slopes, 1.0)
+    outer = with_half_intervals(record(), 3.0)
+    np.testing.assert_allclose(outer.inner.slope_errors, 0.1 * quantile(3.0))
+    same = record()
+    assert with_half_intervals(same, float("nan")) is same

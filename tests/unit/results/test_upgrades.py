@@ -68,7 +68,8 @@ def test_errors_of_format_2_get_the_factor_that_they_lacked():
         "convergence_errors": np.ones(2),
         "velocities": np.ones(2),
     }
-    stored = StoredResult("fermi_velocity", {"spectral": inner, "gap_errors": np.ones(2)})
+    other = {"slope_errors": np.ones(2), "first_order_errors": np.ones(2)}
+    stored = StoredResult("fermi_velocity", {"spectral": inner, "windows": other})
     fields = upgrade(stored, 2).fields
     np.testing.assert_allclose(
         fields["spectral"]["velocity_errors"], np.sqrt(5 / 4) * np.array([1.0, 2.0])
@@ -76,8 +77,11 @@ def test_errors_of_format_2_get_the_factor_that_they_lacked():
     assert fields["spectral"]["degrees_of_freedom"] == 4.0
     for name in ("convergence_errors", "velocities"):
         np.testing.assert_array_equal(fields["spectral"][name], 1.0)
-    np.testing.assert_array_equal(fields["gap_errors"], 1.0)
-    assert "degrees_of_freedom" not in fields
+    np.testing.assert_allclose(fields["windows"]["slope_errors"], np.sqrt(5 / 4))
+    np.testing.assert_array_equal(fields["windows"]["first_order_errors"], 1.0)  # a jackknife
+    assert fields["degrees_of_freedom"] == 4.0
+    unknown = StoredResult("gap", {"gap_errors": np.ones(2)})
+    assert upgrade(unknown, 2) == unknown
     np.testing.assert_array_equal(inner["velocity_errors"], [1.0, 2.0])
 
 

@@ -14,6 +14,8 @@ from mlepi.structures import (
     HamiltonianDataset,
     NamedSubsets,
     read_forces_dataset,
+    read_named_subsets,
+    read_split,
     write_extxyz,
     write_hamiltonian_dataset,
     write_split,
@@ -184,3 +186,19 @@ def test_hamiltonians_by_subset_with_levels_and_slopes(folder, tmp_path):
         assert found["bands_2ev_aligned_rms_mev"] > 0.0
         assert (found["ghosts_per_1000_k"] == 0.0) or found["form_bound_mean"] > 0.5
         assert not any(name.startswith("shifted") for name in found)
+
+
+def test_structures_may_be_left_unused(folder):
+    write_split(folder / "unused.json", SPLIT, {}, NamedSubsets(unused=[*PAIR]))
+    names = [*SLIDES, *PAIR]
+    assert read_split(folder / "unused.json", names) == SPLIT
+    assert read_named_subsets(folder / "unused.json").unused == [*PAIR]
+    module = data_module(folder, split="unused.json")
+    module.prepare()
+    assert module.n_structures == len(SLIDES)
+
+
+def test_what_is_trained_on_cannot_be_unused(folder):
+    write_split(folder / "both.json", SPLIT, {}, NamedSubsets(unused=[SLIDES[0]]))
+    with pytest.raises(DataError, match="of train or val left unused"):
+        read_named_subsets(folder / "both.json")
