@@ -34,15 +34,19 @@ from mlepi.checkpoint import export_checkpoint, load_checkpoint, load_model
 from mlepi.errors import CheckpointError, DataError, MlepiError, message
 from mlepi.physics.overlaps import read_overlap_table
 from mlepi.pipeline.stages.structure.relaxation import measure_spacings
+from mlepi.predictors.level_shifts import KEY as SHIFT_KEY
 from mlepi.predictors.storage import AS_TRAINED, STORAGES
 from mlepi.project_files import find_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.splits import read_split
+from mlepi.training.level_shift import LARGEST_BIAS, choose_level_shift
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 OVERLAP_TABLE = "data/blg_openmx/overlap_C6.0-s2p2.h5"
+SHIFT_STRUCTURES = 12
+"""Training structures that the level shift is chosen from."""
 LARGEST_SIZE = 10_000_000
 """Bytes, of a checkpoint in the repository."""
 
@@ -178,11 +182,29 @@ def describe_structures(path: Path, split: Path) -> dict[str, Any]:
     }
 
 
+def find_level_shift(data: Mapping[str, Any]) -> dict[str, float] | None:
+    """Choose the level shift of a basis from some of the structures that a network was trained on.
+
+    Args:
+        data: config of the training data, with "path" and "split".
+
+    Returns:
+        Plain data for the metadata of a checkpoint; None where no shift has a small bias.
+    """
+    labelled = list(HamiltonianDataset(find_file("data.path", data["path"])))
+    names = [structure.name for structure in labelled]
+    chosen = set(read_split(find_file("data.split", data["split"]), names)["train"])
+    structures = [structure for structure in labelled if structure.name in chosen]
+    shift, _ = choose_level_shift(structures[:: max(1, len(structures) // SHIFT_STRUCTURES)])
+    return None if shift is None else shift.to_dict()
+
+
 def export(
     run: Path,
     destination: Path,
     metrics: Mapping[str, float] | None = None,
     storage: str = AS_TRAINED,
+    shift: Mapping[str, float] | None = None,
 ) -> None:
     """Write the best checkpoint of a run, without machine paths.
 
@@ -196,6 +218,8 @@ def export(
     metadata = portable(content["metadata"])
     if metrics is not None:
         metadata["test_metrics"] = dict(metrics)
+        if content["kind"] == "electron":
+            metadata[SHIFT_KEY] = None if shift is None else dict(shift)
     table = None
     if content["kind"] == "electron" and "overlap_table" not in content:
         table = read_overlap_table(find_file("overlap table", OVERLAP_TABLE))
@@ -209,6 +233,19 @@ def export(
                 "Train a smaller network.",
             )
         )
+
+
+def describe_shift(shift: Mapping[str, float] | None, kind: str) -> list[str]:
+    """Return the row of the card that tells the level shift against ghost states."""
+    if kind != "electron":
+        return []
+    if shift is None:
+        return ["| level shift | none |"]
+    return [
+        f"| level shift | τ = {shift['threshold']:g}, λ = {shift['strength']:g} eV, offset "
+        f"{1e3 * shift['offset']:.2f} meV: moves levels of exact H and S within 2 eV of E_F by "
+        f"less than {1e3 * LARGEST_BIAS:g} meV RMS |"
+    ]
 
 
 def run_benchmark(
@@ -311,6 +348,7 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         f"| parameters, file | {facts['n_parameters']}, {facts['size'] / 1e6:.1f} MB |",
         f"| commit | `{commit}`" + (" with uncommitted changes" if changes else "") + " |",
         f"| versions | {versions} |",
+        *describe_shift(metadata.get(SHIFT_KEY), kind),
         "",
         "## Accuracy",
         tables["accuracy"],
@@ -452,7 +490,9 @@ def ship(
         }
         metrics = results["accuracy"]["metrics"]
         check_reproduced(run, metrics)
-        export(run, output / trial.name, metrics, storage)
+        electron = load_model(trial).kind == "electron"
+        shift = find_level_shift(data) if electron else None
+        export(run, output / trial.name, metrics, storage, shift)
         if phonons:
             shutil.copyfile(folder / "phonons.png", output / f"{name}.png")
     return results, tables

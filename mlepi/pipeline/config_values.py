@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from mlepi.errors import message
+from mlepi.errors import MlepiError, message
+from mlepi.physics.eigenstates.level_shift import LevelShift
 from mlepi.pipeline.settings import REUSES
 from mlepi.pipeline.sources import DRIVES
 from mlepi.project_files import locate_file
@@ -84,6 +85,27 @@ def _are_files(value: Any) -> bool:
     )
 
 
+def read_level_shift(value: Any) -> LevelShift | Literal["auto", "off"]:
+    """Read the key ``level_shift``; YAML takes the word off for false.
+
+    Raises:
+        PhysicsError: parameters without meaning.
+    """
+    if isinstance(value, dict):
+        return LevelShift.from_dict(value)
+    return "auto" if value == "auto" else "off"
+
+
+def _is_level_shift(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return value in ("auto", "off") or value is False
+    try:
+        LevelShift.from_dict(value)
+    except (MlepiError, TypeError, ValueError):
+        return False
+    return True
+
+
 _SWITCH = (lambda value: isinstance(value, bool), "true or false")
 _SOURCE = (is_source, "a path or {_target_: …}")
 _MODEL = (are_sources, "a path, toy, or {_target_: …}, or a list of different ones")
@@ -108,6 +130,10 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "compile": _SWITCH,
     "reuse": (lambda value: value in REUSES, f"one of {list(REUSES)}"),
     "tf32": _SWITCH,
+    "level_shift": (
+        _is_level_shift,
+        "auto, off, or {threshold: 0.01, strength: 1.0} with 0 < threshold < 1 and strength > 0",
+    ),
     "device": (
         lambda value: isinstance(value, str) and value.split(":")[0] in ("cpu", "cuda"),
         "cpu, cuda or cuda:N",

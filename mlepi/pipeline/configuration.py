@@ -27,6 +27,7 @@ from mlepi.pipeline.config_values import (
     list_absent_keys,
     list_wrong_values,
     overlap_files,
+    read_level_shift,
 )
 from mlepi.pipeline.discovery import Stages, resolve_names
 from mlepi.pipeline.networks import Networks
@@ -91,6 +92,7 @@ class Plan:
             compiled=plain["compile"],
             tf32=plain["tf32"],
             reuse=plain["reuse"],
+            level_shift=read_level_shift(plain["level_shift"]),
             config=plain,
         )
         return Run(settings, ResultsStore(folder), Networks(settings), self.stages)

@@ -15,12 +15,17 @@ from mlepi.physics.averages.statistics import SampleDesign
 from mlepi.physics.bands.unfolding import AtomMap, cell_major_map, check_atom_map
 from mlepi.physics.vibrations.samplers import Sampler
 from mlepi.physics.vibrations.thermal import HarmonicEnsemble
+from mlepi.pipeline.ghosts import lowest_level
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from mlepi.graphs.block_matrix import BlockMatrix
     from mlepi.pipeline.networks import Networks
+
+
+GHOST_MARGIN = 1.0
+"""eV, default of ``stage.hamiltonian.ghost_margin``: more than thermal motion moves levels."""
 
 
 class SampleKey(NamedTuple):
@@ -42,14 +47,21 @@ class Sample:
     Attributes:
         key: its identity.
         atoms: Å, in the order of ``Atoms.repeat``.
-        hamiltonian: eV.
+        hamiltonian: eV, with the level shift: what is to be diagonalised.
         overlap: of the same orbitals.
+        plain: the Hamiltonian as it was predicted, where the level shift has changed it.
     """
 
     key: SampleKey
     atoms: Atoms
     hamiltonian: BlockMatrix
     overlap: BlockMatrix
+    plain: BlockMatrix | None = None
+
+    @property
+    def predicted(self) -> BlockMatrix:
+        """The Hamiltonian without the level shift."""
+        return self.hamiltonian if self.plain is None else self.plain
 
 
 class Equilibrium(NamedTuple):
@@ -57,7 +69,7 @@ class Equilibrium(NamedTuple):
 
     Attributes:
         atoms: Å.
-        hamiltonian: eV.
+        hamiltonian: eV, with the level shift.
         overlap: of the same orbitals.
     """
 
@@ -78,10 +90,13 @@ class Ensemble:
         sampler: how snapshots are chosen.
         supercell: cells along each lattice vector.
         temperatures: K.
-        n_samples: snapshots per temperature.
+        n_samples: snapshots per temperature, those that are left out not counted.
         seed: of the ensemble.
         networks: of the run.
         folder: of the run, for the files of a stage.
+        ghost_margin: eV; states further below all levels at rest than this are ghosts.
+        left_out: snapshots that no average contains, by their numbers among all; samples are
+            numbered without them.
     """
 
     equilibrium: Equilibrium
@@ -94,6 +109,8 @@ class Ensemble:
     seed: int
     networks: Networks
     folder: Path
+    ghost_margin: float = GHOST_MARGIN
+    left_out: tuple[int, ...] = ()
 
     @property
     def device(self) -> str:
@@ -108,11 +125,28 @@ class Ensemble:
     @cached_property
     def design(self) -> SampleDesign:
         """How the samples belong together, for averages and error bars."""
-        return self.sampler.design(self.distribution, self.n_samples)
+        whole = self.sampler.design(self.distribution, self.n_samples + len(self.left_out))
+        if not self.left_out:
+            return whole
+        kept = np.setdiff1d(np.arange(whole.n_samples), self.left_out)
+        return SampleDesign(whole.groups[kept], whole.weights[kept])
+
+    @cached_property
+    def ghost_energy(self) -> float:
+        """Energy below which a state is a ghost, eV."""
+        return lowest_level(*self.equilibrium[1:]) - self.ghost_margin
 
     def first(self, n_samples: int) -> Ensemble:
         """Return the ensemble of the first samples alone."""
         return replace(self, n_samples=n_samples)
+
+    def without(self, left_out: Sequence[int]) -> Ensemble:
+        """Return the ensemble that averages are taken over, the others numbered without gaps."""
+        if not left_out:
+            return self
+        return replace(
+            self, n_samples=self.n_samples - len(left_out), left_out=tuple(sorted(left_out))
+        )
 
     def sample_keys(self) -> list[SampleKey]:
         """Return all samples, in the order of snapshots and, within one, of temperatures."""
@@ -123,7 +157,14 @@ class Ensemble:
 
         Snapshots beyond ``n_samples`` are there too.
         """
-        return self.sampler.displacements(self.distribution, temperature, indices, self.seed)
+        numbers = [self.snapshot(index) for index in indices]
+        return self.sampler.displacements(self.distribution, temperature, numbers, self.seed)
+
+    def snapshot(self, index: int) -> int:
+        """Return the number of a snapshot among all, from that among those not left out."""
+        for omitted in sorted(self.left_out):
+            index += int(omitted <= index)
+        return index
 
     def displaced(self, key: SampleKey) -> Atoms:
         """Return one displaced supercell, atoms in the order of ``atoms.repeat(supercell)``."""
@@ -137,9 +178,17 @@ class Ensemble:
         structures = [self.displaced(key) for key in keys]
         predicted = self.networks.predict_many(structures)
         return [
-            Sample(key, atoms, *matrices)
+            self.build_sample(key, atoms, *matrices)
             for key, atoms, matrices in zip(keys, structures, predicted, strict=True)
         ]
+
+    def build_sample(
+        self, key: SampleKey, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix
+    ) -> Sample:
+        """Apply the level shift of the run to a predicted Hamiltonian, eV."""
+        shifted = self.networks.shift(atoms, hamiltonian, overlap)
+        plain = None if shifted is hamiltonian else hamiltonian
+        return Sample(key, atoms, shifted, overlap, plain)
 
     def check_atoms(self) -> None:
         """Refuse atoms in another order than that of ``Atoms.repeat``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mlepi.graphs.shifted_matrix import shift_hamiltonian
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.stage import Stage
 from mlepi.results.source_code import fingerprint_code
@@ -37,4 +38,6 @@ def fingerprint_stage(run: Run, stage: Stage) -> str:
     modules = {type(stage).__module__, *stage.further_modules(), *run.networks.modules(needed)}
     if "sampling" in stage.requires or stage.name == "sampling":
         modules.add(type(run.settings.sampler).__module__)
+    if stage.solves and "electron" in stage.networks and run.networks.level_shift is not None:
+        modules.add(shift_hamiltonian.__module__)
     return fingerprint_modules(modules)

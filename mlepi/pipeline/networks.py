@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mlepi.graphs.shifted_matrix import shift_hamiltonian
+from mlepi.physics.eigenstates.level_shift import LevelShift
 from mlepi.pipeline.sources import (
     BatchedElectronModel,
     ElectronModel,
@@ -77,14 +79,54 @@ class Networks:
         )
         return getattr(calculator, "members", None) or (calculator, *further)
 
+    @cached_property
+    def level_shift(self) -> LevelShift | None:
+        """The level shift of this run; that of the checkpoint unless the settings say another."""
+        chosen = self.settings.level_shift
+        if chosen == "auto":
+            own: LevelShift | None = getattr(self.electron, "level_shift", None)
+            return own
+        return chosen if isinstance(chosen, LevelShift) else None
+
+    def describe_shift(self) -> dict[str, Any]:
+        """Return what of the level shift decides results, as plain data; nothing without one."""
+        shift = self.level_shift
+        return {} if shift is None else {"level_shift": shift.to_dict()}
+
+    def shift(self, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix) -> BlockMatrix:
+        """Return the Hamiltonian that is to be diagonalised, eV: with the level shift of the run.
+
+        It is the given one, the same object, without a shift.
+        """
+        device = self.settings.device
+        return shift_hamiltonian(atoms, hamiltonian, overlap, self.level_shift, device)
+
+    def predict_shifted(self, atoms: Atoms) -> tuple[BlockMatrix, BlockMatrix]:
+        """Return Hamiltonian (eV) with the level shift, and overlap of a structure."""
+        hamiltonian, overlap = self.predict(atoms)
+        return self.shift(atoms, hamiltonian, overlap), overlap
+
+    def shifted_electron(self, step: float) -> ElectronModel:
+        """Return the electron model with the level shift, for derivatives.
+
+        Args:
+            step: Å, of central differences where the model has no derivatives.
+        """
+        shift = self.level_shift
+        if shift is None:
+            return self.electron
+        from mlepi.predictors.shifted import ShiftedModel
+
+        return ShiftedModel(self.electron, shift, step)
+
     def predict(self, atoms: Atoms) -> tuple[BlockMatrix, BlockMatrix]:
-        """Return Hamiltonian (eV) and overlap of a structure."""
+        """Return Hamiltonian (eV), without the level shift, and overlap of a structure."""
         device, dtype = self.settings.device, self.settings.dtype
         hamiltonian = self.electron.hamiltonian(atoms, device=device, dtype=dtype)
         return hamiltonian, self.electron.overlap(atoms)
 
     def predict_many(self, structures: Sequence[Atoms]) -> list[tuple[BlockMatrix, BlockMatrix]]:
-        """Return H (eV) and S of several structures, in one evaluation where the model can."""
+        """Return plain H (eV) and S of several structures, in one evaluation if the model can."""
         model = self.electron
         if len(structures) < 2 or not isinstance(model, BatchedElectronModel):
             return [self.predict(atoms) for atoms in structures]

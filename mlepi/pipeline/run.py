@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlepi.errors import DataError, message
-from mlepi.pipeline.ensemble import Ensemble, Equilibrium
+from mlepi.pipeline.ensemble import GHOST_MARGIN, Ensemble, Equilibrium
 from mlepi.results import ResultsStore, read_hamiltonian
 
 if TYPE_CHECKING:
@@ -59,8 +59,13 @@ class Run:
         return content
 
     def equilibrium(self) -> Equilibrium:
-        """Return the undisplaced primitive cell with its Hamiltonian (eV) and overlap."""
-        return Equilibrium(*read_hamiltonian(self.store.folder / self.read("hamiltonian").file))
+        """Return the undisplaced primitive cell, its Hamiltonian with the level shift, and overlap.
+
+        The file holds the Hamiltonian without the shift.
+        """
+        file = self.store.folder / self.read("hamiltonian").file
+        atoms, hamiltonian, overlap = read_hamiltonian(file)
+        return Equilibrium(atoms, self.networks.shift(atoms, hamiltonian, overlap), overlap)
 
     def ensemble(self) -> Ensemble:
         """Return the thermal ensemble that the sampling stage has settled."""
@@ -77,4 +82,5 @@ class Run:
             seed=settings.seed,
             networks=self.networks,
             folder=self.store.folder,
+            ghost_margin=getattr(self.stages.get("hamiltonian"), "ghost_margin", GHOST_MARGIN),
         )

@@ -13,12 +13,13 @@ from typing import Any, Literal, cast
 
 from mlepi.pipeline.discovery import list_dependents
 from mlepi.pipeline.fingerprints import fingerprint_stage
+from mlepi.pipeline.ghosts import PROVENANCE, GhostSummary
 from mlepi.pipeline.growth import check_target, grow_ensemble
 from mlepi.pipeline.plain_stage import NestedStage, PlainStage
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport, StageLine
 from mlepi.pipeline.run import Run
-from mlepi.pipeline.sampled_stage import SampledStage
+from mlepi.pipeline.sampled_stage import SampledStage, averages
 from mlepi.pipeline.samples import Pass
 from mlepi.pipeline.stage import Record, Stage
 from mlepi.pipeline.stages.sampling.stage import SamplingStage
@@ -63,6 +64,8 @@ def describe_inputs(run: Run, stage: Stage) -> dict[str, Any]:
             name: run.content(name) for name in (*stage.requires, *stage.further_records(run))
         },
         **({"stopping": stopping} if stopping else {}),
+        **(run.networks.describe_shift() if stage.solves and "electron" in stage.networks else {}),
+        **({"left_out": list(run.settings.left_out)} if run.settings.left_out else {}),
     }
 
 
@@ -178,7 +181,11 @@ def _run_sampled(
         if alone:
             doubts = _finish(together, pending[0], n_samples, verdicts, processes, line)
         else:
-            line.note = f"{n_samples} for {', '.join(stage.name for stage in pending)}"
+            found = processes.on_first(lambda: together.find_ghosts(pending[0], n_samples))
+            line.note = (
+                f"{n_samples} for {', '.join(stage.name for stage in pending)}; ghost states in "
+                f"{found.describe()}"
+            )
     if warning:
         report.say(f"WARNING: {warning}")
     if alone:
@@ -200,16 +207,32 @@ def _finish(
 ) -> list[str]:
     """Combine the samples of a stage and write its record; return its doubts."""
     verdict = verdicts[stage.name]
-    return processes.on_first(
-        lambda: _write(together.run, stage, together.finish(stage, n_samples), verdict, line)
-    )
+
+    def write() -> list[str]:
+        found = together.find_ghosts(stage, n_samples)
+        record = together.finish(stage, n_samples, found)
+        doubts = _write(together.run, stage, record, verdict, line, found)
+        if len(together.stages) == 1:  # of several, the line of the samples has said it
+            line.note += f"; ghost states in {found.describe()}"
+        return doubts
+
+    return processes.on_first(write)
 
 
-def _write(run: Run, stage: Stage, record: Record, verdict: Verdict, line: StageLine) -> list[str]:
-    """Write the record of a stage and return its doubts."""
+def _write(
+    run: Run,
+    stage: Stage,
+    record: Record,
+    verdict: Verdict,
+    line: StageLine,
+    ghosts: GhostSummary | None = None,
+) -> list[str]:
+    """Write the record of a stage and return its doubts; ``ghosts`` are those of its samples."""
     settings = run.settings
     inputs = describe_inputs(run, stage)
     provenance = collect_provenance(settings.config, inputs, settings.seed)
+    if ghosts is not None:
+        provenance[PROVENANCE] = ghosts.to_dict()
     classes = {name: type(each) for name, each in run.stages.items()}
     run.store.write(
         stage.name,
@@ -220,7 +243,8 @@ def _write(run: Run, stage: Stage, record: Record, verdict: Verdict, line: Stage
         drop=list_dependents(stage.name, classes),
     )
     line.note = stage.summarize(record)
-    return stage.doubts(record)
+    left_out = ghosts.doubts() if ghosts is not None and averages(type(stage)) else []
+    return [*stage.doubts(record), *left_out]
 
 
 def _tell_doubts(stage: Stage, doubts: Sequence[str], report: ProgressReport) -> None:

@@ -29,6 +29,7 @@ class SampledStage(Stage, Generic[Prepared]):
     Attributes:
         targets: observables whose error bars can decide when an ensemble is large enough.
         least_samples: fewest that make a record with error bars.
+        averages: whether the record is an average; it then lacks the samples with ghost states.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
@@ -37,6 +38,7 @@ class SampledStage(Stage, Generic[Prepared]):
     compared: ClassVar[bool] = True
     targets: ClassVar[tuple[str, ...]] = ()
     least_samples: ClassVar[int] = 2
+    averages: ClassVar[bool] = True
 
     @abstractmethod
     def sample_inputs(self, settings: Settings) -> dict[str, Any]:
@@ -66,7 +68,8 @@ class SampledStage(Stage, Generic[Prepared]):
             prepared: what ``begin`` returned.
             ensemble: temperatures, number of samples and their design.
             results: of all samples, in the order of snapshots and, within one, of temperatures; may
-                be gone through more than once.
+                be gone through more than once. Where snapshots with ghost states are left out, the
+                others are numbered without gaps, as the design of the ensemble is.
         """
 
     def error_bars(self, record: Record) -> Mapping[str, NDArray[Any]]:
@@ -91,3 +94,8 @@ class SampledStage(Stage, Generic[Prepared]):
             )
         ensemble.check_atoms()
         return self.begin(ensemble)
+
+
+def averages(stage: type[Stage]) -> bool:
+    """Tell whether the record of a stage is an average over samples."""
+    return issubclass(stage, SampledStage) and stage.averages

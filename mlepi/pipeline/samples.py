@@ -14,10 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from mlepi.errors import MlepiError
+from mlepi.errors import MlepiError, PhysicsError, message
 from mlepi.pipeline.ahead import run_ahead
-from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
+from mlepi.pipeline.ensemble import GHOST_MARGIN, Ensemble, Sample, SampleKey
 from mlepi.pipeline.fingerprints import fingerprint_modules, fingerprint_stage
+from mlepi.pipeline.ghosts import (
+    KEY,
+    GhostSummary,
+    RenumberedResults,
+    count_ghosts,
+    summarize_ghosts,
+)
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
@@ -40,13 +47,17 @@ def describe_sample_inputs(run: Run, stage: SampledStage[Any]) -> dict[str, Any]
     Neither how many there are nor at which temperatures.
     """
     sampling = cast(SamplingStage, run.stages["sampling"])
+    hamiltonian = cast(HamiltonianStage, run.stages["hamiltonian"])
+    margin = hamiltonian.ghost_margin
     return {
         "stage": stage.name,
         "settings": stage.sample_inputs(run.settings),
         "distribution": sampling.distribution(run.settings),
         "network": run.settings.describe_electron(),
-        "store": cast(HamiltonianStage, run.stages["hamiltonian"]).store,
+        "store": hamiltonian.store,
         "records": {name: run.content(name) for name in stage.requires if name != "sampling"},
+        **run.networks.describe_shift(),
+        **({} if margin == GHOST_MARGIN else {"ghost_margin": margin}),
     }
 
 
@@ -144,10 +155,42 @@ class Pass:
         """Return what a stage has found in the first samples."""
         return find_results(self.run, stage, self.ensemble.first(n_samples))
 
-    def finish(self, stage: SampledStage[Any], n_samples: int) -> Any:
-        """Return the record of a stage from the first samples."""
-        results, first = self.results(stage, n_samples), self.ensemble.first(n_samples)
-        return stage.finish(self.prepared[stage.name], first, results)
+    def finish(
+        self, stage: SampledStage[Any], n_samples: int, summary: GhostSummary | None = None
+    ) -> Any:
+        """Return the record of a stage from the first samples.
+
+        An average lacks the snapshots with ghost states.
+
+        Args:
+            stage: one of them.
+            n_samples: snapshots per temperature.
+            summary: of ``find_ghosts``, where it is known.
+
+        Raises:
+            PhysicsError: too few snapshots without them.
+        """
+        found, first = self.results(stage, n_samples), self.ensemble.first(n_samples)
+        summary = self.find_ghosts(stage, n_samples) if summary is None else summary
+        left_out = summary.left_out if stage.averages else ()
+        kept = first.without(left_out)
+        if left_out and kept.n_samples < stage.least_samples:
+            raise PhysicsError(
+                message(
+                    "samples",
+                    f"{kept.n_samples} of {n_samples} snapshots without ghost states",
+                    f"at least {stage.least_samples}, for an error bar",
+                    "Ask for more samples, or use a network that knows such structures.",
+                )
+            )
+        return stage.finish(self.prepared[stage.name], kept, RenumberedResults(found, left_out))
+
+    def find_ghosts(self, stage: SampledStage[Any], n_samples: int) -> GhostSummary:
+        """Say which of the first samples have ghost states."""
+        shift = self.run.networks.describe_shift().get("level_shift")
+        counts = ((key, part.get(KEY)) for key, part in self.results(stage, n_samples))
+        left_out = self.run.settings.left_out
+        return summarize_ghosts(counts, self.ensemble.temperatures, shift, left_out)
 
     def forget(self) -> None:
         """Delete what was found in samples before."""
@@ -196,11 +239,11 @@ class Pass:
                 for sample in predicted:
                     if stop.exists():
                         return
+                    counts = count_ghosts(sample, self.ensemble.ghost_energy)
                     for stage, part, wanted in todo:
                         if sample.key in wanted:
-                            part.append(
-                                sample.key, stage.evaluate(self.prepared[stage.name], sample)
-                            )
+                            found = stage.evaluate(self.prepared[stage.name], sample)
+                            part.append(sample.key, {**found, KEY: counts})
                     line.advance()
         except MlepiError:
             folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mlepi.physics.eigenstates.level_shift import LevelShift
 from mlepi.physics.vibrations.samplers import MonteCarlo, Sampler
 from mlepi.pipeline.sources import Source
 from mlepi.results import hash_file
@@ -40,6 +41,9 @@ class Settings:
         compiled: run the kernels of the networks compiled.
         tf32: let a GPU round the factors of float32 products.
         reuse: which stored results serve again.
+        level_shift: of the soft directions of S, against ghost states; "auto" takes that of the
+            electron checkpoint.
+        left_out: numbers of snapshots that no average contains.
         config: the resolved config, for provenance.
     """
 
@@ -59,6 +63,8 @@ class Settings:
     compiled: bool = False
     tf32: bool = False
     reuse: Reuse = "auto"
+    level_shift: LevelShift | Literal["auto", "off"] = "auto"
+    left_out: tuple[int, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -73,7 +79,7 @@ class Settings:
         return tuple(name for name, source in sources.items() if source.is_committee)
 
     def describe_electron(self) -> dict[str, Any]:
-        """Return what decides H and S of a given structure, as plain data."""
+        """Return what decides H, without the level shift, and S of a structure, as plain data."""
         overlap = {"overlap": [hash_file(file) for file in self.overlap]} if self.overlap else {}
         rounded = {"tf32": True} if self.tf32 and self.on_gpu else {}
         return {

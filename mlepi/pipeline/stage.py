@@ -38,6 +38,7 @@ class Stage(ABC):
         for_committees: whether it has nothing to do where no list of networks is given; it then
             runs only when asked for by its name.
         compared: whether the numbers of its record are compared among the networks of a committee.
+        solves: whether it diagonalises what the electron network predicts, with the level shift.
     """
 
     name: ClassVar[str]
@@ -47,6 +48,7 @@ class Stage(ABC):
     lists: ClassVar[tuple[str, ...]] = ()
     for_committees: ClassVar[bool] = False
     compared: ClassVar[bool] = False
+    solves: ClassVar[bool] = True
 
     @abstractmethod
     def inputs(self, settings: Settings) -> dict[str, Any]:

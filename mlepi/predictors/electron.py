@@ -19,6 +19,7 @@ from mlepi.graphs import fields
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.graphs.build import AtomGraph, build_graph
 from mlepi.graphs.neighbours import find_edges
+from mlepi.physics.eigenstates.level_shift import LevelShift
 from mlepi.physics.overlaps import OverlapTable, compute_overlap_blocks
 from mlepi.predictors.derivatives import (
     FORWARD_MODE,
@@ -27,6 +28,7 @@ from mlepi.predictors.derivatives import (
     differentiate_network,
     differentiate_overlaps,
 )
+from mlepi.predictors.level_shifts import read_level_shift
 from mlepi.predictors.predictor import Predictor
 from mlepi.structures.basis import OrbitalBasis
 
@@ -66,10 +68,18 @@ class ElectronPredictor(Predictor):
         if overlap_table is not None:
             check_overlap_table(basis, overlap_table)
 
+    @property
+    def level_shift(self) -> LevelShift | None:
+        """What removes ghost states when its matrices are diagonalised; no matrix contains it.
+
+        ``mlepi.graphs.shifted_matrix.shift_hamiltonian`` applies it.
+        """
+        return read_level_shift(self.metadata, self.basis)
+
     def hamiltonian(
         self, atoms: Atoms, *, device: str | torch.device = "cpu", dtype: str = "float32"
     ) -> BlockMatrix:
-        """Predict the Hamiltonian of a structure.
+        """Predict the Hamiltonian of a structure, without the level shift.
 
         Args:
             atoms: structure; not modified.

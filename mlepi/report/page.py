@@ -15,6 +15,7 @@ from mlepi.report.run_records import (
     draw_figures,
     list_doubts,
     list_figures,
+    list_ghosts,
     list_presentations,
     list_sections,
     read_records,
@@ -53,10 +54,13 @@ def write_report(folder: str | Path, stages: Stages) -> Path:
     images = draw_figures(records, stages, store.folder)
     body = [
         "<h1>Electron-phonon report</h1>",
-        *(f'<div class="warning">{_text(doubt)}</div>' for doubt in list_doubts(records, stages)),
+        *(
+            f'<div class="warning">{_text(doubt)}</div>'
+            for doubt in list_doubts(records, stages, store)
+        ),
         *(part for section in list_sections(records, stages) for part in _format(section)),
         *_format_figures(records, stages, images),
-        *_format_facts(records, stages),
+        *_format_facts(records, stages, store),
         *_format_provenance(store, records),
     ]
     head = f'<meta charset="utf-8"><title>mlepi report</title><style>{CSS}</style>'
@@ -99,13 +103,14 @@ def _format_figures(
         )
 
 
-def _format_facts(records: dict[str, Any], stages: Stages) -> Iterator[str]:
+def _format_facts(records: dict[str, Any], stages: Stages, store: ResultsStore) -> Iterator[str]:
     rows = [
         fact
         for name, presentation in list_presentations(records, stages)
         if presentation.facts is not None
         for fact in presentation.facts(records[name])
     ]
+    rows += list_ghosts(records, stages, store)
     if rows:
         yield "<h2>Facts</h2>"
         yield _format_table(("quantity", "value"), rows)

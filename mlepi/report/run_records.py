@@ -10,6 +10,8 @@ from mlepi.errors import DataError, message
 from mlepi.figures import Comparison, Drawing, Presentation, Section, save_figure
 from mlepi.physics.averages.error_budget import ErrorPart
 from mlepi.pipeline.discovery import Stages, order_stages
+from mlepi.pipeline.ghosts import GhostSummary
+from mlepi.pipeline.sampled_stage import averages
 from mlepi.report.error_budgets import budget_section
 from mlepi.results import ResultsStore
 
@@ -77,13 +79,42 @@ def list_error_parts(records: dict[str, Any], stages: Stages) -> list[ErrorPart]
     ]
 
 
-def list_doubts(records: dict[str, Any], stages: Stages) -> list[str]:
-    """Say in words what a reader of the numbers must know, one text per reason for caution."""
-    return [
-        f"{name.replace('_', ' ')}: {text}"
-        for name, record in records.items()
-        for text in stages[name].doubts(record)
-    ]
+def list_doubts(
+    records: dict[str, Any], stages: Stages, store: ResultsStore | None = None
+) -> list[str]:
+    """Say in words what a reader of the numbers must know, one text per reason for caution.
+
+    Args:
+        records: of the run.
+        stages: all that there are.
+        store: of the run; with it, samples that were left out are told too.
+    """
+    texts = []
+    for name, record in records.items():
+        found = None if store is None else find_ghosts(name, stages, store)
+        ghosts = [] if found is None else found.doubts()
+        for text in (*stages[name].doubts(record), *ghosts):
+            texts.append(f"{name.replace('_', ' ')}: {text}")
+    return texts
+
+
+def find_ghosts(name: str, stages: Stages, store: ResultsStore) -> GhostSummary | None:
+    """Return the ghost states of the samples that an average rests on, None where unknown."""
+    if not averages(stages[name]):
+        return None
+    return GhostSummary.from_provenance(store.provenance(name))
+
+
+def list_ghosts(
+    records: dict[str, Any], stages: Stages, store: ResultsStore
+) -> list[tuple[str, str]]:
+    """Return a line per different set of samples: which stages, and their ghost states."""
+    lines: dict[str, list[str]] = {}
+    for name in records:
+        found = find_ghosts(name, stages, store)
+        if found is not None:
+            lines.setdefault(found.describe(), []).append(name.replace("_", " "))
+    return [(f"ghost states: {', '.join(names)}", text) for text, names in lines.items()]
 
 
 def draw_figures(records: dict[str, Any], stages: Stages, folder: Path) -> dict[str, Path]:

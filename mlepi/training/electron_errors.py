@@ -129,11 +129,12 @@ def electron_metrics(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for quantity in levels:
         if quantity not in sums or sums[quantity][2] == 0.0:
             continue
-        total, _, count = sums[quantity]
+        total, second, count = sums[quantity]
         if quantity == BOUND:
             metrics["form_bound_mean"] = total / count
         elif quantity.endswith("ghosts"):
             metrics[f"{quantity}_per_1000_k"] = MILLI * total / count
+            metrics[f"{quantity}_kpoints_percent"] = 100.0 * second / count
         else:
             metrics[f"{quantity}_rms_mev"] = mean_error(sums[quantity])["rmse"]
     return metrics

@@ -77,14 +77,19 @@ def select_errors(
     return np.asarray((predicted - reference)[inside])
 
 
-def count_ghosts(predicted: NDArray[np.float64], reference: NDArray[np.float64]) -> int:
-    """Count the levels more than ``GHOST_DEPTH`` below the lowest of the reference at all k.
+def count_ghosts(
+    predicted: NDArray[np.float64], reference: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Count the levels more than ``GHOST_DEPTH`` below the lowest of the reference over all k.
 
     Args:
         predicted: (n_k, n), eV.
         reference: (n_k, n), eV.
+
+    Returns:
+        (n_k,) int, ghosts at every k.
     """
-    return int((predicted < reference.min() - GHOST_DEPTH).sum())
+    return np.asarray((predicted < reference.min() - GHOST_DEPTH).sum(axis=1))
 
 
 def form_bound(
@@ -117,7 +122,7 @@ def compare_levels(
 
     Returns:
         "bands_WINDOW" and "bands_WINDOW_aligned" (less the median) → (3,), Σ|x| (eV), Σx² (eV²)
-        and number of levels; "ghosts" → number of ghosts, the same, number of k-points.
+        and number of levels; "ghosts" → number of ghosts, of k-points with any, of k-points.
     """
     found = {}
     for name, window in WINDOWS.items():
@@ -126,7 +131,7 @@ def compare_levels(
             x = errors - centre
             found[f"bands_{name}{suffix}"] = np.array([np.abs(x).sum(), (x**2).sum(), len(x)])
     ghosts = count_ghosts(predicted, reference)
-    found["ghosts"] = np.array([ghosts, ghosts, len(reference)], dtype=np.float64)
+    found["ghosts"] = np.array([ghosts.sum(), (ghosts > 0).sum(), len(ghosts)], dtype=np.float64)
     return found
 
 

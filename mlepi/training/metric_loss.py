@@ -209,7 +209,7 @@ class MetricLoss:
         return min(1.0, (progress - self.start) / self.ramp) if self.ramp > 0.0 else 1.0
 
     def __call__(
-        self, errors: BlockErrors, graph: Any, turn: int, factor: float = 1.0
+        self, errors: BlockErrors, graph: Any, turn: int, factor: float = 1.0, keep: bool = True
     ) -> dict[str, Term]:
         """Return the term of one batch; none where it has no weight.
 
@@ -218,11 +218,12 @@ class MetricLoss:
             graph: batch that they belong to.
             turn: which k-point of each structure is used, e.g. the epoch.
             factor: on the weight.
+            keep: keep what belongs to the k-points for the next time.
         """
         if self.weight * factor == 0.0:
             return {}
         values = []
-        for matrix, frame in self.transform(errors, graph, turn):
+        for matrix, frame in self.transform(errors, graph, turn, keep):
             shift = find_shift(matrix, frame.scale, frame.n_low, self.low, self.high)
             matrix = matrix - torch.diag(shift * frame.scale)
             low, high, mixed = split_error(matrix, frame.n_low)

@@ -110,12 +110,12 @@ class Task(LightningModule, ABC):
         """Add what was found on a batch to one quantity of its structures.
 
         Args:
-            subset: "val" or "test".
+            subset: "val", "test", or "further" for test structures in other subsets only.
             quantity: one of ``quantities``.
             graph: the batch.
             values: (3, n_graphs), Σ|x|, Σx² and number of x.
         """
-        sums = cast(StructureSums, self.error_sums[subset])
+        sums = cast(StructureSums, self.error_sums["val" if subset == "val" else "test"])
         sums.update(self.quantities.index(quantity), graph[fields.STRUCTURE], values)
 
     def seen(self, subset: str) -> list[int]:
@@ -218,10 +218,11 @@ class Task(LightningModule, ABC):
         self._log_subset("val")
 
     def test_step(self, graph: Any, batch_index: int, dataloader_idx: int = 0) -> None:
-        """Add a batch to the test metrics; only the first loader's enter the loss."""
-        terms = self.compute_terms(graph, "test")
-        if dataloader_idx == 0:
-            cast(LossSums, self.loss_sums["test"]).update(terms)
+        """Add a batch to the test metrics; only the first loader's structures enter the loss."""
+        if dataloader_idx > 0:
+            self.compute_terms(graph, "further")
+        else:
+            cast(LossSums, self.loss_sums["test"]).update(self.compute_terms(graph, "test"))
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""

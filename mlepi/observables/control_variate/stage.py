@@ -19,6 +19,7 @@ from mlepi.observables.control_variate.record import ControlledRecord, ControlVa
 from mlepi.observables.near_k.record import VelocityRecord
 from mlepi.physics.averages.control_variate import apply_control
 from mlepi.physics.averages.statistics import standard_errors
+from mlepi.pipeline.ghosts import GhostSummary
 from mlepi.pipeline.networks import Networks
 from mlepi.pipeline.plain_stage import NestedStage
 from mlepi.pipeline.progress import StageLine
@@ -85,7 +86,7 @@ class ControlVariateStage(NestedStage):
 
     def nested_runs(self, run: Run) -> Sequence[tuple[Run, Sequence[str]]]:
         """Return the runs of the tight binding: on the samples of the network, and on many."""
-        same = run.read("fermi_velocity").n_samples
+        same = run.read("fermi_velocity").n_samples + len(_find_left_out(run))
         return [
             (_nest(run, "same", same), NESTED_STAGES),
             (_nest(run, "many", max(self.n_samples, same)), NESTED_STAGES),
@@ -134,6 +135,12 @@ class ControlVariateStage(NestedStage):
         )
 
 
+def _find_left_out(run: Run) -> tuple[int, ...]:
+    """Return the snapshots that the record of the network lacks, for their ghost states."""
+    ghosts = GhostSummary.from_provenance(run.store.provenance("fermi_velocity"))
+    return () if ghosts is None else ghosts.left_out
+
+
 def _nest(run: Run, name: str, n_samples: int) -> Run:
     """Return a run of the tight binding on the first samples of the same ensemble."""
     fit = run.read("tight_binding")
@@ -149,6 +156,8 @@ def _nest(run: Run, name: str, n_samples: int) -> Run:
         n_samples=n_samples,
         electron=Source("tight binding", target),
         overlap=(),
+        level_shift="off",
+        left_out=_find_left_out(run),
         dtype="float64",
         compiled=False,
     )

@@ -27,9 +27,8 @@ from mlepi.observables.domain.training_domain import (
     find_training_data,
     read_training_structures,
 )
-from mlepi.physics.eigenstates.bloch import solve_bands
-from mlepi.physics.eigenstates.shift_invert import count_states_below
 from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
+from mlepi.pipeline.ghosts import count_ghosts
 from mlepi.pipeline.sampled_stage import Part, SampledStage
 from mlepi.pipeline.settings import Settings
 from mlepi.project_files import find_file, locate_file
@@ -39,16 +38,12 @@ from mlepi.structures import OpenmxSettings, VaspSettings
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from mlepi.graphs.block_matrix import BlockMatrix
     from mlepi.pipeline.networks import Networks
 
 RANKINGS = ("distance", "hamiltonian_spread", "force_spread")
 """What the worst samples can be sorted by."""
 
 RANKINGS_OF_KIND = {"electron": "hamiltonian_spread", "phonon": "force_spread"}
-
-GHOST_DISTANCE = 5.0
-"""eV; a state that lies deeper than this below the undisplaced bands is a ghost."""
 
 HAUNTED = 1e6
 """Added per ghost state to what the worst samples are ranked by: they come first."""
@@ -60,14 +55,14 @@ class UndisplacedCrystal:
 
     Attributes:
         sites: (n_atoms, 3), Å, positions without displacements.
-        lowest: eV, lowest state at Γ of the primitive cell.
+        ghost_energy: eV; a state at Γ below it is a ghost.
         networks: of the run.
         further: compared with them.
         n_compared: samples per temperature on which they are compared; may be infinite.
     """
 
     sites: NDArray[np.float64]
-    lowest: float
+    ghost_energy: float
     networks: Networks
     further: FurtherNetworks
     n_compared: float
@@ -102,6 +97,7 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
     lists: ClassVar[tuple[str, ...]] = ("all", "full")
     compared: ClassVar[bool] = False  # it writes inputs, and compares networks itself
     least_samples: ClassVar[int] = 1
+    averages: ClassVar[bool] = False
 
     data: str | None
     split: str | None
@@ -190,10 +186,10 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
 
     def begin(self, ensemble: Ensemble) -> UndisplacedCrystal:
         """Note the undisplaced positions and load the further networks."""
-        atoms, hamiltonian, overlap = ensemble.equilibrium
+        atoms = ensemble.equilibrium.atoms
         return UndisplacedCrystal(
             sites=atoms.repeat(ensemble.supercell).positions,
-            lowest=float(solve_bands(*_at_gamma(hamiltonian, overlap))[0]),
+            ghost_energy=ensemble.ghost_energy,
             networks=ensemble.networks,
             further=load_further_networks(self.electron_files, self.phonon_files, ensemble.device),
             n_compared=self._count_compared(ensemble.networks.settings) or np.inf,
@@ -207,8 +203,7 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
             several networks ``hamiltonian_spread`` (), eV, and ``force_spread`` (), eV/Å; NaN in
             samples on which they are not compared.
         """
-        matrices = (sample.hamiltonian, sample.overlap)
-        n_ghosts = count_states_below(*_at_gamma(*matrices), prepared.lowest - GHOST_DISTANCE)
+        n_ghosts = count_ghosts(sample, prepared.ghost_energy)[1]
         return {
             "values": describe_geometry(sample.atoms, prepared.sites),
             "ghosts": np.array(n_ghosts),
@@ -289,7 +284,7 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
         settings = prepared.networks.settings
         if sample.key.sample < prepared.n_compared:
             return prepared.further.measure_spreads(
-                prepared.networks, sample.atoms, sample.hamiltonian, sample.overlap
+                prepared.networks, sample.atoms, sample.predicted, sample.overlap
             )
         return {RANKINGS_OF_KIND[kind]: np.array(np.nan) for kind in settings.committees}
 
@@ -363,12 +358,6 @@ def _find_worst_quantities(
 def _only(values: NDArray[np.float64], number: int) -> NDArray[np.float64]:
     """Return the values with all quantities but one left out."""
     return np.where(np.arange(values.shape[-1]) == number, values, np.nan)
-
-
-def _at_gamma(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return H and S at Γ, (n_orbitals, n_orbitals), real."""
-    h, s = (matrix.lay_out().at(np.zeros(3)) for matrix in (hamiltonian, overlap))
-    return h, s
 
 
 def _list_outside(record: DomainRecord) -> Iterator[str]:

@@ -181,7 +181,7 @@ class LinearResponseStage(PlainStage):
         n_pairs = reference.states.shape[2] // 2 if self.fits_split_off_bands else 1
         bands = choose_bands(reference, points, np.arange(-n_pairs, n_pairs))
         crystal = Crystal(
-            run.networks.electron,
+            run.networks.shifted_electron(self.step),
             atoms,
             reference.atom_map,
             hamiltonian.lay_out(),

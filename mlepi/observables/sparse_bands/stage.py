@@ -190,7 +190,7 @@ class SparseBandsStage(PlainStage):
         return compare_with_continuum(
             atoms,
             run.read("structure").spacings,
-            run.networks.predict,
+            run.networks.predict_shifted,
             path,
             self.valence_electrons,
             self.continuum_parameters,
@@ -256,7 +256,10 @@ class SparseBandsStage(PlainStage):
         """Return an energy near the Fermi level: that of a Bernal bilayer by the same network."""
         structure = run.read("structure")
         return measure_stackings(
-            structure.atoms, structure.spacings, run.networks.predict, self.valence_electrons
+            structure.atoms,
+            structure.spacings,
+            run.networks.predict_shifted,
+            self.valence_electrons,
         ).neutrality
 
     def _solve_point(

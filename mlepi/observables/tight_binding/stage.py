@@ -148,7 +148,7 @@ class TightBindingStage(PlainStage):
         self, run: Run, structure: Atoms, kpoints: NDArray[np.float64], n_levels: int
     ) -> list[NDArray[np.float64]]:
         """Return the levels of the network around neutrality at each k-point, (n_levels,) eV."""
-        h, s = run.networks.predict(structure)
+        h, s = run.networks.predict_shifted(structure)
         middle = round(count_valence_electrons(h.numbers, self.valence_electrons) / 2.0)
         part = (middle - n_levels // 2, middle + n_levels // 2 - 1)
         if part[0] < 0 or part[1] >= h.n_orbitals:

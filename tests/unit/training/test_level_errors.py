@@ -51,8 +51,8 @@ def test_windows_take_the_references_levels_and_the_median_takes_a_shift():
 def test_ghosts_are_levels_far_below_the_lowest():
     reference = np.array([[-20.0, 0.0, 5.0], [-19.0, 0.0, 5.0]])
     predicted = np.array([[-45.0, -21.1, 0.0], [-20.9, -19.0, 0.0]])
-    assert count_ghosts(predicted, reference) == 2
-    assert compare_levels(predicted, reference, 0.0)["ghosts"] == pytest.approx([2, 2, 2])
+    assert count_ghosts(predicted, reference).tolist() == [2, 0]
+    assert compare_levels(predicted, reference, 0.0)["ghosts"] == pytest.approx([2, 1, 2])
 
 
 def test_an_error_makes_a_ghost_only_where_the_form_bound_reaches_one():
@@ -67,7 +67,7 @@ def test_an_error_makes_a_ghost_only_where_the_form_bound_reaches_one():
         bound = form_bound(hamiltonian, overlap, error, lowest=-20.0)
         assert bound == pytest.approx(strength, rel=1e-6)
         predicted = predict_levels((hamiltonian + error)[None], overlap[None])
-        assert count_ghosts(predicted, levels[None]) == int(strength > 1.0)
+        assert count_ghosts(predicted, levels[None]).tolist() == [int(strength > 1.0)]
 
 
 def test_kpoints_follow_the_angle_of_the_cell():

@@ -71,13 +71,14 @@ class SampleFiles:
         if stored != wanted:
             return None
         _, hamiltonian, overlap = read_hamiltonian(path)
-        return Sample(key, self.ensemble.displaced(key), hamiltonian, overlap)
+        atoms = self.ensemble.displaced(key)
+        return self.ensemble.build_sample(key, atoms, hamiltonian, overlap)
 
     def _save(self, sample: Sample) -> None:
         write_hamiltonian(
             self._path(sample.key),
             sample.atoms,
-            sample.hamiltonian,
+            sample.predicted,
             sample.overlap,
             self._describe(sample.key),
         )

@@ -10,10 +10,11 @@ import numpy as np
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
-from mlepi.errors import PhysicsError, message
+from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.graphs.block_pairs import align_matrices
 from mlepi.physics.eigenstates.bloch import smallest_overlap_eigenvalue
+from mlepi.pipeline.ensemble import GHOST_MARGIN
 from mlepi.pipeline.plain_stage import PlainStage
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
@@ -43,16 +44,35 @@ class HamiltonianStage(PlainStage):
         store: keep H and S of every displaced supercell in a file of its own.
         deeph: write the equilibrium structure in the DeepH layout as well.
         ghost_threshold: warn when the smallest eigenvalue of S is below this.
+        ghost_margin: eV; states of a sample further below the lowest level at rest are ghosts.
     """
 
     name: ClassVar[str] = "hamiltonian"
     requires: ClassVar[tuple[str, ...]] = ("structure",)
     networks: ClassVar[tuple[str, ...]] = ("electron",)
     record: ClassVar[type] = HamiltonianRecord
+    solves: ClassVar[bool] = False
 
     store: bool = False
     deeph: bool = False
     ghost_threshold: float = 1e-4
+    ghost_margin: float = GHOST_MARGIN
+
+    def __post_init__(self) -> None:
+        """Refuse a margin that every thermal structure would exceed.
+
+        Raises:
+            ConfigError: it is not positive.
+        """
+        if not self.ghost_margin > 0:
+            raise ConfigError(
+                message(
+                    "stage.hamiltonian.ghost_margin",
+                    f"{self.ghost_margin} eV",
+                    "an energy > 0",
+                    "Use 1.0, more than the lowest level moves with temperature.",
+                )
+            )
 
     def inputs(self, settings: Settings) -> dict[str, Any]:
         """Return the network and its precision."""

@@ -135,7 +135,8 @@ def test_miscounted_states_are_told():
     ensemble = toy_ensemble(0.0, temperatures=(0.0,), n_samples=2)
     stage = FermiVelocityStage(**{**SETTINGS, "dos_mesh": [2, 2, 1]})
     prepared = stage.prepare(ensemble)
-    _, atoms, h, s = vars(ensemble.predict([SampleKey(0, 0.0)])[0]).values()
+    sample = ensemble.predict([SampleKey(0, 0.0)])[0]
+    atoms, h, s = sample.atoms, sample.hamiltonian, sample.overlap
     shifted = BlockMatrix(
         h.numbers, h.basis, h.edge_index, h.edge_cell_shift, h.blocks + 0.3 * s.blocks
     )

@@ -1,0 +1,189 @@
+"""Ghost states of displaced supercells: counted in every sample, and never averaged.
+
+A ghost is a state at Γ further below the lowest level of the crystal at rest than any thermal
+spread, ``stage.hamiltonian.ghost_margin``. The inertia of H − ES counts them exactly (Sylvester),
+for H as it was predicted and for H with the level shift. A snapshot that still has one with the
+shift is left out at every temperature, so that temperatures keep their common random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.errors import PhysicsError, message
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.shift_invert import count_states_below
+
+if TYPE_CHECKING:
+    from mlepi.graphs.block_matrix import BlockMatrix
+    from mlepi.pipeline.ensemble import Sample, SampleKey
+
+KEY = "ghost_counts"
+"""Array of the runner in the part of every sample: (2,) int, ghosts without and with the shift."""
+
+PROVENANCE = "ghosts"
+"""Entry of the provenance of a record: ``GhostSummary`` as plain data."""
+
+
+@dataclass(frozen=True)
+class GhostSummary:
+    """What the ghost states of the samples of one record were.
+
+    Attributes:
+        n_samples: snapshots that were looked at.
+        temperatures: K.
+        plain: samples with a ghost per temperature, H as predicted.
+        shifted: the same with the level shift; equal to ``plain`` without one.
+        unknown: samples whose ghosts were not counted, by an older version.
+        left_out: snapshots that no average contains.
+        level_shift: parameters of the shift, None without one.
+    """
+
+    n_samples: int
+    temperatures: tuple[float, ...]
+    plain: tuple[int, ...]
+    shifted: tuple[int, ...]
+    unknown: int
+    left_out: tuple[int, ...]
+    level_shift: Mapping[str, float] | None
+
+    @classmethod
+    def from_provenance(cls, provenance: Mapping[str, Any]) -> GhostSummary | None:
+        """Read it from the provenance of a record, None where that has none."""
+        stored = provenance.get(PROVENANCE)
+        if stored is None:
+            return None
+        tuples = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
+        return cls(**{**stored, **tuples})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for the provenance of a record."""
+        return asdict(self)
+
+    @property
+    def n_counted(self) -> int:
+        """Samples whose ghosts were counted, at all temperatures."""
+        return self.n_samples * len(self.temperatures) - self.unknown
+
+    def describe(self) -> str:
+        """Say in one line how many there were."""
+        counted = f"{sum(self.shifted)} of {self.n_counted}"
+        if self.level_shift is None:
+            text = f"{counted} samples (no level shift)"
+        else:
+            text = f"{counted} samples with the level shift, {sum(self.plain)} without"
+        return f"{text}; {self.unknown} not counted" if self.unknown else text
+
+    def doubts(self) -> list[str]:
+        """Say which snapshots were left out."""
+        if not self.left_out:
+            return []
+        some = ", ".join(str(n) for n in self.left_out[:8])
+        more = ", …" if len(self.left_out) > 8 else ""
+        return [
+            f"{len(self.left_out)} of {self.n_samples} snapshots have ghost states (levels far "
+            f"below all bands, from errors of H where S is soft) and were left out of every "
+            f"average, at all temperatures: {some}{more}."
+        ]
+
+
+def lowest_level(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> float:
+    """Return the lowest level at Γ, eV."""
+    return float(solve_bands(*_at_gamma(hamiltonian, overlap), subset=(0, 0))[0])
+
+
+def count_ghosts(sample: Sample, energy: float) -> NDArray[np.int64]:
+    """Count the states at Γ below an energy: (2,) int, with H as predicted and as it is solved.
+
+    Args:
+        sample: one displaced supercell.
+        energy: eV.
+    """
+    shifted = count_states_below(*_at_gamma(sample.hamiltonian, sample.overlap), energy)
+    if sample.predicted is sample.hamiltonian:
+        return np.array([shifted, shifted])
+    return np.array(
+        [count_states_below(*_at_gamma(sample.predicted, sample.overlap), energy), shifted]
+    )
+
+
+def summarize_ghosts(
+    counts: Iterable[tuple[SampleKey, NDArray[np.int64] | None]],
+    temperatures: Sequence[float],
+    level_shift: Mapping[str, float] | None,
+    left_out: Iterable[int] = (),
+) -> GhostSummary:
+    """Say which snapshots have ghosts.
+
+    Args:
+        counts: sample and its counts, None where they are unknown.
+        temperatures: K.
+        level_shift: parameters of the shift.
+        left_out: snapshots that are left out anyway.
+
+    Raises:
+        PhysicsError: no snapshot is left.
+    """
+    plain, shifted = dict.fromkeys(temperatures, 0), dict.fromkeys(temperatures, 0)
+    snapshots, haunted, unknown = set(), set(left_out), 0
+    for key, found in counts:
+        snapshots.add(key.sample)
+        if found is None:
+            unknown += 1
+            continue
+        plain[key.temperature] += int(found[0] > 0)
+        shifted[key.temperature] += int(found[1] > 0)
+        if found[1] > 0:
+            haunted.add(key.sample)
+    haunted &= snapshots
+    if snapshots and haunted == snapshots:
+        raise PhysicsError(
+            message(
+                "samples",
+                f"ghost states in all {len(snapshots)} snapshots",
+                "samples without them",
+                "Use a network that knows such structures, or set level_shift.",
+            )
+        )
+    return GhostSummary(
+        n_samples=len(snapshots),
+        temperatures=tuple(temperatures),
+        plain=tuple(plain.values()),
+        shifted=tuple(shifted.values()),
+        unknown=unknown,
+        left_out=tuple(sorted(haunted)),
+        level_shift=level_shift,
+    )
+
+
+@dataclass(frozen=True)
+class RenumberedResults:
+    """The results that an average takes, without counts, snapshots numbered from 0 without gaps.
+
+    Attributes:
+        results: of all samples; may be gone through more than once.
+        left_out: numbers of the snapshots that are not wanted.
+    """
+
+    results: Iterable[tuple[SampleKey, dict[str, NDArray[Any]]]]
+    left_out: tuple[int, ...]
+
+    def __iter__(self) -> Iterator[tuple[SampleKey, dict[str, NDArray[Any]]]]:
+        """Yield the results one by one."""
+        omitted = np.array(sorted(self.left_out), dtype=np.int64)
+        for key, part in self.results:
+            if key.sample not in self.left_out:
+                below = int(np.searchsorted(omitted, key.sample))
+                kept = {name: array for name, array in part.items() if name != KEY}
+                yield key._replace(sample=key.sample - below), kept
+
+
+def _at_gamma(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return H and S at Γ, (n_orbitals, n_orbitals), real."""
+    h, s = (matrix.lay_out().at(np.zeros(3)) for matrix in (hamiltonian, overlap))
+    return h, s
