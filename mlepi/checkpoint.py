@@ -2,6 +2,7 @@
 
 A checkpoint is a dict, written by ``torch.save`` and read with ``weights_only=True``: "state_dict"
 holds the weights and "mlepi" the stamp, plain data and tensors from which the network is rebuilt.
+Weights may be stored in half precision; a network is always rebuilt in double precision from them.
 Training's own checkpoints carry the same two keys (with the weights under "model."), so that they
 load as well.
 """
@@ -23,6 +24,7 @@ import mlepi.models
 from mlepi.errors import CheckpointError, MlepiError, message
 from mlepi.physics.overlaps import OverlapTable
 from mlepi.predictors import ElectronPredictor, PhononPredictor
+from mlepi.predictors.storage import AS_TRAINED, round_weights
 from mlepi.structures.basis import OrbitalBasis
 
 KEY = "mlepi"
@@ -237,6 +239,7 @@ def export_checkpoint(
     *,
     overlap_table: OverlapTable | None = None,
     metadata: Mapping[str, Any] | None = None,
+    storage: str = AS_TRAINED,
 ) -> None:
     """Reduce a training checkpoint to the network, and add what a user of it needs.
 
@@ -245,15 +248,22 @@ def export_checkpoint(
         destination: file to write.
         overlap_table: radial overlap functions of the basis, for an electron network.
         metadata: entries added to the metadata, e.g. metrics on the test split.
+        storage: "as trained", or "float16" for half the size: learned weights are rounded to 11
+            bits, buffers (baselines, reference energies) are kept as they are. Whatever loads the
+            file computes in the precision that is asked for.
 
     Raises:
-        CheckpointError: the source cannot be used, or the table belongs to another basis.
+        CheckpointError: the source cannot be used, the table belongs to another basis, the storage
+            is unknown, or a weight is too large for it.
     """
     content, weights = load_checkpoint(source)
     result = {**content, "version": version("mlepi")}
     result["metadata"] = {**content.get("metadata", {}), **(metadata or {})}
     if overlap_table is not None:
         result["overlap_table"] = _tensors(overlap_table.to_dict())
+    if storage != AS_TRAINED:
+        network = _build_network(str(source), content["model"], weights)
+        weights = round_weights(network, weights, storage)
     partial = Path(destination).with_name(f".{Path(destination).name}.{os.getpid()}.export")
     try:
         save_checkpoint(partial, result, weights)

@@ -1,11 +1,15 @@
-"""Ship the best checkpoint of a training.
+"""Ship the best checkpoint of a training, or those of several as a committee.
 
-``python data/checkpoints/make.py RUN_FOLDER [--name NAME]``.
+``python data/checkpoints/make.py RUN_FOLDER [RUN_FOLDER …] [--name NAME] [--storage float16]``.
 
 Writes NAME.ckpt (weights only, with the overlap table of an electron network), NAME.md (the model
 card), NAME.json (all measured numbers) and NAME.yaml (the config of the run) next to this file, and
 for a phonon network NAME.png (its phonons). The numbers are measured here on the exported file, by
 the scripts in ``benchmarks/``.
+
+Of several runs, one per seed, NAME_1.ckpt, NAME_2.ckpt, … and one card of all of them: the tables
+are those of the first, with the errors of every network, the calibration of their spread, which the
+checkpoints then carry, and its reliability plot, NAME_committee.png.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from mlepi.errors import CheckpointError, DataError, MlepiError, message
 from mlepi.physics.overlaps import read_overlap_table
 from mlepi.pipeline.stages.structure.relaxation import measure_spacings
 from mlepi.predictors.level_shifts import KEY as SHIFT_KEY
+from mlepi.predictors.storage import AS_TRAINED, STORAGES
 from mlepi.project_files import find_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
@@ -198,11 +203,12 @@ def export(
     run: Path,
     destination: Path,
     metrics: Mapping[str, float] | None = None,
+    storage: str = AS_TRAINED,
     shift: Mapping[str, float] | None = None,
 ) -> None:
     """Write the best checkpoint of a run, without machine paths.
 
-    That of an electron network carries its overlap table.
+    That of an electron network carries its overlap table. Weights are stored as ``storage`` says.
 
     Raises:
         CheckpointError: the result is too large for the repository.
@@ -217,7 +223,7 @@ def export(
     table = None
     if content["kind"] == "electron" and "overlap_table" not in content:
         table = read_overlap_table(find_file("overlap table", OVERLAP_TABLE))
-    export_checkpoint(source, destination, overlap_table=table, metadata=metadata)
+    export_checkpoint(source, destination, overlap_table=table, metadata=metadata, storage=storage)
     if (size := destination.stat().st_size) > LARGEST_SIZE:
         raise CheckpointError(
             message(
@@ -243,16 +249,16 @@ def describe_shift(shift: Mapping[str, float] | None, kind: str) -> list[str]:
 
 
 def run_benchmark(
-    script: str, checkpoint: Path, folder: Path, options: Sequence[str] = ()
+    script: str, checkpoint: Path | Sequence[Path], folder: Path, options: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Run a script of ``benchmarks/`` on a checkpoint and return its JSON.
+    """Run a script of ``benchmarks/`` on a checkpoint, or on several, and return its JSON.
 
     Its Markdown and figure stay in the folder.
     """
     command = [
         sys.executable,
         str(PROJECT / "benchmarks" / f"{script}.py"),
-        str(checkpoint),
+        *map(str, [checkpoint] if isinstance(checkpoint, Path) else checkpoint),
         "--output",
         str(folder),
         *options,
@@ -300,8 +306,8 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
     Args:
         name: of the checkpoint.
         facts: "kind", "command", "n_parameters", "metadata", "history", "covered", "size",
-            "failed".
-        tables: "accuracy" and, for a phonon network, "phonons".
+            "failed", and of a committee "members", rows of ``describe_member``.
+        tables: "accuracy", for a phonon network "phonons", for a committee "committee".
     """
     kind = facts["kind"]
     metadata = facts["metadata"]
@@ -349,6 +355,8 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
     ]
     if kind == "electron":
         lines.append(BANDS_NOTE)
+    if "committee" in tables:
+        lines += format_members(name, facts["members"], tables["committee"])
     if "phonons" in tables:
         lines += [
             "## Phonons of AB bilayer graphene",
@@ -383,7 +391,9 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
             else "."
         ),
         "",
-        "Made by `python data/checkpoints/make.py RUN_FOLDER`; all numbers: "
+        "Made by `python data/checkpoints/make.py RUN_FOLDER`"
+        + (" of all runs" if "committee" in tables else "")
+        + "; all numbers: "
         f"[{name}.json]({name}.json).",
         "",
     ]
@@ -443,32 +453,33 @@ def require_run(run: Path) -> None:
         )
 
 
-def make(run: Path, name: str | None = None, output: Path = HERE) -> Path:
-    """Export, measure and describe the best checkpoint of a run.
+def ship(
+    run: Path, name: str, output: Path, storage: str, with_phonons: bool = True
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Export the best checkpoint of a run and measure it.
 
     Args:
         run: folder of ``train.py``.
-        name: of the checkpoint; that of the run by default.
-        output: folder to write into.
+        name: of the checkpoint.
+        output: gets NAME.ckpt, and NAME.png where phonons are measured.
+        storage: of the weights.
+        with_phonons: measure the phonons of a phonon network.
 
     Returns:
-        The checkpoint.
+        Script → what it measured, and its table.
 
     Raises:
-        DataError: the folder is no run, or a measurement failed.
+        DataError: a measurement failed.
         CheckpointError: the checkpoint cannot be used, is too large, or has other errors than its
             training reported.
     """
-    require_run(run)
-    config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
-    data, name = config["data"], name or str(config["name"])
-    history = read_history(run)
+    data: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))["data"]  # type: ignore[call-overload]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         trial = folder / f"{name}.ckpt"
-        export(run, trial)
-        predictor = load_model(trial)
-        scripts = ["accuracy", *(["phonons"] if predictor.kind == "phonon" else [])]
+        export(run, trial, storage=storage)
+        phonons = with_phonons and load_model(trial).kind == "phonon"
+        scripts = ["accuracy", *(["phonons"] if phonons else [])]
         where = {"accuracy": ["--data", str(data["path"]), "--split", str(data["split"])]}
         results = {
             script: run_benchmark(script, trial, folder, where.get(script, ()))
@@ -479,39 +490,180 @@ def make(run: Path, name: str | None = None, output: Path = HERE) -> Path:
         }
         metrics = results["accuracy"]["metrics"]
         check_reproduced(run, metrics)
-        shift = find_level_shift(data) if predictor.kind == "electron" else None
-        export(run, output / trial.name, metrics, shift)
-        if "phonons" in scripts:
+        electron = load_model(trial).kind == "electron"
+        shift = find_level_shift(data) if electron else None
+        export(run, output / trial.name, metrics, storage, shift)
+        if phonons:
             shutil.copyfile(folder / "phonons.png", output / f"{name}.png")
-    facts = {
+    return results, tables
+
+
+def describe(run: Path, checkpoint: Path, failed: Sequence[str]) -> dict[str, Any]:
+    """Return the facts that a card tells of a run and its checkpoint, see ``format_card``."""
+    config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
+    predictor, data = load_model(checkpoint), config["data"]
+    return {
         "kind": predictor.kind,
         "command": read_command(run),
         "n_parameters": sum(parameter.numel() for parameter in predictor.network().parameters()),
-        "metadata": {**predictor.metadata, SHIFT_KEY: shift},
-        "history": history,
+        "metadata": predictor.metadata,
+        "history": read_history(run),
         "covered": describe_structures(
             find_file("data.path", data["path"]), find_file("data.split", data["split"])
         ),
-        "size": (output / trial.name).stat().st_size,
-        "failed": list_failures(results, tables["accuracy"]),
+        "size": checkpoint.stat().st_size,
+        "failed": list(failed),
     }
-    (output / f"{name}.json").write_text(
-        json.dumps({**results, "training": history}, indent=1) + "\n", encoding="utf-8"
-    )
+
+
+def write_card(
+    name: str,
+    run: Path,
+    output: Path,
+    facts: Mapping[str, Any],
+    numbers: Mapping[str, Any],
+    tables: Mapping[str, str],
+) -> None:
+    """Write NAME.md, NAME.json with all numbers and NAME.yaml with the config of a run."""
+    config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
+    (output / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     (output / f"{name}.yaml").write_text(
         OmegaConf.to_yaml(OmegaConf.create(portable(config))), encoding="utf-8"
     )
     (output / f"{name}.md").write_text(format_card(name, facts, tables), encoding="utf-8")
-    return output / trial.name
+
+
+def make(
+    run: Path, name: str | None = None, output: Path = HERE, storage: str = AS_TRAINED
+) -> Path:
+    """Export, measure and describe the best checkpoint of a run.
+
+    Args:
+        run: folder of ``train.py``.
+        name: of the checkpoint; that of the run by default.
+        output: folder to write into.
+        storage: "as trained" or "float16", of the weights.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        DataError: the folder is no run, or a measurement failed.
+        CheckpointError: see ``ship``.
+    """
+    require_run(run)
+    name = name or str(OmegaConf.load(run / "config.yaml").name)
+    results, tables = ship(run, name, output, storage)
+    checkpoint = output / f"{name}.ckpt"
+    facts = describe(run, checkpoint, list_failures(results, tables["accuracy"]))
+    write_card(name, run, output, facts, {**results, "training": facts["history"]}, tables)
+    return checkpoint
+
+
+def make_committee(
+    runs: Sequence[Path], name: str, output: Path = HERE, storage: str = AS_TRAINED
+) -> list[Path]:
+    """Export, measure, calibrate and describe the best checkpoints of several runs of one recipe.
+
+    Args:
+        runs: folders of ``train.py``, one per seed.
+        name: of the committee; its members are NAME_1, NAME_2, …
+        output: folder to write into.
+        storage: of the weights.
+
+    Returns:
+        The checkpoints, with their calibration.
+
+    Raises:
+        DataError: a folder is no run, the networks do not belong together, or a measurement failed.
+        CheckpointError: see ``ship``.
+    """
+    for run in runs:
+        require_run(run)
+    names = [f"{name}_{number}" for number in range(1, len(runs) + 1)]
+    files = [output / f"{member}.ckpt" for member in names]
+    shipped = [
+        ship(run, member, output, storage, with_phonons=member == names[0])
+        for run, member in zip(runs, names, strict=True)
+    ]
+    results, tables = shipped[0]
+    data: Any = OmegaConf.to_container(OmegaConf.load(runs[0] / "config.yaml"))["data"]  # type: ignore[call-overload]
+    with tempfile.TemporaryDirectory() as scratch:
+        options = ["--data", str(data["path"]), "--split", str(data["split"]), "--store"]
+        measured = run_benchmark("committee", files, Path(scratch), options)
+        table = (Path(scratch) / "committee.md").read_text(encoding="utf-8")
+        shutil.copyfile(Path(scratch) / "committee.png", output / f"{name}_committee.png")
+    facts = describe(runs[0], files[0], list_failures(results, tables["accuracy"]))
+    facts["members"] = [
+        describe_member(run, file, own["accuracy"]["metrics"])
+        for run, file, (own, _) in zip(runs, files, shipped, strict=True)
+    ]
+    if (output / f"{names[0]}.png").is_file():
+        (output / f"{names[0]}.png").replace(output / f"{name}.png")
+    numbers = {
+        "members": {
+            member: {**own, "training": read_history(run)}
+            for member, run, (own, _) in zip(names, runs, shipped, strict=True)
+        },
+        "committee": measured,
+    }
+    write_card(name, runs[0], output, facts, numbers, {**tables, "committee": table})
+    return files
+
+
+MEMBER_METRICS = {
+    "hamiltonian_gauge_free_mae_mev": "H, gauge-free MAE (meV)",
+    "bands_aligned_rms_mev": "bands, RMS (meV)",
+    "energy_mae_mev_per_atom": "energy, MAE (meV/atom)",
+    "forces_rmse_mev_per_angstrom": "forces, RMSE (meV/Å)",
+}
+"""Metric → column of the table of members, where they have it."""
+
+
+def describe_member(run: Path, file: Path, metrics: Mapping[str, float]) -> dict[str, str]:
+    """Return the row of a member of a committee: column → cell."""
+    history = read_history(run)
+    return {
+        "checkpoint": f"[{file.name}]({file.name}), {file.stat().st_size / 1e6:.2f} MB",
+        "command": f"`{read_command(run)}`",
+        "epochs (best), wall time": f"{history['epochs']} ({history['best_epoch']}), "
+        f"{history['wall_time']}",
+        **{title: f"{metrics[key]:.3g}" for key, title in MEMBER_METRICS.items() if key in metrics},
+    }
+
+
+def format_members(name: str, rows: Sequence[Mapping[str, str]], table: str) -> list[str]:
+    """Return the part of a card on the members of a committee, as lines of Markdown."""
+    return [
+        "## Committee",
+        f"{len(rows)} networks of one recipe and {len(rows)} seeds; the tables above are of the "
+        "first. Each is made by its command:",
+        "",
+        "| " + " | ".join(rows[0]) + " |",
+        "|---" * len(rows[0]) + "|",
+        *("| " + " | ".join(row.values()) + " |" for row in rows),
+        "",
+        "How far their spread tells their error (`benchmarks/committee.py`; the checkpoints carry "
+        "the factors):",
+        "",
+        table,
+        f"![reliability]({name}_committee.png)",
+        "",
+    ]
 
 
 def main() -> None:
     """Read the command line and make the files."""
     parser = argparse.ArgumentParser(
-        description="Export, measure and describe the best checkpoint of a training."
+        description="Export, measure and describe the best checkpoints of trainings."
     )
-    parser.add_argument("run", type=Path, help="run folder of train.py")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", help="run folders of train.py; several make a committee"
+    )
     parser.add_argument("--name", help="of the checkpoint; that of the run by default")
+    parser.add_argument(
+        "--storage", default=AS_TRAINED, choices=STORAGES, help="of the learned weights"
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -519,13 +671,20 @@ def main() -> None:
         help="folder to write into; that of this script by default",
     )
     chosen = parser.parse_args()
+    arguments: Any = {"output": chosen.output, "storage": chosen.storage}
     try:
-        path = make(chosen.run, chosen.name, chosen.output)
+        if len(chosen.runs) == 1:
+            files = [make(chosen.runs[0], chosen.name, **arguments)]
+        else:
+            require_run(chosen.runs[0])
+            name = chosen.name or str(OmegaConf.load(chosen.runs[0] / "config.yaml").name)
+            files = make_committee(chosen.runs, name, **arguments)
     except MlepiError as error:
         sys.exit(f"error: {error}")
-    print(
-        f"{path} ({path.stat().st_size / 1e6:.1f} MB) and its card {path.with_suffix('.md').name}"
-    )
+    for path in files:
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+    card = f"{chosen.name or files[0].stem.removesuffix('_1')}.md"
+    print(f"card: {chosen.output / card}")
 
 
 if __name__ == "__main__":

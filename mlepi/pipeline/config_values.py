@@ -9,6 +9,7 @@ from typing import Any, Literal
 from mlepi.errors import MlepiError, message
 from mlepi.physics.eigenstates.level_shift import LevelShift
 from mlepi.pipeline.settings import REUSES
+from mlepi.pipeline.sources import DRIVES
 from mlepi.project_files import locate_file
 
 
@@ -57,6 +58,14 @@ def is_source(value: Any) -> bool:
     )
 
 
+def are_sources(value: Any) -> bool:
+    """Tell whether a value is a source, or a list of different ones that are not nothing."""
+    if not isinstance(value, list):
+        return is_source(value)
+    given = all(is_source(item) and item is not None for item in value)
+    return given and bool(value) and all(value.count(item) == 1 for item in value)
+
+
 def _are_electrons(value: Any) -> bool:
     numbers = value.items() if isinstance(value, dict) else [(None, None)]
     return all(
@@ -99,7 +108,7 @@ def _is_level_shift(value: Any) -> bool:
 
 _SWITCH = (lambda value: isinstance(value, bool), "true or false")
 _SOURCE = (is_source, "a path or {_target_: …}")
-_MODEL = (is_source, "a path, toy, or {_target_: …}")
+_MODEL = (are_sources, "a path, toy, or {_target_: …}, or a list of different ones")
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "temperature": (_are_temperatures, "a number of kelvin ≥ 0, or a list of different ones"),
     "n_samples": (lambda value: is_integer(value, 1), "a positive integer"),
@@ -108,6 +117,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "structure": _SOURCE,
     "phonon": _MODEL,
     "electron": _MODEL,
+    "committee": (lambda value: value in DRIVES, f"one of {list(DRIVES)}"),
     "overlap": (_are_files, "null, an existing table, or existing .pao files"),
     "dtype": (lambda value: value in ("float32", "float64"), "float32 or float64"),
     "valence_electrons": (_are_electrons, "a number > 0 per atomic number, such as {6: 4}"),

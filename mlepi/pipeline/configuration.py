@@ -23,7 +23,7 @@ from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.physics.vibrations.samplers import Sampler
 from mlepi.pipeline.config_values import (
     CHECKS,
-    is_source,
+    are_sources,
     list_absent_keys,
     list_wrong_values,
     overlap_files,
@@ -80,8 +80,8 @@ class Plan:
             supercell=tuple(plain["supercell"]),
             sampler=self.sampler,
             structure=Source("structure", plain["structure"]),
-            phonon=Source("phonon", plain["phonon"]),
-            electron=Source("electron", plain["electron"]),
+            phonon=Source("phonon", plain["phonon"], plain["committee"]),
+            electron=Source("electron", plain["electron"], plain["committee"]),
             overlap=tuple(
                 locate_file(file) or Path(file) for file in overlap_files(plain["overlap"])
             ),
@@ -120,7 +120,10 @@ def check_config(config: DictConfig, stages: Stages) -> Plan:
     problems += list_absent_keys("trainer.", trainer, ("devices", "num_nodes"))
     problems += list_wrong_values(plain)
     problems += list_unknown_keys("stage", chosen, ("run", "folder", *stages))
-    names, wrong = _check_names(chosen.get("run"), stages)
+    committees = any(
+        isinstance(plain.get(key), list) and len(plain[key]) > 1 for key in ("phonon", "electron")
+    )
+    names, wrong = _check_names(chosen.get("run"), stages, committees)
     problems += wrong
     for name in stages:
         problems += _check_settings(f"stage.{name}", stages[name], chosen.get(name))
@@ -146,16 +149,21 @@ def _list_temperatures(plain: Mapping[str, Any]) -> tuple[float, ...]:
     return tuple(float(t) for t in (given if isinstance(given, list) else [given]))
 
 
-def _check_names(chosen: Any, stages: Stages) -> tuple[list[str], list[str]]:
-    """Return the stages of the run, and what is wrong with the choice."""
+def _check_names(chosen: Any, stages: Stages, committees: bool) -> tuple[list[str], list[str]]:
+    """Return the stages of the run, and what is wrong with the choice.
+
+    Without committees, a stage for them is left out unless it is asked for by its name.
+    """
     words = [chosen] if isinstance(chosen, str) else chosen
     if not isinstance(words, list) or not words:
         fix = "Choose with stage=all, stage=NAME or stage=[NAME,NAME]."
         return [], [message("stage.run", f"{chosen}", "a name or a list of names", fix)]
     try:
-        return resolve_names(words, stages), []
+        names = resolve_names(words, stages)
     except ConfigError as error:
         return [], [str(error)]
+    kept = [n for n in names if committees or n in words or not stages[n].for_committees]
+    return kept, []
 
 
 def _check_settings(where: str, stage: type[Stage], node: Any) -> list[str]:
@@ -167,8 +175,10 @@ def _check_settings(where: str, stage: type[Stage], node: Any) -> list[str]:
 
 
 def _check_source(name: str, value: Any, needed: bool) -> list[str]:
-    if not needed or not is_source(value):
+    if not needed or not are_sources(value):
         return []
+    if isinstance(value, list):
+        return [text for item in value for text in _check_source(name, item, needed)]
     if value is None:
         return [message(name, "nothing", CHECKS[name][1], "This stage needs it.")]
     if isinstance(value, str):

@@ -123,6 +123,6 @@ def list_dependents(name: str, stages: Stages) -> set[str]:
     """Find the stages that rest on the record of one stage, directly or not."""
     found: set[str] = set()
     for other in stages.values():
-        if name in other.requires:
+        if name in other.requires or (name in stages and other.rests_on(stages[name])):
             found |= {other.name} | list_dependents(other.name, stages)
     return found

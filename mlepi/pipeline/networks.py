@@ -56,6 +56,30 @@ class Networks:
         return load_electron(settings.electron, settings.overlap, settings.compiled)
 
     @cached_property
+    def electron_members(self) -> tuple[ElectronModel, ...]:
+        """Every electron network that the run was given, also where the first one drives."""
+        model, settings = self.electron, self.settings
+        if self.own_electron is not None or not settings.electron.is_committee:
+            return (model,)
+        further = (
+            load_electron(member, settings.overlap, settings.compiled)
+            for member in settings.electron.members[1:]
+        )
+        return getattr(model, "members", None) or (model, *further)
+
+    @cached_property
+    def phonon_members(self) -> tuple[Calculator, ...]:
+        """The calculator of every phonon network that the run was given."""
+        calculator, settings = self.calculator, self.settings
+        if self.own_calculator is not None or not settings.phonon.is_committee:
+            return (calculator,)
+        further = (
+            load_calculator(member, settings.device, settings.compiled)
+            for member in settings.phonon.members[1:]
+        )
+        return getattr(calculator, "members", None) or (calculator, *further)
+
+    @cached_property
     def level_shift(self) -> LevelShift | None:
         """The level shift of this run; that of the checkpoint unless the settings say another."""
         chosen = self.settings.level_shift
@@ -116,9 +140,10 @@ class Networks:
         Args:
             needed: "phonon", "electron" or both.
         """
-        found: set[str] = set()
+        makers: list[object] = []
         if "phonon" in needed:
-            found |= modules_of(self.calculator)
+            makers.append(self.calculator)
         if "electron" in needed:
-            found |= modules_of(self.electron)
-        return found
+            makers.append(self.electron)
+        makers += [member for maker in makers for member in getattr(maker, "members", ())]
+        return set().union(*map(modules_of, makers))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mlepi.pipeline.stage import Record, Stage
 
@@ -27,7 +27,13 @@ class PlainStage(Stage):
 
 
 class NestedStage(PlainStage):
-    """A plain stage that rests on other runs, made first, in folders below that of its own run."""
+    """A plain stage that rests on other runs, made first, in folders below that of its own run.
+
+    Attributes:
+        tells_of_nested: whether the stages of these runs are reported, and not the runs alone.
+    """
+
+    tells_of_nested: ClassVar[bool] = True
 
     @abstractmethod
     def nested_runs(self, run: Run) -> Sequence[tuple[Run, Sequence[str]]]:

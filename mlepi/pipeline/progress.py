@@ -81,9 +81,9 @@ class ProgressReport:
         self._stream = sys.stdout if stream is None else stream
         self._console = Console(file=self._stream, highlight=False)
 
-    def within(self, name: str) -> ProgressReport:
-        """Return a report for the stages of a run that belongs to one stage of this run."""
-        return ProgressReport(self._quiet, self._stream, f"{self._prefix}{name}/")
+    def within(self, name: str, quiet: bool = False) -> ProgressReport:
+        """Return a report, or a silent one, for the stages of a run that belongs to a stage."""
+        return ProgressReport(self._quiet or quiet, self._stream, f"{self._prefix}{name}/")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageLine]:

@@ -60,7 +60,9 @@ def describe_inputs(run: Run, stage: Stage) -> dict[str, Any]:
     return {
         "stage": stage.name,
         "settings": stage.inputs(run.settings),
-        "records": {name: run.content(name) for name in stage.requires},
+        "records": {
+            name: run.content(name) for name in (*stage.requires, *stage.further_records(run))
+        },
         **({"stopping": stopping} if stopping else {}),
         **(run.networks.describe_shift() if stage.solves and "electron" in stage.networks else {}),
         **({"left_out": list(run.settings.left_out)} if run.settings.left_out else {}),
@@ -137,7 +139,10 @@ def _run_plain(run: Run, stage: PlainStage, processes: Processes, report: Progre
     if isinstance(stage, NestedStage):
         for nested, names in stage.nested_runs(run):
             processes.on_first(partial(_hand_down, run, nested, stage))
-            run_stages(nested, names, processes, report.within(stage.name))
+            if not stage.tells_of_nested:
+                report.tell(stage.name, f"… {nested.store.folder.name}: {', '.join(names)}")
+            within = report.within(stage.name, quiet=not stage.tells_of_nested)
+            run_stages(nested, names, processes, within)
     with report.stage(stage.name) as line:
         doubts = processes.on_first(
             lambda: _write(run, stage, stage.compute(run, line), verdict, line)

@@ -35,6 +35,7 @@ class SampledStage(Stage, Generic[Prepared]):
     requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
     networks: ClassVar[tuple[str, ...]] = ("electron",)
     lists: ClassVar[tuple[str, ...]] = ("full",)
+    compared: ClassVar[bool] = True
     targets: ClassVar[tuple[str, ...]] = ()
     least_samples: ClassVar[int] = 2
     averages: ClassVar[bool] = True

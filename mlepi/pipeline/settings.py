@@ -28,8 +28,8 @@ class Settings:
         seed: of the ensemble.
         supercell: cells along each lattice vector.
         structure: file or builder.
-        phonon: checkpoint or calculator.
-        electron: checkpoint or model.
+        phonon: checkpoint or calculator, or several.
+        electron: checkpoint or model, or several.
         sampler: how snapshots are chosen.
         overlap: files with the overlaps of the orbitals, instead of the checkpoint's own table.
         dtype: arithmetic of the electron network; forces are always computed in float64.
@@ -71,6 +71,12 @@ class Settings:
     def on_gpu(self) -> bool:
         """Whether the networks run on a GPU."""
         return self.device.startswith("cuda")
+
+    @property
+    def committees(self) -> tuple[str, ...]:
+        """Which of "electron" and "phonon" are several networks."""
+        sources = {"electron": self.electron, "phonon": self.phonon}
+        return tuple(name for name, source in sources.items() if source.is_committee)
 
     def describe_electron(self) -> dict[str, Any]:
         """Return what decides H, without the level shift, and S of a structure, as plain data."""

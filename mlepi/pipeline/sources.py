@@ -1,6 +1,6 @@
 """Where the networks and the structure of a run come from.
 
-Checkpoints, files, or classes and functions named in the config.
+Checkpoints, files, or classes and functions named in the config; or a list of them, a committee.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 from ase.data import atomic_numbers
 from hydra.utils import instantiate
@@ -68,23 +69,48 @@ TOYS: Mapping[str, Mapping[str, Any]] = {
 """Config key → the reference system that "toy" names there."""
 
 
+Drive = Literal["mean", "first"]
+"""What a list of networks predicts: the mean of all, or what the first one says."""
+
+DRIVES: tuple[Drive, ...] = get_args(Drive)
+
+
 @dataclass(frozen=True)
 class Source:
-    """A file, or a ``_target_`` with its arguments.
+    """A file, or a ``_target_`` with its arguments, or a committee: a list of these.
 
     Attributes:
         key: config key that holds it, for messages.
-        value: path, or mapping with ``_target_``; None when the run needs none. "toy" becomes the
-            target in ``TOYS``.
+        value: path, or mapping with ``_target_``, or a list of them; None when the run needs none.
+            "toy" becomes the target in ``TOYS``. A list of one is what it holds.
+        drive: what a list predicts. With "first" the others only measure how far networks differ,
+            and the source is to every stage what its first member is.
     """
 
     key: str
-    value: str | Mapping[str, Any] | None
+    value: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None
+    drive: Drive = "mean"
 
     def __post_init__(self) -> None:
-        """Put the reference system in the place of its name."""
-        if self.value == TOY and self.key in TOYS:
-            object.__setattr__(self, "value", TOYS[self.key])
+        """Put the reference system in the place of its name, and one member for a list of one."""
+        value = self.value
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            value = value[0] if len(value) == 1 else tuple(value)
+        if value == TOY and self.key in TOYS:
+            value = TOYS[self.key]
+        object.__setattr__(self, "value", value)
+
+    @property
+    def is_committee(self) -> bool:
+        """Whether it is a list of several."""
+        return isinstance(self.value, tuple)
+
+    @cached_property
+    def members(self) -> tuple[Source, ...]:
+        """The sources in a list; itself where there is one."""
+        if not isinstance(self.value, tuple):
+            return (self,)
+        return tuple(Source(self.key, value) for value in self.value)
 
     @property
     def path(self) -> Path | None:
@@ -94,12 +120,22 @@ class Source:
         )
 
     def fingerprint(self) -> str:
-        """Digest the content of the file, or the name and the arguments of the target."""
+        """Digest the content of the file, or the name and the arguments of the target.
+
+        Of a list, all that decides what it predicts: the order of the members counts, since sums
+        are rounded in it.
+        """
+        if self.is_committee:
+            digests = [member.fingerprint() for member in self.members]
+            return digests[0] if self.drive == "first" else hash_data({"mean": digests})
         return hash_data(self._require()) if self.path is None else hash_file(self.path)
 
     def describe(self) -> str:
         """Name the source in a record."""
-        value = self._require()
+        if self.is_committee:
+            names = ", ".join(member.describe() for member in self.members)
+            return f"{self.drive} of [{names}]"
+        value: Any = self._require()
         if isinstance(value, str):
             return value
         arguments = ", ".join(
@@ -126,7 +162,7 @@ class Source:
                 )
             ) from error
 
-    def _require(self) -> str | Mapping[str, Any]:
+    def _require(self) -> Any:
         if self.value is None:
             raise ConfigError(
                 message(
@@ -137,9 +173,10 @@ class Source:
 
 
 def load_calculator(source: Source, device: str, compiled: bool = False) -> Calculator:
-    """Return the ASE calculator of a phonon checkpoint, or of a target.
+    """Return the ASE calculator of a phonon checkpoint, of a target, or of a list of them.
 
-    A checkpoint computes in float64, as finite differences need.
+    A checkpoint computes in float64, as finite differences need. All members of a list are loaded
+    and compared, also where the first one drives.
 
     Args:
         source: of energies and forces.
@@ -148,7 +185,14 @@ def load_calculator(source: Source, device: str, compiled: bool = False) -> Calc
 
     Raises:
         ConfigError: the network has no compiled kernels, or the device cannot be used.
+        DataError: members of a list that do not belong together.
     """
+    if source.is_committee:
+        from mlepi.predictors.committee import PhononCommittee
+
+        calculators = [load_calculator(member, device, compiled) for member in source.members]
+        committee = PhononCommittee(calculators)
+        return calculators[0] if source.drive == "first" else committee
     if source.path is None:
         return source.build()
     from mlepi.checkpoint import load_model
@@ -163,7 +207,9 @@ def load_calculator(source: Source, device: str, compiled: bool = False) -> Calc
 def load_electron(
     source: Source, overlap: Sequence[Path] = (), compiled: bool = False
 ) -> ElectronModel:
-    """Return the electron network of a checkpoint, or the model of a target.
+    """Return the electron network of a checkpoint, the model of a target, or of a list of them.
+
+    All members of a list are loaded and compared, also where the first one drives.
 
     Args:
         source: of the Hamiltonian.
@@ -172,9 +218,16 @@ def load_electron(
             instead of the checkpoint's own.
 
     Raises:
-        DataError: the overlap files do not hold the orbitals of the Hamiltonian.
+        DataError: the overlap files do not hold the orbitals of the Hamiltonian, or the members of
+            a list do not belong together.
         ConfigError: the network has no compiled kernels.
     """
+    if source.is_committee:
+        from mlepi.predictors.committee import build_electron_committee
+
+        members = [load_electron(member, overlap, compiled) for member in source.members]
+        committee = build_electron_committee(members)
+        return members[0] if source.drive == "first" else committee
     if source.path is None:
         return source.build()
     from mlepi.checkpoint import load_model

@@ -19,6 +19,7 @@ from mlepi.errors import ConfigError, message
 
 if TYPE_CHECKING:
     from mlepi.figures import Presentation
+    from mlepi.pipeline.run import Run
     from mlepi.pipeline.settings import Settings
 
 Record = Any
@@ -34,6 +35,9 @@ class Stage(ABC):
         networks: "phonon" and "electron", as far as it cannot do without.
         record: class of its record.
         lists: named lists of stages that it belongs to ("all" is what runs by default).
+        for_committees: whether it has nothing to do where no list of networks is given; it then
+            runs only when asked for by its name.
+        compared: whether the numbers of its record are compared among the networks of a committee.
         solves: whether it diagonalises what the electron network predicts, with the level shift.
     """
 
@@ -42,6 +46,8 @@ class Stage(ABC):
     networks: ClassVar[tuple[str, ...]] = ()
     record: ClassVar[type]
     lists: ClassVar[tuple[str, ...]] = ()
+    for_committees: ClassVar[bool] = False
+    compared: ClassVar[bool] = False
     solves: ClassVar[bool] = True
 
     @abstractmethod
@@ -60,6 +66,15 @@ class Stage(ABC):
     def sources(self) -> set[str]:
         """Return which of "structure", "phonon" and "electron" it cannot do without."""
         return set(self.networks)
+
+    @classmethod
+    def rests_on(cls, other: type[Stage]) -> bool:
+        """Tell whether its record is worthless once that of another stage has changed."""
+        return other.name in cls.requires
+
+    def further_records(self, run: Run) -> tuple[str, ...]:
+        """Return stages beside those required whose records enter its own, where they are."""
+        return ()
 
     def further_modules(self) -> set[str]:
         """Return the modules that its results rest on beside its own and those of the run.

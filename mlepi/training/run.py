@@ -43,6 +43,9 @@ KNOWN_KEYS = (
 )  # fmt: skip
 """Keys of the top level of ``conf/train.yaml``."""
 
+OWN = "own"
+"""Value of ``ckpt_path`` for the last checkpoint of the run folder."""
+
 SUPPLIED = {
     "task": {"model", "optimizer", "dtype", "stamp", "n_structures", "subsets", "basis"},
     "data": {"cutoffs", "dtype", "seed"},
@@ -85,7 +88,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
             raise ConfigError(message(key, repr(config[key]), "true or false", "Edit the config."))
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     folder.mkdir(parents=True, exist_ok=True)
-    resume = None if plain["ckpt_path"] is None else str(find_file("ckpt_path", plain["ckpt_path"]))
+    resume = find_resumed(plain["ckpt_path"], folder)
     with warnings.catch_warnings(), float32_precision(plain["tf32"]):
         for text in TOLERATED_WARNINGS:
             warnings.filterwarnings("ignore", message=text)
@@ -94,6 +97,21 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
         data = build_data(plain)
         task = build_task(plain, data)
         return run_trainer(plain, data, task, folder, resume)
+
+
+def find_resumed(ckpt_path: str | None, folder: Path) -> str | None:
+    """Find the checkpoint with which a training goes on; None for a new training.
+
+    Args:
+        ckpt_path: a file, "own" for last.ckpt of the run folder where there is one, or None.
+        folder: run folder.
+    """
+    if ckpt_path is None:
+        return None
+    if ckpt_path == OWN:
+        own = folder / "checkpoints" / "last.ckpt"
+        return str(own) if own.is_file() else None
+    return str(find_file("ckpt_path", ckpt_path))
 
 
 def check_config(

@@ -6,6 +6,7 @@ Known errors come out as such, verdicts can fail, a card is complete.
 import dataclasses
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from mlepi.checkpoint import load_checkpoint, load_model, save_checkpoint, stamp
 from mlepi.errors import CheckpointError, DataError
 from mlepi.graphs.block_matrix import compute_bands
 from mlepi.physics.vibrations.force_constants import ForceConstants
+from mlepi.predictors.calibration import find_calibration
 from mlepi.structures import build_graphene
 from mlepi.structures.ase_files import write_extxyz
 from mlepi.structures.dataset_writer import write_hamiltonian_dataset
@@ -347,6 +349,42 @@ def test_a_shipped_checkpoint_and_its_card(run_folder, tmp_path):
     assert str(tmp_path.parent) not in card + path.with_suffix(".yaml").read_text("utf-8") + str(
         predictor.metadata
     )
+
+
+def test_a_shipped_committee_and_its_card(run_folder, tmp_path):
+    runs = [run_folder, tmp_path / "second"]
+    shutil.copytree(*runs)
+    content = torch.load(runs[1] / "checkpoints" / "best.ckpt", weights_only=True)
+    for value in content["state_dict"].values():
+        value += 1e-3 * torch.randn_like(value)
+    torch.save(content, runs[1] / "checkpoints" / "best.ckpt")
+    (runs[1] / ".hydra" / "overrides.yaml").write_text("- experiment=x\n- seed=2\n")
+    files = make.make_committee(runs, "tiny", tmp_path, "float16")
+    assert [file.name for file in files] == ["tiny_1.ckpt", "tiny_2.ckpt"]
+    members = [load_model(file, kind="electron") for file in files]
+    calibration = find_calibration(members)
+    assert calibration.data["subset"] == "val"
+    assert calibration.checks.keys() == {"test"}
+    learned = dict(members[0].network().named_parameters())
+    stored = load_checkpoint(files[0])[1]
+    assert {stored[name].dtype for name in learned} == {torch.float16}
+    card = (tmp_path / "tiny.md").read_text("utf-8")
+    for text in (
+        "## Committee",
+        "2 networks of one recipe and 2 seeds",
+        "`python train.py experiment=x seed=2`",
+        "[tiny_2.ckpt](tiny_2.ckpt)",
+        "2 networks, calibrated on 1 structures: subset `val`",
+        "![reliability](tiny_committee.png)",
+        "RUN_FOLDER` of all runs",
+    ):
+        assert text in card
+    assert (tmp_path / "tiny_committee.png").is_file()
+    numbers = json.loads((tmp_path / "tiny.json").read_text("utf-8"))
+    assert numbers["members"].keys() == {"tiny_1", "tiny_2"}
+    assert numbers["committee"]["calibration"] == calibration.to_dict()
+    own = numbers["members"]["tiny_2"]["accuracy"]["metrics"]
+    assert members[1].metadata["test_metrics"] == own
 
 
 def test_what_cannot_be_shipped_is_refused(run_folder, tmp_path, monkeypatch):

@@ -43,11 +43,16 @@ def test_documented_command_composes(command):
         override.split("=")[1].split(",") if "-m" in words and "," in override else [None]
         for override in overrides
     ]
+    keys = [override.split("=")[0] for override in overrides]
+    first = [
+        override if choices[0] is None else f"{key}={choices[0]}"
+        for override, key, choices in zip(overrides, keys, sweeps, strict=True)
+    ]
     for position, choices in enumerate(sweeps):
         for choice in choices:
-            chosen = list(overrides)
+            chosen = list(first)
             if choice is not None:
-                chosen[position] = f"{overrides[position].split('=')[0]}={choice}"
+                chosen[position] = f"{keys[position]}={choice}"
             register_stages(ROOT / "conf")
             chosen = translate_arguments(chosen)
             with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

@@ -21,6 +21,7 @@ from tiny_networks import (
 )
 
 import mlepi
+import mlepi.structures
 from mlepi.checkpoint import (
     FORMAT,
     export_checkpoint,
@@ -33,6 +34,7 @@ from mlepi.checkpoint import (
 from mlepi.errors import CheckpointError
 from mlepi.predictors import ElectronPredictor, PhononPredictor
 
+SHIPPED = Path(__file__).parents[2] / "data" / "checkpoints"
 OLD = Path(__file__).parents[1] / "references" / "old" / "checkpoints"
 
 
@@ -94,6 +96,60 @@ def test_weights_of_double_precision_are_kept(files, tmp_path):
     weights = load_checkpoint(tmp_path / "double.ckpt")[1]
     assert all(torch.equal(weights[name], value) for name, value in network.state_dict().items())
     assert [p.name for p in tmp_path.iterdir()] == ["double.ckpt"]
+
+
+@pytest.mark.parametrize("kind", ["phonon", "electron"])
+def test_half_precision_rounds_what_was_learned_and_nothing_else(files, tmp_path, kind):
+    export_checkpoint(files / f"{kind}.ckpt", tmp_path / "half.ckpt", storage="float16")
+    before, after = (
+        load_checkpoint(f)[1] for f in (files / f"{kind}.ckpt", tmp_path / "half.ckpt")
+    )
+    learned = dict(build_network(kind).named_parameters())
+    for name, value in before.items():
+        if name in learned:
+            assert after[name].dtype == torch.float16
+            rounding = (after[name].double() - value).abs()
+            assert torch.all(rounding <= 2.0**-11 * value.abs() + 1e-7)
+        else:
+            assert torch.equal(after[name], value)
+    assert any(name not in learned for name in before) == (kind == "electron")
+    own, rounded = (load_model(f) for f in (files / f"{kind}.ckpt", tmp_path / "half.ckpt"))
+    assert next(rounded.network().parameters()).dtype == torch.float64
+    exact, found = predict(own, "float64"), predict(rounded, "float64")
+    scale = np.abs(exact).max() if kind == "electron" else np.abs(exact[:-1]).max()
+    assert 0 < np.abs(found - exact).max() < 3e-3 * scale
+    # what is rounded once stays
+    export_checkpoint(tmp_path / "half.ckpt", tmp_path / "again.ckpt", metadata={"a": 1})
+    np.testing.assert_array_equal(predict(load_model(tmp_path / "again.ckpt"), "float64"), found)
+
+
+def test_half_precision_of_the_shipped_networks_is_far_below_their_errors(tmp_path):
+    """H of the bilayer by 0.01 meV on average, forces by 0.3 meV/Å: hundredths of the errors."""
+    atoms = mlepi.structures.build_graphene(stacking="AB").repeat((2, 2, 1))
+    atoms.positions += np.random.default_rng(0).normal(scale=0.04, size=atoms.positions.shape)
+    found = {}
+    for kind in ("electron", "phonon"):
+        source = SHIPPED / f"hedgenet_{kind}.ckpt"
+        export_checkpoint(source, tmp_path / f"{kind}.ckpt", storage="float16")
+        assert (tmp_path / f"{kind}.ckpt").stat().st_size < 0.6 * source.stat().st_size
+        found[kind] = [load_model(file) for file in (source, tmp_path / f"{kind}.ckpt")]
+    h = [m.hamiltonian(atoms, dtype="float64").blocks for m in found["electron"]]
+    assert 0 < np.abs(h[0] - h[1]).mean() < 2e-5
+    forces = [m.energy_and_forces([atoms])[1][0] for m in found["phonon"]]
+    assert 0 < np.sqrt(np.mean((forces[0] - forces[1]) ** 2)) < 6e-4
+
+
+def test_storage_that_cannot_be(files, tmp_path):
+    with pytest.raises(CheckpointError, match=r"storage: got 'int8'; expected one of"):
+        export_checkpoint(files / "phonon.ckpt", tmp_path / "x.ckpt", storage="int8")
+    network = build_network("phonon")
+    name, value = next(iter(network.named_parameters()))
+    value.data.fill_(1e6)
+    save_checkpoint(tmp_path / "large.ckpt", build_stamp("phonon"), network.state_dict())
+    with pytest.raises(
+        CheckpointError, match=rf"weight {name}: got 1e\+06; expected at most 65504"
+    ):
+        export_checkpoint(tmp_path / "large.ckpt", tmp_path / "x.ckpt", storage="float16")
 
 
 def test_training_checkpoints_load_and_can_be_exported(tmp_path):

@@ -77,12 +77,13 @@ def _draw(axes: Axes, panel: Panel, temperatures: NDArray[np.float64]) -> None:
     known = panel.training[np.isfinite(panel.training)]
     if known.size:
         axes.axvspan(known.min(), known.max(), color=GREY, alpha=0.2, linewidth=0, label="training")
-    everything = np.concatenate([panel.samples.ravel(), known])
+    compared = panel.samples[np.isfinite(panel.samples)]
+    everything = np.concatenate([compared, known])
     margin = 0.02 * np.ptp(everything) + 1e-6
     bins = np.linspace(everything.min() - margin, everything.max() + margin, N_BINS)
     for index, colour in enumerate(temperature_colours(temperatures)):
         axes.hist(
-            panel.samples[:, index],
+            panel.samples[np.isfinite(panel.samples[:, index]), index],
             bins=bins.tolist(),
             histtype="step",
             color=colour,
@@ -101,6 +102,17 @@ def list_domain_facts(record: DomainRecord) -> list[Fact]:
         for temperature, share in zip(record.temperatures, record.outside_shares, strict=True):
             name = f"samples outside their range, {temperature:g} K"
             facts.append((name, f"{100 * share:.0f} %"))
+    for what, factor, unit, spreads, training in (
+        ("H", 1e3, "meV", record.hamiltonian_spreads, record.training_hamiltonian_spreads),
+        ("forces", 1.0, "eV/Å", record.force_spreads, record.training_force_spreads),
+    ):
+        if spreads.size and not training.size:
+            found = [np.sqrt(np.nanmean(column**2)) for column in spreads.T]
+            values = ", ".join(
+                f"{factor * x:.3g} at {t:g} K"
+                for x, t in zip(found, record.temperatures, strict=True)
+            )
+            facts.append((f"spread of the networks in {what} ({unit})", values))
     haunted = np.count_nonzero(record.ghosts.any(axis=1))
     facts.append(("samples with ghost states", f"{haunted} of {record.n_samples}"))
     for sample, temperature in zip(record.worst_samples, record.worst_temperatures, strict=True):

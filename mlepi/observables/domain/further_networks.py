@@ -40,25 +40,29 @@ class FurtherNetworks:
         """Measure how far the networks differ on one structure.
 
         Args:
-            networks: of the run.
+            networks: of the run; the members of a committee are compared with each other, not with
+                their mean.
             atoms: structure, Å.
-            hamiltonian: by the network of the run, eV.
+            hamiltonian: by the network of the run, eV; used where it is one network.
             overlap: of the same orbitals.
 
         Returns:
-            ``hamiltonian_spread`` (), eV, and ``force_spread`` (), eV/Å, of the kinds with further
+            ``hamiltonian_spread`` (), eV, and ``force_spread`` (), eV/Å, of the kinds with several
             networks.
         """
         settings, found = networks.settings, {}
-        if self.electron:
+        members = networks.electron_members
+        if len(members) + len(self.electron) > 1:
+            models = (*(members if len(members) > 1 else ()), *self.electron)
             others = [
                 model.hamiltonian(atoms, device=settings.device, dtype=settings.dtype)
-                for model in self.electron
+                for model in models
             ]
-            spread = hamiltonian_spread([hamiltonian, *others], overlap)
+            alone = [hamiltonian] if len(members) == 1 else []
+            spread = hamiltonian_spread([*alone, *others], overlap)
             found["hamiltonian_spread"] = np.array(spread)
-        if self.phonon:
-            calculators = [networks.calculator, *self.phonon]
+        if self.phonon or settings.phonon.is_committee:
+            calculators = [*networks.phonon_members, *self.phonon]
             forces = [calculator.get_forces(atoms) for calculator in calculators]
             found["force_spread"] = np.array(force_spread(forces))
         return found

@@ -35,7 +35,7 @@ class DomainRecord:
         ghosts: (n_samples, n_temperatures) int, states at Γ far below all undisplaced bands.
         n_electron_networks: networks that predicted H of every sample.
         hamiltonian_spreads: (n_samples, n_temperatures), root mean square deviation of H among
-            them, energy zeros apart.
+            them, energy zeros apart; NaN for samples on which they were not compared.
         training_hamiltonian_spreads: (n_training,), the same on the training structures.
         n_phonon_networks: networks that predicted the forces.
         force_spreads: (n_samples, n_temperatures).

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 RANKINGS = ("distance", "hamiltonian_spread", "force_spread")
 """What the worst samples can be sorted by."""
 
+RANKINGS_OF_KIND = {"electron": "hamiltonian_spread", "phonon": "force_spread"}
 
 HAUNTED = 1e6
 """Added per ghost state to what the worst samples are ranked by: they come first."""
@@ -57,12 +58,14 @@ class UndisplacedCrystal:
         ghost_energy: eV; a state at Γ below it is a ghost.
         networks: of the run.
         further: compared with them.
+        n_compared: samples per temperature on which they are compared; may be infinite.
     """
 
     sites: NDArray[np.float64]
     ghost_energy: float
     networks: Networks
     further: FurtherNetworks
+    n_compared: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,8 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
         subset: of the split.
         electron_checkpoints: further electron networks, of the same basis as that of the run.
         phonon_checkpoints: further phonon networks.
+        n_compared: samples per temperature, the first ones, on which the members of a committee are
+            compared; further networks are compared on all.
         rank_by: "distance", "hamiltonian_spread" or "force_spread".
         n_worst: samples that are listed and written.
         openmx: settings of the OpenMX inputs; None writes none.
@@ -90,6 +95,7 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
     name: ClassVar[str] = "domain"
     record: ClassVar[type] = DomainRecord
     lists: ClassVar[tuple[str, ...]] = ("all", "full")
+    compared: ClassVar[bool] = False  # it writes inputs, and compares networks itself
     least_samples: ClassVar[int] = 1
     averages: ClassVar[bool] = False
 
@@ -98,6 +104,7 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
     subset: str
     electron_checkpoints: Sequence[str]
     phonon_checkpoints: Sequence[str]
+    n_compared: int
     rank_by: str
     n_worst: int
     openmx: OpenmxSettings | None
@@ -169,7 +176,13 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
                 settings.phonon.fingerprint(),
                 *(hash_file(file) for file in self.phonon_files),
             ]
-        return {**networks, "supercell": list(settings.supercell)}
+        members = {
+            name: [member.fingerprint() for member in source.members]
+            for name, source in (("electron", settings.electron), ("phonon", settings.phonon))
+            if source.is_committee
+        }
+        committee = {"committee": [members, self._count_compared(settings)]} if members else {}
+        return {**networks, **committee, "supercell": list(settings.supercell)}
 
     def begin(self, ensemble: Ensemble) -> UndisplacedCrystal:
         """Note the undisplaced positions and load the further networks."""
@@ -179,6 +192,7 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
             ghost_energy=ensemble.ghost_energy,
             networks=ensemble.networks,
             further=load_further_networks(self.electron_files, self.phonon_files, ensemble.device),
+            n_compared=self._count_compared(ensemble.networks.settings) or np.inf,
         )
 
     def evaluate(self, prepared: UndisplacedCrystal, sample: Sample) -> Part:
@@ -186,14 +200,14 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
 
         Returns:
             ``values`` (n_quantities,), Å, ``ghosts`` (), states at Γ below all bands, and with
-            further networks ``hamiltonian_spread`` (), eV, and ``force_spread`` (), eV/Å.
+            several networks ``hamiltonian_spread`` (), eV, and ``force_spread`` (), eV/Å; NaN in
+            samples on which they are not compared.
         """
-        plain = (sample.predicted, sample.overlap)
         n_ghosts = count_ghosts(sample, prepared.ghost_energy)[1]
         return {
             "values": describe_geometry(sample.atoms, prepared.sites),
             "ghosts": np.array(n_ghosts),
-            **prepared.further.measure_spreads(prepared.networks, sample.atoms, *plain),
+            **self._compare(prepared, sample),
         }
 
     def finish(
@@ -210,6 +224,7 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
         described = [describe_geometry(atoms) for atoms in structures]
         domain = TrainingDomain(np.array(described).reshape(-1, len(QUANTITIES)), source)
         values, ghosts = found["values"], found["ghosts"].astype(np.int64)
+        settings = prepared.networks.settings
         distances = domain.distances(values)
         spreads = {name: found.get(name, np.empty((0, 0))) for name in RANKINGS[1:]}
         order = spreads.get(self.rank_by, np.where(np.isnan(distances), values[..., -1], distances))
@@ -228,10 +243,10 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
             distances=distances,
             worst_quantities=_find_worst_quantities(domain, values, distances),
             ghosts=ghosts,
-            n_electron_networks=1 + len(self.electron_files),
+            n_electron_networks=len(settings.electron.members) + len(self.electron_files),
             hamiltonian_spreads=spreads["hamiltonian_spread"],
             training_hamiltonian_spreads=of_training["hamiltonian_spread"],
-            n_phonon_networks=1 + len(self.phonon_files),
+            n_phonon_networks=len(settings.phonon.members) + len(self.phonon_files),
             force_spreads=spreads["force_spread"],
             training_force_spreads=of_training["force_spread"],
             rank_by=self.rank_by,
@@ -259,11 +274,25 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
         """Tell of samples outside the training data, of ghosts, and of networks that differ."""
         return [*_list_outside(record), *_list_ghosts(record), *_list_spreads(record)]
 
+    def _count_compared(self, settings: Settings) -> int | None:
+        """Return on how many samples per temperature networks are compared; None for all."""
+        further = self.electron_files or self.phonon_files
+        return self.n_compared if settings.committees and not further else None
+
+    def _compare(self, prepared: UndisplacedCrystal, sample: Sample) -> Part:
+        """Compare networks on one sample, if it is among those."""
+        settings = prepared.networks.settings
+        if sample.key.sample < prepared.n_compared:
+            return prepared.further.measure_spreads(
+                prepared.networks, sample.atoms, sample.predicted, sample.overlap
+            )
+        return {RANKINGS_OF_KIND[kind]: np.array(np.nan) for kind in settings.committees}
+
     def _rank(
         self, ensemble: Ensemble, order: NDArray[np.float64], ghosts: NDArray[np.int64]
     ) -> list[SampleKey]:
         """Return the worst samples, those with ghost states first."""
-        order = np.where(ghosts > 0, HAUNTED * ghosts, 0) + order
+        order = np.where(ghosts > 0, HAUNTED * ghosts, 0) + np.nan_to_num(order, nan=-HAUNTED / 2)
         ranked = np.argsort(-order, axis=None, kind="stable")[: self.n_worst]
         rows, columns = np.unravel_index(ranked, order.shape)
         return [
@@ -362,10 +391,10 @@ def _list_spreads(record: DomainRecord) -> Iterator[str]:
         ("H", record.hamiltonian_spreads, record.training_hamiltonian_spreads, "eV"),
         ("forces", record.force_spreads, record.training_force_spreads, "eV/Å"),
     ):
-        if spreads.size and training.size and spreads.max() > training.max():
+        if spreads.size and training.size and np.nanmax(spreads) > training.max():
             yield (
-                f"the networks differ in {what} by up to {spreads.max():.3g} {unit}, more than on "
-                f"any training structure ({training.max():.3g} {unit})."
+                f"the networks differ in {what} by up to {np.nanmax(spreads):.3g} {unit}, more "
+                f"than on any training structure ({training.max():.3g} {unit})."
             )
 
 

@@ -13,6 +13,7 @@ class TestDomain(SampledStageContract):
         "subset": "train",
         "electron_checkpoints": [],
         "phonon_checkpoints": [],
+        "n_compared": 2,
         "rank_by": "distance",
         "n_worst": 2,
         "openmx": None,

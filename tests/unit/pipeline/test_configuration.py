@@ -22,7 +22,9 @@ TOYS = [
 
 
 def compose_infer(*arguments):
-    return compose_config(CONF, "infer", [*TOYS, *arguments])
+    given = {argument.split("=")[0] for argument in arguments}
+    toys = [toy for toy in TOYS if toy.split("=")[0] not in given]
+    return compose_config(CONF, "infer", [*toys, *arguments])
 
 
 def plan_of(*arguments):
@@ -78,8 +80,8 @@ def test_stages_are_chosen_by_name_and_bring_what_they_require(choice, names):
 
 def test_the_full_list_is_every_stage_that_looks_at_samples_and_perturbation_theory():
     names = plan_of("stage=full").names
-    sampled = [name for name, stage in all_stages().items() if "full" in stage.lists]
-    assert set(names) == {*PREPARATION, *sampled}
+    listed = {name for name, stage in all_stages().items() if "full" in stage.lists}
+    assert set(names) == {*PREPARATION, *listed} - {"committee"}  # which needs several networks
     assert names[-1] == "linear_response"  # behind the samples, which share one pass
     assert {"fermi_velocity", "self_energy", "gap", "dos", "domain"} < set(names)
 
@@ -177,7 +179,8 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         "num_nodes.",
         "stage.sparse_band: got an unknown key; expected a key of stage. Did you mean "
         "'sparse_bands'?",
-        "electron: got nothing; expected a path, toy, or {_target_: …}. This stage needs it.",
+        "electron: got nothing; expected a path, toy, or {_target_: …}, or a list of different "
+        "ones. This stage needs it.",
         "phonon: got 'missing.ckpt'; expected an existing file",
         "batch_size: got 0; expected null or a positive integer",
         "prefetch: got 2; expected null, true or false",
@@ -239,6 +242,11 @@ def test_every_mistake_is_reported_at_once(tmp_path):
             "electron: got 'tooy'; expected an existing file or toy. Give a file",
         ),
         (["phonon=3"], "phonon: got 3; expected a path, toy, or {_target_: …}"),
+        (["phonon=[toy,toy]"], "phonon: got ['toy', 'toy']; expected a path, toy, or"),
+        (["phonon=[]"], "phonon: got []; expected a path, toy, or {_target_: …}, or a list"),
+        (["electron=[toy,tooy]"], "electron: got 'tooy'; expected an existing file or toy."),
+        (["committee=median"], "committee: got 'median'; expected one of ['mean', 'first']"),
+        (["stage.committee.n_samples=1"], "stage.committee.n_samples: got 1; expected at least 2"),
         (
             ["valence_electrons={6:-1}"],
             "valence_electrons: got {6: -1}; expected a number > 0 per atomic number",
@@ -256,6 +264,18 @@ def test_a_network_is_needed_only_by_the_stages_that_use_it():
     plan_of("electron=missing.ckpt", "stage=sampling")
     with pytest.raises(ConfigError, match=r"phonon: got 'missing.ckpt'"):
         plan_of("phonon=missing.ckpt", "stage=structure", "stage.structure.relax=positions")
+
+
+def test_a_list_of_networks_brings_its_comparison(tmp_path):
+    other = "{_target_:mlepi.reference_systems.TightBinding,orbitals:s}"
+    plan = plan_of(f"electron=[toy,{other}]", "phonon=[toy]", "committee=first")
+    assert plan.names[-1] == "committee"
+    settings = plan.build_run(tmp_path).settings
+    assert settings.committees == ("electron",)
+    assert settings.electron.drive == "first"
+    assert settings.phonon == Source("phonon", "toy", "first")
+    assert "committee" not in plan_of("electron=[toy]").names
+    assert plan_of("electron=[toy]", "stage=committee").names[-1] == "committee"
 
 
 def test_target_that_fails_says_why(tmp_path):

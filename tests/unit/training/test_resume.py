@@ -59,6 +59,21 @@ def test_resumed_training_equals_uninterrupted(tmp_path, schedule):
         assert_equal(whole["callbacks"][key], resumed["callbacks"][key])
 
 
+def test_the_same_command_goes_on_in_its_own_folder(tmp_path):
+    overrides = [*TINY_PHONON, *LENGTH, "ckpt_path=own"]
+    run_training(tmp_path / "whole", overrides)
+    for _ in range(4):
+        run_training(tmp_path / "parts", [*overrides, "trainer.max_time='00:00:00'"])
+    whole, parts = (load(tmp_path / name / "checkpoints/last.ckpt") for name in ("whole", "parts"))
+    assert parts["global_step"] == whole["global_step"]
+    for key in ("state_dict", "training_weights", "optimizer_states", "schedule"):
+        assert_equal(whole[key], parts[key])
+    # and does nothing more once it is done
+    run_training(tmp_path / "parts", overrides)
+    again = load(tmp_path / "parts/checkpoints/last.ckpt")
+    assert_equal(again["state_dict"], parts["state_dict"])
+
+
 def test_last_checkpoint_is_of_the_last_epoch_also_when_an_earlier_one_was_best(tmp_path):
     # no epoch is better than the first
     overrides = ["trainer.max_epochs=3", "test=false", "optimizer.optimizer.lr=0.0"]

@@ -65,6 +65,7 @@ class PhononStage(PlainStage):
     requires: ClassVar[tuple[str, ...]] = ("structure",)
     networks: ClassVar[tuple[str, ...]] = ("phonon",)
     record: ClassVar[type] = PhononRecord
+    compared: ClassVar[bool] = True
 
     method: Literal["displacements", "derivatives"] = "displacements"
     displacement: float = 0.01

@@ -52,6 +52,7 @@ SETTINGS = {
     "subset": "train",
     "electron_checkpoints": [],
     "phonon_checkpoints": [],
+    "n_compared": 2,
     "rank_by": "distance",
     "n_worst": 2,
     "openmx": OPENMX,

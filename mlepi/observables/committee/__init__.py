@@ -1,0 +1,1 @@
+"""What the networks of a committee disagree about, in every observable of a run."""
