@@ -1,7 +1,7 @@
 """The error budget of a run: every quantity of every record with the parts of its error.
 
 Quantities and their standard errors are found by what the fields of the records declare, systematic
-parts are what stages have measured; a part that nobody measured is "not measured", never zero.
+parts are what stages have measured; a part that nobody measured is a dash, never zero.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ HEADER = (
 SCREEN_COLUMNS = (0, *range(2, len(HEADER) - 1))
 """Columns of ``HEADER`` that fit on a screen."""
 
-NOT_MEASURED = "not measured"
+NOT_MEASURED = "–"
 
 MEANING = (
     "Half widths. Statistical: intervals that hold the truth in 68 and 95 % of all cases, with "
     "Student's t of the independent groups of samples. Network: spread of an ensemble of networks, "
     "calibrated. Cell: from a series of sizes. Estimator: half the spread over windows and models. "
     "Harmonic/static: dynamic less static second order. The total is the root of the summed "
-    "squares of the parts that were measured, a lower bound where others were not."
+    "squares of the parts that were measured, a lower bound where others were not. –: not measured."
 )
 
 
@@ -97,16 +97,20 @@ def budget_section(records: Records, parts: Sequence[ErrorPart]) -> Section | No
         blocks.append(Paragraph("; ".join(sources) + ".", heading="How the parts were measured"))
     for stage, of_stage in budgets.items():
         name = stage.replace("_", " ")
-        rows = [row for quantity, budget in of_stage for row in _rows(quantity, budget)]
-        last = [number for number, row in enumerate(rows) if row[1] == _last_temperature(of_stage)]
+        rows, shown = [], []
+        for quantity, budget in of_stage:
+            for row in _rows(quantity, budget):
+                if row[1] == _last_temperature(of_stage) and not quantity.secondary:
+                    shown.append(len(rows))
+                rows.append(row)
         blocks += [
             Paragraph("", heading=name[0].upper() + name[1:]),
             Table(
                 HEADER,
                 rows,
-                title=f"Error budget of {name} at {_last_temperature(of_stage)} K",
+                title=f"Error budget of {name} at {_last_temperature(of_stage)} K; –: not measured",
                 screen_columns=SCREEN_COLUMNS,
-                screen_rows=last,
+                screen_rows=shown,
             ),
         ]
     return Section("Error budget", blocks)

@@ -24,11 +24,17 @@ UNIT = "unit"
 KIND = "kind"
 ERROR_OF = "error_of"
 QUANTITY = "quantity"
+SECONDARY = "secondary"
 COMPONENTS = "components"
 
 
 def unit(
-    name: str, *, error_of: str = "", quantity: bool = False, components: Sequence[str] = ()
+    name: str,
+    *,
+    error_of: str = "",
+    quantity: bool = False,
+    secondary: bool = False,
+    components: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Declare the unit of a field of a record, ``field(metadata=unit("eV"))``.
 
@@ -39,13 +45,21 @@ def unit(
         name: e.g. "eV/Å²"; "1" for numbers without one.
         error_of: the field whose standard errors these are.
         quantity: whether the error budget lists the field although it has no standard errors.
+        secondary: whether the report alone lists it, and the screen leaves it out; said by the
+            field with the errors.
         components: what the last axis of the values runs over; said by the field with the errors,
             or by the quantity itself.
 
     Returns:
         The metadata of a dataclass field.
     """
-    return {UNIT: name, ERROR_OF: error_of, QUANTITY: quantity, COMPONENTS: tuple(components)}
+    return {
+        UNIT: name,
+        ERROR_OF: error_of,
+        QUANTITY: quantity,
+        SECONDARY: secondary,
+        COMPONENTS: tuple(components),
+    }
 
 
 def write_record(group: h5py.Group, record: Any) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.physics.averages.intervals import ONE_SIGMA, quantile
-from mlepi.results.hdf5 import COMPONENTS, ERROR_OF, QUANTITY, UNIT
+from mlepi.results.hdf5 import COMPONENTS, ERROR_OF, QUANTITY, SECONDARY, UNIT
 
 DEGREES = "degrees_of_freedom"
 
@@ -35,6 +35,7 @@ class Quantity(NamedTuple):
         errors: (n_temperatures, …), standard errors; NaN where not measured.
         degrees_of_freedom: of the errors; NaN where they are not known.
         components: what the last axis runs over; empty where nothing is said.
+        secondary: whether the screen leaves it out.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Quantity(NamedTuple):
     errors: NDArray[np.float64]
     degrees_of_freedom: float
     components: tuple[str, ...]
+    secondary: bool = False
 
 
 def list_quantities(record: Any) -> list[Quantity]:
@@ -121,4 +123,5 @@ def _walk(
             errors=np.asarray(value, dtype=np.float64) if name else np.full(values.shape, np.nan),
             degrees_of_freedom=degrees if name else math.nan,
             components=tuple(field.metadata[COMPONENTS]),
+            secondary=bool(field.metadata[SECONDARY]),
         )

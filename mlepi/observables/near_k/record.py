@@ -42,14 +42,18 @@ class PinnedRecord:
     distance: float = field(metadata=unit("1/Å"))
     equilibrium_gamma_1: float = field(metadata=unit("eV"))
     gamma_1: NDArray[np.float64] = field(metadata=unit("eV"))
-    gamma_1_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="gamma_1"))
+    gamma_1_errors: NDArray[np.float64] = field(
+        metadata=unit("eV", error_of="gamma_1", secondary=True)
+    )
     equilibrium_velocity: float = field(metadata=unit("m/s"))
     velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
     velocity_errors: NDArray[np.float64] = field(metadata=unit("m/s", error_of="velocities"))
     ratios: NDArray[np.float64] = field(metadata=unit("1"))
     ratio_errors: NDArray[np.float64] = field(metadata=unit("1", error_of="ratios"))
     changes: NDArray[np.float64] = field(metadata=unit("m/s"))
-    change_errors: NDArray[np.float64] = field(metadata=unit("m/s", error_of="changes"))
+    change_errors: NDArray[np.float64] = field(
+        metadata=unit("m/s", error_of="changes", secondary=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,9 @@ class FoldedDifferenceRecord:
     ratio_errors: NDArray[np.float64] = field(metadata=unit("1"))
     equilibrium_opening: float = field(metadata=unit("eV"))
     openings: NDArray[np.float64] = field(metadata=unit("eV"))
-    opening_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="openings"))
+    opening_errors: NDArray[np.float64] = field(
+        metadata=unit("eV", error_of="openings", secondary=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -138,14 +144,20 @@ class VelocityRecord:
     energy_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="energies"))
     equilibrium_velocity: float = field(metadata=unit("m/s"))
     velocities: NDArray[np.float64] = field(metadata=unit("m/s"))
-    velocity_errors: NDArray[np.float64] = field(metadata=unit("m/s", error_of="velocities"))
+    velocity_errors: NDArray[np.float64] = field(
+        metadata=unit("m/s", error_of="velocities", secondary=True)
+    )
     ratios: NDArray[np.float64] = field(metadata=unit("1"))
-    ratio_errors: NDArray[np.float64] = field(metadata=unit("1", error_of="ratios"))
+    ratio_errors: NDArray[np.float64] = field(metadata=unit("1", error_of="ratios", secondary=True))
     changes: NDArray[np.float64] = field(metadata=unit("m/s"))
-    change_errors: NDArray[np.float64] = field(metadata=unit("m/s", error_of="changes"))
+    change_errors: NDArray[np.float64] = field(
+        metadata=unit("m/s", error_of="changes", secondary=True)
+    )
     equilibrium_gamma_1: float = field(metadata=unit("eV"))
     gamma_1: NDArray[np.float64] = field(metadata=unit("eV"))
-    gamma_1_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="gamma_1"))
+    gamma_1_errors: NDArray[np.float64] = field(
+        metadata=unit("eV", error_of="gamma_1", secondary=True)
+    )
     equilibrium_slope: float = field(metadata=unit("m/s"))
     slopes: NDArray[np.float64] = field(metadata=unit("m/s"))
     slope_errors: NDArray[np.float64] = field(metadata=unit("m/s", error_of="slopes"))
@@ -159,7 +171,8 @@ class VelocityRecord:
         default_factory=lambda: np.empty(0), metadata=unit("m/s")
     )
     slope_change_errors: NDArray[np.float64] = field(
-        default_factory=lambda: np.empty(0), metadata=unit("m/s", error_of="slope_changes")
+        default_factory=lambda: np.empty(0),
+        metadata=unit("m/s", error_of="slope_changes", secondary=True),
     )
     convergence_slopes: NDArray[np.float64] = field(
         default_factory=lambda: np.empty((0, 0)), metadata=unit("m/s")

@@ -185,6 +185,7 @@ def estimate_velocities(
         convergence_velocities=growth[:, :, FREE],
         convergence_errors=growth_errors[:, :, FREE],
         pseudo_velocities=pseudo_values(values, without)[:, :, [FREE, SLOPE]],
+        degrees_of_freedom=design.degrees_of_freedom,
         slope_changes=changes[:, SLOPE],
         slope_change_errors=change_errors[:, SLOPE],
         convergence_slopes=growth[:, :, SLOPE],

@@ -17,6 +17,9 @@ class Record:
     slopes: NDArray = field(metadata=unit("m/s"))
     errors: NDArray = field(metadata=unit("m/s", error_of="slopes"))
     degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
+    changes: NDArray = field(
+        default_factory=lambda: np.empty(0), metadata=unit("m/s", quantity=True, secondary=True)
+    )
 
 
 def records(**changes):
@@ -64,6 +67,15 @@ def test_one_group_of_samples_is_not_measured():
     for row in rows(alone):
         assert row["stat. 68 %"] == row["stat. 95 %"] == row["total 68 %"] == NOT_MEASURED
         assert row["value"] in ("8", "7.5")
+
+
+def test_the_screen_shows_the_last_temperature_and_nothing_secondary():
+    changes = np.array([0.0, -5.0e4])
+    section = budget_section({"a_velocity": records(changes=changes)["a_velocity"]}, [])
+    table = section.blocks[-1]
+    assert [row[0].split()[0] for row in table.rows] == ["slopes"] * 2 + ["changes"] * 2
+    (shown,) = table.screen_rows
+    assert table.rows[shown][:2] == ["slopes (10⁵ m/s)", "300"]
 
 
 def test_a_run_without_quantities_has_no_section():
