@@ -244,7 +244,7 @@ def describe_shift(shift: Mapping[str, float] | None, kind: str) -> list[str]:
     return [
         f"| level shift | τ = {shift['threshold']:g}, λ = {shift['strength']:g} eV, offset "
         f"{1e3 * shift['offset']:.2f} meV: moves levels of exact H and S within 2 eV of E_F by "
-        f"less than {1e3 * LARGEST_BIAS:g} meV RMS |"
+        f"less than {1e3 * LARGEST_BIAS:g} meV RMS in the median structure |"
     ]
 
 

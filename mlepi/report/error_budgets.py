@@ -97,7 +97,8 @@ def budget_section(records: Records, parts: Sequence[ErrorPart]) -> Section | No
         blocks.append(Paragraph("; ".join(sources) + ".", heading="How the parts were measured"))
     for stage, of_stage in budgets.items():
         name = stage.replace("_", " ")
-        rows, shown = [], []
+        rows: list[list[str]] = []
+        shown: list[int] = []
         for quantity, budget in of_stage:
             for row in _rows(quantity, budget):
                 if row[1] == _last_temperature(of_stage) and not quantity.secondary:

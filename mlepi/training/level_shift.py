@@ -2,7 +2,7 @@
 
 The bias is what the shift does to *exact* H and S: the RMS change of the levels near the Fermi
 energy, once their mean change is taken back; of the median structure, since a single distorted one
-(compressed to 3.05 Å, say) can have four times as much. Errors of H mix soft directions of S
+can have several times as much. Errors of H mix soft directions of S
 (eigenvalue s, levels some D above) into physical states, which moves these by ε²/(sD + λf(s)); of
 all shifts whose bias is small enough, the one with the smallest mean of 1/(sD + λf(s)) is taken.
 """

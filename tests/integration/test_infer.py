@@ -13,12 +13,15 @@ import pytest
 import scipy.linalg
 from ase.io import write
 
+from mlepi.checkpoint import load_model
+from mlepi.graphs.shifted_matrix import shift_hamiltonian
 from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
 from mlepi.observables.sparse_bands.record import SparseBandsRecord
 from mlepi.results import ResultsStore, read_hamiltonian
 
 ROOT = Path(__file__).parents[2]
 TOYS = Path(__file__).parents[1]
+ELECTRON = ROOT / "data" / "checkpoints" / "hedgenet_electron.ckpt"
 MODELS = [
     "phonon={_target_:toy_models.HoneycombSprings}",
     "electron={_target_:toy_models.ToyElectron}",
@@ -189,14 +192,17 @@ def test_real_observables_and_report(tmp_path):
 def test_states_of_a_twisted_cell_by_the_shipped_network(tmp_path):
     """The magic-angle experiment on a cell that can be diagonalised.
 
-    The states next to neutrality, with their numbers.
+    The states next to neutrality, with their numbers, of H with the level shift of the network.
     """
     run = infer(
         tmp_path / "run", "experiment=tbg_magic", "structure.m=2", "stage.bands.spacing=0.5"
     )
     assert run.returncode == 0, run.stderr
     record = ResultsStore(tmp_path / "run").read("sparse_bands", SparseBandsRecord)
-    _, hamiltonian, overlap = read_hamiltonian(tmp_path / "run" / "hamiltonian.h5")
+    atoms, plain, overlap = read_hamiltonian(tmp_path / "run" / "hamiltonian.h5")
+    shift = load_model(ELECTRON, kind="electron").level_shift
+    assert shift is not None
+    hamiltonian = shift_hamiltonian(atoms, plain, overlap, shift)
     wanted = slice(record.first_state, record.first_state + record.energies.shape[1])
     for kpoint, energies in zip(record.kpoints, record.energies, strict=True):
         expected = scipy.linalg.eigh(
