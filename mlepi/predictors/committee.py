@@ -76,6 +76,12 @@ class ElectronCommittee:
         return dict(getattr(self.members[0], "metadata", {}))
 
     @property
+    def reach(self) -> float | None:
+        """How far the environment of an atom reaches, Å, where every member tells; the longest."""
+        found = [getattr(member, "reach", None) for member in self.members]
+        return max(found) if all(one is not None for one in found) else None  # type: ignore[type-var]
+
+    @property
     def level_shift(self) -> Any:
         """What removes ghost states when its matrices are diagonalised: that of the first."""
         return getattr(self.members[0], "level_shift", None)

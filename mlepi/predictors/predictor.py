@@ -42,6 +42,12 @@ class Predictor:
         self._networks: dict[tuple[str, str], nn.Module] = {}
         self._compiled = False
 
+    @property
+    def reach(self) -> float:
+        """How far the environment of an atom reaches, Å: layers times the longest cutoff."""
+        network: Any = self._model.network
+        return float(network.num_layers * max(self.cutoffs.values()))
+
     def compile_kernels(self) -> None:
         """Run the network's kernels compiled from now on.
 

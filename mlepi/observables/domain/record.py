@@ -44,6 +44,8 @@ class DomainRecord:
         worst_samples: (n_worst,) int, the worst first.
         worst_temperatures: (n_worst,).
         label_files: inputs written for them, relative to the run folder.
+        unseen_periods: (n_periods,), lattice periods within the reach of the electron network that
+            every training cell has and this supercell lacks; none in older files.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -68,6 +70,9 @@ class DomainRecord:
     worst_samples: NDArray[np.int64] = field(metadata=unit("1"))
     worst_temperatures: NDArray[np.float64] = field(metadata=unit("K"))
     label_files: tuple[str, ...] = field(metadata=unit("1"))
+    unseen_periods: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty(0), metadata=unit("Å")
+    )
 
     @property
     def outside_shares(self) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mlepi.errors import ConfigError, message
 from mlepi.observables.domain.further_networks import FurtherNetworks, load_further_networks
 from mlepi.observables.domain.label_inputs import write_label_inputs
+from mlepi.observables.domain.periods import find_unseen_periods
 from mlepi.observables.domain.record import DomainRecord
 from mlepi.observables.domain.training_domain import (
     QUANTITIES,
@@ -253,6 +254,7 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
             worst_samples=np.array([key.sample for key in worst], dtype=np.int64),
             worst_temperatures=np.array([key.temperature for key in worst], dtype=np.float64),
             label_files=tuple(write_label_inputs(ensemble, worst, self.openmx, self.vasp)),
+            unseen_periods=_find_periods(ensemble, structures),
         )
 
     def summarize(self, record: DomainRecord) -> str:
@@ -272,7 +274,12 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
     @staticmethod
     def doubts(record: DomainRecord) -> list[str]:
         """Tell of samples outside the training data, of ghosts, and of networks that differ."""
-        return [*_list_outside(record), *_list_ghosts(record), *_list_spreads(record)]
+        return [
+            *_list_periods(record),
+            *_list_outside(record),
+            *_list_ghosts(record),
+            *_list_spreads(record),
+        ]
 
     def _count_compared(self, settings: Settings) -> int | None:
         """Return on how many samples per temperature networks are compared; None for all."""
@@ -360,21 +367,44 @@ def _only(values: NDArray[np.float64], number: int) -> NDArray[np.float64]:
     return np.where(np.arange(values.shape[-1]) == number, values, np.nan)
 
 
+def _find_periods(ensemble: Ensemble, structures: list[Atoms]) -> NDArray[np.float64]:
+    """Return the periods within the network's reach that only the training cells have, Å."""
+    reach = getattr(ensemble.networks.electron, "reach", None)
+    if reach is None:
+        return np.empty(0)
+    supercell = ensemble.equilibrium.atoms.repeat(ensemble.supercell)
+    return find_unseen_periods(structures, supercell, reach)
+
+
+def _list_periods(record: DomainRecord) -> Iterator[str]:
+    if record.unseen_periods.size:
+        lengths = ", ".join(f"{length:.1f}" for length in record.unseen_periods)
+        yield (
+            f"every training cell repeats after {lengths} Å, within the reach of the electron "
+            "network, and this supercell does not: the network never saw an atom move without its "
+            "image there, and errs more than in its test set. Train on cells of other shapes."
+        )
+
+
 def _list_outside(record: DomainRecord) -> Iterator[str]:
     if not record.source:
         yield (
             "no training structures are known: set stage.domain.data to see how far the samples "
             "are from them."
         )
-    for index, temperature in enumerate(record.temperatures):
-        share, column = record.outside_shares[index], record.distances[:, index]
-        if share > 0:
-            sample = int(np.nanargmax(column))
-            name = record.quantities[int(record.worst_quantities[sample, index])]
-            yield (
-                f"{100 * share:.0f} % of the samples at {temperature:g} K lie outside the training "
-                f"data, by up to {column[sample]:.1f} standard deviations ({name})."
-            )
+    shares = record.outside_shares
+    if np.nan_to_num(shares).max(initial=0.0) > 0:
+        worst = np.unravel_index(np.nanargmax(record.distances), record.distances.shape)
+        name = record.quantities[int(record.worst_quantities[worst])]
+        told = ", ".join(
+            f"{100 * share:.0f} % at {temperature:g} K"
+            for share, temperature in zip(shares, record.temperatures, strict=True)
+            if share > 0
+        )
+        yield (
+            f"samples lie outside the training data: {told}, by up to "
+            f"{record.distances[worst]:.1f} standard deviations ({name})."
+        )
 
 
 def _list_ghosts(record: DomainRecord) -> Iterator[str]:

@@ -44,6 +44,26 @@ def test_matrices_are_hermitian_and_give_bands(predictor):
     assert np.isfinite(compute_bands(hamiltonian, overlap, [K])).all()
 
 
+def test_blocks_of_an_atom_know_nothing_beyond_the_reach(predictor):
+    atoms = corrugated_bilayer().repeat((8, 1, 1))
+    moved = atoms.copy()
+    moved.positions[0] += [0.0, 0.02, 0.03]
+    distances = atoms.get_distances(0, range(len(atoms)), mic=True)
+    far = np.flatnonzero(distances > predictor.reach + 0.1)
+    assert far.size
+    before, after = (predictor.hamiltonian(a, dtype="float64") for a in (atoms, moved))
+    onsite = []
+    for matrix in (before, after):
+        source, target = matrix.edge_index
+        same = (source == target) & ~matrix.edge_cell_shift.any(axis=1)
+        blocks = np.empty((len(atoms), *matrix.blocks.shape[1:]))
+        blocks[target[same]] = matrix.blocks[same]
+        onsite.append(blocks)
+    change = np.abs(onsite[0] - onsite[1]).max(axis=(1, 2))
+    assert change[far].max() < 1e-12
+    assert change[distances < predictor.reach / 2].max() > 1e-8
+
+
 def test_a_shift_of_energy_by_the_overlap_shifts_the_bands(predictor):
     atoms = corrugated_bilayer()
     overlap = predictor.overlap(atoms)

@@ -126,7 +126,7 @@ def test_far_samples_and_ghosts_are_told(tmp_path):
     far = compute(build_stage(openmx=None, vasp=None), make_ensemble(tmp_path, 0.12, n_samples=2))
     assert np.all(far.outside_shares == 1.0)
     assert any(
-        "100 % of the samples at 300 K lie outside the training data" in text
+        text.startswith("samples lie outside the training data: 100 % at 0 K, 100 % at 300 K, by")
         for text in DomainStage.doubts(far)
     )
     assert far.label_files == ()
@@ -142,6 +142,17 @@ def test_far_samples_and_ghosts_are_told(tmp_path):
         in t
         for t in DomainStage.doubts(spreads)
     )
+
+
+@pytest.mark.parametrize(("supercell", "unseen"), [((3, 3, 1), []), ((4, 4, 1), [3 * 2.46])])
+def test_a_larger_cell_than_the_training_ones_is_told(tmp_path, supercell, unseen):
+    electron = NamingElectron()
+    electron.reach = 10.0
+    ensemble = make_ensemble(tmp_path, 0.03, electron=electron, supercell=supercell, n_samples=2)
+    record = compute(build_stage(openmx=None, vasp=None), ensemble)
+    np.testing.assert_allclose(record.unseen_periods, unseen, rtol=0.02)
+    told = any("every training cell repeats after 7.4 Å" in t for t in DomainStage.doubts(record))
+    assert told == bool(unseen)
 
 
 def test_a_ghost_state_puts_a_sample_first(tmp_path):
