@@ -61,7 +61,8 @@ def sum_by_structure(
     Returns:
         (3, n_graphs) float64: Σ|x|, Σx² and number of x.
     """
-    values = difference.detach().to(torch.float64).reshape(len(difference), -1)
+    size = difference.shape[1:].numel()  # −1 would be ambiguous where there are no edges
+    values = difference.detach().to(torch.float64).reshape(len(difference), size)
     if count is None:
         count = torch.full_like(structure, values.shape[1])
     rows = torch.stack([values.abs().sum(1), values.square().sum(1), count.to(torch.float64)])

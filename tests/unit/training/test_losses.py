@@ -180,3 +180,8 @@ def test_padding_does_not_count():
     values, structure = torch.ones(3, 4), torch.tensor([0, 1, 1])
     sums = sum_by_structure(values, structure, 2, count=torch.tensor([2, 1, 3]))
     torch.testing.assert_close(sums[2], torch.tensor([2.0, 4.0], dtype=torch.float64))
+
+
+def test_a_batch_without_edges_of_a_relation_has_no_errors_of_it():
+    sums = sum_by_structure(torch.zeros(0, 4, 4), torch.zeros(0, dtype=torch.long), 2)
+    assert torch.equal(sums, torch.zeros(3, 2, dtype=torch.float64))
