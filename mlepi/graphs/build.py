@@ -113,6 +113,12 @@ def _select_intralayer(
     return same
 
 
+def number_structures(graph: Any) -> torch.Tensor:
+    """Return the structure of every atom, (n_atoms,) int, of a batch or of a single graph."""
+    atoms = graph[fields.ATOM]
+    return atoms.batch if "batch" in atoms else torch.zeros_like(atoms[fields.NUMBERS])
+
+
 def _add_labels(graph: AtomGraph, labels: LabelledStructure, dtype: torch.dtype) -> None:
     if labels.energy is not None:
         graph[fields.ENERGY] = torch.tensor([labels.energy], dtype=torch.float64)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
+from mlepi.graphs.build import number_structures
 from mlepi.graphs.neighbours import find_pairs
 from mlepi.physics.dispersion import (
     PARAMETERS,
@@ -92,9 +93,8 @@ class GrimmeD2(nn.Module):
             (n_graphs,) float64, eV.
         """
         cells = graph[fields.CELL].reshape(-1, 3, 3)
-        atoms = graph[fields.ATOM]
-        numbers = atoms[fields.NUMBERS]
-        structure = atoms.batch if "batch" in atoms else torch.zeros_like(numbers)
+        numbers = graph[fields.ATOM][fields.NUMBERS]
+        structure = number_structures(graph)
         pairs, shift, of_pair = self._find_pairs(graph, positions, cells, structure)
         r, cells = positions.to(torch.float64), cells.to(torch.float64)
         moves = torch.einsum("ei,eij->ej", shift, cells.index_select(0, of_pair))

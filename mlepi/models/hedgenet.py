@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
+from mlepi.graphs.build import number_structures
 from mlepi.models.backbone import Backbone, Edges
 from mlepi.models.compilation import Backend
 
@@ -175,7 +176,7 @@ class HeteroNetwork(nn.Module):
         )
         source, target = edge_index[0], edge_index[1]
         cell = graph[fields.CELL].to(r.dtype).reshape(-1, 3, 3)
-        structure = atoms.batch if "batch" in atoms else torch.zeros_like(atoms[fields.NUMBERS])
+        structure = number_structures(graph)
         vectors = r[source] - r[target] + torch.einsum("ei,eij->ej", shift, cell[structure[target]])
         return Edges(
             source, target, vectors, torch.linalg.norm(vectors, dim=1), relation, structure

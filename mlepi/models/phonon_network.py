@@ -19,6 +19,7 @@ from torch_geometric.data import HeteroData
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
+from mlepi.graphs.build import number_structures
 from mlepi.models.backbone import Backbone
 from mlepi.models.compilation import Backend
 from mlepi.models.dispersion import CHOICES, GrimmeD2
@@ -162,7 +163,7 @@ class PhononNetwork(nn.Module):
         )
         n_graphs = graph[fields.CELL].reshape(-1, 3, 3).shape[0]
         total = interaction.new_zeros(n_graphs)
-        total = total.index_add(0, self._graph_of_atom(graph), interaction + reference[species])
+        total = total.index_add(0, number_structures(graph), interaction + reference[species])
         return total if self.dispersion is None else total + self.dispersion(graph, positions)
 
     def compile_kernels(self, backend: Backend = "inductor") -> None:
@@ -227,11 +228,6 @@ class PhononNetwork(nn.Module):
             )
         return extended
 
-    @staticmethod
-    def _graph_of_atom(graph: Any) -> Tensor:
-        atoms = graph[fields.ATOM]
-        return atoms.batch if "batch" in atoms else torch.zeros_like(atoms[fields.NUMBERS])
-
     def _strain(
         self, graph: Any, positions: Tensor, cell: Tensor, strain: Tensor
     ) -> tuple[Any, Tensor]:
@@ -241,5 +237,5 @@ class PhononNetwork(nn.Module):
         )
         deformed = copy.copy(graph)
         deformed[fields.CELL] = cell @ deformation
-        of_atom = deformation.index_select(0, self._graph_of_atom(graph))
+        of_atom = deformation.index_select(0, number_structures(graph))
         return deformed, (positions.unsqueeze(1) @ of_atom).squeeze(1)

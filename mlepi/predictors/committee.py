@@ -78,8 +78,8 @@ class ElectronCommittee:
     @property
     def reach(self) -> float | None:
         """How far the environment of an atom reaches, Å, where every member tells; the longest."""
-        found = [getattr(member, "reach", None) for member in self.members]
-        return max(found) if all(one is not None for one in found) else None  # type: ignore[type-var]
+        told = [float(m.reach) for m in self.members if hasattr(m, "reach")]
+        return max(told) if len(told) == len(self.members) else None
 
     @property
     def level_shift(self) -> Any:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mlepi.graphs import fields
+from mlepi.graphs.build import number_structures
 
 ONSITE = "onsite"
 """Name of the blocks of atoms with themselves, beside those of ``fields.RELATIONS``."""
@@ -35,7 +36,7 @@ def bloch_sums(
     """
     dtype = blocks[ONSITE].dtype
     n_atoms, n_functions = exists.shape
-    batch = find_batch(graph)
+    batch = number_structures(graph)
     counts = torch.bincount(batch, minlength=len(kpoints))
     first = counts.cumsum(0) - counts
     first_slot = counts.square().cumsum(0) - counts.square()
@@ -80,9 +81,3 @@ def bloch_sums(
         whole = len(rows) == count * n_functions
         matrices.append(matrix if whole else matrix[rows[:, None], rows])
     return matrices
-
-
-def find_batch(graph: Any) -> Tensor:
-    """Return the structure of every atom, (n_atoms,) int, of a batch or a single graph."""
-    atoms = graph[fields.ATOM]
-    return atoms.batch if "batch" in atoms else torch.zeros_like(atoms[fields.NUMBERS])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
+from mlepi.graphs.build import number_structures
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ def compute_block_errors(
         orbital_mask: (largest atomic number + 1, p) bool, orbitals that an element has.
     """
     atoms = graph[fields.ATOM]
-    batch = atoms.batch if "batch" in atoms else torch.zeros_like(atoms[fields.NUMBERS])
+    batch = number_structures(graph)
     exists = orbital_mask[atoms[fields.NUMBERS]]
     places = {"onsite": (atoms, prediction["onsite_blocks"], slice(None), slice(None))}
     for relation in fields.RELATIONS:

@@ -53,8 +53,8 @@ def measure_deviations(records: Sequence[Any]) -> dict[str, NDArray[np.float64]]
         records: at least two, of networks that are as good as each other.
 
     Returns:
-        Name of a field, as ``list_numbers`` → the square root of Σ(x − x̄)²/(n − 1), of the shape of
-        the field. Fields that are equal in all records, or differ in shape, are left out.
+        Name of a field, as ``list_numbers`` → √(Σ(x − ⟨x⟩)²/(n − 1)), of the shape of the field.
+        Fields that are equal in all records, or differ in shape, are left out.
     """
     tables = [list_numbers(record) for record in records]
     found = {}

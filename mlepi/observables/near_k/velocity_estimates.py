@@ -112,6 +112,63 @@ class ResamplingPlan:
         return [(part[0], part[1:]) for part in parts]
 
 
+@dataclass(frozen=True)
+class FittedParameters:
+    """Parameters of every model from the averages of all samples, as fields of records.
+
+    Attributes:
+        values: (n_temperatures, n_parameters).
+        resampled: (n_resamples, n_temperatures, n_parameters).
+        at_rest: (n_parameters,), of the undisplaced structure.
+        design: of the samples.
+    """
+
+    values: NDArray[np.float64]
+    resampled: NDArray[np.float64]
+    at_rest: NDArray[np.float64]
+    design: SampleDesign
+
+    @cached_property
+    def errors(self) -> NDArray[np.float64]:
+        """Standard errors, (n_temperatures, n_parameters)."""
+        return bootstrap_errors(self.resampled, self.design)
+
+    @cached_property
+    def change_errors(self) -> NDArray[np.float64]:
+        """Standard errors of the change since the first temperature."""
+        return bootstrap_errors(self.resampled - self.resampled[:, :1], self.design)
+
+    def series(self, number: int, name: str = "") -> dict[str, Any]:
+        """Return a velocity with its ratio to that at rest, its change, and errors of the three.
+
+        Args:
+            number: of the parameter.
+            name: "slope" for fields named after it; empty for those of v.
+        """
+        singular, plural, before = (
+            (name, f"{name}s", f"{name}_") if name else ("velocity", "velocities", "")
+        )
+        at_rest = float(self.at_rest[number])
+        value, error = self.values[:, number], self.errors[:, number]
+        return {
+            f"equilibrium_{singular}": at_rest,
+            plural: value,
+            f"{singular}_errors": error,
+            f"{before}ratios": value / at_rest,
+            f"{before}ratio_errors": error / at_rest,
+            f"{before}changes": value - value[0],
+            f"{before}change_errors": self.change_errors[:, number],
+        }
+
+    def gamma_1(self, number: int) -> dict[str, Any]:
+        """Return the γ₁ that belongs to the velocity of a model, with its error."""
+        return {
+            "equilibrium_gamma_1": float(self.at_rest[number + 1]),
+            "gamma_1": self.values[:, number + 1],
+            "gamma_1_errors": self.errors[:, number + 1],
+        }
+
+
 def estimate_velocities(
     energies: NDArray[np.float64],
     left_out: NDArray[np.float64],
@@ -146,18 +203,15 @@ def estimate_velocities(
         parts = (split_off.weighted, split_off.left_out, split_off.at_rest)
         pins = [(split_off.distance, part) for part in parts]
     by_count = plan.split(fit.parameters_of_many(distances, energies, pins[0]))
-    values, resampled = by_count[-1]
-    at_rest = fit.parameters(distances, equilibrium, pins[2])
-    design = plan.design
-    errors = bootstrap_errors(resampled, design)
-    changes = values - values[:1]
-    change_errors = bootstrap_errors(resampled - resampled[:, :1], design)
-    all_energies, resampled_energies = plan.split(energies)[-1]
     without = fit.parameters_of_many(distances, left_out, pins[1])
+    at_rest = fit.parameters(distances, equilibrium, pins[2])
+    values, resampled = by_count[-1]
+    fitted = FittedParameters(values, resampled, at_rest, plan.design)
+    all_energies, resampled_energies = plan.split(energies)[-1]
     growth = np.array([value for value, _ in by_count])
     growth_errors = np.array(
         [
-            bootstrap_errors(some, design.first(int(count)))
+            bootstrap_errors(some, plan.design.first(int(count)))
             for count, (_, some) in zip(plan.counts, by_count, strict=True)
         ]
     )
@@ -165,45 +219,21 @@ def estimate_velocities(
         distances=distances,
         equilibrium_energies=equilibrium,
         energies=all_energies,
-        energy_errors=bootstrap_errors(resampled_energies, design),
-        equilibrium_velocity=float(at_rest[FREE]),
-        velocities=values[:, FREE],
-        velocity_errors=errors[:, FREE],
-        ratios=values[:, FREE] / at_rest[FREE],
-        ratio_errors=errors[:, FREE] / at_rest[FREE],
-        changes=changes[:, FREE],
-        change_errors=change_errors[:, FREE],
-        equilibrium_gamma_1=float(at_rest[FREE + 1]),
-        gamma_1=values[:, FREE + 1],
-        gamma_1_errors=errors[:, FREE + 1],
-        equilibrium_slope=float(at_rest[SLOPE]),
-        slopes=values[:, SLOPE],
-        slope_errors=errors[:, SLOPE],
-        slope_ratios=values[:, SLOPE] / at_rest[SLOPE],
-        slope_ratio_errors=errors[:, SLOPE] / at_rest[SLOPE],
+        energy_errors=bootstrap_errors(resampled_energies, plan.design),
+        **fitted.series(FREE),
+        **fitted.gamma_1(FREE),
+        **fitted.series(SLOPE, "slope"),
         convergence_counts=plan.counts,
         convergence_velocities=growth[:, :, FREE],
         convergence_errors=growth_errors[:, :, FREE],
         pseudo_velocities=pseudo_values(values, without)[:, :, [FREE, SLOPE]],
-        degrees_of_freedom=design.degrees_of_freedom,
-        slope_changes=changes[:, SLOPE],
-        slope_change_errors=change_errors[:, SLOPE],
+        degrees_of_freedom=plan.design.degrees_of_freedom,
         convergence_slopes=growth[:, :, SLOPE],
         convergence_slope_errors=growth_errors[:, :, SLOPE],
         pinned=None
         if split_off is None
         else PinnedRecord(
-            distance=split_off.distance,
-            equilibrium_gamma_1=float(at_rest[PINNED + 1]),
-            gamma_1=values[:, PINNED + 1],
-            gamma_1_errors=errors[:, PINNED + 1],
-            equilibrium_velocity=float(at_rest[PINNED]),
-            velocities=values[:, PINNED],
-            velocity_errors=errors[:, PINNED],
-            ratios=values[:, PINNED] / at_rest[PINNED],
-            ratio_errors=errors[:, PINNED] / at_rest[PINNED],
-            changes=changes[:, PINNED],
-            change_errors=change_errors[:, PINNED],
+            distance=split_off.distance, **fitted.gamma_1(PINNED), **fitted.series(PINNED)
         ),
     )
 
