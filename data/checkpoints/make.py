@@ -15,9 +15,7 @@ checkpoints then carry, and its reliability plot, NAME_committee.png.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -26,21 +24,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+from model_card import describe_member, format_card, list_failures
 from omegaconf import OmegaConf
+from run_folder import describe_structures, portable, read_command, read_history, require_run
 
 from mlepi.checkpoint import export_checkpoint, load_checkpoint, load_model
 from mlepi.errors import CheckpointError, DataError, MlepiError, message
 from mlepi.physics.overlaps import read_overlap_table
-from mlepi.pipeline.stages.structure.relaxation import measure_spacings
 from mlepi.predictors.level_shifts import KEY as SHIFT_KEY
 from mlepi.predictors.storage import AS_TRAINED, STORAGES
 from mlepi.project_files import find_file
-from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.splits import read_split
-from mlepi.training.level_shift import LARGEST_BIAS, choose_level_shift
+from mlepi.training.level_shift import choose_level_shift
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
@@ -53,133 +49,6 @@ LARGEST_SIZE = 10_000_000
 REPRODUCED = {"hamiltonian_gauge_free_mae_mev": 0.01, "forces_mae_mev_per_angstrom": 0.01}
 """Metric of the run's own test table → largest accepted relative difference to what is measured
 here."""
-
-PREDICTS = {
-    "phonon": "Total energy (eV), forces (eV/Å) and stress of bilayer graphene, Grimme D2 included "
-    "as in the labels.",
-    "electron": "The Kohn–Sham Hamiltonian of bilayer graphene in OpenMX's C6.0-s2p2 orbitals, as "
-    "real-space blocks (eV). The overlap matrix does not come from the network but from radial "
-    "tables of the orbitals, which the checkpoint carries.",
-}
-
-BANDS_NOTE = """Levels at Γ, K and a generic k of each structure's own cell, plain H, paired by \
-band index; less the median: of the differences in the
-window, one constant per structure. Gauge-free: with the shift μ of each structure that minimises \
-Σ|ΔH − μS|. In the metric of S:
-√(Tr[(S⁻¹(ΔH − μS))²]/N) at one k-point; the soft directions of S, states of some hundred eV, are \
-nearly all of it. Ghost: a level more than
-1 eV below DFT's lowest at these k-points; there is none where the form bound, the largest \
-eigenvalue of −ΔH against H raised by that energy, is
-below 1. Slopes: ‖ΔH − ΔH_DFT‖/‖ΔH_DFT‖ between paired displacements ±u.
-"""
-
-WEAKNESSES = {
-    "phonon": (
-        "The labels' small basis overbinds the layers (basis-set superposition), and the network "
-        "with it: relaxed, they sit near "
-        "3.15 Å instead of 3.35 Å. Fix the spacing when an experiment is meant, and say so.",
-        "Forces of waves that no training cell contains are extrapolated, see the frequencies "
-        "against DFT and the bending rigidity.",
-    ),
-    "electron": (
-        "A part of the error of the bands is a common shift of each structure: compare aligned "
-        "and unaligned.",
-        "S is ill-conditioned (see its smallest eigenvalue): errors of H grow by its inverse in "
-        "the worst direction, mostly in "
-        "states far above E_F, which should not be used.",
-        "H keeps the energy zero of the DFT code, which depends on the cell; differences within "
-        "one structure have a meaning.",
-    ),
-}
-
-NOT_TESTED = (
-    "other elements, defects, edges, adsorbates; one layer or more than two; bulk; twisted cells, "
-    "beyond what a local network "
-    "infers from slides; fields, charge, spin; displacements beyond those of the training set, so "
-    "temperatures far above 300 K."
-)
-
-
-def portable(value: Any) -> Any:
-    """Replace absolute paths in nested plain data by their last part."""
-    if isinstance(value, Mapping):
-        return {key: portable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [portable(item) for item in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-
-def read_command(run: Path) -> str:
-    """Return the command line of a run, without where its files went."""
-    overrides: Any = OmegaConf.to_container(OmegaConf.load(run / ".hydra" / "overrides.yaml"))
-    kept = [text for text in overrides if not text.startswith(("hydra.", "ckpt_path=", "name="))]
-    return " ".join(["python train.py", *(str(portable(text)) for text in kept)])
-
-
-def read_history(run: Path) -> dict[str, Any]:
-    """Return "epochs" trained, "best_epoch" and "wall_time" (hours and minutes) of a run."""
-    epochs = {
-        name: int(
-            torch.load(run / "checkpoints" / f"{name}.ckpt", map_location="cpu", weights_only=True)[
-                "epoch"
-            ]
-        )
-        + 1
-        for name in ("best", "last")
-    }
-    times = re.findall(
-        r"^\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)",
-        (run / "train.log").read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
-    wall = datetime.timedelta(0)
-    if times:
-        begin, end = (datetime.datetime.fromisoformat(time) for time in (times[0], times[-1]))
-        wall = end - begin
-    minutes = round(wall.total_seconds() / 60)
-    return {
-        "epochs": epochs["last"],
-        "best_epoch": epochs["best"],
-        "wall_time": f"{minutes // 60} h {minutes % 60:02d} min",
-    }
-
-
-def describe_structures(path: Path, split: Path) -> dict[str, Any]:
-    """Measure what the training subset covers.
-
-    "kinds", "n_atoms", "spacing", "lattice_constant" (of a hexagonal cell of the same area),
-    "out_of_plane"; Å.
-    """
-    labelled = list(HamiltonianDataset(path)) if path.suffix == ".h5" else read_forces_dataset(path)
-    subsets = read_split(split, [structure.name for structure in labelled])
-    chosen = [structure for structure in labelled if structure.name in set(subsets["train"])]
-    spacings, lattices, heights = [], [], []
-    for structure in chosen:
-        atoms = structure.atoms
-        spacings.append(float(measure_spacings(atoms)[0]))
-        # of any supercell: the side of the rhombus that two atoms per layer cover
-        area = np.linalg.norm(np.cross(atoms.cell[0], atoms.cell[1])) / (len(atoms) / 4)
-        lattices.append(float(np.sqrt(area * 2.0 / np.sqrt(3.0))))
-        layer = atoms.arrays["layer"]
-        z = atoms.positions[:, 2]
-        heights.append(
-            max(
-                float(np.abs(z[layer == number] - z[layer == number].mean()).max())
-                for number in (0, 1)
-            )
-        )
-    kinds = [str(structure.provenance.get("kind", "structures")) for structure in chosen]
-    return {
-        "kinds": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
-        "n_structures": {subset: len(names) for subset, names in subsets.items()},
-        "elements": sorted(
-            {symbol for structure in chosen for symbol in structure.atoms.get_chemical_symbols()}
-        ),
-        "n_atoms": sorted({len(structure.atoms) for structure in chosen}),
-        "spacing": [min(spacings), max(spacings)],
-        "lattice_constant": [min(lattices), max(lattices)],
-        "out_of_plane": max(heights),
-    }
 
 
 def find_level_shift(data: Mapping[str, Any]) -> dict[str, float] | None:
@@ -235,19 +104,6 @@ def export(
         )
 
 
-def describe_shift(shift: Mapping[str, float] | None, kind: str) -> list[str]:
-    """Return the row of the card that tells the level shift against ghost states."""
-    if kind != "electron":
-        return []
-    if shift is None:
-        return ["| level shift | none |"]
-    return [
-        f"| level shift | τ = {shift['threshold']:g}, λ = {shift['strength']:g} eV, offset "
-        f"{1e3 * shift['offset']:.2f} meV: moves levels of exact H and S within 2 eV of E_F by "
-        f"less than {1e3 * LARGEST_BIAS:g} meV RMS in the median structure |"
-    ]
-
-
 def run_benchmark(
     script: str, checkpoint: Path | Sequence[Path], folder: Path, options: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -298,159 +154,6 @@ def check_reproduced(run: Path, metrics: Mapping[str, float]) -> None:
                     "Measure both again.",
                 )
             )
-
-
-def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) -> str:
-    """Return the model card as Markdown.
-
-    Args:
-        name: of the checkpoint.
-        facts: "kind", "command", "n_parameters", "metadata", "history", "covered", "size",
-            "failed", and of a committee "members", rows of ``describe_member``.
-        tables: "accuracy", for a phonon network "phonons", for a committee "committee".
-    """
-    kind = facts["kind"]
-    metadata = facts["metadata"]
-    covered = facts["covered"]
-    history = facts["history"]
-    data = metadata["config"]["data"]
-    # "-modified" is how the first checkpoints say "+changes"
-    commit, *changes = re.split(r"\+changes|-modified", metadata["commit"])
-    counts = ", ".join(f"{number} {subset}" for subset, number in covered["n_structures"].items())
-    kinds = ", ".join(f"{number} × `{label}`" for label, number in covered["kinds"].items())
-    low, high = covered["lattice_constant"]
-    strains = f"{100 * (low / 2.46 - 1):+.1f} to {100 * (high / 2.46 - 1):+.1f} %"
-    versions = ", ".join(f"{package} {number}" for package, number in metadata["versions"].items())
-    sizes = covered["n_atoms"]
-    cells = (
-        " and ".join(f"{n} atoms" for n in sizes)
-        if len(sizes) < 3
-        else f"{sizes[0]} to {sizes[-1]} atoms"
-    )
-    basis = " Orbitals: C6.0-s2p2 (s s p p), reach of a pair 6.35 Å." if kind == "electron" else ""
-    lines = [
-        f"# {name}",
-        "",
-        PREDICTS[kind],
-        "",
-        "## Training",
-        "| | |",
-        "|---|---|",
-        f"| data | `{data['path']}`: {kinds} in the training subset; see [its "
-        "card](../blg_openmx/README.md) |",
-        f"| split | `{data['split']}`: {counts} |",
-        f"| command | `{facts['command']}` |",
-        f"| config | [{name}.yaml]({name}.yaml), also inside the checkpoint "
-        '(`load_model(…).metadata["config"]`) |',
-        f"| seed | {metadata['seed']} |",
-        f"| epochs, wall time | {history['epochs']} (best: {history['best_epoch']}), "
-        f"{history['wall_time']} |",
-        f"| parameters, file | {facts['n_parameters']}, {facts['size'] / 1e6:.1f} MB |",
-        f"| commit | `{commit}`" + (" with uncommitted changes" if changes else "") + " |",
-        f"| versions | {versions} |",
-        *describe_shift(metadata.get(SHIFT_KEY), kind),
-        "",
-        "## Accuracy",
-        tables["accuracy"],
-    ]
-    if kind == "electron":
-        lines.append(BANDS_NOTE)
-    if "committee" in tables:
-        lines += format_members(name, facts["members"], tables["committee"])
-    if "phonons" in tables:
-        lines += [
-            "## Phonons of AB bilayer graphene",
-            f"![phonons]({name}.png)",
-            "",
-            tables["phonons"],
-        ]
-    lines += [
-        "## Domain of validity",
-        f"- Elements: {', '.join(covered['elements'])}; two layers.{basis}",
-        f"- Layer spacings {covered['spacing'][0]:.2f}–{covered['spacing'][1]:.2f} Å (mean "
-        "planes), any slide.",
-        f"- Lattice constants {low:.3f}–{high:.3f} Å (strain {strains} from 2.46 Å).",
-        "- Gaussian displacements, in-plane 0.015–0.045 Å, out-of-plane 0.02–0.10 Å per component "
-        "(standard deviation); "
-        "largest distance of an atom from the mean plane of its layer "
-        f"{covered['out_of_plane']:.2f} Å.",
-        f"- Training cells of {cells} atoms. Larger cells work as far as the table of sizes says; "
-        "longer waves were never seen.",
-        f"- Not tested: {NOT_TESTED}",
-        "",
-        "## Known weaknesses",
-        *(f"- {text}" for text in (*facts["failed"], *WEAKNESSES[kind])),
-        "- Few structures: the test numbers above have sizeable statistical errors of their own.",
-        "",
-        "## Licence",
-        "MIT, as the project. Trained on OpenMX calculations made for it; no file of OpenMX is "
-        "contained"
-        + (
-            " (the overlap table holds two-centre integrals on a grid, not the orbitals)."
-            if kind == "electron"
-            else "."
-        ),
-        "",
-        "Made by `python data/checkpoints/make.py RUN_FOLDER`"
-        + (" of all runs" if "committee" in tables else "")
-        + "; all numbers: "
-        f"[{name}.json]({name}.json).",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def list_failures(results: Mapping[str, Any], table: str) -> list[str]:
-    """Return what was required and is not met, and what the phonons show, as sentences."""
-    rows = [line.split("|") for line in table.splitlines() if "**no**" in line]
-    failed = [
-        f"Target missed: {row[1].strip()} is {row[2].strip()}, wanted {row[3].strip()}."
-        for row in rows
-    ]
-    fixed, relaxed = (
-        results.get("phonons", {}).get(structure) for structure in ("fixed", "relaxed")
-    )
-    if fixed and relaxed and fixed["lowest_interpolated"] < -1.0:
-        failed.append(
-            f"At a = 2.46 Å and d = 3.35 Å the in-plane stress is {fixed['in_plane_stress']:.2f} "
-            "eV/Å² (lattice constant of the "
-            f"network's minimum: {relaxed['lattice_constant']:.3f} Å). The longest flexural waves "
-            "are therefore imaginary, down "
-            f"to {fixed['lowest_interpolated']:.0f} cm⁻¹, between the q-points of the 6×6 "
-            "supercell."
-        )
-    for structure in ("relaxed", "fixed"):
-        measured = results.get("phonons", {}).get(structure, {})
-        verdicts = measured.get("verdicts", []) + measured.get("reference", {}).get("verdicts", [])
-        failed += [
-            f"Phonons, {structure} structure: {verdict['requirement']}: {verdict['value']}, "
-            f"wanted {verdict['limit']}."
-            for verdict in verdicts
-            if not verdict["met"]
-        ]
-    return failed
-
-
-def require_run(run: Path) -> None:
-    """Raise ``DataError`` when a folder lacks what a training leaves behind."""
-    needed = [
-        run / "checkpoints" / "best.ckpt",
-        run / "checkpoints" / "last.ckpt",
-        run / "config.yaml",
-        run / "train.log",
-    ]
-    missing = [
-        path.name for path in [*needed, run / ".hydra" / "overrides.yaml"] if not path.is_file()
-    ]
-    if missing:
-        raise DataError(
-            message(
-                str(run),
-                f"no {', '.join(missing)}",
-                "the run folder of a training",
-                "Check the path.",
-            )
-        )
 
 
 def ship(
@@ -609,47 +312,6 @@ def make_committee(
     }
     write_card(name, runs[0], output, facts, numbers, {**tables, "committee": table})
     return files
-
-
-MEMBER_METRICS = {
-    "hamiltonian_gauge_free_mae_mev": "H, gauge-free MAE (meV)",
-    "bands_aligned_rms_mev": "bands, RMS (meV)",
-    "energy_mae_mev_per_atom": "energy, MAE (meV/atom)",
-    "forces_rmse_mev_per_angstrom": "forces, RMSE (meV/Å)",
-}
-"""Metric → column of the table of members, where they have it."""
-
-
-def describe_member(run: Path, file: Path, metrics: Mapping[str, float]) -> dict[str, str]:
-    """Return the row of a member of a committee: column → cell."""
-    history = read_history(run)
-    return {
-        "checkpoint": f"[{file.name}]({file.name}), {file.stat().st_size / 1e6:.2f} MB",
-        "command": f"`{read_command(run)}`",
-        "epochs (best), wall time": f"{history['epochs']} ({history['best_epoch']}), "
-        f"{history['wall_time']}",
-        **{title: f"{metrics[key]:.3g}" for key, title in MEMBER_METRICS.items() if key in metrics},
-    }
-
-
-def format_members(name: str, rows: Sequence[Mapping[str, str]], table: str) -> list[str]:
-    """Return the part of a card on the members of a committee, as lines of Markdown."""
-    return [
-        "## Committee",
-        f"{len(rows)} networks of one recipe and {len(rows)} seeds; the tables above are of the "
-        "first. Each is made by its command:",
-        "",
-        "| " + " | ".join(rows[0]) + " |",
-        "|---" * len(rows[0]) + "|",
-        *("| " + " | ".join(row.values()) + " |" for row in rows),
-        "",
-        "How far their spread tells their error (`benchmarks/committee.py`; the checkpoints carry "
-        "the factors):",
-        "",
-        table,
-        f"![reliability]({name}_committee.png)",
-        "",
-    ]
 
 
 def main() -> None:

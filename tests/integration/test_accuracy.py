@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from run_folder import measure_wall_time
 from tiny_networks import (
     BASIS,
     CUTOFFS,
@@ -401,6 +402,17 @@ def test_what_cannot_be_shipped_is_refused(run_folder, tmp_path, monkeypatch):
     (run_folder / "train.log").unlink()
     with pytest.raises(DataError, match=r"no train.log"):
         make.make(run_folder)
+
+
+def test_wall_time_leaves_out_the_pause_before_a_run_was_resumed():
+    log = (
+        "[2026-01-01 10:00:00,000][x] tiny | 5 parameters | run folder runs/a\n"
+        "[2026-01-01 10:30:00,000][x] epoch 1/4\n  a line without time\n"
+        "[2026-01-03 08:00:00,000][x] tiny | 5 parameters | run folder runs/a\n"
+        "[2026-01-03 08:12:00,000][x] epoch 2/4\n"
+    )
+    assert measure_wall_time(log).total_seconds() == 42 * 60
+    assert measure_wall_time("").total_seconds() == 0
 
 
 def test_paths_of_a_machine_are_cut():

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from small_run import FIRST_SPLITS, TINY_NETWORKS
 
 import mlepi
 from mlepi.project_files import PROJECT_FOLDER
@@ -34,23 +35,11 @@ ELECTRON_MODELS = [
     "hedgenet_mace_hamiltonian",
 ]
 TINY = {
-    "phonon": [
-        "model.network.backbone.num_features=4",
-        "model.network.backbone.l_max=1",
-        "model.network.backbone.radial_widths=[8]",
-        "model.network.backbone.correlation=2",
-        "graph.cutoffs.intra=2.0",
-        "graph.cutoffs.inter=4.0",
-        "data.n_train=5",
-    ],
+    "phonon": [*TINY_NETWORKS["phonon"], FIRST_SPLITS["phonon"], "data.n_train=5"],
     "electron": [
-        "model.network.backbone.num_layers=1",
-        "model.network.backbone.channels=[4,4,4]",
-        "model.network.backbone.pseudo_channels=[0,2]",
+        *TINY_NETWORKS["electron"],
         "model.network.backbone.embedding_channels=4",
-        "model.network.backbone.l_max=2",
-        "model.network.backbone.num_radial=8",
-        "model.network.backbone.radial_hidden=[8]",
+        FIRST_SPLITS["electron"],
         "data.batch_size=2",
         "data.n_train=4",
     ],
@@ -178,6 +167,7 @@ def test_the_other_backbone_trains_and_its_checkpoint_opens(tmp_path, model):
         "trainer.accelerator=cpu",
         "trainer.max_epochs=2",
         "data.n_train=4",
+        FIRST_SPLITS["phonon" if model.endswith("phonon") else "electron"],
         "test=false",
         *(f"size.{size}" for size in sizes),
     )

@@ -1,0 +1,254 @@
+"""The text of a model card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from run_folder import read_command, read_history
+
+from mlepi.predictors.level_shifts import KEY as SHIFT_KEY
+from mlepi.training.level_shift import LARGEST_BIAS
+
+PREDICTS = {
+    "phonon": "Total energy (eV), forces (eV/Å) and stress of bilayer graphene, Grimme D2 included "
+    "as in the labels.",
+    "electron": "The Kohn–Sham Hamiltonian of bilayer graphene in OpenMX's C6.0-s2p2 orbitals, as "
+    "real-space blocks (eV). The overlap matrix does not come from the network but from radial "
+    "tables of the orbitals, which the checkpoint carries.",
+}
+
+BANDS_NOTE = """Levels at Γ, K and a generic k of each structure's own cell, plain H, paired by \
+band index; less the median: of the differences in the
+window, one constant per structure. Gauge-free: with the shift μ of each structure that minimises \
+Σ|ΔH − μS|. In the metric of S:
+√(Tr[(S⁻¹(ΔH − μS))²]/N) at one k-point; the soft directions of S, states of some hundred eV, are \
+nearly all of it. Ghost: a level more than
+1 eV below DFT's lowest at these k-points; there is none where the form bound, the largest \
+eigenvalue of −ΔH against H raised by that energy, is
+below 1. Slopes: ‖ΔH − ΔH_DFT‖/‖ΔH_DFT‖ between paired displacements ±u.
+"""
+
+WEAKNESSES = {
+    "phonon": (
+        "The labels' small basis overbinds the layers (basis-set superposition), and the network "
+        "with it: relaxed, they sit near "
+        "3.15 Å instead of 3.35 Å. Fix the spacing when an experiment is meant, and say so.",
+        "Forces of waves that no training cell contains are extrapolated, see the frequencies "
+        "against DFT and the bending rigidity.",
+    ),
+    "electron": (
+        "A part of the error of the bands is a common shift of each structure: compare aligned "
+        "and unaligned.",
+        "S is ill-conditioned (see its smallest eigenvalue): errors of H grow by its inverse in "
+        "the worst direction, mostly in "
+        "states far above E_F, which should not be used.",
+        "H keeps the energy zero of the DFT code, which depends on the cell; differences within "
+        "one structure have a meaning.",
+    ),
+}
+
+NOT_TESTED = (
+    "other elements, defects, edges, adsorbates; bulk; fields, charge, spin; displacements beyond "
+    "those of the training set, so temperatures far above 600 K. One layer, and twisted or "
+    "thicker stacks, only as far as the table of test subsets says."
+)
+
+
+DISPLACED = {
+    "slide": "none (rigid layers at any slide)",
+    "random3": "Gaussian, in-plane 0.015–0.045 Å, out-of-plane 0.02–0.10 Å per component",
+    "thermal3": "of phonons at 0–600 K in 3×3 cells",
+    "shape": "of phonons at 0–600 K in cells of other shapes",
+}
+"""Kind of a training structure → how its atoms were displaced."""
+
+
+def describe_displacements(kinds: Iterable[str]) -> str:
+    """Return what the displacements of the training structures are."""
+    return "; ".join(DISPLACED.get(kind, f"those of `{kind}`") for kind in kinds)
+
+
+def describe_shift(shift: Mapping[str, float] | None, kind: str) -> list[str]:
+    """Return the row of the card that tells the level shift against ghost states."""
+    if kind != "electron":
+        return []
+    if shift is None:
+        return ["| level shift | none |"]
+    return [
+        f"| level shift | τ = {shift['threshold']:g}, λ = {shift['strength']:g} eV, offset "
+        f"{1e3 * shift['offset']:.2f} meV: moves levels of exact H and S within 2 eV of E_F by "
+        f"less than {1e3 * LARGEST_BIAS:g} meV RMS in the median structure |"
+    ]
+
+
+def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) -> str:
+    """Return the model card as Markdown.
+
+    Args:
+        name: of the checkpoint.
+        facts: "kind", "command", "n_parameters", "metadata", "history", "covered", "size",
+            "failed", and of a committee "members", rows of ``describe_member``.
+        tables: "accuracy", for a phonon network "phonons", for a committee "committee".
+    """
+    kind = facts["kind"]
+    metadata = facts["metadata"]
+    covered = facts["covered"]
+    history = facts["history"]
+    data = metadata["config"]["data"]
+    # "-modified" is how the first checkpoints say "+changes"
+    commit, *changes = re.split(r"\+changes|-modified", metadata["commit"])
+    counts = ", ".join(f"{number} {subset}" for subset, number in covered["n_structures"].items())
+    kinds = ", ".join(f"{number} × `{label}`" for label, number in covered["kinds"].items())
+    low, high = covered["lattice_constant"]
+    strains = f"{100 * (low / 2.46 - 1):+.1f} to {100 * (high / 2.46 - 1):+.1f} %"
+    versions = ", ".join(f"{package} {number}" for package, number in metadata["versions"].items())
+    sizes = covered["n_atoms"]
+    cells = (
+        " and ".join(f"{n} atoms" for n in sizes)
+        if len(sizes) < 3
+        else f"{sizes[0]} to {sizes[-1]} atoms"
+    )
+    basis = " Orbitals: C6.0-s2p2 (s s p p), reach of a pair 6.35 Å." if kind == "electron" else ""
+    lines = [
+        f"# {name}",
+        "",
+        PREDICTS[kind],
+        "",
+        "## Training",
+        "| | |",
+        "|---|---|",
+        f"| data | `{data['path']}`: {kinds} in the training subset; see [its "
+        "card](../blg_openmx/README.md) |",
+        f"| split | `{data['split']}`: {counts} |",
+        f"| command | `{facts['command']}` |",
+        f"| config | [{name}.yaml]({name}.yaml), also inside the checkpoint "
+        '(`load_model(…).metadata["config"]`) |',
+        f"| seed | {metadata['seed']} |",
+        f"| epochs, wall time | {history['epochs']} (best: {history['best_epoch']}), "
+        f"{history['wall_time']} |",
+        f"| parameters, file | {facts['n_parameters']}, {facts['size'] / 1e6:.1f} MB |",
+        f"| commit | `{commit}`" + (" with uncommitted changes" if changes else "") + " |",
+        f"| versions | {versions} |",
+        *describe_shift(metadata.get(SHIFT_KEY), kind),
+        "",
+        "## Accuracy",
+        tables["accuracy"],
+    ]
+    if kind == "electron":
+        lines.append(BANDS_NOTE)
+    if "committee" in tables:
+        lines += format_members(name, facts["members"], tables["committee"])
+    if "phonons" in tables:
+        lines += [
+            "## Phonons of AB bilayer graphene",
+            f"![phonons]({name}.png)",
+            "",
+            tables["phonons"],
+        ]
+    lines += [
+        "## Domain of validity",
+        f"- Elements: {', '.join(covered['elements'])}; two layers.{basis}",
+        f"- Layer spacings {covered['spacing'][0]:.2f}–{covered['spacing'][1]:.2f} Å (mean "
+        "planes), any slide.",
+        f"- Lattice constants {low:.3f}–{high:.3f} Å (strain {strains} from 2.46 Å).",
+        f"- Displacements: {describe_displacements(covered['kinds'])}; largest distance of an atom "
+        f"from the mean plane of its layer {covered['out_of_plane']:.2f} Å.",
+        f"- Training cells of {cells} atoms. Larger cells work as far as the table of sizes says; "
+        "longer waves were never seen.",
+        f"- Not tested: {NOT_TESTED}",
+        "",
+        "## Known weaknesses",
+        *(f"- {text}" for text in (*facts["failed"], *WEAKNESSES[kind])),
+        "- Few structures: the test numbers above have sizeable statistical errors of their own.",
+        "",
+        "## Licence",
+        "MIT, as the project. Trained on OpenMX calculations made for it; no file of OpenMX is "
+        "contained"
+        + (
+            " (the overlap table holds two-centre integrals on a grid, not the orbitals)."
+            if kind == "electron"
+            else "."
+        ),
+        "",
+        "Made by `python data/checkpoints/make.py RUN_FOLDER`"
+        + (" of all runs" if "committee" in tables else "")
+        + "; all numbers: "
+        f"[{name}.json]({name}.json).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def list_failures(results: Mapping[str, Any], table: str) -> list[str]:
+    """Return what was required and is not met, and what the phonons show, as sentences."""
+    rows = [line.split("|") for line in table.splitlines() if "**no**" in line]
+    failed = [
+        f"Target missed: {row[1].strip()} is {row[2].strip()}, wanted {row[3].strip()}."
+        for row in rows
+    ]
+    fixed, relaxed = (
+        results.get("phonons", {}).get(structure) for structure in ("fixed", "relaxed")
+    )
+    if fixed and relaxed and fixed["lowest_interpolated"] < -1.0:
+        failed.append(
+            f"At a = 2.46 Å and d = 3.35 Å the in-plane stress is {fixed['in_plane_stress']:.2f} "
+            "eV/Å² (lattice constant of the "
+            f"network's minimum: {relaxed['lattice_constant']:.3f} Å). The longest flexural waves "
+            "are therefore imaginary, down "
+            f"to {fixed['lowest_interpolated']:.0f} cm⁻¹, between the q-points of the 6×6 "
+            "supercell."
+        )
+    for structure in ("relaxed", "fixed"):
+        measured = results.get("phonons", {}).get(structure, {})
+        verdicts = measured.get("verdicts", []) + measured.get("reference", {}).get("verdicts", [])
+        failed += [
+            f"Phonons, {structure} structure: {verdict['requirement']}: {verdict['value']}, "
+            f"wanted {verdict['limit']}."
+            for verdict in verdicts
+            if not verdict["met"]
+        ]
+    return failed
+
+
+MEMBER_METRICS = {
+    "hamiltonian_gauge_free_mae_mev": "H, gauge-free MAE (meV)",
+    "bands_aligned_rms_mev": "bands, RMS (meV)",
+    "energy_mae_mev_per_atom": "energy, MAE (meV/atom)",
+    "forces_rmse_mev_per_angstrom": "forces, RMSE (meV/Å)",
+}
+"""Metric → column of the table of members, where they have it."""
+
+
+def describe_member(run: Path, file: Path, metrics: Mapping[str, float]) -> dict[str, str]:
+    """Return the row of a member of a committee: column → cell."""
+    history = read_history(run)
+    return {
+        "checkpoint": f"[{file.name}]({file.name}), {file.stat().st_size / 1e6:.2f} MB",
+        "command": f"`{read_command(run)}`",
+        "epochs (best), wall time": f"{history['epochs']} ({history['best_epoch']}), "
+        f"{history['wall_time']}",
+        **{title: f"{metrics[key]:.3g}" for key, title in MEMBER_METRICS.items() if key in metrics},
+    }
+
+
+def format_members(name: str, rows: Sequence[Mapping[str, str]], table: str) -> list[str]:
+    """Return the part of a card on the members of a committee, as lines of Markdown."""
+    return [
+        "## Committee",
+        f"{len(rows)} networks of one recipe and {len(rows)} seeds; the tables above are of the "
+        "first. Each is made by its command:",
+        "",
+        "| " + " | ".join(rows[0]) + " |",
+        "|---" * len(rows[0]) + "|",
+        *("| " + " | ".join(row.values()) + " |" for row in rows),
+        "",
+        "How far their spread tells their error (`benchmarks/committee.py`; the checkpoints carry "
+        "the factors):",
+        "",
+        table,
+        f"![reliability]({name}_committee.png)",
+        "",
+    ]
