@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,12 +157,16 @@ class ShiftLabels:
                 message("level shift", "no structures", "labels to choose it from", "Give some.")
             )
         self._structures = list(structures)
-        self._pencils = [_solve(structure, window) for structure in structures]
+        self._window = window
         softest = []
         for structure in structures:
             values = np.linalg.eigvalsh(block_matrices(structure)[1].dense(KPOINTS[0]).real)
             softest.append(values[values < SOFT])
         self.soft: NDArray[np.float64] = np.concatenate(softest)
+
+    @cached_property
+    def _pencils(self) -> list[list[_Pencil]]:
+        return [_solve(structure, self._window) for structure in self._structures]
 
     def prepare(self, threshold: float) -> Callable[[float], ShiftTrial]:
         """Filter S of all structures once; return what tries a strength, eV, with that τ."""
