@@ -52,7 +52,7 @@ SOFT = 0.02
 KPOINTS = ((0.0, 0.0, 0.0), (0.137, 0.271, 0.0))
 """Fractional, of every structure: Γ and a general point."""
 
-N_STRUCTURES = 8
+N_STRUCTURES = 16
 """Training structures that a shift is chosen from, at equal steps of their list."""
 
 AUTO, OFF = "auto", "off"
