@@ -207,7 +207,8 @@ def _compare_ghosts(
 def _describe_structure(records: Mapping[str, Any], store: ResultsStore) -> dict[str, Any]:
     """Return structure and networks of a run as fields of the record, as far as they are told."""
     config = store.provenance(STAGE).get("config", {})
-    names = [str(config[key]) for key in ("electron", "phonon") if key in config]
+    sources = [config[key] for key in ("electron", "phonon") if key in config]
+    names = [str(each.get("_target_") if isinstance(each, dict) else each) for each in sources]
     structure = records.get("structure")
     if structure is None:
         return {"networks": tuple(names)}

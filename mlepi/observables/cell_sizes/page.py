@@ -68,7 +68,7 @@ def format_page(records: Sequence[CellSizesRecord]) -> str:
         (
             "Windows and models, spectral peak; the last row of each is half the range outside "
             "the parabolic core",
-            ("T (K)", *CHOICE, "|k − K| (Å⁻¹)", "model", *cells),
+            ("T (K)", *CHOICE, "window (Å⁻¹)", "model", *cells),
             _window_rows(records, sizes),
         ),
         (
