@@ -57,6 +57,7 @@ def compare_sizes(folders: Sequence[Path], stages: Stages) -> CellSizesRecord:
     estimates = [[found[name] for found in by_name] for name in names]
     sizes = np.array([record.supercell[0] for record in velocities])
     values, errors = _stack(estimates)
+    quantities = collect_limits(sizes, runs)
     return CellSizesRecord(
         sizes=sizes,
         n_samples=np.array([record.n_samples for record in velocities]),
@@ -79,8 +80,8 @@ def compare_sizes(folders: Sequence[Path], stages: Stages) -> CellSizesRecord:
         **_compare_shear(runs),
         **_compare_ghosts(stores, velocities),
         **_describe_structure(runs[0], stores[0]),
-        **_describe_settings(stores),
-        quantities=collect_limits(sizes, runs),
+        **_describe_settings(stores, sorted({path.partition(".")[0] for path in quantities})),
+        quantities=quantities,
     )
 
 
@@ -220,14 +221,16 @@ def _describe_structure(records: Mapping[str, Any], store: ResultsStore) -> dict
     return {"networks": tuple(names), "structure": numbers}
 
 
-def _describe_settings(stores: Sequence[ResultsStore]) -> dict[str, Any]:
-    """Return what all runs are runs of.
+def _describe_settings(
+    stores: Sequence[ResultsStore], observables: Sequence[str]
+) -> dict[str, Any]:
+    """Return what all runs are runs of, and the settings of observables that they share.
 
     Raises:
         DataError: they are not runs of the same.
     """
     systems = [describe_system(store) for store in stores]
-    observables = [describe_observables(store, store.stages()) for store in stores]
+    settings = [describe_observables(store, observables) for store in stores]
     for store, system in zip(stores, systems, strict=True):
         if differences := list_differences(systems[0], system):
             raise _refusal(
@@ -237,8 +240,8 @@ def _describe_settings(stores: Sequence[ResultsStore]) -> dict[str, Any]:
             )
     common = {
         stage: text
-        for stage, text in observables[0].items()
-        if all(each.get(stage) == text for each in observables)
+        for stage, text in settings[0].items()
+        if all(each.get(stage) == text for each in settings)
     }
     return {"system": systems[0], "observables": common}
 

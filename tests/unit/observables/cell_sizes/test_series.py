@@ -190,6 +190,7 @@ def test_every_quantity_has_a_limit_and_distances_from_it(tmp_path, records):
     np.testing.assert_array_equal(slopes.cell_parts(), slopes.distance_errors)
     assert "fermi_velocity.spectral.energies" not in record.quantities  # a map
     assert set(record.system) == {"structure", "sampling"}
+    assert record.observables == {"fermi_velocity": '{"window": 1.2}'}
     np.testing.assert_array_equal(record.ghosts[2], [[1, 0], [2, 0], [3, 1]])
     assert record.left_out.tolist() == [1, 1, 1]
     # the whole of it comes back from the disk

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from spectra_records import gap_record
 
 from mlepi.observables.gap.error_parts import width_parts
@@ -64,12 +63,3 @@ def test_weight_beside_a_line_pulls_the_peak_of_wider_ones_further():
     changes = 0.5 * np.abs(wide.gap_changes - own.gap_changes)
     np.testing.assert_allclose(parts["gap/gap_changes"].sizes, changes, atol=1e-5)
     assert "lines of 50 and 71 meV" in parts["gap/gaps"].source
-
-
-def test_a_peak_that_leaves_the_window_is_not_measured():
-    record = record_of([0.0, 0.0, 0.0])
-    flat = record.spectral_functions.copy()
-    flat[1] = ENERGIES  # highest at the end of the window
-    sizes = parts_of(replace(record, spectral_functions=flat))["gap/gaps"].sizes
-    assert np.isnan(sizes[1])
-    assert sizes[0] == pytest.approx(0.0, abs=1e-6)
