@@ -24,6 +24,7 @@ from mlepi.observables.near_k.velocity_tables import list_estimates
 from mlepi.observables.near_k.window_models import compare_models
 from mlepi.pipeline.discovery import Stages
 from mlepi.pipeline.ghosts import GhostSummary
+from mlepi.pipeline.stages.structure.relaxation import find_normal, layer_means
 from mlepi.results import ResultsStore
 
 STAGE = "fermi_velocity"
@@ -214,11 +215,24 @@ def _describe_structure(records: Mapping[str, Any], store: ResultsStore) -> dict
     if structure is None:
         return {"networks": tuple(names)}
     spacing = structure.spacings[0] if len(structure.spacings) else np.nan
-    residual = np.nan if structure.residual_force is None else structure.residual_force
-    pushed = np.abs(structure.layer_forces).max() if len(structure.layer_forces) else np.nan
     lattice = structure.atoms.cell.lengths()[0]
-    numbers = tuple(float(x) for x in (lattice, spacing, residual, pushed))
-    return {"networks": tuple(names), "structure": numbers}
+    numbers = (lattice, spacing, *_measure_forces(records))
+    return {"networks": tuple(names), "structure": tuple(float(x) for x in numbers)}
+
+
+def _measure_forces(records: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the largest force on an atom without the means of the layers, and of these, eV/Å.
+
+    Those about which the phonons were expanded; NaN where no record tells.
+    """
+    structure, phonon = records["structure"], records.get("phonon")
+    if phonon is None or not len(phonon.layer_forces):
+        residual = np.nan if structure.residual_force is None else structure.residual_force
+        pushed = np.abs(structure.layer_forces).max() if len(structure.layer_forces) else np.nan
+        return float(residual), float(pushed)
+    layer, normal = phonon.atoms.arrays["layer"], find_normal(phonon.atoms)
+    left = phonon.residual_forces - layer_means(phonon.residual_forces, layer, normal)
+    return float(np.linalg.norm(left, axis=1).max()), float(np.abs(phonon.layer_forces).max())
 
 
 def _describe_settings(

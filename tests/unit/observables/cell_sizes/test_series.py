@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
-from pipeline_records import sampling_record, structure_record
+from pipeline_records import phonon_record, sampling_record, structure_record
 from series_records import of_size, system_of, write_whole
 from velocity_records import fermi_velocity_record, self_energy_record
 
@@ -200,6 +200,20 @@ def test_every_quantity_has_a_limit_and_distances_from_it(tmp_path, records):
         again.quantities["fermi_velocity.spectral.velocities"].distances, limits.distances
     )
     assert again.system == record.system
+
+
+def test_forces_are_those_about_which_the_phonons_were_expanded(tmp_path, records):
+    """Also of a structure as built, about which the structure stage asks no network."""
+    write_whole(tmp_path, {n: records[n] for n in (3, 6)})
+    forces = np.array(
+        [[0.003, 0.0, 0.01], [-0.003, 0.0, 0.03], [0.0, 0.0, -0.02], [0.0, 0.0, -0.02]]
+    )
+    for run in tmp_path.glob("*x*"):
+        ResultsStore(run).write("phonon", phonon_record(residual_forces=forces), "digest", {})
+    record = compare_sizes(list(tmp_path.glob("*x*")), STAGES)
+    residual, pushed = record.structure[2:]
+    assert pushed == pytest.approx(0.02)
+    assert residual == pytest.approx(np.hypot(0.003, 0.01))
 
 
 def test_runs_of_other_networks_are_no_series(tmp_path, records):
