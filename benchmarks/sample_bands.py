@@ -287,7 +287,7 @@ def plot_sample(
             axes.set_title(title)
         figure.colorbar(image, ax=spectra, label="A (1/eV per spin)", shrink=0.8)
         for axes in (folded, *spectra):
-            label_path(axes, path.label_distances, path.labels)
+            label_path(axes, path.ticks, path.labels)
             axes.axhline(0.0, color=BLUE, linewidth=0.4, zorder=0)
     return save_figure(figure, folder, f"sample_bands_{result['sample']}")
 

@@ -1,20 +1,14 @@
 """The script that compares a thermal supercell with its DFT bands."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+import sample_bands as script
 
 from mlepi.errors import StructureError
 from mlepi.physics.bands.lattice import build_k_path, hexagonal_points
 from mlepi.reference_systems import TightBinding
 from mlepi.structures import build_graphene
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "sample_bands.py"
-SPEC = importlib.util.spec_from_file_location("sample_bands_script", PATH)
-script = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(script)
 REPEATS = (3, 3, 1)
 
 
