@@ -37,7 +37,7 @@ def fit_parts(records: Records) -> Iterator[ErrorPart]:
     told = ", ".join(f"{order} to {far:g}" for (_, order), far in zip(fits, reach, strict=True))
     source = f"half the range of polynomials of order {told} Å⁻¹"
     for path, estimates in (("masses", ratios), ("mass_changes", ratios - ratios[:, :1])):
-        sizes = np.abs(record.equilibrium_masses) * estimator_spread(estimates)
+        sizes = np.abs(record.equilibrium_masses) * estimator_spread(list(estimates))
         yield ErrorPart(ESTIMATOR, f"{STAGE}/{path}", sizes, source)
 
 
