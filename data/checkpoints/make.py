@@ -611,7 +611,7 @@ def make_committee(
 
 MEMBER_METRICS = {
     "hamiltonian_gauge_free_mae_mev": "H, gauge-free MAE (meV)",
-    "bands_aligned_rms_mev": "bands, RMS (meV)",
+    "shifted_bands_2ev_aligned_rms_mev": "levels within ±2 eV, RMS (meV)",
     "energy_mae_mev_per_atom": "energy, MAE (meV/atom)",
     "forces_rmse_mev_per_angstrom": "forces, RMSE (meV/Å)",
 }
