@@ -42,6 +42,7 @@ TINY = {
         FIRST_SPLITS["electron"],
         "data.batch_size=2",
         "data.n_train=4",
+        "task.level_shift=off",
     ],
 }
 FACTS = {
