@@ -27,6 +27,8 @@ from mlepi.training.run import KNOWN_KEYS, SUPPLIED, check_config, train
 CONFIG_FOLDER = PROJECT_FOLDER / "conf"
 PHONON_MODELS = ["mace", "mace_4layer", "hedgenet_phonon", "deeph_e3_phonon"]
 ELECTRON_MODELS = [
+    "deeph",
+    "deeph_exact",
     "deeph_e3",
     "deeph_e3_6layer",
     "hedgenet_electron",
