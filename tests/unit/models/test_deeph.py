@@ -8,6 +8,7 @@ import torch
 from e3nn import o3
 from electron_models import (
     BASIS,
+    CUTOFFS,
     bilayer,
     build_config,
     build_model,
@@ -19,9 +20,12 @@ from electron_models import (
 )
 from hydra.utils import instantiate
 from scipy.spatial.transform import Rotation
+from tiny_networks import build_config as build_phonon_config
+from tiny_networks import corrugated_bilayer
 from torch.nn.functional import silu, softplus
 
 from mlepi.errors import ConfigError
+from mlepi.graphs.build import build_graph
 from mlepi.models.wigner import order_rows
 
 
@@ -270,6 +274,25 @@ def test_impossible_settings_are_refused(changes, text):
     with pytest.raises(Exception, match=text) as error:
         instantiate(config, _convert_="all")
     assert isinstance(error.value.__cause__ or error.value, ConfigError)
+
+
+def test_energies_can_be_read_from_its_nodes_too():
+    """Nodes know lengths alone: energies do not change when the structure turns."""
+    config = build_phonon_config("phonon")
+    backbone = build_config("deeph")["network"]["backbone"]
+    config["network"]["backbone"] = {**backbone, "elements": [6, 7]}
+    torch.manual_seed(1)
+    model = instantiate(config, _convert_="all").double()
+    atoms = corrugated_bilayer()
+    turned = atoms.copy()
+    matrix = Rotation.from_rotvec([0.3, 0.2, -0.4]).as_matrix() @ np.diag([1.0, -1.0, 1.0])
+    turned.positions = atoms.positions @ matrix.T
+    turned.set_cell(atoms.cell.array @ matrix.T)
+    out = [model(build_graph(a, CUTOFFS, dtype=torch.float64)) for a in (atoms, turned)]
+    torch.testing.assert_close(out[1]["energy"], out[0]["energy"], rtol=0, atol=1e-9)
+    expected = out[0]["forces"].detach().numpy() @ matrix.T
+    np.testing.assert_allclose(out[1]["forces"].detach().numpy(), expected, atol=1e-9)
+    assert np.abs(expected).max() > 1e-3
 
 
 def test_there_are_no_compiled_kernels():
