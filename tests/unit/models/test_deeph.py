@@ -26,6 +26,7 @@ from torch.nn.functional import silu, softplus
 
 from mlepi.errors import ConfigError
 from mlepi.graphs.build import build_graph
+from mlepi.models import local_messages
 from mlepi.models.wigner import order_rows
 
 
@@ -274,6 +275,13 @@ def test_impossible_settings_are_refused(changes, text):
     with pytest.raises(Exception, match=text) as error:
         instantiate(config, _convert_="all")
     assert isinstance(error.value.__cause__ or error.value, ConfigError)
+
+
+def test_chunks_of_edges_and_of_self_loops_change_nothing(monkeypatch):
+    model = build_model("deeph")
+    whole = predict(model, bilayer())
+    monkeypatch.setitem(local_messages.PAIRS_PER_CHUNK, "cpu", 64)
+    assert largest_difference(predict(model, bilayer()), whole) < 1e-10
 
 
 def test_energies_can_be_read_from_its_nodes_too():
