@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,14 @@ MODELS = {
         "model.baseline=none",
     ],
     "mace_vectors": ["+model=mace_hamiltonian", "model.network.backbone.l_max_out=1"],
+    "deeph": ["+model=deeph"],
+    "deeph_exact": ["+model=deeph_exact"],
+    "hedgenet_deeph": [
+        "+model=deeph",
+        "~model.network.relations.all",
+        "+model.network.relations.intra=[intra]",
+        "+model.network.relations.inter=[inter]",
+    ],
     "baseline_alone": ["+model=deeph_e3", "model.network.backbone.num_layers=1"],
 }
 
@@ -58,6 +67,10 @@ def build_config(
         "phonon.num_features=4",
         "phonon.l_max=2",
         "phonon.radial_widths=[8]",
+        "deeph.num_layers=3",
+        "deeph.node_features=6",
+        "deeph.edge_features=20",
+        "deeph.hidden=8",
     ]
     with initialize_config_dir(str(CONF), version_base=None):
         config = compose(
@@ -113,6 +126,22 @@ def bilayer(seed=0) -> Atoms:
     atoms.positions += 0.05 * np.random.default_rng(seed).normal(size=(4, 3))
     atoms.arrays["layer"] = np.array([0, 0, 1, 1])
     return atoms
+
+
+def directed_edges(atoms):
+    """All (j → i, R) within the cutoff by brute force, self-loops included.
+
+    Source, target, shift, vector.
+    """
+    layer, cell = atoms.arrays["layer"], atoms.cell.array
+    rows = []
+    for i, j, *shift in itertools.product(
+        range(len(atoms)), range(len(atoms)), range(-3, 4), range(-3, 4), [0]
+    ):
+        vector = atoms.positions[j] + shift @ cell - atoms.positions[i]
+        if np.linalg.norm(vector) < CUTOFFS["intra" if layer[i] == layer[j] else "inter"]:
+            rows.append((j, i, shift, vector))
+    return [np.array(column) for column in zip(*rows, strict=True)]
 
 
 def cluster(positions, layer, numbers=None) -> Atoms:

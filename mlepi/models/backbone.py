@@ -7,7 +7,7 @@ read-outs ask for nothing else, so that any backbone can carry any read-out.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +51,8 @@ class EdgeState:
         weight: (n_edges,), of messages: decays with the length and is smoothly 0 at the cutoff.
         pair: (n_edges,) int, element pair, target·n_elements + source.
         features: edge features in the edge frame.
-        loops: the chunk holds the self-loops, one per atom: zero vectors, with the global frame for
-            their own.
+        loops: the chunk holds self-loops, one per atom: zero vectors, with the global frame for
+            their own unless the source of the features has other frames.
     """
 
     edges: Edges
@@ -89,8 +89,10 @@ class EdgeFeatureSource(nn.Module, ABC):
     @abstractmethod
     def edge_features(
         self, nodes: Tensor, species: Tensor, edges: Edges, state: Any
-    ) -> Sequence[tuple[EdgeState, EdgeFeatures, EdgeFeatures]]:
+    ) -> Iterable[tuple[EdgeState, EdgeFeatures, EdgeFeatures]]:
         """Return chunks of edges with their features of natural and unnatural parity.
+
+        In order; self-loops come last.
 
         Args:
             nodes: fused node features after the last layer, flat (layout in ``so2``).

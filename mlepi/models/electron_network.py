@@ -143,7 +143,10 @@ class ElectronNetwork(nn.Module):
             blocks = []
             for chunk, irreps, parts in readout(nodes, features, name):
                 if chunk.loops:
-                    on_site = on_site + self.targets.edge_blocks(irreps) * self.on_site_scale
+                    own = self.targets.edge_blocks(irreps) * self.on_site_scale
+                    turn = self.targets.rotation(chunk.rotations)
+                    own = turn @ own @ turn.transpose(1, 2)
+                    on_site = on_site.index_add(0, chunk.edges.target, own)
                     continue
                 edge, field = self._edge_blocks(chunk, irreps)
                 on_site = (

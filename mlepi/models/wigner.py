@@ -17,6 +17,8 @@ from torch import Tensor
 
 AXES = (1, 2, 0)
 """Cartesian components in the order of the l = 1 features: (y, z, x)."""
+FROM_AXES = (2, 0, 1)
+"""Places of the Cartesian components (x, y, z) among the l = 1 features."""
 
 
 @cache
@@ -38,9 +40,30 @@ def edge_frames(vectors: Tensor) -> Tensor:
     Returns:
         (n_edges, 3, 3); features in the global frame are D(Q) times features in the edge frame.
     """
+    return frames_with(vectors, least_parallel_axes(vectors))
+
+
+def least_parallel_axes(vectors: Tensor) -> Tensor:
+    """Return the Cartesian axis least parallel to each vector, (n, 3), Cartesian (x, y, z)."""
+    axes = torch.nn.functional.one_hot(vectors.detach()[:, AXES].abs().argmin(dim=1), 3)
+    return axes[:, FROM_AXES].to(vectors)
+
+
+def frames_with(vectors: Tensor, references: Tensor) -> Tensor:
+    """Return rotations Q as ``edge_frames``, the angle around the edge fixed by a second vector.
+
+    The first column is the part of it across the edge.
+
+    Args:
+        vectors: (n_edges, 3), non-zero, Å, Cartesian (x, y, z).
+        references: (n_edges, 3), not parallel to the vectors.
+
+    Returns:
+        (n_edges, 3, 3), in the axis order (y, z, x).
+    """
     direction = vectors[:, AXES] / torch.linalg.norm(vectors, dim=1, keepdim=True)
-    axis = torch.nn.functional.one_hot(direction.detach().abs().argmin(dim=1), 3).to(direction)
-    first = axis - (axis * direction).sum(1, keepdim=True) * direction
+    first = references[:, AXES]
+    first = first - (first * direction).sum(1, keepdim=True) * direction
     first = first / torch.linalg.norm(first, dim=1, keepdim=True)
     return torch.stack([first, direction, torch.linalg.cross(first, direction, dim=1)], dim=2)
 

@@ -70,8 +70,11 @@ def _overlap_blocks(
     return compute_overlap_blocks_torch(table, numbers, edge_index, vectors, size)
 
 
-class SmoothActivations(TorchFunctionMode):
-    """Write SiLU as x·sigmoid(x), because torch's own has no second derivative in forward mode."""
+class PlainFunctions(TorchFunctionMode):
+    """Write out what torch cannot differentiate twice in forward mode.
+
+    Its SiLU has no such derivative, and that of its layer norm is wrong.
+    """
 
     def __torch_function__(
         self,
@@ -82,7 +85,18 @@ class SmoothActivations(TorchFunctionMode):
     ) -> Any:
         if func is nn.functional.silu:
             return args[0] * torch.sigmoid(args[0])
+        if func is nn.functional.layer_norm:
+            return _layer_norm(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def _layer_norm(
+    features: Tensor, shape: Sequence[int], weight: Tensor, bias: Tensor, eps: float
+) -> Tensor:
+    """Centre the last axis, divide by its standard deviation, scale and shift."""
+    centred = features - features.mean(-1, keepdim=True)
+    power = centred.square().mean(-1, keepdim=True)
+    return centred * torch.rsqrt(power + eps) * weight + bias
 
 
 def push_forward(
@@ -98,7 +112,7 @@ def push_forward(
         return derivative
 
     results = []
-    with torch.no_grad(), plain_operations(), SmoothActivations():
+    with torch.no_grad(), plain_operations(), PlainFunctions():
         for n, direction in enumerate(first):
             tangent = torch.as_tensor(direction).to(point)
             if second is None:

@@ -6,7 +6,13 @@ from mlepi.training.electron_task import ElectronTask
 from mlepi.training.ema import EMA
 from mlepi.training.graph_data import GraphDataModule
 from mlepi.training.phonon_task import PhononTask
-from mlepi.training.schedules import constant, halve_every, reduce_on_plateau, warmup_cosine
+from mlepi.training.schedules import (
+    constant,
+    halve_every,
+    reduce_on_plateau,
+    revert_then_decay,
+    warmup_cosine,
+)
 from mlepi.training.task import Task
 
 __all__ = [
@@ -23,5 +29,6 @@ __all__ = [
     "constant",
     "halve_every",
     "reduce_on_plateau",
+    "revert_then_decay",
     "warmup_cosine",
 ]

@@ -21,7 +21,7 @@ from electron_models import (
     predict,
 )
 from hydra.utils import instantiate
-from model_contract import ModelContract
+from model_contract import OPERATIONS, ModelContract
 from scipy.spatial.transform import Rotation
 
 from mlepi.graphs import fields
@@ -257,6 +257,26 @@ class TestMACEVectors(ElectronModelContract):
     name = "mace_vectors"
 
 
+class RightHanded(ElectronModelContract):
+    """Local frames are right-handed: rotations are exact, what inversion does is learned."""
+
+    @pytest.mark.parametrize("operation", OPERATIONS)
+    def test_predictions_turn_with_the_structure(self, model, operation):
+        if np.linalg.det(OPERATIONS[operation]) > 0.0:
+            super().test_predictions_turn_with_the_structure(model, operation)
+            return
+        with pytest.raises(AssertionError, match="Not equal to tolerance"):
+            super().test_predictions_turn_with_the_structure(model, operation)
+
+
+class TestDeepH(RightHanded):
+    name = "deeph"
+
+
+class TestHedgeNetDeepH(RightHanded):
+    name = "hedgenet_deeph"
+
+
 class TestBaselineAlone(ElectronModelContract):
     name = "baseline_alone"
     learns = False
@@ -268,6 +288,19 @@ class TestStructureNorm(NotLocal):
 
 class TestDeepHE3Exact(NotLocal):
     name = "deeph_e3_exact"
+
+
+class TestDeepHExact(RightHanded, NotLocal):
+    name = "deeph_exact"
+
+    @pytest.mark.parametrize("structure", ["bilayer", "along the axes"])
+    def test_derivative_equals_finite_difference(self, model, structure):
+        """Atoms in line fix no frame, but do as soon as one leaves the line: blocks jump."""
+        if structure == "bilayer":
+            super().test_derivative_equals_finite_difference(model, structure)
+            return
+        with pytest.raises(AssertionError, match="Tensor-likes are not close"):
+            super().test_derivative_equals_finite_difference(model, structure)
 
 
 @pytest.mark.parametrize("shells", [(0, 1), (0, 0, 1, 1)], ids=["s1p1", "s2p2"])

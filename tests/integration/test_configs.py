@@ -39,6 +39,8 @@ MODELS = [
     "mace",
     "mace_4layer",
     "hedgenet_phonon",
+    "deeph",
+    "deeph_exact",
     "deeph_e3",
     "deeph_e3_6layer",
     "deeph_e3_exact",

@@ -28,6 +28,8 @@ from mlepi.training.run import KNOWN_KEYS, SUPPLIED, check_config, train
 CONFIG_FOLDER = PROJECT_FOLDER / "conf"
 PHONON_MODELS = ["mace", "mace_4layer", "hedgenet_phonon", "deeph_e3_phonon"]
 ELECTRON_MODELS = [
+    "deeph",
+    "deeph_exact",
     "deeph_e3",
     "deeph_e3_6layer",
     "hedgenet_electron",
@@ -227,6 +229,49 @@ def test_electron_training_leaves_a_checkpoint_that_reproduces_its_table(tmp_pat
     assert 1e3 * float(absolute) / count == pytest.approx(metrics["hamiltonian_mae_mev"], rel=1e-3)
 
 
+def test_deeph_learns_from_slides_and_its_checkpoint_gives_derivatives(tmp_path):
+    """The 4-atom structures alone: equally far neighbours are the worst case of its frames."""
+    source = PROJECT_FOLDER / "data/blg_openmx/splits/hamiltonian_622.json"
+    content = json.loads(source.read_text())
+    names = sorted(name for part in content["split"].values() for name in part)
+    slides = [name for name in names if name.startswith("slide")]
+    others = [name for name in names if name not in slides]
+    content["split"] = {"train": slides[::2], "val": slides[1::4], "test": slides[3::4] + others}
+    (tmp_path / "split.json").write_text(json.dumps(content))
+    config = compose(
+        "model=deeph",
+        "task=electron_deeph",
+        "callbacks=no_ema",
+        "logger=csv",
+        "trainer.accelerator=cpu",
+        f"data.split={tmp_path / 'split.json'}",
+        "optimizer.optimizer.lr=0.01",
+        "optimizer.schedule.epochs=[1,2]",
+        "optimizer.schedule.factors=[0.5,0.5]",
+        "trainer.max_epochs=4",
+        "test=false",
+        "size.electron.channels=[8,8,4]",
+        "size.deeph.num_layers=2",
+        "size.deeph.node_features=8",
+        "size.deeph.edge_features=24",
+        "size.deeph.hidden=16",
+    )
+    train(config, tmp_path)
+    rows = (tmp_path / "csv/metrics.csv").read_text().splitlines()
+    place = rows[0].split(",").index("train/loss")
+    losses = [float(row.split(",")[place]) for row in rows[1:] if row.split(",")[place]]
+    assert losses[-1] < 0.5 * losses[0]
+    stored = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["schedule"]
+    assert stored["applied"] == 2
+    assert stored["best_weights"]
+    predictor = mlepi.load_model(tmp_path / "checkpoints/best.ckpt", kind="electron")
+    atoms = build_graphene(stacking="AB")
+    moves = np.random.default_rng(0).normal(size=(1, 4, 3))
+    change = predictor.derivatives(atoms, moves).hamiltonian.values
+    assert np.isfinite(change).all()
+    assert np.abs(change).max() > 0.1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["phonon", "electron"])
 def test_two_processes_train_the_same_weights_as_one(tmp_path, kind):
@@ -267,7 +312,7 @@ def test_two_processes_train_the_same_weights_as_one(tmp_path, kind):
         ),
         (
             ["model=macee"],
-            "error: model: got 'macee'; expected one of ['deeph_e3', 'deeph_e3_6layer', ",
+            "error: model: got 'macee'; expected one of ['deeph', 'deeph_e3', 'deeph_e3_6layer', ",
         ),
         (["+data.batchsize=1"], "Did you mean 'batch_size'?"),
         (

@@ -60,7 +60,7 @@ def test_what_a_backbone_need_not_offer():
 
 
 @pytest.mark.parametrize(
-    "name", ["deeph_e3", "hedgenet_self_loops", "mace_hamiltonian", "mace_vectors"]
+    "name", ["deeph_e3", "hedgenet_self_loops", "mace_hamiltonian", "mace_vectors", "deeph"]
 )
 def test_declared_channels_are_those_of_the_features(name):
     model = build_model(name)

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
-from electron_models import CUTOFFS, bilayer, build_config, build_model, predict
+from electron_models import bilayer, build_config, build_model, directed_edges, predict
 from hydra.utils import instantiate
 from path_network import PathNetwork
 
 from mlepi.errors import ConfigError
-
-
-def directed_edges(atoms):
-    """All (j → i, R) within the cutoff by brute force, self-loops included.
-
-    Source, target, shift, vector.
-    """
-    layer, cell = atoms.arrays["layer"], atoms.cell.array
-    rows = []
-    for i, j, *shift in itertools.product(
-        range(len(atoms)), range(len(atoms)), range(-3, 4), range(-3, 4), [0]
-    ):
-        vector = atoms.positions[j] + shift @ cell - atoms.positions[i]
-        if np.linalg.norm(vector) < CUTOFFS["intra" if layer[i] == layer[j] else "inter"]:
-            rows.append((j, i, shift, vector))
-    return [np.array(column) for column in zip(*rows, strict=True)]
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -27,6 +27,7 @@ from mlepi.physics.eigenstates.batched_states import count_batch_below, solve_ba
         "deeph_e3_exact",
         "no_baseline",
         "hedgenet_mace_late",
+        "deeph",
     ],
 )
 def test_electron_network(name):

@@ -28,9 +28,9 @@ from mlepi.predictors import (
 from mlepi.reference_systems import TightBinding
 from mlepi.structures import build_graphene
 
-# two networks of different kinds, and one whose blocks are read from self-loops with the norm of
+# three networks of different kinds, and one whose blocks are read from self-loops with the norm of
 # the whole structure
-MODELS = ("hedgenet_late", "mace_hamiltonian", "deeph_e3_exact", "structure_norm")
+MODELS = ("hedgenet_late", "mace_hamiltonian", "deeph", "deeph_e3_exact", "structure_norm")
 
 
 @functools.cache
@@ -87,7 +87,7 @@ def test_first_derivatives_are_limits_of_differences(name):
     assert fine.method == "central differences of 0.0001 Å"
 
 
-@pytest.mark.parametrize("name", MODELS[:2])
+@pytest.mark.parametrize("name", MODELS[:3])
 def test_second_derivatives_are_differences_of_first_ones(name):
     predictor = build_predictor(name)
     atoms, first, second = bilayer(), directions(1), directions(1, seed=1)

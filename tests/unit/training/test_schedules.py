@@ -1,8 +1,16 @@
+import io
+
 import pytest
 import torch
 
 from mlepi.errors import ConfigError
-from mlepi.training.schedules import constant, halve_every, reduce_on_plateau, warmup_cosine
+from mlepi.training.schedules import (
+    constant,
+    halve_every,
+    reduce_on_plateau,
+    revert_then_decay,
+    warmup_cosine,
+)
 
 
 def rates(schedule, optimizer, n):
@@ -55,3 +63,79 @@ def test_plateau_halves_after_patience(optimizer):
 
 def test_constant_stays(optimizer):
     assert rates(constant(optimizer, 0), optimizer, 5) == [2.0] * 5
+
+
+def start_revert(weight=1.0, **changes):
+    """A single weight under Adam, its schedule, and one step of training to a new weight."""
+    parameter = torch.nn.Parameter(torch.tensor([weight]))
+    optimizer = torch.optim.Adam([parameter], lr=1.0)
+    settings = {"epochs": [2, 5], "factors": [0.4, 0.5], "threshold": 30.0, **changes}
+    schedule = revert_then_decay(optimizer, 0, **settings)
+
+    def train():
+        optimizer.zero_grad()
+        parameter.square().sum().backward()
+        optimizer.step()
+
+    return parameter, optimizer, schedule, train
+
+
+def test_decay_comes_at_its_epochs():
+    """Published: at 800, 2000, 3000, 4000 by 0.4, 0.5, 0.5, 0.4."""
+    _, optimizer, schedule, _ = start_revert()
+    assert schedule.interval == "metric"
+    values = []
+    for _ in range(8):
+        schedule.scheduler.step(1.0)
+        values.append(optimizer.param_groups[0]["lr"])
+    assert values == pytest.approx([1.0, 1.0, 0.4, 0.4, 0.4, 0.2, 0.2, 0.2])
+
+
+def test_a_lost_training_goes_back_and_uses_up_a_factor():
+    parameter, optimizer, schedule, train = start_revert()
+    train()
+    schedule.scheduler.step(1.0)
+    best = parameter.item()
+    moments = {k: v.clone() for k, v in optimizer.state[parameter].items()}
+    train()
+    schedule.scheduler.step(29.0)  # worse, but not lost
+    assert parameter.item() != best
+    assert optimizer.param_groups[0]["lr"] == 1.0
+    train()
+    schedule.scheduler.step(31.0)
+    assert parameter.item() == best
+    assert all(torch.equal(optimizer.state[parameter][k], v) for k, v in moments.items())
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.4)
+    assert schedule.scheduler.reverted == 1
+    for _ in range(2):
+        schedule.scheduler.step(1.0)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.4)  # its epoch was that of the first
+    schedule.scheduler.step(1.0)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.2)
+    train()
+    schedule.scheduler.step(float("nan"))
+    assert parameter.item() == best
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.2)  # no factor is left
+
+
+def test_a_resumed_schedule_still_knows_the_best_weights():
+    parameter, _, schedule, train = start_revert()
+    train()
+    schedule.scheduler.step(1.0)
+    best, file = parameter.item(), io.BytesIO()
+    torch.save(schedule.scheduler.state_dict(), file)
+    file.seek(0)
+    parameter, optimizer, schedule, train = start_revert(weight=-3.0)
+    schedule.scheduler.load_state_dict(torch.load(file, weights_only=True))
+    train()
+    schedule.scheduler.step(100.0)
+    assert parameter.item() == best
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"epochs": [2]}, {"epochs": [5, 2]}, {"threshold": 1.0}], ids=str
+)
+def test_an_impossible_revert_is_refused(changes):
+    with pytest.raises(ConfigError, match=r"optimizer\.schedule: got epochs .*Edit the config"):
+        start_revert(**changes)
