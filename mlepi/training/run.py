@@ -48,7 +48,7 @@ OWN = "own"
 
 SUPPLIED = {
     "task": {"model", "optimizer", "dtype", "stamp", "n_structures", "subsets", "basis"},
-    "data": {"cutoffs", "dtype", "seed"},
+    "data": {"cutoffs", "partition", "shell_overlap", "dtype", "seed"},
     "trainer": {"logger", "callbacks", "default_root_dir"},
     "optimizer.optimizer": {"params"},
     "optimizer.schedule": {"optimizer", "total_steps"},
@@ -147,7 +147,7 @@ def build_data(plain: Mapping[str, Any]) -> GraphDataModule:
                 "Leave out data=… and task=….",
             )
         )
-    shared = {"cutoffs": plain["graph"]["cutoffs"], "dtype": plain["dtype"], "seed": plain["seed"]}
+    shared = {**plain["graph"], "dtype": plain["dtype"], "seed": plain["seed"]}
     data: GraphDataModule = build_part("data", plain["data"], **shared)
     data.prepare()
     return data
@@ -158,7 +158,12 @@ def build_task(plain: Mapping[str, Any], data: GraphDataModule) -> Task:
     task_config = dict(plain["task"])
     kind = data.kind
     model = complete_model(
-        kind, plain["model"], data.structures["train"], data.graphs["train"], data.cutoffs
+        kind,
+        plain["model"],
+        data.structures["train"],
+        data.graphs["train"],
+        data.cutoffs,
+        data.partition,
     )
     metadata = {**describe_run(plain), "data": data.describe()}
     described = stamp(kind, model, data.cutoffs, **data.stamp_parts(), metadata=metadata)
