@@ -2,8 +2,8 @@
 
 A file holds ``cell``, ``positions``, ``numbers``, ``layer``, ``energy``, ``energy_d2``, ``forces``,
 ``fermi``, ``kgrid``, ``converged``, ``job`` (JSON text), and pairs ⟨i, cell 0 | j, cell R⟩ of one
-direction: ``i``, ``j``, ``R``, with ``H`` (eV) and ``S`` in OpenMX's orbital order, as (m, p, p), or
-flat, block after block, where elements differ in the number of their orbitals. Names are KIND_REST.
+direction: ``i``, ``j``, ``R``, with ``H`` (eV) and ``S`` in OpenMX's orbital order, as (m, p, p),
+or flat, block after block, where elements differ in their numbers of orbitals. Names: KIND_REST.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def read_label_file(path: Path, basis: OrbitalBasis) -> LabelledStructure:
             )
         )
     rows, columns = numbers[labels["i"]], numbers[labels["j"]]
-    blocks = [_read_blocks(path, labels[key], basis, rows, columns) for key in ("H", "S")]
+    given = [_read_blocks(path, labels[key], basis, rows, columns) for key in ("H", "S")]
     edges, shifts, blocks = restore_both_directions(
-        np.stack([labels["j"], labels["i"]]), labels["R"], *blocks
+        np.stack([labels["j"], labels["i"]]), labels["R"], *given
     )
     atoms = Atoms(numbers=numbers, positions=labels["positions"], cell=labels["cell"], pbc=True)
     atoms.set_array("layer", labels["layer"].astype(np.int64))
