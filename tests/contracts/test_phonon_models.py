@@ -90,8 +90,6 @@ def build_config(name: str, elements: list[int]) -> dict:
                 "size.electron.l_max=3",
                 "size.electron.num_radial=8",
                 "size.electron.radial_hidden=[8]",
-                "++graph.cutoffs.intra=3.0",
-                "++graph.cutoffs.inter=4.2",
             ]
         )
     model = OmegaConf.to_container(config, resolve=True)["model"]
