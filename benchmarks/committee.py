@@ -13,7 +13,8 @@ reliability plot) into the output folder. With ``--store`` the calibration goes 
 every checkpoint; ``infer.py`` uses it for exactly this list. Nothing is random.
 
 Electron networks: elements of H by block type, up to the energy zero, and levels within 2 eV of the
-Fermi energy up to a shift of each structure. Phonon networks: force components, energies per atom.
+Fermi energy, with the level shift of the first checkpoint, up to a shift of each structure. Phonon
+networks: force components, energies per atom.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def measure_subset(
         found: dict[str, MemberErrors]
         if isinstance(members[0], ElectronPredictor):
             electrons = cast("list[ElectronPredictor]", members)
-            found, lost = measure_electron_errors(electrons, structure)
+            found, lost = measure_electron_errors(electrons, structure, electrons[0].level_shift)
             n_haunted += lost
         else:
             found = measure_force_errors(cast("list[PhononPredictor]", members), structure)

@@ -155,12 +155,14 @@ class CellSizes(Callback):
     """Compare the runs of a sweep over the size of the cell (``experiment=headline``)."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write table, record and figure into the folder of the sweep, and print the table."""
-        from mlepi.observables.cell_sizes.series import write_series
+        """Write tables, records and figures into the folder of the sweep, and print the tables."""
+        from mlepi.observables import all_stages
+        from mlepi.report.series import finish_series
 
         # Hydra has set all loggers to tell everything by now
         logging.getLogger("fontTools").setLevel(logging.WARNING)
-        print(write_series(Path(config.hydra.sweep.dir)))
+        everything, _ = finish_series(Path(config.hydra.sweep.dir), all_stages())
+        print(everything)
 
 
 def explain_config_error(error: Exception, config_folder: Path, config_name: str) -> ConfigError:

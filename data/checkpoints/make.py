@@ -40,13 +40,11 @@ from mlepi.project_files import find_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.splits import read_split
-from mlepi.training.level_shift import LARGEST_BIAS, choose_level_shift
+from mlepi.training.level_shift import AUTO, LARGEST_BIAS, describe_training
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 OVERLAP_TABLE = "data/blg_openmx/overlap_C6.0-s2p2.h5"
-SHIFT_STRUCTURES = 12
-"""Training structures that the level shift is chosen from."""
 LARGEST_SIZE = 10_000_000
 """Bytes, of a checkpoint in the repository."""
 
@@ -182,21 +180,23 @@ def describe_structures(path: Path, split: Path) -> dict[str, Any]:
     }
 
 
-def find_level_shift(data: Mapping[str, Any]) -> dict[str, float] | None:
-    """Choose the level shift of a basis from some of the structures that a network was trained on.
+def find_level_shift(run: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint says of its level shift: what its training found, or would find now.
 
     Args:
+        run: folder of ``train.py``, of an electron network.
         data: config of the training data, with "path" and "split".
 
     Returns:
-        Plain data for the metadata of a checkpoint; None where no shift has a small bias.
+        Entries of the metadata, see ``describe_training``.
     """
+    metadata = load_checkpoint(run / "checkpoints" / "best.ckpt")[0]["metadata"]
+    if SHIFT_KEY in metadata:
+        return {}
     labelled = list(HamiltonianDataset(find_file("data.path", data["path"])))
     names = [structure.name for structure in labelled]
     chosen = set(read_split(find_file("data.split", data["split"]), names)["train"])
-    structures = [structure for structure in labelled if structure.name in chosen]
-    shift, _ = choose_level_shift(structures[:: max(1, len(structures) // SHIFT_STRUCTURES)])
-    return None if shift is None else shift.to_dict()
+    return describe_training(AUTO, [s for s in labelled if s.name in chosen])
 
 
 def export(
@@ -204,7 +204,7 @@ def export(
     destination: Path,
     metrics: Mapping[str, float] | None = None,
     storage: str = AS_TRAINED,
-    shift: Mapping[str, float] | None = None,
+    learned: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the best checkpoint of a run, without machine paths.
 
@@ -215,11 +215,9 @@ def export(
     """
     source = run / "checkpoints" / "best.ckpt"
     content, _ = load_checkpoint(source)
-    metadata = portable(content["metadata"])
+    metadata = {**portable(content["metadata"]), **(learned or {})}
     if metrics is not None:
         metadata["test_metrics"] = dict(metrics)
-        if content["kind"] == "electron":
-            metadata[SHIFT_KEY] = None if shift is None else dict(shift)
     table = None
     if content["kind"] == "electron" and "overlap_table" not in content:
         table = read_overlap_table(find_file("overlap table", OVERLAP_TABLE))
@@ -244,7 +242,7 @@ def describe_shift(shift: Mapping[str, float] | None, kind: str) -> list[str]:
     return [
         f"| level shift | τ = {shift['threshold']:g}, λ = {shift['strength']:g} eV, offset "
         f"{1e3 * shift['offset']:.2f} meV: moves levels of exact H and S within 2 eV of E_F by "
-        f"less than {1e3 * LARGEST_BIAS:g} meV RMS in the median structure |"
+        f"less than {1e3 * LARGEST_BIAS:g} meV RMS over all training structures that were tried |"
     ]
 
 
@@ -477,7 +475,9 @@ def ship(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         trial = folder / f"{name}.ckpt"
-        export(run, trial, storage=storage)
+        electron = load_checkpoint(run / "checkpoints" / "best.ckpt")[0]["kind"] == "electron"
+        learned = find_level_shift(run, data) if electron else {}
+        export(run, trial, storage=storage, learned=learned)
         phonons = with_phonons and load_model(trial).kind == "phonon"
         scripts = ["accuracy", *(["phonons"] if phonons else [])]
         where = {"accuracy": ["--data", str(data["path"]), "--split", str(data["split"])]}
@@ -490,9 +490,7 @@ def ship(
         }
         metrics = results["accuracy"]["metrics"]
         check_reproduced(run, metrics)
-        electron = load_model(trial).kind == "electron"
-        shift = find_level_shift(data) if electron else None
-        export(run, output / trial.name, metrics, storage, shift)
+        export(run, output / trial.name, metrics, storage, learned)
         if phonons:
             shutil.copyfile(folder / "phonons.png", output / f"{name}.png")
     return results, tables
@@ -613,7 +611,7 @@ def make_committee(
 
 MEMBER_METRICS = {
     "hamiltonian_gauge_free_mae_mev": "H, gauge-free MAE (meV)",
-    "bands_aligned_rms_mev": "bands, RMS (meV)",
+    "shifted_bands_2ev_aligned_rms_mev": "levels within ±2 eV, RMS (meV)",
     "energy_mae_mev_per_atom": "energy, MAE (meV/atom)",
     "forces_rmse_mev_per_angstrom": "forces, RMSE (meV/Å)",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from mlepi.errors import MlepiError, message
@@ -11,6 +12,7 @@ from mlepi.physics.eigenstates.level_shift import LevelShift
 from mlepi.pipeline.settings import REUSES
 from mlepi.pipeline.sources import DRIVES
 from mlepi.project_files import locate_file
+from mlepi.results.store import FILE_NAME
 
 
 def list_absent_keys(where: str, node: Mapping[str, Any], needed: Iterable[str]) -> list[str]:
@@ -106,6 +108,12 @@ def _is_level_shift(value: Any) -> bool:
     return True
 
 
+def _is_series(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, str) and locate_file(str(Path(value) / FILE_NAME)) is not None
+    )
+
+
 _SWITCH = (lambda value: isinstance(value, bool), "true or false")
 _SOURCE = (is_source, "a path or {_target_: …}")
 _MODEL = (are_sources, "a path, toy, or {_target_: …}, or a list of different ones")
@@ -121,6 +129,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "overlap": (_are_files, "null, an existing table, or existing .pao files"),
     "dtype": (lambda value: value in ("float32", "float64"), "float32 or float64"),
     "valence_electrons": (_are_electrons, "a number > 0 per atomic number, such as {6: 4}"),
+    "cell_series": (_is_series, "null, or the folder of a finished series of cell sizes"),
     "report": _SWITCH,
     "batch_size": (
         lambda value: value is None or is_integer(value, 1),

@@ -123,7 +123,8 @@ def check_config(config: DictConfig, stages: Stages) -> Plan:
     committees = any(
         isinstance(plain.get(key), list) and len(plain[key]) > 1 for key in ("phonon", "electron")
     )
-    names, wrong = _check_names(chosen.get("run"), stages, committees)
+    added = [n for n, stage in stages.items() if plain.get(stage.added_by) is not None]
+    names, wrong = _check_names(chosen.get("run"), stages, committees, added)
     problems += wrong
     for name in stages:
         problems += _check_settings(f"stage.{name}", stages[name], chosen.get(name))
@@ -149,17 +150,20 @@ def _list_temperatures(plain: Mapping[str, Any]) -> tuple[float, ...]:
     return tuple(float(t) for t in (given if isinstance(given, list) else [given]))
 
 
-def _check_names(chosen: Any, stages: Stages, committees: bool) -> tuple[list[str], list[str]]:
+def _check_names(
+    chosen: Any, stages: Stages, committees: bool, added: list[str]
+) -> tuple[list[str], list[str]]:
     """Return the stages of the run, and what is wrong with the choice.
 
-    Without committees, a stage for them is left out unless it is asked for by its name.
+    Without committees, a stage for them is left out unless it is asked for by its name; ``added``
+    run whatever is chosen.
     """
     words = [chosen] if isinstance(chosen, str) else chosen
     if not isinstance(words, list) or not words:
         fix = "Choose with stage=all, stage=NAME or stage=[NAME,NAME]."
         return [], [message("stage.run", f"{chosen}", "a name or a list of names", fix)]
     try:
-        names = resolve_names(words, stages)
+        names = resolve_names([*words, *added], stages)
     except ConfigError as error:
         return [], [str(error)]
     kept = [n for n in names if committees or n in words or not stages[n].for_committees]

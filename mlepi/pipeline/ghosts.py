@@ -1,9 +1,10 @@
 """Ghost states of displaced supercells: counted in every sample, and never averaged.
 
-A ghost is a state at Γ further below the lowest level of the crystal at rest than any thermal
-spread, ``stage.hamiltonian.ghost_margin``. The inertia of H − ES counts them exactly (Sylvester),
-for H as it was predicted and for H with the level shift. A snapshot that still has one with the
-shift is left out at every temperature, so that temperatures keep their common random numbers.
+A ghost is a state further below the lowest level of the crystal at rest than any thermal spread,
+``stage.hamiltonian.ghost_margin``. The inertia of H − ES counts them exactly (Sylvester), at Γ and
+at a general k-point, for H as it was predicted and for H with the level shift. A snapshot that
+still has one with the shift is left out at every temperature, so that temperatures keep their
+common random numbers.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 KEY = "ghost_counts"
 """Array of the runner in the part of every sample: (2,) int, ghosts without and with the shift."""
+
+KPOINTS = ((0.0, 0.0, 0.0), (0.137, 0.271, 0.389))
+"""Fractional, of a sample: where its ghosts are counted; the larger number is kept."""
 
 PROVENANCE = "ghosts"
 """Entry of the provenance of a record: ``GhostSummary`` as plain data."""
@@ -94,22 +98,32 @@ class GhostSummary:
 
 def lowest_level(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> float:
     """Return the lowest level at Γ, eV."""
-    return float(solve_bands(*_at_gamma(hamiltonian, overlap), subset=(0, 0))[0])
+    gamma = np.zeros(3)
+    return float(
+        solve_bands(hamiltonian.lay_out().at(gamma), overlap.lay_out().at(gamma), subset=(0, 0))[0]
+    )
 
 
 def count_ghosts(sample: Sample, energy: float) -> NDArray[np.int64]:
-    """Count the states at Γ below an energy: (2,) int, with H as predicted and as it is solved.
+    """Count the states below an energy: (2,) int, with H as predicted and as it is solved.
 
     Args:
         sample: one displaced supercell.
         energy: eV.
     """
-    shifted = count_states_below(*_at_gamma(sample.hamiltonian, sample.overlap), energy)
-    if sample.predicted is sample.hamiltonian:
-        return np.array([shifted, shifted])
-    return np.array(
-        [count_states_below(*_at_gamma(sample.predicted, sample.overlap), energy), shifted]
-    )
+    overlap = sample.overlap.lay_out()
+    overlaps = [overlap.at(np.array(kpoint)) for kpoint in KPOINTS]
+
+    def count(hamiltonian: BlockMatrix) -> int:
+        layout = hamiltonian.lay_out()
+        return max(
+            count_states_below(layout.at(np.array(kpoint)), overlap_k, energy)
+            for kpoint, overlap_k in zip(KPOINTS, overlaps, strict=True)
+        )
+
+    shifted = count(sample.hamiltonian)
+    same = sample.predicted is sample.hamiltonian
+    return np.array([shifted if same else count(sample.predicted), shifted])
 
 
 def summarize_ghosts(
@@ -181,9 +195,3 @@ class RenumberedResults:
                 below = int(np.searchsorted(omitted, key.sample))
                 kept = {name: array for name, array in part.items() if name != KEY}
                 yield key._replace(sample=key.sample - below), kept
-
-
-def _at_gamma(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return H and S at Γ, (n_orbitals, n_orbitals), real."""
-    h, s = (matrix.lay_out().at(np.zeros(3)) for matrix in (hamiltonian, overlap))
-    return h, s

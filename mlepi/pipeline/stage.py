@@ -37,6 +37,7 @@ class Stage(ABC):
         lists: named lists of stages that it belongs to ("all" is what runs by default).
         for_committees: whether it has nothing to do where no list of networks is given; it then
             runs only when asked for by its name.
+        added_by: key of the config that adds it to every run in which it is given; empty for none.
         compared: whether the numbers of its record are compared among the networks of a committee.
         solves: whether it diagonalises what the electron network predicts, with the level shift.
     """
@@ -47,6 +48,7 @@ class Stage(ABC):
     record: ClassVar[type]
     lists: ClassVar[tuple[str, ...]] = ()
     for_committees: ClassVar[bool] = False
+    added_by: ClassVar[str] = ""
     compared: ClassVar[bool] = False
     solves: ClassVar[bool] = True
 

@@ -1,15 +1,16 @@
 """Errors of several networks on labelled structures, element by element.
 
 H is compared up to its energy zero: of every difference the multiple of S that reduces it most is
-taken away. Levels are compared up to a shift of each structure, the median of their differences,
-and paired by band index; a k-point at which any network has a ghost, which displaces the index, is
-left out and counted.
+taken away. Levels are those of the eigenproblems that inference solves, with the level shift. They
+are compared up to a shift of each structure, the median of their differences, and paired by band
+index; a k-point at which any network has a ghost all the same, which displaces the index, is left
+out and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from mlepi.errors import DataError, message
 from mlepi.graphs.block_matrix import BlockMatrix, block_matrices
 from mlepi.graphs.block_pairs import align_matrices
+from mlepi.graphs.shifted_matrix import shift_matrix
+from mlepi.physics.eigenstates.level_shift import LevelShift
 from mlepi.predictors import ElectronPredictor, PhononPredictor
 from mlepi.predictors.committee import average_matrices
 from mlepi.structures.labelled_structure import LabelledStructure
@@ -30,9 +33,6 @@ from mlepi.training.level_errors import (
 
 BLOCK_TYPES = ("onsite", "intra", "inter")
 N_KPOINTS = 3
-
-LevelShift = Callable[[NDArray[Any]], NDArray[Any]]
-"""S at several k-points, (n_k, n, n) → what is added to H there, eV, against ghosts."""
 
 
 class MemberErrors(NamedTuple):
@@ -114,7 +114,7 @@ def measure_level_errors(
         members: predictions of several networks, eV.
         overlap: that they are solved with.
         structure: with Hamiltonian, overlap and Fermi energy.
-        shift: of the eigenproblem, for the predictions.
+        shift: of the eigenproblem, for the predictions; None for none.
 
     Returns:
         "bands", eV; together: of the mean Hamiltonian. Nothing where there is no level. And the
@@ -129,7 +129,9 @@ def measure_level_errors(
     labelled, its_overlap = block_matrices(structure)
     reference = predict_levels(labelled.dense_many(kpoints), its_overlap.dense_many(kpoints))
     s = overlap.dense_many(kpoints)
-    added = None if shift is None else shift(s)
+    added = None
+    if shift is not None:
+        added = shift_matrix(structure.atoms, overlap, shift).dense_many(kpoints)
     levels = np.array(
         [
             predict_levels(matrix.dense_many(kpoints), s, added)
@@ -153,6 +155,11 @@ def measure_electron_errors(
     shift: LevelShift | None = None,
 ) -> tuple[dict[str, MemberErrors], int]:
     """Compare electron networks with the labels of one structure.
+
+    Args:
+        members: the networks.
+        structure: with Hamiltonian, overlap and Fermi energy.
+        shift: of the eigenproblem, for the predictions; None for none.
 
     Returns:
         Of ``measure_block_errors`` and ``measure_level_errors``, in float32 as inference computes;

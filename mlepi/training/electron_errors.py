@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mlepi.graphs import fields
+from mlepi.physics.eigenstates.level_shift import LevelShift
+from mlepi.structures.basis import OrbitalBasis
 from mlepi.training.bloch_sums import bloch_sums
 from mlepi.training.level_errors import (
+    COUNTS,
     LEVEL_QUANTITIES,
     choose_kpoints,
     compare_levels,
     form_bound,
     predict_levels,
+    predict_states,
 )
 from mlepi.training.losses import BlockErrors
 from mlepi.training.metric_loss import MetricLoss, find_shift
 from mlepi.training.metrics import MILLI, least_absolute_shift, mean_error, sum_by_structure
+from mlepi.training.shifted_blocks import add_by_part
 
 GAUGES = ("", "_gauge_free")
 BLOCKS = tuple(part + gauge for part in ("", "_onsite", "_intra", "_inter") for gauge in GAUGES)
 METRIC, BOUND = "metric", "form_bound"
-QUANTITIES = (*BLOCKS, METRIC, BOUND, *LEVEL_QUANTITIES)
-"""Errors of the blocks, of Bloch sums in the metric of S, and of levels."""
-
 SHIFTED = "shifted_"
 """In front of a quantity of levels: with a level shift of the soft directions of S."""
+
+LEVELS = (BOUND, *LEVEL_QUANTITIES, *(SHIFTED + name for name in LEVEL_QUANTITIES))
+QUANTITIES = (*BLOCKS, METRIC, *LEVELS)
+"""Errors of the blocks, of Bloch sums in the metric of S, and of levels, plain and shifted."""
 
 
 def sum_blocks(errors: BlockErrors) -> dict[str, Tensor]:
@@ -69,46 +77,106 @@ def sum_metric(errors: BlockErrors, graph: Any, metric: MetricLoss, keep: bool) 
     return torch.stack(found, dim=1)
 
 
-def sum_levels(errors: BlockErrors, graph: Any, n_kpoints: int) -> dict[str, Tensor]:
-    """Sum the errors of levels of the plain H with the label's S, and count ghosts.
+@dataclass(frozen=True)
+class LevelMeasure:
+    """At how many k-points levels are compared, and with which level shift once more.
+
+    Attributes:
+        n_kpoints: number of ``choose_kpoints``.
+        shift: parameters of the level shift; None for none.
+        largest_norm: |c|² of training states, beyond which soft states are counted; None for not.
+    """
+
+    n_kpoints: int
+    shift: LevelShift | None = None
+    largest_norm: float | None = None
+
+
+def compare_pencils(
+    hamiltonian: NDArray[Any],
+    overlap: NDArray[Any],
+    added: NDArray[Any] | None,
+    reference: NDArray[np.float64],
+    fermi_energy: float,
+    largest_norm: float | None,
+) -> dict[str, NDArray[np.float64]]:
+    """Compare the levels of one structure, of H as predicted and with a level shift.
+
+    Args:
+        hamiltonian: (n_k, n, n), eV, predicted, on the energy zero of the reference.
+        overlap: (n_k, n, n).
+        added: (n_k, n, n), eV, what the level shift adds; None for none.
+        reference: (n_k, n), levels of the labels, eV.
+        fermi_energy: of the labels, eV.
+        largest_norm: |c|² of training states; None where it is not known.
+
+    Returns:
+        Quantities of ``compare_levels`` → (3,), with a level shift also with ``SHIFTED`` in front.
+    """
+    found: dict[str, NDArray[np.float64]] = {}
+    for prefix, matrix in (("", None), (SHIFTED, added)):
+        if prefix and added is None:
+            continue
+        norms = None
+        if largest_norm is None:
+            levels = predict_levels(hamiltonian, overlap, matrix)
+        else:
+            levels, norms = predict_states(hamiltonian, overlap, matrix)
+        sums = compare_levels(levels, reference, fermi_energy, norms, largest_norm)
+        found |= {prefix + name: values for name, values in sums.items()}
+    return found
+
+
+def sum_levels(
+    errors: BlockErrors, graph: Any, measure: LevelMeasure, basis: OrbitalBasis
+) -> dict[str, Tensor]:
+    """Sum the errors of levels with the label's S, and count ghosts.
 
     Args:
         errors: of the blocks.
         graph: batch with Hamiltonian and overlap labels; windows need its Fermi energies.
-        n_kpoints: number of ``choose_kpoints``.
+        measure: k-points and level shift.
+        basis: of the labels.
 
     Returns:
-        ``BOUND`` and quantities of ``LEVEL_QUANTITIES`` → (3, n_graphs), see ``form_bound`` and
-        ``compare_levels``.
+        ``BOUND`` and quantities of ``compare_pencils`` → (3, n_graphs), see ``form_bound``.
     """
     cells = graph[fields.CELL].cpu().numpy()
-    points = np.stack([choose_kpoints(cell, n_kpoints) for cell in cells], axis=1)
+    points = np.stack([choose_kpoints(cell, measure.n_kpoints) for cell in cells], axis=1)
     overlap, difference = (
         {name: value.detach().to(torch.float64) for name, value in blocks.items()}
         for blocks in (errors.overlap, errors.difference)
     )
+    parts = [errors.labels(graph), overlap, difference]
+    if measure.shift is not None:
+        parts.append(add_by_part(overlap, graph, basis, measure.shift))
     matrices = [
         [
             [matrix.cpu().numpy() for matrix in bloch_sums(blocks, graph, errors.exists, kpoints)]
-            for blocks in (errors.labels(graph), overlap, difference)
+            for blocks in parts
         ]
         for kpoints in torch.from_numpy(points).to(errors.exists.device)
     ]
     found: dict[str, list[Any]] = {}
     for number, fermi in enumerate(graph[fields.FERMI_ENERGY].tolist()):
-        label, metric, error = (
-            np.stack([of_k[part][number] for of_k in matrices]) for part in range(3)
+        label, metric, error, *added = (
+            np.stack([of_k[part][number] for of_k in matrices]) for part in range(len(parts))
         )
         reference = predict_levels(label, metric)
         bounds = [
             form_bound(*of_k, reference.min()) for of_k in zip(label, metric, error, strict=True)
         ]
-        found.setdefault(BOUND, []).append(
-            np.array([np.sum(bounds), np.sum(np.square(bounds)), len(bounds)])
+        sums = {BOUND: np.array([np.sum(bounds), np.sum(np.square(bounds)), len(bounds)])}
+        sums |= compare_pencils(
+            label + error,
+            metric,
+            added[0] if added else None,
+            reference,
+            fermi,
+            measure.largest_norm,
         )
-        predicted = predict_levels(label + error, metric)
-        for name, sums in compare_levels(predicted, reference, fermi).items():
-            found.setdefault(name, []).append(sums)
+        for name, values in sums.items():
+            found.setdefault(name, []).append(values)
     return {name: torch.from_numpy(np.stack(sums, axis=1)) for name, sums in found.items()}
 
 
@@ -116,8 +184,7 @@ def electron_metrics(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the metrics of sums by quantity; those of levels only where some were seen.
 
     Args:
-        sums: quantity of ``QUANTITIES``, those of levels also with ``SHIFTED`` in front → (3,),
-            Σ|x|, Σx² and number of x.
+        sums: quantity of ``QUANTITIES`` → (3,), Σ|x|, Σx² and number of x.
     """
     metrics = {
         f"hamiltonian{quantity}_{measure}_mev": value
@@ -125,14 +192,13 @@ def electron_metrics(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for measure, value in mean_error(sums[quantity]).items()
     }
     metrics["hamiltonian_s_metric_rms_mev"] = mean_error(sums[METRIC])["rmse"]
-    levels = (BOUND, *LEVEL_QUANTITIES, *(SHIFTED + name for name in LEVEL_QUANTITIES))
-    for quantity in levels:
+    for quantity in LEVELS:
         if quantity not in sums or sums[quantity][2] == 0.0:
             continue
         total, second, count = sums[quantity]
         if quantity == BOUND:
             metrics["form_bound_mean"] = total / count
-        elif quantity.endswith("ghosts"):
+        elif quantity.endswith(COUNTS):
             metrics[f"{quantity}_per_1000_k"] = MILLI * total / count
             metrics[f"{quantity}_kpoints_percent"] = 100.0 * second / count
         else:

@@ -1,7 +1,12 @@
-"""Errors of energy levels by window, and ghosts: levels that a prediction has below all of DFT's.
+"""Errors of energy levels by window, and states that a prediction has and DFT does not.
 
 Levels are paired by band index at every k. They are compared as they are and after the median of
 their differences, a common shift of a structure, is taken away.
+
+Two measures of states from errors of H along soft directions of S. A *ghost* lies below all levels
+of DFT. A *soft state* lies anywhere up to the window above the Fermi energy and has an |c|² that no
+state of DFT has there: c†Sc = 1, so that a state along a direction with the eigenvalue s of S has
+|c|² = 1/s. Ghosts are soft states; a soft state among the bands displaces the index of those above.
 """
 
 from __future__ import annotations
@@ -20,6 +25,13 @@ WINDOWS = {"2ev": (-2.0, 2.0), "occupied": (-math.inf, 0.0), "5ev": (-math.inf, 
 
 GHOST_DEPTH = 1.0
 """How far below DFT's lowest level a ghost lies at least, eV."""
+
+
+NORM_WINDOW = 2.0
+"""Up to how far above DFT's Fermi level soft states are looked for, eV."""
+
+NORM_FACTOR = 2.0
+"""How many times the largest |c|² of any training state a soft state has at least."""
 
 
 def choose_kpoints(cell: ArrayLike, count: int = 5) -> NDArray[np.float64]:
@@ -58,6 +70,28 @@ def predict_levels(
     return np.asarray(solve_bands(plain, overlap))
 
 
+def predict_states(
+    hamiltonian: NDArray[Any], overlap: NDArray[Any], added: NDArray[Any] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Solve for the levels at several k-points, and for |c|² of their states.
+
+    Args:
+        hamiltonian: (n_k, n, n), eV.
+        overlap: (n_k, n, n).
+        added: (n_k, n, n), eV, what a level shift adds to H; None for the plain H.
+
+    Returns:
+        (n_k, n), eV, ascending; and (n_k, n), Σ|c|² of states with c†Sc = 1.
+    """
+    plain = hamiltonian if added is None else hamiltonian + added
+    levels, norms = [], []
+    for matrix, metric in zip(plain, overlap, strict=True):
+        values, states = solve_bands(matrix, metric, vectors=True)
+        levels.append(values)
+        norms.append(np.sum(np.abs(states) ** 2, axis=0))
+    return np.array(levels), np.array(norms)
+
+
 def select_errors(
     predicted: NDArray[np.float64],
     reference: NDArray[np.float64],
@@ -92,6 +126,28 @@ def count_ghosts(
     return np.asarray((predicted < reference.min() - GHOST_DEPTH).sum(axis=1))
 
 
+def count_soft_states(
+    predicted: NDArray[np.float64],
+    norms: NDArray[np.float64],
+    largest_norm: float,
+    fermi_energy: float,
+) -> NDArray[np.int64]:
+    """Count the states up to ``NORM_WINDOW`` above the Fermi energy whose |c|² no label has.
+
+    Args:
+        predicted: (n_k, n), eV.
+        norms: (n_k, n), |c|² of their states.
+        largest_norm: of states of the labels up to there
+            (``mlepi.training.level_shift.find_largest_norm``).
+        fermi_energy: of the reference, eV.
+
+    Returns:
+        (n_k,) int, states with more than ``NORM_FACTOR`` times as much at every k.
+    """
+    low = predicted <= fermi_energy + NORM_WINDOW
+    return np.asarray((low & (norms > NORM_FACTOR * largest_norm)).sum(axis=1))
+
+
 def form_bound(
     hamiltonian: NDArray[Any], overlap: NDArray[Any], error: NDArray[Any], lowest: float
 ) -> float:
@@ -111,7 +167,11 @@ def form_bound(
 
 
 def compare_levels(
-    predicted: NDArray[np.float64], reference: NDArray[np.float64], fermi_energy: float
+    predicted: NDArray[np.float64],
+    reference: NDArray[np.float64],
+    fermi_energy: float,
+    norms: NDArray[np.float64] | None = None,
+    largest_norm: float | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Return what the levels of one structure add to the sums of each quantity.
 
@@ -119,10 +179,13 @@ def compare_levels(
         predicted: (n_k, n), eV.
         reference: (n_k, n), eV.
         fermi_energy: of the reference, eV.
+        norms: (n_k, n), |c|² of the predicted states; None where they are not known.
+        largest_norm: |c|² of training states; None where it is not known.
 
     Returns:
         "bands_WINDOW" and "bands_WINDOW_aligned" (less the median) → (3,), Σ|x| (eV), Σx² (eV²)
-        and number of levels; "ghosts" → number of ghosts, of k-points with any, of k-points.
+        and number of levels; "ghosts" → number of ghosts, of k-points with any, of k-points; and
+        "soft_states" likewise where both norms are known.
     """
     found = {}
     for name, window in WINDOWS.items():
@@ -130,13 +193,19 @@ def compare_levels(
         for suffix, centre in (("", 0.0), ("_aligned", np.median(errors) if len(errors) else 0.0)):
             x = errors - centre
             found[f"bands_{name}{suffix}"] = np.array([np.abs(x).sum(), (x**2).sum(), len(x)])
-    ghosts = count_ghosts(predicted, reference)
-    found["ghosts"] = np.array([ghosts.sum(), (ghosts > 0).sum(), len(ghosts)], dtype=np.float64)
+    counts = {"ghosts": count_ghosts(predicted, reference)}
+    if norms is not None and largest_norm is not None:
+        counts["soft_states"] = count_soft_states(predicted, norms, largest_norm, fermi_energy)
+    for name, count in counts.items():
+        found[name] = np.array([count.sum(), (count > 0).sum(), len(count)], dtype=np.float64)
     return found
 
 
+COUNTS = ("ghosts", "soft_states")
+"""Quantities that count states: how many, k-points with any, and k-points."""
+
 LEVEL_QUANTITIES = (
     *(f"bands_{name}{suffix}" for name in WINDOWS for suffix in ("", "_aligned")),
-    "ghosts",
+    *COUNTS,
 )
 """Keys of ``compare_levels``."""

@@ -47,12 +47,21 @@ OWN = "own"
 """Value of ``ckpt_path`` for the last checkpoint of the run folder."""
 
 SUPPLIED = {
-    "task": {"model", "optimizer", "dtype", "stamp", "n_structures", "subsets", "basis"},
+    "task": {
+        "model",
+        "optimizer",
+        "dtype",
+        "stamp",
+        "n_structures",
+        "subsets",
+        "basis",
+        "largest_norm",
+    },
     "data": {"cutoffs", "partition", "shell_overlap", "dtype", "seed"},
     "trainer": {"logger", "callbacks", "default_root_dir"},
     "optimizer.optimizer": {"params"},
     "optimizer.schedule": {"optimizer", "total_steps"},
-}
+}  # fmt: skip
 """Node → arguments that this module supplies; they are no suggestions for a misspelt key."""
 
 TOLERATED_WARNINGS = (
@@ -165,9 +174,11 @@ def build_task(plain: Mapping[str, Any], data: GraphDataModule) -> Task:
         data.cutoffs,
         data.partition,
     )
-    metadata = {**describe_run(plain), "data": data.describe()}
+    task_class: type[Task] = get_class(str(task_config["_target_"]))
+    learned, described_data = task_class.learn(task_config, data.structures["train"])
+    metadata = {**describe_run(plain), "data": data.describe(), **described_data}
     described = stamp(kind, model, data.cutoffs, **data.stamp_parts(), metadata=metadata)
-    extra = {"basis": described["basis"]} if "basis" in described else {}
+    extra = {"basis": described["basis"], **learned} if "basis" in described else learned
     task: Task = build_part(
         "task",
         task_config,

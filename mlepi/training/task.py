@@ -19,6 +19,7 @@ from mlepi.arithmetic import parse_dtype
 from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.graphs import fields
+from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.training.ema import EMA, TRAINING_WEIGHTS
 from mlepi.training.losses import Term, global_loss
 from mlepi.training.metrics import LossSums, StructureSums
@@ -105,6 +106,18 @@ class Task(LightningModule, ABC):
         self.total_steps = math.inf
         self.schedule: Schedule | None = None
         self._schedule_state: dict[str, Any] | None = None
+
+    @classmethod
+    def learn(
+        cls, config: Mapping[str, Any], structures: Sequence[LabelledStructure]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return arguments that the training structures decide, and their part of the metadata.
+
+        Args:
+            config: of the task.
+            structures: the training subset.
+        """
+        return {}, {}
 
     def record(self, subset: str, quantity: str, graph: Any, values: Tensor) -> None:
         """Add what was found on a batch to one quantity of its structures.

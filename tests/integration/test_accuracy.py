@@ -156,6 +156,24 @@ def test_levels_are_compared_once_more_with_a_level_shift(electron):
     assert metrics["shifted_ghosts_per_1000_k"] == 0.0
 
 
+def test_the_level_shift_and_the_norm_of_states_are_those_of_the_checkpoint(electron):
+    """An offset of −SHIFT raises levels as the labels do; every state passes a norm of nothing."""
+    content, weights = load_checkpoint(electron / "e.ckpt")
+    found = []
+    for offset, norm in ((0.0, 1e-3), (-SHIFT, 1e3)):
+        shift = {"threshold": 1e-6, "strength": 1e-6, "offset": offset}
+        content["metadata"] |= {"level_shift": shift, "largest_norm": norm}
+        save_checkpoint(electron / "own.ckpt", content, weights)
+        found.append(accuracy.measure(electron / "own.ckpt", n_kpoints=1)["metrics"])
+    assert found[0]["shifted_bands_2ev_rms_mev"] == pytest.approx(
+        found[0]["bands_2ev_rms_mev"], rel=1e-3
+    )
+    assert found[1]["shifted_bands_2ev_rms_mev"] < 0.5
+    for prefix in ("", "shifted_"):
+        assert found[0][f"{prefix}soft_states_kpoints_percent"] == 100.0
+        assert found[1][f"{prefix}soft_states_kpoints_percent"] == 0.0
+
+
 def test_a_named_subset_can_be_measured_alone(electron, tmp_path):
     split = {"train": ["a"], "val": ["b"], "test": ["c"]}
     write_split(tmp_path / "named.json", split, {}, NamedSubsets(test={"again": ["c"]}))

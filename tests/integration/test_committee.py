@@ -27,6 +27,8 @@ from mlepi.checkpoint import load_checkpoint, load_model, save_checkpoint, stamp
 from mlepi.errors import DataError
 from mlepi.graphs.block_matrix import compute_bands
 from mlepi.graphs.block_pairs import align_matrices
+from mlepi.graphs.shifted_matrix import shift_hamiltonian
+from mlepi.physics.eigenstates.level_shift import LevelShift
 from mlepi.predictors.calibration import find_calibration
 from mlepi.predictors.committee import average_matrices
 from mlepi.structures.ase_files import write_extxyz
@@ -35,6 +37,7 @@ from mlepi.structures.dataset_writer import write_hamiltonian_dataset
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.splits import NamedSubsets, write_split
 from mlepi.training.committee_errors import measure_electron_errors, measure_level_errors
+from mlepi.training.level_errors import choose_kpoints
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "committee.py"
 SPLIT = {"train": ["a"], "val": ["b", "c"], "test": ["d"]}
@@ -221,6 +224,23 @@ def test_a_network_with_a_ghost_takes_its_k_points_out_of_the_levels(electron):
     found, n_haunted = measure_level_errors([plain, plain], overlap, structure)
     assert n_haunted == 0
     assert np.abs(found["bands"].each).max() < 1e-4
+
+
+def test_levels_carry_the_level_shift_of_the_networks(electron):
+    """The shift moves the levels of a network that is right by its own bias."""
+    truth = load_model(electron["truth"])
+    structure = HamiltonianDataset(electron["truth"].parent / "h.h5")["b"]
+    shift = LevelShift(0.5, 1.0)
+    h, s = truth.hamiltonian(structure.atoms), truth.overlap(structure.atoms)
+    found, _ = measure_level_errors([h, h], s, structure, shift)
+    kpoints = choose_kpoints(structure.atoms.cell.array, 3)
+    raised = shift_hamiltonian(structure.atoms, h, s, shift)
+    levels, exact = (compute_bands(matrix, s, kpoints) for matrix in (raised, h))
+    near = np.abs(exact + 0.3 - structure.fermi_energy) <= 2.0
+    change = (levels - exact)[near]
+    assert np.abs(change).max() > 1e-3
+    expected = change - np.median(change)
+    np.testing.assert_allclose(found["bands"].together, expected, atol=1e-4)
 
 
 def test_what_cannot_be_calibrated(phonon):

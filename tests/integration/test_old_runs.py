@@ -13,6 +13,7 @@ from mlepi.command_line import compose_config
 from mlepi.observables import all_stages
 from mlepi.observables.cell_sizes.record import CellSizesRecord
 from mlepi.observables.cell_sizes.series import write_series
+from mlepi.observables.cell_sizes.tables import format_series
 from mlepi.pipeline import infer
 from mlepi.project_files import PROJECT_FOLDER
 from mlepi.report import write_report
@@ -170,7 +171,8 @@ def test_a_path_of_kpoints_that_was_killed_goes_on(tmp_path, capsys):
 def test_a_series_of_sizes_is_read_again(tmp_path):
     folder = unpack_run("cell_sizes", tmp_path)
     before = ResultsStore(folder).read("cell_sizes", CellSizesRecord)
-    table = write_series(folder)
+    (series,) = write_series(folder, all_stages())
+    table = format_series(series.record)
     after = ResultsStore(folder).read("cell_sizes", CellSizesRecord)
     np.testing.assert_array_equal(after.values, before.values)
     np.testing.assert_allclose(after.limits, before.limits, rtol=1e-12)

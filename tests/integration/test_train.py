@@ -69,6 +69,7 @@ TINY = {
         "model.network.backbone.radial_hidden=[8]",
         "data.batch_size=2",
         "data.n_train=4",
+        "task.level_shift=off",
     ],
 }
 FACTS = {

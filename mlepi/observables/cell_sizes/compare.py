@@ -10,32 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
+from mlepi.observables.cell_sizes.limits import (
+    collect_limits,
+    describe_observables,
+    describe_system,
+    find_limits,
+    list_differences,
+)
 from mlepi.observables.cell_sizes.record import CellSizesRecord
 from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
 from mlepi.observables.near_k.record import Estimate
 from mlepi.observables.near_k.velocity_tables import list_estimates
 from mlepi.observables.near_k.window_models import compare_models
-from mlepi.observables.self_energy.record import SelfEnergyRecord
-from mlepi.physics.averages.size_series import extrapolate_sizes
-from mlepi.pipeline.stages.sampling.record import SamplingRecord
-from mlepi.pipeline.stages.structure.record import StructureRecord
+from mlepi.pipeline.discovery import Stages
+from mlepi.pipeline.ghosts import GhostSummary
+from mlepi.pipeline.stages.structure.relaxation import find_normal, layer_means
 from mlepi.results import ResultsStore
 
-RECORDS: dict[str, type] = {
-    "fermi_velocity": FermiVelocityRecord,
-    "self_energy": SelfEnergyRecord,
-    "structure": StructureRecord,
-    "sampling": SamplingRecord,
-}
-"""Stages whose records are compared, the first of them in every run."""
+STAGE = "fermi_velocity"
+"""Every run has its record."""
 
 
-def compare_sizes(folders: Sequence[Path]) -> CellSizesRecord:
-    """Collect v_F of several runs and extrapolate it.
+def compare_sizes(folders: Sequence[Path], stages: Stages) -> CellSizesRecord:
+    """Collect v_F and all other quantities of several runs and extrapolate them.
 
     Args:
         folders: of runs with the stage ``fermi_velocity``, and ``self_energy`` in all or none;
             N × N cells, otherwise equal (``group_runs``).
+        stages: all that there are.
 
     Returns:
         The record, sizes ascending.
@@ -44,17 +46,19 @@ def compare_sizes(folders: Sequence[Path]) -> CellSizesRecord:
         DataError: fewer than two sizes, cells that are not N × N, or runs that differ in more than
             their size.
     """
-    runs = sorted(
-        (_read(folder) for folder in folders),
-        key=lambda records: records["fermi_velocity"].supercell,
+    read = sorted(
+        ((_read(folder, stages), ResultsStore(folder)) for folder in folders),
+        key=lambda run: run[0][STAGE].supercell,
     )
-    velocities: list[FermiVelocityRecord] = [records["fermi_velocity"] for records in runs]
+    runs, stores = [records for records, _ in read], [store for _, store in read]
+    velocities: list[FermiVelocityRecord] = [records[STAGE] for records in runs]
     _check_runs(folders, velocities)
     by_name = [{each.name: each for each in list_estimates(records)} for records in runs]
     names = [name for name in by_name[0] if all(name in found for found in by_name)]
     estimates = [[found[name] for found in by_name] for name in names]
     sizes = np.array([record.supercell[0] for record in velocities])
     values, errors = _stack(estimates)
+    quantities = collect_limits(sizes, runs)
     return CellSizesRecord(
         sizes=sizes,
         n_samples=np.array([record.n_samples for record in velocities]),
@@ -75,21 +79,26 @@ def compare_sizes(folders: Sequence[Path]) -> CellSizesRecord:
         **_compare_models(estimates),
         **_compare_openings(velocities),
         **_compare_shear(runs),
+        **_compare_ghosts(stores, velocities),
+        **_describe_structure(runs[0], stores[0]),
+        **_describe_settings(stores, sorted({path.partition(".")[0] for path in quantities})),
+        quantities=quantities,
     )
 
 
-def group_runs(folders: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
+def group_runs(folders: Sequence[Path], stages: Stages) -> dict[tuple[str, str], list[Path]]:
     """Sort run folders by what their structures and samples have in common.
 
     Args:
         folders: of runs.
+        stages: all that there are.
 
     Returns:
         (Relaxation, what is projected out) → folders, in the order in which they were met.
     """
     groups: dict[tuple[str, str], list[Path]] = {}
     for folder in folders:
-        of_run = _describe(_read(folder))
+        of_run = _describe(_read(folder, stages))
         groups.setdefault((of_run["relaxation"], of_run["project_out"]), []).append(folder)
     return groups
 
@@ -117,6 +126,7 @@ def _compare_models(estimates: Sequence[Sequence[Estimate]]) -> dict[str, Any]:
         "equilibrium_pinned": np.array([row[0].equilibrium[0, 1] for row in found]),
         "pinned": pinned,
         "pinned_errors": pinned_errors,
+        "spreads": np.array([[each.spread() for each in row] for row in found]),
         "windows": found[0][0].windows,
         "models": found[0][0].models,
         "window_ratios": ratios,
@@ -177,34 +187,85 @@ def _extrapolate(
     Returns:
         The fields of ``CellSizesRecord`` that follow, (n_estimators, 2, n_temperatures) each.
     """
-    shape = (*values.shape[:2], values.shape[3])
-    limits, limit_errors, chi_squared = (np.full(shape, np.nan) for _ in range(3))
-    degrees = np.zeros(shape, dtype=np.int64)
-    for place in np.ndindex(shape):
-        row, kind, temperature = place
-        some, bars = values[row, kind, :, temperature], errors[row, kind, :, temperature]
-        told = np.isfinite(some) & (bars > 0)
-        if np.count_nonzero(told) < 2:
-            continue
-        fit = extrapolate_sizes(sizes[told], some[told], bars[told])
-        limits[place], limit_errors[place] = fit.limit, fit.limit_error
-        chi_squared[place], degrees[place] = fit.chi_squared, fit.degrees_of_freedom
-    return {
-        "limits": limits,
-        "limit_errors": limit_errors,
-        "chi_squared": chi_squared,
-        "degrees_of_freedom": degrees,
+    found = find_limits(sizes, np.moveaxis(values, 2, 0), np.moveaxis(errors, 2, 0), "m/s")
+    names = ("limits", "limit_errors", "chi_squared", "degrees_of_freedom")
+    return {name: getattr(found, name) for name in names}
+
+
+def _compare_ghosts(
+    stores: Sequence[ResultsStore], velocities: Sequence[FermiVelocityRecord]
+) -> dict[str, Any]:
+    """Return how many samples had ghost states, and how many snapshots were left out."""
+    found = [GhostSummary.from_provenance(store.provenance(STAGE)) for store in stores]
+    unknown = np.full((len(velocities[0].temperatures), 2), np.nan)
+    counts = [
+        unknown if each is None or each.unknown else np.array([each.plain, each.shifted]).T
+        for each in found
+    ]
+    left_out = [0 if each is None else len(each.left_out) for each in found]
+    return {"ghosts": np.array(counts, dtype=np.float64), "left_out": np.array(left_out)}
+
+
+def _describe_structure(records: Mapping[str, Any], store: ResultsStore) -> dict[str, Any]:
+    """Return structure and networks of a run as fields of the record, as far as they are told."""
+    config = store.provenance(STAGE).get("config", {})
+    sources = [config[key] for key in ("electron", "phonon") if key in config]
+    names = [str(each.get("_target_") if isinstance(each, dict) else each) for each in sources]
+    structure = records.get("structure")
+    if structure is None:
+        return {"networks": tuple(names)}
+    spacing = structure.spacings[0] if len(structure.spacings) else np.nan
+    lattice = structure.atoms.cell.lengths()[0]
+    numbers = (lattice, spacing, *_measure_forces(records))
+    return {"networks": tuple(names), "structure": tuple(float(x) for x in numbers)}
+
+
+def _measure_forces(records: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the largest force on an atom without the means of the layers, and of these, eV/Å.
+
+    Those about which the phonons were expanded; NaN where no record tells.
+    """
+    structure, phonon = records["structure"], records.get("phonon")
+    if phonon is None or not len(phonon.layer_forces):
+        residual = np.nan if structure.residual_force is None else structure.residual_force
+        pushed = np.abs(structure.layer_forces).max() if len(structure.layer_forces) else np.nan
+        return float(residual), float(pushed)
+    layer, normal = phonon.atoms.arrays["layer"], find_normal(phonon.atoms)
+    left = phonon.residual_forces - layer_means(phonon.residual_forces, layer, normal)
+    return float(np.linalg.norm(left, axis=1).max()), float(np.abs(phonon.layer_forces).max())
+
+
+def _describe_settings(
+    stores: Sequence[ResultsStore], observables: Sequence[str]
+) -> dict[str, Any]:
+    """Return what all runs are runs of, and the settings of observables that they share.
+
+    Raises:
+        DataError: they are not runs of the same.
+    """
+    systems = [describe_system(store) for store in stores]
+    settings = [describe_observables(store, observables) for store in stores]
+    for store, system in zip(stores, systems, strict=True):
+        if differences := list_differences(systems[0], system):
+            raise _refusal(
+                [stores[0].folder, store.folder],
+                f"different settings or files of {', '.join(differences)}",
+                "runs that differ in their size only",
+            )
+    common = {
+        stage: text
+        for stage, text in settings[0].items()
+        if all(each.get(stage) == text for each in settings)
     }
+    return {"system": systems[0], "observables": common}
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path, stages: Stages) -> dict[str, Any]:
     store = ResultsStore(folder)
     present = store.stages()
-    if "fermi_velocity" not in present:
-        raise _refusal([folder], f"stages {list(present)}", "the stage fermi_velocity")
-    return {
-        stage: store.read(stage, record) for stage, record in RECORDS.items() if stage in present
-    }
+    if STAGE not in present:
+        raise _refusal([folder], f"stages {list(present)}", f"the stage {STAGE}")
+    return {stage: store.read(stage, stages[stage].record) for stage in present if stage in stages}
 
 
 def _check_runs(folders: Sequence[Path], velocities: Sequence[FermiVelocityRecord]) -> None:

@@ -6,6 +6,7 @@ pinned by the split-off bands, has fields of its own, which older files lack.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,6 +14,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.results import unit
+
+OWN_UNIT = "as the quantity"
+
+
+@dataclass(frozen=True)
+class QuantityLimits:
+    """One quantity of a record in cells of several sizes, and straight lines in 1/N through it.
+
+    All numbers are in the unit of the quantity; NaN where fewer than two sizes tell.
+
+    Attributes:
+        unit_name: of the quantity.
+        values: (n_sizes, n_temperatures, …).
+        errors: (n_sizes, n_temperatures, …), standard errors.
+        limits: (n_temperatures, …), at 1/N → 0.
+        limit_errors: (n_temperatures, …), from the errors of the values.
+        chi_squared: (n_temperatures, …).
+        degrees_of_freedom: (n_temperatures, …).
+        distances: (n_sizes, n_temperatures, …), values less the limit.
+        distance_errors: (n_sizes, n_temperatures, …), standard errors of these, larger where the
+            sizes are on no line (``SizeFit``).
+    """
+
+    unit_name: str = field(metadata=unit("1"))
+    values: NDArray[np.float64] = field(metadata=unit(OWN_UNIT))
+    errors: NDArray[np.float64] = field(metadata=unit(OWN_UNIT))
+    limits: NDArray[np.float64] = field(metadata=unit(OWN_UNIT))
+    limit_errors: NDArray[np.float64] = field(metadata=unit(OWN_UNIT))
+    chi_squared: NDArray[np.float64] = field(metadata=unit("1"))
+    degrees_of_freedom: NDArray[np.int64] = field(metadata=unit("1"))
+    distances: NDArray[np.float64] = field(metadata=unit(OWN_UNIT))
+    distance_errors: NDArray[np.float64] = field(metadata=unit(OWN_UNIT))
+
+    def cell_parts(self) -> NDArray[np.float64]:
+        """Return the size of the error of every cell: (n_sizes, n_temperatures, …).
+
+        The distance from the limit, or its standard error where that is larger: a series too noisy
+        to see a distance has not shown that there is none.
+        """
+        return np.maximum(np.abs(self.distances), self.distance_errors)
 
 
 @dataclass(frozen=True)
@@ -57,6 +98,19 @@ class CellSizesRecord:
             largest of all pairs.
         mesh_shear: (n_sizes, n_temperatures), the same on a dense mesh, by the force constants of
             each size.
+        spreads: (n_estimators, n_sizes, n_temperatures), half the range of ``window_ratios`` over
+            windows outside the parabolic core and the models that are quoted.
+        ghosts: (n_sizes, n_temperatures, 2), samples with a ghost state, by H as predicted and with
+            the level shift; NaN where they were not counted.
+        left_out: (n_sizes,), snapshots that no average contains because of them.
+        structure: of the samples at rest: lattice constant, spacing of the lowest pair of layers,
+            largest force on an atom but for what holds the layers, largest out-of-plane force on a
+            layer per atom; NaN where not known.
+        networks: electron and phonon network, as the config names them.
+        system: what the runs share, "structure", "phonon", "hamiltonian", "sampling" and
+            "level_shift" → settings and digests, JSON.
+        observables: stage → settings that the runs share, JSON.
+        quantities: stage and path of every quantity, with dots between them → its limits.
     """
 
     sizes: NDArray[np.int64] = field(metadata=unit("1"))
@@ -115,3 +169,17 @@ class CellSizesRecord:
     mesh_shear: NDArray[np.float64] = field(
         default_factory=partial(np.empty, (0,) * 2), metadata=unit("Å²")
     )
+    spreads: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 3), metadata=unit("1")
+    )
+    ghosts: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0,) * 3), metadata=unit("1")
+    )
+    left_out: NDArray[np.int64] = field(
+        default_factory=lambda: np.empty(0, dtype=np.int64), metadata=unit("1")
+    )
+    structure: tuple[float, ...] = field(default=(), metadata=unit("Å, Å, eV/Å, eV/Å"))
+    networks: tuple[str, ...] = field(default=(), metadata=unit("1"))
+    system: Mapping[str, str] = field(default_factory=dict)
+    observables: Mapping[str, str] = field(default_factory=dict)
+    quantities: Mapping[str, QuantityLimits] = field(default_factory=dict)

@@ -1,44 +1,50 @@
-"""Table, record and figure of a series of runs that differ in the size of their cells.
-
-``python -m mlepi.observables.cell_sizes.series FOLDER``
-"""
+"""Records and figures of series of runs that differ in the size of their cells."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mlepi.errors import DataError, MlepiError, message
+from mlepi.errors import DataError, message
 from mlepi.figures import save_figure
-from mlepi.observables.cell_sizes.compare import compare_sizes, group_runs
+from mlepi.observables.cell_sizes.compare import STAGE, compare_sizes, group_runs
 from mlepi.observables.cell_sizes.figure import plot_cell_sizes
 from mlepi.observables.cell_sizes.record import CellSizesRecord
-from mlepi.observables.near_k.velocity_tables import with_error
-from mlepi.physics.averages.size_series import extrapolate_sizes
-from mlepi.results import ResultsStore, collect_provenance, hash_file
+from mlepi.pipeline.discovery import Stages
+from mlepi.results import ResultsStore, collect_provenance, hash_data
 from mlepi.results.store import FILE_NAME
 
 NAME = "cell_sizes"
-QUANTITIES = ("v_F, free fit", "mean slope")
-"""Of ``CellSizesRecord.values``."""
 
 
-def write_series(folder: Path) -> str:
-    """Compare the runs in the folders below one; write tables, records and figures beside them.
+@dataclass(frozen=True)
+class Series:
+    """Runs that differ in the size of their cells only.
+
+    Attributes:
+        name: of the record in the folder of the series.
+        record: the comparison.
+        folders: of the runs.
+    """
+
+    name: str
+    record: CellSizesRecord
+    folders: tuple[Path, ...]
+
+
+def write_series(folder: Path, stages: Stages) -> list[Series]:
+    """Compare the runs in the folders below one; write records and figures beside them.
 
     Runs that differ in more than their size, in what their samples leave out or in how their
     structure was relaxed, are series of their own: the record of the first is ``cell_sizes``, those
-    of others say in their names what they are.
+    of others say in their names what they are. A single size is no series and is left out.
 
     Args:
         folder: of the series.
+        stages: all that there are.
 
     Returns:
-        The tables, Markdown.
+        Structures as given before relaxed ones, all modes before some.
 
     Raises:
         DataError: no runs, or runs that cannot be compared.
@@ -53,181 +59,18 @@ def write_series(folder: Path) -> str:
                 "Run experiment=headline first.",
             )
         )
-    texts: list[str] = []
-    groups = group_runs([store.parent for store in stores])
-    several = len({relaxation for relaxation, _ in groups}) > 1
-    for (relaxation, project_out), folders in sorted(
-        groups.items(), key=lambda item: (item[0][1] != "none", item[0])
-    ):
-        record = compare_sizes(folders)
-        told = [f"relaxed_{relaxation}"] if several and texts else []
+    found: list[Series] = []
+    groups = group_runs([store.parent for store in stores], stages)
+    complete = {choice: runs for choice, runs in groups.items() if len(runs) > 1} or groups
+    order = sorted(complete, key=lambda choice: (choice[1] != "none", choice[0] != "none", choice))
+    for relaxation, project_out in order:
+        folders = complete[relaxation, project_out]
+        record = compare_sizes(folders, stages)
+        told = [f"relaxed_{relaxation}"] if found and relaxation not in ("", "none") else []
         name = "_".join([NAME, *told, *([] if project_out == "none" else [project_out])])
-        inputs = {each.name: hash_file(each / FILE_NAME) for each in folders}
-        provenance = collect_provenance({}, inputs, 0)
-        ResultsStore(folder).write(name, record, "".join(inputs.values()), provenance)
+        contents = {each.name: str(ResultsStore(each).content(STAGE)) for each in folders}
+        provenance = collect_provenance({}, contents, 0)
+        ResultsStore(folder).write(name, record, hash_data(contents), provenance)
         save_figure(plot_cell_sizes(record), folder, name)
-        texts.append(format_series(record))
-    table = "\n".join(texts)
-    (folder / f"{NAME}.md").write_text(table, encoding="utf-8")
-    return table
-
-
-def format_series(record: CellSizesRecord) -> str:
-    """Write what every estimator says at every size, with limits, windows, openings and shear.
-
-    Velocities are in 10⁵ m/s, ratios are those to the undisplaced structure.
-    """
-    low, high = record.velocity_window
-    choices = [] if record.project_out == "none" else [f"left out: {record.project_out}"]
-    if record.relaxation:
-        choices.append(f"structure relaxed: {record.relaxation}")
-    lines = [
-        f"Mean slope, v with γ₁ pinned by the split-off bands, and free fit, 10⁵ m/s, "
-        f"{record.dispersion} at |k−K| = {low:g}–{high:g} Å⁻¹{'; '.join(['', *choices])}; in "
-        "brackets the samples. The limit is that of a straight line in 1/N by weighted least "
-        "squares.",
-        "",
-        *_tabulate(
-            ["estimator", "", "T (K)", "undisplaced", *_sizes(record), "1/N → 0", "χ² / dof"],
-            _velocity_rows(record),
-        ),
-    ]
-    for title, header, rows in (
-        (
-            "Velocity over that of the undisplaced structure, by window and model.",
-            ["estimator", "window (Å⁻¹)", "model", "T (K)", *_sizes(record)],
-            _window_rows(record),
-        ),
-        (
-            f"Folded finite difference, [⟨E_sorted(K + dk)⟩ − ⟨E_sorted(K)⟩]/dk at dk = "
-            f"{record.difference_step:g} Å⁻¹: an opening of K, not a velocity.",
-            ["", "T (K)", *_sizes(record)],
-            _opening_rows(record),
-        ),
-        (
-            "Layers against each other in plane, ⟨d²⟩, Å², in the samples and on a dense mesh of "
-            "wave vectors by the force constants of the same cell.",
-            ["", "T (K)", *_sizes(record)],
-            _shear_rows(record),
-        ),
-    ):
-        if rows:
-            lines += ["", title, "", *_tabulate(header, rows)]
-    return "\n".join(lines) + "\n"
-
-
-def _tabulate(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]
-
-
-def _sizes(record: CellSizesRecord) -> list[str]:
-    return [f"{n}×{n} ({count})" for n, count in zip(record.sizes, record.n_samples, strict=True)]
-
-
-def _cells(values: NDArray[np.float64], errors: NDArray[np.float64], scale: float) -> list[str]:
-    pairs = zip(values, errors, strict=True)
-    return [with_error(scale * value, scale * error) for value, error in pairs]
-
-
-def _velocity_rows(record: CellSizesRecord) -> list[list[str]]:
-    """Return slope, pinned fit and free fit of every estimator and temperature."""
-    rows = []
-    for row, name in enumerate(record.estimators):
-        for i, temperature in enumerate(record.temperatures):
-            first = [name, QUANTITIES[1], f"{temperature:g}"]
-            rows.append(first + _with_limit(record, (row, 1, i)))
-        known = record.pinned.size > 0 and np.isfinite(record.equilibrium_pinned[row])
-        for i, temperature in enumerate(record.temperatures if known else ()):
-            rest = f"{1e-5 * record.equilibrium_pinned[row]:.3f}"
-            values, errors = record.pinned[row, :, i], record.pinned_errors[row, :, i]
-            cells = [*_cells(values, errors, 1e-5), *_limit_of(record.sizes, values, errors)]
-            rows.append([name, "v, γ₁ pinned", f"{temperature:g}", rest, *cells])
-        for i, temperature in enumerate(record.temperatures):
-            first = [name, QUANTITIES[0], f"{temperature:g}"]
-            rows.append(first + _with_limit(record, (row, 0, i)))
-    return rows
-
-
-def _with_limit(record: CellSizesRecord, place: tuple[int, int, int]) -> list[str]:
-    """Return the cells of one estimator, quantity and temperature from the undisplaced value on."""
-    row, kind, i = place
-    limit = with_error(1e-5 * record.limits[place], 1e-5 * record.limit_errors[place])
-    quality = f"{record.chi_squared[place]:.1f} / {record.degrees_of_freedom[place]}"
-    return [
-        f"{1e-5 * record.equilibrium[row, kind]:.3f}",
-        *_cells(record.values[row, kind, :, i], record.errors[row, kind, :, i], 1e-5),
-        limit,
-        quality if np.isfinite(record.limits[place]) else "—",
-    ]
-
-
-def _limit_of(
-    sizes: NDArray[np.int64], values: NDArray[np.float64], errors: NDArray[np.float64]
-) -> list[str]:
-    """Return limit and χ² of values that the record keeps without them."""
-    told = np.isfinite(values) & (errors > 0)
-    if np.count_nonzero(told) < 2:
-        return ["—", "—"]
-    fit = extrapolate_sizes(sizes[told], values[told], errors[told])
-    return [
-        with_error(1e-5 * fit.limit, 1e-5 * fit.limit_error),
-        f"{fit.chi_squared:.1f} / {fit.degrees_of_freedom}",
-    ]
-
-
-def _window_rows(record: CellSizesRecord) -> list[list[str]]:
-    """Return the ratios by window and model, those that any size tells."""
-    rows = []
-    for place in np.ndindex(record.window_ratios.shape[:3]):
-        ratios, errors = record.window_ratios[place], record.window_ratio_errors[place]
-        if not np.any(np.isfinite(ratios)):
-            continue
-        row, window, model = place
-        low, high = record.windows[window]
-        for i, temperature in enumerate(record.temperatures):
-            first = [record.estimators[row], f"{low:g}–{high:g}", record.models[model]]
-            rows.append([*first, f"{temperature:g}", *_cells(ratios[:, i], errors[:, i], 1.0)])
-    return rows
-
-
-def _opening_rows(record: CellSizesRecord) -> list[list[str]]:
-    """Return the folded finite difference and the opening of K at every temperature."""
-    if not record.differences.size:
-        return []
-    rows = [["K folds onto Γ", "", *("yes" if each else "no" for each in record.folds)]]
-    for i, temperature in enumerate(record.temperatures):
-        cells = _cells(record.differences[:, i], record.difference_errors[:, i], 1.0)
-        rows.append(["ΔE/dk over undisplaced, not a velocity", f"{temperature:g}", *cells])
-    for i, temperature in enumerate(record.temperatures):
-        pairs = zip(record.openings[:, i], record.opening_errors[:, i], strict=True)
-        cells = [f"{1e3 * value:.1f} ± {1e3 * error:.1f}" for value, error in pairs]
-        rows.append(["opening of K (meV)", f"{temperature:g}", *cells])
-    return rows
-
-
-def _shear_rows(record: CellSizesRecord) -> list[list[str]]:
-    """Return the interlayer shear of samples and dense mesh at every temperature."""
-    return [
-        [name, f"{temperature:g}", *(f"{value:.4f}" for value in values[:, i])]
-        for name, values in (("samples", record.shear), ("dense mesh", record.mesh_shear))
-        if values.size
-        for i, temperature in enumerate(record.temperatures)
-    ]
-
-
-def main() -> None:
-    """Run as a script."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m mlepi.observables.cell_sizes.series FOLDER")
-    try:
-        print(write_series(Path(sys.argv[1])))
-    except MlepiError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()
+        found.append(Series(name, record, tuple(folders)))
+    return found

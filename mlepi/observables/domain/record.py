@@ -32,7 +32,8 @@ class DomainRecord:
             inside, NaN without training data.
         worst_quantities: (n_samples, n_temperatures) int, position of that quantity; −1 without
             training data.
-        ghosts: (n_samples, n_temperatures) int, states at Γ far below all undisplaced bands.
+        ghosts: (n_samples, n_temperatures) int, states far below all undisplaced bands, at Γ or at
+            a general k-point.
         n_electron_networks: networks that predicted H of every sample.
         hamiltonian_spreads: (n_samples, n_temperatures), root mean square deviation of H among
             them, energy zeros apart; NaN for samples on which they were not compared.

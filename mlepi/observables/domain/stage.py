@@ -56,7 +56,7 @@ class UndisplacedCrystal:
 
     Attributes:
         sites: (n_atoms, 3), Å, positions without displacements.
-        ghost_energy: eV; a state at Γ below it is a ghost.
+        ghost_energy: eV; a state below it is a ghost.
         networks: of the run.
         further: compared with them.
         n_compared: samples per temperature on which they are compared; may be infinite.
@@ -200,7 +200,7 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
         """Describe one displaced supercell.
 
         Returns:
-            ``values`` (n_quantities,), Å, ``ghosts`` (), states at Γ below all bands, and with
+            ``values`` (n_quantities,), Å, ``ghosts`` (), states below all bands, and with
             several networks ``hamiltonian_spread`` (), eV, and ``force_spread`` (), eV/Å; NaN in
             samples on which they are not compared.
         """

@@ -15,6 +15,7 @@ from mlepi.figures import (
     new_figure,
     temperature_colours,
 )
+from mlepi.observables.effective_mass.error_parts import fit_parts
 from mlepi.observables.effective_mass.record import EffectiveMassRecord
 
 
@@ -65,5 +66,6 @@ PRESENTATION = Presentation(
             plot_effective_masses,
             "Bands along the line and effective masses; bars: standard errors.",
         ),
-    )
+    ),
+    error_parts=(fit_parts,),
 )

@@ -10,43 +10,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlepi.observables.fermi_velocity.record import PeakWidthRecord
 from mlepi.observables.near_k.samples import VelocitySamples
 from mlepi.observables.near_k.velocity_estimates import CONVERGENCE_RESAMPLES, ResamplingPlan
 from mlepi.observables.near_k.velocity_fit import NO_SPLIT_OFF, PINNED, SLOPE, VelocityFit
 from mlepi.physics.averages.statistics import bootstrap_errors
-from mlepi.physics.bands.spectra import find_peaks, line_shape
+from mlepi.physics.bands.spectra import find_peaks, widen_spectra
 
 FACTORS = (1.0, math.sqrt(2.0), 2.0)
 """Widths that are compared, in units of that of the run."""
-
-
-def widen_spectra(
-    energies: NDArray[np.float64],
-    spectra: NDArray[np.floating],
-    width: float,
-    wider: float,
-    shape: str,
-) -> NDArray[np.float64]:
-    """Convolve spectra of lines of one width into those of a larger one.
-
-    Variances of Gaussians add up, and half widths of Lorentzians.
-
-    Args:
-        energies: (n_energies,) even grid, eV; weight beyond its ends is lost.
-        spectra: (…, n_energies).
-        width: of the lines, eV.
-        wider: eV, no less.
-        shape: "gaussian" or "lorentzian".
-    """
-    if wider <= width:
-        return np.asarray(spectra, dtype=np.float64)
-    extra = math.sqrt(wider**2 - width**2) if shape == "gaussian" else wider - width
-    step = energies[1] - energies[0]
-    kernel = line_shape(energies[:, None] - energies[None, :], extra, shape) * step
-    return np.asarray(spectra, dtype=np.float64) @ kernel
 
 
 def compare_widths(

@@ -15,6 +15,7 @@ from mlepi.figures import (
     house_style,
     new_figure,
 )
+from mlepi.observables.gap.error_parts import width_parts
 from mlepi.observables.gap.record import GapRecord
 
 
@@ -72,5 +73,6 @@ PRESENTATION = Presentation(
             plot_gap,
             "Gap and shifts of the band edges against temperature; bars: standard errors.",
         ),
-    )
+    ),
+    error_parts=(width_parts,),
 )

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from mlepi.observables.gap.record import GapRecord
 from mlepi.observables.near_k.peak_stage import PeakStage
-from mlepi.observables.near_k.peaks import BandPeaks, find_edges, name_points, place_peaks
+from mlepi.observables.near_k.peaks import (
+    BandPeaks,
+    distance_of_edges,
+    find_edges,
+    name_points,
+    place_peaks,
+)
 from mlepi.pipeline.ensemble import Ensemble, SampleKey
 from mlepi.pipeline.sampled_stage import Part
 from mlepi.pipeline.settings import Settings
@@ -86,7 +92,7 @@ class GapStage(PeakStage):
         """Average the spectra and take the distance of their peaks."""
         averages = prepared.average(ensemble, results)
         energies, resampled = averages.energies(), averages.resampled()
-        gaps, resampled_gaps = _gap(energies), _gap(resampled)
+        gaps, resampled_gaps = distance_of_edges(energies), distance_of_edges(resampled)
         edges, edge_errors = averages.own_edges()
         return GapRecord(
             temperatures=np.array(ensemble.temperatures),
@@ -102,7 +108,7 @@ class GapStage(PeakStage):
             spectral_functions=averages.spectra.average(),
             band_energies=energies,
             band_errors=averages.errors(resampled),
-            equilibrium_gap=float(_gap(prepared.equilibrium)),
+            equilibrium_gap=float(distance_of_edges(prepared.equilibrium)),
             gaps=gaps,
             gap_errors=averages.errors(resampled_gaps),
             gap_changes=gaps - gaps[0],
@@ -128,8 +134,3 @@ class GapStage(PeakStage):
         """Return the error bars of the gap and of its change from the first temperature, eV."""
         names = {"gap": "gap_errors", "gap_change": "gap_change_errors"}
         return {target: half_interval(record, name) for target, name in names.items()}
-
-
-def _gap(energies: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return lowest conduction less highest valence energy: (…, n_points, 2) → (…)."""
-    return np.asarray(energies[..., 1].min(axis=-1) - energies[..., 0].max(axis=-1))

@@ -319,6 +319,11 @@ def place_peaks(
     return BandPeaks(settings, windows, bands - middle, middle, potential, ensemble.device)
 
 
+def distance_of_edges(energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the lowest conduction less the highest valence energy: (…, n_points, 2) → (…)."""
+    return np.asarray(energies[..., 1].min(axis=-1) - energies[..., 0].max(axis=-1))
+
+
 def mean_potential(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> float:
     """Return Tr H/Tr S over the on-site blocks, eV: a rigid shift H + μS raises it by μ."""
     traces = []

@@ -1,5 +1,8 @@
 """Extrapolation of a series of cell sizes: y(N) = y∞ + c/N by weighted least squares.
 
+How far a size is from the limit is the systematic error of its cell; its own standard error says
+from where on that distance is more than noise.
+
 References:
     Press et al., Numerical Recipes, 3rd ed. (2007), sec. 15.2 (straight line with known errors).
 """
@@ -25,6 +28,10 @@ class SizeFit:
         chi_squared: sum of the squared residuals over the squared errors; near the degrees of
             freedom where a line fits.
         degrees_of_freedom: sizes less two.
+        distances: (n_sizes,), values less the limit.
+        distance_errors: (n_sizes,), standard errors of these; values and limit are correlated. They
+            are multiplied by √(χ²/degrees of freedom) where that is more than one: sizes that are
+            on no line leave the limit as uncertain as they scatter about one.
     """
 
     limit: float
@@ -32,6 +39,8 @@ class SizeFit:
     slope: float
     chi_squared: float
     degrees_of_freedom: int
+    distances: NDArray[np.float64]
+    distance_errors: NDArray[np.float64]
 
 
 def extrapolate_sizes(
@@ -66,10 +75,49 @@ def extrapolate_sizes(
     covariance = np.linalg.inv(design.T @ design)
     limit, slope = covariance @ design.T @ (values / errors)
     residuals = values / errors - design @ np.array([limit, slope])
+    chi_squared, degrees = float(residuals @ residuals), len(np.asarray(sizes)) - 2
+    weights = covariance[0] @ design.T / errors  # limit = weights · values
+    variances = errors**2 * (1.0 - 2.0 * weights) + np.sum((weights * errors) ** 2)
+    scatter = max(1.0, chi_squared / degrees) if degrees else 1.0
     return SizeFit(
         float(limit),
         float(np.sqrt(covariance[0, 0])),
         float(slope),
-        float(residuals @ residuals),
-        len(np.asarray(sizes)) - 2,
+        chi_squared,
+        degrees,
+        np.asarray(values - limit),
+        np.sqrt(scatter * np.clip(variances, 0.0, None)),
     )
+
+
+def interpolate_sizes(
+    sizes: NDArray[np.integer], values: NDArray[np.float64], size: int
+) -> NDArray[np.float64]:
+    """Interpolate linearly in 1/N between neighbouring sizes.
+
+    Args:
+        sizes: (n_sizes,), N, ascending.
+        values: (n_sizes, …).
+        size: N that is asked for; beyond the largest size its value counts.
+
+    Returns:
+        (…).
+
+    Raises:
+        PhysicsError: smaller than all sizes.
+    """
+    if size < sizes[0]:
+        raise PhysicsError(
+            message(
+                "size series",
+                f"N = {size}",
+                f"at least the smallest of its sizes {np.asarray(sizes).tolist()}",
+                "Add that size to the series.",
+            )
+        )
+    upper = int(np.searchsorted(sizes, size))
+    if upper == len(sizes) or sizes[upper] == size:
+        return np.asarray(values[min(upper, len(sizes) - 1)])
+    low, high = (1.0 / float(sizes[place]) for place in (upper - 1, upper))
+    share = (1.0 / size - low) / (high - low)
+    return np.asarray((1.0 - share) * values[upper - 1] + share * values[upper])

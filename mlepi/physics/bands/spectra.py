@@ -89,6 +89,32 @@ def compute_dos(
     return dos
 
 
+def widen_spectra(
+    energies: NDArray[np.float64],
+    spectra: NDArray[np.floating],
+    width: float,
+    wider: float,
+    shape: str,
+) -> NDArray[np.float64]:
+    """Convolve spectra of lines of one width into those of a larger one.
+
+    Variances of Gaussians add up, and half widths of Lorentzians.
+
+    Args:
+        energies: (n_energies,) even grid, eV; weight beyond its ends is lost.
+        spectra: (…, n_energies).
+        width: of the lines, eV.
+        wider: eV, no less.
+        shape: "gaussian" or "lorentzian".
+    """
+    if wider <= width:
+        return np.asarray(spectra, dtype=np.float64)
+    extra = np.sqrt(wider**2 - width**2) if shape == "gaussian" else wider - width
+    step = energies[1] - energies[0]
+    kernel = line_shape(energies[:, None] - energies[None, :], extra, shape) * step
+    return np.asarray(spectra, dtype=np.float64) @ kernel
+
+
 def find_peaks(
     energies: NDArray[np.float64], spectra: NDArray[np.float64], *, allow_missing: bool = False
 ) -> NDArray[np.float64]:

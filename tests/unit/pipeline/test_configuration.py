@@ -2,10 +2,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from mlepi.checkpoint import load_model
-from mlepi.command_line import compose_config, count_samples, translate_arguments
+from mlepi.command_line import (
+    compose_config,
+    count_samples,
+    register_stages,
+    translate_arguments,
+)
 from mlepi.errors import ConfigError
 from mlepi.observables import all_stages
 from mlepi.pipeline import inference
@@ -84,6 +91,34 @@ def test_the_full_list_is_every_stage_that_looks_at_samples_and_perturbation_the
     assert set(names) == {*PREPARATION, *listed} - {"committee"}  # which needs several networks
     assert names[-1] == "linear_response"  # behind the samples, which share one pass
     assert {"fermi_velocity", "self_energy", "gap", "dos", "domain"} < set(names)
+
+
+def test_a_series_of_sizes_adds_the_cell_part_of_the_errors(tmp_path):
+    """Whatever stages are chosen; without one the stage is in no list."""
+    assert "cell_error" not in plan_of("stage=full").names
+    (tmp_path / "results.h5").touch()
+    names = plan_of("stage=gap", f"cell_series={tmp_path}").names
+    assert names == [*PREPARATION, "gap", "cell_error"]
+    with pytest.raises(ConfigError, match=r"cell_series: got 'nowhere'; expected null, or the fol"):
+        plan_of("cell_series=nowhere")
+
+
+@pytest.mark.parametrize("relax", ["none", "positions_and_cell"])
+def test_folders_of_the_headline_tell_their_choices(relax):
+    chosen = ["experiment=headline", "supercell=[7,7,1]", f"stage.structure.relax={relax}"]
+    chosen.append("stage.sampling.project_out=interlayer_gamma")
+    config = compose_with_hydra(*chosen)
+    assert config.hydra.sweep.subdir == f"7x7_relax-{relax}_without-interlayer_gamma"
+    assert config.stage.structure.hold_layers  # relaxed at the spacing as built
+
+
+def compose_with_hydra(*overrides):
+    """Compose with Hydra's own node, as a sweep does for each of its jobs."""
+    register_stages(PROJECT_FOLDER / "conf")
+    GlobalHydra.instance().clear()
+    folder = str((PROJECT_FOLDER / "conf").resolve())
+    with initialize_config_dir(version_base="1.3", config_dir=folder):
+        return compose("infer", overrides=list(overrides), return_hydra_config=True)
 
 
 def test_former_names_of_experiments_are_understood():

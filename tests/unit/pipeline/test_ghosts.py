@@ -14,12 +14,14 @@ from toy_pipelines import ALL, execute, make_run
 from mlepi.errors import ConfigError, PhysicsError
 from mlepi.figures import Presentation
 from mlepi.graphs.block_matrix import BlockMatrix
+from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.eigenstates.level_shift import LevelShift
 from mlepi.pipeline import samples
 from mlepi.pipeline.config_values import list_wrong_values, read_level_shift
 from mlepi.pipeline.ensemble import SampleKey
 from mlepi.pipeline.ghosts import (
     KEY,
+    KPOINTS,
     GhostSummary,
     RenumberedResults,
     count_ghosts,
@@ -198,6 +200,25 @@ def test_counts_are_those_of_the_inertia():
     low = replace(sample.hamiltonian, blocks=blocks)
     assert count_ghosts(replace(sample, plain=low), ensemble.ghost_energy).tolist() == [1, 0]
     assert count_ghosts(replace(sample, hamiltonian=low), ensemble.ghost_energy).tolist() == [1, 1]
+
+
+def test_a_ghost_away_from_the_centre_of_the_zone_is_counted():
+    """A hop of an atom onto its own image, t(e^{2πik·R} + c.c.), is high at Γ and low elsewhere."""
+    ensemble = toy_ensemble(0.02)
+    sample = ensemble.predict([SampleKey(0, 0.0)])[0]
+    h = sample.hamiltonian
+    hops = np.full((2, *h.blocks.shape[1:]), 100.0)
+    low = BlockMatrix(
+        h.numbers,
+        h.basis,
+        np.append(h.edge_index, [[0, 0], [0, 0]], axis=1),
+        np.append(h.edge_cell_shift, [[0, 1, 0], [0, -1, 0]], axis=0),
+        np.append(h.blocks, hops, axis=0),
+    )
+    levels = [solve_bands(low.dense(k), sample.overlap.dense(k))[0] for k in KPOINTS]
+    assert levels[0] > ensemble.ghost_energy > levels[1]
+    haunted = replace(sample, hamiltonian=low, plain=h)
+    assert count_ghosts(haunted, ensemble.ghost_energy).tolist() == [0, 1]
 
 
 def test_an_ensemble_without_some_snapshots_is_numbered_without_gaps():

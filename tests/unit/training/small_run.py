@@ -28,6 +28,7 @@ TINY_ELECTRON = [
     "data.n_train=3",
     "trainer.limit_val_batches=2",
     "trainer.limit_test_batches=2",
+    "task.level_shift=off",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Levels by window, ghosts and the form bound, on matrices whose levels are known."""
+"""Levels by window, ghosts, soft states and the form bound, on matrices whose levels are known."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,10 @@ from mlepi.training.level_errors import (
     choose_kpoints,
     compare_levels,
     count_ghosts,
+    count_soft_states,
     form_bound,
     predict_levels,
+    predict_states,
 )
 
 
@@ -39,7 +41,7 @@ def test_windows_take_the_references_levels_and_the_median_takes_a_shift():
     predicted = reference + 0.1
     predicted[0, 1] += 0.3
     found = compare_levels(predicted, reference, fermi_energy=0.0)
-    assert set(found) == set(LEVEL_QUANTITIES)
+    assert set(found) == set(LEVEL_QUANTITIES) - {"soft_states"}
     for window, count in (("2ev", 4), ("occupied", 4), ("5ev", 7)):
         plain, aligned = found[f"bands_{window}"], found[f"bands_{window}_aligned"]
         assert plain[2] == aligned[2] == count
@@ -53,6 +55,38 @@ def test_ghosts_are_levels_far_below_the_lowest():
     predicted = np.array([[-45.0, -21.1, 0.0], [-20.9, -19.0, 0.0]])
     assert count_ghosts(predicted, reference).tolist() == [2, 0]
     assert compare_levels(predicted, reference, 0.0)["ghosts"] == pytest.approx([2, 1, 2])
+
+
+def test_soft_states_are_those_with_a_norm_that_no_label_has():
+    """A state along a direction of S with the eigenvalue s has |c|² = 1/s, wherever it lies."""
+    overlap = np.diag([1.0, 0.8, 1.2, 1e-3]).astype(complex)
+    levels = np.array([-20.0, -3.0, 1.0, 200.0])
+    hamiltonian = np.diag(levels * np.diag(overlap))
+    found, norms = predict_states(hamiltonian[None], overlap[None])
+    np.testing.assert_allclose(found[0], levels)
+    np.testing.assert_allclose(norms[0], [1.0, 1.25, 1 / 1.2, 1000.0])
+    largest = norms[0, :3].max()
+    assert count_soft_states(found, norms, largest, 0.0).tolist() == [0]  # 200 eV up: as in labels
+    for energy, ghosts, soft in ((-50.0, 1, 1), (-10.0, 0, 1), (1.9, 0, 1), (2.1, 0, 0)):
+        error = np.zeros_like(hamiltonian)
+        error[3, 3] = (energy - 200.0) * 1e-3
+        predicted = predict_states((hamiltonian + error)[None], overlap[None])
+        sums = compare_levels(predicted[0], found, 0.0, predicted[1], largest)
+        assert sums["ghosts"] == pytest.approx([ghosts, ghosts, 1])
+        assert sums["soft_states"] == pytest.approx([soft, soft, 1])
+        assert set(sums) == set(LEVEL_QUANTITIES)
+    # an S-orthonormal mixture of a physical and the soft state: |c|² = cos² + 1000 sin²
+    angle = 0.05
+    first = np.array([0.0, 0.0, np.cos(angle) / np.sqrt(1.2), np.sin(angle) / np.sqrt(1e-3)])
+    other = np.array([0.0, 0.0, -np.sin(angle) / np.sqrt(1.2), np.cos(angle) / np.sqrt(1e-3)])
+    turned = hamiltonian.copy()
+    for state, energy, former in ((first, 1.0, [0, 0, 1, 0]), (other, 200.0, [0, 0, 0, 1])):
+        turned += energy * np.outer(overlap @ state, overlap @ state)
+        turned -= np.diag(np.array(former) * np.diag(hamiltonian))
+    found, norms = predict_states(turned[None], overlap[None])
+    np.testing.assert_allclose(found[0], levels)
+    assert norms[0, 2] == pytest.approx(np.cos(angle) ** 2 / 1.2 + np.sin(angle) ** 2 * 1000)
+    assert count_soft_states(found, norms, largest, 0.0).tolist() == [1]
 
 
 def test_an_error_makes_a_ghost_only_where_the_form_bound_reaches_one():

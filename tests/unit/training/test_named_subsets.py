@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_run import TINY_ELECTRON, TINY_PHONON, run_training
 
+from mlepi.checkpoint import load_checkpoint
 from mlepi.errors import DataError
 from mlepi.graphs import fields
 from mlepi.project_files import find_file
@@ -172,6 +173,7 @@ def test_hamiltonians_by_subset_with_levels_and_slopes(folder, tmp_path):
         "trainer.limit_val_batches=null",
         "trainer.limit_test_batches=null",
         "task.test_kpoints=2",
+        "task.level_shift={threshold:0.01,strength:0.5}",
         "task.loss.metric.weight=1.0",
         "task.loss.metric.start=0.0",
         "task.loss.metric.damping=5.0",
@@ -185,7 +187,12 @@ def test_hamiltonians_by_subset_with_levels_and_slopes(folder, tmp_path):
         assert found["hamiltonian_s_metric_rms_mev"] > found["hamiltonian_gauge_free_rmse_mev"]
         assert found["bands_2ev_aligned_rms_mev"] > 0.0
         assert (found["ghosts_per_1000_k"] == 0.0) or found["form_bound_mean"] > 0.5
-        assert not any(name.startswith("shifted") for name in found)
+        assert found["shifted_bands_2ev_rms_mev"] > 0.0
+        assert found["shifted_ghosts_per_1000_k"] <= found["ghosts_per_1000_k"]
+        assert found["shifted_soft_states_per_1000_k"] <= found["soft_states_per_1000_k"]
+    metadata = load_checkpoint(tmp_path / "checkpoints/best.ckpt")[0]["metadata"]
+    assert metadata["level_shift"] == {"threshold": 0.01, "strength": 0.5, "offset": 0.0}
+    assert 1.0 < metadata["largest_norm"] < 3.0
 
 
 def test_structures_may_be_left_unused(folder):

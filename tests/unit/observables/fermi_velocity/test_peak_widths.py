@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlepi.observables.fermi_velocity.peak_widths import widen_spectra
 from mlepi.observables.fermi_velocity.record import PeakWidthRecord
 from mlepi.observables.fermi_velocity.stage import _doubt_width
-from mlepi.physics.bands.spectra import compute_spectral_function, find_peaks
+from mlepi.physics.bands.spectra import compute_spectral_function, find_peaks, widen_spectra
 
 ENERGIES = np.arange(-4.0, 4.0, 0.01)
 

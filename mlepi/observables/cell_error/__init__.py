@@ -1,0 +1,1 @@
+"""The cell part of the error budget of a run, from a series of cell sizes."""
