@@ -50,6 +50,9 @@ MODELS = {
         "+model.network.relations.intra=[intra]",
         "+model.network.relations.inter=[inter]",
     ],
+    "deeph_e3_wide": ["+model=deeph_e3_wide"],
+    "deeph_e3_told": ["+model=deeph_e3_told"],
+    "hedgenet_shared": ["+model=hedgenet_electron_shared"],
     "baseline_alone": ["+model=deeph_e3", "model.network.backbone.num_layers=1"],
 }
 
@@ -60,6 +63,7 @@ def build_config(
     """Compose a model's own YAML at a small width and fill in what training would."""
     sizes = [
         f"electron.channels={channels}",
+        f"electron.wide_channels={channels}",
         f"electron.pseudo_channels={pseudo}",
         "electron.l_max=4",
         "electron.num_radial=8",

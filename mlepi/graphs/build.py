@@ -1,4 +1,7 @@
-"""Structure → graph of intralayer and interlayer edges with their own cutoffs, and labels."""
+"""Structure → graph whose relations have their own edges and cutoffs, and labels.
+
+Relations are intralayer and interlayer edges unless another ``Partition`` divides them.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from torch_geometric.data import HeteroData
 from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.neighbours import find_edges
+from mlepi.graphs.partitions import LAYERS, Partition, refuse_blocks
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
 from mlepi.structures.layers import get_layers, select_intralayer
 
@@ -41,31 +45,33 @@ def build_graph(
     cutoffs: Mapping[str, float],
     labels: LabelledStructure | None = None,
     dtype: torch.dtype = torch.float32,
+    partition: Partition = LAYERS,
 ) -> AtomGraph:
     """Build the heterogeneous graph of a structure.
 
     Args:
         atoms: structure; the layer of each atom is taken from ``atoms.arrays["layer"]`` or found.
-        cutoffs: relation → cutoff, Å, for every name in ``fields.RELATIONS``.
+        cutoffs: relation → cutoff, Å, for every relation of the partition.
         labels: energies, forces and blocks to store with it; its edge list may be shorter than the
             graph's (missing blocks are zero) but not longer by a block above
             ``LOST_BLOCK_TOLERANCE``.
         dtype: floating-point type of the graph's tensors.
+        partition: how edges are divided into relations.
 
     Returns:
         Graph with the fields of ``mlepi.graphs.fields``.
 
     Raises:
-        ConfigError: a relation has no cutoff.
+        ConfigError: a relation has no cutoff, or blocks are given for a partition without them.
         StructureError: the structure cannot be used.
         DataError: a labelled block lies outside the graph.
     """
-    if set(cutoffs) != set(fields.RELATIONS):
+    if set(cutoffs) != set(partition.relations):
         raise ConfigError(
             message(
                 "graph.cutoffs",
                 f"{sorted(cutoffs)}",
-                f"{list(fields.RELATIONS)}",
+                f"{list(partition.relations)}",
                 "Give one cutoff per relation.",
             )
         )
@@ -83,17 +89,18 @@ def build_graph(
     graph[fields.ATOM][fields.NUMBERS] = torch.as_tensor(atoms.numbers, dtype=torch.long)
     graph[fields.ATOM][fields.LAYER] = torch.as_tensor(layer, dtype=torch.long)
     graph[fields.ATOM].num_nodes = len(atoms)
-    for relation in fields.RELATIONS:
-        chosen = (same_layer if relation == fields.INTRA else ~same_layer) & (
-            length < cutoffs[relation]
-        )
+    for relation, mask in partition.select(atoms.numbers, edge_index, length, same_layer).items():
+        chosen = mask & (length < cutoffs[relation])
         store = graph[fields.edge_type(relation)]
         store[fields.EDGE_INDEX] = torch.as_tensor(edge_index[:, chosen])
         store[fields.EDGE_CELL_SHIFT] = torch.as_tensor(shift[chosen])
-        store[fields.REVERSE_EDGE] = torch.as_tensor(
-            reverse_edges(edge_index[:, chosen], shift[chosen])
-        )
+        if relation in fields.RELATIONS:
+            store[fields.REVERSE_EDGE] = torch.as_tensor(
+                reverse_edges(edge_index[:, chosen], shift[chosen])
+            )
     if labels is not None:
+        if labels.hamiltonian_blocks is not None:
+            refuse_blocks(partition.kind)
         _add_labels(graph, labels, dtype)
     return graph
 

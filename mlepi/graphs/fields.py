@@ -1,10 +1,13 @@
 """Names, shapes and units of everything that a graph carries, written down only here.
 
-A graph is a PyG ``HeteroData`` with node type ``ATOM`` and one edge type per relation. Shapes use
-n_atoms, n_edges (of that relation), n_graphs and p = ``OrbitalBasis.max_orbitals``.
+A graph is a PyG ``HeteroData`` with node type ``ATOM`` and one edge type per relation: those of
+``RELATIONS`` unless another ``partitions.Partition`` divides the edges. Shapes use n_atoms, n_edges
+(of that relation), n_graphs and p = ``OrbitalBasis.max_orbitals``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 ATOM = "atom"
 INTRA = "intra"
@@ -15,6 +18,15 @@ RELATIONS: tuple[str, ...] = (INTRA, INTER)
 def edge_type(relation: str) -> tuple[str, str, str]:
     """Return the PyG edge type of a relation name."""
     return (ATOM, relation, ATOM)
+
+
+def order_relations(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of relations in the order in which tensors count them.
+
+    Those of ``RELATIONS`` come first, the others follow by name.
+    """
+    given = set(names)
+    return (*(r for r in RELATIONS if r in given), *sorted(given - set(RELATIONS)))
 
 
 # graph level
@@ -34,7 +46,8 @@ FORCES = "forces"  # (n_atoms, 3), eV/Å
 EDGE_INDEX = "edge_index"  # (2, n_edges) int, row 0 = source j, row 1 = target i
 # (n_edges, 3) int; r_ij = positions[source] + shift @ cell − positions[target]
 EDGE_CELL_SHIFT = "edge_cell_shift"
-REVERSE_EDGE = "reverse_edge"  # (n_edges,) int, position of the reverse edge in the same relation
+# (n_edges,) int, position of the reverse edge in the same relation; of RELATIONS only
+REVERSE_EDGE = "reverse_edge"
 
 # atom level (on-site) and edge level
 HAMILTONIAN_BLOCKS = "hamiltonian_blocks"  # (n_atoms or n_edges, p, p), eV

@@ -7,13 +7,14 @@ read-outs ask for nothing else, so that any backbone can carry any read-out.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
+from mlepi.graphs import fields
 from mlepi.models.compilation import Backend
 from mlepi.models.so2 import EdgeFeatures
 
@@ -27,8 +28,9 @@ class Edges:
         target: (n_edges,) int, receiver i, where messages are summed.
         vectors: (n_edges, 3), r_j + shift·cell − r_i, Å.
         lengths: (n_edges,), Å.
-        relation: (n_edges,) int, position of the edge's relation in ``fields.RELATIONS``.
+        relation: (n_edges,) int, position of the edge's relation among those of the partition.
         structure: (n_atoms,) int, graph of the batch that each atom belongs to.
+        weight: (n_edges,), factor of messages beside the backbone's own envelope; None for 1.
     """
 
     source: Tensor
@@ -37,6 +39,7 @@ class Edges:
     lengths: Tensor
     relation: Tensor
     structure: Tensor
+    weight: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,24 @@ class Backbone(nn.Module, ABC):
     def num_scalars(self, layer: int) -> int:
         """Count the invariant node features after ``layer``."""
 
+    def share_radial(self, other: Backbone) -> None:
+        """Take the radial functions of another sub-network for one's own; parameters then are one.
+
+        Args:
+            other: of the same class and sizes.
+
+        Raises:
+            ConfigError: the backbone has no radial functions to share.
+        """
+        raise ConfigError(
+            message(
+                "model.network.shared_radial",
+                f"true for the backbone {type(self).__name__}",
+                "a backbone with radial networks",
+                "Set model.network.shared_radial=false.",
+            )
+        )
+
     def build_edge_source(self) -> EdgeFeatureSource | None:
         """Build what makes the features of edges for a read-out; None without edge features."""
         return None
@@ -188,3 +209,36 @@ class Backbone(nn.Module, ABC):
                 "Set compile=false.",
             )
         )
+
+
+def sum_of_neighbours(name: str, mean_neighbours: Mapping[str, float]) -> float:
+    """Return by how many neighbours a sub-network divides.
+
+    Args:
+        name: of the sub-network: that of its relation, or any other if it sees all of them.
+        mean_neighbours: relation → mean number of its edges per atom that can have them.
+
+    Returns:
+        The number of its relation, or the sum of all.
+    """
+    found = mean_neighbours.get(name)
+    return float(sum(mean_neighbours.values()) if found is None else found)
+
+
+def check_relations(
+    where: str, cutoffs: Mapping[str, float], mean_neighbours: Mapping[str, float]
+) -> None:
+    """Raise ``ConfigError`` unless both name the same relations, those of layers all together."""
+    expected = set(cutoffs) or set(fields.RELATIONS)
+    if expected & set(fields.RELATIONS):
+        expected = set(fields.RELATIONS)
+    for key, values in (("cutoffs", cutoffs), ("mean_neighbours", mean_neighbours)):
+        if set(values) != expected:
+            raise ConfigError(
+                message(
+                    f"{where}.{key}",
+                    f"{sorted(values)}",
+                    f"{list(fields.order_relations(expected))}",
+                    "Give one value per relation.",
+                )
+            )

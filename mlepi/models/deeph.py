@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
-from mlepi.models.backbone import Backbone, Channels, Edges
+from mlepi.models.backbone import Backbone, Channels, Edges, sum_of_neighbours
 from mlepi.models.edge_convolution import self_loops
 from mlepi.models.equivariant_layers import NormKind
 from mlepi.models.invariant_messages import EdgePerceptron, GatedUpdate, InvariantEdges
@@ -85,9 +85,7 @@ class DeepH(Backbone):
         self.num_layers, self.node_features = num_layers, node_features
         self.n_elements, self.message_width = len(elements), message_width
         self.envelope_width, self.cutoffs = envelope_width, dict(cutoffs)
-        neighbours = (
-            mean_neighbours[name] if name in fields.RELATIONS else sum(mean_neighbours.values())
-        )
+        neighbours = sum_of_neighbours(name, mean_neighbours)
         # a training set of monolayers has no inter edges
         self.factor = 1.0 / math.sqrt(neighbours or 1.0)
         self.embedding = nn.Embedding(self.n_elements, node_features)
@@ -120,8 +118,11 @@ class DeepH(Backbone):
             relation=torch.cat([edges.relation, loops.relation]),
             structure=edges.structure,
         )
-        cutoffs = both.lengths.new_tensor([self.cutoffs[r] for r in fields.RELATIONS])
+        named = fields.order_relations(self.cutoffs)
+        cutoffs = both.lengths.new_tensor([self.cutoffs[relation] for relation in named])
         envelope = smooth_step_envelope(both.lengths, cutoffs[both.relation], self.envelope_width)
+        if edges.weight is not None:
+            envelope = envelope * torch.cat([edges.weight, torch.ones_like(loops.lengths)])
         damping = torch.exp(-0.5 * (both.lengths / self.message_width) ** 2)
         radial, nodes = self.radial_basis(both.lengths), self.embedding(species)
         return nodes, InvariantEdges(

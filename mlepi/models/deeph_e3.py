@@ -16,8 +16,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
-from mlepi.graphs import fields
-from mlepi.models.backbone import Backbone, Channels, Edges, EdgeState
+from mlepi.models.backbone import Backbone, Channels, Edges, EdgeState, sum_of_neighbours
 from mlepi.models.compilation import Backend
 from mlepi.models.edge_convolution import ConvolutionSizes, self_loops, split_edges
 from mlepi.models.edge_embedding import EdgeEmbedding
@@ -54,6 +53,8 @@ class DeepHE3(Backbone):
         self_loops: every atom also has an edge to itself (published), of which only the L = 0
             harmonic is non-zero; on-site blocks are then read from these edges, and the nodes need
             no ``pseudo_channels``.
+        relation_feature: embedding and radial networks are told the relation of an edge, as a
+            one-hot vector beside its length expansion.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class DeepHE3(Backbone):
         norm: NormKind,
         l_max_out: int | None,
         self_loops: bool = False,
+        relation_feature: bool = False,
     ) -> None:
         super().__init__()
         _check_sizes(name, num_layers, channels, pseudo_channels, l_max_out)
@@ -95,13 +97,14 @@ class DeepHE3(Backbone):
             num_radial=num_radial,
             envelope_width=envelope_width,
             message_decay=message_decay,
+            relation_feature=relation_feature,
         )
         self.convolution = ConvolutionSizes(
-            l_max=l_max, num_radial=num_radial, radial_hidden=tuple(radial_hidden)
+            l_max=l_max,
+            num_radial=self.edge_embedding.num_radial,
+            radial_hidden=tuple(radial_hidden),
         )
-        neighbours = (
-            mean_neighbours[name] if name in fields.RELATIONS else sum(mean_neighbours.values())
-        )
+        neighbours = sum_of_neighbours(name, mean_neighbours)
         self.node_updates = nn.ModuleList()
         self.edge_updates = nn.ModuleList()
         for layer in range(num_layers):
@@ -179,6 +182,21 @@ class DeepHE3(Backbone):
             norm=self.norm,
             **self.convolution,
         )
+
+    def share_radial(self, other: Backbone) -> None:
+        """Take the radial networks of another sub-network's updates, one by one.
+
+        The last edge update is part of the read-out and keeps its own.
+        """
+        theirs = cast(DeepHE3, other)
+        pairs = [
+            *zip(self.node_updates, theirs.node_updates, strict=True),
+            *zip(self.edge_updates, theirs.edge_updates, strict=True),
+        ]
+        for mine, given in pairs:
+            cast("NodeUpdate | EdgeUpdate", mine).convolution.radial_network = cast(
+                "NodeUpdate | EdgeUpdate", given
+            ).convolution.radial_network
 
     def compile_kernels(self, backend: Backend = "inductor") -> None:
         """Compile the convolutions of all updates."""

@@ -41,10 +41,10 @@ def split_edges(edges: Edges) -> Iterator[Edges]:
     n_edges = edges.source.shape[0]
     n_chunks = max(1, -(-n_edges // EDGES_PER_CHUNK.get(edges.source.device.type, n_edges)))
     columns = (edges.source, edges.target, edges.vectors, edges.lengths, edges.relation)
-    for source, target, vectors, lengths, relation in zip(
-        *(x.tensor_split(n_chunks) for x in columns), strict=True
-    ):
-        yield Edges(source, target, vectors, lengths, relation, edges.structure)
+    weights = [None] * n_chunks if edges.weight is None else edges.weight.tensor_split(n_chunks)
+    for *parts, weight in zip(*(x.tensor_split(n_chunks) for x in columns), weights, strict=True):
+        source, target, vectors, lengths, relation = parts
+        yield Edges(source, target, vectors, lengths, relation, edges.structure, weight)
 
 
 def self_loops(edges: Edges, n_atoms: int) -> Edges:

@@ -29,6 +29,10 @@ class EdgeEmbedding(nn.Module):
         num_radial: Gaussians over [0, the largest cutoff].
         envelope_width: Å over which messages fade out before the cutoff; None switches it off.
         message_decay: Å over which messages fall by 1/e, on top of the envelope; None for no decay.
+        relation_feature: add the relation to the expansion of the length, as a one-hot vector.
+
+    Attributes:
+        num_radial: size of the expansion.
     """
 
     cutoffs: Tensor  # (n_relations,), Å
@@ -43,9 +47,12 @@ class EdgeEmbedding(nn.Module):
         num_radial: int,
         envelope_width: float | None,
         message_decay: float | None,
+        relation_feature: bool = False,
     ) -> None:
         super().__init__()
-        linear = nn.Linear(num_radial, num_scalars)
+        self.relation_feature = relation_feature
+        self.num_radial = num_radial + (len(cutoffs) if relation_feature else 0)
+        linear = nn.Linear(self.num_radial, num_scalars)
         self.weight, self.bias = linear.weight, linear.bias
         self.num_degrees, self.n_elements = num_degrees, n_elements
         self.envelope_width, self.message_decay = envelope_width, message_decay
@@ -53,7 +60,9 @@ class EdgeEmbedding(nn.Module):
         self.radial_scale = math.sqrt(num_radial / GAUSSIAN_POWER)
         self.register_buffer(
             "cutoffs",
-            torch.tensor([cutoffs[r] for r in fields.RELATIONS], dtype=torch.float64),
+            torch.tensor(
+                [cutoffs[r] for r in fields.order_relations(cutoffs)], dtype=torch.float64
+            ),
             persistent=False,
         )
 
@@ -74,9 +83,14 @@ class EdgeEmbedding(nn.Module):
         else:
             rotations = edge_rotations(edges.vectors, self.num_degrees - 1)
         radial = self.radial_basis(edges.lengths) * self.radial_scale
+        if self.relation_feature:
+            told = nn.functional.one_hot(edges.relation, self.cutoffs.shape[0])
+            radial = torch.cat([radial, told.to(radial)], dim=1)
         envelope = smooth_step_envelope(
             edges.lengths, self.cutoffs.to(edges.lengths)[edges.relation], self.envelope_width
         )
+        if edges.weight is not None:
+            envelope = envelope * edges.weight
         weight = (
             envelope
             if self.message_decay is None

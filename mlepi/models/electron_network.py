@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
+from mlepi.graphs.partitions import refuse_blocks
 from mlepi.models.backbone import EdgeState
 from mlepi.models.block_readout import EdgeBlockReadout, build_source, check_channels
 from mlepi.models.block_targets import BlockTargets
@@ -75,6 +76,7 @@ class ElectronNetwork(nn.Module):
                     "Set model.baseline to one of them.",
                 )
             )
+        refuse_blocks(network.partition.kind)
         self.network = network
         self.envelope_width = envelope_width
         self.targets = BlockTargets(network.elements, basis["shells"])

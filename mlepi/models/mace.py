@@ -21,7 +21,13 @@ from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
-from mlepi.models.backbone import Backbone, Channels, Edges
+from mlepi.models.backbone import (
+    Backbone,
+    Channels,
+    Edges,
+    check_relations,
+    sum_of_neighbours,
+)
 from mlepi.models.channel_linear import ChannelLinear, ElementLinear
 from mlepi.models.compilation import Backend, compile_kernel
 from mlepi.models.message_paths import message_paths
@@ -180,6 +186,8 @@ class MACE(Backbone):
         cutoff_power: p of the polynomial envelope.
         radial_widths: hidden sizes of the radial network.
         first_self_connection: see above.
+        relation_feature: the radial network is told the relation of an edge, as a one-hot vector
+            beside the radial basis that fades out with it.
     """
 
     def __init__(
@@ -199,6 +207,7 @@ class MACE(Backbone):
         cutoff_power: int,
         radial_widths: Sequence[int],
         first_self_connection: str = "residual",
+        relation_feature: bool = False,
     ) -> None:
         super().__init__()
         self._check(cutoffs, mean_neighbours, l_max, (l_max_hidden, l_max_out), num_layers)
@@ -211,13 +220,13 @@ class MACE(Backbone):
                     "Set model.network.backbone.first_self_connection to one of them.",
                 )
             )
-        neighbours = (
-            mean_neighbours[name] if name in fields.RELATIONS else sum(mean_neighbours.values())
-        )
+        neighbours = sum_of_neighbours(name, mean_neighbours)
         self.num_layers, self.num_features, self.l_max = num_layers, num_features, l_max
         self.first_self_connection = first_self_connection
         self.cutoff_power, self.l_max_out = cutoff_power, l_max_out
-        self.cutoffs = tuple(float(cutoffs[relation]) for relation in fields.RELATIONS)
+        self.cutoffs = tuple(float(cutoffs[name]) for name in fields.order_relations(cutoffs))
+        self.relation_feature = relation_feature
+        num_radial = num_bessel + (len(self.cutoffs) if relation_feature else 0)
         self.radial_basis = BesselBasis(max(self.cutoffs), num_bessel)
         degrees_in = [0] + [l_max_hidden] * (num_layers - 1)
         degrees_out = [l_max_hidden] * (num_layers - 1) + [l_max_out]
@@ -233,10 +242,9 @@ class MACE(Backbone):
                     l_max_in=l_in,
                     l_max=l_max,
                     num_features=num_features,
-                    radial_widths=[num_bessel, *radial_widths],
-                    mean_neighbours=max(
-                        float(neighbours), 1.0
-                    ),  # a training set of monolayers has no inter edges
+                    radial_widths=[num_radial, *radial_widths],
+                    # a training set of monolayers has no inter edges
+                    mean_neighbours=max(neighbours, 1.0),
                 )
             )
             on_messages = layer == 0 and first_self_connection == "message"
@@ -261,16 +269,7 @@ class MACE(Backbone):
         l_max_nodes: tuple[int, int],
         num_layers: int,
     ) -> None:
-        for key, values in (("cutoffs", cutoffs), ("mean_neighbours", mean_neighbours)):
-            if set(values) != set(fields.RELATIONS):
-                raise ConfigError(
-                    message(
-                        f"MACE.{key}",
-                        f"{sorted(values)}",
-                        f"{list(fields.RELATIONS)}",
-                        "Give one value per relation.",
-                    )
-                )
+        check_relations("MACE", cutoffs, mean_neighbours)
         for key, l in zip(("l_max_hidden", "l_max_out"), l_max_nodes, strict=True):
             if not 0 <= l <= l_max:
                 raise ConfigError(
@@ -296,6 +295,12 @@ class MACE(Backbone):
         lengths = edges.lengths.index_select(0, slots)
         cutoffs = lengths.new_tensor(self.cutoffs)[edges.relation.index_select(0, slots)]
         envelope = polynomial_cutoff(lengths, cutoffs, self.cutoff_power) * table.filled
+        if edges.weight is not None:
+            envelope = envelope * edges.weight.index_select(0, slots)
+        radial = self.radial_basis(lengths, cutoffs) * envelope.unsqueeze(1)
+        if self.relation_feature:
+            told = nn.functional.one_hot(edges.relation.index_select(0, slots), len(self.cutoffs))
+            radial = torch.cat([radial, told.to(radial) * envelope.unsqueeze(1)], dim=1)
         harmonics = o3.spherical_harmonics(
             list(range(self.l_max + 1)),
             edges.vectors[:, AXES].index_select(0, slots),
@@ -309,7 +314,7 @@ class MACE(Backbone):
             source=source,
             kinds=kinds,
             kind=kind,
-            radial=self.radial_basis(lengths, cutoffs) * envelope.unsqueeze(1),
+            radial=radial,
             harmonics=harmonics,
             couplings=harmonics @ coupling_table(self.paths, self.l_max).to(harmonics)
             if self.paths
@@ -347,6 +352,11 @@ class MACE(Backbone):
             Tensor,
             linear(contract(messages, species)) + self.self_connections[layer](nodes, species),
         )
+
+    def share_radial(self, other: Backbone) -> None:
+        """Take the radial networks of another sub-network, layer by layer."""
+        for own, theirs in zip(self.interactions, cast(MACE, other).interactions, strict=True):
+            cast(Interaction, own).radial_network = cast(Interaction, theirs).radial_network
 
     def compile_kernels(self, backend: Backend = "inductor") -> None:
         """Compile the sums over neighbours of all layers but the first, where other work is small.

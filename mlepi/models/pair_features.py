@@ -17,8 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
-from mlepi.graphs import fields
-from mlepi.models.backbone import Channels, EdgeFeatureSource, Edges, EdgeState
+from mlepi.models.backbone import (
+    Channels,
+    EdgeFeatureSource,
+    Edges,
+    EdgeState,
+    sum_of_neighbours,
+)
 from mlepi.models.block_targets import BlockTargets
 from mlepi.models.compilation import Backend
 from mlepi.models.edge_convolution import split_edges
@@ -76,9 +81,7 @@ class PairFeatures(EdgeFeatureSource):
                 )
             )
         self.channels = Channels(tuple(channels), tuple(pseudo_channels))
-        neighbours = (
-            mean_neighbours[name] if name in fields.RELATIONS else sum(mean_neighbours.values())
-        )
+        neighbours = sum_of_neighbours(name, mean_neighbours)
         # a training set of monolayers has no inter edges
         self.factor = 1.0 / math.sqrt(neighbours or 1.0)
         self.embedding = EdgeEmbedding(

@@ -192,7 +192,7 @@ class PhononNetwork(nn.Module):
         empty[fields.ATOM][fields.NUMBERS] = torch.zeros(
             0, dtype=torch.long, device=parameter.device
         )
-        for relation in fields.RELATIONS:
+        for relation in self.network.partition.relations:
             store = empty[fields.edge_type(relation)]
             store[fields.EDGE_INDEX] = torch.zeros(2, 0, dtype=torch.long, device=parameter.device)
             store[fields.EDGE_CELL_SHIFT] = torch.zeros(

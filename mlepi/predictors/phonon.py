@@ -16,7 +16,7 @@ from torch_geometric.data import Batch
 from mlepi.arithmetic import parse_dtype
 from mlepi.errors import StructureError, message
 from mlepi.graphs import fields
-from mlepi.graphs.build import build_graph
+from mlepi.graphs.build import AtomGraph, build_graph
 from mlepi.predictors.predictor import Predictor
 
 
@@ -87,7 +87,7 @@ class PhononPredictor(Predictor):
         self.check_elements(atoms.numbers)
         wanted = [(int(atom), axis) for atom in indices for axis in range(3)]
         n_copies = max(1, min(batch_size, len(wanted)))
-        graph = build_graph(atoms, self.cutoffs, dtype=parse_dtype(dtype))
+        graph = self._build_graph(atoms, dtype)
         batch = Batch.from_data_list([graph] * n_copies).to(device)
         with torch.enable_grad():
             positions = batch[fields.ATOM][fields.POSITIONS].detach().clone().requires_grad_(True)
@@ -120,6 +120,13 @@ class PhononPredictor(Predictor):
         self.network(device, dtype)
         return PhononCalculator(self, device=device, dtype=dtype)
 
+    def _build_graph(self, atoms: Atoms, dtype: str) -> AtomGraph:
+        """Build the graph of a structure, divided as the network wants it."""
+        network: Any = self._model.network
+        return build_graph(
+            atoms, self.cutoffs, dtype=parse_dtype(dtype), partition=network.partition
+        )
+
     def _evaluate(
         self,
         structures: Sequence[Atoms],
@@ -130,9 +137,7 @@ class PhononPredictor(Predictor):
         network = self.network(device, dtype)
         for atoms in structures:
             self.check_elements(atoms.numbers)
-        graphs = [
-            build_graph(atoms, self.cutoffs, dtype=parse_dtype(dtype)) for atoms in structures
-        ]
+        graphs = [self._build_graph(atoms, dtype) for atoms in structures]
         results = network(
             Batch.from_data_list(graphs).to(device),
             compute_forces=True,

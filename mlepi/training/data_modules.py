@@ -12,6 +12,7 @@ from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph
 from mlepi.graphs.overlap_labels import complete_overlaps
+from mlepi.graphs.partitions import refuse_blocks
 from mlepi.physics.overlaps import (
     OverlapSample,
     OverlapTable,
@@ -80,6 +81,7 @@ class HamiltonianDataModule(GraphDataModule):
 
     def __init__(self, *, energy_zero: str, overlap_table: str | None, **arguments: Any) -> None:
         super().__init__(**arguments)
+        refuse_blocks(self.partition_kind)
         if energy_zero not in ("as_computed", "fermi"):
             raise ConfigError(
                 message(

@@ -19,6 +19,7 @@ import torch
 from mlepi.errors import DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph
+from mlepi.graphs.partitions import LAYERS, Partition
 from mlepi.models.dispersion import GrimmeD2
 from mlepi.structures.labelled_structure import LabelledStructure
 
@@ -63,16 +64,21 @@ def compute_force_scale(structures: Sequence[LabelledStructure]) -> float:
     return scale
 
 
-def count_neighbours(graphs: Sequence[AtomGraph]) -> dict[str, float]:
-    """Count the mean number of neighbours of an atom in every relation."""
-    n_atoms = sum(int(graph[fields.ATOM].num_nodes) for graph in graphs)
-    return {
-        relation: sum(
-            graph[fields.edge_type(relation)][fields.EDGE_INDEX].shape[1] for graph in graphs
-        )
-        / n_atoms
-        for relation in fields.RELATIONS
-    }
+def count_neighbours(
+    graphs: Sequence[AtomGraph], partition: Partition = LAYERS
+) -> dict[str, float]:
+    """Count the mean number of neighbours of an atom in every relation.
+
+    Where a relation has only some elements at its centre, of atoms of these elements.
+    """
+    numbers = torch.cat([graph[fields.ATOM][fields.NUMBERS] for graph in graphs])
+    counts = {}
+    for relation in partition.relations:
+        edges = [graph[fields.edge_type(relation)][fields.EDGE_INDEX] for graph in graphs]
+        centres = partition.centres.get(relation, tuple(numbers.unique().tolist()))
+        n_atoms = int(torch.isin(numbers, torch.tensor(centres)).sum())
+        counts[relation] = sum(edge_index.shape[1] for edge_index in edges) / n_atoms
+    return counts
 
 
 def phonon_facts(structures: Sequence[LabelledStructure]) -> dict[str, Any]:
@@ -161,11 +167,12 @@ def complete_model(
     structures: Sequence[LabelledStructure],
     graphs: Sequence[AtomGraph],
     cutoffs: Mapping[str, float],
+    partition: Partition = LAYERS,
 ) -> dict[str, Any]:
     """Return the config of a network with all facts of the training subset filled in.
 
-    Besides the facts of its kind there are ``mean_neighbours`` (relation → number) and ``cutoffs``
-    (relation → Å).
+    Besides the facts of its kind there are ``mean_neighbours`` (relation → number), ``cutoffs``
+    (relation → Å), ``partition`` and ``relations`` (one sub-network for each of the partition).
 
     Args:
         kind: "phonon" or "electron".
@@ -173,11 +180,14 @@ def complete_model(
         structures: training subset.
         graphs: its graphs, in the same order.
         cutoffs: relation → Å.
+        partition: how the graphs are divided.
     """
     if config.get("dispersion", "none") != "none":
         structures = subtract_dispersion(structures, graphs, float(config["dispersion_cutoff"]))
     facts = FACTS[kind](structures)
     facts["cutoffs"] = dict(cutoffs)
-    facts["mean_neighbours"] = count_neighbours(graphs)
+    facts["mean_neighbours"] = count_neighbours(graphs, partition)
+    facts["partition"] = partition.to_dict()
+    facts["relations"] = {name: [name] for name in partition.relations}
     filled: dict[str, Any] = fill_facts(config, facts)
     return filled

@@ -21,6 +21,7 @@ from mlepi.arithmetic import parse_dtype
 from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph, build_graph
+from mlepi.graphs.partitions import LAYERS, LAYERS_KIND, resolve_partition
 from mlepi.project_files import find_file, locate_file
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.splits import NamedSubsets, read_named_subsets, read_split
@@ -43,9 +44,11 @@ class GraphDataModule(LightningDataModule):
         eval_batch_size: the same for validation and test.
         n_train: use only the first structures of the training subset (learning curves); None for
             all.
-        cutoffs: relation → cutoff, Å.
+        cutoffs: relation → cutoff, Å; see ``resolve_partition``.
         dtype: "float32" or "float64".
         seed: of the shuffling.
+        partition: how edges are divided into relations, one of ``partitions.KINDS``.
+        shell_overlap: of neighbouring distance shells, Å.
     """
 
     kind: ClassVar[str]
@@ -62,6 +65,8 @@ class GraphDataModule(LightningDataModule):
         cutoffs: Mapping[str, float | None],
         dtype: str,
         seed: int,
+        partition: str = LAYERS_KIND,
+        shell_overlap: float | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
@@ -83,6 +88,9 @@ class GraphDataModule(LightningDataModule):
         self.dtype = parse_dtype(dtype)
         self.seed = seed
         self.requested_cutoffs = dict(cutoffs)
+        self.partition_kind = partition
+        self.shell_overlap = shell_overlap
+        self.partition = LAYERS
         self.cutoffs: dict[str, float] = {}
         self.structures: dict[str, list[LabelledStructure]] = {}
         self.graphs: dict[str, list[AtomGraph]] = {}
@@ -103,7 +111,7 @@ class GraphDataModule(LightningDataModule):
 
     def build_graph(self, structure: LabelledStructure) -> AtomGraph:
         """Build the graph of a structure with its labels."""
-        return build_graph(structure.atoms, self.cutoffs, structure, self.dtype)
+        return build_graph(structure.atoms, self.cutoffs, structure, self.dtype, self.partition)
 
     def resolve_cutoffs(self, structures: list[LabelledStructure]) -> dict[str, float]:
         """Return the cutoff of every relation, Å."""
@@ -134,12 +142,16 @@ class GraphDataModule(LightningDataModule):
                     "Use another split.",
                 )
             )
-        self.cutoffs = self.resolve_cutoffs(list(structures.values()))
         self.structures = {
             subset: [structures[name] for name in split[subset]] for subset in SUBSETS
         }
         if self.n_train is not None:
             self.structures["train"] = self.structures["train"][: self.n_train]
+        elements = {int(z) for labelled in self.structures["train"] for z in labelled.atoms.numbers}
+        self.partition, self.requested_cutoffs = resolve_partition(
+            self.partition_kind, self.requested_cutoffs, sorted(elements), self.shell_overlap
+        )
+        self.cutoffs = self.resolve_cutoffs(list(structures.values()))
         self.graphs = {
             subset: [self.build_graph(structure) for structure in chosen]
             for subset, chosen in self.structures.items()

@@ -57,7 +57,7 @@ SUPPLIED = {
         "basis",
         "largest_norm",
     },
-    "data": {"cutoffs", "dtype", "seed"},
+    "data": {"cutoffs", "partition", "shell_overlap", "dtype", "seed"},
     "trainer": {"logger", "callbacks", "default_root_dir"},
     "optimizer.optimizer": {"params"},
     "optimizer.schedule": {"optimizer", "total_steps"},
@@ -156,7 +156,7 @@ def build_data(plain: Mapping[str, Any]) -> GraphDataModule:
                 "Leave out data=… and task=….",
             )
         )
-    shared = {"cutoffs": plain["graph"]["cutoffs"], "dtype": plain["dtype"], "seed": plain["seed"]}
+    shared = {**plain["graph"], "dtype": plain["dtype"], "seed": plain["seed"]}
     data: GraphDataModule = build_part("data", plain["data"], **shared)
     data.prepare()
     return data
@@ -167,7 +167,12 @@ def build_task(plain: Mapping[str, Any], data: GraphDataModule) -> Task:
     task_config = dict(plain["task"])
     kind = data.kind
     model = complete_model(
-        kind, plain["model"], data.structures["train"], data.graphs["train"], data.cutoffs
+        kind,
+        plain["model"],
+        data.structures["train"],
+        data.graphs["train"],
+        data.cutoffs,
+        data.partition,
     )
     task_class: type[Task] = get_class(str(task_config["_target_"]))
     learned, described_data = task_class.learn(task_config, data.structures["train"])

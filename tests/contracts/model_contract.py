@@ -17,6 +17,7 @@ from torch_geometric.data import Batch
 
 from mlepi.graphs import fields
 from mlepi.graphs.build import build_graph
+from mlepi.graphs.partitions import LAYERS, Partition
 
 OPERATIONS = {
     "rotation": Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix(),
@@ -33,6 +34,7 @@ class ModelContract:
 
     name: str
     cutoffs: Mapping[str, float]
+    partition: Partition = LAYERS
     learns = True
     visible = 1e-3
     """A change that cannot be rounding, eV and Å."""
@@ -79,6 +81,9 @@ class ModelContract:
         raise NotImplementedError
 
     # What follows for all of them.
+
+    def graph(self, atoms: Atoms, dtype: torch.dtype = torch.float64) -> Any:
+        return build_graph(atoms, self.cutoffs, dtype=dtype, partition=self.partition)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -146,7 +151,7 @@ class ModelContract:
             self.bilayer(seed=2)[:2],
             self.bilayer(seed=3).repeat((2, 1, 1)),
         ]
-        graphs = [build_graph(atoms, self.cutoffs, dtype=torch.float64) for atoms in structures]
+        graphs = [self.graph(atoms) for atoms in structures]
         together = self.outputs(model, Batch.from_data_list(graphs))
         alone = [self.outputs(model, graph) for graph in graphs]
         for name, joint in together.items():
@@ -160,10 +165,7 @@ class ModelContract:
         assert self.difference(before, after) > self.visible
 
     def test_single_and_double_precision_agree(self, model):
-        graphs = [
-            build_graph(self.bilayer(), self.cutoffs, dtype=dtype)
-            for dtype in (torch.float32, torch.float64)
-        ]
+        graphs = [self.graph(self.bilayer(), dtype) for dtype in (torch.float32, torch.float64)]
         single = self.outputs(copy.deepcopy(model).to(torch.float32), graphs[0])
         double = self.outputs(model, graphs[1])
         assert any(value.dtype == torch.float32 for value in single.values())
@@ -181,7 +183,7 @@ class ModelContract:
         assert self.difference(self.predict(other, self.bilayer()), expected) == 0.0
 
     def test_input_is_not_mutated(self, model):
-        graph = build_graph(self.bilayer(), self.cutoffs, dtype=torch.float64)
+        graph = self.graph(self.bilayer())
         before = copy.deepcopy(graph.to_dict())
         self.outputs(model, graph)
         after = graph.to_dict()
@@ -196,7 +198,7 @@ class ModelContract:
         if not self.learns:
             return
         model = self.build(self.name).train()
-        graph = build_graph(self.bilayer(), self.cutoffs, dtype=torch.float64)
+        graph = self.graph(self.bilayer())
         self.loss(self.outputs(model, graph)).backward()
         untouched = [
             name

@@ -277,6 +277,18 @@ class TestHedgeNetDeepH(RightHanded):
     name = "hedgenet_deeph"
 
 
+class TestDeepHE3Wide(ElectronModelContract):
+    name = "deeph_e3_wide"
+
+
+class TestDeepHE3Told(ElectronModelContract):
+    name = "deeph_e3_told"
+
+
+class TestHedgeNetShared(ElectronModelContract):
+    name = "hedgenet_shared"
+
+
 class TestBaselineAlone(ElectronModelContract):
     name = "baseline_alone"
     learns = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from omegaconf import OmegaConf
 
 from mlepi.graphs import fields
 from mlepi.graphs.build import build_graph
+from mlepi.graphs.partitions import LAYERS, Partition
 
 CONF = Path(__file__).parents[2] / "conf"
 CUTOFFS = {"intra": 3.0, "inter": 4.2}
@@ -40,7 +42,38 @@ MODELS = {
         "model.dispersion_cutoff=3.0",
     ],
     "mace_message": ["+model=mace", "model.network.backbone.first_self_connection=message"],
+    "mace_wide": ["+model=mace_wide"],
+    "mace_told": ["+model=mace_told"],
+    "deeph_e3_told": ["+model=deeph_e3_phonon", "model.network.backbone.relation_feature=true"],
+    "hedgenet_shared": ["+model=hedgenet_phonon_shared"],
+    "hermnet_pair": ["+model=hermnet_pair"],
+    "hermnet_vertex": ["+model=hermnet_vertex"],
+    "hermnet_triplet": ["+model=hermnet_triplet"],
+    "hermnet_late": ["+model=hermnet_triplet", "model.network.fusion=late"],
+    "hermnet_deeph_e3": ["+model=deeph_e3_phonon", "model.network.relations=null"],
+    "shells": ["+model=hermnet_pair"],
 }
+PARTITIONS = {
+    "hermnet_pair": Partition("element_pairs", (6, 7)),
+    "hermnet_vertex": Partition("vertices", (6, 7)),
+    "hermnet_triplet": Partition("triplets", (6, 7)),
+    "hermnet_late": Partition("triplets", (6, 7)),
+    "hermnet_deeph_e3": Partition("element_pairs", (6, 7)),
+    "shells": Partition("distance_shells", shells=(2.5, 4.0), overlap=0.5),
+}
+"""Model → how its graph is divided, where not by layers."""
+SHELLS = {"shell1": 2.5, "shell2": 4.0}
+
+
+def partition_of(name: str, elements=(6, 7)) -> Partition:
+    partition = PARTITIONS.get(name, LAYERS)
+    return dataclasses.replace(partition, elements=elements) if partition.elements else partition
+
+
+def cutoffs_of(partition: Partition) -> dict[str, float]:
+    if partition == LAYERS:
+        return CUTOFFS
+    return SHELLS if partition.shells else dict.fromkeys(partition.relations, 3.6)
 
 
 def build_config(name: str, elements: list[int]) -> dict:
@@ -51,20 +84,26 @@ def build_config(name: str, elements: list[int]) -> dict:
                 *MODELS[name],
                 "+size=small",
                 "size.phonon.num_features=4",
+                "size.phonon.wide_features=6",
                 "size.phonon.radial_widths=[8]",
                 "size.electron.channels=[4,3,2]",
                 "size.electron.l_max=3",
                 "size.electron.num_radial=8",
                 "size.electron.radial_hidden=[8]",
-                "++graph.cutoffs.intra=3.0",
-                "++graph.cutoffs.inter=4.2",
             ]
         )
     model = OmegaConf.to_container(config, resolve=True)["model"]
     model["atomic_energies"] = [REFERENCES[z] for z in elements]
     model["energy_scale"] = 2.0
     model["network"]["elements"] = model["network"]["backbone"]["elements"] = elements
-    model["network"]["backbone"]["mean_neighbours"] = {"intra": 3.0, "inter": 5.0}
+    partition = partition_of(name, tuple(elements))
+    model["network"]["partition"] = partition.to_dict()
+    model["network"]["backbone"]["cutoffs"] = cutoffs_of(partition)
+    model["network"]["backbone"]["mean_neighbours"] = (
+        {"intra": 3.0, "inter": 5.0}
+        if partition == LAYERS
+        else dict.fromkeys(partition.relations, 4.0)
+    )
     return model
 
 
@@ -88,15 +127,21 @@ def bilayer(elements=(6, 7), seed=0) -> Atoms:
 
 
 def predict(model, atoms: Atoms, dtype=torch.float64, cutoffs=None, **options):
-    out = model(build_graph(atoms, cutoffs or CUTOFFS, dtype=dtype), **options)
+    partition = model.network.partition
+    graph = build_graph(atoms, cutoffs or cutoffs_of(partition), None, dtype, partition)
+    out = model(graph, **options)
     return {name: value.detach().double().numpy() for name, value in out.items()}
 
 
 class PhononModelContract(ModelContract):
     """Subclass and set ``name``; every test is inherited. A prediction is name → array."""
 
-    cutoffs = CUTOFFS
     build = staticmethod(build_model)
+
+    def __init_subclass__(cls) -> None:
+        cls.partition = partition_of(cls.name)
+        cls.cutoffs = cutoffs_of(cls.partition)
+
     bilayer = staticmethod(bilayer)
     visible = 1e-4
 
@@ -186,11 +231,13 @@ class PhononModelContract(ModelContract):
             atoms.arrays["layer"] = np.array([0, 0 if relation == "intra" else 1])
             return predict(model, atoms)
 
-        cutoff = CUTOFFS[relation]
-        inside, at, beyond = pair(cutoff - 0.5), pair(cutoff - 1e-3), pair(cutoff + 1e-3)
-        assert abs(inside["energy"][0] - free) > 1e-6
+        cutoff = self.cutoffs.get(relation, max(self.cutoffs.values()))
+        inside = [pair(cutoff - depth) for depth in (0.5, 0.75, 1.0)]  # a force may pass zero
+        at, beyond = pair(cutoff - 1e-3), pair(cutoff + 1e-3)
+        assert max(abs(one["energy"][0] - free) for one in inside) > 1e-6
         assert abs(at["energy"][0] - free) < 1e-7
-        assert np.abs(at["forces"]).max() < 1e-4 * np.abs(inside["forces"]).max() + 1e-9
+        usual = max(np.abs(one["forces"]).max() for one in inside)
+        assert np.abs(at["forces"]).max() < 1e-4 * usual + 1e-9
         assert beyond["energy"][0] == pytest.approx(free, abs=1e-12)
         assert np.abs(beyond["forces"]).max() == 0.0
 
@@ -199,7 +246,7 @@ class PhononModelContract(ModelContract):
         atoms = bilayer()
         short, long = (
             predict(model, atoms),
-            predict(model, atoms, cutoffs={"intra": 4.0, "inter": 5.5}),
+            predict(model, atoms, cutoffs={name: c + 1.2 for name, c in self.cutoffs.items()}),
         )
         np.testing.assert_allclose(long["energy"], short["energy"], rtol=0, atol=1e-9)
         np.testing.assert_allclose(long["forces"], short["forces"], rtol=0, atol=1e-9)
@@ -221,7 +268,7 @@ class PhononModelContract(ModelContract):
 
     def test_energies_keep_double_precision(self, model):
         """Thousands of eV do not fit in single precision."""
-        graph = build_graph(bilayer(), CUTOFFS, dtype=torch.float32)
+        graph = self.graph(bilayer(), torch.float32)
         single = copy.deepcopy(model).to(torch.float32)(graph)
         assert single["forces"].dtype == torch.float32
         assert single["energy"].dtype == torch.float64
@@ -264,6 +311,47 @@ class TestHedgeNetD2(PhononModelContract):
 
 class TestHedgeNetPerLayer(PhononModelContract):
     name = "hedgenet_per_layer"
+
+
+class TestMACEWide(PhononModelContract):
+    name = "mace_wide"
+
+
+class TestMACETold(PhononModelContract):
+    name = "mace_told"
+
+
+class TestDeepHE3Told(PhononModelContract):
+    name = "deeph_e3_told"
+
+
+class TestHedgeNetShared(PhononModelContract):
+    name = "hedgenet_shared"
+
+
+class TestHermNetPair(PhononModelContract):
+    name = "hermnet_pair"
+
+
+class TestHermNetVertex(PhononModelContract):
+    name = "hermnet_vertex"
+
+
+class TestHermNetTriplet(PhononModelContract):
+    name = "hermnet_triplet"
+
+
+class TestHermNetLate(PhononModelContract):
+    name = "hermnet_late"
+    learns = False  # a neighbour that is never at the centre has nothing but scalars to send
+
+
+class TestHermNetDeepHE3(PhononModelContract):
+    name = "hermnet_deeph_e3"
+
+
+class TestShells(PhononModelContract):
+    name = "shells"
 
 
 def test_homogeneous_model_ignores_the_layer_and_hedgenet_does_not():

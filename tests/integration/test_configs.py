@@ -18,6 +18,7 @@ from torch import nn
 
 from mlepi.command_line import register_stages
 from mlepi.graphs.build import build_graph
+from mlepi.graphs.partitions import resolve_partition
 from mlepi.structures import HamiltonianDataset, read_forces_dataset
 from mlepi.training.facts import complete_model
 
@@ -48,6 +49,15 @@ MODELS = [
     "hedgenet_electron",
     "mace_hamiltonian",
     "hedgenet_mace_hamiltonian",
+    "mace_wide",
+    "mace_told",
+    "hedgenet_phonon_shared",
+    "hermnet_pair",
+    "hermnet_vertex",
+    "hermnet_triplet",
+    "deeph_e3_wide",
+    "deeph_e3_told",
+    "hedgenet_electron_shared",
 ]
 SIZES = ["small", "published"]
 FILES = [
@@ -79,6 +89,8 @@ def compose_plain(primary, *overrides):
 
 def network_of(file):
     """Choose a network for which the config file of another group makes sense."""
+    if file.parts[0] == "graph" and file.name not in ("electron", "phonon"):
+        return "model=hermnet_pair"
     return (
         "model=hedgenet_electron"
         if "electron" in file.name or "hamiltonian" in file.name
@@ -198,10 +210,12 @@ def test_every_network_instantiates_at_every_size(model, size):
         relation: 2.0 * structures[0].basis.max_radius if cutoff is None else cutoff
         for relation, cutoff in plain["graph"]["cutoffs"].items()
     }
-    graphs = [build_graph(structure.atoms, cutoffs) for structure in structures]
-    filled = complete_model(kind, plain["model"], structures, graphs, cutoffs)
+    partition, cutoffs = resolve_partition(plain["graph"]["partition"], cutoffs, [6])
+    graphs = [build_graph(one.atoms, cutoffs, partition=partition) for one in structures]
+    filled = complete_model(kind, plain["model"], structures, graphs, cutoffs, partition)
     network = instantiate(filled, _convert_="all")
     assert isinstance(network, nn.Module)
-    backbones = network.network.backbones
-    assert set(backbones) == ({"intra", "inter"} if model.startswith("hedgenet") else {"all"})
+    expected = {"hedgenet": {"intra", "inter"}, "hermnet": set(partition.relations)}
+    backbones = set(network.network.backbones)
+    assert backbones == expected.get(model.split("_")[0], {"all"})
     assert all(parameter.isfinite().all() for parameter in network.parameters())

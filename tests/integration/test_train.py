@@ -18,6 +18,8 @@ from omegaconf import OmegaConf
 from small_run import FIRST_SPLITS, TINY_NETWORKS
 
 import mlepi
+from mlepi.errors import ConfigError
+from mlepi.graphs.partitions import Partition
 from mlepi.project_files import PROJECT_FOLDER
 from mlepi.structures import build_graphene
 from mlepi.structures.ase_files import read_forces_dataset
@@ -26,7 +28,18 @@ from mlepi.training.facts import fill_facts
 from mlepi.training.run import KNOWN_KEYS, SUPPLIED, check_config, train
 
 CONFIG_FOLDER = PROJECT_FOLDER / "conf"
-PHONON_MODELS = ["mace", "mace_4layer", "hedgenet_phonon", "deeph_e3_phonon"]
+PHONON_MODELS = [
+    "mace",
+    "mace_4layer",
+    "mace_wide",
+    "mace_told",
+    "hedgenet_phonon",
+    "hedgenet_phonon_shared",
+    "deeph_e3_phonon",
+    "hermnet_pair",
+    "hermnet_vertex",
+    "hermnet_triplet",
+]
 ELECTRON_MODELS = [
     "deeph",
     "deeph_exact",
@@ -35,6 +48,9 @@ ELECTRON_MODELS = [
     "hedgenet_electron",
     "mace_hamiltonian",
     "hedgenet_mace_hamiltonian",
+    "deeph_e3_wide",
+    "deeph_e3_told",
+    "hedgenet_electron_shared",
 ]
 TINY = {
     "phonon": [*TINY_NETWORKS["phonon"], FIRST_SPLITS["phonon"], "data.n_train=5"],
@@ -99,7 +115,12 @@ def test_every_model_composes_and_instantiates(model, size):
     plain = OmegaConf.to_container(
         OmegaConf.create({**OmegaConf.to_container(config), "model": plain}), resolve=True
     )["model"]
-    network = instantiate(fill_facts(plain, FACTS), _convert_="all")
+    partition = Partition(config.graph.partition, (6,) if model.startswith("hermnet") else ())
+    facts = {**FACTS, "partition": partition.to_dict()}
+    if model.startswith("hermnet"):
+        plain["network"]["backbone"]["cutoffs"] = dict.fromkeys(partition.relations, 5.0)
+        facts["mean_neighbours"] = dict.fromkeys(partition.relations, 40.0)
+    network = instantiate(fill_facts(plain, facts), _convert_="all")
     assert sum(parameter.numel() for parameter in network.parameters()) > 1000
 
 
@@ -370,3 +391,64 @@ def test_wandb_offline_gets_curves_table_and_plots(tmp_path):
     media = {path.parent.name + path.suffix for path in (run / "files/media").rglob("*.*")}
     assert any(name.endswith(".png") for name in media)
     assert any(name.endswith(".json") for name in media)
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("hermnet_pair", ["B-B", "B-N", "N-N"]),
+        ("hermnet_triplet", ["B_B-B", "B_B-N", "B_N-N", "N_B-B", "N_B-N", "N_N-N"]),
+    ],
+)
+def test_a_hermnet_of_boron_nitride_is_trained_and_loaded(tmp_path, model, names):
+    config = compose(
+        f"model={model}",
+        "data=hbn_forces",
+        "logger=csv",
+        "trainer.accelerator=cpu",
+        "trainer.max_epochs=2",
+        "graph.cutoffs.default=2.0",
+        "+graph.cutoffs.B-B=2.8" if model == "hermnet_pair" else "+graph.cutoffs.B_B-B=2.8",
+        *[text for text in TINY["phonon"] if not text.startswith("graph")],
+    )
+    metrics = train(config, tmp_path)
+    predictor = mlepi.load_model(tmp_path / "checkpoints" / "best.ckpt")
+    assert list(predictor.cutoffs) == names
+    assert predictor.cutoffs[names[0]] == 2.8
+    assert predictor.elements == (5, 7)
+    split = json.loads((PROJECT_FOLDER / config.data.split).read_text())["split"]["test"]
+    labels = {s.name: s for s in read_forces_dataset(PROJECT_FOLDER / config.data.path)}
+    chosen = [labels[name] for name in split]
+    _, forces = predictor.energy_and_forces([one.atoms for one in chosen])
+    error = np.mean([np.abs(f - one.forces).mean() for f, one in zip(forces, chosen, strict=True)])
+    assert 1000 * error == pytest.approx(metrics["forces_mae_mev_per_angstrom"], rel=1e-3)
+
+
+def test_a_network_of_boron_nitride_blocks_is_trained(tmp_path):
+    config = compose(
+        "model=hedgenet_electron",
+        "data=hbn_hamiltonians",
+        "logger=csv",
+        "trainer.accelerator=cpu",
+        "trainer.max_epochs=1",
+        "trainer.limit_val_batches=1",
+        "trainer.limit_test_batches=1",
+        "task.test_kpoints=0",
+        *TINY["electron"],
+    )
+    metrics = train(config, tmp_path)
+    assert 0.0 < metrics["hamiltonian_gauge_free_mae_mev"] < 200.0
+    predictor = mlepi.load_model(tmp_path / "checkpoints" / "best.ckpt")
+    assert predictor.basis.names == {5: "B7.0-s2p2", 7: "N6.0-s2p2"}
+
+
+def test_blocks_of_other_relations_than_layers_are_refused(tmp_path):
+    config = compose("model=hedgenet_electron", "graph.partition=vertices", "logger=csv")
+    with pytest.raises(ConfigError, match=r"graph\.partition: got 'vertices' with blocks"):
+        train(config, tmp_path)
+
+
+def test_cutoffs_of_another_partition_are_refused(tmp_path):
+    config = compose("model=mace", "graph.partition=vertices", "logger=csv", *TINY["phonon"])
+    with pytest.raises(ConfigError, match=r"graph\.cutoffs: got \['inter', 'intra'\]"):
+        train(config, tmp_path)

@@ -1,7 +1,11 @@
 """Overlap matrices of atomic orbitals from radial two-centre tables, never by DFT."""
 
 from mlepi.physics.overlaps.evaluate import compute_overlap_blocks, compute_overlap_blocks_torch
-from mlepi.physics.overlaps.files import read_overlap_table, write_overlap_table
+from mlepi.physics.overlaps.files import (
+    read_overlap_table,
+    tabulate_files,
+    write_overlap_table,
+)
 from mlepi.physics.overlaps.fit import OverlapSample, fit_overlap_table
 from mlepi.physics.overlaps.orbitals import RadialOrbitals, read_pao
 from mlepi.physics.overlaps.table import OverlapTable
@@ -16,6 +20,7 @@ __all__ = [
     "fit_overlap_table",
     "read_overlap_table",
     "read_pao",
+    "tabulate_files",
     "tabulate_overlaps",
     "write_overlap_table",
 ]

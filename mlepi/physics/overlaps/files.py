@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,35 @@ import h5py
 import numpy as np
 
 from mlepi.errors import DataError, message
+from mlepi.physics.overlaps.orbitals import read_pao
 from mlepi.physics.overlaps.table import OverlapTable
+from mlepi.physics.overlaps.tabulate import tabulate_overlaps
 
 FORMAT = "mlepi-overlap-table"
 VERSION = 1
+
+
+def tabulate_files(
+    paths: Sequence[Path], selection: str, output: Path, script: str
+) -> OverlapTable:
+    """Tabulate the overlaps of the orbitals in OpenMX's ``.pao`` files and write the table.
+
+    Args:
+        paths: one file per element.
+        selection: orbitals of every one, such as "s2p2".
+        output: HDF5 file to write.
+        script: path of the calling script in the project, for the provenance.
+    """
+    orbitals = [read_pao(path, selection) for path in paths]
+    provenance = {
+        "command": " ".join(["python", script, *(path.name for path in paths)]),
+        "orbitals": [one.name for one in orbitals],
+        "orbitals_sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths],
+        "method": "mlepi.physics.overlaps.tabulate_overlaps, default settings",
+    }
+    table = tabulate_overlaps(orbitals)
+    write_overlap_table(output, table, provenance)
+    return table
 
 
 def write_overlap_table(

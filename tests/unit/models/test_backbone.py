@@ -52,6 +52,13 @@ def test_a_backbone_without_kernels_refuses_to_compile():
         Silent().compile_kernels()
 
 
+def test_a_backbone_without_radial_networks_refuses_to_share_them():
+    with pytest.raises(
+        ConfigError, match=r"shared_radial: got true for the backbone Silent; .*shared_radial=false"
+    ):
+        Silent().share_radial(Silent())
+
+
 def test_what_a_backbone_need_not_offer():
     backbone, state = Silent(), object()
     assert backbone.update_edges(0, torch.zeros(1, 1), torch.zeros(1), state) is state
