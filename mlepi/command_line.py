@@ -11,16 +11,21 @@ import os
 import re
 import sys
 import traceback
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -28,10 +33,15 @@ from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.former_names import FORMER_EXPERIMENT_NAMES, FORMER_STAGE_NAMES
 from mlepi.memory import keep_freed_memory
+from mlepi.project_files import CONFIG_FOLDER
 
 
 def run_script(
-    action: Callable[[DictConfig, Path], Any], *, config_folder: Path, config_name: str
+    action: Callable[[DictConfig, Path], Any],
+    *,
+    config_name: str,
+    config_folder: Path = CONFIG_FOLDER,
+    arguments: Sequence[str] | None = None,
 ) -> None:
     """Run ``action(config, run_folder)`` once, or once per job of a multirun.
 
@@ -39,20 +49,25 @@ def run_script(
 
     Args:
         action: what the script does.
-        config_folder: folder of the YAML files.
         config_name: primary config, without extension.
+        config_folder: folder of the YAML files.
+        arguments: overrides and options of Hydra; those of the process by default.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     keep_freed_memory()
     register_stages(config_folder)
-    sys.argv[1:] = translate_arguments(sys.argv[1:])
+    Plugins.instance().register(PluginConfigs)
+    given = translate_arguments(sys.argv[1:] if arguments is None else arguments)
+    started_by = list(sys.argv)
+    sys.argv[1:] = given  # where Hydra reads them
 
     def explain(error: Exception) -> Exception:
         if isinstance(error, (HydraException, OmegaConfBaseException)):
-            return explain_config_error(error, config_folder, config_name)
+            return explain_config_error(error, config_folder, config_name, given)
         return error
 
     def job(config: DictConfig) -> Any:
+        sys.argv[:] = started_by  # with which further processes of this run are started
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             return action(config, folder)
@@ -135,6 +150,20 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
     return translated
 
 
+class PluginConfigs(SearchPathPlugin):
+    """Find the configs of other packages behind those of mlepi.
+
+    A package names its own under the entry point group ``mlepi.configs``:
+    ``my_package = "my_package.conf"`` in ``[project.entry-points."mlepi.configs"]``. Registered for
+    the commands of mlepi only, so that other programs that use Hydra do not find them.
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append them."""
+        for point in entry_points(group="mlepi.configs"):
+            search_path.append(provider=f"mlepi.configs: {point.name}", path=f"pkg://{point.value}")
+
+
 def compose_config(
     config_folder: Path, config_name: str, arguments: Sequence[str] = ()
 ) -> DictConfig:
@@ -146,6 +175,7 @@ def compose_config(
         arguments: as on the command line.
     """
     register_stages(config_folder)
+    Plugins.instance().register(PluginConfigs)
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config_folder.resolve())):
         return hydra.compose(config_name, translate_arguments(arguments))
@@ -165,19 +195,26 @@ class CellSizes(Callback):
         print(everything)
 
 
-def explain_config_error(error: Exception, config_folder: Path, config_name: str) -> ConfigError:
+def explain_config_error(
+    error: Exception, config_folder: Path, config_name: str, arguments: Sequence[str]
+) -> ConfigError:
     """Turn an error of Hydra or OmegaConf into one that says what to do.
 
     Args:
         error: raised while the configuration was composed.
         config_folder: folder of the YAML files.
         config_name: primary config.
+        arguments: of the command line.
     """
     text = str(error)
     if unknown := re.match(r"Could not override '([^']+)'", text):
-        return _unknown_key(unknown[1].split("@")[0].replace("/", "."), config_folder, config_name)
+        key = unknown[1].split("@")[0].replace("/", ".")
+        return _unknown_key(key, config_folder, config_name, arguments)
     if group := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        options = sorted(path.stem for path in (config_folder / group[1]).glob("[!_]*.yaml"))
+        folders = [config_folder, *find_user_folders(arguments)]
+        options = sorted(
+            {path.stem for folder in folders for path in (folder / group[1]).glob("[!_]*.yaml")}
+        )
         return ConfigError(
             message(group[1], repr(group[2]), f"one of {options}", suggest(group[2], options))
         )
@@ -192,11 +229,21 @@ def explain_config_error(error: Exception, config_folder: Path, config_name: str
     )
 
 
-def _unknown_key(key: str, config_folder: Path, config_name: str) -> ConfigError:
+def find_user_folders(arguments: Sequence[str]) -> list[Path]:
+    """Return the folder of configs that the command line adds, ``--config-dir FOLDER``."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    folder = parser.parse_known_args(list(arguments))[0].config_dir
+    return [] if folder is None else [folder]
+
+
+def _unknown_key(
+    key: str, config_folder: Path, config_name: str, arguments: Sequence[str]
+) -> ConfigError:
     """Look for the unknown key's neighbours in the configuration that the other overrides give."""
     overrides = [
         part
-        for part in sys.argv[1:]
+        for part in arguments
         if re.match(r"[\w/]+=[\w/]+$", part) and not part.startswith(key.replace(".", "/"))
     ]
     try:
@@ -224,7 +271,7 @@ def _fail(error: Exception) -> NoReturn:
     kind = (
         "error"
         if isinstance(error, MlepiError)
-        else f"unexpected error, please report it: {type(error).__name__}"
+        else f"unexpected error, please report it with `mlepi --version`: {type(error).__name__}"
     )
     print("\n".join([f"{kind}: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
     sys.exit(1)

@@ -56,6 +56,8 @@ ROOM_ORDER = {
     "verification": 9,
     "command_line": 9,  # how the scripts start
     "__init__": 9,  # the public API, a door to all rooms
+    "commands": 10,
+    "__main__": 11,
 }
 
 # Import name → distribution name, where they differ.
