@@ -25,6 +25,7 @@ from mlepi.errors import CheckpointError, MlepiError, message
 from mlepi.physics.overlaps import OverlapTable
 from mlepi.predictors import ElectronPredictor, PhononPredictor
 from mlepi.predictors.storage import AS_TRAINED, round_weights
+from mlepi.project_files import locate_file
 from mlepi.structures.basis import OrbitalBasis
 
 KEY = "mlepi"
@@ -138,7 +139,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.T
     """Read a checkpoint of mlepi or of its training, upgraded to the present format.
 
     Args:
-        path: file.
+        path: file, relative to the working folder or to the project folder.
 
     Returns:
         The stamp and the weights of the network.
@@ -146,7 +147,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.T
     Raises:
         CheckpointError: the file is missing, damaged, foreign, incomplete or from a newer version.
     """
-    path = Path(path)
+    path = locate_file(path) or Path(path)
     if not path.is_file():
         raise CheckpointError(message(str(path), "no such file", "a checkpoint", "Check the path."))
     try:

@@ -11,9 +11,9 @@ import os
 import re
 import sys
 import traceback
-from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -86,6 +86,8 @@ def run_script(
         sys.exit(130)
     except Exception as error:
         _fail(explain(error))
+    finally:
+        sys.argv[:] = started_by
 
 
 OWN_FOLDERS = ("hamiltonian", "bands", "sparse_bands")
@@ -231,10 +233,12 @@ def explain_config_error(
 
 def find_user_folders(arguments: Sequence[str]) -> list[Path]:
     """Return the folder of configs that the command line adds, ``--config-dir FOLDER``."""
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    folder = parser.parse_known_args(list(arguments))[0].config_dir
-    return [] if folder is None else [folder]
+    for word, following in pairwise([*arguments, ""]):
+        if word in ("--config-dir", "-cd"):
+            return [Path(following)]
+        if word.startswith("--config-dir="):
+            return [Path(word.partition("=")[2])]
+    return []
 
 
 def _unknown_key(

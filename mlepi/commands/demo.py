@@ -14,4 +14,7 @@ from mlepi.commands import infer
 def main(arguments: Sequence[str]) -> int:
     """Run the demo, its two processes with one thread each unless the environment says more."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    return infer.main(["experiment=demo", *arguments])
+    given = list(arguments)
+    keys = [place for place, word in enumerate(given) if "=" in word and not word.startswith("-")]
+    given.insert(keys[0] if keys else len(given), "experiment=demo")  # Hydra takes keys in a row
+    return infer.main(given)
