@@ -123,7 +123,8 @@ def test_frameworks_stay_in_their_rooms(path):
     tops = {module.split(".")[0] for module, _ in imported_modules(path)}
     if room not in {"training", "pipeline"}:
         assert not tops & {"lightning", "pytorch_lightning", "torchmetrics", "wandb"}
-    if room not in {"training", "pipeline", "checkpoint", "config_check", "command_line"}:
+    command_lines = {"config_check", "command_line", "commands"}
+    if room not in {"training", "pipeline", "checkpoint", *command_lines}:
         assert not tops & {"hydra", "omegaconf"}
     if room == "models":
         assert not tops & {"pathlib", "io", "h5py", "json", "ase"}, "networks read no files"
