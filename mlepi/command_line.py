@@ -12,7 +12,6 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,6 +32,7 @@ from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.former_names import FORMER_EXPERIMENT_NAMES, FORMER_STAGE_NAMES
 from mlepi.memory import keep_freed_memory
+from mlepi.plugins import find_config_folders
 from mlepi.project_files import CONFIG_FOLDER
 
 
@@ -97,13 +97,15 @@ OWN_FOLDERS = ("hamiltonian", "bands", "sparse_bands")
 def register_stages(config_folder: Path) -> None:
     """Let ``stage: every`` stand for the settings of all stages, one file each in ``conf/stage``.
 
-    Configs can also count samples by the size of a cell, ``${samples_of_cells:${supercell},1728}``.
+    Those of other packages count as well. Configs can also count samples by the size of a cell,
+    ``${samples_of_cells:${supercell},1728}``.
 
     Args:
         config_folder: folder of the YAML files.
     """
     OmegaConf.register_new_resolver("samples_of_cells", count_samples, replace=True)
-    names = sorted(path.stem for path in (config_folder / "stage").glob("*.yaml"))
+    folders = [config_folder, *find_config_folders().values()]
+    names = sorted({path.stem for folder in folders for path in folder.glob("stage/*.yaml")})
     ConfigStore.instance().store(
         group="stage", name="every", node={"defaults": [f"{name}@{name}" for name in names]}
     )
@@ -155,15 +157,13 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
 class PluginConfigs(SearchPathPlugin):
     """Find the configs of other packages behind those of mlepi.
 
-    A package names its own under the entry point group ``mlepi.configs``:
-    ``my_package = "my_package.conf"`` in ``[project.entry-points."mlepi.configs"]``. Registered for
-    the commands of mlepi only, so that other programs that use Hydra do not find them.
+    Registered for the commands of mlepi only: other programs that use Hydra do not find them.
     """
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append them."""
-        for point in entry_points(group="mlepi.configs"):
-            search_path.append(provider=f"mlepi.configs: {point.name}", path=f"pkg://{point.value}")
+        for package in find_config_folders():
+            search_path.append(provider="mlepi.configs", path=f"pkg://{package}")
 
 
 def compose_config(
@@ -213,7 +213,7 @@ def explain_config_error(
         key = unknown[1].split("@")[0].replace("/", ".")
         return _unknown_key(key, config_folder, config_name, arguments)
     if group := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        folders = [config_folder, *find_user_folders(arguments)]
+        folders = [config_folder, *find_user_folders(arguments), *find_config_folders().values()]
         options = sorted(
             {path.stem for folder in folders for path in (folder / group[1]).glob("[!_]*.yaml")}
         )

@@ -37,6 +37,7 @@ ROOM_ORDER = {
     "errors": 0,
     "memory": 0,
     "former_names": 0,
+    "plugins": 0,
     "arithmetic": 1,
     "config_check": 1,
     "project_files": 1,

@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from mlepi import command_line
+from mlepi import plugins
 from mlepi.command_line import find_user_folders, run_script
 from mlepi.commands import bench
 from mlepi.commands.main import main
@@ -31,7 +31,7 @@ def other_package(folder, monkeypatch):
     (package / "conf" / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(folder.parent))
     point = EntryPoint("other", "other_package.conf", "mlepi.configs")
-    monkeypatch.setattr(command_line, "entry_points", lambda group: [point])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
 
 
 def test_keys_are_those_of_the_scripts(capsys):
@@ -74,7 +74,7 @@ def test_configs_of_another_package(capsys):
     assert main(["train", "experiment=mine", "--cfg", "job"]) == 0
     assert "name: my own\nseed: 7\n" in capsys.readouterr().out
     assert main(["train", "--info", "searchpath"]) == 0
-    assert "mlepi.configs: other" in capsys.readouterr().out
+    assert "other_package.conf" in capsys.readouterr().out
 
 
 def test_processes_of_a_run_are_started_as_it_was(tmp_path, monkeypatch):
