@@ -1,5 +1,5 @@
-# One command each: make demo · make verify · make test · make lint · make format · make bench · make bench-quick ·
-# make gpu-wheels · make gpu · make clean
+# One command each: make demo · make verify · make test · make lint · make format · make wheel · make bench ·
+# make bench-quick · make gpu-wheels · make gpu · make clean
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 DEMO_OUTPUT ?= outputs/demo
 
-.PHONY: demo verify test lint format bench bench-quick gpu-wheels gpu clean help
+.PHONY: demo verify test lint format wheel bench bench-quick gpu-wheels gpu clean help
 
 help:
 	@echo "make demo    temperature-dependent bands and Fermi velocity of bilayer graphene from the shipped checkpoints"
@@ -18,6 +18,7 @@ help:
 	@echo "make test    lint, then the whole test suite on $(WORKERS) processes"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  rewrite the sources in the house style"
+	@echo "make wheel   dist/mlepi-….whl: the package with configs, data and checkpoints, for an installation without a clone"
 	@echo "make bench   speed and memory beside mace-torch and a path-by-path network, 16 to 1,024 atoms and the magic-angle cell: hours"
 	@echo "make bench-quick  the same at 64 atoms: minutes; results in benchmarks/results"
 	@echo "make gpu-wheels   fetch what a Python with torch and CUDA lacks to run mlepi, for a machine without a network"
@@ -39,12 +40,12 @@ $(VENV)/installed-run: pyproject.toml constraints.txt | $(BIN)/python
 
 # Two processes share the samples, so each takes one thread.
 demo: $(VENV)/installed-run
-	OMP_NUM_THREADS=1 $(BIN)/python infer.py experiment=demo folder=$(DEMO_OUTPUT)
+	OMP_NUM_THREADS=1 $(BIN)/mlepi demo folder=$(DEMO_OUTPUT)
 	@echo "Figures, records and report.html: $(abspath $(DEMO_OUTPUT))"
 
 # Trainings and inferences of the full loop run two at a time, so each process takes one thread.
 verify: $(VENV)/installed-run
-	OMP_NUM_THREADS=1 $(BIN)/python -m mlepi.verification
+	OMP_NUM_THREADS=1 $(BIN)/mlepi verify
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
@@ -57,6 +58,10 @@ lint: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+wheel: $(VENV)/installed-dev
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@ls -s -h dist/*.whl
 
 # The peers pin an older e3nn, so they live in an environment of their own.
 $(PEERS)/installed: benchmarks/constraints-peers.txt
@@ -79,5 +84,5 @@ gpu:
 	$(GPU_VENV)/bin/python benchmarks/gpu.py $(GPU_OPTIONS)
 
 clean:
-	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -path ./$(PEERS) -prune -o -path ./$(GPU_VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

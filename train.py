@@ -1,25 +1,11 @@
-"""Train a phonon or an electron network.
+"""Train a phonon or an electron network, as ``mlepi train`` does.
 
 ``python train.py model=hedgenet_electron`` (see ``conf/train.yaml``).
 """
 
-from __future__ import annotations
+import sys
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from mlepi.command_line import run_script
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-
-def run(config: DictConfig, folder: Path) -> dict[str, float]:
-    """Import the training only when there is something to train, so that ``--help`` is quick."""
-    from mlepi.training.run import train
-
-    return train(config, folder)
-
+from mlepi.commands.train import main
 
 if __name__ == "__main__":
-    run_script(run, config_folder=Path(__file__).parent / "conf", config_name="train")
+    sys.exit(main(sys.argv[1:]))

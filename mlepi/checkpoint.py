@@ -23,8 +23,10 @@ from torch import nn
 import mlepi.models
 from mlepi.errors import CheckpointError, MlepiError, message
 from mlepi.physics.overlaps import OverlapTable
+from mlepi.plugins import list_backbones
 from mlepi.predictors import ElectronPredictor, PhononPredictor
 from mlepi.predictors.storage import AS_TRAINED, round_weights
+from mlepi.project_files import locate_file
 from mlepi.structures.basis import OrbitalBasis
 
 KEY = "mlepi"
@@ -138,7 +140,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.T
     """Read a checkpoint of mlepi or of its training, upgraded to the present format.
 
     Args:
-        path: file.
+        path: file, relative to the working folder or to the project folder.
 
     Returns:
         The stamp and the weights of the network.
@@ -146,7 +148,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.T
     Raises:
         CheckpointError: the file is missing, damaged, foreign, incomplete or from a newer version.
     """
-    path = Path(path)
+    path = locate_file(path) or Path(path)
     if not path.is_file():
         raise CheckpointError(message(str(path), "no such file", "a checkpoint", "Check the path."))
     try:
@@ -357,17 +359,16 @@ def _check_stamp(where: str, content: Mapping[str, Any]) -> None:
 
 def _check_targets(where: str, config: Any) -> None:
     """Walk a nested config: a checkpoint may build networks, and do nothing else."""
+    known = {_PUBLIC_PREFIX + name for name in mlepi.models.__all__} | list_backbones()
     if isinstance(config, Mapping):
         for key, value in config.items():
-            if key == "_target_" and value not in {
-                _PUBLIC_PREFIX + name for name in mlepi.models.__all__
-            }:
+            if key == "_target_" and value not in known:
                 raise CheckpointError(
                     message(
                         where,
                         f"_target_ {value!r}",
-                        f"a public class of {_PUBLIC_PREFIX}*",
-                        "Do not use files that you do not trust.",
+                        f"a public class of {_PUBLIC_PREFIX}*, or a backbone of a plug-in",
+                        "Do not use files that you do not trust; else install the plug-in.",
                     )
                 )
             _check_targets(where, value)

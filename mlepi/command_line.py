@@ -12,15 +12,19 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -28,10 +32,16 @@ from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.former_names import FORMER_EXPERIMENT_NAMES, FORMER_STAGE_NAMES
 from mlepi.memory import keep_freed_memory
+from mlepi.plugins import find_config_folders
+from mlepi.project_files import CONFIG_FOLDER
 
 
 def run_script(
-    action: Callable[[DictConfig, Path], Any], *, config_folder: Path, config_name: str
+    action: Callable[[DictConfig, Path], Any],
+    *,
+    config_name: str,
+    config_folder: Path = CONFIG_FOLDER,
+    arguments: Sequence[str] | None = None,
 ) -> None:
     """Run ``action(config, run_folder)`` once, or once per job of a multirun.
 
@@ -39,20 +49,25 @@ def run_script(
 
     Args:
         action: what the script does.
-        config_folder: folder of the YAML files.
         config_name: primary config, without extension.
+        config_folder: folder of the YAML files.
+        arguments: overrides and options of Hydra; those of the process by default.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
     keep_freed_memory()
     register_stages(config_folder)
-    sys.argv[1:] = translate_arguments(sys.argv[1:])
+    Plugins.instance().register(PluginConfigs)
+    given = translate_arguments(sys.argv[1:] if arguments is None else arguments)
+    started_by = list(sys.argv)
+    sys.argv[1:] = given  # where Hydra reads them
 
     def explain(error: Exception) -> Exception:
         if isinstance(error, (HydraException, OmegaConfBaseException)):
-            return explain_config_error(error, config_folder, config_name)
+            return explain_config_error(error, config_folder, config_name, given)
         return error
 
     def job(config: DictConfig) -> Any:
+        sys.argv[:] = started_by  # with which further processes of this run are started
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             return action(config, folder)
@@ -71,6 +86,8 @@ def run_script(
         sys.exit(130)
     except Exception as error:
         _fail(explain(error))
+    finally:
+        sys.argv[:] = started_by
 
 
 OWN_FOLDERS = ("hamiltonian", "bands", "sparse_bands")
@@ -80,13 +97,15 @@ OWN_FOLDERS = ("hamiltonian", "bands", "sparse_bands")
 def register_stages(config_folder: Path) -> None:
     """Let ``stage: every`` stand for the settings of all stages, one file each in ``conf/stage``.
 
-    Configs can also count samples by the size of a cell, ``${samples_of_cells:${supercell},1728}``.
+    Those of other packages count as well. Configs can also count samples by the size of a cell,
+    ``${samples_of_cells:${supercell},1728}``.
 
     Args:
         config_folder: folder of the YAML files.
     """
     OmegaConf.register_new_resolver("samples_of_cells", count_samples, replace=True)
-    names = sorted(path.stem for path in (config_folder / "stage").glob("*.yaml"))
+    folders = [config_folder, *find_config_folders().values()]
+    names = sorted({path.stem for folder in folders for path in folder.glob("stage/*.yaml")})
     ConfigStore.instance().store(
         group="stage", name="every", node={"defaults": [f"{name}@{name}" for name in names]}
     )
@@ -135,6 +154,18 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
     return translated
 
 
+class PluginConfigs(SearchPathPlugin):
+    """Find the configs of other packages behind those of mlepi.
+
+    Registered for the commands of mlepi only: other programs that use Hydra do not find them.
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append them."""
+        for package in find_config_folders():
+            search_path.append(provider="mlepi.configs", path=f"pkg://{package}")
+
+
 def compose_config(
     config_folder: Path, config_name: str, arguments: Sequence[str] = ()
 ) -> DictConfig:
@@ -146,6 +177,7 @@ def compose_config(
         arguments: as on the command line.
     """
     register_stages(config_folder)
+    Plugins.instance().register(PluginConfigs)
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config_folder.resolve())):
         return hydra.compose(config_name, translate_arguments(arguments))
@@ -165,19 +197,26 @@ class CellSizes(Callback):
         print(everything)
 
 
-def explain_config_error(error: Exception, config_folder: Path, config_name: str) -> ConfigError:
+def explain_config_error(
+    error: Exception, config_folder: Path, config_name: str, arguments: Sequence[str]
+) -> ConfigError:
     """Turn an error of Hydra or OmegaConf into one that says what to do.
 
     Args:
         error: raised while the configuration was composed.
         config_folder: folder of the YAML files.
         config_name: primary config.
+        arguments: of the command line.
     """
     text = str(error)
     if unknown := re.match(r"Could not override '([^']+)'", text):
-        return _unknown_key(unknown[1].split("@")[0].replace("/", "."), config_folder, config_name)
+        key = unknown[1].split("@")[0].replace("/", ".")
+        return _unknown_key(key, config_folder, config_name, arguments)
     if group := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        options = sorted(path.stem for path in (config_folder / group[1]).glob("[!_]*.yaml"))
+        folders = [config_folder, *find_user_folders(arguments), *find_config_folders().values()]
+        options = sorted(
+            {path.stem for folder in folders for path in (folder / group[1]).glob("[!_]*.yaml")}
+        )
         return ConfigError(
             message(group[1], repr(group[2]), f"one of {options}", suggest(group[2], options))
         )
@@ -192,11 +231,23 @@ def explain_config_error(error: Exception, config_folder: Path, config_name: str
     )
 
 
-def _unknown_key(key: str, config_folder: Path, config_name: str) -> ConfigError:
+def find_user_folders(arguments: Sequence[str]) -> list[Path]:
+    """Return the folder of configs that the command line adds, ``--config-dir FOLDER``."""
+    for word, following in pairwise([*arguments, ""]):
+        if word in ("--config-dir", "-cd"):
+            return [Path(following)]
+        if word.startswith("--config-dir="):
+            return [Path(word.partition("=")[2])]
+    return []
+
+
+def _unknown_key(
+    key: str, config_folder: Path, config_name: str, arguments: Sequence[str]
+) -> ConfigError:
     """Look for the unknown key's neighbours in the configuration that the other overrides give."""
     overrides = [
         part
-        for part in sys.argv[1:]
+        for part in arguments
         if re.match(r"[\w/]+=[\w/]+$", part) and not part.startswith(key.replace(".", "/"))
     ]
     try:
@@ -224,7 +275,7 @@ def _fail(error: Exception) -> NoReturn:
     kind = (
         "error"
         if isinstance(error, MlepiError)
-        else f"unexpected error, please report it: {type(error).__name__}"
+        else f"unexpected error, please report it with `mlepi --version`: {type(error).__name__}"
     )
     print("\n".join([f"{kind}: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
     sys.exit(1)

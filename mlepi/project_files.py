@@ -1,6 +1,7 @@
 """Where files named in a configuration are looked for, and which commit the project's files are of.
 
-Files are looked for in the working folder, then in the project folder.
+Files are looked for in the working folder, then in the project folder: the clone, or what the wheel
+has put into the package.
 """
 
 from __future__ import annotations
@@ -10,8 +11,26 @@ from pathlib import Path
 
 from mlepi.errors import DataError, message
 
-PROJECT_FOLDER = Path(__file__).resolve().parents[1]
+PACKAGE_FOLDER = Path(__file__).resolve().parent
+SHIPPED = "shipped"
+"""Folder of the package that a wheel fills with ``conf`` and ``data``."""
+COMMIT_FILE = "commit.txt"
+"""File beside them that says which commit the wheel was built from."""
+
+
+def find_project_folder(package: Path) -> Path:
+    """Return the folder that holds ``conf`` and ``data``.
+
+    Args:
+        package: folder of the package, in a clone or where a wheel was installed.
+    """
+    shipped = package / SHIPPED
+    return shipped if shipped.is_dir() else package.parent
+
+
+PROJECT_FOLDER = find_project_folder(PACKAGE_FOLDER)
 """Folder that holds ``conf`` and ``data``."""
+CONFIG_FOLDER = PROJECT_FOLDER / "conf"
 
 
 def locate_file(path: str | Path) -> Path | None:
@@ -40,12 +59,17 @@ def find_file(where: str, path: str) -> Path:
 def find_commit(folder: Path) -> str:
     """Return the git commit of a source folder.
 
+    An installed package says what it was built from; a repository around it is the user's own.
+
     Args:
         folder: only files in it and below count as changed.
 
     Returns:
         The commit, with "+changes" if files were edited since, or "no repository".
     """
+    noted = PACKAGE_FOLDER / SHIPPED / COMMIT_FILE
+    if noted.is_file() and folder.resolve().is_relative_to(PACKAGE_FOLDER):
+        return noted.read_text(encoding="utf-8").strip()
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return "no repository"

@@ -14,6 +14,7 @@ WITHOUT_NUMBERS = (
     "mlepi.former_names",
     "mlepi.results",
     "mlepi.project_files",
+    "mlepi.plugins",
     "mlepi.pipeline.progress",
     "mlepi.pipeline.run",
     "mlepi.pipeline.fingerprints",

@@ -1,6 +1,6 @@
 """Convert the Hamiltonians of other codes into the package's HDF5 format.
 
-``python -m mlepi.structures.convert``.
+``python -m mlepi.structures.convert``. Other packages add formats, ``mlepi.plugins``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from mlepi.errors import DataError, MlepiError, message
+from mlepi.plugins import find_plugins
 from mlepi.structures.dataset_writer import write_hamiltonian_dataset
 from mlepi.structures.deeph import read_deeph
 from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.layers import get_layers
 from mlepi.structures.openmx import read_openmx
+
+DEEPH_FORMATS = ("deeph", "deeph_legacy")
+"""Formats with a folder per structure, whose files do not say how far orbitals reach."""
 
 
 def convert(
@@ -34,8 +38,8 @@ def convert(
     Args:
         sources: for "openmx" .scfout files or folders with one each (the .out beside it is used
             when there is one); for the DeepH formats folders of one structure, or folders of such
-            folders.
-        source_format: "openmx", "deeph" or "deeph_legacy".
+            folders; for the format of a plug-in what its reader takes.
+        source_format: "openmx", "deeph", "deeph_legacy", or that of a plug-in.
         out: HDF5 file to write.
         radii: chemical symbol → orbital radius, Å, for the DeepH formats; when None the largest
             radius that any of the structures shows is used for all of them (every source is then
@@ -51,7 +55,7 @@ def convert(
     paths = [path for source in sources for path in _expand(Path(source), source_format)]
     names = _names(paths, source_format)
     provenance = {"converted_from": source_format, "radii": "in the files", "note": note}
-    if source_format != "openmx":
+    if source_format in DEEPH_FORMATS:
         provenance["radii"] = "given" if radii else "inferred from the longest pairs"
         radii = radii or _largest_radii(paths, source_format)
 
@@ -77,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--format",
         required=True,
-        choices=["openmx", "deeph", "deeph_legacy"],
+        choices=["openmx", *DEEPH_FORMATS, *find_plugins("readers")],
         help="what the sources are",
     )
     parser.add_argument(
@@ -120,13 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse_radii(words: Sequence[str], source_format: str) -> dict[str, float] | None:
     """Read "C=3.175" into a mapping; None when nothing is given."""
-    if words and source_format == "openmx":
+    if words and source_format not in DEEPH_FORMATS:
         raise DataError(
             message(
                 "--radius",
                 f"{list(words)}",
-                "none with --format openmx",
-                "The .scfout names its radii.",
+                f"none with --format {source_format}",
+                "Its files name their radii.",
             )
         )
     radii: dict[str, float] = {}
@@ -173,6 +177,8 @@ def _expand(source: Path, source_format: str) -> list[Path]:
                 )
             )
         return found
+    if source_format not in DEEPH_FORMATS:
+        return [source]
     if source.is_file():
         raise DataError(
             message(
@@ -196,7 +202,8 @@ def _expand(source: Path, source_format: str) -> list[Path]:
 
 def _names(paths: Sequence[Path], source_format: str) -> list[str]:
     """Name structures by file stem or folder, by the folder above too where not unique."""
-    short = [path.stem if source_format == "openmx" else path.resolve().name for path in paths]
+    of_folders = source_format in DEEPH_FORMATS
+    short = [path.resolve().name if of_folders else path.stem for path in paths]
     if len(set(short)) == len(short):
         return short
     return [f"{path.resolve().parent.name}_{name}" for path, name in zip(paths, short, strict=True)]
@@ -210,8 +217,10 @@ def _read(
         structure = read_openmx(path, log if log.exists() else None, name=name)
     elif source_format == "deeph":
         structure = read_deeph(path, radii=radii, name=name)
-    else:
+    elif source_format == "deeph_legacy":
         structure = read_deeph_legacy(path, radii=radii, name=name)
+    else:
+        structure = find_plugins("readers")[source_format].load()(path, name)
     if structure.hamiltonian_blocks is None:
         raise DataError(
             message(str(path), "an overlap without Hamiltonian", "both", "Leave this folder out.")

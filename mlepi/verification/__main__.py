@@ -14,10 +14,10 @@ from mlepi.errors import MlepiError
 from mlepi.verification import PACK, print_table, run_pack, select, write_table
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for and return the exit status."""
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m mlepi.verification") -> int:
+    """Run what the command line asks for and return the exit status; ``prog`` is for its help."""
     parser = argparse.ArgumentParser(
-        prog="python -m mlepi.verification", description="Compare the package with known answers."
+        prog=prog, description="Compare the package with known answers."
     )
     parser.add_argument("--quick", action="store_true", help="only what takes seconds")
     parser.add_argument(

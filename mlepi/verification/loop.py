@@ -3,7 +3,7 @@
 Both inferences use the same normals, so the noise of the samples nearly cancels in their
 difference, which is the error of the networks. It is compared with the standard errors of the
 reference run alone: the bootstrap over its snapshots, which holds sampling noise and nothing of the
-networks. Everything goes through ``train.py`` and ``infer.py``, each in a process of its own.
+networks. Everything goes through ``mlepi train`` and ``mlepi infer``, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
 from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
-from mlepi.project_files import PROJECT_FOLDER
 from mlepi.reference_systems.generate import (
     FORCES,
     HAMILTONIANS,
@@ -92,7 +91,7 @@ def run_loop(
     _run_all(
         [
             [
-                "infer.py",
+                "infer",
                 f"experiment={experiment}",
                 f"folder={folder / name}",
                 *sampling,
@@ -123,7 +122,7 @@ def _train(folder: Path, settings: DataSettings, kinds: Sequence[str]) -> None:
     _run_all(
         [
             [
-                "train.py",
+                "train",
                 f"experiment=toy_train_{kind}",
                 *files[kind],
                 f"data.split={data / SPLIT}",
@@ -180,7 +179,7 @@ def _band_shifts(record: FermiVelocityRecord) -> NDArray[np.float64]:
 
 
 def _run_all(commands: Sequence[Sequence[str]]) -> None:
-    """Run scripts of the project side by side, one thread each.
+    """Run commands of mlepi side by side, one thread each.
 
     Raises:
         PhysicsError: one failed; the message holds the end of what it said.
@@ -188,21 +187,21 @@ def _run_all(commands: Sequence[Sequence[str]]) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen(  # noqa: S603
-            [sys.executable, str(PROJECT_FOLDER / script), *arguments],
+            [sys.executable, "-m", "mlepi", *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=environment,
         )
-        for script, *arguments in commands
+        for command in commands
     ]
     outputs = [process.communicate()[0] for process in started]
-    for process, (script, *_), output in zip(started, commands, outputs, strict=True):
+    for process, (name, *_), output in zip(started, commands, outputs, strict=True):
         if process.returncode:
             last = " ".join(output.splitlines()[-3:])
             raise PhysicsError(
                 message(
-                    f"full loop, {script}",
+                    f"full loop, mlepi {name}",
                     f"exit status {process.returncode}: {last}",
                     "0",
                     "See above.",

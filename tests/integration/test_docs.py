@@ -26,7 +26,9 @@ COMMANDS = sorted(
     {
         line.split("#")[0].strip()
         for page in PAGES
-        for line in re.findall(r"python (?:train|infer)\.py[^`\n]*", page.read_text("utf-8"))
+        for line in re.findall(
+            r"(?:python (?:train|infer)\.py|mlepi (?:train|infer) )[^`\n]*", page.read_text("utf-8")
+        )
     }
 )
 
@@ -65,6 +67,8 @@ def test_documented_command_composes(command):
 def test_documentation_shows_commands():
     assert any("train.py" in command for command in COMMANDS)
     assert any("infer.py" in command for command in COMMANDS)
+    assert any("mlepi train" in command for command in COMMANDS)
+    assert any("mlepi infer" in command for command in COMMANDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -86,11 +90,12 @@ def python_blocks(page):
 
 
 @pytest.mark.slow
-def test_python_example_of_the_readme_runs():
+def test_python_example_of_the_readme_runs(tmp_path):
+    """Run it in another folder: the checkpoints are found there too."""
     (example,) = [block for block in python_blocks(ROOT / "README.md") if "load_model" in block]
     code = example + "\nassert bands.shape == (2, 32)\n"
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
 

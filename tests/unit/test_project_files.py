@@ -4,8 +4,15 @@ import subprocess
 
 import pytest
 
+from mlepi import project_files
 from mlepi.errors import DataError
-from mlepi.project_files import PROJECT_FOLDER, find_commit, find_file, locate_file
+from mlepi.project_files import (
+    PROJECT_FOLDER,
+    find_commit,
+    find_file,
+    find_project_folder,
+    locate_file,
+)
 
 
 def test_the_working_folder_comes_first(tmp_path, monkeypatch):
@@ -39,6 +46,23 @@ def test_the_commit_says_whether_its_folder_was_edited(tmp_path):
     assert find_commit(tmp_path / "source") == commit
     (tmp_path / "source" / "a.py").write_text("2")
     assert find_commit(tmp_path / "source") == commit + "+changes"
+
+
+def test_a_wheel_brings_its_files_inside_the_package(tmp_path):
+    assert find_project_folder(tmp_path / "mlepi") == tmp_path
+    (tmp_path / "mlepi" / "shipped").mkdir(parents=True)
+    assert find_project_folder(tmp_path / "mlepi") == tmp_path / "mlepi" / "shipped"
+
+
+def test_an_installed_package_names_the_commit_of_its_build(tmp_path, monkeypatch):
+    """And not that of a repository around it, which is the user's own."""
+    package = tmp_path / "mlepi"
+    (package / "shipped").mkdir(parents=True)
+    (package / "shipped" / "commit.txt").write_text("f00d\n")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)  # noqa: S607
+    monkeypatch.setattr(project_files, "PACKAGE_FOLDER", package)
+    assert find_commit(package / "results") == "f00d"
+    assert find_commit(tmp_path) == "no repository"
 
 
 def test_the_files_of_the_project_can_travel():

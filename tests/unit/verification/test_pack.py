@@ -191,5 +191,5 @@ def test_runs_are_compared_in_standard_errors_of_the_first(shift, n_failed):
 
 
 def test_a_script_that_fails_is_told():
-    with pytest.raises(PhysicsError, match=r"full loop, train.py: got exit status 1: .*modle"):
-        _run_all([["train.py", "modle=mace"]])
+    with pytest.raises(PhysicsError, match=r"full loop, mlepi train: got exit status 1: .*modle"):
+        _run_all([["train", "modle=mace"]])

@@ -64,7 +64,7 @@ def choose_backend(backend: str = "auto") -> str:
                 "sparse factorisation",
                 "no MKL PARDISO",
                 "the package pypardiso, which brings it",
-                "Install it with pip install 'mlepi[large]', or choose superlu for small matrices.",
+                "Install it with `pip install pypardiso`, or choose superlu for small matrices.",
             )
         )
     return "superlu" if backend == "superlu" or not pardiso_is_installed() else "pardiso"

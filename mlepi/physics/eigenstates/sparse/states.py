@@ -176,7 +176,7 @@ def count_states_below(pencil: SparsePencil, energy: float, factorise: Factorise
                 f"count of states below {energy:.6f} eV",
                 "pivots away from the diagonal",
                 "a factorisation that gives the inertia",
-                "Move the energy a little, or install PARDISO with pip install 'mlepi[large]'.",
+                "Move the energy a little, or install PARDISO with `pip install pypardiso`.",
             )
         )
     return counted

@@ -47,7 +47,7 @@ class SuperluFactors:
                     f"SuperLU, {pencil.n_orbitals} orbitals",
                     f"about {needed:.0f} GB for the factors",
                     f"at most {memory_limit:.1f} GB",
-                    "Install the more frugal PARDISO with pip install 'mlepi[large]'.",
+                    "Install the more frugal PARDISO with `pip install pypardiso`.",
                 )
             )
         matrix = _full(pencil, shift)

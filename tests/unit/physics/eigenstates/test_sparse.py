@@ -220,7 +220,7 @@ def test_superlu_refuses_the_magic_angle_cell_early(pair):
     )
     with pytest.raises(
         PhysicsError,
-        match=r"SuperLU, 89312 orbitals: got about \d+ GB .* pip install 'mlepi\[large\]'",
+        match=r"SuperLU, 89312 orbitals: got about \d+ GB .* `pip install pypardiso`",
     ):
         choose_factorisation("superlu", 12.0)(large, 0.0)
 
@@ -271,7 +271,7 @@ def test_choice_of_the_backend(monkeypatch):
         choose_backend("mumps")
     monkeypatch.setattr(factorisation, "pardiso_is_installed", lambda: False)
     assert choose_backend("auto") == "superlu"
-    with pytest.raises(PhysicsError, match=r"got no MKL PARDISO; .*pip install 'mlepi\[large\]'"):
+    with pytest.raises(PhysicsError, match=r"got no MKL PARDISO; .*`pip install pypardiso`"):
         choose_backend("pardiso")
     monkeypatch.setattr(factorisation, "pardiso_is_installed", lambda: True)
     assert choose_backend("auto") == "pardiso"

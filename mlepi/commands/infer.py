@@ -1,0 +1,34 @@
+"""From a structure to bands at temperature: ``mlepi infer temperature=[0,100,300]``.
+
+All keys: ``conf/infer.yaml`` and ``docs/config.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlepi.command_line import run_script
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the stages, or do what else Hydra is asked for; errors end the process."""
+    run_script(_run, config_name="infer", arguments=arguments)
+    return 0
+
+
+def _run(config: DictConfig, folder: Path) -> None:
+    """Import the pipeline only when there is something to run, so that ``--help`` is quick."""
+    from mlepi.observables import all_stages
+    from mlepi.pipeline import infer
+
+    stages = all_stages()
+    if infer(config, folder, stages) is not None and config.report:
+        from mlepi.report import print_tables, write_report
+
+        print_tables(folder, stages)
+        print(f"report           {write_report(folder, stages)}")

@@ -1,0 +1,28 @@
+"""Train a phonon or an electron network: ``mlepi train model=hedgenet_electron``.
+
+All keys: ``conf/train.yaml`` and ``docs/config.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlepi.command_line import run_script
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train, or do what else Hydra is asked for; errors end the process."""
+    run_script(_run, config_name="train", arguments=arguments)
+    return 0
+
+
+def _run(config: DictConfig, folder: Path) -> dict[str, float]:
+    """Import the training only when there is something to train, so that ``--help`` is quick."""
+    from mlepi.training.run import train
+
+    return train(config, folder)

@@ -1,0 +1,1 @@
+"""A backbone, a reader, a sampler and an observable of another package."""

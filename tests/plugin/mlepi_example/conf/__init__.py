@@ -1,0 +1,1 @@
+"""Configs of the package, in the groups of mlepi."""

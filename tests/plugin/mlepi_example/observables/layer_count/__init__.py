@@ -1,0 +1,1 @@
+"""How many layers the structure has."""
