@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 from mlepi.checkpoint import load_model
 from mlepi.figures import BLUE, COLUMN, GREEN, RED, house_style, new_figure, save_figure
 from mlepi.graphs.block_matrix import BlockMatrix, block_matrices
+from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.observables.linear_response.derivatives import Crystal, build_responses
 from mlepi.physics.bands.lattice import hexagonal_points
 from mlepi.physics.bands.unfolding import cell_major_map
@@ -48,6 +49,7 @@ from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.vibrations.force_constants import compute_force_constants
 from mlepi.physics.vibrations.normal_modes import compute_modes
 from mlepi.predictors import BlockDerivatives, ElectronPredictor
+from mlepi.project_files import find_file
 from mlepi.structures import HamiltonianDataset, LabelledStructure, build_graphene, read_split
 from mlepi.units import HBAR2_PER_AMU, PLANCK, THZ_TO_INVERSE_CM
 
@@ -87,11 +89,18 @@ class Pair:
     parts: dict[str, dict[str, float]]
 
 
+def read_slides(electron: ElectronPredictor) -> list[LabelledStructure]:
+    """Return the undisplaced stackings of the shipped data, with the overlaps of a network."""
+    dataset = HamiltonianDataset(DATA / "hamiltonians.h5")
+    names = [name for name in dataset.names if name.startswith("slide_")]
+    return [complete_overlaps(dataset[name], electron.overlap_table) for name in names]
+
+
 def find_pairs(
     structures: Iterable[LabelledStructure],
 ) -> list[tuple[LabelledStructure, LabelledStructure, str]]:
     """Find neighbours along the spacing at fixed slide, and along the slide at fixed spacing."""
-    slides = [s for s in structures if s.name.startswith("slide_")]
+    slides = list(structures)
     pairs = []
     for first in slides:
         for kind in ("spacing", "slide"):
@@ -254,7 +263,7 @@ def measure_couplings(
 
 
 def compare_gamma_1(
-    electron: ElectronPredictor, data: HamiltonianDataset, valence: int = 4
+    electron: ElectronPredictor, data: Iterable[LabelledStructure], valence: int = 4
 ) -> list[dict[str, Any]]:
     """Return γ₁ of AB bilayer graphene at the spacings of the data, by DFT and by the network."""
     rows = []
@@ -423,12 +432,9 @@ def main() -> None:
     options = parser.parse_args()
     electron: Any = load_model(options.checkpoint, kind="electron")
     phonon: Any = load_model(options.phonon, kind="phonon")
-    data = HamiltonianDataset(DATA / "hamiltonians.h5")
-    seen = set(
-        read_split(DATA / "splits" / "hamiltonian_622.json", [labels.name for labels in data])[
-            "train"
-        ]
-    )
+    data = read_slides(electron)
+    split = find_file("data.split", electron.metadata["config"]["data"]["split"])
+    seen = set(read_split(split, HamiltonianDataset(DATA / "hamiltonians.h5").names)["train"])
     pairs, elements = [], []
     for first, second, kind in find_pairs(data):
         pair, values = compare_pair(

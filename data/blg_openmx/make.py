@@ -1,40 +1,47 @@
-"""Rebuild this data set from a folder of OpenMX labels: ``python data/blg_openmx/make.py FOLDER``.
+"""Rebuild this data set from folders of OpenMX labels: ``python data/blg_openmx/make.py FOLDER …``.
 
-FOLDER holds one ``.npz`` per structure with the keys that the data card (README.md) lists.
-Everything in it is used, in the order of the names, and both splits are made anew.
+Each FOLDER holds one ``.npz`` per structure with the keys that the data card (README.md) lists.
+Everything in them is used, in the order of the names, and all splits are made anew; those of the
+first 45 structures stay what they were.
 """
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from ase import Atoms
-
-from mlepi.errors import DataError, MlepiError, message
-from mlepi.structures.ase_files import write_extxyz
+from mlepi.errors import MlepiError
 from mlepi.structures.basis import OrbitalBasis
-from mlepi.structures.dataset import HamiltonianDataset
-from mlepi.structures.dataset_writer import write_hamiltonian_dataset
-from mlepi.structures.labelled_structure import LabelledStructure
-from mlepi.structures.ragged import restore_both_directions
-from mlepi.structures.splits import make_split, write_split
-from mlepi.structures.validation import check_spectrum, check_two_centre_overlap
+from mlepi.structures.openmx_labels import list_label_files, read_label_file, write_data_set
+from mlepi.structures.splits import NamedSubsets, make_split, write_split
 from mlepi.units import BOHR
 
 HERE = Path(__file__).parent
 BASIS = OrbitalBasis(shells={6: (0, 0, 1, 1)}, radii={6: 6.0 * BOHR}, names={6: "C6.0-s2p2"})
+QUANTUM = 5e-5
+"""eV, of which all elements of H are multiples: 0.014 meV RMS, within what two versions differ."""
+
 SEED = 2602
-SPLITS = {
-    "hamiltonian_622": {"train": 0.6, "val": 0.2, "test": 0.2},
-    "forces_81_09_10": {"train": 0.81, "val": 0.09, "test": 0.10},
+FRACTIONS = {
+    "622": {"train": 0.6, "val": 0.2, "test": 0.2},
+    "81_09_10": {"train": 0.81, "val": 0.09, "test": 0.10},
 }
+"""The ratios of the paper, for Hamiltonians and for forces."""
+
+FIRST = ("random3", "slide")
+"""Kinds of the first version of this set, whose splits have to stay."""
+
+TRAINED = (*FIRST, "thermal3", "shape")
+"""Kinds that are divided; all others are test subsets of their own."""
+
+TOGETHER = {"ideal3": "pair3"}
+"""Kind → the test subset that it belongs to, where that has another name."""
+
 PROVENANCE: dict[str, Any] = {
-    "title": "bilayer graphene, random and sliding configurations",
-    "code": "OpenMX 4.0",
+    "title": "bilayer graphene: random, sliding, thermal and twisted configurations in many cells",
+    "code": "OpenMX 4.0 (random3, slide) and 3.9 (all others)",
     "functional": "PBE + Grimme D2",
     "pseudopotentials": {"C": "C_PBE19"},
     "basis": {"C": "C6.0-s2p2"},
@@ -42,88 +49,77 @@ PROVENANCE: dict[str, Any] = {
         "grid cutoff (Ry)": 200,
         "electronic temperature (K)": 300,
         "SCF criterion (Hartree)": 1e-8,
-        "k-mesh": {"random3": [6, 6, 1], "slide": [18, 18, 1]},
+        "k-mesh": "18·2.46 Å/|A| along each lattice vector A in the plane",
         "spin": "none",
     },
     "orbital order": "e3nn (m = -l…l), permuted from OpenMX",
+    "overlaps": "not stored: those of overlap_C6.0-s2p2.h5, to 5e-6",
 }
 
 
-def read_labels(path: Path) -> LabelledStructure:
-    """Read one ``.npz`` of labels; blocks become internal order with both directions."""
-    labels = np.load(path, allow_pickle=False)
-    if not bool(labels["converged"]):
-        raise DataError(
-            message(
-                str(path),
-                "a calculation that has not converged",
-                "a converged one",
-                "Remove the file.",
-            )
-        )
-    order = BASIS.permutation(6, "openmx")
-    blocks = [labels[key][:, order][:, :, order].astype(np.float64) for key in ("H", "S")]
-    edges, shifts, blocks = restore_both_directions(
-        np.stack([labels["j"], labels["i"]]), labels["R"], *blocks
-    )
-    atoms = Atoms(
-        numbers=labels["numbers"], positions=labels["positions"], cell=labels["cell"], pbc=True
-    )
-    atoms.set_array("layer", labels["layer"].astype(np.int64))
-    structure = LabelledStructure(
-        name=path.stem,
-        atoms=atoms,
-        basis=BASIS,
-        edge_index=edges,
-        edge_cell_shift=shifts,
-        hamiltonian_blocks=blocks[0],
-        overlap_blocks=blocks[1],
-        fermi_energy=float(labels["fermi"]),
-        energy=float(labels["energy"]),
-        forces=labels["forces"].astype(np.float64),
-        provenance={
-            "kind": path.stem.split("_")[0],
-            "energy_d2": float(labels["energy_d2"]),
-            "kgrid": labels["kgrid"].tolist(),
-            "job": json.loads(str(labels["job"])),
-        },
-    )
-    check_two_centre_overlap(structure)
-    check_spectrum(structure)
-    return structure
+def make_splits(kinds: Mapping[str, str]) -> None:
+    """Write every split of the set next to this file.
 
-
-def main(folder: Path) -> None:
-    """Write hamiltonians.h5, forces.extxyz and the splits next to this file."""
-    structures = [read_labels(path) for path in sorted(folder.glob("*.npz"))]
-    if not structures:
-        raise DataError(
-            message(str(folder), "no .npz files", "the folder of labels", "Check the path.")
-        )
-    kinds = {structure.name: str(structure.provenance["kind"]) for structure in structures}
-    counts = {kind: list(kinds.values()).count(kind) for kind in sorted(set(kinds.values()))}
-    write_hamiltonian_dataset(
-        HERE / "hamiltonians.h5", structures, {**PROVENANCE, "counts": counts}
-    )
-    write_extxyz(HERE / "forces.extxyz", structures)
+    Args:
+        kinds: name of a structure → how it was made.
+    """
     (HERE / "splits").mkdir(exist_ok=True)
-    for name, fractions in SPLITS.items():
-        split = make_split(kinds, fractions, SEED, strata=kinds)
-        provenance = {
-            "data": "blg_openmx",
-            "seed": SEED,
-            "fractions": fractions,
-            "strata": "kind (random3, slide)",
+    provenance = {"data": "blg_openmx", "seed": SEED}
+    first = {name: kind for name, kind in kinds.items() if kind in FIRST}
+    trained = {name: kind for name, kind in kinds.items() if kind in TRAINED}
+    tested: dict[str, list[str]] = {}
+    for name, kind in kinds.items():
+        if kind not in TRAINED:
+            tested.setdefault(TOGETHER.get(kind, kind), []).append(name)
+    for task, ratio in (("hamiltonian", "622"), ("forces", "81_09_10")):
+        split = make_split(first, FRACTIONS[ratio], SEED, strata=first)
+        described = {
+            **provenance,
+            "fractions": FRACTIONS[ratio],
+            "strata": f"kind ({', '.join(FIRST)})",
         }
-        write_split(HERE / "splits" / f"{name}.json", split, provenance)
-    HamiltonianDataset(HERE / "hamiltonians.h5").verify()
-    print(f"{len(structures)} structures {counts} written to {HERE}")
+        unused = NamedSubsets(unused=sorted(set(kinds) - set(first)))
+        write_split(HERE / "splits" / f"{task}_{ratio}.json", split, described, unused)
+    for ratio, fractions in FRACTIONS.items():
+        split = make_split(trained, fractions, SEED, strata=trained)
+        # shapes last: data.n_train then gives the learning curve over their number
+        split["train"].sort(key=lambda name: (TRAINED.index(kinds[name]), name))
+        described = {
+            **provenance,
+            "fractions": fractions,
+            "strata": f"kind ({', '.join(TRAINED)})",
+        }
+        parts = {
+            subset: {
+                kind: members
+                for kind in ("thermal3", "shape")
+                if (members := [name for name in split[subset] if kinds[name] == kind])
+            }
+            for subset in ("val", "test")
+        }
+        named = NamedSubsets(test={**parts["test"], **tested}, val=parts["val"])
+        write_split(HERE / "splits" / f"shapes_{ratio}.json", split, described, named)
+        if ratio == "622":
+            square = [name for name in split["train"] if kinds[name] != "shape"]
+            left = NamedSubsets(named.test, named.val, sorted(set(split["train"]) - set(square)))
+            described["left out"] = "every cell of another shape than 1×1 and 3×3 from train"
+            write_split(
+                HERE / "splits" / "no_shapes_622.json", {**split, "train": square}, described, left
+            )
+
+
+def main(folders: list[Path]) -> None:
+    """Write hamiltonians.h5, forces.extxyz and the splits next to this file."""
+    structures = [read_label_file(path, BASIS) for path in list_label_files(folders)]
+    kinds = write_data_set(HERE, structures, PROVENANCE, QUANTUM)
+    make_splits(kinds)
+    print(f"{len(structures)} structures written to {HERE}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python data/blg_openmx/make.py FOLDER")
+    if len(sys.argv) < 2:
+        sys.exit("usage: python data/blg_openmx/make.py FOLDER [FOLDER …]")
     try:
-        main(Path(sys.argv[1]))
+        main([Path(text) for text in sys.argv[1:]])
     except MlepiError as error:
         sys.exit(str(error))

@@ -6,21 +6,21 @@ from pathlib import Path
 import coupling
 import numpy as np
 import pytest
+from shipped_data import shipped_labels
 
 from mlepi.checkpoint import load_model
-from mlepi.structures import HamiltonianDataset
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def data():
-    return HamiltonianDataset(ROOT / "data" / "blg_openmx" / "hamiltonians.h5")
+def predictor():
+    return load_model(ROOT / "data" / "checkpoints" / "hedgenet_electron.ckpt", kind="electron")
 
 
 @pytest.fixture(scope="module")
-def predictor():
-    return load_model(ROOT / "data" / "checkpoints" / "hedgenet_electron.ckpt", kind="electron")
+def data(predictor):
+    return coupling.read_slides(predictor)
 
 
 def test_pairs_differ_by_a_rigid_displacement(data):
@@ -32,7 +32,7 @@ def test_pairs_differ_by_a_rigid_displacement(data):
         step = coupling.displacement(first.atoms, second.atoms)
         assert 0.05 < np.linalg.norm(step) < 0.5
         assert (abs(step[2]) > 0.05) == (kind == "spacing")
-    random = [labels for labels in data if labels.name.startswith("random3")]
+    random = shipped_labels("random3_0000", "random3_0001")
     assert np.isnan(coupling.displacement(random[0].atoms, random[1].atoms)).all()
 
 
@@ -43,7 +43,8 @@ def test_the_derivative_between_layers_is_that_of_dft(data, predictor):
     the sum of their two errors over the displacement: known from the blocks themselves. A network
     whose derivatives were noise would not stay below a tenth of the derivative of DFT.
     """
-    first, second = (data[f"slide_+0.000_+0.000_{d}"] for d in ("3.10", "3.25"))
+    named = {labels.name: labels for labels in data}
+    first, second = (named[f"slide_+0.000_+0.000_{d}"] for d in ("3.10", "3.25"))
     pair, elements = coupling.compare_pair(predictor, first, second, "spacing", 0)
     assert pair.length == pytest.approx(0.15)
     inter = pair.parts["inter"]

@@ -13,17 +13,19 @@ from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.physics.overlaps import read_overlap_table
 from mlepi.structures import HamiltonianDataset
 
-FOLDER = Path(__file__).parents[3] / "data" / "blg_openmx"
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
 def table():
-    return read_overlap_table(FOLDER / "overlap_C6.0-s2p2.h5")
+    return read_overlap_table(ROOT / "data/blg_openmx/overlap_C6.0-s2p2.h5")
 
 
 @pytest.fixture(scope="module")
 def structure():
-    return HamiltonianDataset(FOLDER / "hamiltonians.h5")["slide_+0.000_+0.000_3.00"]
+    return HamiltonianDataset(ROOT / "tests/references/openmx_overlaps.h5")[
+        "slide_+0.000_+0.000_3.00"
+    ]
 
 
 def test_overlaps_of_the_table_are_those_of_the_labels(structure, table):

@@ -5,21 +5,18 @@ What all configurations share is in tests/contracts.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from electron_models import BASIS, CUTOFFS, bilayer, build_config, build_model, flat_blocks
 from hydra.utils import instantiate
+from shipped_data import open_shipped, shipped_labels
 
 from mlepi.errors import ConfigError
 from mlepi.graphs import fields
 from mlepi.graphs.build import build_graph
-from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.labelled_structure import LabelledStructure
 
-DATA = Path(__file__).parents[3] / "data" / "blg_openmx" / "hamiltonians.h5"
 RANGE = {"intra": 6.351, "inter": 6.351}
 
 
@@ -38,12 +35,10 @@ def gauge_free_residual(difference, overlap) -> float:
 @pytest.fixture(scope="module")
 def shipped():
     """Shifted bilayers of the shipped data: graphs to prepare with, and others."""
-    dataset = HamiltonianDataset(DATA)
-    names = [name for name in dataset.names if name.startswith("slide")]
-    graphs = [
-        build_graph(dataset[n].atoms, RANGE, dataset[n], dtype=torch.float64) for n in names[:14]
-    ]
-    return dataset.basis, graphs[0::2], graphs[1::2]
+    names = [name for name in open_shipped().names if name.startswith("slide")]
+    structures = shipped_labels(*names[:14])
+    graphs = [build_graph(s.atoms, RANGE, s, dtype=torch.float64) for s in structures]
+    return structures[0].basis, graphs[0::2], graphs[1::2]
 
 
 def real_model(basis, baseline="two_center"):
@@ -160,4 +155,4 @@ def test_shipped_labels_are_hermitian_in_the_graph(shipped):
         torch.testing.assert_close(
             blocks, blocks[store[fields.REVERSE_EDGE]].transpose(1, 2), rtol=0, atol=1e-6
         )
-    assert isinstance(HamiltonianDataset(DATA)[0], LabelledStructure)
+    assert isinstance(open_shipped()[0], LabelledStructure)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.linalg
+from shipped_data import SPLITS, shipped_labels
 
 from mlepi.physics.eigenstates.dense_bloch import bloch_sum
 from mlepi.structures import (
@@ -16,6 +19,7 @@ from mlepi.structures import (
     read_forces_dataset,
     read_split,
 )
+from mlepi.structures.splits import read_named_subsets
 from mlepi.structures.validation import check_hamiltonian_labels, check_two_centre_overlap
 from mlepi.units import BOHR
 
@@ -48,8 +52,8 @@ def test_every_structure_is_valid(dataset):
     for structure in dataset:
         check_hamiltonian_labels(structure)
         assert np.array_equal(assign_layers(structure.atoms), structure.atoms.arrays["layer"])
-        assert structure.overlap_blocks is not None
-    check_two_centre_overlap(dataset[0])
+        assert structure.overlap_blocks is None
+    check_two_centre_overlap(shipped_labels(dataset.names[0])[0])
 
 
 def test_forces_file_holds_the_same_structures(dataset):
@@ -64,27 +68,64 @@ def test_forces_file_holds_the_same_structures(dataset):
         assert np.array_equal(text.atoms.arrays["layer"], binary.atoms.arrays["layer"])
 
 
-@pytest.mark.parametrize(
-    ("name", "fractions"),
-    [("hamiltonian_622", [0.6, 0.2, 0.2]), ("forces_81_09_10", [0.81, 0.09, 0.10])],
-)
-def test_splits_fit_the_data(dataset, name, fractions):
-    split = read_split(FOLDER / "splits" / f"{name}.json", dataset.names)
+@pytest.mark.parametrize("name", SPLITS)
+def test_splits_fit_the_data(dataset, name):
+    path = FOLDER / "splits" / f"{name}.json"
+    split = read_split(path, dataset.names)
     assert list(split) == ["train", "val", "test"]
     counts = np.array([len(members) for members in split.values()])
-    assert np.abs(counts - np.array(fractions) * len(dataset)).max() < 1.0
+    assert np.abs(counts - np.array(SPLITS[name]) * counts.sum()).max() < 2.0
+    kinds = {structure.name: structure.provenance["kind"] for structure in dataset}
+    divided = {kinds[member] for members in split.values() for member in members}
+    first = {"random3", "slide"}
+    assert divided == (first if name.startswith(("ham", "for")) else first | {"thermal3", "shape"})
 
 
-def test_ab_bilayer_has_its_dirac_point_at_the_fermi_energy(dataset):
+def test_first_splits_are_those_of_the_first_version():
+    """Their digests, so that what was trained on 45 structures can be trained again."""
+    digests = {}
+    for name in ("hamiltonian_622", "forces_81_09_10"):
+        content = json.loads((FOLDER / "splits" / f"{name}.json").read_text(encoding="utf-8"))
+        text = json.dumps(content["split"], sort_keys=True)
+        digests[name] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert digests == {
+        "hamiltonian_622": "5ae94f32c93ae8c8",
+        "forces_81_09_10": "9cec712b926ee4c7",
+    }
+
+
+def test_larger_cells_are_test_subsets_of_their_own(dataset):
+    """No split trains on one of them."""
+    named = read_named_subsets(FOLDER / "splits" / "shapes_622.json")
+    apart = {"thermal4", "twist21", "twist13", "pair3", "sample6", "trilayer2"}
+    assert apart | {"thermal3", "shape"} == set(named.test)
+    assert set(named.val) == {"thermal3", "shape"}
+    for name in SPLITS:
+        split = read_split(FOLDER / "splits" / f"{name}.json", dataset.names)
+        trained = set(split["train"]) | set(split["val"])
+        assert not any(trained & set(named.test[kind]) for kind in apart)
+
+
+def test_the_comparison_without_shapes_differs_in_nothing_else(dataset):
+    with_shapes, without = (
+        read_split(FOLDER / "splits" / f"{name}.json", dataset.names)
+        for name in ("shapes_622", "no_shapes_622")
+    )
+    assert (without["val"], without["test"]) == (with_shapes["val"], with_shapes["test"])
+    left = [member for member in with_shapes["train"] if not member.startswith("shape")]
+    assert without["train"] == left
+
+
+def test_ab_bilayer_has_its_dirac_point_at_the_fermi_energy():
     """At K the two middle bands touch (they are degenerate by symmetry) close to the Fermi energy.
 
     The outer two split by 2γ₁.
     """
-    structure = dataset["slide_+0.000_+0.000_3.25"]
+    (structure,) = shipped_labels("slide_+0.000_+0.000_3.25")
     assert np.allclose(
         structure.atoms.positions, build_graphene("AB", spacing=3.25).positions, atol=1e-9
     )
-    offsets = dataset.basis.offsets(structure.atoms.numbers)
+    offsets = structure.basis.offsets(structure.atoms.numbers)
     h, s = (
         bloch_sum(
             blocks,
@@ -102,9 +143,9 @@ def test_ab_bilayer_has_its_dirac_point_at_the_fermi_energy(dataset):
     assert 0.5 < upper - lower < 1.2  # 2γ₁ ≈ 0.8 eV at 3.35 Å, more at 3.25 Å
 
 
-def test_overlap_of_36_atoms_is_as_ill_conditioned_as_the_card_says(dataset):
-    structure = dataset["random3_0000"]
-    offsets = dataset.basis.offsets(structure.atoms.numbers)
+def test_overlap_of_36_atoms_is_as_ill_conditioned_as_the_card_says():
+    (structure,) = shipped_labels("random3_0000")
+    offsets = structure.basis.offsets(structure.atoms.numbers)
     s = bloch_sum(
         structure.overlap_blocks,
         structure.edge_index,

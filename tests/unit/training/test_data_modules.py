@@ -8,7 +8,7 @@ import torch
 from mlepi.errors import ConfigError, DataError
 from mlepi.graphs import fields
 from mlepi.physics.overlaps import compute_overlap_blocks
-from mlepi.project_files import find_file
+from mlepi.project_files import PROJECT_FOLDER, find_file
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.dataset_writer import write_hamiltonian_dataset
 from mlepi.structures.splits import write_split
@@ -19,6 +19,7 @@ FORCES = {
     "split": "data/blg_openmx/splits/forces_81_09_10.json",
 }
 
+WITH_OVERLAPS = PROJECT_FOLDER / "tests/references/openmx_overlaps.h5"
 HAMILTONIANS = {
     "path": "data/blg_openmx/hamiltonians.h5",
     "split": "data/blg_openmx/splits/hamiltonian_622.json",
@@ -101,7 +102,7 @@ def test_batches_carry_all_labels():
 def test_fermi_energy_becomes_zero_on_request():
     parts = {
         "cutoffs": {"intra": None, "inter": None},
-        "overlap_table": None,
+        "overlap_table": "data/blg_openmx/overlap_C6.0-s2p2.h5",
         **SETTINGS,
         "n_train": 1,
         "dtype": "float64",
@@ -123,7 +124,16 @@ def test_fermi_energy_becomes_zero_on_request():
     assert np.isclose(plain.cutoffs["intra"], 2.0 * plain.basis.max_radius)
 
 
-def test_overlap_table_can_be_fitted_to_the_training_subset():
+@pytest.fixture
+def openmx_overlaps(tmp_path):
+    """Structures with the overlaps of OpenMX, and a split that trains on two of them."""
+    first, *names = HamiltonianDataset(WITH_OVERLAPS).names
+    subsets = {"train": names[:2], "val": names[2:3], "test": [*names[3:], first]}
+    write_split(tmp_path / "split.json", subsets, {})
+    return {"path": str(WITH_OVERLAPS), "split": str(tmp_path / "split.json")}
+
+
+def test_overlap_table_can_be_fitted_to_the_training_subset(openmx_overlaps):
     """The fit gives the overlaps of a structure that it has seen."""
     parts = {
         "cutoffs": {"intra": None, "inter": None},
@@ -131,7 +141,7 @@ def test_overlap_table_can_be_fitted_to_the_training_subset():
         **SETTINGS,
         "n_train": 2,
     }
-    data = HamiltonianDataModule(**HAMILTONIANS, energy_zero="as_computed", **parts)
+    data = HamiltonianDataModule(**openmx_overlaps, energy_zero="as_computed", **parts)
     data.prepare()
     table = data.stamp_parts()["overlap_table"]
     structure = data.structures["train"][0]
@@ -155,8 +165,8 @@ def test_overlaps_are_needed_for_a_fit():
 
 @pytest.fixture
 def bare_data(tmp_path):
-    """Two structures of the shipped data without overlaps, and their split."""
-    data = HamiltonianDataset(HAMILTONIANS["path"])
+    """Three structures of OpenMX without their overlaps, and their split."""
+    data = HamiltonianDataset(WITH_OVERLAPS)
     chosen = [dataclasses.replace(data[name], overlap_blocks=None) for name in data.names[-3:]]
     write_hamiltonian_dataset(tmp_path / "bare.h5", chosen, {}, quantum=2.0**-14)
     subsets = dict(zip(("train", "val", "test"), ([s.name] for s in chosen), strict=True))
@@ -172,9 +182,9 @@ def test_overlaps_that_the_file_lacks_come_from_the_table(bare_data):
     )
     data.prepare()
     (structure,) = data.structures["train"]
-    shipped = HamiltonianDataset(HAMILTONIANS["path"])[structure.name]
-    assert len(structure.overlap_blocks) == len(shipped.overlap_blocks)
-    sorted_blocks = (np.sort(s.overlap_blocks, axis=None) for s in (structure, shipped))
+    computed = HamiltonianDataset(WITH_OVERLAPS)[structure.name]
+    assert len(structure.overlap_blocks) == len(computed.overlap_blocks)
+    sorted_blocks = (np.sort(s.overlap_blocks, axis=None) for s in (structure, computed))
     np.testing.assert_allclose(*sorted_blocks, atol=2e-5)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from shipped_data import shipped_labels
 from small_run import TINY_ELECTRON, run_training
 from torch_geometric.data import Batch
 
@@ -11,8 +12,6 @@ from mlepi.errors import ConfigError, DataError
 from mlepi.graphs import fields
 from mlepi.graphs.block_matrix import BlockMatrix, block_matrices
 from mlepi.graphs.build import build_graph
-from mlepi.project_files import find_file
-from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.training.bloch_sums import bloch_sums
 from mlepi.training.losses import compute_block_errors, global_loss
 from mlepi.training.metric_loss import MetricLoss, draw_kpoints, split_error
@@ -36,9 +35,7 @@ NAMES = ("slide_+0.000_+0.000_3.00", "slide_-0.333_-0.333_3.25")
 
 @pytest.fixture(scope="module")
 def structures():
-    data = HamiltonianDataset(find_file("data", "data/blg_openmx/hamiltonians.h5"))
-    found = {structure.name: structure for structure in data if structure.name in NAMES}
-    return [found[name] for name in NAMES]
+    return shipped_labels(*NAMES)
 
 
 def graph_of(structure, number):

