@@ -13,10 +13,12 @@ from mlepi.training.schedules import (
     revert_then_decay,
     warmup_cosine,
 )
+from mlepi.training.soap import SOAP
 from mlepi.training.task import Task
 
 __all__ = [
     "EMA",
+    "SOAP",
     "ElectronTask",
     "EpochLines",
     "ForcesDataModule",
