@@ -171,7 +171,7 @@ def _list_arguments(function: Any) -> tuple[dict[str, bool], bool]:
     if keywords is None or not inspect.isclass(function):
         return named, keywords is None
     arguments = named
-    owners = [one for one in function.__mro__ if "__init__" in vars(one)]
+    owners: Sequence[type] = [one for one in function.__mro__ if "__init__" in vars(one)]
     fixed: set[str] = set()
     while keywords is not None:
         handed = _find_hand_over(vars(owners[0])["__init__"], keywords, owners[1:])

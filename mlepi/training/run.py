@@ -259,6 +259,8 @@ def run_trainer(
         (folder / "run.json").write_text(
             json.dumps(task.stamp["metadata"], indent=1) + "\n", encoding="utf-8"
         )
+        if data.made_split is not None:
+            data.made_split.write(folder)
     trainer.fit(task, datamodule=data, ckpt_path=resume)
     best = str(getattr(trainer.checkpoint_callback, "best_model_path", ""))
     if not best:

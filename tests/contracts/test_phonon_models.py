@@ -56,14 +56,13 @@ def build_config(name: str, elements: list[int]) -> dict:
                 "size.electron.l_max=3",
                 "size.electron.num_radial=8",
                 "size.electron.radial_hidden=[8]",
-                "++graph.cutoffs.intra=3.0",
-                "++graph.cutoffs.inter=4.2",
             ]
         )
     model = OmegaConf.to_container(config, resolve=True)["model"]
     model["atomic_energies"] = [REFERENCES[z] for z in elements]
     model["energy_scale"] = 2.0
     model["network"]["elements"] = model["network"]["backbone"]["elements"] = elements
+    model["network"]["backbone"]["cutoffs"] = {"intra": 3.0, "inter": 4.2}
     model["network"]["backbone"]["mean_neighbours"] = {"intra": 3.0, "inter": 5.0}
     return model
 

@@ -60,7 +60,9 @@ def test_phonons_of_solid_argon_by_a_keyword_style_calculator(tmp_path):
         "stage.phonon.dos_mesh=[4,4,4]",
     )
     record = store.read("phonon", PhononRecord)
-    at_x = np.argmin(np.abs(record.band_distances - record.band_label_distances[record.band_labels.index("X")]))
+    at_x = np.argmin(
+        np.abs(record.band_distances - record.band_label_distances[record.band_labels.index("X")])
+    )
     expected = solve_pair_potential(bulk("Ar", "fcc", a=5.26), [0.5, 0.0, 0.5])
     np.testing.assert_allclose(record.band_frequencies[at_x], expected, rtol=1e-3)
     assert record.lowest_frequency > 0.0

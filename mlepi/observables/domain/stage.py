@@ -329,13 +329,15 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
             where = None if split is None else find_file("stage.domain.split", split)
             structures = read_training_structures(data, where, self.subset)
             return structures, self._describe(self.data, split)
-        named, split = find_training_data(metadata)
-        split = self.split or split
-        found, divided = (None if name is None else locate_file(name) for name in (named, split))
+        named, own_split = find_training_data(metadata)
+        chosen = self.split or own_split
+        found = None if named is None else locate_file(named)
+        divided = locate_file(chosen) if isinstance(chosen, str) else chosen
         if found is None or divided is None:
             return [], ""
         structures = read_training_structures(found, divided, self.subset)
-        return structures, self._describe(str(named), split)
+        what = chosen if isinstance(chosen, str) else "the split that its training made"
+        return structures, self._describe(str(named), what)
 
     def _describe(self, data: str, split: str | None) -> str:
         return data if split is None else f"{data}, {self.subset} of {split}"

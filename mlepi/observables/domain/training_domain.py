@@ -6,7 +6,7 @@ Distances of pairs and layers, spread of networks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from mlepi.structures import (
     read_forces_dataset,
     read_split,
     select_intralayer,
+    split_structures,
 )
 from mlepi.structures.layers import TOLERANCE
 
@@ -44,6 +45,8 @@ covalent radii."""
 SIDES = (-1, 1, -1, 0, 1, None)
 """Side on which a quantity leaves the training data: below, above, both (0), or not known from them
 (None)."""
+
+NO_BLOCKS: dict[str, Any] = {"hamiltonian_blocks": None, "overlap_blocks": None}
 
 INTERLAYER_CUTOFF = 6.0
 """Å; layers further apart than this do not meet."""
@@ -145,12 +148,15 @@ def describe_geometry(
     return np.array([*found, spacing, within, displacement])
 
 
-def read_training_structures(data: Path, split: Path | None, subset: str = "train") -> list[Atoms]:
+def read_training_structures(
+    data: Path, split: Path | Mapping[str, Any] | None, subset: str = "train"
+) -> list[Atoms]:
     """Read the structures of a data set, without their matrices.
 
     Args:
         data: Hamiltonian data set (``*.h5``), or a file with energies and forces.
-        split: JSON file of the split; None takes all structures.
+        split: JSON file of the split, or "fractions" and "seed" of one that a training made; None
+            takes all structures.
         subset: of the split.
 
     Returns:
@@ -162,10 +168,14 @@ def read_training_structures(data: Path, split: Path | None, subset: str = "trai
     structures: HamiltonianDataset | list[Any] = (
         HamiltonianDataset(data) if data.suffix == ".h5" else read_forces_dataset(data)
     )
-    atoms = {structure.name: structure.atoms for structure in structures}
+    bare = [replace(structure, **NO_BLOCKS) for structure in structures]
+    atoms = {structure.name: structure.atoms for structure in bare}
     if split is None:
         return list(atoms.values())
-    names = read_split(split, atoms)
+    if isinstance(split, Mapping):
+        names, _ = split_structures(bare, split["fractions"], split["seed"])
+    else:
+        names = read_split(split, atoms)
     if not names.get(subset):
         raise DataError(
             message(
@@ -226,10 +236,13 @@ def force_spread(forces: Sequence[NDArray[np.float64]]) -> float:
     return float(np.sqrt(np.var(np.array(forces), axis=0, ddof=1).mean()))
 
 
-def find_training_data(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
+def find_training_data(
+    metadata: Mapping[str, Any],
+) -> tuple[str | None, str | Mapping[str, Any] | None]:
     """Return data set and split that the metadata of a checkpoint name, as written there.
 
-    None where they do not.
+    A split that the training made is its "fractions" and "seed". None where they do not.
     """
     data = metadata.get("config", {}).get("data", {})
-    return data.get("path"), data.get("split")
+    made: Mapping[str, Any] | None = metadata.get("data", {}).get("made_split")
+    return data.get("path"), data.get("split") if made is None else made
