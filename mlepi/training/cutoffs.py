@@ -74,7 +74,7 @@ def check_edges(
             raise ConfigError(
                 message(
                     f"graph.cutoffs.{relation}",
-                    f"{cutoffs[relation]:g} Å, within which no two atoms of the training subset lie",
+                    f"{cutoffs[relation]:g} Å, within which no two atoms of the data lie",
                     f"more than their shortest distance, {closest:.2f} Å",
                     "Take it a few neighbour shells, or for Hamiltonians the range of the basis.",
                 )
