@@ -124,6 +124,8 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
             chosen = any(re.match(r"\+{0,2}stage\.folder=", other) for other in arguments)
             if found[1] in OWN_FOLDERS and not chosen:
                 translated.append(f"stage.folder={found[1]}")
+        elif argument.startswith("valence_electrons={"):
+            translated.append(f"++{argument}")  # of elements that the default does not know
         elif found := re.fullmatch(r"(\+{0,2}experiment=)(.*)", argument):
             name = FORMER_EXPERIMENT_NAMES.get(found[2], found[2])
             translated.append(f"{found[1]}{name}")

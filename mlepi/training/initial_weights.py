@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,10 +152,8 @@ def check_resumed(path: str, stamp: Mapping[str, Any], network: nn.Module) -> No
     if "optimizer_states" not in torch.load(path, map_location="cpu", weights_only=True):
         got = f"{path}, which holds weights and no state of an optimizer"
         raise ConfigError(message("ckpt_path", got, "last.ckpt or best.ckpt of a training", fix))
-    pairs = [("elements", _elements(old), _elements(stamp))]
-    shells = [one.get("basis", {}).get("shells") for one in (old, stamp)]
-    pairs.append(("shells", *(_plain_keys(one) for one in shells)))
-    for what, theirs, ours in pairs:
+    for what, read in READERS:
+        theirs, ours = read(old), read(stamp)
         if theirs != ours:
             got = f"{path} with the {what} {theirs}"
             raise ConfigError(message("ckpt_path", got, f"{ours}, those of the data", fix))
@@ -218,8 +216,15 @@ def _elements(stamp: Mapping[str, Any]) -> list[int]:
     return [int(z) for z in stamp["model"]["network"]["elements"]]
 
 
-def _plain_keys(shells: Any) -> dict[int, list[int]] | None:
+def _shells(stamp: Mapping[str, Any]) -> dict[int, list[int]] | None:
+    shells = stamp.get("basis", {}).get("shells")
     return None if shells is None else {int(z): list(ls) for z, ls in shells.items()}
+
+
+READERS: tuple[tuple[str, Callable[[Mapping[str, Any]], Any]], ...] = (
+    ("elements", _elements),
+    ("shells", _shells),
+)
 
 
 def _clear(config: Any) -> Any:

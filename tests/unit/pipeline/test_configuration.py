@@ -175,6 +175,11 @@ def test_a_class_with_its_keys_takes_the_place_of_a_file():
     ]
 
 
+def test_electrons_of_other_elements_can_be_given():
+    config = compose_config(CONF, "infer", ["valence_electrons={14: 4, 6: 1}"])
+    assert config.valence_electrons == {6: 1, 14: 4}
+
+
 def test_a_key_without_a_class_asks_for_the_class(monkeypatch):
     argument = "phonon.sigma=3.4"
     monkeypatch.setattr("sys.argv", ["infer.py", argument])
