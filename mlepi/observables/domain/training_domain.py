@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import covalent_radii
+from ase.data import chemical_symbols, covalent_radii
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, StructureError, message
@@ -146,6 +146,44 @@ def describe_geometry(
         pairs[2].min() if pairs[2].size else np.nan,
     ]
     return np.array([*found, spacing, within, displacement])
+
+
+def count_bonds(atoms: Atoms) -> set[tuple[int, int]]:
+    """Return which atomic numbers occur with how many bonds."""
+    edges, shift = find_edges(atoms, 2.0 * TOLERANCE * float(covalent_radii[atoms.numbers].max()))
+    source, target = edges
+    vectors = atoms.positions[source] + shift @ atoms.cell.array - atoms.positions[target]
+    radii = covalent_radii[atoms.numbers]
+    bonded = np.linalg.norm(vectors, axis=1) < TOLERANCE * (radii[source] + radii[target])
+    counts = np.bincount(target[bonded], minlength=len(atoms))
+    return {(int(z), int(n)) for z, n in zip(atoms.numbers, counts, strict=True)}
+
+
+def list_unseen(atoms: Atoms, training: Sequence[Atoms]) -> list[str]:
+    """Say what of a crystal no training structure has: elements, layers, coordination.
+
+    Args:
+        atoms: undisplaced crystal.
+        training: structures of the training; nothing is said without any.
+    """
+    if not training:
+        return []
+    unseen = []
+    known = {int(z) for one in training for z in one.numbers}
+    if new := sorted({int(z) for z in atoms.numbers} - known):
+        unseen.append(f"{', '.join(chemical_symbols[z] for z in new)}, in no training structure")
+    layers = {int(get_layers(one).max()) + 1 for one in training}
+    own = int(get_layers(atoms).max()) + 1
+    if own not in layers:
+        there = " or ".join(str(n) for n in sorted(layers))
+        unseen.append(f"{own} layer{'s' * (own > 1)}, where the training structures have {there}")
+    bonds = set().union(*map(count_bonds, training))
+    unseen += [
+        f"{chemical_symbols[z]} with {n} bonds, which no atom of the training structures has"
+        for z, n in sorted(count_bonds(atoms) - bonds)
+        if z in known
+    ]
+    return unseen
 
 
 def read_training_structures(
