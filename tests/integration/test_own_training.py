@@ -11,6 +11,7 @@ import torch
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import write
+from omegaconf import OmegaConf
 
 from mlepi.checkpoint import load_checkpoint, load_model
 from mlepi.command_line import compose_config
@@ -18,7 +19,7 @@ from mlepi.errors import MlepiError
 from mlepi.reference_systems import HoneycombSprings, TightBinding
 from mlepi.reference_systems.generate import label_structure
 from mlepi.structures import build_graphene, read_split, write_extxyz
-from mlepi.training.run import train
+from mlepi.training.run import build_data, train
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -55,6 +56,25 @@ def copper(tmp_path):
         frames.append(atoms)
     write(tmp_path / "copper.extxyz", frames)
     return tmp_path / "copper.extxyz"
+
+
+@pytest.fixture
+def alloys(tmp_path):
+    """Six rattled cells each of an alloy of copper and silver, one with gold, and of nickel."""
+    rng = np.random.default_rng(1)
+    files = {}
+    for name, numbers in (("CuAg", [29, 47]), ("CuAgAu", [29, 47, 79]), ("Ni", [28])):
+        frames = []
+        for _ in range(6):
+            atoms = bulk("Ag", cubic=True, a=4.0)
+            atoms.numbers = (numbers * 4)[:4]
+            atoms.positions += rng.normal(scale=0.05, size=atoms.positions.shape)
+            atoms.calc = EMT()
+            atoms.get_forces()
+            frames.append(atoms)
+        write(tmp_path / f"{name}.extxyz", frames)
+        files[name] = tmp_path / f"{name}.extxyz"
+    return files
 
 
 @pytest.mark.parametrize(("split", "sizes"), [("null", [8, 1, 1]), ("[0.5,0.3,0.2]", [5, 3, 2])])
@@ -139,6 +159,53 @@ def test_a_carbon_network_is_extended_to_copper(tmp_path, copper, caplog):
     stamp, _ = load_checkpoint(tmp_path / "run/checkpoints/best.ckpt")
     assert stamp["model"]["network"]["elements"] == [29]
     assert stamp["cutoffs"] == load_checkpoint(ROOT / PHONON)[0]["cutoffs"]
+
+
+def build_graphs(*arguments):
+    config = compose_config(ROOT / "conf", "train", [*SMALL, *arguments])
+    return build_data(OmegaConf.to_container(config, resolve=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("graph.cutoffs.Cu-Ag=3.2", [5.0, 3.2, 5.0]),
+        ("graph.cutoffs={Cu-Cu:3,Cu-Ag:3.2,Ag-Ag:3.1,Ag-Au:9}", [3.0, 3.2, 3.1]),
+        ("graph.cutoffs=3.3", [3.3] * 3),
+        ("graph.cutoffs=null", [5.0] * 3),
+    ],
+)
+def test_cutoffs_of_elements_by_name_by_number_or_found(alloys, given, expected):
+    known = ["model=hermnet_pair", f"data.path={alloys['CuAg']}", "data.split=null"]
+    found = build_graphs(*known, given).cutoffs
+    assert found == dict(zip(["Cu-Cu", "Cu-Ag", "Ag-Ag"], expected, strict=True))
+
+
+def test_a_hermnet_is_extended_to_a_third_element(tmp_path, alloys, caplog):
+    """Its sub-networks of known pairs go on, those of new ones begin."""
+    chosen = ["model=hermnet_pair", "data.split=null", "callbacks=no_ema"]
+    known = [*chosen, f"data.path={alloys['CuAg']}"]
+    run_train(tmp_path / "first", *known, "graph.cutoffs.default=3.2", "graph.cutoffs.Cu-Ag=3.3")
+    first = f"init_from={tmp_path / 'first/checkpoints/best.ckpt'}"
+    still = [*chosen, first, "optimizer.optimizer.lr=0.0"]
+    run_train(tmp_path / "second", *still, f"data.path={alloys['CuAgAu']}")
+    assert "relations ['Ag-Au', 'Au-Au', 'Cu-Au'] are new" in caplog.text
+    old, before = load_checkpoint(tmp_path / "first/checkpoints/best.ckpt")
+    stamp, after = load_checkpoint(tmp_path / "second/checkpoints/best.ckpt")
+    assert stamp["cutoffs"] == {
+        **{"Cu-Cu": 3.2, "Cu-Ag": 3.3, "Ag-Ag": 3.2},
+        **dict.fromkeys(("Cu-Au", "Ag-Au", "Au-Au"), 3.3),
+    }
+    backbone = stamp["model"]["network"]["backbone"]
+    for name, number in old["model"]["network"]["backbone"]["mean_neighbours"].items():
+        assert backbone["mean_neighbours"][name] == number
+    bodies = [name for name in before if name.startswith("network.backbones.Cu-Ag.")]
+    assert bodies
+    for name in bodies:  # where an axis counts elements, the first two
+        kept = after[name][tuple(slice(length) for length in before[name].shape)]
+        torch.testing.assert_close(kept, before[name], rtol=0, atol=1e-7)
+    with pytest.raises(MlepiError, match=r"init_from: .*'Ag-Ag'.*one of \['Ni-Ni'\]"):
+        run_train(tmp_path / "third", *still, f"data.path={alloys['Ni']}")
 
 
 @pytest.mark.parametrize(
