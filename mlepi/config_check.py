@@ -8,8 +8,11 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import logging
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from hydra.utils import get_object
@@ -79,18 +82,35 @@ def check_target(
     """
     target = str(node["_target_"])
     try:
-        function = get_object(target)
+        with _without_log("hydra.utils"):
+            function = get_object(target)
     except Exception as error:  # get_object raises whatever the import of the module raises
-        reason = " ".join(str(error).split())
-        return [
-            message(
-                f"{path}._target_",
-                f"{target!r} ({reason})",
-                "an importable name",
-                "Name a public class such as mlepi.models.MACE.",
-            )
-        ]
+        return [message(f"{path}._target_", *_explain_target(target, error))]
     return check_arguments(path, function, node, supplied=supplied, complete=complete)
+
+
+def _explain_target(target: str, error: Exception) -> tuple[str, str, str]:
+    """Return what is wrong with a name that cannot be imported, what is expected, and a hint."""
+    module_name, _, name = target.rpartition(".")
+    try:
+        module = import_module(module_name)
+    except Exception:  # whatever its code raises
+        reason = " ".join(str(error).split())
+        hint = "Name a public class such as mlepi.models.MACE."
+        return f"{target!r} ({reason})", "an importable name", hint
+    classes = [word for word, value in vars(module).items() if inspect.isclass(value)]
+    return repr(target), f"a class or function of {module_name}", suggest(name, classes)
+
+
+@contextmanager
+def _without_log(name: str) -> Iterator[None]:
+    """Keep a logger quiet inside a ``with`` block."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def check_arguments(

@@ -24,9 +24,15 @@ KINDS = ("config_type", "kind")
 """Keys of the provenance that say what kind of structure it is."""
 
 
-def find_stratum(structure: LabelledStructure) -> str:
-    """Return what a structure has in common with others of its stratum."""
-    kind = next((str(structure.provenance[k]) for k in KINDS if k in structure.provenance), "")
+def find_stratum(structure: LabelledStructure, by_name: bool = False) -> str:
+    """Return what a structure has in common with others of its stratum.
+
+    Args:
+        structure: its blocks are not looked at.
+        by_name: where its labels name no kind, it is what the name has before its first "_".
+    """
+    named = structure.name.split("_")[0] if by_name else ""
+    kind = next((str(structure.provenance[k]) for k in KINDS if k in structure.provenance), named)
     n_layers = int(get_layers(structure.atoms).max()) + 1
     formula = f"{structure.atoms.symbols.formula.reduce()[0]:hill}"
     layers = "1 layer" if n_layers == 1 else f"{n_layers} layers"
@@ -62,6 +68,7 @@ def split_structures(
     structures: Iterable[LabelledStructure],
     fractions: Sequence[float] | None = None,
     seed: int = SEED,
+    by_name: bool = False,
 ) -> tuple[dict[str, list[str]], dict[str, Any]]:
     """Divide structures over train, val and test, each stratum in the same proportions.
 
@@ -70,6 +77,7 @@ def split_structures(
         fractions: of train, val and test; None for ``FRACTIONS``, or as near to them as one
             structure in each subset allows.
         seed: any integer.
+        by_name: see ``find_stratum``.
 
     Returns:
         Subset → sorted names, and the provenance for ``write_split``.
@@ -78,7 +86,7 @@ def split_structures(
         DataError: fewer than three structures, or a subset stays empty.
         ConfigError: fractions that cannot be.
     """
-    strata = {structure.name: find_stratum(structure) for structure in structures}
+    strata = {structure.name: find_stratum(structure, by_name) for structure in structures}
     n = len(strata)
     if n < len(SUBSETS):
         raise DataError(

@@ -13,8 +13,10 @@ from ase.build import bulk
 from ase.io import write
 
 from mlepi.command_line import compose_config
-from mlepi.errors import ConfigError
+from mlepi.errors import ConfigError, StructureError
 from mlepi.observables import all_stages
+from mlepi.observables.domain.record import DomainRecord
+from mlepi.observables.domain.stage import DomainStage
 from mlepi.observables.sparse_bands.record import SparseBandsRecord
 from mlepi.pipeline import infer
 from mlepi.pipeline.stages.phonon.record import PhononRecord
@@ -97,6 +99,24 @@ def test_bands_of_a_crystal_along_the_path_of_its_lattice(tmp_path, diamond):
     assert record.first_state == 0
     assert not record.moire
     assert np.isfinite(record.fermi_energy)
+
+
+def test_atoms_that_nearly_touch_are_named(tmp_path):
+    atoms = bulk("C", "diamond", a=3.567, cubic=True)
+    atoms.positions[1] = 1.0 / 3**0.5  # from the first, 1.0 Å along the diagonal
+    write(tmp_path / "close.extxyz", atoms)
+    with pytest.raises(StructureError, match=r"atoms C [01] and C [01] 1\.000 Å apart"):
+        run_infer(tmp_path / "run", "stage=hamiltonian", f"structure={tmp_path}/close.extxyz")
+
+
+def test_a_monolayer_lies_outside_the_bilayers_of_the_shipped_networks(tmp_path):
+    """Whatever its distances say."""
+    chosen = ["structure.stacking=monolayer", "~structure.spacing", "phonon=toy"]
+    chosen += ["n_samples=2", "temperature=300", "supercell=[2,2,1]"]
+    store = run_infer(tmp_path / "run", "stage=domain", *chosen)
+    record = store.read("domain", DomainRecord)
+    assert record.unseen == ("1 layer, where the training structures have 2",)
+    assert DomainStage.doubts(record)[0].startswith("the structure lies outside the training data")
 
 
 def test_bands_along_points_of_ones_own(tmp_path, diamond):

@@ -81,8 +81,11 @@ def test_keys_are_those_of_the_class_and_its_bases(node, options, expected):
 
 def test_open_arguments_and_missing_classes():
     assert check_target("part", {"_target_": "builtins.dict", "anything": 1}) == []
-    [text] = check_target("part", {"_target_": "mlepi.models.Nothing"})
-    assert text.startswith("part._target_: got 'mlepi.models.Nothing' (")
+    [text] = check_target("part", {"_target_": "mlepi.models.DeepH3"})
+    assert text.startswith("part._target_: got 'mlepi.models.DeepH3'; expected a class or")
+    assert text.endswith("function of mlepi.models. Did you mean 'DeepHE3'?")
+    [text] = check_target("part", {"_target_": "mlepi.nothing.MACE"})
+    assert text.startswith("part._target_: got 'mlepi.nothing.MACE' (")
 
 
 class Fixed(Base):

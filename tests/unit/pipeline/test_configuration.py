@@ -180,12 +180,11 @@ def test_electrons_of_other_elements_can_be_given():
     assert config.valence_electrons == {6: 1, 14: 4}
 
 
-def test_a_key_without_a_class_asks_for_the_class(monkeypatch):
+def test_a_key_without_a_class_asks_for_the_class():
     argument = "phonon.sigma=3.4"
-    monkeypatch.setattr("sys.argv", ["infer.py", argument])
     with pytest.raises(ConfigCompositionException) as caught:
         compose_config(CONF, "infer", [argument])
-    text = str(explain_config_error(caught.value, CONF, "infer"))
+    text = str(explain_config_error(caught.value, CONF, "infer", [argument]))
     assert text.startswith("phonon.sigma: got a key of phonon, which is 'data/checkpoints/")
     assert text.endswith("Give phonon._target_=MODULE.CLASS as well.")
 
