@@ -38,7 +38,7 @@ from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.eigenstates.level_shift import LevelShift, first_order_levels
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.training.level_errors import choose_kpoints, compare_levels, predict_states
-from mlepi.training.level_shift import KPOINTS, ShiftLabels, find_largest_norm
+from mlepi.training.level_shift import KPOINTS, ShiftLabels
 from mlepi.training.metrics import MILLI
 
 TRIALS = (
@@ -196,7 +196,7 @@ def main() -> None:
     rows = measure_slopes(sloped)
     print()
     print_table(("τ", "λ/eV", *(s.name for s in sloped)), rows)
-    largest = find_largest_norm(biased)
+    largest = ShiftLabels(biased).find_largest_norm()
     print(f"\nlargest |c|² of the labels up to 2 eV above E_F: {largest:.2f}\n")
     names = (f"{s.name}, {scale:g} ΔH" for s in haunted for scale in SCALES)
     print_table(("τ", "λ/eV", *names), measure_ghosts(haunted, model, largest))

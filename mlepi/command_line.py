@@ -130,19 +130,22 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
     """Write what people type about stages as keys of the config.
 
     ``stage=NAME`` chooses what to run, ``stage.run``; former names of stages and experiments are
-    understood.
+    understood. ``phonon._target_=CLASS phonon.KEY=VALUE`` puts a class in the place of a file, and
+    ``graph.cutoffs.B-N=4`` names a relation that only the data know.
 
     Args:
         arguments: of the command line.
     """
     former = "|".join(FORMER_STAGE_NAMES)
     translated = []
-    for argument in arguments:
+    for argument in _open_sources(arguments):
         if found := re.fullmatch(r"stage=(.*)", argument):
             translated.append(f"stage.run={found[1]}")
             chosen = any(re.match(r"\+{0,2}stage\.folder=", other) for other in arguments)
             if found[1] in OWN_FOLDERS and not chosen:
                 translated.append(f"stage.folder={found[1]}")
+        elif re.match(r"valence_electrons=\{|graph\.cutoffs(=\{|\.)", argument):
+            translated.append(f"++{argument}")  # of elements that the default does not know
         elif found := re.fullmatch(r"(\+{0,2}experiment=)(.*)", argument):
             name = FORMER_EXPERIMENT_NAMES.get(found[2], found[2])
             translated.append(f"{found[1]}{name}")
@@ -152,6 +155,23 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
         else:
             translated.append(argument)
     return translated
+
+
+def _open_sources(arguments: Sequence[str]) -> list[str]:
+    """Let a ``_target_`` stand where the config holds a file, with whatever keys it has."""
+    own: list[str] = []
+    rest = []
+    for argument in arguments:
+        if found := re.fullmatch(r"\+{0,2}(phonon|electron)\._target_=(.*)", argument):
+            targets = ",".join(f"{{_target_:{target}}}" for target in found[2].split(","))
+            own.insert(0, f"{found[1]}={targets}")
+        elif (found := re.fullmatch(r"\+{0,2}((phonon|electron)\.[\w.]+=.*)", argument)) and any(
+            re.match(rf"\+{{0,2}}{found[2]}\._target_=", other) for other in arguments
+        ):
+            own.append(f"++{found[1]}")
+        else:
+            rest.append(argument)
+    return rest + own
 
 
 class PluginConfigs(SearchPathPlugin):
@@ -256,6 +276,15 @@ def _unknown_key(
         config = compose_config(config_folder, config_name)
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(node, DictConfig) and parent and parent in config:
+        return ConfigError(
+            message(
+                key,
+                f"a key of {parent}, which is {node!r}",
+                f"a class at {parent}, to which its arguments belong",
+                f"Give {parent}._target_=MODULE.CLASS as well.",
+            )
+        )
     known = (
         sorted(str(k) for k in node)
         if isinstance(node, DictConfig)

@@ -5,9 +5,14 @@ Nothing is read or built; whoever asks collects the texts and raises them in one
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from hydra.utils import get_object
@@ -77,18 +82,35 @@ def check_target(
     """
     target = str(node["_target_"])
     try:
-        function = get_object(target)
+        with _without_log("hydra.utils"):
+            function = get_object(target)
     except Exception as error:  # get_object raises whatever the import of the module raises
-        reason = " ".join(str(error).split())
-        return [
-            message(
-                f"{path}._target_",
-                f"{target!r} ({reason})",
-                "an importable name",
-                "Name a public class such as mlepi.models.MACE.",
-            )
-        ]
+        return [message(f"{path}._target_", *_explain_target(target, error))]
     return check_arguments(path, function, node, supplied=supplied, complete=complete)
+
+
+def _explain_target(target: str, error: Exception) -> tuple[str, str, str]:
+    """Return what is wrong with a name that cannot be imported, what is expected, and a hint."""
+    module_name, _, name = target.rpartition(".")
+    try:
+        module = import_module(module_name)
+    except Exception:  # whatever its code raises
+        reason = " ".join(str(error).split())
+        hint = "Name a public class such as mlepi.models.MACE."
+        return f"{target!r} ({reason})", "an importable name", hint
+    classes = [word for word, value in vars(module).items() if inspect.isclass(value)]
+    return repr(target), f"a class or function of {module_name}", suggest(name, classes)
+
+
+@contextmanager
+def _without_log(name: str) -> Iterator[None]:
+    """Keep a logger quiet inside a ``with`` block."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def check_arguments(
@@ -112,12 +134,14 @@ def check_arguments(
     Returns:
         One text per mistake.
     """
-    arguments = _list_arguments(function)
-    if arguments is None:
-        return []
+    arguments, closed = _list_arguments(function)
     given = {str(key) for key in node if not str(key).startswith("_")}
     supplied = set(supplied)
-    problems = list_unknown_keys(path, sorted(given - set(arguments)), set(arguments) - supplied)
+    unknown, known = sorted(given - set(arguments)), set(arguments) - supplied
+    if not closed:
+        known |= set(_list_parameters(function))
+        unknown = [key for key in unknown if key not in known and _resembles(key, known)]
+    problems = list_unknown_keys(path, unknown, known)
     if complete:
         problems += [
             message(f"{path}.{name}", "nothing", "a value", "Give it.")
@@ -139,30 +163,94 @@ def find_targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, 
             yield from find_targets(value, f"{path}[{position}]")
 
 
-def _list_arguments(function: Any) -> dict[str, bool] | None:
-    """Return argument → whether it must be given; None when the arguments are open.
+MISSPELT = 0.8
+"""Similarity (difflib) from which a key that an open signature would swallow is a known one
+misspelt."""
 
-    ``**arguments`` are followed to base classes.
+
+def _resembles(word: str, known: Iterable[str]) -> bool:
+    return bool(difflib.get_close_matches(word, list(known), n=1, cutoff=MISSPELT))
+
+
+def _list_parameters(function: Any) -> list[str]:
+    """Return the parameters that an ASE calculator declares beside its signature."""
+    declared = getattr(function, "default_parameters", None)
+    return [str(name) for name in declared] if isinstance(declared, Mapping) else []
+
+
+def _list_arguments(function: Any) -> tuple[dict[str, bool], bool]:
+    """Return argument → whether it must be given, and whether there are no others.
+
+    ``**arguments`` are followed to the base class to which a constructor hands them on, if that is
+    all that it does with them; otherwise they may be anything.
     """
-    callables = [function]
-    if inspect.isclass(function):
-        callables += [
-            vars(ancestor)["__init__"]
-            for ancestor in function.__mro__
-            if "__init__" in vars(ancestor)
-        ][1:]
     try:
-        signatures = [inspect.signature(one) for one in callables]
+        named, keywords = _read_signature(function)
     except ValueError:  # compiled without a signature
+        return {}, False
+    if keywords is None or not inspect.isclass(function):
+        return named, keywords is None
+    arguments = named
+    owners: Sequence[type] = [one for one in function.__mro__ if "__init__" in vars(one)]
+    fixed: set[str] = set()
+    while keywords is not None:
+        handed = _find_hand_over(vars(owners[0])["__init__"], keywords, owners[1:])
+        if handed is None:
+            return arguments, False
+        owners, given, n_positional = handed
+        named, keywords = _read_signature(vars(owners[0])["__init__"])
+        fixed |= given | set(list(named)[:n_positional])
+        inherited = {name: required for name, required in named.items() if name not in fixed}
+        arguments = inherited | arguments
+    return arguments, True
+
+
+def _read_signature(function: Any) -> tuple[dict[str, bool], str | None]:
+    """Return argument → whether it must be given, and the name of its ``**arguments``, if any."""
+    parameters = inspect.signature(function).parameters.values()
+    named = {
+        p.name: p.default is p.empty
+        for p in parameters
+        if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"
+    }
+    return named, next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
+
+
+def _find_hand_over(
+    constructor: Any, keywords: str, bases: Sequence[type]
+) -> tuple[Sequence[type], set[str], int] | None:
+    """Find where a constructor hands its ``**arguments`` on.
+
+    Args:
+        constructor: an ``__init__``.
+        keywords: name of its ``**arguments``.
+        bases: classes behind its own that have an ``__init__``, in the order of resolution.
+
+    Returns:
+        The base class and those behind it, names of arguments that the constructor gives to it
+        itself, and how many it gives by position; None if ``**arguments`` are used in any other
+        way, or the source cannot be read.
+    """
+    try:
+        source = ast.parse(textwrap.dedent(inspect.getsource(constructor)))
+    except (OSError, TypeError, SyntaxError):
         return None
-    arguments: dict[str, bool] = {}
-    for signature in signatures:
-        named = [
-            p
-            for p in signature.parameters.values()
-            if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != "self"
-        ]
-        arguments = {p.name: p.default is p.empty for p in named} | arguments
-        if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-            return arguments
-    return None
+    uses = [n for n in ast.walk(source) if isinstance(n, ast.Name) and n.id == keywords]
+    calls = [
+        call
+        for call in ast.walk(source)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "__init__"
+        and any(k.arg is None and k.value in uses for k in call.keywords)
+    ]
+    if len(uses) != 1 or len(calls) != 1 or not isinstance(calls[0].func, ast.Attribute):
+        return None
+    given = {keyword.arg for keyword in calls[0].keywords if keyword.arg is not None}
+    owner = calls[0].func.value
+    n_positional = len(calls[0].args)
+    if isinstance(owner, ast.Call):  # super()
+        return (bases, given, n_positional) if bases else None
+    word = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
+    places = [place for place, base in enumerate(bases) if base.__name__ == word]
+    return (bases[places[0] :], given, n_positional - 1) if places else None  # less self

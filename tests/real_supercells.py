@@ -8,7 +8,9 @@ from hamiltonian_samples import real_sample
 
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.physics.bands.unfolding import cell_major_map
+from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.structures.basis import OrbitalBasis
+from mlepi.structures.labelled_structure import LabelledStructure
 
 REAL_SUPERCELL = (3, 3, 1)
 
@@ -40,3 +42,19 @@ def real_supercell():
     ).symmetrised()
     s = BlockMatrix(numbers, basis, edge_index, edge_shift, np.tile(blocks[1], (9, 1, 1)))
     return Atoms(sample.numbers, sample.positions, cell=sample.cell, pbc=True), primitive, h, s
+
+
+def real_labels(kpoint):
+    """The primitive cell of ``real_supercell`` as labels, its Fermi energy between levels at k."""
+    atoms, (h, s), _, _ = real_supercell()
+    levels = solve_bands(h.dense(kpoint), s.dense(kpoint))
+    return LabelledStructure(
+        name="slide",
+        atoms=atoms,
+        basis=h.basis,
+        edge_index=h.edge_index,
+        edge_cell_shift=h.edge_cell_shift,
+        hamiltonian_blocks=h.blocks,
+        overlap_blocks=s.blocks,
+        fermi_energy=float(levels[7:9].mean()),
+    )

@@ -1,17 +1,21 @@
 """Divide labelled structures into train, val and test: ``mlepi split DATA``.
 
-The split is a file: every training, evaluation and model card names it, and none makes another.
+The split is a file that trainings, evaluations and model cards name. Without options it is the one
+that a training with ``data.split=null`` makes.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlepi.errors import DataError, message
 
-SUBSETS = ("train", "val", "test")
+if TYPE_CHECKING:
+    from mlepi.structures import LabelledStructure
+
 HDF5 = {".h5", ".hdf5"}
 
 
@@ -22,22 +26,23 @@ def main(arguments: Sequence[str]) -> int:
         DataError: the data cannot be read, are too few, or the file exists already.
     """
     parser = argparse.ArgumentParser(
-        prog="mlepi split", description="Divide labelled structures into train, val and test."
+        prog="mlepi split",
+        description="Divide labelled structures into train, val and test, every kind, composition "
+        "and number of layers in the same fractions.",
     )
     parser.add_argument("data", type=Path, help="Hamiltonians (HDF5) or forces (extxyz, VASP)")
     parser.add_argument(
         "--fractions",
         type=float,
         nargs=3,
-        default=(0.8, 0.1, 0.1),
         metavar=("TRAIN", "VAL", "TEST"),
-        help="sum 1; %(default)s",
+        help="sum 1; 0.8 0.1 0.1, or of few structures one each for val and test",
     )
     parser.add_argument("--seed", type=int, default=0, help="%(default)s")
     parser.add_argument(
-        "--by-kind",
+        "--by-name",
         action="store_true",
-        help="every kind in these fractions; a kind is what a name has before its first '_'",
+        help="where labels name no kind, it is what a name has before its first '_'",
     )
     parser.add_argument("--output", type=Path, help="file; DATA with the ending .split.json")
     given = parser.parse_args(arguments)
@@ -45,49 +50,44 @@ def main(arguments: Sequence[str]) -> int:
     if output.exists():
         fix = "Remove it, or choose another --output: models trained with it would be tested anew."
         raise DataError(message("mlepi split", f"{output}, which exists", "a new file", fix))
-    fractions = dict(zip(SUBSETS, given.fractions, strict=True))
-    split = write_new_split(given.data, output, fractions, given.seed, given.by_kind)
+    split, strata = write_new_split(given.data, output, given.fractions, given.seed, given.by_name)
     print(", ".join(f"{subset} {len(members)}" for subset, members in split.items()))
+    for stratum, counts in strata.items() if len(strata) > 1 else ():
+        print(f"  {stratum}: {', '.join(f'{subset} {n}' for subset, n in counts.items())}")
     print(f"mlepi train data.path={given.data} data.split={output} model=…")
     return 0
 
 
 def write_new_split(
-    data: Path, output: Path, fractions: dict[str, float], seed: int, by_kind: bool = False
-) -> dict[str, list[str]]:
+    data: Path, output: Path, fractions: Sequence[float] | None, seed: int, by_name: bool = False
+) -> tuple[dict[str, list[str]], dict[str, dict[str, int]]]:
     """Divide the structures of a data set and write the split.
 
     Args:
         data: Hamiltonians or forces.
         output: file to write.
-        fractions: subset → fraction, with sum 1.
+        fractions: of train, val and test, with sum 1; None as in ``split_structures``.
         seed: decides with the names who goes where, and nothing else does.
-        by_kind: divide every kind by itself: structures whose names begin alike, up to "_".
+        by_name: see ``find_stratum``.
 
     Returns:
-        Subset → names.
+        Subset → names, and stratum → subset → how many.
     """
-    from mlepi.structures.splits import make_split, write_split
+    from mlepi.structures.automatic_splits import split_structures
+    from mlepi.structures.splits import write_split
 
-    names = list_names(data)
-    strata = {name: name.split("_")[0] for name in names} if by_kind else None
-    split = make_split(names, fractions, seed, strata)
-    provenance = {
-        "data": data.name,
-        "seed": seed,
-        "fractions": fractions,
-        "strata": "first word of the name" if by_kind else None,
-    }
-    write_split(output, split, provenance)
-    return split
+    split, provenance = split_structures(read_outlines(data), fractions, seed, by_name)
+    write_split(output, split, {"data_set": data.name, **provenance})
+    return split, provenance["strata"]
 
 
-def list_names(data: Path) -> list[str]:
-    """Return the names of the structures of a data set of either kind."""
+def read_outlines(data: Path) -> Iterable[LabelledStructure]:
+    """Read the structures of a data set of either kind, without blocks of the Hamiltonian."""
     if data.suffix in HDF5:
         from mlepi.structures.dataset import HamiltonianDataset
 
-        return list(HamiltonianDataset(data).names)
+        dataset = HamiltonianDataset(data)
+        return [dataset.outline(name) for name in dataset.names]
     from mlepi.structures.ase_files import read_forces_dataset
 
-    return [structure.name for structure in read_forces_dataset(data)]
+    return read_forces_dataset(data)

@@ -5,6 +5,7 @@ Relations are intralayer and interlayer edges unless another ``Partition`` divid
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -165,12 +166,13 @@ def _add_labels(graph: AtomGraph, labels: LabelledStructure, dtype: torch.dtype)
                 store[name] = torch.as_tensor(chosen, dtype=dtype)
     lost = np.abs(labels.hamiltonian_blocks[~used]).max(initial=0.0)
     if lost > LOST_BLOCK_TOLERANCE:
+        needed = round_up(max(measure_reach(labels).values()))
         raise DataError(
             message(
                 f"structure {labels.name!r}",
                 f"a Hamiltonian element of {lost:.2e} eV outside the graph's cutoffs",
                 f"at most {LOST_BLOCK_TOLERANCE} eV",
-                "Raise graph.cutoffs to the range of the basis.",
+                f"Raise graph.cutoffs; its labels reach as far as graph.cutoffs={needed} (Å).",
             )
         )
 
@@ -178,6 +180,55 @@ def _add_labels(graph: AtomGraph, labels: LabelledStructure, dtype: torch.dtype)
 LOST_BLOCK_TOLERANCE = 1e-3
 """Largest Hamiltonian element (eV) that a graph may leave out because its pair is beyond the
 cutoff."""
+
+
+def measure_reach(labels: LabelledStructure, beyond: float = 0.0) -> dict[str, float]:
+    """Measure how far apart two atoms can be whose Hamiltonian block is more than negligible.
+
+    Args:
+        labels: of one structure.
+        beyond: Å; pairs that are closer are not looked at.
+
+    Returns:
+        Relation → largest distance, Å, of a pair with an element above ``LOST_BLOCK_TOLERANCE``;
+        0 without one.
+    """
+    reach = dict.fromkeys(fields.RELATIONS, 0.0)
+    edges, shift, blocks = labels.edge_index, labels.edge_cell_shift, labels.hamiltonian_blocks
+    if edges is None or shift is None or blocks is None:
+        return reach
+    atoms = labels.atoms
+    vectors = atoms.positions[edges[0]] + shift @ atoms.cell.array - atoms.positions[edges[1]]
+    length = np.linalg.norm(vectors, axis=1)
+    far = np.flatnonzero(length > beyond)
+    far = far[np.abs(blocks[far]).max(axis=(1, 2), initial=0.0) > LOST_BLOCK_TOLERANCE]
+    if not len(far):
+        return reach
+    same = _select_intralayer(atoms, get_layers(atoms), edges, shift)[far]
+    reach[fields.INTRA] = float(length[far[same]].max(initial=0.0))
+    reach[fields.INTER] = float(length[far[~same]].max(initial=0.0))
+    return reach
+
+
+def round_up(length: float) -> float:
+    """Return a length of whole hundredths (Å) that is larger: a cutoff that reaches it."""
+    return math.floor(100.0 * length + 1.0) / 100.0
+
+
+def find_closest(atoms: Atoms, partition: Partition = LAYERS) -> dict[str, float]:
+    """Find the shortest distance of two atoms in every relation, Å; infinite beyond 12 Å."""
+    layer = get_layers(atoms)
+    closest = dict.fromkeys(partition.relations, math.inf)
+    for cutoff in (3.0, 6.0, 12.0):
+        edges, shift = find_edges(atoms, cutoff)
+        vectors = atoms.positions[edges[0]] + shift @ atoms.cell.array - atoms.positions[edges[1]]
+        length = np.linalg.norm(vectors, axis=1)
+        same = _select_intralayer(atoms, layer, edges, shift)
+        for relation, mask in partition.select(atoms.numbers, edges, length, same).items():
+            closest[relation] = min(closest[relation], length[mask].min(initial=math.inf))
+        if all(map(math.isfinite, closest.values())):
+            break
+    return closest
 
 
 def _find_rows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
+from ase.data import covalent_radii
 from numpy.typing import NDArray
 from vesin import NeighborList
 
@@ -73,6 +74,42 @@ def find_edges(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.int64], NDArray[
     source, target = np.asarray(source, dtype=np.int64), np.asarray(target, dtype=np.int64)
     order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], source, target))
     return np.stack([source[order], target[order]]), shift[order]
+
+
+SHORTEST_BOND = 0.66
+"""Part of the sum of two covalent radii (Cordero 2008, doi:10.1039/b801115j) below which two atoms
+are no compressed bond any more. The shortest known bonds lie above it (N≡N at 0.77, U=O of uranyl
+and La=O at 0.67), two carbon atoms 1.0 Å apart below."""
+
+
+def check_distances(where: str, atoms: Atoms) -> None:
+    """Refuse a structure with two atoms that are unphysically close.
+
+    Args:
+        where: structure, for the message.
+        atoms: Å.
+
+    Raises:
+        StructureError: a pair is closer than ``SHORTEST_BOND`` times the sum of its radii.
+    """
+    radii = covalent_radii[atoms.numbers]
+    edges, shift = find_edges(atoms, 2.0 * SHORTEST_BOND * float(radii.max()))
+    source, target = edges
+    vectors = atoms.positions[source] + shift @ atoms.cell.array - atoms.positions[target]
+    lengths = np.linalg.norm(vectors, axis=1)
+    limits = SHORTEST_BOND * (radii[source] + radii[target])
+    if not np.any(lengths < limits):
+        return
+    worst = int(np.argmin(lengths / limits))
+    names = [f"{atoms.symbols[i]} {i}" for i in (int(target[worst]), int(source[worst]))]
+    raise StructureError(
+        message(
+            where,
+            f"atoms {names[0]} and {names[1]} {lengths[worst]:.3f} Å apart",
+            f"at least {limits[worst]:.2f} Å, {SHORTEST_BOND} of the sum of their covalent radii",
+            "Check positions, cell and units (Å).",
+        )
+    )
 
 
 def find_pairs(

@@ -8,13 +8,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, StructureError, message
@@ -228,7 +229,8 @@ def resolve_partition(
     Args:
         kind: one of ``KINDS``.
         cutoffs: of the configuration: relation → Å. Of relations of elements, "default" is that of
-            all that are not named; of shells, these are their outer ends.
+            all that are not named, and those of elements that the data lack are not looked at; of
+            shells, these are their outer ends.
         elements: atomic numbers of the training subset.
         shell_overlap: of neighbouring shells, Å.
 
@@ -248,11 +250,20 @@ def resolve_partition(
         return Partition(kind, shells=ends, overlap=float(shell_overlap or 0.0)), dict(cutoffs)
     partition = Partition(kind, tuple(sorted(elements)) if kind in ELEMENT_KINDS else ())
     names = list(partition.relations)
-    unknown = set(cutoffs) - set(names) - ({DEFAULT} if kind in ELEMENT_KINDS else set())
+    unknown = set(cutoffs) - set(names)
+    if kind in ELEMENT_KINDS:  # one table of cutoffs may serve data sets of several elements
+        named = {z for name in unknown for z in _find_elements(name)}
+        unknown -= {DEFAULT, *Partition(kind, tuple(sorted(named.union(elements)))).relations}
     if unknown or not all(name in cutoffs or DEFAULT in cutoffs for name in names):
         choice = f", or {DEFAULT!r} for those not named" if kind in ELEMENT_KINDS else ""
         _refuse_cutoffs(cutoffs, f"one for each of {names}{choice}")
     return partition, {name: cutoffs.get(name, cutoffs.get(DEFAULT)) for name in names}
+
+
+def _find_elements(relation: str) -> list[int]:
+    """Return the atomic numbers of the symbols in the name of a relation."""
+    symbols = re.findall("[A-Z][a-z]?", relation)
+    return [atomic_numbers[symbol] for symbol in symbols if symbol in atomic_numbers]
 
 
 def _refuse_cutoffs(cutoffs: Mapping[str, float | None], expected: str) -> None:

@@ -283,7 +283,7 @@ def load_structure(source: Source) -> Atoms:
     """Read or build the structure, with the layer of each atom.
 
     Raises:
-        StructureError: the target did not return a structure.
+        StructureError: the target did not return a structure, or two atoms are unphysically close.
     """
     atoms = source.build() if source.path is None else read_structure(source.path)
     if not hasattr(atoms, "get_scaled_positions"):
@@ -295,5 +295,8 @@ def load_structure(source: Source) -> Atoms:
                 "Name a builder of structures.",
             )
         )
+    from mlepi.graphs.neighbours import check_distances
+
+    check_distances(source.key, atoms)
     atoms.arrays["layer"] = get_layers(atoms)
     return atoms

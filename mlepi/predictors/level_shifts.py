@@ -13,7 +13,7 @@ KEY = "level_shift"
 
 NORM_KEY = "largest_norm"
 """Entry of a checkpoint's metadata: largest |c|² of a state of training labels up to 2 eV above the
-Fermi energy (``mlepi.training.level_shift.find_largest_norm``)."""
+Fermi energy (``mlepi.training.level_shift.ShiftLabels.find_largest_norm``)."""
 
 DEFAULTS: Mapping[frozenset[str], LevelShift] = {
     frozenset({"C6.0-s2p2"}): LevelShift(threshold=0.005, strength=0.7, offset=0.0016),

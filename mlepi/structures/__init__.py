@@ -1,6 +1,7 @@
 """Structures and data: layers, builders, bases, readers and writers, and the on-disk formats."""
 
 from mlepi.structures.ase_files import read_forces_dataset, read_structure, write_extxyz
+from mlepi.structures.automatic_splits import split_structures
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.builders import (
     build_graphene,
@@ -48,6 +49,7 @@ __all__ = [
     "read_structure",
     "reverse_edges",
     "select_intralayer",
+    "split_structures",
     "write_deeph",
     "write_extxyz",
     "write_hamiltonian_dataset",

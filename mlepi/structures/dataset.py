@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,13 @@ class HamiltonianDataset:
 
     def __getitem__(self, item: int | str) -> LabelledStructure:
         """Read one structure, by position or by name, both directions of its blocks in float64."""
+        return self._read(item, with_blocks=True)
+
+    def outline(self, item: int | str) -> LabelledStructure:
+        """Read one structure without its blocks, which are nearly all of the file."""
+        return self._read(item, with_blocks=False)
+
+    def _read(self, item: int | str, with_blocks: bool) -> LabelledStructure:
         index = self.index(item) if isinstance(item, str) else range(len(self))[item]
         name = self.names[index]
         with self._reading(f"structure {name!r}") as file:
@@ -99,23 +107,30 @@ class HamiltonianDataset:
             part = {
                 key: file[key][self._stretch(column.level, index)]
                 for key, column in COLUMNS.items()
-                if not key.startswith("structures/") and key in file
+                if column.level != "structure"
+                and (with_blocks or column.level == "atom")
+                and key in file
             }
             provenance = json.loads(row["structures/provenance"])
         forces = part["atoms/forces"]
-        edge_index, edge_cell_shift, hamiltonian, overlap = self._blocks(name, part)
-        return LabelledStructure(
+        outline = LabelledStructure(
             name=name,
             atoms=_atoms(row, part),
+            fermi_energy=_number_or_none(row["structures/fermi_energy"]),
+            energy=_number_or_none(row["structures/energy"]),
+            forces=None if np.isnan(forces).any() else forces,
+            provenance=provenance,
+        )
+        if not with_blocks:
+            return outline
+        edge_index, edge_cell_shift, hamiltonian, overlap = self._blocks(name, part)
+        return replace(
+            outline,
             basis=self.basis,
             edge_index=edge_index,
             edge_cell_shift=edge_cell_shift,
             hamiltonian_blocks=hamiltonian,
             overlap_blocks=overlap,
-            fermi_energy=_number_or_none(row["structures/fermi_energy"]),
-            energy=_number_or_none(row["structures/energy"]),
-            forces=None if np.isnan(forces).any() else forces,
-            provenance=provenance,
         )
 
     def _stretch(self, level: str, index: int) -> slice:

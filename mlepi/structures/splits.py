@@ -182,7 +182,7 @@ def read_split(path: str | Path, names: Iterable[str]) -> dict[str, list[str]]:
                 str(path),
                 found,
                 "every structure of the data set once",
-                "Use the split made for this data set.",
+                "Use the split made for this data set, or data.split=null, which makes one.",
             )
         )
     return split
@@ -246,7 +246,7 @@ def _read_content(path: Path) -> tuple[dict[str, list[str]], NamedSubsets]:
                 str(path),
                 f"no readable split ({error})",
                 f"JSON of format {FORMAT}",
-                "Make it with write_split.",
+                "Make it with mlepi.structures.write_split, or let data.split=null make one.",
             )
         ) from error
     if version != (FORMAT, FORMAT_VERSION):
@@ -255,7 +255,7 @@ def _read_content(path: Path) -> tuple[dict[str, list[str]], NamedSubsets]:
                 str(path),
                 f"format {version}",
                 f"{(FORMAT, FORMAT_VERSION)}",
-                "Make it with write_split.",
+                "Make it with mlepi.structures.write_split, or let data.split=null make one.",
             )
         )
     return split, NamedSubsets(test, val, unused)

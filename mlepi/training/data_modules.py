@@ -25,6 +25,7 @@ from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.training.cutoffs import cover_labels
 from mlepi.training.graph_data import GraphDataModule
 
 
@@ -133,7 +134,11 @@ class HamiltonianDataModule(GraphDataModule):
         return [complete_overlaps(structure, self.overlap_table) for structure in structures]
 
     def resolve_cutoffs(self, structures: list[LabelledStructure]) -> dict[str, float]:
-        """Return the cutoff of every relation, Å; the range of the basis where none is given."""
+        """Return the cutoff of every relation, Å; the range of the basis where none is given.
+
+        Raises:
+            ConfigError: labels reach further.
+        """
         if self.basis is None:
             raise DataError(
                 message(
@@ -143,11 +148,7 @@ class HamiltonianDataModule(GraphDataModule):
                     "Make the data set again.",
                 )
             )
-        reach = 2.0 * self.basis.max_radius
-        return {
-            name: reach if value is None else float(value)
-            for name, value in self.requested_cutoffs.items()
-        }
+        return cover_labels(self.requested_cutoffs, 2.0 * self.basis.max_radius, structures)
 
     def build_graph(self, structure: LabelledStructure) -> AtomGraph:
         """Build the graph of a structure with its labels at the chosen energy zero."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,15 +22,43 @@ from mlepi.arithmetic import parse_dtype
 from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph, build_graph
-from mlepi.graphs.partitions import LAYERS, LAYERS_KIND, resolve_partition
+from mlepi.graphs.partitions import LAYERS, LAYERS_KIND, SHELLS_KIND, resolve_partition
 from mlepi.project_files import find_file, locate_file
+from mlepi.structures.automatic_splits import SUBSETS, read_fractions, split_structures
 from mlepi.structures.labelled_structure import LabelledStructure
-from mlepi.structures.splits import NamedSubsets, read_named_subsets, read_split
+from mlepi.structures.splits import NamedSubsets, read_named_subsets, read_split, write_split
 from mlepi.training.batches import Collation, GlobalBatches
+from mlepi.training.cutoffs import check_edges, end_shells, reach_neighbours, read_cutoffs
 
 log = logging.getLogger(__name__)
 
-SUBSETS = ("train", "val", "test")
+
+MADE_SPLIT = "split.json"
+"""File of the run folder that holds a split made by the training."""
+
+
+@dataclass(frozen=True)
+class MadeSplit:
+    """A split that was made because none was given.
+
+    Attributes:
+        split: subset → names.
+        provenance: fractions, seed, and counts per stratum.
+    """
+
+    split: Mapping[str, Sequence[str]]
+    provenance: Mapping[str, Any]
+
+    def describe(self) -> str:
+        """Say how the structures were divided."""
+        sizes = ", ".join(f"{len(names)} {subset}" for subset, names in self.split.items())
+        strata = self.provenance["strata"]
+        by = f" by {len(strata)} strata ({'; '.join(strata)})" if len(strata) > 1 else ""
+        return f"no split given: made one of {sizes}{by}, in {MADE_SPLIT} of the run folder"
+
+    def write(self, folder: Path) -> None:
+        """Write it into the run folder."""
+        write_split(folder / MADE_SPLIT, self.split, self.provenance)
 
 
 class GraphDataModule(LightningDataModule):
@@ -38,13 +67,15 @@ class GraphDataModule(LightningDataModule):
     Args:
         path: data set, relative to the working folder or the project folder.
         split: JSON file of the split, likewise; it may name further subsets, ``NamedSubsets``.
+            Fractions of train, val and test, or None for 0.8, 0.1 and 0.1, make one.
         extra: data set with structures of further test subsets that the first does not hold; they
             are left out, with a line in the log, where it is None or does not exist.
         batch_size: structures per global batch, divided over the processes.
         eval_batch_size: the same for validation and test.
         n_train: use only the first structures of the training subset (learning curves); None for
             all.
-        cutoffs: relation → cutoff, Å; see ``resolve_partition``.
+        cutoffs: relation → cutoff, Å, or one length for all relations; None where it follows from
+            the data. See ``read_cutoffs`` and ``resolve_partition``.
         dtype: "float32" or "float64".
         seed: of the shuffling.
         partition: how edges are divided into relations, one of ``partitions.KINDS``.
@@ -57,12 +88,12 @@ class GraphDataModule(LightningDataModule):
         self,
         *,
         path: str,
-        split: str,
+        split: str | Sequence[float] | None,
         extra: str | None,
         batch_size: int,
         eval_batch_size: int,
         n_train: int | None,
-        cutoffs: Mapping[str, float | None],
+        cutoffs: Mapping[str, float | None] | float | None,
         dtype: str,
         seed: int,
         partition: str = LAYERS_KIND,
@@ -79,7 +110,9 @@ class GraphDataModule(LightningDataModule):
                 )
             )
         self.path = find_file("data.path", path)
-        self.split_path = find_file("data.split", split)
+        self.split_path = find_file("data.split", split) if isinstance(split, str) else None
+        self.fractions = None if isinstance(split, str) else read_fractions("data.split", split)
+        self.made_split: MadeSplit | None = None
         self.extra = extra
         self.extra_path = None if extra is None else locate_file(extra)
         self.batch_size = batch_size
@@ -87,7 +120,7 @@ class GraphDataModule(LightningDataModule):
         self.n_train = n_train
         self.dtype = parse_dtype(dtype)
         self.seed = seed
-        self.requested_cutoffs = dict(cutoffs)
+        self.requested_cutoffs = read_cutoffs(cutoffs, partition)
         self.partition_kind = partition
         self.shell_overlap = shell_overlap
         self.partition = LAYERS
@@ -114,24 +147,15 @@ class GraphDataModule(LightningDataModule):
         return build_graph(structure.atoms, self.cutoffs, structure, self.dtype, self.partition)
 
     def resolve_cutoffs(self, structures: list[LabelledStructure]) -> dict[str, float]:
-        """Return the cutoff of every relation, Å."""
-        missing = [name for name, value in self.requested_cutoffs.items() if value is None]
-        if missing:
-            raise ConfigError(
-                message("graph.cutoffs", f"null for {missing}", "a length in Å", "Edit the config.")
-            )
-        return {
-            name: float(value)
-            for name, value in self.requested_cutoffs.items()
-            if value is not None
-        }
+        """Return the cutoff of every relation, Å; from the distances where none is given."""
+        return reach_neighbours(self.requested_cutoffs, structures, self.partition)
 
     def prepare(self) -> None:
         """Read, split and build all graphs, once."""
         if self.graphs:
             return
         structures = {structure.name: structure for structure in self.read_structures(self.path)}
-        split = read_split(self.split_path, structures)
+        split = self._divide(structures)
         missing = [subset for subset in SUBSETS if not split.get(subset)]
         if missing:
             raise DataError(
@@ -147,7 +171,10 @@ class GraphDataModule(LightningDataModule):
         }
         if self.n_train is not None:
             self.structures["train"] = self.structures["train"][: self.n_train]
-        elements = {int(z) for labelled in self.structures["train"] for z in labelled.atoms.numbers}
+        train = self.structures["train"]
+        elements = {int(z) for labelled in train for z in labelled.atoms.numbers}
+        if self.partition_kind == SHELLS_KIND:
+            self.requested_cutoffs = end_shells(self.requested_cutoffs, train)
         self.partition, self.requested_cutoffs = resolve_partition(
             self.partition_kind, self.requested_cutoffs, sorted(elements), self.shell_overlap
         )
@@ -156,11 +183,23 @@ class GraphDataModule(LightningDataModule):
             subset: [self.build_graph(structure) for structure in chosen]
             for subset, chosen in self.structures.items()
         }
+        check_edges(train, self.graphs["train"], self.cutoffs, self.partition)
         number_graphs(chain(*self.graphs.values()), 0)
         self._find_further(structures)
 
+    def _divide(self, structures: Mapping[str, LabelledStructure]) -> dict[str, list[str]]:
+        """Return subset → names, from the file or made here."""
+        if self.split_path is not None:
+            return read_split(self.split_path, structures)
+        split, provenance = split_structures(structures.values(), self.fractions)
+        self.made_split = MadeSplit(split, {"data_set": self.path.name, **provenance})
+        log.info("%s", self.made_split.describe())
+        return split
+
     def _find_further(self, structures: Mapping[str, LabelledStructure]) -> None:
         """Note which structures the named test subsets add, and leave out those without labels."""
+        if self.split_path is None:
+            return
         named = read_named_subsets(self.split_path)
         tested = {structure.name for structure in self.structures["test"]}
         wanted = dict.fromkeys(chain(*named.test.values()))
@@ -282,7 +321,11 @@ class GraphDataModule(LightningDataModule):
     def describe(self) -> dict[str, Any]:
         """Return file names and sizes of the subsets, for the checkpoint's metadata."""
         sizes = {subset: len(chosen) for subset, chosen in self.structures.items()}
-        described = {"path": self.path.name, "split": self.split_path.name, "n_structures": sizes}
+        described: dict[str, Any] = {"path": self.path.name, "n_structures": sizes}
+        if self.split_path is not None:
+            described["split"] = self.split_path.name
+        elif self.made_split is not None:
+            described |= {"split": MADE_SPLIT, "made_split": self.made_split.provenance}
         for kind, named in (("val_subsets", self.named.val), ("test_subsets", self.named.test)):
             if named:
                 described[kind] = {subset: len(members) for subset, members in named.items()}

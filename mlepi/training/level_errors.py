@@ -138,7 +138,7 @@ def count_soft_states(
         predicted: (n_k, n), eV.
         norms: (n_k, n), |c|² of their states.
         largest_norm: of states of the labels up to there
-            (``mlepi.training.level_shift.find_largest_norm``).
+            (``mlepi.training.level_shift.ShiftLabels.find_largest_norm``).
         fermi_energy: of the reference, eV.
 
     Returns:

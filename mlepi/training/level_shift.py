@@ -13,7 +13,7 @@ levels, velocities and derivatives are those of H′ alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -94,10 +94,9 @@ class _Pencil(NamedTuple):
 
 
 def choose_level_shift(
-    structures: Sequence[LabelledStructure],
+    labels: ShiftLabels,
     *,
     largest_bias: float = LARGEST_BIAS,
-    window: float = WINDOW,
     thresholds: Sequence[float] = THRESHOLDS,
     strengths: Sequence[float] = STRENGTHS,
 ) -> tuple[LevelShift | None, list[ShiftTrial]]:
@@ -106,9 +105,8 @@ def choose_level_shift(
     The bias grows with λ, so that the largest possible one of every τ is found by bisection.
 
     Args:
-        structures: labels with H, S and the Fermi energy.
+        labels: of training structures.
         largest_bias: eV, of the RMS change of the levels in the window, over all structures.
-        window: eV, half width around the Fermi energy.
         thresholds: values of τ to try.
         strengths: values of λ to try, eV.
 
@@ -116,11 +114,7 @@ def choose_level_shift(
         The shift, None where every one has a larger bias or where S has no soft direction; and the
         trials. ``LevelShift.to_dict()`` of it belongs into the metadata of a checkpoint, under
         ``mlepi.predictors.level_shifts.KEY``.
-
-    Raises:
-        DataError: there are no structures.
     """
-    labels = ShiftLabels(structures, window)
     if not labels.soft.size:
         return None, []
     trials: list[ShiftTrial] = []
@@ -138,14 +132,11 @@ def choose_level_shift(
 
 
 class ShiftLabels:
-    """Exact pencils of labelled structures, on which shifts are tried.
+    """Exact pencils of labelled structures, diagonalised once, on which shifts are tried.
 
     Args:
         structures: labels with H, S and the Fermi energy.
         window: eV, half width around the Fermi energy.
-
-    Attributes:
-        soft: (n_soft,), soft eigenvalues of S at Γ of all structures.
 
     Raises:
         DataError: there are no structures.
@@ -158,11 +149,31 @@ class ShiftLabels:
             )
         self._structures = list(structures)
         self._window = window
+
+    @cached_property
+    def soft(self) -> NDArray[np.float64]:
+        """(n_soft,), soft eigenvalues of S at Γ of all structures."""
         softest = []
-        for structure in structures:
+        for structure in self._structures:
             values = np.linalg.eigvalsh(block_matrices(structure)[1].dense(KPOINTS[0]).real)
             softest.append(values[values < SOFT])
-        self.soft: NDArray[np.float64] = np.concatenate(softest)
+        return np.concatenate(softest)
+
+    def find_largest_norm(self, window: float = NORM_WINDOW) -> float:
+        """Return the largest |c|² of a state up to ``window`` (eV) above the Fermi energy.
+
+        A state of a prediction with far more lies along soft directions of S: c†Sc = 1. Structures
+        without a Fermi energy are passed over; 0 where there is no state.
+        """
+        largest = 0.0
+        for structure, pencils in zip(self._structures, self._pencils, strict=True):
+            if structure.fermi_energy is None:
+                continue
+            for pencil in pencils:
+                below = pencil.levels <= structure.fermi_energy + window
+                norms = np.sum(np.abs(pencil.states[:, below]) ** 2, axis=0)
+                largest = max(largest, float(norms.max(initial=0.0)))
+        return largest
 
     @cached_property
     def _pencils(self) -> list[list[_Pencil]]:
@@ -208,31 +219,6 @@ class ShiftLabels:
         )
 
 
-def find_largest_norm(
-    structures: Iterable[LabelledStructure], window: float = NORM_WINDOW
-) -> float:
-    """Return the largest |c|² of a state up to ``window`` (eV) above the Fermi energy.
-
-    A state of a prediction with far more lies along soft directions of S: c†Sc = 1.
-
-    Args:
-        structures: labels with H, S and the Fermi energy; those without are passed over.
-        window: eV above the Fermi energy.
-
-    Returns:
-        Dimensionless; 0 where there is no state.
-    """
-    largest = 0.0
-    for structure in structures:
-        if structure.fermi_energy is None:
-            continue
-        for pencil in _solve(structure, window):
-            below = pencil.levels <= structure.fermi_energy + window
-            norms = np.sum(np.abs(pencil.states[:, below]) ** 2, axis=0)
-            largest = max(largest, float(norms.max(initial=0.0)))
-    return largest
-
-
 def describe_training(
     chosen: str | bool | Mapping[str, float], structures: Sequence[LabelledStructure]
 ) -> dict[str, Any]:
@@ -244,7 +230,7 @@ def describe_training(
 
     Returns:
         ``KEY`` → parameters as plain data, None for no shift; with a shift also ``NORM_KEY`` → the
-        number of ``find_largest_norm``.
+        number of ``ShiftLabels.find_largest_norm``.
 
     Raises:
         ConfigError: another word, or parameters without meaning.
@@ -253,17 +239,17 @@ def describe_training(
         return {KEY: None}
     if not isinstance(chosen, Mapping) and chosen != AUTO:
         raise _refuse(repr(chosen))
-    some = structures[:: -(-len(structures) // N_STRUCTURES)]
+    labels = ShiftLabels(structures[:: -(-len(structures) // N_STRUCTURES)])
     if isinstance(chosen, Mapping):
         try:
             shift: LevelShift | None = LevelShift.from_dict(chosen)
         except (PhysicsError, TypeError, ValueError) as error:
             raise _refuse(str(error)) from error
     else:
-        shift = choose_level_shift(some)[0]
+        shift = choose_level_shift(labels)[0]
     if shift is None:
         return {KEY: None}
-    return {KEY: shift.to_dict(), NORM_KEY: find_largest_norm(some)}
+    return {KEY: shift.to_dict(), NORM_KEY: labels.find_largest_norm()}
 
 
 def _refuse(found: str) -> ConfigError:

@@ -30,6 +30,12 @@ from mlepi.project_files import PROJECT_FOLDER, find_commit, find_file
 from mlepi.training.callbacks import BestAndLast, EpochLines, TimeLimit, parse_duration
 from mlepi.training.facts import complete_model
 from mlepi.training.graph_data import GraphDataModule
+from mlepi.training.initial_weights import (
+    InitialWeights,
+    check_resumed,
+    freeze_parts,
+    read_initial_weights,
+)
 from mlepi.training.loggers import build_loggers, finish, log_results
 from mlepi.training.parity import plot_parity
 from mlepi.training.task import Task, build_part
@@ -39,7 +45,7 @@ log = logging.getLogger(__name__)
 
 KNOWN_KEYS = (
     "model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger",
-    "seed", "dtype", "tf32", "compile", "ckpt_path", "test", "name",
+    "seed", "dtype", "tf32", "compile", "init_from", "freeze", "ckpt_path", "test", "name",
 )  # fmt: skip
 """Keys of the top level of ``conf/train.yaml``."""
 
@@ -103,8 +109,15 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
             warnings.filterwarnings("ignore", message=text)
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         seed_everything(plain["seed"], workers=True, verbose=False)
+        kind = str(vars(get_class(str(plain["task"]["_target_"])))["kind"])
+        initial = read_initial_weights(plain["init_from"], kind)
+        if initial is not None:  # the network is that of the checkpoint, and so is its reach
+            plain["model"] = initial.model()
+            plain["graph"] = initial.graph()
         data = build_data(plain)
-        task = build_task(plain, data)
+        task = build_task(plain, data, initial)
+        if resume is not None:
+            check_resumed(resume, task.stamp, task.model)
         return run_trainer(plain, data, task, folder, resume)
 
 
@@ -162,8 +175,16 @@ def build_data(plain: Mapping[str, Any]) -> GraphDataModule:
     return data
 
 
-def build_task(plain: Mapping[str, Any], data: GraphDataModule) -> Task:
-    """Build the task with its network, after filling in what the training subset knows."""
+def build_task(
+    plain: Mapping[str, Any], data: GraphDataModule, initial: InitialWeights | None = None
+) -> Task:
+    """Build the task with its network, after filling in what the training subset knows.
+
+    Args:
+        plain: config of the training.
+        data: with its graphs.
+        initial: weights with which the network starts.
+    """
     task_config = dict(plain["task"])
     kind = data.kind
     model = complete_model(
@@ -174,6 +195,8 @@ def build_task(plain: Mapping[str, Any], data: GraphDataModule) -> Task:
         data.cutoffs,
         data.partition,
     )
+    if initial is not None:
+        model = initial.complete(model)
     task_class: type[Task] = get_class(str(task_config["_target_"]))
     learned, described_data = task_class.learn(task_config, data.structures["train"])
     metadata = {**describe_run(plain), "data": data.describe(), **described_data}
@@ -193,6 +216,9 @@ def build_task(plain: Mapping[str, Any], data: GraphDataModule) -> Task:
     prepare = getattr(task.model, "prepare", None)
     if callable(prepare):
         prepare(data.graphs["train"])
+    if initial is not None:
+        initial.load_into(task.model, model)
+    freeze_parts(task.model, plain["freeze"])
     if plain["compile"]:
         compile_method(task.model)()
     return task
@@ -264,6 +290,8 @@ def run_trainer(
         (folder / "run.json").write_text(
             json.dumps(task.stamp["metadata"], indent=1) + "\n", encoding="utf-8"
         )
+        if data.made_split is not None:
+            data.made_split.write(folder)
     trainer.fit(task, datamodule=data, ckpt_path=resume)
     best = str(getattr(trainer.checkpoint_callback, "best_model_path", ""))
     if not best:

@@ -269,7 +269,7 @@ class Task(LightningModule, ABC):
         The schedule is advanced and stored here, see ``on_train_epoch_end``.
         """
         optimizer = build_part("optimizer.optimizer", self.optimizer_config["optimizer"])(
-            list(self.model.parameters())
+            [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         )
         self.total_steps = self.trainer.estimated_stepping_batches
         self.schedule = build_part("optimizer.schedule", self.optimizer_config["schedule"])(

@@ -409,7 +409,7 @@ def test_a_hermnet_of_boron_nitride_is_trained_and_loaded(tmp_path, model, names
         "trainer.max_epochs=2",
         "graph.cutoffs.default=2.0",
         "+graph.cutoffs.B-B=2.8" if model == "hermnet_pair" else "+graph.cutoffs.B_B-B=2.8",
-        *[text for text in TINY["phonon"] if not text.startswith("graph")],
+        *[text for text in TINY["phonon"] if not text.startswith(("graph", "data.split"))],
     )
     metrics = train(config, tmp_path)
     predictor = mlepi.load_model(tmp_path / "checkpoints" / "best.ckpt")
@@ -434,7 +434,7 @@ def test_a_network_of_boron_nitride_blocks_is_trained(tmp_path):
         "trainer.limit_val_batches=1",
         "trainer.limit_test_batches=1",
         "task.test_kpoints=0",
-        *TINY["electron"],
+        *[text for text in TINY["electron"] if not text.startswith("data.split")],
     )
     metrics = train(config, tmp_path)
     assert 0.0 < metrics["hamiltonian_gauge_free_mae_mev"] < 200.0

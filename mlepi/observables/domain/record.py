@@ -47,6 +47,8 @@ class DomainRecord:
         label_files: inputs written for them, relative to the run folder.
         unseen_periods: (n_periods,), lattice periods within the reach of the electron network that
             every training cell has and this supercell lacks; none in older files.
+        unseen: what of the undisplaced crystal no training structure has: elements, numbers of
+            layers or of bonds; none in older files.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -74,6 +76,7 @@ class DomainRecord:
     unseen_periods: NDArray[np.float64] = field(
         default_factory=lambda: np.empty(0), metadata=unit("Å")
     )
+    unseen: tuple[str, ...] = field(default=(), metadata=unit("1"))
 
     @property
     def outside_shares(self) -> NDArray[np.float64]:

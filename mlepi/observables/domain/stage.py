@@ -26,6 +26,7 @@ from mlepi.observables.domain.training_domain import (
     TrainingDomain,
     describe_geometry,
     find_training_data,
+    list_unseen,
     read_training_structures,
 )
 from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
@@ -255,6 +256,7 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
             worst_temperatures=np.array([key.temperature for key in worst], dtype=np.float64),
             label_files=tuple(write_label_inputs(ensemble, worst, self.openmx, self.vasp)),
             unseen_periods=_find_periods(ensemble, structures),
+            unseen=tuple(list_unseen(ensemble.equilibrium.atoms, structures)),
         )
 
     def summarize(self, record: DomainRecord) -> str:
@@ -265,6 +267,9 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
         )
         if not record.source:
             return f"{largest}; no training data known"
+        if record.unseen:
+            unseen = "; ".join(record.unseen)
+            return f"{largest}; OUTSIDE the {record.n_training} training structures: {unseen}"
         outside = ", ".join(
             f"{100 * s:.0f} % at {t:g} K"
             for t, s in zip(record.temperatures, record.outside_shares, strict=True)
@@ -275,6 +280,10 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
     def doubts(record: DomainRecord) -> list[str]:
         """Tell of samples outside the training data, of ghosts, and of networks that differ."""
         return [
+            *(
+                f"the structure lies outside the training data, whatever its distances: {what}."
+                for what in record.unseen
+            ),
             *_list_periods(record),
             *_list_outside(record),
             *_list_ghosts(record),
@@ -329,13 +338,15 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
             where = None if split is None else find_file("stage.domain.split", split)
             structures = read_training_structures(data, where, self.subset)
             return structures, self._describe(self.data, split)
-        named, split = find_training_data(metadata)
-        split = self.split or split
-        found, divided = (None if name is None else locate_file(name) for name in (named, split))
+        named, own_split = find_training_data(metadata)
+        chosen = self.split or own_split
+        found = None if named is None else locate_file(named)
+        divided = locate_file(chosen) if isinstance(chosen, str) else chosen
         if found is None or divided is None:
             return [], ""
         structures = read_training_structures(found, divided, self.subset)
-        return structures, self._describe(str(named), split)
+        what = chosen if isinstance(chosen, str) else "the split that its training made"
+        return structures, self._describe(str(named), what)
 
     def _describe(self, data: str, split: str | None) -> str:
         return data if split is None else f"{data}, {self.subset} of {split}"

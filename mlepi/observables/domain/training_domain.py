@@ -6,13 +6,13 @@ Distances of pairs and layers, spread of networks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import covalent_radii
+from ase.data import chemical_symbols, covalent_radii
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, StructureError, message
@@ -24,6 +24,7 @@ from mlepi.structures import (
     read_forces_dataset,
     read_split,
     select_intralayer,
+    split_structures,
 )
 from mlepi.structures.layers import TOLERANCE
 
@@ -44,6 +45,8 @@ covalent radii."""
 SIDES = (-1, 1, -1, 0, 1, None)
 """Side on which a quantity leaves the training data: below, above, both (0), or not known from them
 (None)."""
+
+NO_BLOCKS: dict[str, Any] = {"hamiltonian_blocks": None, "overlap_blocks": None}
 
 INTERLAYER_CUTOFF = 6.0
 """Å; layers further apart than this do not meet."""
@@ -145,12 +148,53 @@ def describe_geometry(
     return np.array([*found, spacing, within, displacement])
 
 
-def read_training_structures(data: Path, split: Path | None, subset: str = "train") -> list[Atoms]:
+def count_bonds(atoms: Atoms) -> set[tuple[int, int]]:
+    """Return which atomic numbers occur with how many bonds."""
+    edges, shift = find_edges(atoms, 2.0 * TOLERANCE * float(covalent_radii[atoms.numbers].max()))
+    source, target = edges
+    vectors = atoms.positions[source] + shift @ atoms.cell.array - atoms.positions[target]
+    radii = covalent_radii[atoms.numbers]
+    bonded = np.linalg.norm(vectors, axis=1) < TOLERANCE * (radii[source] + radii[target])
+    counts = np.bincount(target[bonded], minlength=len(atoms))
+    return {(int(z), int(n)) for z, n in zip(atoms.numbers, counts, strict=True)}
+
+
+def list_unseen(atoms: Atoms, training: Sequence[Atoms]) -> list[str]:
+    """Say what of a crystal no training structure has: elements, layers, coordination.
+
+    Args:
+        atoms: undisplaced crystal.
+        training: structures of the training; nothing is said without any.
+    """
+    if not training:
+        return []
+    unseen = []
+    known = {int(z) for one in training for z in one.numbers}
+    if new := sorted({int(z) for z in atoms.numbers} - known):
+        unseen.append(f"{', '.join(chemical_symbols[z] for z in new)}, in no training structure")
+    layers = {int(get_layers(one).max()) + 1 for one in training}
+    own = int(get_layers(atoms).max()) + 1
+    if own not in layers:
+        there = " or ".join(str(n) for n in sorted(layers))
+        unseen.append(f"{own} layer{'s' * (own > 1)}, where the training structures have {there}")
+    bonds = set().union(*map(count_bonds, training))
+    unseen += [
+        f"{chemical_symbols[z]} with {n} bonds, which no atom of the training structures has"
+        for z, n in sorted(count_bonds(atoms) - bonds)
+        if z in known
+    ]
+    return unseen
+
+
+def read_training_structures(
+    data: Path, split: Path | Mapping[str, Any] | None, subset: str = "train"
+) -> list[Atoms]:
     """Read the structures of a data set, without their matrices.
 
     Args:
         data: Hamiltonian data set (``*.h5``), or a file with energies and forces.
-        split: JSON file of the split; None takes all structures.
+        split: JSON file of the split, or "fractions" and "seed" of one that a training made; None
+            takes all structures.
         subset: of the split.
 
     Returns:
@@ -162,10 +206,14 @@ def read_training_structures(data: Path, split: Path | None, subset: str = "trai
     structures: HamiltonianDataset | list[Any] = (
         HamiltonianDataset(data) if data.suffix == ".h5" else read_forces_dataset(data)
     )
-    atoms = {structure.name: structure.atoms for structure in structures}
+    bare = [replace(structure, **NO_BLOCKS) for structure in structures]
+    atoms = {structure.name: structure.atoms for structure in bare}
     if split is None:
         return list(atoms.values())
-    names = read_split(split, atoms)
+    if isinstance(split, Mapping):
+        names, _ = split_structures(bare, split["fractions"], split["seed"])
+    else:
+        names = read_split(split, atoms)
     if not names.get(subset):
         raise DataError(
             message(
@@ -226,10 +274,13 @@ def force_spread(forces: Sequence[NDArray[np.float64]]) -> float:
     return float(np.sqrt(np.var(np.array(forces), axis=0, ddof=1).mean()))
 
 
-def find_training_data(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
+def find_training_data(
+    metadata: Mapping[str, Any],
+) -> tuple[str | None, str | Mapping[str, Any] | None]:
     """Return data set and split that the metadata of a checkpoint name, as written there.
 
-    None where they do not.
+    A split that the training made is its "fractions" and "seed". None where they do not.
     """
     data = metadata.get("config", {}).get("data", {})
-    return data.get("path"), data.get("split")
+    made: Mapping[str, Any] | None = metadata.get("data", {}).get("made_split")
+    return data.get("path"), data.get("split") if made is None else made

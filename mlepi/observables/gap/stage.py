@@ -121,6 +121,12 @@ class GapStage(PeakStage):
     def summarize(self, record: GapRecord) -> str:
         """Say in a few words what was found."""
         error = half_interval(record, "gap_errors")[-1]
+        if record.equilibrium_gap < NO_GAP:
+            return (
+                "no gap: valence and conduction band of the undisplaced crystal "
+                f"{describe_overlap(record)}; {len(record.kpoints)} k-points, "
+                f"{record.n_samples} samples"
+            )
         return (
             f"gap {1e3 * record.equilibrium_gap:.0f} → "
             f"{1e3 * record.gaps[-1]:.0f}±{1e3 * error:.0f} meV at "
@@ -130,7 +136,31 @@ class GapStage(PeakStage):
             f"{'×'.join(str(n) for n in record.supercell)} cells"
         )
 
+    @staticmethod
+    def doubts(record: GapRecord) -> list[str]:
+        """Tell of a material without a gap, and of a gap that closes."""
+        if record.equilibrium_gap < NO_GAP:
+            return [
+                "This material has no gap: its valence and conduction band "
+                f"{describe_overlap(record)}. What stands under `gap` is the distance of two peaks "
+                "and no gap."
+            ]
+        closed = [
+            f"{t:g} K" for t, gap in zip(record.temperatures, record.gaps, strict=True) if gap <= 0
+        ]
+        return [f"the gap has closed at {', '.join(closed)}."] if closed else []
+
     def error_bars(self, record: GapRecord) -> dict[str, NDArray[np.float64]]:
         """Return the error bars of the gap and of its change from the first temperature, eV."""
         names = {"gap": "gap_errors", "gap_change": "gap_change_errors"}
         return {target: half_interval(record, name) for target, name in names.items()}
+
+
+NO_GAP = 1e-3
+"""eV; a smaller distance of the undisplaced bands is that of a metal or semimetal."""
+
+
+def describe_overlap(record: GapRecord) -> str:
+    """Say how the bands of a crystal without a gap meet."""
+    overlap = -1e3 * record.equilibrium_gap
+    return f"overlap by {overlap:.0f} meV" if overlap > 1e3 * NO_GAP else "touch"

@@ -38,7 +38,8 @@ def plot_moire_bands(record: SparseBandsRecord) -> Figure:
     with house_style():
         figure = new_figure(1.3 * COLUMN, 1.1 * COLUMN)
         axes = figure.subplots()
-        energies = 1e3 * (record.energies - record.fermi_energy)
+        scale = 1e3 if record.moire else 1.0
+        energies = scale * (record.energies - record.fermi_energy)
         if record.continuum is not None:
             offset = 1e3 * (record.dirac_energy() - record.fermi_energy)
             lines = axes.plot(
@@ -54,15 +55,25 @@ def plot_moire_bands(record: SparseBandsRecord) -> Figure:
         points[0].set_label("network")
         axes.axhline(0.0, color="0.5", linewidth=0.6, zorder=0)
         label_path(axes, record.label_distances, record.labels)
-        reach = MARGIN * min(float(energies[:, -1].min()), -float(energies[:, 0].max()))
-        axes.set_ylim(-reach, reach)
-        axes.set_ylabel("E − E$_F$ (meV)")
+        if record.moire:
+            reach = MARGIN * min(float(energies[:, -1].min()), -float(energies[:, 0].max()))
+            axes.set_ylim(-reach, reach)
+        axes.set_ylabel("E − E$_F$ (meV)" if record.moire else "E − E$_F$ (eV)")
         axes.legend(loc="upper right")
     return figure
 
 
 def list_band_facts(record: SparseBandsRecord) -> list[Fact]:
     """Return the quantities that a report shows of the states of a large cell."""
+    if not record.moire:
+        gap = record.band_gap()
+        return [
+            ("Fermi energy", f"{record.fermi_energy:.4f} eV, {record.n_electrons:g} electrons"),
+            (
+                f"gap along {'-'.join(record.labels)}",
+                f"{gap:.4f} eV" if gap > 0.0 else f"none: bands overlap by {-gap:.4f} eV",
+            ),
+        ]
     below, above = (1e3 * gap for gap in record.gaps())
     seconds = ", ".join(f"{seconds:.0f}" for seconds in record.cpu_seconds)
     facts = [
@@ -100,7 +111,7 @@ PRESENTATION = Presentation(
         Drawing(
             "moire_bands",
             plot_moire_bands,
-            "States around the Fermi level of the large cell; lines: the continuum model.",
+            "States around the Fermi level; lines, where there are any: the continuum model.",
         ),
     ),
     facts=list_band_facts,

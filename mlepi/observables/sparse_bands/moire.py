@@ -19,7 +19,7 @@ from mlepi.observables.sparse_bands.record import FLAT_BANDS, ContinuumRecord
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.continuum import ContinuumModel, find_magic_angle
 from mlepi.physics.eigenstates.bloch import SPIN_DEGENERACY, count_valence_electrons
-from mlepi.structures import build_graphene
+from mlepi.structures import build_graphene, get_layers
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -33,6 +33,9 @@ SLOPE_DISTANCE = 0.01
 
 N_CONTINUUM_POINTS = 60
 """Momenta along the path, special points apart."""
+
+SMALLEST_TWISTED = 28
+"""Atoms in the smallest cell of a twisted bilayer of graphene, at 21.8°."""
 
 N_BANDS = 12
 """Bands of the continuum model per valley."""
@@ -216,3 +219,22 @@ def _dirac_energy(model: ContinuumModel) -> float:
         0, N_BANDS - FLAT_BANDS // 2 : N_BANDS + FLAT_BANDS // 2
     ]
     return float(middle.mean())
+
+
+def find_vacuum(atoms: Atoms) -> float:
+    """Return the largest height without atoms along the third lattice vector, Å."""
+    heights = np.sort(atoms.cell.scaled_positions(atoms.positions)[:, 2] % 1.0)
+    spacing = 1.0 / float(np.linalg.norm(atoms.cell.reciprocal().array[2]))
+    return float(np.diff(np.append(heights, heights[0] + 1.0)).max()) * spacing
+
+
+def is_graphene_bilayer(atoms: Atoms) -> bool:
+    """Tell whether a structure is two layers of equally many carbon atoms in a hexagonal cell."""
+    layer = get_layers(atoms)
+    if set(atoms.numbers) != {6} or layer.max() != 1 or 2 * int(layer.sum()) != len(atoms):
+        return False
+    try:
+        lattice.hexagonal_points(atoms.cell.array)
+    except StructureError:
+        return False
+    return len(atoms) % 4 == 0 and len(atoms) >= SMALLEST_TWISTED

@@ -67,6 +67,7 @@ class SparseBandsRecord:
         cpu_seconds: (n_kpoints,) for each k-point; that of its time-reversed partner where it was
             not computed again.
         continuum: the continuum model; None when it was not asked for.
+        moire: whether it is a bilayer of graphene, whose four bands around neutrality count.
     """
 
     kpoints: NDArray[np.float64] = field(metadata=unit("fractional"))
@@ -83,6 +84,12 @@ class SparseBandsRecord:
     backend: str
     cpu_seconds: NDArray[np.float64] = field(metadata=unit("s"))
     continuum: ContinuumRecord | None = None
+    moire: bool = True
+
+    def band_gap(self) -> float:
+        """Return the gap on the path, eV; negative where the bands overlap."""
+        middle = self.energies.shape[1] // 2
+        return float(self.energies[:, middle].min() - self.energies[:, middle - 1].max())
 
     def flat_width(self) -> float:
         """Return the width of the four states around neutrality over the k-points, eV."""

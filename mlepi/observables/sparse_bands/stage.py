@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
-from mlepi.observables.sparse_bands.moire import compare_with_continuum, measure_stackings
+from mlepi.observables.sparse_bands.moire import (
+    compare_with_continuum,
+    find_vacuum,
+    is_graphene_bilayer,
+    measure_stackings,
+)
 from mlepi.observables.sparse_bands.record import FLAT_BANDS, ContinuumRecord, SparseBandsRecord
 from mlepi.observables.sparse_bands.solved_points import (
     KPoint,
@@ -30,6 +35,7 @@ from mlepi.physics.eigenstates.bloch import (
     SPIN_DEGENERACY,
     count_valence_electrons,
     fermi_energy_from_eigenvalues,
+    solve_bands,
 )
 from mlepi.physics.eigenstates.sparse import (
     build_pencil,
@@ -54,6 +60,18 @@ if TYPE_CHECKING:
 
 PROOFS = ("first", "all", "none")
 
+FORMER_ROUTE = ["K", "Γ", "M", "K'"]
+"""What stands for the route of the lattice among the inputs: the default of earlier versions."""
+
+DENSE_SHARE = 4
+"""A matrix with fewer rows than this times the states is diagonalised as a whole."""
+
+DENSE_LIMIT = 6000
+"""Rows of a matrix that is diagonalised at Γ to find the Fermi energy."""
+
+VACUUM = 6.0
+"""Å without atoms along the third lattice vector, from which on a structure is a layer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SparseBandsStage(PlainStage):
@@ -61,15 +79,18 @@ class SparseBandsStage(PlainStage):
 
     Attributes:
         valence_electrons: atomic number → valence electrons of its pseudopotential.
-        route: special points Γ, M, K, K' of a hexagonal cell.
+        route: special points of the lattice, own ones, or fractional coordinates; None takes
+            K-Γ-M-K' for a hexagonal layer and the lattice's own path otherwise.
+        points: name → (3,) fractional, own points.
         spacing: largest distance of two k-points, Å⁻¹.
-        n_states: around neutrality, half of them occupied; even.
+        n_states: around neutrality, half of them occupied; even. A small cell may have fewer.
         tolerance: largest error of an energy by the Lanczos bound, eV.
         backend: "auto", "pardiso" or "superlu".
         memory_limit: GB that the factors may take; None for all of the machine.
         proof: k-points at which two further factorisations prove that no state is missing: "first",
             "all" or "none".
-        guess: eV, near the Fermi energy; None takes that of a Bernal bilayer by the same network.
+        guess: eV, near the Fermi energy; None takes that of a Bernal bilayer by the same network
+            for a bilayer of graphene, and that of the dense matrix at Γ for others.
         electronic_temperature: K, smearing of the Fermi energy.
         continuum: compare with the Bistritzer–MacDonald model.
         continuum_velocity: ħ v_F of a layer, eV·Å; None measures it with the same network.
@@ -86,7 +107,7 @@ class SparseBandsStage(PlainStage):
     record: ClassVar[type] = SparseBandsRecord
 
     valence_electrons: Mapping[int, float]
-    route: Sequence[str]
+    route: Sequence[str | Sequence[float]] | None
     spacing: float
     n_states: int
     tolerance: float
@@ -99,6 +120,7 @@ class SparseBandsStage(PlainStage):
     continuum_velocity: float | None
     continuum_w_aa: float | None
     continuum_w_ab: float | None
+    points: Mapping[str, Sequence[float]] | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings without meaning."""
@@ -123,7 +145,8 @@ class SparseBandsStage(PlainStage):
         """Return the settings that decide the result."""
         return {
             **self._point_inputs(),
-            "route": list(self.route),
+            "route": FORMER_ROUTE if self.route is None else list(self.route),
+            **({"points": dict(self.points)} if self.points else {}),
             "spacing": self.spacing,
             "proof": self.proof,
             "electronic_temperature": self.electronic_temperature,
@@ -138,12 +161,24 @@ class SparseBandsStage(PlainStage):
         """
         atoms, hamiltonian, overlap = run.equilibrium()
         n_electrons = count_valence_electrons(hamiltonian.numbers, self.valence_electrons)
-        points = lattice.hexagonal_points(atoms.cell.array)
-        # the equivalent corner on the edge of K and M
-        points["K'"] = 2.0 * points["M"] - points["K"]
-        path = lattice.build_k_path(points, self.route, atoms.cell.array, self.spacing)
-        first = int(n_electrons / SPIN_DEGENERACY) - self.n_states // 2
-        found = self._solve_path(run, line, (hamiltonian, overlap), path.kpoints, first)
+        periodic = (True, True, find_vacuum(atoms) < VACUUM)
+        path = lattice.follow_route(
+            self.route, self.points or {}, atoms.cell.array, periodic, self.spacing
+        )
+        n_occupied = int(n_electrons / SPIN_DEGENERACY)
+        n_orbitals = int(hamiltonian.basis.counts(hamiltonian.numbers).sum())
+        half = min(self.n_states // 2, n_occupied, n_orbitals - n_occupied)
+        if half < 1:
+            raise ConfigError(
+                message(
+                    "valence_electrons",
+                    f"{n_electrons:g} electrons in {n_orbitals} orbitals",
+                    "occupied and empty bands",
+                    "Give those of every element, such as valence_electrons={14: 4}.",
+                )
+            )
+        first = n_occupied - half
+        found = self._solve_path(run, line, (hamiltonian, overlap), path.kpoints, first, 2 * half)
         energies = np.array([point["energies"] for point in found])
         fermi_energy = fermi_energy_from_eigenvalues(
             energies,
@@ -168,10 +203,18 @@ class SparseBandsStage(PlainStage):
             backend=choose_backend(self.backend),
             cpu_seconds=np.array([float(point["cpu_seconds"]) for point in found]),
             continuum=self._compare(run, atoms, path) if self.continuum else None,
+            moire=is_graphene_bilayer(atoms) and 2 * half > FLAT_BANDS,
         )
 
     def summarize(self, record: SparseBandsRecord) -> str:
         """Say in a few words what was found."""
+        if not record.moire:
+            gap = record.band_gap()
+            edges = f"gap {gap:.3f} eV" if gap > 0.0 else f"no gap, bands overlap by {-gap:.3f} eV"
+            return (
+                f"{record.energies.shape[1]} states at {len(record.kpoints)} k-points along "
+                f"{'-'.join(record.labels)}, E_F {record.fermi_energy:.4f} eV, {edges} on the path"
+            )
         below, above = (1e3 * gap for gap in record.gaps())
         text = (
             f"{record.energies.shape[1]} states at {len(record.kpoints)} k-points, E_F "
@@ -223,8 +266,18 @@ class SparseBandsStage(PlainStage):
         matrices: tuple[BlockMatrix, BlockMatrix],
         kpoints: NDArray[np.float64],
         first: int,
+        n_states: int,
     ) -> list[SolvedPoint]:
-        """Return the results at all k-points, from the part files where they are there."""
+        """Return the results at all k-points, from the part files where they are there.
+
+        Args:
+            run: of the stage.
+            line: where progress goes.
+            matrices: H (eV) and S.
+            kpoints: (n_kpoints, 3) fractional.
+            first: number of the lowest state.
+            n_states: from there on.
+        """
         points = self._find_points(run)
         if run.settings.reuse == "never":
             points.forget()
@@ -242,19 +295,42 @@ class SparseBandsStage(PlainStage):
         for key in wanted:
             if key not in solved:
                 if guess is None:
-                    guess = self._guess(run)
-                solved[key] = self._solve_point(matrices, key, first, guess, key in proven)
+                    guess = self._guess(run, matrices, first + n_states // 2)
+                solved[key] = self._solve_point(
+                    matrices, key, (first, n_states), guess, key in proven
+                )
                 points.append(key, solved[key])
                 line.advance(
                     f"k = {', '.join(f'{x:.4f}' for x in key)}: "
                     f"{float(solved[key]['cpu_seconds']):.0f} CPU-seconds"
                 )
-            guess = float(np.mean(solved[key]["energies"][self.n_states // 2 - 1 :][:2]))
+            guess = float(np.mean(solved[key]["energies"][n_states // 2 - 1 :][:2]))
         return [solved[key] for key in keys]
 
-    def _guess(self, run: Run) -> float:
-        """Return an energy near the Fermi level: that of a Bernal bilayer by the same network."""
+    def _guess(self, run: Run, matrices: tuple[BlockMatrix, BlockMatrix], n_occupied: int) -> float:
+        """Return an energy near the Fermi level.
+
+        That of a Bernal bilayer by the same network for a bilayer of graphene; else the middle of
+        the gap at Γ.
+
+        Raises:
+            ConfigError: the matrix is too large to be diagonalised.
+        """
         structure = run.read("structure")
+        if not is_graphene_bilayer(structure.atoms):
+            n_orbitals = int(matrices[0].basis.counts(matrices[0].numbers).sum())
+            if n_orbitals > DENSE_LIMIT:
+                raise ConfigError(
+                    message(
+                        "stage.sparse_bands.guess",
+                        f"null for {n_orbitals} orbitals",
+                        "an energy near the Fermi level, eV",
+                        "Take the Fermi energy of a smaller cell of this material.",
+                    )
+                )
+            gamma = np.zeros(3)
+            levels = solve_bands(*(matrix.dense(gamma) for matrix in matrices))
+            return float(levels[n_occupied - 1 : n_occupied + 1].mean())
         return measure_stackings(
             structure.atoms,
             structure.spacings,
@@ -266,16 +342,34 @@ class SparseBandsStage(PlainStage):
         self,
         matrices: tuple[BlockMatrix, BlockMatrix],
         kpoint: KPoint,
-        first: int,
+        states_wanted: tuple[int, int],
         guess: float,
         prove: bool,
     ) -> SolvedPoint:
-        """Solve one k-point, and prove that no state is missing if asked."""
+        """Solve one k-point, and prove that no state is missing if asked.
+
+        Args:
+            matrices: H (eV) and S.
+            kpoint: fractional.
+            states_wanted: number of the lowest state, and how many.
+            guess: eV, near their middle.
+            prove: whether.
+        """
         started = time.process_time()
+        first, n_states = states_wanted
+        if int(matrices[0].basis.counts(matrices[0].numbers).sum()) < DENSE_SHARE * n_states:
+            at = np.array(kpoint)
+            levels = solve_bands(*(matrix.dense(at) for matrix in matrices))
+            return {
+                "energies": levels[first : first + n_states],
+                "residuals": np.zeros(n_states),
+                "proven": np.array(True),  # all states are there
+                "cpu_seconds": np.array(time.process_time() - started),
+            }
         factorise = choose_factorisation(self.backend, self.memory_limit)
         pencil = build_pencil(*matrices, kpoint)
         states = solve_numbered_states(
-            pencil, first, self.n_states, guess, factorise, tolerance=self.tolerance
+            pencil, first, n_states, guess, factorise, tolerance=self.tolerance
         )
         if prove:
             prove_numbers(pencil, states, factorise)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from ase.cell import Cell
+from ase.dft.kpoints import parse_path_string
 from numpy.typing import ArrayLike, NDArray
 
 from mlepi.errors import ConfigError, StructureError, message
@@ -115,7 +117,7 @@ def build_k_path(
                 "k path",
                 f"route {list(route)} with spacing {spacing} Å⁻¹",
                 f"at least two of {list(points)} and a spacing > 0",
-                "Use for example ΓKMΓ and 0.02.",
+                "Use for example [GAMMA,M,K,GAMMA], or [[0,0,0],[0.5,0,0]], and 0.02.",
             )
         )
     corners = np.array([points[name] for name in route], dtype=np.float64)
@@ -128,6 +130,96 @@ def build_k_path(
     distances = np.concatenate([[0.0], np.cumsum(steps_length)])
     ends = np.cumsum([len(piece) for piece in pieces]) - 1
     return KPath(kpoints, distances, distances[ends], tuple(route))
+
+
+ASCII_NAMES = {"G": "Γ", "GAMMA": "Γ", "KP": "K'", "K_PRIME": "K'"}
+"""How special points may be written on a keyboard without Greek letters."""
+
+BREAK = "|"
+"""Where a path goes on at another point without a line between them."""
+
+
+def lattice_path(
+    cell: ArrayLike, periodic: Sequence[bool]
+) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
+    """Name the special points of any lattice, and a path through all of them (by ASE).
+
+    Args:
+        cell: (3, 3) rows, Å.
+        periodic: (3,), lattice vectors along which k counts; False along vacuum.
+
+    Returns:
+        Name → (3,) fractional, Γ for the centre, and names in order with ``BREAK`` where the path
+        is interrupted.
+    """
+    path = Cell(np.asarray(cell, dtype=np.float64)).bandpath(npoints=0, pbc=periodic)
+    points = {ASCII_NAMES.get(name, name): k for name, k in path.special_points.items()}
+    route: list[str] = []
+    for piece in parse_path_string(path.path):
+        route += [BREAK] * bool(route) + [ASCII_NAMES.get(name, name) for name in piece]
+    return points, route
+
+
+def join_paths(paths: Sequence[KPath]) -> KPath:
+    """Put paths behind each other without a distance between them; the ends share a label."""
+    joined = paths[0]
+    for path in paths[1:]:
+        end = joined.distances[-1]
+        joined = KPath(
+            np.concatenate([joined.kpoints, path.kpoints]),
+            np.concatenate([joined.distances, end + path.distances]),
+            np.concatenate([joined.ticks, end + path.ticks[1:]]),
+            (*joined.labels[:-1], joined.labels[-1] + BREAK + path.labels[0], *path.labels[1:]),
+        )
+    return joined
+
+
+def follow_route(
+    route: Sequence[str | Sequence[float]] | None,
+    own_points: Mapping[str, Sequence[float]],
+    cell: ArrayLike,
+    periodic: Sequence[bool],
+    spacing: float,
+) -> KPath:
+    """Build a path from what a user asks for.
+
+    Args:
+        route: names of special points or of own ones, fractional coordinates, and ``BREAK``; None
+            takes K-Γ-M-K' for a hexagonal layer and the lattice's own path otherwise.
+        own_points: name → (3,) fractional; they win over special points of that name.
+        cell: (3, 3) rows, Å.
+        periodic: (3,), lattice vectors along which k counts.
+        spacing: largest distance of two neighbours, Å⁻¹.
+
+    Raises:
+        ConfigError: a name is unknown, coordinates are not three numbers, or a piece is too short.
+    """
+    points, default = lattice_path(cell, periodic)
+    if not periodic[2]:
+        try:
+            points |= hexagonal_points(cell)
+            # the equivalent corner on the edge of K and M
+            points["K'"] = 2.0 * points["M"] - points["K"]
+            default = ["K", "Γ", "M", "K'"]
+        except StructureError:
+            pass  # another lattice has other points
+    named: dict[str, ArrayLike] = {**points, **own_points}
+    pieces: list[list[str]] = [[]]
+    for stop in default if route is None else route:
+        if stop == BREAK:
+            pieces.append([])
+        elif isinstance(stop, str):
+            pieces[-1].append(stop if stop in named else ASCII_NAMES.get(stop.upper(), stop))
+        else:
+            label = "(" + ", ".join(f"{x:g}" for x in stop) + ")"
+            named[label] = stop
+            pieces[-1].append(label)
+    wrong = [name for name, k in named.items() if np.shape(k) != (3,)]
+    if wrong:
+        raise ConfigError(
+            message("k path", repr(named[wrong[0]]), "three fractional coordinates", "Give three.")
+        )
+    return join_paths([build_k_path(named, piece, cell, spacing) for piece in pieces])
 
 
 def build_line(

@@ -7,7 +7,13 @@ import pytest
 
 from mlepi.commands.main import main
 from mlepi.project_files import PROJECT_FOLDER
-from mlepi.structures import HamiltonianDataset, read_split
+from mlepi.structures import (
+    HamiltonianDataset,
+    read_forces_dataset,
+    read_split,
+    split_structures,
+    write_extxyz,
+)
 
 DATA = PROJECT_FOLDER / "data" / "blg_openmx"
 
@@ -26,10 +32,32 @@ def test_forces_are_split_beside_the_data(tmp_path, capsys):
     assert f"data.split={file}" in shown
 
 
+def test_without_options_it_is_what_a_training_makes(tmp_path):
+    data = shutil.copy(DATA / "forces.extxyz", tmp_path / "forces.extxyz")
+    assert main(["split", str(data)]) == 0
+    structures = read_forces_dataset(data)
+    split = read_split(tmp_path / "forces.split.json", [s.name for s in structures])
+    assert split == split_structures(structures)[0]
+
+
+def test_names_tell_the_kind_where_labels_do_not(tmp_path):
+    structures = read_forces_dataset(DATA / "forces.extxyz")[:40]
+    for structure in structures:
+        structure.provenance.clear()
+    write_extxyz(tmp_path / "x.extxyz", structures)
+    file = tmp_path / "split.json"
+    for options, n_kinds in (
+        ([], 1),
+        (["--by-name"], len({s.name.split("_")[0] for s in structures})),
+    ):
+        assert main(["split", str(tmp_path / "x.extxyz"), *options, "--output", str(file)]) == 0
+        assert len(json.loads(file.read_text())["provenance"]["strata"]) == n_kinds
+        file.unlink()
+
+
 def test_every_kind_of_hamiltonians_is_in_every_subset(tmp_path):
     data, file = DATA / "hamiltonians.h5", tmp_path / "split.json"
-    given = ["split", str(data), "--by-kind", "--output", str(file)]
-    assert main(given) == 0
+    assert main(["split", str(data), "--output", str(file)]) == 0
     names = HamiltonianDataset(data).names
     split = read_split(file, names)
     kinds = {name.split("_")[0] for name in names}
@@ -52,7 +80,11 @@ def test_a_split_is_never_overwritten(tmp_path, capsys):
     [
         ("nowhere.extxyz", [], "nowhere.extxyz"),
         ("nowhere.h5", [], "nowhere.h5"),
-        (DATA / "forces.extxyz", ["--fractions", "0.8", "0.1", "0.2"], "split fractions: got"),
+        (
+            DATA / "forces.extxyz",
+            ["--fractions", "0.8", "0.1", "0.2"],
+            "split: got [0.8, 0.1, 0.2]",
+        ),
     ],
 )
 def test_mistakes_are_told(data, options, text, tmp_path, capsys):

@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms
 
 from mlepi.errors import StructureError
-from mlepi.graphs.neighbours import find_edges, find_pairs
+from mlepi.graphs.neighbours import check_distances, find_edges, find_pairs
 
 CUTOFF = 3.3
 
@@ -124,3 +124,24 @@ def test_pairs_are_the_edges_in_one_direction(pbc, cutoff):
     assert len(one_way) == pairs.shape[1]
     assert not one_way & other_way
     assert one_way | other_way == brute_force(atoms, cutoff)
+
+
+@pytest.mark.parametrize(("distance", "fine"), [(1.0, False), (1.2, True)])
+def test_unphysically_close_atoms_are_named(distance, fine):
+    """Two carbon atoms 1.0 Å apart are a mistake; the bond of acetylene, 1.2 Å, is none."""
+    atoms = Atoms("HC2", [[0, 0, 4], [0, 0, 0], [0, 0, distance]], cell=[9, 9, 9], pbc=True)
+    if fine:
+        check_distances("structure", atoms)
+        return
+    with pytest.raises(
+        StructureError, match=r"atoms C [12] and C [12] 1\.000 Å apart.*1\.00 Å, 0\.66"
+    ):
+        check_distances("structure", atoms)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "length"),
+    [("H2", 0.741), ("N2", 1.098), ("CO", 1.128), ("C2", 1.203), ("UO", 1.76), ("LaO", 1.826)],
+)
+def test_the_shortest_bonds_that_there_are_pass(symbols, length):
+    check_distances("bond", Atoms(symbols, [[0, 0, 0], [0, 0, length]], cell=[9, 9, 9], pbc=True))

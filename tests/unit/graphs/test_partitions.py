@@ -153,6 +153,8 @@ def test_cutoffs_of_relations():
     full = build(partition, 5.0)[1]
     assert rows(graph, "N-N") == full["N-N"]
     assert len(rows(graph, "B-N")) < len(full["B-N"])
+    more = {**given, "B-C": 2.0, "C-C": 3.0}  # one table for several data sets
+    assert resolve_partition("element_pairs", more, [7, 5])[1] == cutoffs
     layers = {"intra": None, "inter": 4.0}
     assert resolve_partition("layers", layers, [6]) == (LAYERS, layers)
     shells = resolve_partition("distance_shells", {"shell2": 4.0, "shell1": 2.0}, [6], 0.5)
@@ -165,6 +167,8 @@ def test_cutoffs_of_relations():
         ("pairs", {}, r"graph\.partition: got 'pairs'; expected one of \['layers', "),
         ("layers", {"default": 4.0}, r"graph\.cutoffs: got \['default'\]; .*'intra', 'inter'"),
         ("vertices", {"B": 4.0}, r"graph\.cutoffs: got \['B'\]; .*'B', 'N'.*'default'"),
+        ("element_pairs", {"default": 4.0, "N-B": 3.0}, r"got \['N-B', 'default'\]; .*'B-N'"),
+        ("vertices", {"default": 4.0, "Bx": 3.0}, r"graph\.cutoffs: got \['Bx', 'default'\]"),
         ("vertices", {"intra": 4.0, "inter": 4.0}, r"Choose the graph with its own cutoffs"),
         ("distance_shells", {"shell2": 4.0}, r"expected shell1, shell2"),
         ("distance_shells", {"shell1": 4.0, "shell2": 2.0}, r"expected ascending ends"),

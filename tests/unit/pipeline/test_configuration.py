@@ -4,12 +4,14 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from mlepi.checkpoint import load_model
 from mlepi.command_line import (
     compose_config,
     count_samples,
+    explain_config_error,
     register_stages,
     translate_arguments,
 )
@@ -152,6 +154,39 @@ def test_former_names_are_understood_on_the_command_line():
     config = compose_infer("stage.observables.dispersion=linear", "stage.bands.spacing=0.5")
     assert config.stage.fermi_velocity.dispersion == config.stage.self_energy.dispersion == "linear"
     assert config.stage.sparse_bands.spacing == 0.5
+
+
+LENNARD_JONES = "phonon._target_=ase.calculators.lj.LennardJones"
+
+
+def test_a_class_with_its_keys_takes_the_place_of_a_file():
+    """In any order, and over an experiment that has a class there itself."""
+    config = compose_config(CONF, "infer", ["phonon.sigma=3.4", LENNARD_JONES, "seed=1"])
+    assert config.phonon == {"_target_": LENNARD_JONES.split("=")[1], "sigma": 3.4}
+    model = "mlepi.reference_systems.TightBinding"
+    chosen = ["experiment=toy_monolayer", f"electron._target_={model}", "electron.orbitals=sp"]
+    assert compose_config(CONF, "infer", chosen).electron.orbitals == "sp"
+    kept = ["experiment=toy_monolayer", "electron.orbitals=sp"]
+    assert compose_config(CONF, "infer", kept).electron._target_ == model
+    assert translate_arguments(["-m", "phonon._target_=a.B,c.D", "phonon.x=1,2"]) == [
+        "-m",
+        "phonon={_target_:a.B},{_target_:c.D}",
+        "++phonon.x=1,2",
+    ]
+
+
+def test_electrons_of_other_elements_can_be_given():
+    config = compose_config(CONF, "infer", ["valence_electrons={14: 4, 6: 1}"])
+    assert config.valence_electrons == {6: 1, 14: 4}
+
+
+def test_a_key_without_a_class_asks_for_the_class():
+    argument = "phonon.sigma=3.4"
+    with pytest.raises(ConfigCompositionException) as caught:
+        compose_config(CONF, "infer", [argument])
+    text = str(explain_config_error(caught.value, CONF, "infer", [argument]))
+    assert text.startswith("phonon.sigma: got a key of phonon, which is 'data/checkpoints/")
+    assert text.endswith("Give phonon._target_=MODULE.CLASS as well.")
 
 
 def test_settings_of_a_stage_that_is_only_required_can_be_given():

@@ -47,6 +47,18 @@ def packed(tmp_path, labels):
 QUANTUM = 2.0**-12
 
 
+@pytest.mark.parametrize("fixture", ["path", "packed"])
+def test_an_outline_is_the_structure_without_blocks(request, fixture):
+    dataset = HamiltonianDataset(request.getfixturevalue(fixture))
+    for full in dataset:
+        outline = dataset.outline(full.name)
+        assert outline.atoms == full.atoms
+        np.testing.assert_array_equal(outline.atoms.arrays["layer"], full.atoms.arrays["layer"])
+        assert (outline.energy, outline.provenance) == (full.energy, full.provenance)
+        assert outline.hamiltonian_blocks is None
+        assert full.hamiltonian_blocks is not None
+
+
 def as_dictionary(structure):
     """Blocks by (target, source, R), because the order of edges is free."""
     keys = zip(

@@ -76,8 +76,8 @@ def test_wrong_settings_are_refused():
         HamiltonianDataModule(
             **HAMILTONIANS, cutoffs=CUTOFFS, energy_zero="vacuum", overlap_table=None, **SETTINGS
         )
-    with pytest.raises(ConfigError, match=r"graph\.cutoffs: got null for \['intra'\]"):
-        ForcesDataModule(**FORCES, cutoffs={"intra": None, "inter": 4.0}, **SETTINGS).prepare()
+    with pytest.raises(ConfigError, match=r"graph\.partition: got 'rings'; expected one of"):
+        ForcesDataModule(**FORCES, cutoffs=None, partition="rings", **SETTINGS)
 
 
 def test_more_processes_than_structures_are_refused():

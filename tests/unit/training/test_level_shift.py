@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from real_supercells import real_supercell
+from real_supercells import real_labels
 
 from mlepi.errors import ConfigError, DataError
 from mlepi.graphs.block_matrix import block_matrices
@@ -18,7 +18,6 @@ from mlepi.training.level_shift import (
     ShiftLabels,
     choose_level_shift,
     describe_training,
-    find_largest_norm,
 )
 
 LIMIT = 0.01  # eV
@@ -27,18 +26,7 @@ SHIFT = LevelShift(0.005, 0.7, 0.001)
 
 @pytest.fixture(scope="module")
 def labels():
-    atoms, (h, s), _, _ = real_supercell()
-    levels = solve_bands(h.dense([1 / 3, 1 / 3, 0]), s.dense([1 / 3, 1 / 3, 0]))
-    return LabelledStructure(
-        name="slide",
-        atoms=atoms,
-        basis=h.basis,
-        edge_index=h.edge_index,
-        edge_cell_shift=h.edge_cell_shift,
-        hamiltonian_blocks=h.blocks,
-        overlap_blocks=s.blocks,
-        fermi_energy=float(levels[7:9].mean()),
-    )
+    return real_labels([1 / 3, 1 / 3, 0])
 
 
 def rises(labels, shift):
@@ -54,12 +42,9 @@ def rises(labels, shift):
 
 def test_the_strongest_shift_with_a_small_bias_is_chosen(labels):
     strengths = (0.1, 1.0, 3.0, 30.0)
+    own_labels = ShiftLabels([labels], 6.0)
     chosen, trials = choose_level_shift(
-        [labels],
-        thresholds=(0.005, 0.01),
-        strengths=strengths,
-        window=6.0,
-        largest_bias=LIMIT,
+        own_labels, thresholds=(0.005, 0.01), strengths=strengths, largest_bias=LIMIT
     )
     assert chosen is not None
     by_shift = {(t.shift.threshold, t.shift.strength): t for t in trials}
@@ -71,7 +56,7 @@ def test_the_strongest_shift_with_a_small_bias_is_chosen(labels):
         assert trial.bias > LIMIT or trial.amplification >= own.amplification
     stronger = [s for s in strengths if s > chosen.strength]
     if stronger:
-        next_one = ShiftLabels([labels], 6.0).prepare(chosen.threshold)(min(stronger))
+        next_one = own_labels.prepare(chosen.threshold)(min(stronger))
         assert next_one.bias > LIMIT
     # the bias is what the levels really do, their mean taken back
     change = rises(labels, chosen)
@@ -103,12 +88,13 @@ def soften(labels):
 
 
 def test_no_shift_is_chosen_where_every_one_has_too_large_a_bias(labels):
-    assert choose_level_shift([labels], largest_bias=1e-9, strengths=(1.0,), window=6.0)[0] is None
+    shifts = ShiftLabels([labels], 6.0)
+    assert choose_level_shift(shifts, largest_bias=1e-9, strengths=(1.0,))[0] is None
 
 
 def test_structures_are_needed():
     with pytest.raises(DataError, match="level shift: got no structures"):
-        choose_level_shift([])
+        ShiftLabels([])
 
 
 def test_an_overlap_without_soft_directions_gets_no_shift(labels):
@@ -119,7 +105,7 @@ def test_an_overlap_without_soft_directions_gets_no_shift(labels):
         0.0,
     )
     stiff = LabelledStructure(**{**vars(labels), "overlap_blocks": blocks})
-    assert choose_level_shift([stiff]) == (None, [])
+    assert choose_level_shift(ShiftLabels([stiff])) == (None, [])
     assert describe_training("auto", [stiff]) == {"level_shift": None}
 
 
@@ -129,25 +115,33 @@ def test_the_largest_norm_is_that_of_states_up_to_the_window(labels):
     for kpoint in KPOINTS:
         levels, states = solve_bands(h.dense(kpoint), s.dense(kpoint), vectors=True)
         norms += list(np.sum(np.abs(states) ** 2, axis=0)[levels <= labels.fermi_energy + 2.0])
-    assert find_largest_norm([labels]) == pytest.approx(max(norms))
+    assert ShiftLabels([labels]).find_largest_norm() == pytest.approx(max(norms))
     assert 1.0 < max(norms) < 3.0
     unknown = LabelledStructure(**{**vars(labels), "fermi_energy": None})
-    assert find_largest_norm([unknown]) == 0.0
+    assert ShiftLabels([unknown]).find_largest_norm() == 0.0
 
 
 def test_a_training_learns_its_shift_from_some_structures(labels, monkeypatch):
     monkeypatch.setattr(level_shift, "N_STRUCTURES", 2)
-    monkeypatch.setattr(level_shift, "choose_level_shift", lambda some: (SHIFT, [len(some)]))
-    seen = []
-    monkeypatch.setattr(level_shift, "find_largest_norm", lambda some: seen.append(some) or 2.5)
+    monkeypatch.setattr(level_shift, "choose_level_shift", lambda labels: (SHIFT, []))
+    seen, solve = [], level_shift._solve
+    monkeypatch.setattr(level_shift, "_solve", lambda *a: seen.append(a[0].name) or solve(*a))
     five = [LabelledStructure(**{**vars(labels), "name": str(n)}) for n in range(5)]
     found = describe_training("auto", five)
-    assert found == {"level_shift": SHIFT.to_dict(), "largest_norm": 2.5}
-    assert [structure.name for structure in seen[0]] == ["0", "3"]
+    norm = ShiftLabels([labels]).find_largest_norm()
+    assert found == {"level_shift": SHIFT.to_dict(), "largest_norm": norm}
+    assert seen[:2] == ["0", "3"]
     assert describe_training("off", five) == describe_training(False, five)
     assert describe_training("off", five) == {"level_shift": None}
     own = {"threshold": 0.01, "strength": 1.0}
     assert describe_training(own, five)["level_shift"] == {**own, "offset": 0.0}
+
+
+def test_a_training_diagonalises_each_structure_once(labels, monkeypatch):
+    seen, solve = [], level_shift._solve
+    monkeypatch.setattr(level_shift, "_solve", lambda *a: seen.append(a[0].name) or solve(*a))
+    assert describe_training("auto", [labels])["level_shift"] is not None
+    assert seen == ["slide"]
 
 
 @pytest.mark.parametrize("wrong", ["on", None, 0.3, True, {"threshold": 0.01}])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from real_supercells import real_supercell
+from real_supercells import real_labels, real_supercell
 from torch_geometric.data import Batch
 
 from mlepi.graphs import fields
+from mlepi.graphs.block_matrix import block_matrices
 from mlepi.graphs.build import build_graph
 from mlepi.graphs.shifted_matrix import shift_matrix
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.eigenstates.level_shift import LevelShift
-from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.training.bloch_sums import bloch_sums
 from mlepi.training.electron_errors import (
     METRIC,
@@ -33,26 +35,15 @@ CUTOFFS = {"intra": 6.4, "inter": 6.4}
 @pytest.fixture(scope="module")
 def sample():
     """Atoms, H and S; their labels twice in a batch, the second time moved in space."""
-    atoms, (h, s), _, _ = real_supercell()
-    corner = choose_kpoints(atoms.cell.array, 2)[1]
-    levels = solve_bands(h.dense(corner), s.dense(corner))
+    atoms = real_supercell()[0]
+    labels = real_labels(choose_kpoints(atoms.cell.array, 2)[1])
     graphs = []
     for shift in (0.0, 0.3):
         moved = atoms.copy()
         moved.positions += shift
-        labels = LabelledStructure(
-            name="slide",
-            atoms=moved,
-            basis=h.basis,
-            edge_index=h.edge_index,
-            edge_cell_shift=h.edge_cell_shift,
-            hamiltonian_blocks=h.blocks,
-            overlap_blocks=s.blocks,
-            fermi_energy=float(levels[7:9].mean()),
-        )
-        graphs.append(build_graph(moved, CUTOFFS, labels, torch.float64))
+        graphs.append(build_graph(moved, CUTOFFS, replace(labels, atoms=moved), torch.float64))
         graphs[-1][fields.STRUCTURE] = torch.tensor([len(graphs) - 1])
-    return atoms, h, s, Batch.from_data_list(graphs)
+    return atoms, *block_matrices(labels), Batch.from_data_list(graphs)
 
 
 def errors_of(batch, change=None):

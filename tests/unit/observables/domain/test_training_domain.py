@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from toy_ensembles import matrices
 from toys import SPACING, honeycomb
 
@@ -17,9 +18,11 @@ from mlepi.observables.domain.training_domain import (
     find_training_data,
     force_spread,
     hamiltonian_spread,
+    list_unseen,
     read_training_structures,
 )
 from mlepi.project_files import PROJECT_FOLDER
+from mlepi.structures import build_graphene
 
 BOND = 2.46 / np.sqrt(3)
 DATA = PROJECT_FOLDER / "data" / "blg_openmx"
@@ -118,3 +121,17 @@ def test_a_split_without_the_subset_is_refused():
         read_training_structures(
             DATA / "forces.extxyz", DATA / "splits" / "forces_81_09_10.json", "holdout"
         )
+
+
+def test_what_no_training_structure_has_is_said():
+    """A monolayer under bilayers, another element, another coordination."""
+    bilayers = [build_graphene("AB"), build_graphene("AA")]
+    assert list_unseen(build_graphene("AB", spacing=3.2), bilayers) == []
+    assert list_unseen(build_graphene("monolayer"), bilayers) == [
+        "1 layer, where the training structures have 2"
+    ]
+    assert list_unseen(build_graphene("monolayer"), []) == []
+    diamond = list_unseen(bulk("C", "diamond", a=3.567), [build_graphene("monolayer")])
+    assert diamond == ["C with 4 bonds, which no atom of the training structures has"]
+    silicon = list_unseen(bulk("Si"), [build_graphene("monolayer")])
+    assert silicon == ["Si, in no training structure"]

@@ -1,5 +1,7 @@
 """The gap stage on a honeycomb with different sublattices: E(k) = ±√(Δ² + |f(k)|²)."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from shifted_samples import compute_shifted
@@ -108,3 +110,19 @@ def test_lines_decide_the_record_but_not_what_is_found_in_a_sample():
     assert stage.inputs(settings) != finer.inputs(settings)
     assert stage.sample_inputs(settings)["kpoints"] == [6, 6, 1]
     assert build_stage(kpoints=["K", (0, 0, 0)]).inputs(settings)["kpoints"] == ["K", [0, 0, 0]]
+
+
+def test_a_material_without_a_gap_says_so():
+    """The honeycomb with equal sublattices: its bands touch at K."""
+    stage = build_stage()
+    record = compute(stage, toy_ensemble(0.0, bilayer=False, overlap=0.0))
+    assert stage.summarize(record).startswith("no gap: valence and conduction band of the undis")
+    assert "meV" not in stage.summarize(record)
+    [text] = stage.doubts(record)
+    assert text.startswith("This material has no gap: its valence and conduction band touch.")
+    overlapping = dataclasses.replace(record, equilibrium_gap=-1.098)
+    assert "overlap by 1098 meV" in stage.summarize(overlapping)
+    gapped = compute(stage, gapped_ensemble(0.0))
+    assert stage.doubts(gapped) == []
+    closed = dataclasses.replace(gapped, gaps=np.array([0.1, -0.01]))
+    assert stage.doubts(closed) == ["the gap has closed at 300 K."]
