@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from mlepi.training.task import Task
 
 MAX_POINTS = 20_000
-"""Points per plot; beyond that an evenly spaced selection is drawn."""
+"""Points per plot; beyond that a selection is drawn."""
+
+
+def select_points(n_points: int, most: int) -> NDArray[np.int64]:
+    """Choose at most so many points, the same every time: (n_chosen,) int, ascending.
+
+    At random, since equal steps would meet the same orbitals in every block.
+    """
+    if n_points <= most:
+        return np.arange(n_points)
+    return np.sort(np.random.default_rng(0).choice(n_points, most, replace=False))
 
 
 def plot_parity(task: Task, batches: Iterable[Any], folder: Path) -> dict[str, Path]:
@@ -44,9 +54,9 @@ def plot_parity(task: Task, batches: Iterable[Any], folder: Path) -> dict[str, P
             continue
         quantity, unit = name.rstrip(")").split(" (")
         error = (prediction - label).abs().mean().item()
-        step = max(1, len(label) // MAX_POINTS)
+        chosen = select_points(len(label), MAX_POINTS)
         path = folder / f"parity_{quantity.replace(' ', '_')}.png"
-        drawn = label[::step].numpy(), prediction[::step].numpy()
+        drawn = label.numpy()[chosen], prediction.numpy()[chosen]
         draw_parity(quantity, unit, *drawn, error).savefig(path, dpi=150)
         files[quantity] = path
     return files
