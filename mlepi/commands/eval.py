@@ -16,7 +16,7 @@ OUTPUT = Path("outputs/eval")
 def main(arguments: Sequence[str]) -> int:
     """Judge what the command line names, show the table and write both files."""
     given = build_parser().parse_args(arguments)
-    from mlepi.evaluation.judge import judge
+    from mlepi.evaluation.judgement import judge
     from mlepi.evaluation.page import write_files
     from mlepi.evaluation.settings import Settings, parse_kpoints
     from mlepi.evaluation.tables import format_screen

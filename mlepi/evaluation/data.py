@@ -132,6 +132,7 @@ def open_data(
     extra: str | None,
     subsets: Sequence[str],
     max_structures: int | None,
+    made_split: Path | None = None,
 ) -> JudgedData:
     """Find the structures of subsets of a data set.
 
@@ -144,6 +145,8 @@ def open_data(
             under the same condition.
         subsets: names; () for "test" and its named subsets, or "all" without a split.
         max_structures: per subset, evenly spread; None for all.
+        made_split: file in which a training that was given no split keeps the one that it made,
+            where it exists; taken as the split of the training.
 
     Raises:
         DataError: a file is missing, of another kind or basis, or has no such subset.
@@ -157,7 +160,7 @@ def open_data(
     file = find_file("DATA", path)
     own = trained.get("path") and locate_file(str(trained["path"]))
     if own and own.resolve() == file.resolve():
-        split = split or (trained.get("split") if isinstance(trained.get("split"), str) else None)
+        split = split or _find_own_split(trained.get("split"), made_split)
         extra = extra or trained.get("extra")
     labels = [open_labels(predictor, file)]
     if extra and (further := locate_file(extra)):
@@ -188,6 +191,13 @@ def open_data(
         frozenset(name for subset in LEARNED for name in members.get(subset, ())),
         tuple(absent),
     )
+
+
+def _find_own_split(given: Any, made: Path | None) -> str | None:
+    """Return the split of a training: the one that it was given, else the one that it made."""
+    if isinstance(given, str):
+        return given
+    return str(made) if made is not None and made.is_file() else None
 
 
 def _read_subsets(labels: Labels, split: Path | None) -> tuple[dict[str, list[str]], NamedSubsets]:

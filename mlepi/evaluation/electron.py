@@ -79,6 +79,7 @@ class ElectronJudge:
         self.most_points = most_points
         self.compares_overlap = own_overlap and predictor.overlap_table is not None
         self.dtype = settings.dtype or DTYPE
+        self.network = predictor.network(settings.device, self.dtype)
         self.metric = MetricLoss(**MEASURING)
         elements = list(predictor.basis.elements)
         self.exists = torch.zeros(
@@ -95,7 +96,7 @@ class ElectronJudge:
         )
         graph[fields.STRUCTURE] = torch.tensor([number])
         graph = graph.to(device)
-        prediction = self.predictor.network(device, self.dtype)(graph)
+        prediction = self.network(graph)
         errors = compute_block_errors(prediction, graph, self.exists)
         gauge_free = errors.shifted(least_absolute_shift(errors))
         own = sum_blocks(errors, gauge_free)

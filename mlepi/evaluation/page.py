@@ -12,7 +12,7 @@ from typing import Any
 from mlepi.errors import DataError, message
 from mlepi.evaluation.figures import draw_all
 from mlepi.evaluation.findings import Points
-from mlepi.evaluation.judge import Judgement
+from mlepi.evaluation.judgement import Judgement
 from mlepi.evaluation.tables import (
     distance_table,
     full_table,

@@ -39,6 +39,10 @@ def format_screen(result: Mapping[str, Any]) -> str:
     data = result["data"]
     where = f"{data['path']}" + (f", split {data['split']}" if data["split"] else "")
     lines = [f"{result['checkpoint']} ({result['kind']} network) on {where}"]
+    if result["kind"] == "electron":
+        given = result["settings"]["kpoints"]
+        n_kpoints = given if isinstance(given, int) else len(given)
+        lines.append(f"  levels at {n_kpoints} k-points of every structure")
     lines += [f"  {note}" for note in result["notes"]]
     for title in ("subsets", "sizes"):
         lines += ["", *_lay_out(summary_rows(result, title))]

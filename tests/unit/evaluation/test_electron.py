@@ -9,7 +9,7 @@ from toy_evaluation import bilayers, label, write_checkpoint, write_labels
 
 from mlepi.checkpoint import load_model
 from mlepi.evaluation.data import open_data
-from mlepi.evaluation.judge import judge
+from mlepi.evaluation.judgement import judge
 from mlepi.evaluation.settings import Settings
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.graphs.shifted_matrix import shift_matrix
@@ -115,8 +115,9 @@ class Plain:
     def levels(self, hamiltonian, overlap):
         return np.array(
             [
-                scipy.linalg.eigh(h(k), self.bloch(overlap, k), eigvals_only=True)
-                for h in [lambda k: self.bloch(hamiltonian, k)]
+                scipy.linalg.eigh(
+                    self.bloch(hamiltonian, k), self.bloch(overlap, k), eigvals_only=True
+                )
                 for k in POINTS
             ]
         )

@@ -34,6 +34,9 @@ from mlepi.training.test_table import group_by_size, tabulate
 
 FORMAT, FORMAT_VERSION = "mlepi-eval", 1
 
+MADE_SPLIT = "split.json"
+"""File of a run folder with the split that a training made because none was given."""
+
 TOLD_EVERY = 10.0
 """Seconds between two lines about the progress."""
 
@@ -90,7 +93,12 @@ def judge(
         table = read_overlap_table(find_file("--overlap", overlap))
         check_overlap_table(predictor.basis, table)
         predictor.overlap_table = table
-    found = open_data(predictor, data, split, extra, settings.subsets, settings.max_structures)
+    made_split = (
+        Path(checkpoint).resolve().parent.parent / MADE_SPLIT
+    )  # of RUN/checkpoints/best.ckpt
+    found = open_data(
+        predictor, data, split, extra, settings.subsets, settings.max_structures, made_split
+    )
     most_points = max(1, MOST_POINTS // len(found.names))
     own_overlap = any(labels.has_overlap for labels in found.labels)
     measuring: Judge = (
@@ -245,6 +253,9 @@ def _list_electron_notes(
         notes.append("The labels hold no overlaps: S comes from the table on both sides.")
     elif predictor.overlap_table is None:
         notes.append("The checkpoint has no overlap table: levels are those of the labels' S.")
+    if settings.with_levels and settings.window is not None:
+        low, high = settings.window
+        notes.append(f"The window of --window is {low:g} to {high:g} eV from E_F.")
     if settings.with_levels and predictor.level_shift is None:
         notes.append("The checkpoint has no level shift.")
     unknown = sum(
