@@ -11,8 +11,8 @@ LARGEST_SCORE = 3.5
 """Modified z-score above which a structure is an outlier (Iglewicz and Hoaglin, How to Detect and
 Handle Outliers, ASQC 1993)."""
 
-FEWEST = 5
-"""Structures of which one can be an outlier."""
+FEWEST = 10
+"""Structures of which one can be an outlier: the spread of fewer says too little."""
 
 
 def score(values: Sequence[float]) -> np.ndarray:

@@ -10,11 +10,12 @@ from mlepi.evaluation.breakdown import PARTS
 from mlepi.evaluation.labels import ROWS, SHORT_ROWS, label, order
 from mlepi.evaluation.phonon import OF_ELEMENT
 from mlepi.figures import Table
+from mlepi.training.electron_errors import SHIFTED
 
 WIDTH = 100
 """Columns of a screen."""
 
-SHELLS_SHOWN, OUTLIERS_SHOWN = 6, 5
+SHELLS_SHOWN, WORST_SHOWN = 6, 5
 """Rows of these tables on a screen."""
 
 NOTHING = "–"
@@ -53,14 +54,10 @@ def format_screen(result: Mapping[str, Any]) -> str:
         table = shell_table(result)
         shown = table.rows[:SHELLS_SHOWN]
         lines += ["", *_lay_out([[table.title, *table.header[1:]], *shown])]
-    outliers = outlier_table(result)
-    if outliers.rows:
-        shown = outliers.rows[:OUTLIERS_SHOWN]
-        lines += ["", *_lay_out([list(outliers.header), *shown])]
-        left = len(outliers.rows) - len(shown)
-        lines += [f"  and {left} more in the files"] if left else []
-    else:
-        lines += ["", "no structure whose error stands out from its subset"]
+    worst = worst_table(result)
+    lines += ["", *_lay_out([worst.header, *worst.rows[:WORST_SHOWN]])]
+    n_outliers = len({row[0] for row in outlier_table(result).rows})
+    lines.append(f"  {n_outliers} of {len(worst.rows)} structures are outliers of their subset")
     return "\n".join(lines)
 
 
@@ -82,8 +79,6 @@ def summary_rows(result: Mapping[str, Any], title: str) -> list[list[str]]:
         ],
     ]
     metrics = [group["metrics"] for group in groups.values()]
-    if title == "subsets" and metrics:  # slopes are of all pairs, which no subset need hold
-        metrics[0] = {**result["metrics"], **metrics[0]}
     elements = sorted({_element(name) for own in metrics for name in own} - {""})
     more = [
         (
@@ -166,6 +161,39 @@ COLUMNS = {
     ),
 }
 """Kind of network → metrics in the table of structures, the first decides the order."""
+
+
+def worst_table(result: Mapping[str, Any]) -> Table:
+    """Return the structures, the largest errors first, with what fits on a screen."""
+    wanted, structures = WORST[result["kind"]], result["structures"]
+    first = next(iter(wanted))
+    found = {row["structure"] for rows in result["outliers"].values() for row in rows}
+    ordered = sorted(structures, key=lambda name: -(structures[name]["metrics"].get(first) or 0))
+    rows = [
+        [
+            name,
+            str(structures[name]["n_atoms"]),
+            *(number(structures[name]["metrics"].get(metric)) for metric in wanted),
+            "yes" if name in found else "",
+        ]
+        for name in ordered
+    ]
+    return Table(("largest errors", "atoms", *wanted.values(), "outlier"), rows)
+
+
+WORST = {
+    "electron": {
+        "hamiltonian_gauge_free_mae_mev": "H MAE (meV)",
+        "bands_2ev_aligned_rms_mev": "±2 eV (meV)",
+        f"{SHIFTED}bands_2ev_aligned_rms_mev": "shifted (meV)",
+        "lowest_level_from_dft_ev": "lowest (eV)",
+    },
+    "phonon": {
+        "forces_rmse_mev_per_angstrom": "forces RMSE (meV/Å)",
+        "energy_mae_mev_per_atom": "energy (meV/atom)",
+    },
+}
+"""Kind of network → metrics and headings of the worst structures; the first decides the order."""
 
 
 def distance_table(result: Mapping[str, Any]) -> Table:

@@ -15,17 +15,19 @@ def test_the_score_is_that_of_median_and_median_deviation():
 
 
 def test_only_large_errors_of_large_enough_groups_are_outliers():
-    errors = {name: {"mae": value} for name, value in zip("abcde", (1, 2, 3, 4, 20), strict=True)}
+    """Of 1 … 9 and 40 the median is 5.5 and the median deviation 2.5."""
+    values = (*range(1, 10), 40)
+    errors = {name: {"mae": value} for name, value in zip("abcdefghij", values, strict=True)}
     (found,) = find_outliers(errors, ("mae", "absent"))
     assert found == {
-        "structure": "e",
+        "structure": "j",
         "metric": "mae",
-        "value": 20,
-        "median": 3.0,
-        "score": pytest.approx(0.6745 * 17),
+        "value": 40,
+        "median": 5.5,
+        "score": pytest.approx(0.6745 * 34.5 / 2.5),
     }
-    errors["e"]["mae"] = -20
+    errors["j"]["mae"] = -40
     assert not find_outliers(errors, ("mae",))
     del errors["a"]
-    errors["e"]["mae"] = 20
+    errors["j"]["mae"] = 40
     assert not find_outliers(errors, ("mae",))

@@ -70,7 +70,8 @@ def test_the_screen_shows_every_part_within_its_width(judgement):
         "k with ghosts, plain / shifted (%)",
         "H gauge-free by distance",
         "H gauge-free by pair of shells",
-        "no structure whose error stands out",
+        "largest errors",
+        "  0 of 2 structures are outliers of their subset",
     ):
         assert text in shown
     assert max(map(len, shown.splitlines())) <= WIDTH
@@ -81,11 +82,12 @@ def test_many_subsets_and_outliers_stay_within_the_width(judgement):
     subset = result["subsets"]["test"]
     result["subsets"] |= {f"subset_with_a_long_name_{n}": subset for n in range(7)}
     row = {"metric": "hamiltonian_gauge_free_mae_mev", "value": 3.0, "median": 1.0, "score": 9.0}
-    result["outliers"] = {"test": [{"structure": f"s{n}" + 60 * "x", **row} for n in range(9)]}
+    result["outliers"] = {"test": [{"structure": f"s{n}", **row} for n in range(9)]}
+    result["structures"] |= {f"s{n}" + 60 * "x": result["structures"]["c"] for n in range(9)}
     shown = format_screen(result)
     assert max(map(len, shown.splitlines())) <= WIDTH
     assert all(f"subset_with_a_long_name_{n}" in shown for n in range(7))
-    assert "and 4 more in the files" in shown
+    assert "  9 of 11 structures are outliers of their subset" in shown
     assert len(outlier_table(result).rows) == 9
 
 
@@ -175,7 +177,7 @@ def test_the_command_computes_anew_every_time(electron, tmp_path, capsys, monkey
 def test_forces_on_the_screen_and_on_the_page(tmp_path, capsys):
     write_checkpoint(tmp_path / "p.ckpt", "phonon", {})
     predictor, labelled = load_model(tmp_path / "p.ckpt"), []
-    for name, atoms in bilayers("abcdef", carbon=False):
+    for name, atoms in bilayers("abcdefghij", carbon=False):
         energies, forces = predictor.energy_and_forces([atoms])
         wrong = 0.03 if name == "e" else 0.01 + 1e-4 * ord(name)
         labelled.append(
@@ -187,7 +189,8 @@ def test_forces_on_the_screen_and_on_the_page(tmp_path, capsys):
     shown = capsys.readouterr().out
     for text in ("p.ckpt (phonon network) on f.extxyz\n", "forces, MAE / RMSE (meV/Å)", "  on N"):
         assert text in shown
-    assert re.search(r"outlier +subset +error +value +median\ne +all +forces, RMSE", shown)
+    assert re.search(r"largest errors +atoms .* outlier\ne +16 .* yes\nj +16", shown)
+    assert "  1 of 10 structures are outliers of their subset" in shown
     text = (tmp_path / "out" / "eval.html").read_text("utf-8")
     assert re.findall(r'<img alt="(\w+)"', text) == ["parity_energy", "parity_forces"]
 
