@@ -4,8 +4,8 @@
 
 Writes NAME.ckpt (weights only, with the overlap table of an electron network), NAME.md (the model
 card), NAME.json (all measured numbers) and NAME.yaml (the config of the run) next to this file, and
-for a phonon network NAME.png (its phonons). The numbers are measured here on the exported file, by
-the scripts in ``benchmarks/``.
+for a phonon network NAME.png (its phonons). The numbers are measured here on the exported file, as
+``mlepi eval`` does and by the scripts in ``benchmarks/``.
 
 Of several runs, one per seed, NAME_1.ckpt, NAME_2.ckpt, … and one card of all of them: the tables
 are those of the first, with the errors of every network, the calibration of their spread, which the
@@ -24,17 +24,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_card import describe_member, format_card, list_failures
+from model_card import describe_member, format_accuracy, format_card, list_failures
 from omegaconf import OmegaConf
 from run_folder import describe_structures, portable, read_command, read_history, require_run
 
 from mlepi.checkpoint import export_checkpoint, load_checkpoint, load_model
 from mlepi.errors import CheckpointError, DataError, MlepiError, message
+from mlepi.evaluation import judge
 from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.physics.overlaps import read_overlap_table
 from mlepi.predictors.level_shifts import KEY as SHIFT_KEY
 from mlepi.predictors.storage import AS_TRAINED, STORAGES
-from mlepi.project_files import find_file
+from mlepi.project_files import find_file, locate_file
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.splits import read_split
 from mlepi.training.level_shift import AUTO, describe_training
@@ -135,6 +136,28 @@ def run_benchmark(
     return result
 
 
+def measure(checkpoint: Path, run: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Judge a checkpoint on the test subsets of its training, see ``mlepi.evaluation.judge``.
+
+    Args:
+        checkpoint: file.
+        run: folder of ``train.py``, which holds the split where none was given.
+        data: config of the training data.
+    """
+    extra = data.get("extra")
+    found = judge(
+        checkpoint,
+        str(data["path"]),
+        split=str(data["split"] if isinstance(data["split"], str) else run / "split.json"),
+        extra=extra if extra and locate_file(extra) else None,
+    ).result
+    return {name: value for name, value in found.items() if name not in LEFT_OUT}
+
+
+LEFT_OUT = ("orbitals", "provenance", "seconds")
+"""Parts of a judgement that the file of a card does not need."""
+
+
 def check_reproduced(run: Path, metrics: Mapping[str, float]) -> None:
     """Check that the exported network has the test errors that its training reported."""
     path = run / "test_metrics.json"
@@ -170,7 +193,7 @@ def ship(
         with_phonons: measure the phonons of a phonon network.
 
     Returns:
-        Script → what it measured, and its table.
+        "accuracy" and, where they are measured, "phonons" → numbers, and the table.
 
     Raises:
         DataError: a measurement failed.
@@ -185,15 +208,11 @@ def ship(
         learned = find_level_shift(run, data) if electron else {}
         export(run, trial, storage=storage, learned=learned)
         phonons = with_phonons and load_model(trial).kind == "phonon"
-        scripts = ["accuracy", *(["phonons"] if phonons else [])]
-        where = {"accuracy": ["--data", str(data["path"]), "--split", str(data["split"])]}
-        results = {
-            script: run_benchmark(script, trial, folder, where.get(script, ()))
-            for script in scripts
-        }
-        tables = {
-            script: (folder / f"{script}.md").read_text(encoding="utf-8") for script in scripts
-        }
+        results = {"accuracy": measure(trial, run, data)}
+        tables = {"accuracy": format_accuracy(results["accuracy"])}
+        if phonons:
+            results["phonons"] = run_benchmark("phonons", trial, folder)
+            tables["phonons"] = (folder / "phonons.md").read_text(encoding="utf-8")
         metrics = results["accuracy"]["metrics"]
         check_reproduced(run, metrics)
         export(run, output / trial.name, metrics, storage, learned)

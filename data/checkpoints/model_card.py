@@ -9,8 +9,11 @@ from typing import Any
 
 from run_folder import read_command, read_history
 
+from mlepi.evaluation.labels import label, order
 from mlepi.predictors.level_shifts import KEY as SHIFT_KEY
+from mlepi.training import ElectronTask, PhononTask
 from mlepi.training.level_shift import LARGEST_BIAS
+from mlepi.training.test_table import format_markdown
 
 PREDICTS = {
     "phonon": "Total energy (eV), forces (eV/Å) and stress of bilayer graphene, Grimme D2 included "
@@ -180,6 +183,53 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         "",
     ]
     return "\n".join(lines)
+
+
+TARGETS = {
+    "hamiltonian_gauge_free_mae_mev": 0.6,
+    "ghosts_kpoints_percent": 1.0,
+    "shifted_ghosts_kpoints_percent": 0.0,
+    "shifted_bands_2ev_rms_mev": 10.0,
+    "shifted_bands_2ev_aligned_rms_mev": 5.0,
+    "slope_error": 0.04,
+    "overlap_max": 2e-5,
+    "energy_mae_mev_per_atom": 0.4,
+    "forces_rmse_mev_per_angstrom": 12.0,
+}
+"""Largest value that a shipped checkpoint should have."""
+
+COLUMNS = {"electron": ElectronTask.columns, "phonon": PhononTask.columns}
+"""Kind of network → metrics in the tables of subsets and sizes."""
+
+
+def format_accuracy(result: Mapping[str, Any]) -> str:
+    """Return the metrics as a Markdown table with the targets, and those by subset and size.
+
+    Args:
+        result: of ``mlepi.evaluation.judge``; the metrics are those of its first subset.
+    """
+    data, metrics = result["data"], result["metrics"]
+    subset, n_structures = next(iter(data["n_structures"].items()))
+    lines = [
+        f"{n_structures} structures: subset `{subset}` of `{data['split']}`, data "
+        f"`{data['path']}`.",
+        "",
+        "| quantity | value | target | met |",
+        "|---|---|---|---|",
+    ]
+    for name in order(metrics):
+        value, target = metrics[name], TARGETS.get(name)
+        if value is None:
+            continue
+        verdict = (
+            ("", "")
+            if target is None
+            else (f"≤ {target:g}", "yes" if value <= target else "**no**")
+        )
+        lines.append(f"| {label(name)} | {value:.3g} | {verdict[0]} | {verdict[1]} |")
+    for title in ("subsets", "sizes"):
+        lines += ["", *format_markdown(title, result[title], COLUMNS[result["kind"]])]
+    return "\n".join(lines) + "\n"
 
 
 def list_failures(results: Mapping[str, Any], table: str) -> list[str]:

@@ -137,20 +137,27 @@ class ElectronPredictor(Predictor):
             for relation, values in predicted["edge_blocks"].items()
         }
         return [
-            self._collect(
+            self.assemble(
                 atoms, graph, onsite[n], {relation: split[n] for relation, split in parts.items()}
             )
             for n, (atoms, graph) in enumerate(zip(structures, graphs, strict=True))
         ]
 
-    def _collect(
+    def assemble(
         self,
         atoms: Atoms,
         graph: AtomGraph,
         onsite: NDArray[np.float64],
         edge_blocks: Mapping[str, NDArray[np.float64]],
     ) -> BlockMatrix:
-        """Put the blocks of one structure together: on-site ones, then every relation."""
+        """Put the blocks of one structure together: on-site ones, then every relation.
+
+        Args:
+            atoms: structure.
+            graph: of it, as the network saw it.
+            onsite: (n_atoms, p, p), eV.
+            edge_blocks: relation → (n_edges, p, p), eV, in the order of the graph's edges.
+        """
         edge_index, shift = _block_edges(len(atoms), graph, list(edge_blocks))
         blocks = np.concatenate([onsite, *edge_blocks.values()])
         return BlockMatrix(

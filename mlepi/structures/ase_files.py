@@ -19,6 +19,8 @@ from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
+from numpy.typing import NDArray
 
 from mlepi.errors import DataError, StructureError, message
 from mlepi.structures.labelled_structure import LabelledStructure
@@ -60,8 +62,9 @@ def read_forces_dataset(path: str | Path) -> list[LabelledStructure]:
 
     Returns:
         One entry per structure: energy in eV (the free energy where the file has it), forces
-        (n_atoms, 3) in eV/Å. Names are the ``name`` of an extxyz frame, else the stem of the file
-        and the position in it; other extxyz keys become the provenance.
+        (n_atoms, 3) in eV/Å, stress (3, 3) in eV/Å³ where the file has it. Names are the ``name``
+        of an extxyz frame, else the stem of the file and the position in it; other extxyz keys
+        become the provenance.
 
     Raises:
         DataError: the file cannot be read or is empty, energy or forces are missing or not finite,
@@ -130,9 +133,10 @@ def write_extxyz(path: str | Path, structures: Iterable[LabelledStructure]) -> N
         }
         atoms.info = {key: _plain(value) for key, value in extra.items() if value is not None}
         _check_keys(structure.name, atoms.info)
-        atoms.calc = SinglePointCalculator(
-            atoms, energy=float(structure.energy), forces=np.asarray(structure.forces)
-        )
+        labels = {"energy": float(structure.energy), "forces": np.asarray(structure.forces)}
+        if structure.stress is not None:
+            labels["stress"] = full_3x3_to_voigt_6_stress(structure.stress)
+        atoms.calc = SinglePointCalculator(atoms, **labels)
         frames.append(atoms)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
@@ -205,7 +209,21 @@ def _labelled(path: Path, position: int, atoms: Atoms, file_format: str) -> Labe
             "format": file_format,
             **{key: _plain(value) for key, value in info.items()},
         },
+        stress=_full_stress(where, results.get("stress")),
     )
+
+
+def _full_stress(where: str, stress: Any) -> NDArray[np.float64] | None:
+    """Return the stress as (3, 3), eV/Å³, from six or nine numbers; None without one."""
+    if stress is None:
+        return None
+    values = np.array(stress, dtype=np.float64)
+    if values.size not in (6, 9) or not np.isfinite(values).all():
+        got = f"a stress of shape {values.shape} or a value that is not finite"
+        raise DataError(message(where, got, "6 or 9 finite numbers", "Remove the key `stress`."))
+    if values.size == 6:
+        return np.asarray(voigt_6_to_full_3x3_stress(values))
+    return values.reshape(3, 3)
 
 
 def _check_keys(where: str, info: dict[str, Any]) -> None:

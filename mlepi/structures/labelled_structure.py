@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class LabelledStructure:
         energy: total energy, eV.
         forces: (n_atoms, 3), eV/Å.
         provenance: how the labels were made; plain Python data.
+        stress: (3, 3), eV/Å³, symmetric, positive where the cell pulls itself together (ASE's
+            sign).
     """
 
     name: str
@@ -48,6 +50,27 @@ class LabelledStructure:
     energy: float | None = None
     forces: NDArray[np.float64] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    stress: NDArray[np.float64] | None = None
+
+
+def subtract_fermi_energy(structure: LabelledStructure) -> LabelledStructure:
+    """Return a structure whose energies are counted from its Fermi energy: H − E_F·S.
+
+    Args:
+        structure: with Hamiltonian and overlap blocks.
+
+    Raises:
+        DataError: it has no Fermi energy, or no blocks.
+    """
+    where, energy = f"structure {structure.name!r}", structure.fermi_energy
+    if structure.hamiltonian_blocks is None or structure.overlap_blocks is None:
+        fix = "Use a data set of Hamiltonians."
+        raise DataError(message(where, "no blocks", "Hamiltonian and overlap blocks", fix))
+    if energy is None:
+        fix = "Set data.energy_zero=as_computed."
+        raise DataError(message(where, "no Fermi energy", "one for every structure", fix))
+    blocks = structure.hamiltonian_blocks - energy * structure.overlap_blocks
+    return replace(structure, hamiltonian_blocks=blocks, fermi_energy=0.0)
 
 
 def reverse_edges(

@@ -6,10 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-
 from mlepi.errors import ConfigError, DataError, message
-from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph
 from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.graphs.partitions import refuse_blocks
@@ -24,7 +21,7 @@ from mlepi.project_files import find_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset import HamiltonianDataset
-from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.labelled_structure import LabelledStructure, subtract_fermi_energy
 from mlepi.training.cutoffs import cover_labels
 from mlepi.training.graph_data import GraphDataModule
 
@@ -152,10 +149,9 @@ class HamiltonianDataModule(GraphDataModule):
 
     def build_graph(self, structure: LabelledStructure) -> AtomGraph:
         """Build the graph of a structure with its labels at the chosen energy zero."""
-        graph = super().build_graph(structure)
         if self.energy_zero == "fermi":
-            self._subtract_fermi_energy(structure, graph)
-        return graph
+            structure = subtract_fermi_energy(structure)
+        return super().build_graph(structure)
 
     def stamp_parts(self) -> dict[str, Any]:
         """Return basis and overlap table, and refuse a table of another basis."""
@@ -164,26 +160,6 @@ class HamiltonianDataModule(GraphDataModule):
         if self.basis is not None and self.overlap_table is not None:
             check_overlap_table(self.basis, self.overlap_table)
         return {"basis": self.basis, "overlap_table": self.overlap_table}
-
-    @staticmethod
-    def _subtract_fermi_energy(structure: LabelledStructure, graph: AtomGraph) -> None:
-        if structure.fermi_energy is None:
-            raise DataError(
-                message(
-                    f"structure {structure.name!r}",
-                    "no Fermi energy",
-                    "one for every structure",
-                    "Set data.energy_zero=as_computed.",
-                )
-            )
-        for store in (
-            graph[fields.ATOM],
-            *(graph[fields.edge_type(relation)] for relation in fields.RELATIONS),
-        ):
-            store[fields.HAMILTONIAN_BLOCKS] -= (
-                structure.fermi_energy * store[fields.OVERLAP_BLOCKS]
-            )
-        graph[fields.FERMI_ENERGY] = torch.zeros(1, dtype=torch.float64)
 
 
 def fit_overlaps(structures: Iterable[LabelledStructure], basis: OrbitalBasis) -> OverlapTable:

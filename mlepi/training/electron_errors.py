@@ -18,6 +18,7 @@ from mlepi.training.bloch_sums import bloch_sums
 from mlepi.training.level_errors import (
     COUNTS,
     LEVEL_QUANTITIES,
+    WINDOWS,
     choose_kpoints,
     compare_levels,
     form_bound,
@@ -40,15 +41,20 @@ QUANTITIES = (*BLOCKS, METRIC, *LEVELS)
 """Errors of the blocks, of Bloch sums in the metric of S, and of levels, plain and shifted."""
 
 
-def sum_blocks(errors: BlockErrors) -> dict[str, Tensor]:
+def sum_blocks(errors: BlockErrors, gauge_free: BlockErrors | None = None) -> dict[str, Tensor]:
     """Sum the errors of the blocks, as they are and gauge-free, together and by block type.
+
+    Args:
+        errors: of the blocks.
+        gauge_free: the same after ``least_absolute_shift``, where it is known already.
 
     Returns:
         Quantity of ``BLOCKS`` → (3, n_graphs), Σ|x| (eV), Σx² (eV²) and number of elements.
     """
     found: dict[str, Tensor] = {}
-    shifted = errors.shifted(least_absolute_shift(errors))
-    for gauge, chosen in zip(GAUGES, (errors, shifted), strict=True):
+    if gauge_free is None:
+        gauge_free = errors.shifted(least_absolute_shift(errors))
+    for gauge, chosen in zip(GAUGES, (errors, gauge_free), strict=True):
         for part, difference in chosen.difference.items():
             count = chosen.mask[part].sum((1, 2))
             own = sum_by_structure(difference, chosen.graph[part], errors.n_graphs, count)
@@ -92,37 +98,72 @@ class LevelMeasure:
     largest_norm: float | None = None
 
 
-def compare_pencils(
+@dataclass(frozen=True)
+class States:
+    """Solutions of one pencil at several k-points.
+
+    Attributes:
+        levels: (n_k, n), eV, ascending.
+        norms: (n_k, n), Σ|c|² of the states with c†Sc = 1; None where nobody asked for them.
+    """
+
+    levels: NDArray[np.float64]
+    norms: NDArray[np.float64] | None = None
+
+
+def solve_pencils(
     hamiltonian: NDArray[Any],
     overlap: NDArray[Any],
     added: NDArray[Any] | None,
+    with_norms: bool,
+) -> dict[str, States]:
+    """Solve for the states of H as predicted and with a level shift.
+
+    Args:
+        hamiltonian: (n_k, n, n), eV.
+        overlap: (n_k, n, n).
+        added: (n_k, n, n), eV, what the level shift adds; None for none.
+        with_norms: also return |c|², which takes eigenvectors.
+
+    Returns:
+        "" and, with a level shift, ``SHIFTED`` → states.
+    """
+    matrices = {"": None} if added is None else {"": None, SHIFTED: added}
+    if with_norms:
+        return {
+            prefix: States(*predict_states(hamiltonian, overlap, matrix))
+            for prefix, matrix in matrices.items()
+        }
+    return {
+        prefix: States(predict_levels(hamiltonian, overlap, matrix))
+        for prefix, matrix in matrices.items()
+    }
+
+
+def compare_pencils(
+    solved: Mapping[str, States],
     reference: NDArray[np.float64],
     fermi_energy: float,
     largest_norm: float | None,
+    windows: Mapping[str, tuple[float, float]] = WINDOWS,
 ) -> dict[str, NDArray[np.float64]]:
     """Compare the levels of one structure, of H as predicted and with a level shift.
 
     Args:
-        hamiltonian: (n_k, n, n), eV, predicted, on the energy zero of the reference.
-        overlap: (n_k, n, n).
-        added: (n_k, n, n), eV, what the level shift adds; None for none.
+        solved: of ``solve_pencils``, on the energy zero of the reference.
         reference: (n_k, n), levels of the labels, eV.
         fermi_energy: of the labels, eV.
         largest_norm: |c|² of training states; None where it is not known.
+        windows: name → lowest and highest energy from the Fermi level, eV.
 
     Returns:
         Quantities of ``compare_levels`` → (3,), with a level shift also with ``SHIFTED`` in front.
     """
     found: dict[str, NDArray[np.float64]] = {}
-    for prefix, matrix in (("", None), (SHIFTED, added)):
-        if prefix and added is None:
-            continue
-        norms = None
-        if largest_norm is None:
-            levels = predict_levels(hamiltonian, overlap, matrix)
-        else:
-            levels, norms = predict_states(hamiltonian, overlap, matrix)
-        sums = compare_levels(levels, reference, fermi_energy, norms, largest_norm)
+    for prefix, states in solved.items():
+        sums = compare_levels(
+            states.levels, reference, fermi_energy, states.norms, largest_norm, windows
+        )
         found |= {prefix + name: values for name, values in sums.items()}
     return found
 
@@ -167,14 +208,13 @@ def sum_levels(
             form_bound(*of_k, reference.min()) for of_k in zip(label, metric, error, strict=True)
         ]
         sums = {BOUND: np.array([np.sum(bounds), np.sum(np.square(bounds)), len(bounds)])}
-        sums |= compare_pencils(
+        solved = solve_pencils(
             label + error,
             metric,
             added[0] if added else None,
-            reference,
-            fermi,
-            measure.largest_norm,
+            measure.largest_norm is not None,
         )
+        sums |= compare_pencils(solved, reference, fermi, measure.largest_norm)
         for name, values in sums.items():
             found.setdefault(name, []).append(values)
     return {name: torch.from_numpy(np.stack(sums, axis=1)) for name, sums in found.items()}
@@ -184,7 +224,8 @@ def electron_metrics(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the metrics of sums by quantity; those of levels only where some were seen.
 
     Args:
-        sums: quantity of ``QUANTITIES`` → (3,), Σ|x|, Σx² and number of x.
+        sums: quantity of ``QUANTITIES``, or of levels in other windows → (3,), Σ|x|, Σx² and number
+            of x.
     """
     metrics = {
         f"hamiltonian{quantity}_{measure}_mev": value
@@ -192,10 +233,9 @@ def electron_metrics(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for measure, value in mean_error(sums[quantity]).items()
     }
     metrics["hamiltonian_s_metric_rms_mev"] = mean_error(sums[METRIC])["rmse"]
-    for quantity in LEVELS:
-        if quantity not in sums or sums[quantity][2] == 0.0:
+    for quantity, (total, second, count) in sums.items():
+        if quantity in (*BLOCKS, METRIC) or count == 0.0:
             continue
-        total, second, count = sums[quantity]
         if quantity == BOUND:
             metrics["form_bound_mean"] = total / count
         elif quantity.endswith(COUNTS):

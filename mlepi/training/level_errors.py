@@ -12,6 +12,7 @@ state of DFT has there: c†Sc = 1, so that a state along a direction with the e
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,7 @@ def compare_levels(
     fermi_energy: float,
     norms: NDArray[np.float64] | None = None,
     largest_norm: float | None = None,
+    windows: Mapping[str, tuple[float, float]] = WINDOWS,
 ) -> dict[str, NDArray[np.float64]]:
     """Return what the levels of one structure add to the sums of each quantity.
 
@@ -181,6 +183,7 @@ def compare_levels(
         fermi_energy: of the reference, eV.
         norms: (n_k, n), |c|² of the predicted states; None where they are not known.
         largest_norm: |c|² of training states; None where it is not known.
+        windows: name → lowest and highest energy from DFT's Fermi level, eV.
 
     Returns:
         "bands_WINDOW" and "bands_WINDOW_aligned" (less the median) → (3,), Σ|x| (eV), Σx² (eV²)
@@ -188,7 +191,7 @@ def compare_levels(
         "soft_states" likewise where both norms are known.
     """
     found = {}
-    for name, window in WINDOWS.items():
+    for name, window in windows.items():
         errors = select_errors(predicted, reference, fermi_energy, window)
         for suffix, centre in (("", 0.0), ("_aligned", np.median(errors) if len(errors) else 0.0)):
             x = errors - centre

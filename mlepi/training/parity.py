@@ -6,14 +6,26 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from mlepi.training.task import Task
 
 MAX_POINTS = 20_000
-"""Points per plot; beyond that an evenly spaced selection is drawn."""
+"""Points per plot; beyond that a selection is drawn."""
+
+
+def select_points(n_points: int, most: int) -> NDArray[np.int64]:
+    """Choose at most so many points, the same every time: (n_chosen,) int, ascending.
+
+    At random, since equal steps would meet the same orbitals in every block.
+    """
+    if n_points <= most:
+        return np.arange(n_points)
+    return np.sort(np.random.default_rng(0).choice(n_points, most, replace=False))
 
 
 def plot_parity(task: Task, batches: Iterable[Any], folder: Path) -> dict[str, Path]:
@@ -41,23 +53,35 @@ def plot_parity(task: Task, batches: Iterable[Any], folder: Path) -> dict[str, P
         if len(label) == 0:
             continue
         quantity, unit = name.rstrip(")").split(" (")
+        error = (prediction - label).abs().mean().item()
+        chosen = select_points(len(label), MAX_POINTS)
         path = folder / f"parity_{quantity.replace(' ', '_')}.png"
-        _draw(quantity, unit, label, prediction, path)
+        drawn = label.numpy()[chosen], prediction.numpy()[chosen]
+        draw_parity(quantity, unit, *drawn, error).savefig(path, dpi=150)
         files[quantity] = path
     return files
 
 
-def _draw(
-    quantity: str, unit: str, label: torch.Tensor, prediction: torch.Tensor, path: Path
-) -> None:
-    step = max(1, len(label) // MAX_POINTS)
-    error = (prediction - label).abs().mean().item()
+def draw_parity(
+    quantity: str,
+    unit: str,
+    label: NDArray[np.float64],
+    prediction: NDArray[np.float64],
+    error: float,
+) -> Figure:
+    """Draw predictions against labels.
+
+    Args:
+        quantity: what it is, for the title.
+        unit: of it.
+        label: (n_points,), those that are drawn, at least one.
+        prediction: (n_points,).
+        error: mean absolute error of all points, also of those that are not drawn.
+    """
     figure = Figure(figsize=(4.0, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.plot(
-        label[::step], prediction[::step], ".", markersize=2, color="tab:blue", rasterized=True
-    )
+    axes.plot(label, prediction, ".", markersize=2, color="tab:blue", rasterized=True)
     low, high = float(label.min()), float(label.max())
     axes.plot([low, high], [low, high], "-", color="0.5", linewidth=0.8)
     axes.set(
@@ -65,4 +89,4 @@ def _draw(
         ylabel=f"prediction ({unit})",
         title=f"{quantity}: MAE {1e3 * error:.3g} m{unit}",
     )
-    figure.savefig(path, dpi=150)
+    return figure

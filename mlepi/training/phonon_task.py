@@ -84,10 +84,20 @@ def phonon_metrics(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the metrics of sums by quantity.
 
     Args:
-        sums: "energy" (eV/atom) and "forces" (eV/Å) → (3,), Σ|x|, Σx² and number of x.
+        sums: "energy" (eV/atom), "forces" (eV/Å) and, where known, "stress" (eV/Å³) → (3,), Σ|x|,
+            Σx² and number of x.
     """
     return {
         f"{quantity}_{measure}_{unit}": value
-        for quantity, unit in (("energy", "mev_per_atom"), ("forces", "mev_per_angstrom"))
+        for quantity, unit in UNITS.items()
+        if quantity in sums
         for measure, value in mean_error(sums[quantity]).items()
     }
+
+
+UNITS = {
+    "energy": "mev_per_atom",
+    "forces": "mev_per_angstrom",
+    "stress": "mev_per_cubic_angstrom",
+}
+"""Quantity → how its unit ends the names of metrics."""

@@ -3,7 +3,6 @@
 Known errors come out as such, verdicts can fail, a card is complete.
 """
 
-import dataclasses
 import importlib.util
 import json
 import shutil
@@ -13,31 +12,21 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from model_card import format_accuracy, list_failures
 from run_folder import measure_wall_time
-from tiny_networks import (
-    BASIS,
-    CUTOFFS,
-    build_config,
-    build_network,
-    corrugated_bilayer,
-    gaussian_overlap_table,
-)
+from toy_evaluation import raised_electron
 
-from mlepi.checkpoint import load_checkpoint, load_model, save_checkpoint, stamp
+from mlepi.checkpoint import load_checkpoint, load_model
 from mlepi.errors import CheckpointError, DataError
-from mlepi.graphs.block_matrix import compute_bands
+from mlepi.evaluation import judge
+from mlepi.evaluation.settings import Settings
 from mlepi.physics.vibrations.force_constants import ForceConstants
 from mlepi.predictors.calibration import find_calibration
 from mlepi.structures import build_graphene
-from mlepi.structures.ase_files import write_extxyz
-from mlepi.structures.dataset_writer import write_hamiltonian_dataset
-from mlepi.structures.labelled_structure import LabelledStructure
-from mlepi.structures.splits import NamedSubsets, write_split
 from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
 
 ROOT = Path(__file__).parents[2]
-SHIFT, NAMES = 0.05, ("a", "b", "c")
-VERSIONS = {"mlepi": "0", "python": "3"}
+SHIFT = 0.05
 
 
 def load_script(path):
@@ -47,201 +36,29 @@ def load_script(path):
     return module
 
 
-accuracy = load_script(ROOT / "benchmarks" / "accuracy.py")
 phonons = load_script(ROOT / "benchmarks" / "phonons.py")
 make = load_script(ROOT / "data" / "checkpoints" / "make.py")
-
-
-def write_checkpoint(path, kind, data, table=True):
-    extra = (
-        {"basis": BASIS, "overlap_table": gaussian_overlap_table() if table else None}
-        if kind == "electron"
-        else {}
-    )
-    metadata = {"config": {"data": data}, "seed": 1, "commit": "abc-modified", "versions": VERSIONS}
-    described = stamp(kind, build_config(kind), CUTOFFS, metadata=metadata, **extra)
-    save_checkpoint(path, described, build_network(kind).state_dict())
-
-
-def carbon_bilayers():
-    for number, name in enumerate(NAMES):
-        atoms = corrugated_bilayer()
-        atoms.numbers[:] = 6
-        atoms.positions += np.random.default_rng(number).normal(
-            scale=0.02, size=atoms.positions.shape
-        )
-        yield name, atoms
 
 
 @pytest.fixture(scope="module")
 def electron(tmp_path_factory):
     """A network and labels that are its own matrices with the energies raised by SHIFT."""
-    folder = tmp_path_factory.mktemp("electron")
-    data = {
-        "path": str(folder / "h.h5"),
-        "split": str(folder / "split.json"),
-        "energy_zero": "as_computed",
-    }
-    write_checkpoint(folder / "e.ckpt", "electron", data)
-    predictor = load_model(folder / "e.ckpt")
-    labelled = []
-    for name, atoms in carbon_bilayers():
-        overlap = predictor.overlap(atoms).symmetrised()
-        hamiltonian = predictor.hamiltonian(atoms).symmetrised()
-        blocks = SHIFT * overlap.blocks
-        place = {
-            tuple(row): e
-            for e, row in enumerate(
-                np.column_stack([overlap.edge_index.T, overlap.edge_cell_shift])
-            )
-        }
-        rows = np.column_stack([hamiltonian.edge_index.T, hamiltonian.edge_cell_shift])
-        blocks[[place[tuple(row)] for row in rows]] += hamiltonian.blocks
-        fermi = float(np.median(compute_bands(hamiltonian, overlap, [[0, 0, 0]])))
-        labelled.append(
-            LabelledStructure(
-                name,
-                atoms,
-                BASIS,
-                overlap.edge_index,
-                overlap.edge_cell_shift,
-                blocks,
-                overlap.blocks,
-                fermi_energy=fermi,
-            )
-        )
-    write_hamiltonian_dataset(data["path"], labelled, {})
-    write_split(data["split"], {"train": ["a"], "val": ["b"], "test": ["c"]}, {})
-    return folder
+    return raised_electron(tmp_path_factory.mktemp("electron"), SHIFT)
 
 
-def test_a_shift_of_all_energies_is_found_and_is_no_error_of_the_gauge_free_and_aligned_measures(
-    electron,
-):
-    result = accuracy.measure(electron / "e.ckpt")
-    metrics = result["metrics"]
-    assert result["data"] == {
-        "path": "h.h5",
-        "split": "split.json",
-        "subset": "test",
-        "n_structures": 1,
-    }
-    for window in ("2ev", "occupied", "5ev"):
-        assert metrics[f"bands_{window}_rms_mev"] == pytest.approx(1e3 * SHIFT, abs=0.5)
-        assert metrics[f"bands_{window}_aligned_rms_mev"] < 0.5
-    assert metrics["hamiltonian_s_metric_rms_mev"] < 0.5
-    assert metrics["ghosts_per_1000_k"] == 0.0
-    assert 0.0 <= metrics["form_bound_mean"] < 0.1
-    assert metrics["hamiltonian_mae_mev"] > 100 * metrics["hamiltonian_gauge_free_mae_mev"]
-    assert metrics["overlap_max"] < 1e-6
-    assert metrics["overlap_smallest_eigenvalue"] == pytest.approx(
-        metrics["overlap_smallest_eigenvalue_dft"], rel=1e-3
-    )
-    assert result["subsets"]["test"]["metrics"] == result["structures"]["c"]
-    assert "shifted_ghosts_per_1000_k" not in metrics
-    table = accuracy.format_table(result)
+def test_the_tables_of_a_card(electron, tmp_path):
+    """All metrics with their targets, met or not, and the subsets and sizes."""
+    result = judge(electron / "e.ckpt", settings=Settings(kpoints=1)).result
+    table = format_accuracy(result)
+    assert "1 structures: subset `test` of `split.json`, data `h.h5`." in table
+    assert "| H, MAE (meV) |" in table
     assert "| H, gauge-free MAE (meV) |" in table
+    assert "| k-points with ghosts (%) | 0 | ≤ 1 | yes |" in table
     assert "| sizes | structures | atoms | shortest vector (Å) |" in table
-
-
-def test_levels_are_compared_once_more_with_a_level_shift(electron):
-    """A shift that takes the error away leaves none, and the plain levels stay as they are."""
-
-    def shift(atoms, overlap):
-        return dataclasses.replace(overlap, blocks=SHIFT * overlap.blocks)
-
-    found = accuracy.measure(electron / "e.ckpt", shift=shift, n_kpoints=1)
-    metrics = found["metrics"]
-    assert metrics["bands_2ev_rms_mev"] == pytest.approx(1e3 * SHIFT, abs=0.5)
-    assert metrics["shifted_bands_2ev_rms_mev"] < 0.5
-    assert metrics["shifted_ghosts_per_1000_k"] == 0.0
-
-
-def test_the_level_shift_and_the_norm_of_states_are_those_of_the_checkpoint(electron):
-    """An offset of −SHIFT raises levels as the labels do; every state passes a norm of nothing."""
-    content, weights = load_checkpoint(electron / "e.ckpt")
-    found = []
-    for offset, norm in ((0.0, 1e-3), (-SHIFT, 1e3)):
-        shift = {"threshold": 1e-6, "strength": 1e-6, "offset": offset}
-        content["metadata"] |= {"level_shift": shift, "largest_norm": norm}
-        save_checkpoint(electron / "own.ckpt", content, weights)
-        found.append(accuracy.measure(electron / "own.ckpt", n_kpoints=1)["metrics"])
-    assert found[0]["shifted_bands_2ev_rms_mev"] == pytest.approx(
-        found[0]["bands_2ev_rms_mev"], rel=1e-3
-    )
-    assert found[1]["shifted_bands_2ev_rms_mev"] < 0.5
-    for prefix in ("", "shifted_"):
-        assert found[0][f"{prefix}soft_states_kpoints_percent"] == 100.0
-        assert found[1][f"{prefix}soft_states_kpoints_percent"] == 0.0
-
-
-def test_a_named_subset_can_be_measured_alone(electron, tmp_path):
-    split = {"train": ["a"], "val": ["b"], "test": ["c"]}
-    write_split(tmp_path / "named.json", split, {}, NamedSubsets(test={"again": ["c"]}))
-    named = str(tmp_path / "named.json")
-    whole, alone = (
-        accuracy.measure(electron / "e.ckpt", split=named, subset=subset, n_kpoints=1)
-        for subset in ("test", "again")
-    )
-    assert set(whole["subsets"]) == {"test", "again"}
-    assert alone["metrics"] == whole["metrics"]
-    assert accuracy.measure(electron / "e.ckpt", subset="val", n_kpoints=1)[
-        "structures"
-    ].keys() == {"b"}
-    with pytest.raises(DataError, match="no subset 'nowhere'; expected one of"):
-        accuracy.measure(electron / "e.ckpt", subset="nowhere")
-
-
-def test_an_overlap_error_and_a_missing_block_are_seen(electron):
-    predictor = load_model(electron / "e.ckpt")
-    atoms = next(atoms for _, atoms in carbon_bilayers())
-    overlap = predictor.overlap(atoms)
-    short = type(overlap)(
-        overlap.numbers,
-        overlap.basis,
-        overlap.edge_index[:, :-1],
-        overlap.edge_cell_shift[:-1],
-        overlap.blocks[:-1].copy(),
-    )
-    short.blocks[0, 0, 0] += 1e-3
-    found = accuracy.measure_overlap(overlap, short, atoms)
-    assert found["onsite"]["max"] == pytest.approx(1e-3)
-    assert max(found[part]["max"] for part in ("intra", "inter")) == pytest.approx(
-        np.abs(overlap.blocks[-1]).max()
-    )
-    assert sum(part["count"] for part in found.values()) == 16 * overlap.edge_index.shape[1]
-
-
-def test_energies_and_forces_that_are_off_by_a_constant(tmp_path):
-    data = {"path": str(tmp_path / "f.extxyz"), "split": str(tmp_path / "split.json")}
-    write_checkpoint(tmp_path / "p.ckpt", "phonon", data)
-    predictor, labelled = load_model(tmp_path / "p.ckpt"), []
-    for name, atoms in carbon_bilayers():
-        energies, forces = predictor.energy_and_forces([atoms])
-        labelled.append(
-            LabelledStructure(
-                name, atoms, energy=energies[0] + 0.002 * len(atoms), forces=forces[0] - 0.03
-            )
-        )
-    write_extxyz(data["path"], labelled)
-    write_split(data["split"], {"train": ["a"], "val": ["b"], "test": ["c"]}, {})
-    result = accuracy.measure(tmp_path / "p.ckpt")
-    assert result["metrics"] == pytest.approx(
-        {
-            "energy_mae_mev_per_atom": 2.0,
-            "energy_rmse_mev_per_atom": 2.0,
-            "forces_mae_mev_per_angstrom": 30.0,
-            "forces_rmse_mev_per_angstrom": 30.0,
-        },
-        rel=1e-3,
-    )
-    assert accuracy.format_table(result).count("**no**") == 2
-
-
-def test_a_checkpoint_that_does_not_name_its_data(tmp_path):
-    write_checkpoint(tmp_path / "p.ckpt", "phonon", {})
-    with pytest.raises(DataError, match="no data set or split in its metadata"):
-        accuracy.measure(tmp_path / "p.ckpt")
+    bad = {**result["metrics"], "ghosts_kpoints_percent": 5.0, "slope_error": None}
+    failed = format_accuracy({**result, "metrics": bad})
+    assert failed.count("**no**") == 1 + table.count("**no**")
+    assert list_failures({}, failed)[-1].startswith("Target missed: k-points with ghosts (%) is 5")
 
 
 def test_gamma_modes_are_told_apart_by_their_patterns():
@@ -412,8 +229,8 @@ def test_what_cannot_be_shipped_is_refused(run_folder, tmp_path, monkeypatch):
     )
     with pytest.raises(CheckpointError, match="hamiltonian_gauge_free_mae_mev 2"):
         make.check_reproduced(run_folder, {"hamiltonian_gauge_free_mae_mev": 3.0})
-    with pytest.raises(DataError, match=r"benchmarks/accuracy.py: got .*no such file"):
-        make.run_benchmark("accuracy", tmp_path / "absent.ckpt", tmp_path)
+    with pytest.raises(DataError, match=r"benchmarks/phonons.py: got .*no such file"):
+        make.run_benchmark("phonons", tmp_path / "absent.ckpt", tmp_path)
     monkeypatch.setattr(make, "LARGEST_SIZE", 10)
     with pytest.raises(CheckpointError, match="at most 10 MB"):
         make.export(run_folder, tmp_path / "x.ckpt")

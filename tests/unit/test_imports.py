@@ -54,6 +54,7 @@ ROOM_ORDER = {
     "pipeline": 6,
     "observables": 7,
     "report": 8,
+    "evaluation": 9,
     "verification": 9,
     "command_line": 9,  # how the scripts start
     "__init__": 9,  # the public API, a door to all rooms

@@ -180,3 +180,22 @@ def test_writing_changes_nothing(tmp_path):
     write_extxyz(tmp_path / "data.extxyz", [labels])
     assert labels.atoms.calc is None
     assert labels.atoms.info == {}
+
+
+def test_a_stress_comes_back_and_a_wrong_one_is_refused(tmp_path):
+    """ASE's sign and unit, in its order xx, yy, zz, yz, xz, xy or as nine numbers."""
+    stress = np.array([[1.0, 6.0, 5.0], [6.0, 2.0, 4.0], [5.0, 4.0, 3.0]]) / 100.0
+    write_extxyz(tmp_path / "s.extxyz", [build_labels(stress=stress), build_labels("two")])
+    one, two = read_forces_dataset(tmp_path / "s.extxyz")
+    np.testing.assert_allclose(one.stress, stress, atol=1e-8)
+    assert two.stress is None
+    atoms = build_graphene("AB")
+    atoms.calc = SinglePointCalculator(
+        atoms, energy=1.0, forces=np.zeros((4, 3)), stress=np.arange(1.0, 7.0) / 100.0
+    )
+    ase.io.write(tmp_path / "six.extxyz", atoms)
+    np.testing.assert_allclose(read_forces_dataset(tmp_path / "six.extxyz")[0].stress, stress)
+    atoms.calc.results["stress"] = np.full(6, np.nan)
+    ase.io.write(tmp_path / "nan.extxyz", atoms)
+    with pytest.raises(DataError, match=r"a stress of shape .*expected 6 or 9 finite numbers"):
+        read_forces_dataset(tmp_path / "nan.extxyz")

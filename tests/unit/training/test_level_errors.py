@@ -48,6 +48,9 @@ def test_windows_take_the_references_levels_and_the_median_takes_a_shift():
         assert plain[1] == pytest.approx(0.01 * (count - 1) + 0.16)
         assert aligned == pytest.approx([0.3, 0.09, count])
     assert compare_levels(predicted, reference, np.nan)["bands_2ev"][2] == 0
+    own = compare_levels(predicted, reference, 0.0, windows={"own": (-1.0, 0.5)})
+    assert set(own) == {"bands_own", "bands_own_aligned", "ghosts"}
+    assert own["bands_own"] == pytest.approx([0.5, 0.17, 2])
 
 
 def test_ghosts_are_levels_far_below_the_lowest():
