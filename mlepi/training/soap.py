@@ -7,7 +7,9 @@ eigenvectors of both, and lets Adam work there.
 
     Vyas, Morwani, Zhao, Shapira, Brandfonbrener, Janson, Kakade (2024), arXiv:2409.11321
 
-Matrices of one shape are worked on together, which is what makes many small ones cheap.
+Matrices of one shape are worked on together, which is what makes many small ones cheap. Other than
+there the basis starts as that of the elements, not as eigenvectors of the first gradient: this has
+not the full rank, and what it leaves open would be decided by rounding.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mlepi.errors import ConfigError, message
+
+RIDGE = 1e-5
+"""Added to L and R when their eigenvectors are sought, in units of their mean eigenvalue."""
 
 SMALLEST_SIDE = 2
 """Of a matrix that is turned; thinner ones are vectors, for which this is plain Adam."""
@@ -48,6 +53,7 @@ class SOAP(Optimizer):
     def __init__(
         self,
         params: Iterable[Any],
+        *,
         lr: float = 3e-3,
         betas: tuple[float, float] = (0.95, 0.95),
         covariance_beta: float = 0.95,
@@ -83,10 +89,7 @@ class SOAP(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; parameters without gradient stay as they are.
-
-        The first step only measures the gradients, as no basis is known before.
-        """
+        """Take one step; parameters without gradient stay as they are."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -103,9 +106,6 @@ class SOAP(Optimizer):
         state = self.state[members[0]]
         if not state:
             _start(state, gradient, group["largest_side"])
-            _follow_covariances(state, gradient, group["covariance_beta"])
-            _refresh_basis(state, first=True)
-            return
         state["step"] += 1
         beta1, beta2 = group["betas"]
         mean, square = state["mean"], state["square"]
@@ -123,7 +123,7 @@ class SOAP(Optimizer):
                 parameter.sub_(part.reshape(parameter.shape), alpha=rate)
         _follow_covariances(state, gradient, group["covariance_beta"])
         if step % group["refresh"] == 0:
-            _refresh_basis(state, first=False)
+            _refresh_basis(state)
 
 
 def _of_one_shape(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
@@ -150,7 +150,8 @@ def _start(state: dict[str, Any], gradient: Tensor, largest_side: int) -> None:
         n, size = gradient.shape[0], gradient.shape[side]
         if SMALLEST_SIDE <= size <= largest_side:
             state[name] = gradient.new_zeros(n, size, size)
-            state[f"{name}_basis"] = gradient.new_zeros(n, size, size)
+            basis = torch.eye(size, dtype=gradient.dtype, device=gradient.device)
+            state[f"{name}_basis"] = basis.repeat(n, 1, 1)
 
 
 def _follow_covariances(state: dict[str, Any], gradient: Tensor, beta: float) -> None:
@@ -161,20 +162,19 @@ def _follow_covariances(state: dict[str, Any], gradient: Tensor, beta: float) ->
         state["right"].baddbmm_(gradient.mT, gradient, beta=beta, alpha=1.0 - beta)
 
 
-def _refresh_basis(state: dict[str, Any], *, first: bool) -> None:
-    """Bring the bases up to date: eigenvectors at first, then one step of subspace iteration.
+def _refresh_basis(state: dict[str, Any]) -> None:
+    """Bring the bases up to date by one step of subspace iteration.
 
-    The mean squares follow the order of the basis vectors, largest eigenvalue first.
+    The mean squares follow the order of the basis vectors, largest eigenvalue first. Directions
+    that no gradient has keep their basis vectors, by the ridge, instead of following rounding.
     """
     for name, side in (("left", 1), ("right", 2)):
         if name not in state:
             continue
         covariance, basis = state[name], state[f"{name}_basis"]
-        if first:
-            basis.copy_(torch.linalg.eigh(covariance).eigenvectors.flip(-1))
-            continue
-        product = covariance @ basis
-        order = (basis * product).sum(1).argsort(dim=1, descending=True)
+        ridge = RIDGE * covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+        product = covariance @ basis + ridge * basis
+        order = (basis * product).sum(1).argsort(dim=1, descending=True, stable=True)
         index = order[:, :, None] if side == 1 else order[:, None, :]
         state["square"] = torch.take_along_dim(state["square"], index, dim=side)
         ordered = torch.take_along_dim(product, order[:, None, :], dim=2)

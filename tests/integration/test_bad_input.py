@@ -83,7 +83,7 @@ def damage(tmp_path, how):
         file.write_bytes(file.read_bytes()[: DATA.stat().st_size // 2])
     elif how == "missing key":
         with h5py.File(file, "a") as data:
-            del data["blocks/hamiltonian"]
+            del data["blocks/packed_hamiltonian"]
     else:
         content = bytearray(file.read_bytes())
         middle = len(content) // 2

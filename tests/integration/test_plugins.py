@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import setuptools
+from shipped_data import shipped_labels
 
 from mlepi import plugins
 from mlepi.project_files import PROJECT_FOLDER
@@ -62,8 +63,7 @@ def test_without_the_package_there_is_nothing():
 
 
 def test_its_reader_converts(python, tmp_path):
-    dataset = HamiltonianDataset(DATA / "hamiltonians.h5")
-    one = dataset[0]
+    (one,) = shipped_labels("slide_+0.000_+0.000_3.25")
     arrays = {
         "numbers": one.atoms.numbers,
         "positions": one.atoms.positions,

@@ -283,7 +283,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         (["temperature=???"], "temperature: got no value (???); expected a value"),
         (
             ["structure._target_=mlepi.structures.build_graphite"],
-            "structure._target_: got 'mlepi.structures.build_graphite' (",
+            "structure._target_: got 'mlepi.structures.build_graphite'; expected a class",
         ),
         (
             ["structure._target_=mlepi.structures.build_twisted_bilayer", "~structure.stacking"],
