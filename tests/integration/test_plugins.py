@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 import setuptools
-from shipped_data import shipped_labels
 
 from mlepi import plugins
 from mlepi.project_files import PROJECT_FOLDER
@@ -16,7 +15,7 @@ from mlepi.structures import HamiltonianDataset
 
 pytestmark = pytest.mark.slow
 
-DATA = PROJECT_FOLDER / "data" / "blg_openmx"
+WITH_OVERLAPS = PROJECT_FOLDER / "tests/references/openmx_overlaps.h5"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def test_without_the_package_there_is_nothing():
 
 
 def test_its_reader_converts(python, tmp_path):
-    (one,) = shipped_labels("slide_+0.000_+0.000_3.25")
+    one = HamiltonianDataset(WITH_OVERLAPS)[0]
     arrays = {
         "numbers": one.atoms.numbers,
         "positions": one.atoms.positions,
