@@ -33,6 +33,7 @@ DistanceKey = tuple[str, int]
 
 Sums = NDArray[np.float64]
 Key = TypeVar("Key")
+Summed = TypeVar("Summed", NDArray[np.float64], Tensor)
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,14 @@ def _describe_blocks(graph: Any, part: str) -> tuple[Tensor, Tensor, Tensor]:
 def add_breakdowns(parts: Iterable[Breakdown]) -> Breakdown:
     """Add up those of several structures."""
     parts = list(parts)
-    return Breakdown(_add(part.orbitals for part in parts), _add(part.distances for part in parts))
+    return Breakdown(
+        add_sums(part.orbitals for part in parts), add_sums(part.distances for part in parts)
+    )
 
 
-def _add(parts: Iterable[Mapping[Key, Sums]]) -> dict[Key, Sums]:
-    total: dict[Key, Sums] = {}
+def add_sums(parts: Iterable[Mapping[Key, Summed]]) -> dict[Key, Summed]:
+    """Add the sums of several structures, quantity by quantity."""
+    total: dict[Key, Summed] = {}
     for part in parts:
         for key, sums in part.items():
             total[key] = total[key] + sums if key in total else sums

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from mlepi.arithmetic import parse_dtype
-from mlepi.evaluation.breakdown import break_down
-from mlepi.evaluation.findings import Finding, Points, add_sums, thin
+from mlepi.evaluation.breakdown import add_sums, break_down
+from mlepi.evaluation.findings import Finding, Points, thin
 from mlepi.evaluation.overlaps import OverlapErrors, compare_overlaps, overlap_metrics
 from mlepi.evaluation.settings import Settings
 from mlepi.graphs import fields

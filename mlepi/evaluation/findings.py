@@ -5,7 +5,7 @@ Means are never averaged: groups add sums, and divide once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -111,15 +111,6 @@ class Judge(Protocol):
     def summarize(self, findings: Mapping[str, Finding]) -> dict[str, float]:
         """Return the metrics of a group of structures, by name."""
         ...
-
-
-def add_sums(sums: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Add the sums of several structures, quantity by quantity."""
-    total: dict[str, Tensor] = {}
-    for own in sums:
-        for quantity, values in own.items():
-            total[quantity] = total[quantity] + values if quantity in total else values
-    return total
 
 
 def sum_differences(difference: NDArray[np.float64]) -> Tensor:

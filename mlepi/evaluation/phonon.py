@@ -14,7 +14,8 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlepi.errors import DataError, message
-from mlepi.evaluation.findings import Finding, Points, add_sums, sum_differences, thin
+from mlepi.evaluation.breakdown import add_sums
+from mlepi.evaluation.findings import Finding, Points, sum_differences, thin
 from mlepi.evaluation.settings import Settings
 from mlepi.predictors import PhononPredictor
 from mlepi.structures.labelled_structure import LabelledStructure

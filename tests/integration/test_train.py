@@ -16,6 +16,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from small_run import FIRST_SPLITS, TINY_NETWORKS
+from tiny_networks import FACTS
 
 import mlepi
 from mlepi.errors import ConfigError
@@ -62,14 +63,6 @@ TINY = {
         "data.n_train=4",
         "task.level_shift=off",
     ],
-}
-FACTS = {
-    "elements": [6],
-    "atomic_energies": [-155.0],
-    "energy_scale": 1.0,
-    "cutoffs": {"intra": 4.0, "inter": 6.0},
-    "mean_neighbours": {"intra": 20.0, "inter": 20.0},
-    "basis": {"shells": {"6": [0, 0, 1, 1]}, "radii": {"6": 3.175}, "names": {"6": "C6.0-s2p2"}},
 }
 
 

@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from tiny_networks import build_config, corrugated_bilayer
+from tiny_networks import FACTS, build_config, corrugated_bilayer
 
 from mlepi.graphs import fields
 from mlepi.graphs.build import build_graph
@@ -241,24 +241,15 @@ def test_neighbours_are_counted_per_atom_that_can_have_them():
     assert counts["C-N"] == pytest.approx(np.sum(source != target) / len(atoms))
 
 
-FACTS = {
-    "elements": [6],
-    "atomic_energies": [-155.0],
-    "energy_scale": 1.0,
-    "cutoffs": {"intra": 4.0, "inter": 6.0},
-    "mean_neighbours": {"intra": 20.0, "inter": 20.0},
-    "basis": {"shells": {"6": [0, 0, 1, 1]}, "radii": {"6": 3.175}, "names": {"6": "C6.0-s2p2"}},
-    "partition": {"kind": "layers"},
-}
-
-
 def count_parameters(model: str, size: str) -> int:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["name=test", f"model={model}", f"size={size}"])
     plain = OmegaConf.to_container(
         OmegaConf.masked_copy(config, ["model", "size", "graph"]), resolve=True
     )
-    network = instantiate(fill_facts(plain["model"], FACTS), _convert_="all")
+    network = instantiate(
+        fill_facts(plain["model"], {**FACTS, "partition": LAYERS.to_dict()}), _convert_="all"
+    )
     return sum(parameter.numel() for parameter in network.parameters())
 
 
