@@ -50,14 +50,21 @@ LEAST_STRAIN = 5e-3
 """Å, root mean square change of bond lengths below which forces say nothing."""
 CONFINEMENT = 37.60
 """π²ħ²/(2m), eV Å²: over d², the energy of an electron confined to a bond of length d."""
-OCCUPIED_WIDTH = (0.1, 15.0)
+OCCUPIED_WIDTH = (0.1, 12.0)
 """Fermi energy over the lowest level, in that unit: from single π bands (0.4) and valence bands
-(about 1) to semi-core levels (10)."""
-ELECTRON_TOLERANCE = 0.15
-"""Relative deviation of the number of electrons that few k-points cause."""
+(about 1) to low-lying s levels."""
+RYDBERG_LEVEL = 13.606
+"""eV; an electron of an atom is bound by Z² times it at most."""
+CLOSED_SHELLS = (0, 2, 10, 18, 28, 36, 46, 54, 60, 68, 78, 86)
+"""Electrons that a pseudopotential may leave out: those of noble gases, with d and f shells."""
+SEMI_CORE_SHELLS = (12, 30, 48, 70)
+"""The same with the s electrons of the next shell, where p electrons are kept."""
+ELECTRON_TOLERANCE = 0.1
+FEW_ELECTRONS = 4.0
+"""Relative and absolute deviation of the number of electrons that one k-point causes."""
 N_SPECTRA = 3
-"""Structures of a data set that are diagonalised."""
-LARGEST_MATRIX = 600
+"""Structures of a data set that are diagonalised: the largest ones with fewer orbitals than"""
+LARGEST_MATRIX = 400
 SCALE = 3.0
 """Factor between a structure's elements of H and those of the others."""
 
@@ -199,8 +206,8 @@ def check_forces(where: str, structures: Iterable[LabelledStructure]) -> None:
 def check_hamiltonians(where: str, structures: Sequence[LabelledStructure]) -> None:
     """Refuse a data set whose Hamiltonians cannot be in eV.
 
-    The on-site elements of all structures are compared with each other, and the spectra of the
-    smallest ones at Γ with the number of electrons and with their kinetic energy.
+    The on-site elements of all structures are compared with each other, and the spectra of a few at
+    Γ with the number of electrons and with their kinetic energy.
 
     Args:
         where: data set, for messages.
@@ -222,8 +229,8 @@ def check_hamiltonians(where: str, structures: Sequence[LabelledStructure]) -> N
                     FIX,
                 )
             )
-    by_size = sorted(structures, key=lambda structure: len(structure.atoms))
-    for structure in by_size[:N_SPECTRA]:
+    small = [s for s in structures if _count_orbitals(s) <= LARGEST_MATRIX]
+    for structure in sorted(small, key=_count_orbitals)[-N_SPECTRA:]:
         check_levels(f"{where}, {structure.name}", structure)
 
 
@@ -243,35 +250,59 @@ def check_levels(where: str, structure: LabelledStructure) -> None:
     fermi = structure.fermi_energy
     if levels is None or fermi is None:
         return
-    lengths = find_bonds(structure.atoms).lengths
-    width = fermi - float(levels[0])
+    numbers = structure.atoms.numbers
+    n_electrons = 2 * int(np.sum(levels < fermi))
+    possible = list_electron_numbers(numbers)
+    fewest = possible[0]
+    width, lengths = fermi - float(levels[0]), find_bonds(structure.atoms).lengths
     if lengths.size:
         natural = CONFINEMENT / float(lengths.mean()) ** 2
-        if not OCCUPIED_WIDTH[0] <= width / natural <= OCCUPIED_WIDTH[1]:
+        low, high = (factor * natural for factor in OCCUPIED_WIDTH)
+        if not _is_near(n_electrons, fewest) and n_electrons > fewest:  # semi-core, or all
+            high = max(high, RYDBERG_LEVEL * float(numbers.max()) ** 2)
+        if not low <= width <= high:
             raise DataError(
                 message(
                     where,
                     f"occupied levels over {width:.4g} eV at Γ",
-                    f"{OCCUPIED_WIDTH[0] * natural:.2g} to {OCCUPIED_WIDTH[1] * natural:.3g} eV "
-                    f"for bonds of {lengths.mean():.2f} Å",
+                    f"{low:.2g} to {high:.3g} eV for bonds of {lengths.mean():.2f} Å",
                     f"H or its Fermi energy is in another unit than eV. {FIX}",
                 )
             )
-    numbers = structure.atoms.numbers
-    fewest, most = sum(_valence(int(z)) for z in numbers), int(np.sum(numbers))
-    n_electrons = 2 * int(np.sum(levels < fermi))
     if 2 * len(levels) < fewest:  # a model of some of the valence bands
         return
-    low, high = fewest * (1 - ELECTRON_TOLERANCE), most * (1 + ELECTRON_TOLERANCE)
-    if not low - 2 <= n_electrons <= high + 2:
+    if not any(_is_near(n_electrons, number) for number in possible):
         raise DataError(
             message(
                 where,
                 f"{n_electrons} electrons below the Fermi energy {fermi:.4g} eV at Γ",
-                f"{fewest} (valence) to {most} (all)",
+                f"{fewest} (valence) to {possible[-1]} (all), by whole shells",
                 f"H and its Fermi energy are in different units, or of different zeros. {FIX}",
             )
         )
+
+
+def list_electron_numbers(numbers: NDArray[np.int64]) -> list[int]:
+    """Return how many electrons pseudopotentials may leave to a structure, in ascending order.
+
+    Args:
+        numbers: (n_atoms,) atomic numbers.
+    """
+    totals = {0}
+    for z, count in zip(*np.unique(numbers, return_counts=True), strict=True):
+        left = {int(z) - core for core in CLOSED_SHELLS if core < z}
+        left |= {int(z) - core for core in SEMI_CORE_SHELLS if core + 8 <= z}
+        totals = {total + int(count) * one for total in totals for one in left}
+    return sorted(totals)
+
+
+def _is_near(n_electrons: int, number: int) -> bool:
+    return abs(n_electrons - number) <= ELECTRON_TOLERANCE * number + FEW_ELECTRONS
+
+
+def _count_orbitals(structure: LabelledStructure) -> int:
+    basis = structure.basis
+    return 0 if basis is None else int(np.count_nonzero(basis.mask(structure.atoms.numbers)))
 
 
 def _check_alone(where: str, atoms: Atoms, atom: int) -> None:
@@ -314,9 +345,9 @@ def _levels_at_gamma(structure: LabelledStructure) -> NDArray[np.float64] | None
     if basis is None or edges is None or hamiltonian is None or overlap is None:
         return None
     matrices = (hamiltonian, overlap)
-    mask = basis.mask(structure.atoms.numbers)
-    if np.count_nonzero(mask) > LARGEST_MATRIX:
+    if _count_orbitals(structure) > LARGEST_MATRIX:
         return None
+    mask = basis.mask(structure.atoms.numbers)
     try:
         levels: NDArray[np.float64] = scipy.linalg.eigvalsh(
             *(sum_at_gamma(edges, blocks, mask) for blocks in matrices)
@@ -324,19 +355,6 @@ def _levels_at_gamma(structure: LabelledStructure) -> NDArray[np.float64] | None
     except np.linalg.LinAlgError:
         return None  # the overlap is checked elsewhere
     return levels
-
-
-def _valence(z: int) -> int:
-    """Return the fewest electrons that a pseudopotential of an element leaves.
-
-    Those above the last noble gas, filled d and f shells apart.
-    """
-    cores = [core for core in (0, *NOBLE) if core < z]
-    outer = z - cores[-1]
-    for shell in (24, 10) if z > 54 else (10,):
-        if outer > shell + 2 and z > 30:
-            return outer - shell
-    return outer if outer <= 12 else 2
 
 
 def _refuse(where: str, got: str, expected: str) -> None:

@@ -127,7 +127,7 @@ def test_frameworks_stay_in_their_rooms(path):
     tops = {module.split(".")[0] for module, _ in imported_modules(path)}
     if room not in {"training", "pipeline"}:
         assert not tops & {"lightning", "pytorch_lightning", "torchmetrics", "wandb"}
-    command_lines = {"config_check", "command_line", "commands"}
+    command_lines = {"config_check", "default_folder", "command_line", "commands"}
     if room not in {"training", "pipeline", "checkpoint", *command_lines}:
         assert not tops & {"hydra", "omegaconf"}
     if room == "models":

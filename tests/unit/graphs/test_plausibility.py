@@ -15,6 +15,7 @@ from mlepi.graphs.plausibility import (
     check_hamiltonians,
     check_levels,
     check_structure,
+    list_electron_numbers,
 )
 from mlepi.physics.overlaps import read_overlap_table
 from mlepi.reference_systems import HoneycombSprings
@@ -86,8 +87,9 @@ def test_single_atoms_in_the_wrong_place_are_refused():
     with pytest.raises(StructureError, match=r"atom 5 at \(100000, .*in or near their cell"):
         check_structure("here", far)
     lonely = bilayer()
-    lonely.positions[5, 2] = lonely.positions[:, 2].max() + 7.3
-    with pytest.raises(StructureError, match="atom 5 with no other nearer than 7"):
+    lonely.cell[2, 2] = 60.0
+    lonely.positions[5, 2] = lonely.positions[:, 2].max() + 12.0
+    with pytest.raises(StructureError, match="atom 5 with no other nearer than 12"):
         check_structure("here", lonely)
     nothing = bilayer()
     nothing.positions[5, 2] = np.nan
@@ -140,6 +142,22 @@ def hamiltonians():
     return [complete_overlaps(data[name], table) for name in names]
 
 
+@pytest.mark.parametrize(
+    ("numbers", "counts"),
+    [
+        ([6, 6], {8, 12}),
+        ([42, 16, 16], {6 + 12, 14 + 12}),  # with and without the semi-core shell of Mo
+        ([5, 7], {8}),
+        ([29], {11, 19}),
+        ([1], {1}),
+    ],
+)
+def test_electrons_that_pseudopotentials_leave(numbers, counts):
+    found = list_electron_numbers(np.array(numbers))
+    assert counts <= set(found)
+    assert found[-1] == sum(numbers)
+
+
 def test_hamiltonians_of_dft_are_plausible(hamiltonians):
     check_hamiltonians("here", hamiltonians)
     check_levels("here", replace(hamiltonians[0], fermi_energy=None))
@@ -150,9 +168,7 @@ def test_hamiltonians_in_other_units_are_refused(hamiltonians, factor):
     first = hamiltonians[0]
     wrong = replace(first, hamiltonian_blocks=factor * first.hamiltonian_blocks)
     for fermi in (first.fermi_energy, factor * first.fermi_energy):
-        with pytest.raises(
-            DataError, match=r"here, hbn1_ideal: got .* in (another|different) unit"
-        ):
+        with pytest.raises(DataError, match=r"here: got .* in (another|different) unit"):
             check_levels("here", replace(wrong, fermi_energy=fermi))
     with pytest.raises(DataError, match="here, hbn1_ideal: got on-site elements of H of"):
         check_hamiltonians("here", [wrong, *hamiltonians[1:]])

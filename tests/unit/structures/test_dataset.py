@@ -406,6 +406,7 @@ def test_two_structures_of_one_name_are_refused(path):
         names = file["structures/name"]
         names[1] = "a"
         names.attrs["sha256"] = hashlib.sha256("a\0a\0ä 3\0".encode()).hexdigest()
+        file.attrs["sha256"] = hash_header(file)
     with pytest.raises(DataError, match="two structures of one name"):
         HamiltonianDataset(path)
 
