@@ -23,7 +23,7 @@ LATTICE = Bound(0.0, 10_000.0, "K")
 """Everything that is known has melted long before."""
 ELECTRONS = Bound(0.0, 100_000.0, "K")
 STEP = Bound(1e-5, 0.5, "Å")
-LENGTH = Bound(0.1, 1000.0, "Å")
+LENGTH = Bound(0.0, 1000.0, "Å")
 FREQUENCY = Bound(0.0, 150.0, "THz")
 """Hydrogen molecules vibrate with 132 THz, and nothing faster."""
 FORCE = Bound(1e-8, 10.0, "eV/Å")

@@ -120,7 +120,9 @@ def check_config(config: DictConfig, stages: Stages) -> Plan:
     trainer, chosen = plain.get("trainer", {}), plain.get("stage", {})
     problems += list_unknown_keys("trainer", trainer, ("devices", "num_nodes"))
     problems += list_absent_keys("trainer.", trainer, ("devices", "num_nodes"))
-    problems += list_wrong_values(plain) + list_out_of_bounds(plain)
+    wrong = list_wrong_values(plain)
+    named = {text.split(":")[0] for text in wrong}
+    problems += wrong + list_out_of_bounds({k: x for k, x in plain.items() if k not in named})
     problems += list_unknown_keys("stage", chosen, ("run", "folder", *stages))
     committees = any(
         isinstance(plain.get(key), list) and len(plain[key]) > 1 for key in ("phonon", "electron")
