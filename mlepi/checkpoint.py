@@ -4,11 +4,14 @@ A checkpoint is a dict, written by ``torch.save`` and read with ``weights_only=T
 holds the weights and "mlepi" the stamp, plain data and tensors from which the network is rebuilt.
 Weights may be stored in half precision; a network is always rebuilt in double precision from them.
 Training's own checkpoints carry the same two keys (with the weights under "model."), so that they
-load as well.
+load as well. "checksums" holds the SHA-256 of the stamp and of every weight, which are verified
+when a file is loaded; a file is read once, so that what was verified is what is loaded. Formats 1
+and 2 had none: of these the CRC-32 that ``torch.save`` adds to every tensor is verified, as of all.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -21,6 +24,14 @@ from hydra.utils import instantiate
 from torch import nn
 
 import mlepi.models
+from mlepi.checksums import (
+    CHECKSUMS,
+    check_finite_weights,
+    compute_checksums,
+    describe_damage,
+    find_damage,
+    verify_content,
+)
 from mlepi.errors import CheckpointError, MlepiError, message
 from mlepi.physics.overlaps import OverlapTable
 from mlepi.plugins import list_backbones
@@ -30,7 +41,7 @@ from mlepi.project_files import locate_file
 from mlepi.structures.basis import OrbitalBasis
 
 KEY = "mlepi"
-FORMAT = 2
+FORMAT = 3
 REQUIRED = {"phonon": ("model", "cutoffs"), "electron": ("model", "cutoffs", "basis")}
 """Kind of checkpoint → keys that its stamp must have."""
 
@@ -65,7 +76,20 @@ def name_defaults(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, KEY: named}
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: name_defaults}
+def add_checksums(content: dict[str, Any]) -> dict[str, Any]:
+    """Turn format 2 into 3, which carries checksums: from now on those of what was found.
+
+    Args:
+        content: of a file; not modified.
+    """
+    named = {**content[KEY], "format": 3}
+    return {**content, KEY: named, CHECKSUMS: compute_checksums(named, content["state_dict"])}
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: name_defaults,
+    2: add_checksums,
+}
 """Format N → pure function that turns the content of a file of format N into format N + 1."""
 
 _TRAINING_KEY = "pytorch-lightning_version"
@@ -130,17 +154,22 @@ def save_checkpoint(
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     weights = {name: value.detach().cpu().clone() for name, value in state_dict.items()}
     try:
-        torch.save({KEY: dict(stamp), "state_dict": weights}, partial)
+        checksums = compute_checksums(stamp, weights)
+        content = {KEY: dict(stamp), "state_dict": weights, CHECKSUMS: checksums}
+        torch.save(content, partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def load_checkpoint(
+    path: str | Path, data: bytes | None = None
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Read a checkpoint of mlepi or of its training, upgraded to the present format.
 
     Args:
         path: file, relative to the working folder or to the project folder.
+        data: its content, where that has been read before.
 
     Returns:
         The stamp and the weights of the network.
@@ -149,10 +178,15 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.T
         CheckpointError: the file is missing, damaged, foreign, incomplete or from a newer version.
     """
     path = locate_file(path) or Path(path)
-    if not path.is_file():
-        raise CheckpointError(message(str(path), "no such file", "a checkpoint", "Check the path."))
+    if data is None:
+        if not path.is_file():
+            text = message(str(path), "no such file", "a checkpoint", "Check the path.")
+            raise CheckpointError(text)
+        data = path.read_bytes()
+    if damaged := find_damage(data):
+        raise CheckpointError(describe_damage(str(path), [damaged]))
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # the reader of a damaged file can fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
@@ -177,22 +211,27 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.T
             )
         )
     content = upgrade(content, where=str(path))
+    _check_stamp(str(path), content[KEY])
+    verify_content(str(path), content[KEY], content["state_dict"], content.get(CHECKSUMS))
     weights = content["state_dict"]
     if _TRAINING_KEY in content:
         n = len(_TRAINING_PREFIX)
         weights = {
             name[n:]: value for name, value in weights.items() if name.startswith(_TRAINING_PREFIX)
         }
-    _check_stamp(str(path), content[KEY])
+    check_finite_weights(str(path), weights)
     return content[KEY], weights
 
 
-def load_model(path: str | Path, kind: str | None = None) -> PhononPredictor | ElectronPredictor:
+def load_model(
+    path: str | Path, kind: str | None = None, data: bytes | None = None
+) -> PhononPredictor | ElectronPredictor:
     """Rebuild a trained network from a checkpoint alone.
 
     Args:
         path: checkpoint of mlepi, or best.ckpt / last.ckpt of a training.
         kind: "phonon" or "electron" when only that will do.
+        data: content of the file, where that has been read before.
 
     Returns:
         The predictor of the checkpoint's kind.
@@ -200,7 +239,7 @@ def load_model(path: str | Path, kind: str | None = None) -> PhononPredictor | E
     Raises:
         CheckpointError: the file cannot be used, or holds the other kind.
     """
-    content, weights = load_checkpoint(path)
+    content, weights = load_checkpoint(path, data)
     if kind is not None and content["kind"] != kind:
         raise CheckpointError(
             message(

@@ -29,11 +29,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mlepi.config_check import suggest
+from mlepi.default_folder import build_resolver
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.former_names import FORMER_EXPERIMENT_NAMES, FORMER_STAGE_NAMES
 from mlepi.memory import keep_freed_memory
 from mlepi.plugins import find_config_folders
 from mlepi.project_files import CONFIG_FOLDER
+from mlepi.run_lock import is_first_process, refuse_held
 
 
 def run_script(
@@ -98,14 +100,17 @@ def register_stages(config_folder: Path) -> None:
     """Let ``stage: every`` stand for the settings of all stages, one file each in ``conf/stage``.
 
     Those of other packages count as well. Configs can also count samples by the size of a cell,
-    ``${samples_of_cells:${supercell},1728}``.
+    ``${samples_of_cells:${supercell},1728}``, and name a folder after the settings,
+    ``${digest_of_settings:}``.
 
     Args:
         config_folder: folder of the YAML files.
     """
     OmegaConf.register_new_resolver("samples_of_cells", count_samples, replace=True)
     folders = [config_folder, *find_config_folders().values()]
-    names = sorted({path.stem for folder in folders for path in folder.glob("stage/*.yaml")})
+    files = {path.stem: path for folder in folders for path in folder.glob("stage/*.yaml")}
+    names = sorted(files)
+    OmegaConf.register_new_resolver("digest_of_settings", build_resolver(files), replace=True)
     ConfigStore.instance().store(
         group="stage", name="every", node={"defaults": [f"{name}@{name}" for name in names]}
     )
@@ -201,6 +206,19 @@ def compose_config(
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config_folder.resolve())):
         return hydra.compose(config_name, translate_arguments(arguments))
+
+
+class FreeFolder(Callback):
+    """Refuse a run folder that another run is at work in, before Hydra writes into it."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Look at the lock; the run itself takes it later."""
+        if not is_first_process():
+            return
+        try:
+            refuse_held(Path(config.hydra.run.dir))
+        except MlepiError as error:  # Hydra would only warn of it
+            _fail(error)
 
 
 class CellSizes(Callback):

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlepi.command_line import run_script
+from mlepi.run_lock import is_first_process
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from mlepi.pipeline import Run
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,8 +30,14 @@ def _run(config: DictConfig, folder: Path) -> None:
     from mlepi.pipeline import infer
 
     stages = all_stages()
-    if infer(config, folder, stages) is not None and config.report:
-        from mlepi.report import print_tables, write_report
+    if is_first_process():
+        print(f"run folder       {folder}", flush=True)
 
-        print_tables(folder, stages)
-        print(f"report           {write_report(folder, stages)}")
+    def report(run: Run) -> None:
+        if config.report:
+            from mlepi.report import print_tables, write_report
+
+            print_tables(folder, stages)
+            print(f"report           {write_report(folder, stages)}")
+
+    infer(config, folder, stages, finish=report)

@@ -21,6 +21,7 @@ from mlepi.config_check import (
 )
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.physics.vibrations.samplers import Sampler
+from mlepi.pipeline.bounds import list_out_of_bounds
 from mlepi.pipeline.config_values import (
     CHECKS,
     are_sources,
@@ -93,6 +94,7 @@ class Plan:
             tf32=plain["tf32"],
             reuse=plain["reuse"],
             level_shift=read_level_shift(plain["level_shift"]),
+            check_units=plain["check_units"],
             config=plain,
         )
         return Run(settings, ResultsStore(folder), Networks(settings), self.stages)
@@ -118,7 +120,9 @@ def check_config(config: DictConfig, stages: Stages) -> Plan:
     trainer, chosen = plain.get("trainer", {}), plain.get("stage", {})
     problems += list_unknown_keys("trainer", trainer, ("devices", "num_nodes"))
     problems += list_absent_keys("trainer.", trainer, ("devices", "num_nodes"))
-    problems += list_wrong_values(plain)
+    wrong = list_wrong_values(plain)
+    named = {text.split(":")[0] for text in wrong}
+    problems += wrong + list_out_of_bounds({k: x for k, x in plain.items() if k not in named})
     problems += list_unknown_keys("stage", chosen, ("run", "folder", *stages))
     committees = any(
         isinstance(plain.get(key), list) and len(plain[key]) > 1 for key in ("phonon", "electron")

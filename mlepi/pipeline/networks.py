@@ -12,9 +12,11 @@ from mlepi.physics.eigenstates.level_shift import LevelShift
 from mlepi.pipeline.sources import (
     BatchedElectronModel,
     ElectronModel,
+    Source,
     load_calculator,
     load_electron,
 )
+from mlepi.results import check_unchanged
 from mlepi.results.source_code import modules_of
 
 if TYPE_CHECKING:
@@ -52,8 +54,7 @@ class Networks:
         """The electron network."""
         if self.own_electron is not None:
             return self.own_electron
-        settings = self.settings
-        return load_electron(settings.electron, settings.overlap, settings.compiled)
+        return self._load_electron(self.settings.electron)
 
     @cached_property
     def electron_members(self) -> tuple[ElectronModel, ...]:
@@ -61,11 +62,15 @@ class Networks:
         model, settings = self.electron, self.settings
         if self.own_electron is not None or not settings.electron.is_committee:
             return (model,)
-        further = (
-            load_electron(member, settings.overlap, settings.compiled)
-            for member in settings.electron.members[1:]
-        )
+        further = (self._load_electron(member) for member in settings.electron.members[1:])
         return getattr(model, "members", None) or (model, *further)
+
+    def _load_electron(self, source: Source) -> ElectronModel:
+        """Load a model, with overlaps that are those whose digests are recorded."""
+        digests, settings = self.settings.overlap_digests, self.settings
+        model = load_electron(source, settings.overlap, settings.compiled)
+        check_unchanged(digests)
+        return model
 
     @cached_property
     def phonon_members(self) -> tuple[Calculator, ...]:

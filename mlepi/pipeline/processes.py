@@ -9,11 +9,13 @@ import logging
 import os
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch.distributed
 
 from mlepi.errors import MlepiError
+from mlepi.run_lock import Holder, RunLock, acquire, join
 
 Result = TypeVar("Result")
 
@@ -37,6 +39,38 @@ class Processes:
         self.rank = rank
         self.n_processes = n_processes
         self.local_rank = local_rank
+        self.lock: RunLock | None = None
+
+    def hold_folder(self, folder: Path) -> str:
+        """Take the lock of a run folder for the whole group, until ``close``.
+
+        Args:
+            folder: run folder.
+
+        Returns:
+            What the user should know of it; empty when nothing.
+
+        Raises:
+            DataError: another run holds it.
+        """
+
+        def take() -> Holder:
+            self.lock = acquire(folder)
+            return self.lock.holder
+
+        holder = self.on_first(take)
+        if self.lock is None:
+            self.lock = join(folder, holder)
+        return self.lock.word
+
+    def check_folder(self) -> None:
+        """Make sure that the run folder still belongs to this group.
+
+        Raises:
+            DataError: another run has taken it over.
+        """
+        if self.lock is not None:
+            self.lock.check()
 
     @property
     def is_first(self) -> bool:
@@ -64,6 +98,7 @@ class Processes:
         error: Exception | None = None
         if self.is_first:
             try:
+                self.check_folder()
                 result = action()
             except MlepiError as failure:
                 error = failure
@@ -90,7 +125,9 @@ class Processes:
         return result
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group, and the run folder to others."""
+        if self.lock is not None:
+            self.lock.release()
         if self.n_processes > 1 and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 

@@ -35,6 +35,7 @@ from mlepi.pipeline.stages.sampling.stage import SamplingStage
 from mlepi.results import hash_data
 from mlepi.results.parts import PARTS_FOLDER, PartFile, choose_part, find_parts
 from mlepi.results.upgrades import former_inputs
+from mlepi.run_lock import FolderLostError
 
 STOP_FILE = "stop"
 GPU_BATCH_SIZE = 16
@@ -220,7 +221,7 @@ class Pass:
             (stage, result.part(processes.rank), set(mine) - found)
             for stage, result, found in zip(self.stages, results, done, strict=True)
         ]
-        processes.on_each(lambda: self._evaluate(mine, todo, folder, line))
+        processes.on_each(lambda: self._evaluate(mine, todo, folder, line, processes))
 
     def _evaluate(
         self,
@@ -228,6 +229,7 @@ class Pass:
         todo: Sequence[tuple[SampledStage[Any], PartFile, set[SampleKey]]],
         folder: Path,
         line: StageLine,
+        processes: Processes,
     ) -> None:
         """Evaluate the samples of this process.
 
@@ -239,12 +241,15 @@ class Pass:
                 for sample in predicted:
                     if stop.exists():
                         return
+                    processes.check_folder()
                     counts = count_ghosts(sample, self.ensemble.ghost_energy)
                     for stage, part, wanted in todo:
                         if sample.key in wanted:
                             found = stage.evaluate(self.prepared[stage.name], sample)
                             part.append(sample.key, {**found, KEY: counts})
                     line.advance()
+        except FolderLostError:
+            raise
         except MlepiError:
             folder.mkdir(parents=True, exist_ok=True)
             stop.touch()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +45,7 @@ class Settings:
         level_shift: of the soft directions of S, against ghost states; "auto" takes that of the
             electron checkpoint.
         left_out: numbers of snapshots that no average contains.
+        check_units: refuse a structure whose lengths cannot be in Å.
         config: the resolved config, for provenance.
     """
 
@@ -65,6 +67,7 @@ class Settings:
     reuse: Reuse = "auto"
     level_shift: LevelShift | Literal["auto", "off"] = "auto"
     left_out: tuple[int, ...] = ()
+    check_units: bool = True
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -78,9 +81,28 @@ class Settings:
         sources = {"electron": self.electron, "phonon": self.phonon}
         return tuple(name for name, source in sources.items() if source.is_committee)
 
+    @cached_property
+    def overlap_digests(self) -> Mapping[Path, str]:
+        """Digests of the files of overlaps, taken once."""
+        return {file: hash_file(file) for file in self.overlap}
+
+    def digest_networks(self, needed: Iterable[str]) -> dict[str, Any]:
+        """Return what tells the networks of a run from those of another, as plain data.
+
+        Args:
+            needed: "phonon", "electron" or both.
+        """
+        sources = {"phonon": self.phonon, "electron": self.electron}
+        digests: dict[str, Any] = {
+            name: [member.fingerprint() for member in source.members]
+            for name, source in sources.items()
+            if name in needed
+        }
+        return {**digests, "overlap": list(self.overlap_digests.values())}
+
     def describe_electron(self) -> dict[str, Any]:
         """Return what decides H, without the level shift, and S of a structure, as plain data."""
-        overlap = {"overlap": [hash_file(file) for file in self.overlap]} if self.overlap else {}
+        overlap = {"overlap": list(self.overlap_digests.values())} if self.overlap else {}
         rounded = {"tf32": True} if self.tf32 and self.on_gpu else {}
         return {
             "electron": self.electron.fingerprint(),

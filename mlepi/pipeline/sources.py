@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 
 from mlepi.errors import ConfigError, DataError, StructureError, message
 from mlepi.project_files import locate_file
-from mlepi.results import hash_data, hash_file
+from mlepi.results import check_unchanged, hash_data, read_input
 from mlepi.structures import get_layers, read_structure
 from mlepi.structures.basis import SHELL_LETTERS
 
@@ -119,6 +119,11 @@ class Source:
             (locate_file(self.value) or Path(self.value)) if isinstance(self.value, str) else None
         )
 
+    @cached_property
+    def content(self) -> tuple[bytes, str]:
+        """The bytes of the file and their digest, read once: what is hashed is what is loaded."""
+        return read_input(Path(str(self.path)))
+
     def fingerprint(self) -> str:
         """Digest the content of the file, or the name and the arguments of the target.
 
@@ -128,7 +133,7 @@ class Source:
         if self.is_committee:
             digests = [member.fingerprint() for member in self.members]
             return digests[0] if self.drive == "first" else hash_data({"mean": digests})
-        return hash_data(self._require()) if self.path is None else hash_file(self.path)
+        return hash_data(self._require()) if self.path is None else self.content[1]
 
     def describe(self) -> str:
         """Name the source in a record."""
@@ -197,7 +202,7 @@ def load_calculator(source: Source, device: str, compiled: bool = False) -> Calc
         return source.build()
     from mlepi.checkpoint import load_model
 
-    model: Any = load_model(source.path, kind="phonon")
+    model: Any = load_model(source.path, kind="phonon", data=source.content[0])
     if compiled:
         model.compile_kernels()
     calculator: Calculator = model.calculator(device=device, dtype="float64")
@@ -233,7 +238,7 @@ def load_electron(
     from mlepi.checkpoint import load_model
     from mlepi.predictors.electron import check_overlap_table
 
-    model: Any = load_model(source.path, kind="electron")
+    model: Any = load_model(source.path, kind="electron", data=source.content[0])
     if compiled:
         model.compile_kernels()
     if overlap:
@@ -279,13 +284,24 @@ def load_overlap_table(files: Sequence[Path], basis: OrbitalBasis) -> OverlapTab
     return tabulate_overlaps(orbitals)
 
 
-def load_structure(source: Source) -> Atoms:
+def load_structure(source: Source, check_units: bool = True) -> Atoms:
     """Read or build the structure, with the layer of each atom.
 
+    Args:
+        source: of the structure.
+        check_units: refuse lengths that cannot be in Å, and a cell that cannot be that of its
+            atoms; atoms that are unphysically close are refused in any case.
+
     Raises:
-        StructureError: the target did not return a structure, or two atoms are unphysically close.
+        StructureError: the target did not return a structure, or its lengths make no sense.
+        DataError: the file cannot be read, or changed meanwhile.
     """
-    atoms = source.build() if source.path is None else read_structure(source.path)
+    if source.path is None:
+        atoms = source.build()
+    else:
+        digest = source.fingerprint()
+        atoms = read_structure(source.path)
+        check_unchanged({source.path: digest})
     if not hasattr(atoms, "get_scaled_positions"):
         raise StructureError(
             message(
@@ -296,7 +312,8 @@ def load_structure(source: Source) -> Atoms:
             )
         )
     from mlepi.graphs.neighbours import check_distances
+    from mlepi.graphs.plausibility import check_structure
 
-    check_distances(source.key, atoms)
+    (check_structure if check_units else check_distances)(source.key, atoms)
     atoms.arrays["layer"] = get_layers(atoms)
     return atoms

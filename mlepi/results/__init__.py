@@ -7,7 +7,13 @@ from mlepi.results.hamiltonian_file import (
 )
 from mlepi.results.hdf5 import unit
 from mlepi.results.parts import PartFile, choose_part, find_parts
-from mlepi.results.provenance import collect_provenance, hash_data, hash_file
+from mlepi.results.provenance import (
+    check_unchanged,
+    collect_provenance,
+    hash_data,
+    hash_file,
+    read_input,
+)
 from mlepi.results.source_code import fingerprint_code, list_modules, modules_of
 from mlepi.results.store import ResultsStore
 from mlepi.results.upgrades import former_inputs
@@ -15,6 +21,7 @@ from mlepi.results.upgrades import former_inputs
 __all__ = [
     "PartFile",
     "ResultsStore",
+    "check_unchanged",
     "choose_part",
     "collect_provenance",
     "find_parts",
@@ -26,6 +33,7 @@ __all__ = [
     "modules_of",
     "read_hamiltonian",
     "read_hamiltonian_provenance",
+    "read_input",
     "unit",
     "write_hamiltonian",
 ]

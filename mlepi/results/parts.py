@@ -3,7 +3,9 @@
 A part file is a sequence of frames: magic, length and CRC-32 of the payload, payload. The payload
 is an ``.npz`` of the arrays and of a ``__key__`` (JSON text). The first frame holds no arrays; its
 key ``["header", {…}]`` says the format, the inputs that the results belong to, the fingerprint of
-the code and the version that wrote them; in format 1 it is ``["inputs", digest]``. A frame that
+the code and the version that wrote them; in format 1 it is ``["inputs", digest]``. Every further
+frame repeats inputs and code as ``__of__``: one that got into the file of another calculation is
+left out, and its sample is done again. Frames of older files do not say it. A frame that
 ends beyond the file is the one that was being written when the process died and is dropped; any
 other disagreement is damage and raises.
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import struct
 import zipfile
@@ -45,6 +48,9 @@ PARTS_FOLDER = "parts"
 MAGIC = b"MLEPIPRT"
 FRAME = struct.Struct("<8sQI")
 KEY = "__key__"
+OF = "__of__"
+
+log = logging.getLogger(__name__)
 
 THIS_CODE = "this code"
 OTHER_CODE = "other code"
@@ -140,7 +146,8 @@ class PartFile:
         with self.path.open("ab") as stream:
             if new:
                 stream.write(_frame(("header", header), {}))
-            stream.write(_frame(key, arrays))
+            of = np.array(json.dumps([self.inputs, self.code]))
+            stream.write(_frame(key, {OF: of, **arrays}))
             stream.flush()
             os.fsync(stream.fileno())
 
@@ -171,17 +178,23 @@ class PartFile:
         self.made_by = None
         if not self.path.exists():
             return set()
-        keys: list[tuple[Any, ...]] = []
-        complete = 0
-        for end, payload in _frames(self.path):
-            keys.append(_key(payload, self.path))
-            complete = end
-        if not keys or not self._accepts(_parse_header(keys[0], self.path)):
+        header = self.header()
+        if header is None or not self._accepts(header):
             self.path.unlink()
             return set()
+        keys: list[tuple[Any, ...]] = []
+        complete = n_foreign = 0
+        for end, payload in _frames(self.path):
+            if complete:  # the first frame is the header
+                own = _belongs(payload, header, self.path)
+                n_foreign += not own
+                keys += [_key(payload, self.path)] if own else []
+            complete = end
         if complete < self.path.stat().st_size:
             os.truncate(self.path, complete)
-        return set(keys[1:])
+        if n_foreign:
+            log.warning("%s: left out %d results of another calculation", self.path, n_foreign)
+        return set(keys)
 
     def places(self) -> dict[tuple[Any, ...], int]:
         """Return where in the file the result of each sample stands.
@@ -191,19 +204,27 @@ class PartFile:
         """
         places: dict[tuple[Any, ...], int] = {}
         start = 0
-        if self.path.exists():
+        header = self.header()
+        if header is not None:
             for end, payload in _frames(self.path):
-                if start:  # the first frame is the header
+                # the first frame is the header
+                if start and _belongs(payload, header, self.path):
                     places[_key(payload, self.path)] = start
                 start = end
         return places
 
     def load(self, place: int) -> dict[str, NDArray[Any]]:
-        """Return the arrays of the result at a position from ``places``, in the present format."""
+        """Return the arrays of the result at a position from ``places``, in the present format.
+
+        Raises:
+            DataError: the file is damaged, or has changed since.
+        """
         header = self.header()
         _, payload = next(_frames(self.path, place))
+        if header is not None and not _belongs(payload, header, self.path):
+            raise _damaged(self.path, place)
         with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name != KEY}
+            arrays = {name: archive[name] for name in archive.files if name not in (KEY, OF)}
         found = PART_FORMAT if header is None else header.format
         name = self.path.name.split(".")[0]
         return upgrade(StoredResult(name, arrays), found, upgrades=PART_UPGRADES).fields
@@ -323,6 +344,17 @@ def _key(payload: bytes, path: Path) -> tuple[Any, ...]:
     try:
         with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
             return tuple(json.loads(str(archive[KEY])))
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise _damaged(path, 0) from error
+
+
+def _belongs(payload: bytes, header: PartHeader, path: Path) -> bool:
+    """Tell whether a frame is of the calculation that its file is of, as far as it says so."""
+    try:
+        with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+            if OF not in archive.files:
+                return True
+            return bool(json.loads(str(archive[OF])) == [header.inputs, header.code])
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise _damaged(path, 0) from error
 

@@ -64,14 +64,57 @@ def hash_file(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(
-            message(
-                str(path),
-                str(error.strerror),
-                "a readable file",
-                "Give a path to a file that exists and may be read.",
+        raise _unreadable(path, error) from error
+
+
+def read_input(path: Path) -> tuple[bytes, str]:
+    """Read a file once: its bytes, to load from, and their digest, to record.
+
+    Args:
+        path: file.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def check_unchanged(digests: Mapping[Path, str]) -> None:
+    """Make sure that files are still those that were hashed, after they have been loaded.
+
+    For readers that open a path themselves.
+
+    Args:
+        digests: file → digest from before it was loaded.
+
+    Raises:
+        DataError: one has changed meanwhile.
+    """
+    for path, digest in digests.items():
+        if hash_file(path) != digest:
+            raise DataError(
+                message(
+                    str(path),
+                    "a file that changed while it was read",
+                    "the same content from beginning to end",
+                    "Run again once it is complete.",
+                )
             )
-        ) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        message(
+            str(path),
+            str(error.strerror),
+            "a readable file",
+            "Give a path to a file that exists and may be read.",
+        )
+    )
 
 
 def collect_provenance(

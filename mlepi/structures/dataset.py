@@ -23,6 +23,7 @@ from mlepi.structures.dataset_format import (
     PACKED,
     check_layout,
     verify_checksums,
+    verify_header,
 )
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.packing import unpack_blocks
@@ -51,6 +52,7 @@ class HamiltonianDataset:
         self._process = 0
         with self._reading("the file") as file:
             check_layout(self.path, file)
+            verify_header(self.path, file)
             verify_checksums(
                 self.path,
                 file,
@@ -113,6 +115,7 @@ class HamiltonianDataset:
             }
             provenance = json.loads(row["structures/provenance"])
         forces = part["atoms/forces"]
+        self._check_numbers(name, row, part)
         outline = LabelledStructure(
             name=name,
             atoms=_atoms(row, part),
@@ -132,6 +135,26 @@ class HamiltonianDataset:
             hamiltonian_blocks=hamiltonian,
             overlap_blocks=overlap,
         )
+
+    def _check_numbers(self, name: str, row: Mapping[str, Any], part: Mapping[str, Any]) -> None:
+        """Refuse a structure with NaN or infinity where there must be numbers."""
+        wrong = {
+            "cell": ~np.isfinite(row["structures/cell"]),
+            "positions": ~np.isfinite(part["atoms/positions"]),
+            "energy": np.isinf(row["structures/energy"]),  # NaN stands for none
+            "fermi_energy": np.isinf(row["structures/fermi_energy"]),
+            "forces": np.isinf(part["atoms/forces"]),
+        }
+        for what, places in wrong.items():
+            if places.any():
+                raise DataError(
+                    message(
+                        f"{self.path}, {name}",
+                        f"NaN or infinity in the {what}",
+                        "finite numbers",
+                        "Make the data set again without this structure.",
+                    )
+                )
 
     def _stretch(self, level: str, index: int) -> slice:
         """Return where the atoms, edges or values of a structure stand in the arrays of a level."""

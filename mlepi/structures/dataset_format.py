@@ -3,7 +3,8 @@
 One HDF5 file holds structures and ragged blocks in flat arrays with offsets. ``COLUMNS`` below is
 the format: every array with its type, unit and length. Besides them the file holds, as attributes
 of its root, the format name and version, the orbital basis and the provenance (JSON); every array
-carries its unit and the SHA-256 of its values. Blocks are in internal orbital order, one direction
+carries its unit and the SHA-256 of its values, and the file the SHA-256 of all the rest.
+Blocks are in internal orbital order, one direction
 per pair (``ragged``), as float32 (version 1) or as compressed multiples of the attribute
 ``quantum`` (``packing``, version 2); everything else is exact.
 """
@@ -11,6 +12,7 @@ per pair (``ragged``), as float32 (version 1) or as compressed multiples of the 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,9 @@ from mlepi.errors import DataError, message
 FORMAT = "mlepi-hamiltonian"
 PLAIN, PACKED = 1, 2
 """Format versions: Hamiltonian blocks as float32, or packed."""
+
+HEADER_CHECKSUM = "sha256"
+"""Attribute of the file: checksum of all that is no array."""
 
 CHUNK = 65536  # values per HDF5 chunk of a flat array; near one 36-atom structure
 
@@ -128,7 +133,40 @@ def _list_inconsistent(file: h5py.File) -> list[str]:
                 else file[key].dtype == column.dtype
             )
             problems += [] if file[key].shape == shape and same_type else [key]
+            unit = file[key].attrs.get("unit")
+            problems += [] if unit == column.unit else [f"{key} in {unit} (not {column.unit})"]
     return problems
+
+
+def hash_header(file: h5py.File) -> str:
+    """Digest all that is no array: format, basis, provenance, and units and checksums of arrays."""
+    names = ("format", "format_version", "quantum", "basis", "provenance")
+    header = {name: str(file.attrs[name]) for name in names if name in file.attrs}
+    arrays = {
+        key: [str(file[key].attrs[name]) for name in ("unit", "sha256")]
+        + [str(file[key].dtype), list(file[key].shape)]
+        for key in COLUMNS
+        if key in file
+    }
+    text = json.dumps([header, arrays], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def verify_header(path: Path, file: h5py.File) -> None:
+    """Compare what is no array with its checksum; files that were written before have none.
+
+    Raises:
+        DataError: it differs.
+    """
+    if HEADER_CHECKSUM in file.attrs and file.attrs[HEADER_CHECKSUM] != hash_header(file):
+        raise DataError(
+            message(
+                str(path),
+                "another basis, unit, provenance or set of arrays than was written",
+                "those of the stored checksum",
+                "Copy it again, or make it again with the right ones.",
+            )
+        )
 
 
 def verify_checksums(path: Path, file: h5py.File, keys: Iterable[str]) -> None:

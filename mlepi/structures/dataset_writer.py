@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.structures.basis import OrbitalBasis
-from mlepi.structures.dataset_format import CHUNK, COLUMNS, FORMAT, PACKED, PLAIN, checksum
+from mlepi.structures.dataset_format import (
+    CHUNK,
+    COLUMNS,
+    FORMAT,
+    HEADER_CHECKSUM,
+    PACKED,
+    PLAIN,
+    checksum,
+    hash_header,
+)
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.packing import pack_blocks
 from mlepi.structures.ragged import block_offsets, flatten_blocks, select_one_direction
@@ -98,6 +107,7 @@ def _write(
     for key in COLUMNS:
         if key in file:
             file[key].attrs["sha256"] = checksum(file[key])
+    file.attrs[HEADER_CHECKSUM] = hash_header(file)
 
 
 def _rows(structure: LabelledStructure, quantum: float | None) -> dict[str, Any]:

@@ -296,7 +296,7 @@ def check_spectrum(structure: LabelledStructure, where: str | None = None) -> No
     mask, edge_index = structure.basis.mask(structure.atoms.numbers), structure.edge_index
     if np.count_nonzero(mask) > MAX_ORBITALS_FOR_SPECTRUM:
         return
-    overlap = _sum_at_gamma(edge_index, structure.overlap_blocks, mask)
+    overlap = sum_at_gamma(edge_index, structure.overlap_blocks, mask)
     smallest = float(scipy.linalg.eigvalsh(overlap, subset_by_index=[0, 0])[0])
     if not smallest > 0.0:
         raise DataError(
@@ -310,7 +310,7 @@ def check_spectrum(structure: LabelledStructure, where: str | None = None) -> No
     if structure.hamiltonian_blocks is None or structure.fermi_energy is None:
         return
     eigenvalues = scipy.linalg.eigvalsh(
-        _sum_at_gamma(edge_index, structure.hamiltonian_blocks, mask), overlap
+        sum_at_gamma(edge_index, structure.hamiltonian_blocks, mask), overlap
     )
     low, high = float(eigenvalues[0]), float(eigenvalues[-1])
     if not low - FERMI_MARGIN <= structure.fermi_energy <= high + FERMI_MARGIN:
@@ -368,7 +368,7 @@ def _unit_harmonics(l: int, directions: NDArray[np.float64]) -> NDArray[np.float
     )
 
 
-def _sum_at_gamma(
+def sum_at_gamma(
     edge_index: NDArray[np.int64], blocks: NDArray[np.floating], mask: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Add up the blocks of all cells to the matrix at Γ, (n_orbitals, n_orbitals)."""

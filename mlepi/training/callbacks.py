@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from mlepi.errors import ConfigError, message
+from mlepi.run_lock import RunLock
 
 log = logging.getLogger(__name__)
 
@@ -184,6 +185,25 @@ class BestAndLast(ModelCheckpoint):
             state_dict = {**state_dict, **moved, "dirpath": str(folder), "last_model_path": ""}
             self.previous = None
         super().load_state_dict(state_dict)
+
+
+class HeldFolder(Callback):
+    """Stop a training whose run folder belongs to another run by now.
+
+    Args:
+        lock: of the run folder.
+    """
+
+    def __init__(self, lock: RunLock) -> None:
+        self.lock = lock
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look before an epoch, at whose end a checkpoint is written."""
+        self.lock.check()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look before the checkpoint of this epoch is written."""
+        self.lock.check()
 
 
 class RandomState(Callback):

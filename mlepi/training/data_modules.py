@@ -103,8 +103,12 @@ class HamiltonianDataModule(GraphDataModule):
     def read_structures(
         self, path: Path, names: Iterable[str] | None = None
     ) -> list[LabelledStructure]:
-        """Read structures of one basis; overlaps that a file lacks come from the table."""
+        """Read structures of one basis; overlaps that a file lacks come from the table.
+
+        Everything in the file is verified first, and read from the file that was verified.
+        """
         dataset = HamiltonianDataset(path)
+        dataset.verify()
         if self.basis is not None and dataset.basis != self.basis:
             raise DataError(
                 message(

@@ -23,6 +23,7 @@ from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph, build_graph
 from mlepi.graphs.partitions import LAYERS, LAYERS_KIND, SHELLS_KIND, resolve_partition
+from mlepi.graphs.plausibility import check_forces, check_hamiltonians, check_structure
 from mlepi.project_files import find_file, locate_file
 from mlepi.structures.automatic_splits import SUBSETS, read_fractions, split_structures
 from mlepi.structures.labelled_structure import LabelledStructure
@@ -80,6 +81,7 @@ class GraphDataModule(LightningDataModule):
         seed: of the shuffling.
         partition: how edges are divided into relations, one of ``partitions.KINDS``.
         shell_overlap: of neighbouring distance shells, Å.
+        check_units: refuse data whose units cannot be right.
     """
 
     kind: ClassVar[str]
@@ -98,6 +100,7 @@ class GraphDataModule(LightningDataModule):
         seed: int,
         partition: str = LAYERS_KIND,
         shell_overlap: float | None = None,
+        check_units: bool = True,
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
@@ -123,6 +126,7 @@ class GraphDataModule(LightningDataModule):
         self.requested_cutoffs = read_cutoffs(cutoffs, partition)
         self.partition_kind = partition
         self.shell_overlap = shell_overlap
+        self.check_units = check_units
         self.partition = LAYERS
         self.cutoffs: dict[str, float] = {}
         self.structures: dict[str, list[LabelledStructure]] = {}
@@ -142,6 +146,18 @@ class GraphDataModule(LightningDataModule):
     ) -> list[LabelledStructure]:
         """Read the structures of these names from a data set; all of them when None."""
 
+    def check_plausible(self, structures: Sequence[LabelledStructure]) -> None:
+        """Refuse structures and labels whose units cannot be right.
+
+        Raises:
+            StructureError: lengths that cannot be in Å.
+            DataError: labels that cannot be in eV/Å or eV.
+        """
+        for structure in structures:
+            check_structure(f"{self.path.name}, {structure.name}", structure.atoms)
+        check_forces(self.path.name, structures)
+        check_hamiltonians(self.path.name, structures)
+
     def build_graph(self, structure: LabelledStructure) -> AtomGraph:
         """Build the graph of a structure with its labels."""
         return build_graph(structure.atoms, self.cutoffs, structure, self.dtype, self.partition)
@@ -155,6 +171,8 @@ class GraphDataModule(LightningDataModule):
         if self.graphs:
             return
         structures = {structure.name: structure for structure in self.read_structures(self.path)}
+        if self.check_units:
+            self.check_plausible(list(structures.values()))
         split = self._divide(structures)
         missing = [subset for subset in SUBSETS if not split.get(subset)]
         if missing:

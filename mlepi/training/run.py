@@ -27,7 +27,14 @@ from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
 from mlepi.models.compilation import compile_method
 from mlepi.project_files import PROJECT_FOLDER, find_commit, find_file
-from mlepi.training.callbacks import BestAndLast, EpochLines, TimeLimit, parse_duration
+from mlepi.run_lock import RunLock, hold
+from mlepi.training.callbacks import (
+    BestAndLast,
+    EpochLines,
+    HeldFolder,
+    TimeLimit,
+    parse_duration,
+)
 from mlepi.training.facts import complete_model
 from mlepi.training.graph_data import GraphDataModule
 from mlepi.training.initial_weights import (
@@ -46,6 +53,7 @@ log = logging.getLogger(__name__)
 KNOWN_KEYS = (
     "model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger",
     "seed", "dtype", "tf32", "compile", "init_from", "freeze", "ckpt_path", "test", "name",
+    "check_units",
 )  # fmt: skip
 """Keys of the top level of ``conf/train.yaml``."""
 
@@ -63,7 +71,7 @@ SUPPLIED = {
         "basis",
         "largest_norm",
     },
-    "data": {"cutoffs", "partition", "shell_overlap", "dtype", "seed"},
+    "data": {"cutoffs", "partition", "shell_overlap", "dtype", "seed", "check_units"},
     "trainer": {"logger", "callbacks", "default_root_dir"},
     "optimizer.optimizer": {"params"},
     "optimizer.schedule": {"optimizer", "total_steps"},
@@ -94,17 +102,25 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
     Returns:
         Metrics of the best checkpoint on the test subset; of the validation subset when ``test`` is
         false.
+
+    Raises:
+        DataError: another run is at work in the folder.
     """
     check_config(config, KNOWN_KEYS, SUPPLIED)
     if not isinstance(config.seed, int):
         raise ConfigError(message("seed", repr(config.seed), "an integer", "Edit the config."))
-    for key in ("tf32", "compile", "test"):
+    for key in ("tf32", "compile", "test", "check_units"):
         if not isinstance(config[key], bool):
             raise ConfigError(message(key, repr(config[key]), "true or false", "Edit the config."))
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    folder.mkdir(parents=True, exist_ok=True)
-    resume = find_resumed(plain["ckpt_path"], folder)
-    with warnings.catch_warnings(), float32_precision(plain["tf32"]):
+    with (
+        hold(folder) as lock,
+        warnings.catch_warnings(),
+        float32_precision(plain["tf32"]),
+    ):
+        if lock is not None and lock.word:
+            log.warning(lock.word)
+        resume = find_resumed(plain["ckpt_path"], folder)
         for text in TOLERATED_WARNINGS:
             warnings.filterwarnings("ignore", message=text)
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -118,7 +134,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
         task = build_task(plain, data, initial)
         if resume is not None:
             check_resumed(resume, task.stamp, task.model)
-        return run_trainer(plain, data, task, folder, resume)
+        return run_trainer(plain, data, task, folder, resume, lock)
 
 
 def find_resumed(ckpt_path: str | None, folder: Path) -> str | None:
@@ -169,7 +185,10 @@ def build_data(plain: Mapping[str, Any]) -> GraphDataModule:
                 "Leave out data=… and task=….",
             )
         )
-    shared = {**plain["graph"], "dtype": plain["dtype"], "seed": plain["seed"]}
+    shared = {
+        **plain["graph"],
+        **{key: plain[key] for key in ("dtype", "seed", "check_units")},
+    }
     data: GraphDataModule = build_part("data", plain["data"], **shared)
     data.prepare()
     return data
@@ -239,7 +258,12 @@ def describe_run(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_trainer(
-    plain: Mapping[str, Any], loggers: list[Logger], monitor: str, folder: Path, resume: str | None
+    plain: Mapping[str, Any],
+    loggers: list[Logger],
+    monitor: str,
+    folder: Path,
+    resume: str | None,
+    lock: RunLock | None = None,
 ) -> Trainer:
     """Build the trainer with callbacks for checkpoints, progress and the time limit."""
     options = dict(plain["trainer"])
@@ -254,6 +278,8 @@ def build_trainer(
         EpochLines(),
         BestAndLast(folder=folder / "checkpoints", monitor=monitor, previous=previous),
     ]
+    if lock is not None:
+        callbacks.append(HeldFolder(lock))
     if limit is not None:
         callbacks.append(TimeLimit(limit=parse_duration(str(limit))))
     fixed = {
@@ -269,7 +295,12 @@ def build_trainer(
 
 
 def run_trainer(
-    plain: Mapping[str, Any], data: GraphDataModule, task: Task, folder: Path, resume: str | None
+    plain: Mapping[str, Any],
+    data: GraphDataModule,
+    task: Task,
+    folder: Path,
+    resume: str | None,
+    lock: RunLock | None = None,
 ) -> dict[str, float]:
     """Fit, test the best checkpoint and write the table."""
     n_parameters = sum(parameter.numel() for parameter in task.model.parameters())
@@ -282,7 +313,7 @@ def run_trainer(
         folder,
     )
     loggers = build_loggers(folder, plain["logger"], plain)
-    trainer = build_trainer(plain, loggers, task.monitor, folder, resume)
+    trainer = build_trainer(plain, loggers, task.monitor, folder, resume, lock)
     if trainer.is_global_zero:
         (folder / "config.yaml").write_text(
             OmegaConf.to_yaml(OmegaConf.create(dict(plain))), encoding="utf-8"

@@ -16,6 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from mlepi.arithmetic import parse_dtype
+from mlepi.checksums import CHECKSUMS, compute_checksums
 from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.graphs import fields
@@ -280,8 +281,9 @@ class Task(LightningModule, ABC):
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the network by itself, and the state of the schedule."""
+        """Add what rebuilds the network by itself, checksums, and the state of the schedule."""
         checkpoint["mlepi"] = self.stamp
+        checkpoint[CHECKSUMS] = compute_checksums(self.stamp, checkpoint["state_dict"])
         if self.schedule is not None:
             checkpoint["schedule"] = self.schedule.scheduler.state_dict()
 

@@ -17,6 +17,7 @@ from run_folder import measure_wall_time
 from toy_evaluation import raised_electron
 
 from mlepi.checkpoint import load_checkpoint, load_model
+from mlepi.checksums import compute_checksums
 from mlepi.errors import CheckpointError, DataError
 from mlepi.evaluation import judge
 from mlepi.evaluation.settings import Settings
@@ -153,10 +154,9 @@ def run_folder(electron, tmp_path):
     (run / ".hydra").mkdir()
     stamped, weights = load_checkpoint(electron / "e.ckpt")
     for name, epoch in (("best", 6), ("last", 9)):
-        torch.save(
-            {"mlepi": stamped, "state_dict": weights, "epoch": epoch},
-            run / "checkpoints" / f"{name}.ckpt",
-        )
+        content = {"mlepi": stamped, "state_dict": weights, "epoch": epoch}
+        content["checksums"] = compute_checksums(stamped, weights)
+        torch.save(content, run / "checkpoints" / f"{name}.ckpt")
     (run / "config.yaml").write_text(
         yaml.safe_dump({"name": "tiny", "data": stamped["metadata"]["config"]["data"]})
     )
@@ -193,6 +193,7 @@ def test_a_shipped_committee_and_its_card(run_folder, tmp_path):
     content = torch.load(runs[1] / "checkpoints" / "best.ckpt", weights_only=True)
     for value in content["state_dict"].values():
         value += 1e-3 * torch.randn_like(value)
+    content["checksums"] = compute_checksums(content["mlepi"], content["state_dict"])
     torch.save(content, runs[1] / "checkpoints" / "best.ckpt")
     (runs[1] / ".hydra" / "overrides.yaml").write_text("- experiment=x\n- seed=2\n")
     files = make.make_committee(runs, "tiny", tmp_path, "float16")

@@ -5,6 +5,8 @@ Those of old formats do so too, and every unusable file gives one clear message.
 
 import copy
 import json
+import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ from mlepi.checkpoint import (
     stamp,
     upgrade,
 )
+from mlepi.checksums import compute_checksums
 from mlepi.errors import CheckpointError
 from mlepi.predictors import ElectronPredictor, PhononPredictor
 
@@ -164,6 +167,7 @@ def test_training_checkpoints_load_and_can_be_exported(tmp_path):
         "mlepi": content,
         "state_dict": weights,
         "optimizer_states": [{"lr": 0.1}],
+        "checksums": compute_checksums(content, weights),
     }
     torch.save(training, tmp_path / "best.ckpt")
     assert load_model(tmp_path / "best.ckpt").overlap_table is None
@@ -182,6 +186,7 @@ def test_training_checkpoints_load_and_can_be_exported(tmp_path):
         predict(exported, "float64"), predict(load_model(tmp_path / "best.ckpt"), "float64")
     )
     content["basis"] = {**content["basis"], "radii": {"6": 9.0, "7": 9.0}}
+    training["checksums"] = compute_checksums(content, weights)
     torch.save(training, tmp_path / "best.ckpt")
     with pytest.raises(CheckpointError, match="a stamp that does not fit"):
         export_checkpoint(
@@ -275,7 +280,94 @@ def test_format_1_is_completed_without_a_change_to_the_file_content():
     assert upgrade(broken, where="broken.ckpt")["mlepi"]["format"] == FORMAT
 
 
+def test_format_2_is_upgraded_on_load_and_carries_checksums_from_then_on(files, tmp_path):
+    content = torch.load(files / "electron.ckpt", weights_only=True)
+    del content["checksums"]
+    content["mlepi"]["format"] = 2
+    torch.save(content, tmp_path / "old.ckpt")
+    old, new = load_model(tmp_path / "old.ckpt"), load_model(files / "electron.ckpt")
+    np.testing.assert_array_equal(predict(old, "float64"), predict(new, "float64"))
+    export_checkpoint(tmp_path / "old.ckpt", tmp_path / "new.ckpt")
+    stored = torch.load(tmp_path / "new.ckpt", weights_only=True)["checksums"]
+    assert stored["weights"] == torch.load(files / "electron.ckpt")["checksums"]["weights"]
+    assert all(len(digest) == 64 for digest in stored["weights"].values())
+    for shipped in SHIPPED.glob("*.ckpt"):
+        load_checkpoint(shipped)
+
+
 # --- files that cannot be used
+
+
+@pytest.mark.parametrize("place", [0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("damage", ["bit", "zeros"])
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_flipped_bit_or_zeros_are_never_loaded(files, tmp_path, place, damage, number):
+    content = torch.load(files / "electron.ckpt", weights_only=True)
+    content["mlepi"]["format"] = number
+    if number == 2:
+        del content["checksums"]
+    else:
+        content["checksums"] = compute_checksums(content["mlepi"], content["state_dict"])
+    torch.save(content, tmp_path / "bad.ckpt")
+    before = (tmp_path / "bad.ckpt").read_bytes()
+    with zipfile.ZipFile(tmp_path / "bad.ckpt") as archive:
+        parts = [info for info in archive.infolist() if info.file_size > 64]
+        part = parts[int(place * len(parts))]
+        inside = before.index(archive.read(part), part.header_offset)
+    broken = bytearray(before)
+    start = inside + part.file_size // 2
+    if damage == "bit":
+        broken[start] ^= 16
+    else:
+        broken[inside : inside + part.file_size] = bytes(part.file_size)
+    if broken == before:  # the part is nothing but zeros
+        return
+    (tmp_path / "bad.ckpt").write_bytes(broken)
+    with pytest.raises(CheckpointError, match=r"damaged file: .* Fetch or copy it again"):
+        load_checkpoint(tmp_path / "bad.ckpt")
+
+
+def test_an_edited_weight_basis_or_cutoff_is_named(files, tmp_path):
+    def edit(change):
+        content = torch.load(files / "electron.ckpt", weights_only=True)
+        change(content)
+        torch.save(content, tmp_path / "edited.ckpt")
+        with pytest.raises(CheckpointError) as caught:
+            load_checkpoint(tmp_path / "edited.ckpt")
+        return str(caught.value)
+
+    name = next(iter(build_network("electron").state_dict()))
+
+    def scale(content):
+        content["state_dict"][name] *= 27.2
+
+    assert f"got a damaged file: {name} not as the checksums say" in edit(scale)
+    for change in (
+        lambda c: c["mlepi"]["cutoffs"].update(intra=1.0),
+        lambda c: c["mlepi"]["basis"]["radii"].update({6: 1.0}),
+        lambda c: next(iter(c["mlepi"]["overlap_table"]["values"].values())).mul_(1.01),
+    ):
+        assert "a damaged file: stamp not as" in edit(change)
+    assert "a damaged file: checksums not as" in edit(lambda c: c.pop("checksums"))
+    assert "and 1 more" in edit(lambda c: (scale(c), c["state_dict"].update(new=torch.ones(1))))
+
+
+def test_weights_that_are_no_numbers_are_refused(files, tmp_path):
+    weights = build_network("phonon").state_dict()
+    name = next(name for name, value in weights.items() if value.numel() > 1)
+    weights[name].view(-1)[1] = float("nan")
+    save_checkpoint(tmp_path / "diverged.ckpt", build_stamp("phonon"), weights)
+    with pytest.raises(CheckpointError, match=f"NaN or infinity in {re.escape(name)}"):
+        load_checkpoint(tmp_path / "diverged.ckpt")
+
+
+def test_what_was_read_before_is_what_is_loaded(files, tmp_path):
+    path = tmp_path / "training.ckpt"
+    path.write_bytes((files / "phonon.ckpt").read_bytes())
+    data = path.read_bytes()
+    path.write_bytes((files / "electron.ckpt").read_bytes())  # the training has gone on
+    assert load_model(path, data=data).kind == "phonon"
+    assert load_model(path).kind == "electron"
 
 
 def test_the_wrong_kind_is_refused(files):

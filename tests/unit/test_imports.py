@@ -38,6 +38,9 @@ ROOM_ORDER = {
     "memory": 0,
     "former_names": 0,
     "plugins": 0,
+    "run_lock": 1,
+    "checksums": 1,
+    "default_folder": 1,
     "arithmetic": 1,
     "config_check": 1,
     "project_files": 1,
@@ -125,7 +128,7 @@ def test_frameworks_stay_in_their_rooms(path):
     tops = {module.split(".")[0] for module, _ in imported_modules(path)}
     if room not in {"training", "pipeline"}:
         assert not tops & {"lightning", "pytorch_lightning", "torchmetrics", "wandb"}
-    command_lines = {"config_check", "command_line", "commands"}
+    command_lines = {"config_check", "default_folder", "command_line", "commands"}
     if room not in {"training", "pipeline", "checkpoint", *command_lines}:
         assert not tops & {"hydra", "omegaconf"}
     if room == "models":

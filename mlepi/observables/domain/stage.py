@@ -34,7 +34,7 @@ from mlepi.pipeline.ghosts import count_ghosts
 from mlepi.pipeline.sampled_stage import Part, SampledStage
 from mlepi.pipeline.settings import Settings
 from mlepi.project_files import find_file, locate_file
-from mlepi.results import hash_file, modules_of
+from mlepi.results import check_unchanged, hash_file, modules_of
 from mlepi.structures import OpenmxSettings, VaspSettings
 
 if TYPE_CHECKING:
@@ -189,11 +189,14 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
     def begin(self, ensemble: Ensemble) -> UndisplacedCrystal:
         """Note the undisplaced positions and load the further networks."""
         atoms = ensemble.equilibrium.atoms
+        digests = {file: hash_file(file) for file in (*self.electron_files, *self.phonon_files)}
+        further = load_further_networks(self.electron_files, self.phonon_files, ensemble.device)
+        check_unchanged(digests)
         return UndisplacedCrystal(
             sites=atoms.repeat(ensemble.supercell).positions,
             ghost_energy=ensemble.ghost_energy,
             networks=ensemble.networks,
-            further=load_further_networks(self.electron_files, self.phonon_files, ensemble.device),
+            further=further,
             n_compared=self._count_compared(ensemble.networks.settings) or np.inf,
         )
 

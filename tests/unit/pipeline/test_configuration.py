@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mlepi.command_line import (
     register_stages,
     translate_arguments,
 )
+from mlepi.default_folder import name_settings
 from mlepi.errors import ConfigError
 from mlepi.observables import all_stages
 from mlepi.pipeline import inference
@@ -195,11 +197,61 @@ def test_settings_of_a_stage_that_is_only_required_can_be_given():
 
 
 def test_a_cell_of_its_own_has_a_folder_of_its_own():
-    chosen = ("stage=all", "stage=phonon", "stage=hamiltonian", "stage=bands")
+    chosen = ("stage=phonon", "stage=hamiltonian", "stage=bands")
     folders = [compose_infer(choice).folder for choice in chosen]
-    assert folders == ["outputs/infer", "outputs/infer", "outputs/hamiltonian", "outputs/bands"]
-    assert compose_infer("stage=hamiltonian", "stage.folder=x").folder == "outputs/x"
+    names, digests = zip(*(folder.rsplit("-", 1) for folder in folders), strict=True)
+    assert names == ("outputs/infer", "outputs/hamiltonian", "outputs/bands")
+    assert set(digests) == {digests[0]}
+    assert compose_infer("stage=hamiltonian", "stage.folder=x").folder == f"outputs/x-{digests[0]}"
     assert compose_infer("folder=here", "stage=bands").folder == "here"
+
+
+LARGER = {
+    "n_samples": 7,
+    "temperature": [0, 1000],
+    "stage.run": ["gap", "dos"],
+    "stage.sampling.target_error": 5e3,
+    "device": "cuda",
+    "reuse": "always",
+    "trainer.devices": 2,
+}
+OTHER = {
+    "seed": 1,
+    "supercell": [3, 3, 1],
+    "structure.spacing": 3.3,
+    "sampler": {"_target_": "mlepi.physics.vibrations.samplers.Sobol"},
+    "electron": "toy",
+    "level_shift": "off",
+    "dtype": "float64",
+    "stage.phonon.displacement": 0.02,
+    "stage.dos.width": 0.123,
+    "valence_electrons": {6: 6},
+}
+
+
+def test_the_default_folder_is_named_by_what_decides_the_results(tmp_path):
+    default = compose_infer()
+    assert re.fullmatch(r"outputs/infer-[0-9a-f]{8}", default.folder)
+
+    def folder_with(key, value):
+        config = OmegaConf.create(OmegaConf.to_container(default, resolve=False))
+        OmegaConf.update(config, key, value, merge=False)
+        return config.folder
+
+    assert {folder_with(*change) for change in LARGER.items()} == {default.folder}
+    others = {folder_with(*change) for change in OTHER.items()}
+    assert len({default.folder} | others) == 1 + len(OTHER)
+    value = default.stage.phonon.displacement
+    assert folder_with("stage.phonon.displacement", value) == default.folder
+    # a stage of a package that was installed meanwhile
+    config = OmegaConf.create(OmegaConf.to_container(default, resolve=False))
+    OmegaConf.update(config, "stage.new", {"key": 1})
+    (tmp_path / "new.yaml").write_text("key: 1\n")
+    files = {path.stem: path for path in (CONF / "stage").glob("*.yaml")}
+    files["new"] = tmp_path / "new.yaml"
+    assert default.folder == f"outputs/infer-{name_settings(config, files)}"
+    config.stage.new.key = 2
+    assert default.folder != f"outputs/infer-{name_settings(config, files)}"
 
 
 def test_structure_may_be_a_file(tmp_path):

@@ -4,12 +4,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from ase.io import write
+from tiny_networks import CUTOFFS, build_config, build_network
 
-from mlepi.errors import DataError
+from mlepi.checkpoint import save_checkpoint, stamp
+from mlepi.errors import DataError, StructureError
 from mlepi.physics.overlaps import read_overlap_table, write_overlap_table
-from mlepi.pipeline.sources import Source, load_calculator, load_electron, load_overlap_table
+from mlepi.pipeline import sources
+from mlepi.pipeline.sources import (
+    Source,
+    load_calculator,
+    load_electron,
+    load_overlap_table,
+    load_structure,
+)
 from mlepi.reference_systems import HoneycombSprings, TightBinding
+from mlepi.results import hash_file
 from mlepi.structures import OrbitalBasis, build_graphene
+from mlepi.units import BOHR
 
 ROOT = Path(__file__).parents[3]
 ELECTRON = Source("electron", str(ROOT / "data/checkpoints/hedgenet_electron.ckpt"))
@@ -71,3 +84,54 @@ def test_toy_names_the_reference_systems():
     written_out = Source("electron", {"_target_": "mlepi.reference_systems.TightBinding"})
     assert electron.fingerprint() == written_out.fingerprint() != phonon.fingerprint()
     assert Source("structure", "toy").path == Path("toy")
+
+
+@pytest.mark.parametrize("load_first", [True, False])
+def test_a_network_replaced_between_load_and_hash_is_the_one_that_was_hashed(tmp_path, load_first):
+    path = tmp_path / "best.ckpt"  # of a training that goes on
+    weights = [build_network("phonon").state_dict() for _ in range(2)]
+    weights[1] = {name: 1.5 * value for name, value in weights[0].items()}
+
+    def write_weights(number):
+        stamped = stamp("phonon", build_config("phonon"), CUTOFFS)
+        save_checkpoint(path, stamped, weights[number])
+        return hash_file(path)
+
+    first = write_weights(0)
+    source = Source("phonon", str(path))
+    steps = [lambda: load_calculator(source, "cpu"), source.fingerprint]
+    calculator, digest = None, None
+    for step in steps if load_first else reversed(steps):
+        found = step()
+        calculator, digest = (calculator, found) if isinstance(found, str) else (found, digest)
+        assert write_weights(1) != first
+    assert digest == first
+    kept = calculator.predictor.network().state_dict()
+    name = next(n for n, v in weights[0].items() if v.is_floating_point() and v.abs().max() > 0)
+    torch.testing.assert_close(kept[name].float(), weights[0][name].float())
+
+
+def test_a_structure_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "POSCAR"
+    write(path, build_graphene(stacking="AB"), format="vasp")
+    read = sources.read_structure
+
+    def read_and_change(file):
+        atoms = read(file)
+        path.write_text(path.read_text() + "\n")
+        return atoms
+
+    assert len(load_structure(Source("structure", str(path)))) == 4
+    monkeypatch.setattr(sources, "read_structure", read_and_change)
+    with pytest.raises(DataError, match="a file that changed while it was read"):
+        load_structure(Source("structure", str(path)))
+
+
+def test_units_of_a_structure_are_checked_unless_told_not_to(tmp_path):
+    path = tmp_path / "POSCAR"
+    atoms = build_graphene(stacking="AB")
+    atoms.set_cell(atoms.cell.array / BOHR)  # the cell alone in Bohr
+    write(path, atoms, format="vasp")
+    with pytest.raises(StructureError, match="empty space between the atoms and their images"):
+        load_structure(Source("structure", str(path)))
+    assert len(load_structure(Source("structure", str(path)), check_units=False)) == 4

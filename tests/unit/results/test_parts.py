@@ -21,10 +21,10 @@ def write(path, n=3, code=None, first=0):
 
 
 def rewrite_header(path, key):
-    """Put another first frame in front of the results of a file."""
+    """Put another first frame in front of the results of a file, as an older version wrote them."""
     part = PartFile(path, "inputs")
-    rest = path.read_bytes()[min(part.places().values()) :]
-    path.write_bytes(parts_file._frame(key, {}) + rest)
+    rest = [parts_file._frame(key, part.load(place)) for key, place in part.places().items()]
+    path.write_bytes(parts_file._frame(key, {}) + b"".join(rest))
 
 
 def test_results_come_back(tmp_path):
@@ -50,6 +50,25 @@ def test_a_kill_at_any_byte_loses_at_most_the_unfinished_result(tmp_path, code):
         assert part.keys() == complete
         part.append((9, 0.0), {"energy": np.zeros(1)})
         assert part.keys() == complete | {(9, 0.0)}
+
+
+def test_results_that_another_run_put_into_the_file_are_left_out(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "a.part"
+    write(path, n=2)
+    intruder = PartFile(path, "inputs of another seed")
+    with monkeypatch.context() as patch:  # it had looked at the file before it was replaced
+        patch.setattr(PartFile, "takes_new_results", lambda part: True)
+        intruder.append((1, 300.0), {"energy": np.full(4, -1.0)})
+        intruder.append((2, 300.0), {"energy": np.full(4, -2.0)})
+    part = PartFile(path, "inputs")
+    assert part.keys() == set(part.places()) == {(0, 300.0), (1, 300.0)}
+    assert "a.part: left out 2 results of another calculation" in caplog.text
+    np.testing.assert_array_equal(part.load(part.places()[1, 300.0])["energy"], np.full(4, 1.0))
+    part.append((2, 300.0), {"energy": np.full(4, 2.0)})
+    np.testing.assert_array_equal(part.load(part.places()[2, 300.0])["energy"], np.full(4, 2.0))
+    ends = [end for end, _ in parts_file._frames(path)]
+    with pytest.raises(DataError, match="damaged frame"):
+        part.load(ends[2])
 
 
 def test_every_result_reaches_the_disk(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from random_labels import BASIS, build_labels
 
 from mlepi.errors import DataError
 from mlepi.structures import HamiltonianDataset, OrbitalBasis, write_hamiltonian_dataset
-from mlepi.structures.dataset_format import COLUMNS, PACKED, PLAIN
+from mlepi.structures.dataset_format import COLUMNS, PACKED, PLAIN, checksum, hash_header
 from mlepi.structures.validation import check_hamiltonian_labels
 
 
@@ -335,6 +335,51 @@ def test_changed_blocks_are_found_by_verify(path, key):
         HamiltonianDataset(path).verify()
 
 
+@pytest.mark.parametrize(
+    ("key", "name", "value"),
+    [
+        (None, "basis", '{"6": {"shells": [0, 1], "radius": 3.0, "name": null}}'),
+        (None, "provenance", '{"code": "another"}'),
+        ("blocks/hamiltonian", "sha256", "0" * 64),
+        ("edges/index", "sha256", "0" * 64),
+    ],
+)
+def test_a_changed_basis_provenance_or_checksum_is_found_on_opening(path, key, name, value):
+    with h5py.File(path, "a") as file:
+        (file if key is None else file[key]).attrs[name] = value
+    with pytest.raises(DataError, match="another basis, unit, provenance or set of arrays"):
+        HamiltonianDataset(path)
+
+
+@pytest.mark.parametrize("with_checksum", [True, False])
+def test_another_unit_is_refused_also_in_files_without_a_checksum_of_it(path, with_checksum):
+    with h5py.File(path, "a") as file:
+        file["blocks/hamiltonian"].attrs["unit"] = "Hartree"
+        if not with_checksum:
+            del file.attrs["sha256"]
+    with pytest.raises(DataError, match=r"blocks/hamiltonian in Hartree \(not eV\)"):
+        HamiltonianDataset(path)
+
+
+def test_files_without_a_checksum_of_basis_and_units_are_read_as_before(path):
+    before = HamiltonianDataset(path)["a"].hamiltonian_blocks
+    with h5py.File(path, "a") as file:
+        del file.attrs["sha256"]
+    dataset = HamiltonianDataset(path)
+    dataset.verify()
+    np.testing.assert_array_equal(dataset["a"].hamiltonian_blocks, before)
+
+
+@pytest.mark.parametrize("key", ["atoms/positions", "structures/cell", "structures/energy"])
+def test_structures_with_numbers_that_are_none_are_refused(path, key):
+    with h5py.File(path, "a") as file:
+        file[key][0] = np.inf
+        file[key].attrs["sha256"] = checksum(file[key])
+        file.attrs["sha256"] = hash_header(file)
+    with pytest.raises(DataError, match=f"NaN or infinity in the {key.split('/')[1]}"):
+        HamiltonianDataset(path)[0]
+
+
 def test_flipped_bytes_are_found_on_reading(path):
     with h5py.File(path) as file:
         chunk = file["blocks/hamiltonian"].id.get_chunk_info(0)
@@ -361,6 +406,7 @@ def test_two_structures_of_one_name_are_refused(path):
         names = file["structures/name"]
         names[1] = "a"
         names.attrs["sha256"] = hashlib.sha256("a\0a\0ä 3\0".encode()).hexdigest()
+        file.attrs["sha256"] = hash_header(file)
     with pytest.raises(DataError, match="two structures of one name"):
         HamiltonianDataset(path)
 

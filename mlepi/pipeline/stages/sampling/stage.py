@@ -32,7 +32,7 @@ from mlepi.pipeline.run import Run
 from mlepi.pipeline.settings import Settings
 from mlepi.pipeline.stages.phonon.record import PhononRecord
 from mlepi.pipeline.stages.sampling.record import SamplingRecord
-from mlepi.results import hash_file
+from mlepi.results import check_unchanged, hash_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,8 +163,10 @@ class SamplingStage(PlainStage):
             self.project_out,
             settings.device,
         )
+        digests = {path: hash_file(path) for path in sampler.files(temperatures)}
         design = sampler.design(ensemble, settings.n_samples)
         squares, largest = self._examine(run, phonon, ensemble)
+        check_unchanged(digests)
         counts, means, errors = study_convergence(squares.mean(axis=2), design)
         motion = measure_interlayer_motion(ensemble, force_constants, self.interlayer_mesh)
         threshold = self.floor_frequency if imaginary == "floor" else SOFTEST_FREQUENCY

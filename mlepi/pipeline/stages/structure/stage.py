@@ -76,7 +76,7 @@ class StructureStage(PlainStage):
         Raises:
             PhysicsError: the relaxation did not converge.
         """
-        atoms = load_structure(run.settings.structure)
+        atoms = load_structure(run.settings.structure, run.settings.check_units)
         source = run.settings.structure.describe()
         if self.relax == "none":
             return StructureRecord(atoms, source, spacings=measure_spacings(atoms), note=self.note)
