@@ -38,6 +38,7 @@ ROOM_ORDER = {
     "memory": 0,
     "former_names": 0,
     "plugins": 0,
+    "sweep_names": 0,
     "arithmetic": 1,
     "config_check": 1,
     "project_files": 1,
