@@ -14,6 +14,9 @@ from typing import Any
 FREE_KEYS = ("name", "logger", "ckpt_path", "trainer.max_time")
 """Keys that may change while a sweep goes on: they do not decide what a job ends with."""
 
+NAMED_KEYS = ("model", "seed")
+"""Keys that name a job wherever they are given, so that further ones may follow in its folder."""
+
 LONGEST = 80
 """Characters of a name before its number."""
 
@@ -44,7 +47,7 @@ def name_sweep(arguments: Iterable[str]) -> str:
 def name_job(
     overrides: Sequence[str], arguments: Iterable[str], swept: Mapping[str, Any] | None
 ) -> str:
-    """Return the name of a job, such as "model=mace,seed=1".
+    """Return the name of a job, such as "model=mace,seed=1"; "single" where nothing is swept.
 
     Args:
         overrides: of the job.
@@ -52,13 +55,13 @@ def name_job(
         swept: key → values that the config itself sweeps over; these keys are always named.
     """
     common = set(arguments)
-    keys = set() if swept is None else {str(key) for key in swept}
+    keys = {*NAMED_KEYS, *(() if swept is None else map(str, swept))}
     named = [
         text
         for text in overrides
         if text.split("=", 1)[0] in keys or (text not in common and "=" in text)
     ]
-    whole = ",".join(named)
+    whole = ",".join(named) or "single"
     name = _shorten(whole)
     return name if name == whole else f"{name}_{_number([whole])}"
 

@@ -157,7 +157,7 @@ def gather_rows(jobs: Iterable[Job]) -> list[Row]:
     rows = []
     for group in found:
         own = {key: group[0].settings[key] for key in keys if key in group[0].settings}
-        rows.append(Row(_label(own, keys) or group[0].name, own, group))
+        rows.append(Row(_label(own, keys) or str(group[0].config["name"]), own, group))
     labels = [row.label for row in rows]
     return [
         row if labels.count(row.label) == 1 else Row(row.jobs[0].name, row.settings, row.jobs)

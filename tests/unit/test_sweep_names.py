@@ -29,6 +29,10 @@ def test_a_job_is_named_after_what_is_swept():
     # swept by an experiment, and given on the command line: named all the same
     swept = {"model": "mace,deeph", "seed": "1,2"}
     assert name_job(["model=mace", "seed=2"], ["seed=2"], swept) == "model=mace,seed=2"
+    assert (
+        name_job(["model=mace", "dtype=float64"], ["model=mace"], {}) == "model=mace,dtype=float64"
+    )
+    assert name_job(["dtype=float64"], ["dtype=float64"], {}) == "single"
     assert name_job(["x=[1,2]"], ["x=[1,2],[3]"], None).startswith("x=_1,2_")
 
 

@@ -11,9 +11,9 @@ every start of either network averaged over the structures. Where the structures
 numbers of values (forces of more atoms), so that D is the difference of means over all values, the
 first term is the jackknife's, with 1/Σw² − 1 degrees of freedom (``statistics``). What varies with
 start and structure at once is counted in all terms, so the variance is rather too large than too
-small. D over its square root is taken for Student's t with the degrees of freedom of Welch and Satterthwaite. Without
-differences between starts this is the paired t-test over structures, without differences between
-structures Welch's t-test over starts.
+small. D over its square root is taken for Student's t with the degrees of freedom of Welch and
+Satterthwaite. Without differences between starts this is the paired t-test over structures, without
+differences between structures Welch's t-test over starts.
 
 One start tells nothing about others: then only the structures count, and the p-value is that of
 these two trainings, not of the two networks.

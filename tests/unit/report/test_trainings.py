@@ -192,7 +192,7 @@ def test_trainings_without_a_test_are_compared_by_validation(tmp_path):
         record = {
             "state": "finished",
             "overrides": [f"seed={seed}"],
-            "config": {"seed": seed, "logger": {}, "task": {"monitor": "val/loss"}},
+            "config": {"seed": seed, "name": "mace", "logger": {}, "task": {"monitor": "val/loss"}},
             "metrics": {"val/loss": value, "train/loss": 1.0},
         }
         (folder / "job.json").write_text(json.dumps(record))
