@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def read_jobs(folder: Path) -> tuple[list[Job], dict[str, str]]:
         those that are not finished.
     """
     jobs, unfinished = [], {}
-    for path in sorted(folder.glob(f"*/{JOB_FILE}")):
+    for path in sorted(folder.glob(f"*/{JOB_FILE}"), key=_natural):
         record = _read(path)
         if record["state"] != "finished":
             told = record.get("error", "").splitlines()
@@ -94,6 +95,14 @@ def read_jobs(folder: Path) -> tuple[list[Job], dict[str, str]]:
         if job is not None and record["state"] in ("finished", "stopped"):
             jobs.append(job)
     return jobs, unfinished
+
+
+def _natural(path: Path) -> list[tuple[bool, float, str]]:
+    """Return a key by which 5 comes before 10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", path.parent.name)
+    return [
+        (True, float(part), "") if i % 2 else (False, 0.0, part) for i, part in enumerate(parts)
+    ]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -181,6 +181,8 @@ def test_a_number_that_was_swept_gives_curves(tmp_path):
     axes = plot_curves(content).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
     assert axes.get_xscale() == "log"
+    labels = [row["label"] for row in content["rows"]]
+    assert labels == [f"{model}, n_train={n}" for model in ("a", "b") for n in (5, 10, 20)]
     finish_sweep(tmp_path)
     assert (tmp_path / "comparison_curves.png").is_file()
 
