@@ -22,7 +22,6 @@ References:
     Student, Biometrika 6, 1 (1908), doi:10.1093/biomet/6.1.1.
     Welch, Biometrika 34, 28 (1947), doi:10.1093/biomet/34.1-2.28.
     Holm, Scand. J. Statist. 6, 65 (1979).
-    Owen, Ann. Appl. Stat. 1, 386 (2007), doi:10.1214/07-AOAS122 (bootstrap of both factors).
 """
 
 from __future__ import annotations
@@ -115,33 +114,6 @@ def compare_errors(
     effective = float(combined_degrees_of_freedom(variances, degrees))
     p_value = 2.0 * float(special.stdtr(effective, -abs(float(mean) / total)))
     return Difference(float(mean), total, effective, p_value, starts)
-
-
-def bootstrap_difference(
-    first: NDArray[np.float64], second: NDArray[np.float64], n_resamples: int, seed: int
-) -> NDArray[np.float64]:
-    """Resample starts of both networks and structures, all with replacement.
-
-    The structures are the same for both networks in every resample, the starts are drawn for each
-    by itself (Owen 2007).
-
-    Args:
-        first: (n_starts, n_structures), errors of one network.
-        second: (n_starts, n_structures), of the other, the same structures.
-        n_resamples: number of repetitions.
-        seed: of the generator.
-
-    Returns:
-        (n_resamples,), differences of the mean errors, in their unit. Their standard deviation
-        misses the factors √(n/(n − 1)) of few starts and structures.
-    """
-    rng = np.random.default_rng(seed)
-    columns = rng.integers(first.shape[1], size=(n_resamples, first.shape[1]))
-    means = []
-    for errors in (first, second):
-        rows = rng.integers(len(errors), size=(n_resamples, len(errors)))
-        means.append(errors[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2)))
-    return np.asarray(means[0] - means[1])
 
 
 def adjust_p_values(p_values: Sequence[float]) -> NDArray[np.float64]:

@@ -9,7 +9,6 @@ from scipy import stats
 from mlepi.errors import PhysicsError
 from mlepi.physics.averages.significance import (
     adjust_p_values,
-    bootstrap_difference,
     compare_errors,
 )
 
@@ -105,24 +104,6 @@ def test_equal_networks_differ_significantly_in_one_of_twenty_cases_or_fewer(
 def test_a_large_difference_is_found():
     found = compare_errors(random_errors(7, 3, 12), random_errors(8, 3, 12) + 3.0)
     assert found.p_value < 1e-4
-
-
-def test_the_bootstrap_has_the_variance_of_its_factors():
-    """Without interaction it is the sum of the terms, each less the factor (n − 1)/n."""
-    rng = np.random.default_rng(9)
-    first = rng.normal(size=(4, 1)) + rng.normal(size=(1, 12))
-    second = rng.normal(size=(3, 1)) + rng.normal(size=(1, 12))
-    resampled = bootstrap_difference(first, second, 40000, 1)
-    expected = sum(
-        values.var() / len(values)
-        for values in (
-            first.mean(0) - second.mean(0),
-            first.mean(1),
-            second.mean(1),
-        )
-    )
-    assert resampled.mean() == pytest.approx(first.mean() - second.mean(), abs=0.02)
-    assert resampled.var() == pytest.approx(expected, rel=0.05)
 
 
 def test_holm():
