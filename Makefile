@@ -1,5 +1,5 @@
 # One command each: make demo · make verify · make test · make lint · make format · make wheel · make bench ·
-# make bench-quick · make gpu-wheels · make gpu · make clean
+# make bench-quick · make paper · make gpu-wheels · make gpu · make clean
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 DEMO_OUTPUT ?= outputs/demo
 
-.PHONY: demo verify test lint format wheel bench bench-quick gpu-wheels gpu clean help
+.PHONY: demo verify test lint format wheel bench bench-quick paper gpu-wheels gpu clean help
 
 help:
 	@echo "make demo    temperature-dependent bands and Fermi velocity of bilayer graphene from the shipped checkpoints"
@@ -21,6 +21,7 @@ help:
 	@echo "make wheel   dist/mlepi-….whl: the package with configs, data and checkpoints, for an installation without a clone"
 	@echo "make bench   speed and memory beside mace-torch and a path-by-path network, 16 to 1,024 atoms and the magic-angle cell: hours"
 	@echo "make bench-quick  the same at 64 atoms: minutes; results in benchmarks/results"
+	@echo "make paper   the tables of docs/reproduction.md again, from the folders of finished sweeps of trainings"
 	@echo "make gpu-wheels   fetch what a Python with torch and CUDA lacks to run mlepi, for a machine without a network"
 	@echo "make gpu PYTHON=python3   everything that a GPU is wanted for, in five minutes; results in benchmarks/results"
 	@echo "make clean   remove caches and build products; the environments and the outputs stay"
@@ -74,6 +75,9 @@ bench: $(VENV)/installed-run $(PEERS)/installed
 
 bench-quick: $(VENV)/installed-run $(PEERS)/installed
 	$(BIN)/python benchmarks/speed.py --quick --peers $(PEERS)/bin/python $(BENCH_OPTIONS)
+
+paper: $(VENV)/installed-run
+	$(BIN)/python benchmarks/paper.py
 
 # Nothing but the standard library and pip: PYTHON is any Python here, and the one with torch and CUDA there.
 gpu-wheels:

@@ -11,7 +11,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -36,6 +38,7 @@ from mlepi.memory import keep_freed_memory
 from mlepi.plugins import find_config_folders
 from mlepi.project_files import CONFIG_FOLDER
 from mlepi.run_lock import is_first_process, refuse_held
+from mlepi.sweep_names import name_job, name_sweep
 
 
 def run_script(
@@ -47,7 +50,8 @@ def run_script(
 ) -> None:
     """Run ``action(config, run_folder)`` once, or once per job of a multirun.
 
-    Any error ends the process with exit status 1.
+    Any error ends the process with exit status 1. In a multirun the other jobs are run first, and
+    those that failed are named at the end.
 
     Args:
         action: what the script does.
@@ -59,8 +63,10 @@ def run_script(
     keep_freed_memory()
     register_stages(config_folder)
     Plugins.instance().register(PluginConfigs)
+    failed: dict[str, str] = {}
     given = translate_arguments(sys.argv[1:] if arguments is None else arguments)
     started_by = list(sys.argv)
+    register_names(given)
     sys.argv[1:] = given  # where Hydra reads them
 
     def explain(error: Exception) -> Exception:
@@ -77,6 +83,10 @@ def run_script(
             (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
             explained = explain(error)
             explained.add_note(f"The traceback is in {folder / 'traceback.txt'}.")
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                failed[folder.name] = _describe(explained)
+                print(failed[folder.name], file=sys.stderr, flush=True)
+                return None
             # here, since Hydra adds a line of its own to an error that passes through it
             _fail(explained)
 
@@ -90,6 +100,13 @@ def run_script(
         _fail(explain(error))
     finally:
         sys.argv[:] = started_by
+    if failed:
+        names = "\n".join(
+            f"  {name}: {text.splitlines()[0][:200]}" for name, text in failed.items()
+        )
+        fix = "The same command tries them again and takes what is finished from its folder."
+        print(f"error: these jobs failed:\n{names}\n{fix}", file=sys.stderr)
+        sys.exit(1)
 
 
 OWN_FOLDERS = ("hamiltonian", "bands", "sparse_bands")
@@ -100,13 +117,15 @@ def register_stages(config_folder: Path) -> None:
     """Let ``stage: every`` stand for the settings of all stages, one file each in ``conf/stage``.
 
     Those of other packages count as well. Configs can also count samples by the size of a cell,
-    ``${samples_of_cells:${supercell},1728}``, and name a folder after the settings,
-    ``${digest_of_settings:}``.
+    ``${samples_of_cells:${supercell},1728}``, epochs by the number of optimizer steps,
+    ``${epochs_of_steps:4000,${data.n_train},${data.batch_size}}``, and name a folder after the
+    settings, ``${digest_of_settings:}``.
 
     Args:
         config_folder: folder of the YAML files.
     """
     OmegaConf.register_new_resolver("samples_of_cells", count_samples, replace=True)
+    OmegaConf.register_new_resolver("epochs_of_steps", count_epochs, replace=True)
     folders = [config_folder, *find_config_folders().values()]
     files = {path.stem: path for folder in folders for path in folder.glob("stage/*.yaml")}
     names = sorted(files)
@@ -129,6 +148,49 @@ def count_samples(supercell: Sequence[int], n_cells: int) -> int:
         n_cells: primitive cells of all samples together.
     """
     return min(max(round(n_cells / math.prod(supercell)), FEWEST_SAMPLES), MOST_SAMPLES)
+
+
+def count_epochs(steps: int, n_train: int | None, batch_size: int, every: int = 1) -> int:
+    """Return how many epochs make so many optimizer steps, so that trainings are equally long.
+
+    Args:
+        steps: of the optimizer, of the whole training.
+        n_train: training structures.
+        batch_size: structures per step; what is left over in an epoch is left out.
+        every: steps between two validations, which the epochs are a multiple of.
+
+    Raises:
+        ConfigError: the number of structures is left to the data.
+    """
+    if n_train is None:
+        raise ConfigError(
+            message(
+                "data.n_train",
+                "null",
+                "a number of training structures, by which steps are counted",
+                "Set data.n_train, or the epochs themselves.",
+            )
+        )
+    in_epoch = n_train // min(batch_size, n_train)
+    between = max(1, round(every / in_epoch))
+    return between * max(1, round(steps / (between * in_epoch)))
+
+
+def register_names(arguments: Sequence[str]) -> None:
+    """Let configs name the folders of a sweep and of its jobs.
+
+    ``${sweep_name:}`` and ``${job_name:${hydra.overrides.task},${hydra.sweeper.params}}``.
+
+    Args:
+        arguments: of the command line.
+    """
+    given = list(arguments)
+
+    def job_name(overrides: Sequence[str], swept: Mapping[str, Any] | None) -> str:
+        return name_job(overrides, given, swept)
+
+    OmegaConf.register_new_resolver("sweep_name", lambda: name_sweep(given), replace=True)
+    OmegaConf.register_new_resolver("job_name", job_name, replace=True)
 
 
 def translate_arguments(arguments: Sequence[str]) -> list[str]:
@@ -221,18 +283,43 @@ class FreeFolder(Callback):
             _fail(error)
 
 
-class CellSizes(Callback):
-    """Compare the runs of a sweep over the size of the cell (``experiment=headline``)."""
+class SweepEnd(Callback, ABC):
+    """Compare the runs of a sweep when all have ended, and print what was found."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write tables, records and figures into the folder of the sweep, and print the tables."""
+        """Write the comparison into the folder of the sweep, and print it."""
+        # Hydra has set all loggers to tell everything by now
+        logging.getLogger("fontTools").setLevel(logging.WARNING)
+        try:
+            print(self.compare(Path(config.hydra.sweep.dir)))
+        except MlepiError as error:  # no run has come so far
+            print(f"no comparison: {error}", file=sys.stderr)
+
+    @abstractmethod
+    def compare(self, folder: Path) -> str:
+        """Compare the runs below a folder; return what is printed."""
+
+
+class CellSizes(SweepEnd):
+    """Compare the runs of a sweep over the size of the cell (``experiment=headline``)."""
+
+    def compare(self, folder: Path) -> str:
+        """Write tables, records and figures; return the tables."""
         from mlepi.observables import all_stages
         from mlepi.report.series import finish_series
 
-        # Hydra has set all loggers to tell everything by now
-        logging.getLogger("fontTools").setLevel(logging.WARNING)
-        everything, _ = finish_series(Path(config.hydra.sweep.dir), all_stages())
-        print(everything)
+        everything, _ = finish_series(folder, all_stages())
+        return everything
+
+
+class Trainings(SweepEnd):
+    """Compare the trainings of a sweep, ``python train.py -m``."""
+
+    def compare(self, folder: Path) -> str:
+        """Write table, numbers and figure; return the table."""
+        from mlepi.report.trainings import finish_sweep
+
+        return finish_sweep(folder)
 
 
 def explain_config_error(
@@ -319,10 +406,15 @@ def _unknown_key(
 
 
 def _fail(error: Exception) -> NoReturn:
+    print(_describe(error), file=sys.stderr)
+    sys.exit(1)
+
+
+def _describe(error: Exception) -> str:
+    """Return what is printed of an error."""
     kind = (
         "error"
         if isinstance(error, MlepiError)
         else f"unexpected error, please report it with `mlepi --version`: {type(error).__name__}"
     )
-    print("\n".join([f"{kind}: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
-    sys.exit(1)
+    return "\n".join([f"{kind}: {error}", *getattr(error, "__notes__", [])])

@@ -6,8 +6,11 @@ has put into the package.
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from mlepi.errors import DataError, message
 
@@ -54,6 +57,13 @@ def find_file(where: str, path: str) -> Path:
         fix = f"Looked in {(Path.cwd() / path).parent} too; correct the path."
         raise DataError(message(where, f"{path!r}, which does not exist", "a file", fix))
     return found
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, complete or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(path)
 
 
 def find_commit(folder: Path) -> str:

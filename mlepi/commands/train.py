@@ -23,6 +23,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(config: DictConfig, folder: Path) -> dict[str, float]:
     """Import the training only when there is something to train, so that ``--help`` is quick."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from mlepi.training.jobs import run_job
     from mlepi.training.run import train
 
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        return run_job(config, folder, list(hydra.overrides.task))
     return train(config, folder)

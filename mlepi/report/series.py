@@ -12,11 +12,12 @@ from pathlib import Path
 
 from mlepi.errors import MlepiError
 from mlepi.figures import Table
+from mlepi.figures.tables import tabulate
 from mlepi.observables.cell_error.take_parts import take_parts
 from mlepi.observables.cell_sizes.compare import STAGE
 from mlepi.observables.cell_sizes.page import format_page
 from mlepi.observables.cell_sizes.series import NAME, Series, write_series
-from mlepi.observables.cell_sizes.tables import format_series, tabulate
+from mlepi.observables.cell_sizes.tables import format_series
 from mlepi.pipeline.discovery import Stages
 from mlepi.report.error_budgets import budget_section
 from mlepi.report.page import FILE_NAME as REPORT

@@ -1,6 +1,6 @@
 """Training: LightningModules, data, losses, metrics, schedules and callbacks."""
 
-from mlepi.training.callbacks import EpochLines, RandomState, TimeLimit
+from mlepi.training.callbacks import EpochLines, ProcessorClock, RandomState, TimeLimit
 from mlepi.training.data_modules import ForcesDataModule, HamiltonianDataModule
 from mlepi.training.electron_task import ElectronTask
 from mlepi.training.ema import EMA
@@ -25,6 +25,7 @@ __all__ = [
     "GraphDataModule",
     "HamiltonianDataModule",
     "PhononTask",
+    "ProcessorClock",
     "RandomState",
     "Task",
     "TimeLimit",

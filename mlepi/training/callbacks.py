@@ -1,4 +1,4 @@
-"""Callbacks of a training: progress lines, best and last checkpoint, time limit, random states."""
+"""Callbacks of a training: progress lines, best and last checkpoint, limits, random states."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,19 @@ from mlepi.run_lock import RunLock
 log = logging.getLogger(__name__)
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, where: str = "trainer.max_time") -> float:
     """Return the seconds of a duration ``DD:HH:MM:SS`` or ``HH:MM:SS``.
+
+    Args:
+        text: the duration.
+        where: config key, for the message.
 
     Raises:
         ConfigError: any other text.
     """
     if not re.fullmatch(r"(\d+:)?\d+:\d\d:\d\d", text):
         raise ConfigError(
-            message(
-                "trainer.max_time", repr(text), "'HH:MM:SS' or 'DD:HH:MM:SS'", "Quote it in YAML."
-            )
+            message(where, repr(text), "'HH:MM:SS' or 'DD:HH:MM:SS'", "Quote it in YAML.")
         )
     factors = (1, 60, 3600, 86400)
     return float(
@@ -104,6 +107,7 @@ class TimeLimit(Callback):
 
     def __init__(self, *, limit: float) -> None:
         self.limit = limit
+        self.reached = False
         self._begin = self._epoch_begin = 0.0
         self._longest = 0.0
 
@@ -122,7 +126,7 @@ class TimeLimit(Callback):
         if trainer.strategy.reduce_boolean_decision(
             now + self._longest - self._begin > self.limit, all=False
         ):
-            trainer.should_stop = True
+            trainer.should_stop = self.reached = True
             if trainer.is_global_zero:
                 log.info(
                     "time limit of %s reached; resume with ckpt_path=…/last.ckpt",
@@ -130,8 +134,88 @@ class TimeLimit(Callback):
                 )
 
 
+def validates(trainer: Trainer) -> bool:
+    """Return whether the present epoch ends with a validation."""
+    every = trainer.check_val_every_n_epoch or 1
+    return (trainer.current_epoch + 1) % every == 0
+
+
+class ProcessorClock(Callback):
+    """Count the processor seconds of a training, and end it when they are used up.
+
+    Of all threads of this process, training and validation together, over all parts of a training
+    that was resumed: what was lost with a kill is not counted. With a limit the training takes one
+    thread, and ends after the last validated epoch that fits; a schedule that counts steps then
+    follows ``fraction`` instead.
+
+    Args:
+        limit: duration, see ``parse_duration``; None for no limit.
+    """
+
+    def __init__(self, *, limit: str | None) -> None:
+        self.limit = None if limit is None else parse_duration(limit, "callbacks.clock.limit")
+        self._earlier = self._longest = 0.0
+        self._begin: float | None = None
+        self._validated = 0.0
+        self._n_threads = torch.get_num_threads()
+
+    @property
+    def seconds(self) -> float:
+        """Processor seconds so far."""
+        running = 0.0 if self._begin is None else time.process_time() - self._begin
+        return self._earlier + running
+
+    @property
+    def fraction(self) -> float:
+        """Part of the limit that is used, at most 1; 0 without one."""
+        if self.limit is None:
+            return 0.0
+        return min(1.0, self.seconds / self.limit) if self.limit > 0.0 else 1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds so far, and those of the longest part between two validations."""
+        return {"seconds": self.seconds, "longest": self._longest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the seconds of the checkpoint."""
+        self._earlier, self._longest = state_dict["seconds"], state_dict["longest"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        if self.limit is not None:
+            self._n_threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+            if self._earlier + self._longest > self.limit:  # resumed, with nothing left to do
+                trainer.should_stop = True
+        self._begin = time.process_time()
+        self._validated = self.seconds
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop if another part as long as the longest so far would not fit."""
+        if self.limit is None or not validates(trainer):
+            return
+        now = self.seconds
+        self._longest, self._validated = max(self._longest, now - self._validated), now
+        if trainer.strategy.reduce_boolean_decision(now + self._longest > self.limit, all=False):
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self._earlier, self._begin = self.seconds, None
+        if self.limit is not None:
+            torch.set_num_threads(self._n_threads)
+
+
+def find_clock(callbacks: Iterable[Callback]) -> ProcessorClock | None:
+    """Return the clock that limits a training, if one does."""
+    for callback in callbacks:
+        if isinstance(callback, ProcessorClock) and callback.limit is not None:
+            return callback
+    return None
+
+
 class BestAndLast(ModelCheckpoint):
-    """Keep best.ckpt, by a monitored metric, and last.ckpt, after every epoch.
+    """Keep best.ckpt, by a monitored metric, and last.ckpt, after every validated epoch.
 
     A resumed training starts with the best so far.
 
@@ -153,8 +237,14 @@ class BestAndLast(ModelCheckpoint):
         self.previous = previous
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the best checkpoint if this epoch is it, and the last one in any case."""
-        super().on_train_epoch_end(trainer, pl_module)
+        """Save the best checkpoint if this epoch is it, and the last one in any case.
+
+        Epochs between two validations are left out, unless the training ends with them.
+        """
+        if validates(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
+        elif not trainer.should_stop and trainer.current_epoch + 1 != trainer.max_epochs:
+            return
         folder = Path(str(self.dirpath))
         if self._last_global_step_saved != trainer.global_step:
             trainer.save_checkpoint(folder / "last.ckpt")

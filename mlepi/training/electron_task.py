@@ -55,6 +55,8 @@ class ElectronTask(Task):
 
     kind: ClassVar[str] = "electron"
     quantities: ClassVar[tuple[str, ...]] = QUANTITIES
+    main_metric: ClassVar[str] = "hamiltonian_gauge_free_mae_mev"
+    main_quantity: ClassVar[str] = "_gauge_free"
     columns: ClassVar[dict[str, str]] = {
         "hamiltonian_gauge_free_mae_mev": "H gauge-free MAE (meV)",
         "hamiltonian_onsite_gauge_free_mae_mev": "on-site",

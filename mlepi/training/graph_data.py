@@ -6,6 +6,7 @@ subsets.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +34,9 @@ from mlepi.training.cutoffs import check_edges, end_shells, reach_neighbours, re
 
 log = logging.getLogger(__name__)
 
+
+ORDERS = ("listed", "shuffled")
+"""Orders of the training subset."""
 
 MADE_SPLIT = "split.json"
 """File of the run folder that holds a split made by the training."""
@@ -75,6 +79,9 @@ class GraphDataModule(LightningDataModule):
         eval_batch_size: the same for validation and test.
         n_train: use only the first structures of the training subset (learning curves); None for
             all.
+        train_order: of the training subset before ``n_train`` is taken: "listed" as in the split,
+            or "shuffled" by a hash of the names, so that few structures are of all kinds; the first
+            of either stay the first when there are more.
         cutoffs: relation → cutoff, Å, or one length for all relations; None where it follows from
             the data. See ``read_cutoffs`` and ``resolve_partition``.
         dtype: "float32" or "float64".
@@ -101,8 +108,14 @@ class GraphDataModule(LightningDataModule):
         partition: str = LAYERS_KIND,
         shell_overlap: float | None = None,
         check_units: bool = True,
+        train_order: str = "listed",
     ) -> None:
         super().__init__()
+        if train_order not in ORDERS:
+            raise ConfigError(
+                message("data.train_order", repr(train_order), f"one of {ORDERS}", "Edit it.")
+            )
+        self.train_order = train_order
         if batch_size < 1 or eval_batch_size < 1:
             raise ConfigError(
                 message(
@@ -187,8 +200,7 @@ class GraphDataModule(LightningDataModule):
         self.structures = {
             subset: [structures[name] for name in split[subset]] for subset in SUBSETS
         }
-        if self.n_train is not None:
-            self.structures["train"] = self.structures["train"][: self.n_train]
+        self.structures["train"] = self._choose_train(self.structures["train"])
         train = self.structures["train"]
         elements = {int(z) for labelled in train for z in labelled.atoms.numbers}
         if self.partition_kind == SHELLS_KIND:
@@ -204,6 +216,21 @@ class GraphDataModule(LightningDataModule):
         check_edges(train, self.graphs["train"], self.cutoffs, self.partition)
         number_graphs(chain(*self.graphs.values()), 0)
         self._find_further(structures)
+
+    def _choose_train(self, listed: list[LabelledStructure]) -> list[LabelledStructure]:
+        """Return the first structures of the training subset in the chosen order."""
+        if self.n_train is not None and not 0 < self.n_train <= len(listed):
+            raise ConfigError(
+                message(
+                    "data.n_train",
+                    str(self.n_train),
+                    f"1 to {len(listed)}, the training structures of the split",
+                    "Lower it, or use another split.",
+                )
+            )
+        if self.train_order == "shuffled":
+            listed = sorted(listed, key=lambda one: hashlib.sha256(one.name.encode()).digest())
+        return listed[: self.n_train]
 
     def _divide(self, structures: Mapping[str, LabelledStructure]) -> dict[str, list[str]]:
         """Return subset → names, from the file or made here."""

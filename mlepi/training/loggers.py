@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,34 @@ def log_results(
             )
             for name, path in figures.items():
                 logger.try_wandb(partial(logger.log_image, f"parity/{name}", [str(path)]))
+
+
+def log_comparison(
+    folder: Path,
+    config: Mapping[str, Any],
+    header: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    figure: Path,
+) -> None:
+    """Send the table of a sweep to wandb, as a run of its own, if its trainings went there.
+
+    Args:
+        folder: of the sweep.
+        config: of the loggers of a training.
+        header: of the table.
+        rows: as many cells each.
+        figure: PNG file.
+    """
+    options = config.get("wandb")
+    if options is None:
+        return
+    named = {**options, "name": f"{folder.name}_comparison"}
+    logger = attempt("wandb", lambda: _start_wandb(folder, named, {}))
+    if logger is not None:
+        table = {"columns": list(header), "data": [list(row) for row in rows]}
+        logger.try_wandb(partial(logger.log_table, "comparison/table", **table))
+        logger.try_wandb(partial(logger.log_image, "comparison/bars", [str(figure)]))
+        finish([logger])
 
 
 def finish(loggers: list[Logger]) -> None:

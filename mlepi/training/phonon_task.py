@@ -23,7 +23,8 @@ class PhononTask(Task):
 
     kind: ClassVar[str] = "phonon"
     quantities: ClassVar[tuple[str, ...]] = ("energy", "forces")
-
+    main_metric: ClassVar[str] = "forces_mae_mev_per_angstrom"
+    main_quantity: ClassVar[str] = "forces"
     columns: ClassVar[dict[str, str]] = {
         "energy_mae_mev_per_atom": "energy MAE (meV/atom)",
         "energy_rmse_mev_per_atom": "RMSE",

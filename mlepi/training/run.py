@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import get_class
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import TQDMProgressBar
@@ -24,7 +21,6 @@ from mlepi.arithmetic import float32_precision
 from mlepi.checkpoint import stamp
 from mlepi.config_check import check_target, find_targets, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, message
-from mlepi.graphs import fields
 from mlepi.models.compilation import compile_method
 from mlepi.project_files import PROJECT_FOLDER, find_commit, find_file
 from mlepi.run_lock import RunLock, hold
@@ -32,7 +28,9 @@ from mlepi.training.callbacks import (
     BestAndLast,
     EpochLines,
     HeldFolder,
+    ProcessorClock,
     TimeLimit,
+    find_clock,
     parse_duration,
 )
 from mlepi.training.facts import complete_model
@@ -46,7 +44,7 @@ from mlepi.training.initial_weights import (
 from mlepi.training.loggers import build_loggers, finish, log_results
 from mlepi.training.parity import plot_parity
 from mlepi.training.task import Task, build_part
-from mlepi.training.test_table import format_rows, group_by_size, tabulate
+from mlepi.training.test_files import Effort, write_test
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +94,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
 
     Args:
         config: composed from ``conf/train.yaml``.
-        folder: run folder, which gets checkpoints/, csv/, config.yaml, run.json, test_metrics.json
-            and parity plots.
+        folder: run folder, which gets checkpoints/, csv/, config.yaml, run.json, test_metrics.json,
+            test_structures.json and parity plots.
 
     Returns:
         Metrics of the best checkpoint on the test subset; of the validation subset when ``test`` is
@@ -282,6 +280,10 @@ def build_trainer(
         callbacks.append(HeldFolder(lock))
     if limit is not None:
         callbacks.append(TimeLimit(limit=parse_duration(str(limit))))
+    if (
+        find_clock(callbacks) is not None
+    ):  # which ends the training, not a number of epochs or steps
+        options |= {"max_epochs": -1, "max_steps": -1}
     fixed = {
         "logger": loggers,
         "callbacks": callbacks,
@@ -292,6 +294,17 @@ def build_trainer(
         "enable_model_summary": False,
     }
     return build_part("trainer", options, **fixed)
+
+
+def describe_effort(trainer: Trainer, task: Task) -> Effort:
+    """Return what a training took."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return Effort(
+        parameters=sum(parameter.numel() for parameter in task.model.parameters()),
+        steps=trainer.global_step,
+        processor_seconds=sum(c.seconds for c in callbacks if isinstance(c, ProcessorClock)),
+        complete=not any(c.reached for c in callbacks if isinstance(c, TimeLimit)),
+    )
 
 
 def run_trainer(
@@ -324,6 +337,7 @@ def run_trainer(
         if data.made_split is not None:
             data.made_split.write(folder)
     trainer.fit(task, datamodule=data, ckpt_path=resume)
+    effort = describe_effort(trainer, task)
     best = str(getattr(trainer.checkpoint_callback, "best_model_path", ""))
     if not best:
         raise ConfigError(
@@ -348,55 +362,7 @@ def run_trainer(
         figures = plot_parity(task, data.batches("test"), folder)
         graphs = {name: graph for name, (_, graph) in data.evaluated().items()}
         metrics |= task.compare_structures(graphs)
-        write_table(plain, data, task, metrics, best, folder)
+        write_test(plain["name"], data, task, metrics, effort, best, folder)
         log_results(loggers, metrics, figures)
     finish(loggers)
     return metrics
-
-
-def write_table(
-    plain: Mapping[str, Any],
-    data: GraphDataModule,
-    task: Task,
-    metrics: Mapping[str, float],
-    best: str,
-    folder: Path,
-) -> None:
-    """Write test_metrics.json and show the table, also by named subset and size of the cell."""
-    seen = set(task.seen("test"))
-    structures = {
-        int(graph[fields.STRUCTURE]): structure.atoms
-        for structure, graph in data.evaluated().values()
-        if int(graph[fields.STRUCTURE]) in seen
-    }
-    tables = {
-        title: tabulate(groups, structures, partial(task.measure, "test"))
-        for title, groups in (
-            ("subsets", data.number_subsets()["test"]),
-            ("sizes", group_by_size(structures)),
-        )
-    }
-    epoch = int(torch.load(best, map_location="cpu", weights_only=True)["epoch"])
-    content = {
-        "name": plain["name"],
-        "checkpoint": Path(best).name,
-        "epoch": epoch + 1,
-        "data": data.describe(),
-        "metrics": {
-            name: value if math.isfinite(value) else None for name, value in metrics.items()
-        },
-        **tables,
-    }
-    (folder / "test_metrics.json").write_text(
-        json.dumps(content, indent=1) + "\n", encoding="utf-8"
-    )
-    width = max(len(name) for name in metrics)
-    lines = [f"  {name:<{width}}  {value:12.5g}" for name, value in metrics.items()]
-    for title, table in tables.items():
-        lines += ["", *format_rows(title, table, task.columns)]
-    log.info(
-        "test set, best checkpoint (epoch %d) in %s\n%s",
-        epoch + 1,
-        Path(best).parent,
-        "\n".join(lines),
-    )

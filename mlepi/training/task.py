@@ -21,6 +21,7 @@ from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
 from mlepi.graphs import fields
 from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.training.callbacks import ProcessorClock, find_clock
 from mlepi.training.ema import EMA, TRAINING_WEIGHTS
 from mlepi.training.losses import Term, global_loss
 from mlepi.training.metrics import LossSums, StructureSums
@@ -28,6 +29,9 @@ from mlepi.training.schedules import Schedule
 
 EVALUATED = ("val", "test")
 """Subsets whose errors are measured."""
+
+TICKS = 100_000
+"""Steps into which a schedule divides a training that has a processor time instead of steps."""
 
 
 @contextmanager
@@ -77,6 +81,8 @@ class Task(LightningModule, ABC):
 
     kind: ClassVar[str]
     quantities: ClassVar[tuple[str, ...]]
+    main_metric: ClassVar[str]  # by which networks are compared; lower is better
+    main_quantity: ClassVar[str]  # of which it is a mean
     columns: ClassVar[dict[str, str]]  # metric → heading, in tables of several subsets
 
     def __init__(
@@ -105,6 +111,7 @@ class Task(LightningModule, ABC):
         )
         self.measured: dict[str, Tensor] = {}
         self.total_steps = math.inf
+        self.clock: ProcessorClock | None = None
         self.schedule: Schedule | None = None
         self._schedule_state: dict[str, Any] | None = None
 
@@ -136,6 +143,10 @@ class Task(LightningModule, ABC):
         """Return the numbers of the structures of the latest pass over a subset."""
         return self.measured[subset][2].sum(1).nonzero().flatten().tolist()
 
+    def count(self, subset: str, structure: int) -> float:
+        """Return how many values the main metric has of a structure of the latest pass."""
+        return float(self.measured[subset][2, structure, self.quantities.index(self.main_quantity)])
+
     def measure(self, subset: str, structures: Sequence[int]) -> dict[str, float]:
         """Return the metrics of some of the structures of the latest pass over a subset.
 
@@ -154,11 +165,13 @@ class Task(LightningModule, ABC):
 
     @property
     def progress(self) -> float:
-        """Part of the optimizer steps of the whole training that is done.
+        """Part of the steps, or of the processor time, of the whole training that is done.
 
         Raises:
             ConfigError: the length of the training is not fixed.
         """
+        if self.clock is not None:
+            return self.clock.fraction
         if math.isinf(self.total_steps) or self.total_steps <= 0:
             raise ConfigError(
                 message(
@@ -204,8 +217,10 @@ class Task(LightningModule, ABC):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Advance a schedule that counts steps."""
+        """Advance a schedule that counts steps, to where the clock is if there is one."""
         if self.schedule is not None and self.schedule.interval == "step":
+            if self.clock is not None:
+                self.schedule.scheduler.last_epoch = round(self.clock.fraction * TICKS) - 1
             self.schedule.scheduler.step()
 
     def on_train_epoch_end(self) -> None:
@@ -272,7 +287,8 @@ class Task(LightningModule, ABC):
         optimizer = build_part("optimizer.optimizer", self.optimizer_config["optimizer"])(
             [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         )
-        self.total_steps = self.trainer.estimated_stepping_batches
+        self.clock = find_clock(self.trainer.callbacks)  # type: ignore[attr-defined]
+        self.total_steps = self.trainer.estimated_stepping_batches if self.clock is None else TICKS
         self.schedule = build_part("optimizer.schedule", self.optimizer_config["schedule"])(
             optimizer, self.total_steps
         )

@@ -36,6 +36,7 @@ PHONON_MODELS = [
     "mace_told",
     "hedgenet_phonon",
     "hedgenet_phonon_shared",
+    "hedgenet_phonon_per_layer",
     "deeph_e3_phonon",
     "hermnet_pair",
     "hermnet_vertex",
@@ -52,6 +53,8 @@ ELECTRON_MODELS = [
     "deeph_e3_wide",
     "deeph_e3_told",
     "hedgenet_electron_shared",
+    "hedgenet_electron_per_layer",
+    "deeph_e3_deep",
 ]
 TINY = {
     "phonon": [*TINY_NETWORKS["phonon"], FIRST_SPLITS["phonon"], "data.n_train=5"],

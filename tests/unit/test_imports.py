@@ -41,6 +41,7 @@ ROOM_ORDER = {
     "run_lock": 1,
     "checksums": 1,
     "default_folder": 1,
+    "sweep_names": 0,
     "arithmetic": 1,
     "config_check": 1,
     "project_files": 1,

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.figures.tables import tabulate
 from mlepi.observables.cell_sizes.record import CellSizesRecord
-from mlepi.observables.cell_sizes.tables import tabulate, write_size
+from mlepi.observables.cell_sizes.tables import write_size
 from mlepi.observables.near_k.velocity_tables import with_error
 
 PATHS = {

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.figures.tables import tabulate
 from mlepi.observables.cell_sizes.record import CellSizesRecord
 from mlepi.observables.near_k.velocity_tables import with_error
 from mlepi.physics.averages.size_series import extrapolate_sizes
@@ -57,15 +56,6 @@ def format_series(record: CellSizesRecord) -> str:
         if rows:
             lines += ["", title, "", *tabulate(header, rows)]
     return "\n".join(lines) + "\n"
-
-
-def tabulate(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table."""
-    return [
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]
 
 
 def size_headers(record: CellSizesRecord) -> list[str]:

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from mlepi.checkpoint import load_model
 from mlepi.command_line import (
     compose_config,
+    count_epochs,
     count_samples,
     explain_config_error,
     register_stages,
@@ -138,6 +139,39 @@ def test_samples_are_counted_by_the_size_of_the_cell(n, expected):
     chosen = ["experiment=headline", f"supercell=[{n},{n},1]"]
     assert compose_config(PROJECT_FOLDER / "conf", "infer", chosen).n_samples == expected
     assert count_samples((n, n, 1), 1728) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_train", "batch_size", "every", "epochs"),
+    [(5, 1, 1, 600), (40, 1, 1, 75), (5, 2, 1, 1500), (3, 4, 1, 3000), (7, 1, 100, 434)],
+)
+def test_epochs_are_counted_by_optimizer_steps(n_train, batch_size, every, epochs):
+    """What is left over in an epoch is left out, as the batches of a training do it."""
+    found = count_epochs(3000, n_train, batch_size, every)
+    assert found == epochs
+    between = count_epochs(every, n_train, batch_size)
+    assert found % between == 0
+    steps = found * (n_train // min(batch_size, n_train))
+    assert abs(steps - 3000) <= 0.51 * between * (n_train // min(batch_size, n_train))
+
+
+def test_epochs_of_all_structures_are_not_known():
+    with pytest.raises(ConfigError, match=r"data\.n_train: got null; expected a number"):
+        count_epochs(3000, None, 1)
+
+
+@pytest.mark.parametrize("kind", ["phonon", "electron"])
+@pytest.mark.parametrize("curve", ["learning_curve", "shape_curve"])
+def test_curves_have_an_equal_number_of_steps(kind, curve):
+    lengths = []
+    folder = PROJECT_FOLDER / "conf"
+    for n_train in (5, 40, 106):
+        chosen = [f"experiment={curve}_{kind}", f"data.n_train={n_train}"]
+        config = compose_config(folder, "train", chosen)
+        steps = config.trainer.max_epochs * (n_train // config.data.batch_size)
+        lengths.append(steps)
+        assert config.trainer.max_epochs % config.trainer.check_val_every_n_epoch == 0
+    assert max(lengths) <= 1.03 * min(lengths)
 
 
 def test_former_names_are_understood_on_the_command_line():

@@ -1,0 +1,60 @@
+"""The page of reproductions is what its script writes from the numbers that are kept."""
+
+import json
+from dataclasses import replace
+
+import paper
+import pytest
+
+from mlepi.project_files import CONFIG_FOLDER
+from mlepi.report.trainings import format_comparison
+
+
+def test_the_page_is_up_to_date():
+    text = paper.PAGE.read_text(encoding="utf-8")
+    assert paper.fill_page(text, paper.KEPT) == text
+
+
+def test_every_part_is_an_experiment_with_that_folder():
+    for part in paper.PARTS:
+        text = (CONFIG_FOLDER / "experiment" / f"{part.name}.yaml").read_text(encoding="utf-8")
+        folder = part.folder.removesuffix("_small")
+        assert f"dir: runs/{folder}_${{hydra:runtime.choices.size}}" in text
+        assert f"experiment={part.name}" in paper.PAGE.read_text(encoding="utf-8")
+
+
+def test_sweeps_are_kept_and_shown(tmp_path, monkeypatch):
+    part = replace(paper.PARTS[0], folder="sweep")
+    monkeypatch.setattr(paper, "PARTS", (part,))
+    runs, kept = tmp_path / "runs", tmp_path / "kept"
+    assert not paper.keep(part, runs, kept)
+    page = f"before\n<!-- begin {part.name} -->\nold\n<!-- end {part.name} -->\nafter\n"
+    assert paper.fill_page(page, kept) == page.replace("old", "Not run yet.")
+    for seed in (1, 2):
+        folder = runs / "sweep" / f"seed={seed}"
+        folder.mkdir(parents=True)
+        config = {"seed": seed, "name": "mace", "logger": {}}
+        record = {"state": "finished", "overrides": [f"seed={seed}"], "config": config}
+        metrics = {"a": float(seed)}
+        table = {
+            "kind": "phonon",
+            "main_metric": "a",
+            "columns": {"a": "A"},
+            "parameters": 1,
+            "steps": 1,
+            "processor_seconds": 1.0,
+            "metrics": metrics,
+            "subsets": {"test": {"metrics": metrics}},
+        }
+        found = {"subsets": {"test": ["x"]}, "counts": {"x": 1.0}, "structures": {"x": metrics}}
+        for name, content in (("job", record), ("test_metrics", table), ("test_structures", found)):
+            (folder / f"{name}.json").write_text(json.dumps(content))
+    assert paper.keep(part, runs, kept)
+    content = json.loads((kept / f"{part.name}.json").read_text())
+    assert content["rows"][0]["metrics"]["test"]["a"]["values"] == [1.0, 2.0]
+    text = paper.fill_page(page, kept)
+    assert format_comparison(content).strip() in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    with pytest.raises(ValueError, match="has no place for paper_table1"):
+        paper.fill_page("nothing", kept)
