@@ -18,9 +18,10 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from mlepi.errors import DataError, message
-from mlepi.structures.assembly import BlockList, infer_radii
+from mlepi.structures.assembly import infer_radii
 from mlepi.structures.basis import OrbitalBasis
-from mlepi.structures.validation import check_atom_indices
+from mlepi.structures.block_checks import check_atom_indices
+from mlepi.structures.pair_lists import BlockList
 
 
 def require_file(path: Path) -> Path:

@@ -17,7 +17,8 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
-from mlepi.structures.assembly import BlockList, assemble_labels
+from mlepi.structures.assembly import assemble_labels
+from mlepi.structures.block_checks import check_atom_indices, check_finite
 from mlepi.structures.deeph_folder import (
     build_basis,
     check_shape,
@@ -28,7 +29,7 @@ from mlepi.structures.deeph_folder import (
     require_file,
 )
 from mlepi.structures.labelled_structure import LabelledStructure
-from mlepi.structures.validation import check_atom_indices, check_finite
+from mlepi.structures.pair_lists import BlockList
 
 
 def read_deeph_legacy(
