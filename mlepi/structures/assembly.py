@@ -52,6 +52,7 @@ def assemble_labels(
     energy: float | None = None,
     forces: NDArray[np.float64] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    half: bool = False,
 ) -> LabelledStructure:
     """Build validated labels in internal order from foreign pair lists.
 
@@ -72,6 +73,7 @@ def assemble_labels(
         energy: total energy, eV.
         forces: (n_atoms, 3), eV/Å.
         provenance: how the labels were made; plain Python data.
+        half: the format lists one direction of every pair, which is then nothing unusual.
 
     Returns:
         Labels that pass every check of ``validation``; what is unusual about them stands in the
@@ -87,6 +89,8 @@ def assemble_labels(
         lists[quantity], found = clean_list(where, quantity, blocks, basis.counts(atoms.numbers))
         remarks |= found
     edge_index, shift, padded, found = _unite_pairs(where, lists, atoms, basis, order)
+    if half:
+        found.pop("one_direction", None)
     structure = LabelledStructure(
         name=name,
         atoms=atoms,
@@ -196,7 +200,8 @@ def _pad_blocks(
             places = blocks.boundaries[chosen][:, None] + np.arange(n_a * n_b)
             cut = blocks.values[places].reshape(-1, n_a, n_b)
             permuted = cut[:, basis.permutation(a, order)][:, :, basis.permutation(b, order)]
-            padded[chosen, :n_a, :n_b] = permuted
+            signs = basis.signs(a, order)[:, None] * basis.signs(b, order)
+            padded[chosen, :n_a, :n_b] = signs * permuted
     return padded
 
 

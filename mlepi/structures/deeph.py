@@ -40,8 +40,8 @@ from mlepi.structures.pair_lists import BlockList
 from mlepi.structures.validation import check_hamiltonian_labels
 
 ROUNDING = 1e-6
-"""Largest difference of a block from its transposed reverse that is written, relative to the largest
-element: rounding of single precision."""
+"""Largest difference of a block from its transposed reverse that is written, relative to the
+largest element: rounding of single precision."""
 
 EXTRA_KEY = "mlepi"
 """Key of ``info.json`` under which ``write_deeph`` keeps what the layout has no place for; other

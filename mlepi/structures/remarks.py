@@ -49,6 +49,12 @@ KINDS = {
         "different structure. Tables of overlaps will miss this much: predictions need S from the "
         "code.",
     ),
+    "coarse_mesh": RemarkKind(
+        "overlaps of up to {amount:.2g} at the border of the k-mesh",
+        "less than 1e-3",
+        "Orbitals reach further than the mesh can tell: levels between its points are off by about "
+        "that part of the band width. Take a denser mesh.",
+    ),
     "missing_pairs": RemarkKind(
         "pairs within reach that are not listed, with overlaps of up to {amount:.2g} by their "
         "distance",

@@ -8,9 +8,13 @@ import pytest
 import scipy.linalg
 from foreign_files import bloch_sum, foreign
 
-from mlepi.errors import UnusualDataWarning
+from mlepi.errors import DataError, UnusualDataWarning
 from mlepi.structures.deeph import read_deeph, write_deeph
 from mlepi.structures.deeph_legacy import read_deeph_legacy
+from mlepi.structures.kmesh import list_mesh
+from mlepi.structures.kmesh_files import read_kmesh
+from mlepi.structures.siesta import read_siesta
+from mlepi.units import BOHR, HARTREE
 
 
 def levels(structure, kpoint):
@@ -57,3 +61,47 @@ def test_magnesium_oxide_of_pyscf():
     for n in (0, 77, 151, 299):
         expected = bands[:, n] + fermi
         np.testing.assert_allclose(levels(structure, kpoints[n]), expected, atol=1e-6)
+
+
+def test_silicon_of_siesta():
+    """Levels at SIESTA's own k-points are its own to its convergence, forces and E_F as printed."""
+    folder = foreign("siesta/Si")
+    with pytest.warns(UnusualDataWarning, match="shells of one atom"):
+        structure = read_siesta(folder / "Si.HSX")
+    kpoints = np.loadtxt(folder / "Si.KP", skiprows=1)[:, 1:4] / BOHR
+    fractional = kpoints @ structure.atoms.cell.array.T / (2 * np.pi)
+    fermi, n_bands, _, n_kpoints, *rest = (folder / "Si.EIG").read_text().split()
+    table = np.array(rest, dtype=float).reshape(int(n_kpoints), int(n_bands) + 1)[:, 1:]
+    assert structure.fermi_energy == pytest.approx(float(fermi), abs=1e-6)
+    for n in (0, 60, 161, 295):
+        np.testing.assert_allclose(levels(structure, fractional[n]), table[n], atol=3e-4)
+    np.testing.assert_allclose(structure.forces[1], 7.9038715e-06, rtol=1e-6)
+
+
+E2G = {"mesh": [8, 8, 1], "shells": {"C": [0, 0, 1]}, "order": "pyscf"}
+
+
+def test_graphene_on_a_mesh_of_k_points():
+    """Blocks give the matrices of the mesh back; pairs at Γ split along the mode as published."""
+    folder = foreign("graphene-E2g")
+    splits = {}
+    for frame in (0, 49):
+        with pytest.warns(UnusualDataWarning, match="shells of one atom"):
+            structure = read_kmesh(folder, frame, settings=E2G)
+        fock = np.load(folder / f"E2g_fock_{frame}.npy") * HARTREE
+        over = np.load(folder / f"E2g_over_{frame}.npy")
+        for n in (0, 13, 42):
+            expected = scipy.linalg.eigvalsh(fock[n], over[n])
+            kpoint = list_mesh((8, 8, 1))[n]
+            np.testing.assert_allclose(levels(structure, kpoint), expected, atol=1e-5)
+        splits[frame] = np.diff(levels(structure, np.zeros(3))) / HARTREE
+    assert np.sort(splits[0])[:3].max() < 1e-4
+    for split in (0.21, 0.25):
+        assert np.abs(splits[49] - split).min() < 0.011
+
+
+def test_wrong_order_of_functions_in_genuine_matrices():
+    with pytest.raises(DataError, match="s–p overlaps that deviate from the bond direction"):
+        read_kmesh(foreign("graphene-E2g"), 10, settings={**E2G, "order": "e3nn"})
+    with pytest.raises(DataError, match=r"expected \(64, 18, 18\)"):
+        read_kmesh(foreign("graphene-E2g"), 10, settings={**E2G, "shells": {"C": [0, 0, 1, 1, 0]}})
