@@ -91,10 +91,11 @@ KINDS = {
         "at least 1e-4",
         "Errors of H are multiplied by its inverse in the softest states: expect ghost states.",
     ),
-    "unlike_others": RemarkKind(
-        "{amount:.0f} overlap blocks much larger than others of their elements and distance",
-        "a smooth function of the distance",
-        "The file may be damaged there.",
+    "harmonic_energy": RemarkKind(
+        "{amount:.0f} structures with forces and no energies",
+        "both",
+        "Their energies are those of the harmonic crystal, −½ Σ u·F: do not mix them with energies "
+        "of DFT.",
     ),
 }
 
