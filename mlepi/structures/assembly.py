@@ -88,7 +88,7 @@ def assemble_labels(
     for quantity, blocks in given.items():
         lists[quantity], found = clean_list(where, quantity, blocks, basis.counts(atoms.numbers))
         remarks |= found
-    edge_index, shift, padded, found = _unite_pairs(where, lists, atoms, basis, order)
+    edge_index, shift, padded, found, asymmetry = _unite_pairs(where, lists, atoms, basis, order)
     if half:
         found.pop("one_direction", None)
     structure = LabelledStructure(
@@ -102,7 +102,7 @@ def assemble_labels(
         fermi_energy=fermi_energy,
         energy=energy,
         forces=forces,
-        provenance=dict(provenance or {}),
+        provenance={**(provenance or {}), "hermiticity": asymmetry},
     )
     check_hamiltonian_labels(structure, where)
     remarks |= found | judge_lists(lists)
@@ -119,8 +119,15 @@ def _unite_pairs(
     atoms: Atoms,
     basis: OrbitalBasis,
     order: str,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, NDArray[np.float64]], dict[str, float]]:
-    """Return edges and shifts of the union of all pairs, Hermitian blocks, and remarks."""
+) -> tuple[
+    NDArray[np.int64],
+    NDArray[np.int64],
+    dict[str, NDArray[np.float64]],
+    dict[str, float],
+    dict[str, float],
+]:
+    """Return edges, shifts, Hermitian blocks, remarks, and how far blocks were from Hermitian."""
+    asymmetry: dict[str, float] = {}
     remarks: dict[str, float] = {}
     complete: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
     for quantity, blocks in lists.items():
@@ -142,9 +149,11 @@ def _unite_pairs(
         values = np.zeros((len(edges), basis.max_orbitals, basis.max_orbitals))
         values[rows.ravel()[start : start + len(pairs)]] = padded
         start += len(pairs)
+        difference = values - values[reverse].transpose(0, 2, 1)
+        asymmetry[quantity] = float(np.abs(difference).max(initial=0.0))
         result[quantity] = symmetrise_blocks(where, quantity, values, reverse, tolerances[quantity])
     remarks |= judge_missing(atoms, edges[:, [2, 3, 4, 0, 1]], result["overlap"])
-    return edge_index, shift, result, remarks
+    return edge_index, shift, result, remarks, asymmetry
 
 
 def infer_radii(atoms: Atoms, pairs: NDArray[np.int64]) -> dict[int, float]:

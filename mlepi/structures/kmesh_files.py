@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,9 @@ from mlepi.units import HARTREE
 
 SETTINGS = "kmesh.json"
 MATRIX = re.compile(r"(.*)_fock_(\d+)\.npy")
+SHELLS_BY_COUNT = {1: (0,), 4: (0, 1), 5: (0, 0, 1), 9: (0, 0, 0, 1, 1), 13: (0, 0, 1, 1, 2)}
+"""What is tried first where ``kmesh.json`` is missing: orbitals of an atom → shells."""
+
 BORDER_OVERLAP = 1e-3
 """Overlaps at the border of the mesh from which it counts as too coarse."""
 
@@ -51,7 +55,8 @@ def read_kmesh(
         folder: as above.
         frame: its number.
         name: name of the structure; that of the matrices with the number when None.
-        settings: instead of ``kmesh.json``.
+        settings: instead of ``kmesh.json``; without either, what fits sizes and geometry is found
+            by trial and remarked.
 
     Returns:
         Labels in eV, Å and internal order; no Fermi energy, which the files lack.
@@ -72,32 +77,88 @@ def read_kmesh(
     if stem is None:
         got = f"no *_fock_{frame}.npy"
         raise DataError(message(str(path), got, "H(k) of this frame", "Check the folder."))
-    given = _read_settings(path) if settings is None else dict(settings)
     atoms = _read_frame(path, frame)
-    fock, over = (path / f"{stem}_{what}_{frame}.npy" for what in ("fock", "over"))
-    mesh, shells, order = _check_settings(path, given, atoms)
+    files = {what: path / f"{stem}_{what}_{frame}.npy" for what in ("fock", "over")}
+    label = name or f"{stem}_{frame}"
+    if settings is not None or (path / SETTINGS).is_file():
+        given = _read_settings(path) if settings is None else settings
+        return _assemble(path, label, atoms, files, given)
+    return _try_settings(path, label, atoms, files)
+
+
+def _try_settings(
+    folder: Path, name: str, atoms: Atoms, files: Mapping[str, Path]
+) -> LabelledStructure:
+    """Read a frame with the first settings that suit sizes and geometry; ask where none does."""
+    for given in _guess_settings(files["over"], atoms):
+        try:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                structure = _assemble(folder, name, atoms, files, given)
+        except DataError:
+            continue
+        for warning in told:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, 0)
+        return _remark(str(files["fock"]), structure, "found_by_trial", 1.0)
+    _read_settings(folder)
+    raise DataError("unreachable: the line above raises")
+
+
+def _guess_settings(file: Path, atoms: Atoms) -> list[dict[str, Any]]:
+    """Return settings by the number of k-points, the periodic axes, and orbitals per atom."""
+    shape = np.load(file, mmap_mode="r", allow_pickle=False).shape
+    n_axes = int(atoms.pbc.sum())
+    if len(shape) != 3 or not n_axes or shape[1] % len(atoms):
+        return []
+    n = round(shape[0] ** (1.0 / n_axes))
+    shells = SHELLS_BY_COUNT.get(shape[1] // len(atoms))
+    if n**n_axes != shape[0] or shells is None:
+        return []
+    mesh = [n if periodic else 1 for periodic in atoms.pbc]
+    table = {symbol: list(shells) for symbol in set(atoms.get_chemical_symbols())}
+    return [{"mesh": mesh, "shells": table, "order": order} for order in ("pyscf", "e3nn")]
+
+
+def _assemble(
+    folder: Path,
+    name: str,
+    atoms: Atoms,
+    files: Mapping[str, Path],
+    settings: Mapping[str, Any],
+) -> LabelledStructure:
+    """Read a frame with known settings."""
+    atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    mesh, shells, order = _check_settings(folder, settings, atoms)
     counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in atoms.numbers])
     size = (int(np.prod(mesh)), int(counts.sum()), int(counts.sum()))
     lists = {
         what: transform_to_cells(str(file), _load(file, size) * factor, mesh, atoms, counts)
-        for what, file, factor in (("h", fock, HARTREE), ("s", over, 1.0))
+        for (what, file), factor in zip(files.items(), (HARTREE, 1.0), strict=True)
     }
     every = np.concatenate([blocks.pairs for blocks, _ in lists.values()])
     structure = assemble_labels(
-        str(fock),
-        name or f"{stem}_{frame}",
+        str(files["fock"]),
+        name,
         atoms,
         OrbitalBasis(shells, infer_radii(atoms, every), dict.fromkeys(shells, "")),
         order=order,
-        overlap=lists["s"][0],
-        hamiltonian=lists["h"][0],
+        overlap=lists["over"][0],
+        hamiltonian=lists["fock"][0],
         provenance={"format": "kmesh", "mesh": list(mesh), "order": order},
     )
-    if (border := lists["s"][1]) > BORDER_OVERLAP:
-        tell(str(fock), {"coarse_mesh": border})
-        remarks = {**structure.provenance.get(UNUSUAL, {}), "coarse_mesh": border}
-        structure = replace(structure, provenance={**structure.provenance, UNUSUAL: remarks})
+    border = lists["over"][1]
+    if border > BORDER_OVERLAP:
+        return _remark(str(files["fock"]), structure, "coarse_mesh", border)
     return structure
+
+
+def _remark(
+    where: str, structure: LabelledStructure, kind: str, amount: float
+) -> LabelledStructure:
+    """Tell a remark and add it to the provenance."""
+    tell(where, {kind: amount})
+    remarks = {**structure.provenance.get(UNUSUAL, {}), kind: amount}
+    return replace(structure, provenance={**structure.provenance, UNUSUAL: remarks})
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
@@ -150,7 +211,7 @@ def _read_frame(folder: Path, frame: int) -> Atoms:
         raise DataError(message(str(files[0]), got, "every frame", "Check the file.")) from error
     if not isinstance(atoms, Atoms) or atoms.cell.rank < 3:
         raise DataError(message(str(files[0]), "no cell", "a Lattice in every frame", "Add it."))
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
 def _load(file: Path, shape: tuple[int, int, int]) -> NDArray[np.complex128]:

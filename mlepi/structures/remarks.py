@@ -55,6 +55,11 @@ KINDS = {
         "Orbitals reach further than the mesh can tell: levels between its points are off by about "
         "that part of the band width. Take a denser mesh.",
     ),
+    "found_by_trial": RemarkKind(
+        "no kmesh.json",
+        "mesh, shells and orbital order in it",
+        "The only ones that fit the files were taken; the provenance names them.",
+    ),
     "missing_pairs": RemarkKind(
         "pairs within reach that are not listed, with overlaps of up to {amount:.2g} by their "
         "distance",

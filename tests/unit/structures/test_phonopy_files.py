@@ -38,9 +38,9 @@ def check(structures, phonon, forces):
     cells = phonon.supercells_with_displacements
     assert len(structures) == len(cells) == len(forces)
     for structure, cell, expected in zip(structures, cells, forces, strict=True):
-        np.testing.assert_allclose(structure.atoms.positions, cell.positions, atol=1e-9)
-        np.testing.assert_allclose(structure.atoms.cell.array, cell.cell, atol=1e-9)
-        np.testing.assert_allclose(structure.forces, expected, atol=1e-9)
+        np.testing.assert_allclose(structure.atoms.positions, cell.positions, atol=1e-8)
+        np.testing.assert_allclose(structure.atoms.cell.array, cell.cell, atol=1e-8)
+        np.testing.assert_allclose(structure.forces, expected, atol=1e-8)
 
 
 def test_parameters_with_energies(phonon, tmp_path):
