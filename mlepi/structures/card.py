@@ -151,7 +151,7 @@ def _mesh(shift: NDArray[np.int64], n_orbitals: int) -> list[NDArray[np.float64]
     """Return k-points, Γ first: a mesh along axes with neighbours, or Γ alone."""
     if n_orbitals > MESH_LIMIT:
         return [np.zeros(3)]
-    axes = [np.arange(MESH if used else 1) / MESH for used in shift.any(axis=0)]
+    axes = [np.arange(MESH if shift[:, axis].any() else 1) / MESH for axis in range(3)]
     return [np.array(kpoint) for kpoint in product(*axes)]
 
 

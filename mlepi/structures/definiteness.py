@@ -16,7 +16,7 @@ NEAR_SINGULAR = 1e-4
 
 def real_kpoints(shift: NDArray[np.int64]) -> list[NDArray[np.float64]]:
     """Return the k-points 0 and ½ along every axis that has neighbours, Γ last."""
-    axes = [(0.5, 0.0) if used else (0.0,) for used in shift.any(axis=0)]
+    axes = [(0.5, 0.0) if shift[:, axis].any() else (0.0,) for axis in range(3)]
     return [np.array(kpoint) for kpoint in product(*axes)]
 
 

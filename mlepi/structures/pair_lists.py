@@ -64,6 +64,7 @@ def clean_list(
     check_atom_indices(where, blocks.pairs[:, 3:], len(counts), base=0)
     _check_sizes(where, quantity, blocks, counts)
     check_finite(where, quantity, blocks.values)
+    _check_onsite(where, quantity, blocks.pairs, len(counts))
     unique, first, places = np.unique(blocks.pairs, axis=0, return_index=True, return_inverse=True)
     n_repeated = len(blocks.pairs) - len(unique)
     if not n_repeated:
@@ -93,6 +94,22 @@ def clean_list(
     )
     ends = np.concatenate([[0], np.cumsum(sizes[kept])])
     return BlockList(blocks.pairs[kept], values, ends), {"duplicate_pairs": float(n_repeated)}
+
+
+def _check_onsite(where: str, quantity: str, pairs: NDArray[np.int64], n_atoms: int) -> None:
+    """Check that the on-site pair of every atom is listed."""
+    onsite = pairs[(pairs[:, 3] == pairs[:, 4]) & ~pairs[:, :3].any(axis=1), 3]
+    missing = np.setdiff1d(np.arange(n_atoms), onsite)
+    if missing.size:
+        raise DataError(
+            message(
+                where,
+                f"{ARTICLE[quantity]} with no on-site block for {missing.size} atoms (first: atom "
+                f"{missing[0]}, counted from 0)",
+                "one block with i = j and R = 0 per atom",
+                "Write the blocks again, on-site pairs included.",
+            )
+        )
 
 
 def complete_directions(

@@ -8,12 +8,10 @@ a foreign file: they raise for what cannot be, and return remarks (``remarks``) 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 import scipy.linalg
-from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
@@ -24,12 +22,14 @@ from mlepi.structures.block_checks import (
     check_blocks,
     onsite_edges,
 )
+from mlepi.structures.bonds import SAME_PLACE, Bonds, find_bonds
 from mlepi.structures.definiteness import (
     check_definite,
     is_definite,
     real_kpoints,
     sum_real,
 )
+from mlepi.structures.hamiltonian_geometry import check_alike, check_hamiltonian_axes
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
 
 ONSITE_OVERLAP = 1e-3
@@ -48,12 +48,6 @@ order of functions about 1."""
 
 STRONG, STRONG_OVERLAP = 0.2, 0.02
 """Blocks of two shells with at least this part of the largest norm, and this norm, are strong."""
-
-ALIKE = 0.5
-"""Smallest rank correlation of |H| and |S| over pairs that one structure can have; DFT: > 0.9."""
-
-SAME_PLACE = 0.1
-"""Å; blocks of closer pairs are on-site."""
 
 DISTANCE = 1e-3
 """How far a pair may exceed the sum of its two orbital radii, Å (rounding of radii and
@@ -153,7 +147,7 @@ def check_two_centre_overlap(
     No pair may be further apart than the sum of its orbital radii. Overlaps are two-centre
     integrals (``axial``) up to the errors of a k-mesh and the corrections of PAW; in another
     orbital order, with R reversed, or for another structure they are not. Blocks of H must be
-    strong where those of S are.
+    strong where those of S are, and roughly symmetric around their bonds.
 
     Args:
         structure: labels; without edges or overlaps nothing is checked.
@@ -169,7 +163,7 @@ def check_two_centre_overlap(
     basis, edge_index, shift = structure.basis, structure.edge_index, structure.edge_cell_shift
     if basis is None or edge_index is None or shift is None:
         return {}
-    bonds = _find_bonds(structure.atoms, edge_index, shift)
+    bonds = find_bonds(structure.atoms, edge_index, shift)
     _check_reach(where, basis, edge_index, bonds)
     overlap, hamiltonian = structure.overlap_blocks, structure.hamiltonian_blocks
     if overlap is None:
@@ -186,40 +180,15 @@ def check_two_centre_overlap(
         if worst > TWO_CENTRE:
             _check_axes(where, cut, deviation, shells)
     if hamiltonian is not None:
-        _check_alike(where, hamiltonian, overlap, bonds)
+        check_alike(where, hamiltonian, overlap, bonds)
+        check_hamiltonian_axes(where, hamiltonian, basis, bonds)
     if worst > TWO_CENTRE:
         remarks["not_two_centre"] = worst
     return remarks
 
 
-@dataclass(frozen=True)
-class _Bonds:
-    """Geometry of the edges: elements at both ends, vector from target to source, length, Å."""
-
-    targets: NDArray[np.int64]
-    sources: NDArray[np.int64]
-    vectors: NDArray[np.float64]
-    distances: NDArray[np.float64]
-
-    def by_elements(self, chosen: NDArray[np.bool_]) -> dict[tuple[int, int], NDArray[np.int64]]:
-        """Return the chosen edges by ordered pair of elements (target, source)."""
-        elements = sorted({int(z) for z in self.targets})
-        found = {
-            (a, b): np.flatnonzero(chosen & (self.targets == a) & (self.sources == b))
-            for a, b in product(elements, elements)
-        }
-        return {pair: edges for pair, edges in found.items() if edges.size}
-
-
-def _find_bonds(atoms: Atoms, edge_index: NDArray[np.int64], shift: NDArray[np.int64]) -> _Bonds:
-    source, target = edge_index
-    vectors = atoms.positions[source] + shift @ atoms.cell.array - atoms.positions[target]
-    numbers = atoms.numbers
-    return _Bonds(numbers[target], numbers[source], vectors, np.linalg.norm(vectors, axis=1))
-
-
 def _check_reach(
-    where: str, basis: OrbitalBasis, edge_index: NDArray[np.int64], bonds: _Bonds
+    where: str, basis: OrbitalBasis, edge_index: NDArray[np.int64], bonds: Bonds
 ) -> None:
     """Check that no pair is longer than its two radii."""
     reach = np.array(
@@ -243,7 +212,7 @@ def _check_reach(
 
 
 def _judge_onsite(
-    overlap: NDArray[np.floating], basis: OrbitalBasis, bonds: _Bonds
+    overlap: NDArray[np.floating], basis: OrbitalBasis, bonds: Bonds
 ) -> dict[str, float]:
     """Return how far on-site overlaps are from those of normalised orthogonal shells."""
     off = {"normalisation": 0.0, "shells_overlap": 0.0, "not_two_centre": 0.0}
@@ -287,31 +256,6 @@ def _check_axes(
                     "structure is not the assumed one.",
                 )
             )
-
-
-def _check_alike(
-    where: str,
-    hamiltonian: NDArray[np.floating],
-    overlap: NDArray[np.floating],
-    bonds: _Bonds,
-) -> None:
-    """Refuse H and S whose strong blocks are on different pairs."""
-    bonded = bonds.distances > SAME_PLACE
-    h, s = (np.linalg.norm(blocks[bonded], axis=(1, 2)) for blocks in (hamiltonian, overlap))
-    both = (s > 1e-3 * s.max(initial=0.0)) & (h > 0.0)
-    if np.count_nonzero(both) < 20:
-        return
-    ranks = [np.argsort(np.argsort(values[both])) for values in (h, s)]
-    likeness = float(np.corrcoef(*ranks)[0, 1])
-    if likeness < ALIKE:
-        raise DataError(
-            message(
-                where,
-                f"Hamiltonian and overlap blocks whose sizes hardly correlate ({likeness:.2f})",
-                f"a rank correlation above {ALIKE:g}",
-                "They belong to different structures or list their atoms in different orders.",
-            )
-        )
 
 
 def check_spectrum(structure: LabelledStructure, where: str | None = None) -> dict[str, float]:
