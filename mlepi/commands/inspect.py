@@ -169,8 +169,10 @@ def _draw(card: HamiltonianCard | ForcesCard, path: Path) -> None:
     if path.suffix not in (".png", ".pdf", ".svg"):
         fix = "Name the file card.png."
         raise DataError(message("--figure", repr(path.name), ".png, .pdf or .svg", fix))
-    hamiltonian = isinstance(card, HamiltonianCard)
-    figure = draw_hamiltonian_card(card) if hamiltonian else draw_forces_card(card)
+    if isinstance(card, HamiltonianCard):
+        figure = draw_hamiltonian_card(card)
+    else:
+        figure = draw_forces_card(card)
     unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     try:
         figure.savefig(unfinished)

@@ -158,12 +158,12 @@ def read_small_datasets(where: str, group: h5py.Group) -> Iterator[tuple[str, ND
     Raises:
         DataError: a dataset is complex (spin), no numbers, or cannot be read.
     """
-    whole = h5py.h5s.ALL
+    whole, double = h5py.h5s.ALL, h5py.h5t.NATIVE_DOUBLE
     for name in list(group):
         try:
             dataset = h5py.h5d.open(group.id, name.encode())
             values = np.empty(dataset.shape)
-            dataset.read(whole, whole, values)
+            dataset.read(whole, whole, values, double)
         except (OSError, KeyError, TypeError, RuntimeError, AttributeError) as error:
             found = group.get(name)
             refuse_spin(where, isinstance(found, h5py.Dataset) and found.dtype.kind == "c")

@@ -124,11 +124,7 @@ def complete_directions(
         All pairs, (m, 5) int, and for those appended, (m − n,) int, which pair is their reverse.
     """
     reverse = np.column_stack([-pairs[:, :3], pairs[:, 4], pairs[:, 3]])
-    width = np.ptp(np.concatenate([pairs, reverse]), axis=0) + 1
-    lowest = np.concatenate([pairs, reverse]).min(axis=0)
-    keys, reverse_keys = (
-        np.ravel_multi_index((table - lowest).T, width) for table in (pairs, reverse)
-    )
+    keys, reverse_keys = _number_pairs(pairs, reverse)
     lonely = np.flatnonzero(~np.isin(reverse_keys, keys))
     return np.concatenate([pairs, reverse[lonely]]), lonely
 
@@ -159,10 +155,8 @@ def judge_missing(
         points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="ijSd"
     )
     near = np.column_stack([shifts, i, j]).astype(np.int64)
-    width = np.ptp(np.concatenate([near, pairs]), axis=0) + 1
-    lowest = np.concatenate([near, pairs]).min(axis=0)
-    known = np.ravel_multi_index((pairs[listed] - lowest).T, width)
-    absent = ~np.isin(np.ravel_multi_index((near - lowest).T, width), known)
+    known, wanted = _number_pairs(pairs[listed], near)
+    absent = ~np.isin(wanted, known)
     worst = 0.0
     blocks = _by_elements(atoms, pairs[listed], sizes[listed])
     for key, lengths_of in _by_elements(atoms, near[absent], lengths[absent]).items():
@@ -178,16 +172,12 @@ def judge_lists(lists: Mapping[str, BlockList]) -> dict[str, float]:
     """Remark Hamiltonian blocks, eV, on pairs that the overlap does not list."""
     if "Hamiltonian" not in lists:
         return {}
-    known = {tuple(pair) for pair in lists["overlap"].pairs.tolist()}
     blocks = lists["Hamiltonian"]
-    worst = max(
-        (
-            float(np.abs(blocks.values[blocks.boundaries[k] : blocks.boundaries[k + 1]]).max())
-            for k, pair in enumerate(blocks.pairs.tolist())
-            if tuple(pair) not in known
-        ),
-        default=0.0,
-    )
+    known, wanted = _number_pairs(lists["overlap"].pairs, blocks.pairs)
+    worst = 0.0
+    for k in np.flatnonzero(~np.isin(wanted, known)):
+        values = blocks.values[blocks.boundaries[k] : blocks.boundaries[k + 1]]
+        worst = max(worst, float(np.abs(values).max(initial=0.0)))
     return {"h_pairs_without_s": worst} if worst > NEGLIGIBLE_HAMILTONIAN else {}
 
 
@@ -197,6 +187,13 @@ def pair_distances(atoms: Atoms, pairs: NDArray[np.int64]) -> NDArray[np.float64
     vectors = atoms.positions[pairs[:, 4]] + shifts - atoms.positions[pairs[:, 3]]
     lengths: NDArray[np.float64] = np.linalg.norm(vectors, axis=1)
     return lengths
+
+
+def _number_pairs(*tables: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Give equal pairs of several lists, (n, 5) each, equal numbers, (n,) each."""
+    every = np.concatenate(tables)
+    lowest, width = every.min(axis=0), np.ptp(every, axis=0) + 1
+    return [np.ravel_multi_index(tuple((table - lowest).T), tuple(width)) for table in tables]
 
 
 def _by_elements(
