@@ -29,7 +29,6 @@ from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.training.graph_data import GraphDataModule
 
-
 _logger = logging.getLogger(__name__)
 
 
