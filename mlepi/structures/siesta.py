@@ -7,6 +7,7 @@ files beside it give radii (``.ORB_INDX``) and forces (``.FA``, eV/Å).
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def _read_forces(path: Path, n_atoms: int) -> NDArray[np.float64] | None:
 def _read_with_sisl(path: Path, name: str) -> LabelledStructure:
     """Read any file whose Hamiltonian sisl knows; sisl shifts H to the Fermi energy."""
     try:
-        import sisl
+        sisl = import_module("sisl")
     except ImportError as error:
         fix = "pip install sisl, or give the .HSX of SIESTA 5, which needs nothing."
         raise DataError(message(str(path), "no sisl", "the package sisl", fix)) from error

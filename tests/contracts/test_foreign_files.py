@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -76,6 +78,47 @@ def test_silicon_of_siesta():
     for n in (0, 60, 161, 295):
         np.testing.assert_allclose(levels(structure, fractional[n]), table[n], atol=3e-4)
     np.testing.assert_allclose(structure.forces[1], 7.9038715e-06, rtol=1e-6)
+
+
+def test_transiesta_file_through_sisl(tmp_path):
+    """The same H and S written by sisl itself as .TSHS, with the input and the basis beside it."""
+    sisl = pytest.importorskip("sisl")
+    folder = foreign("siesta/Si")
+    with pytest.warns(UnusualDataWarning):
+        structure = read_siesta(folder / "Si.HSX")
+    orbitals = [
+        sisl.AtomicOrbital(n=3, l=l, m=m, zeta=n + 1, R=4.0)
+        for n, l in enumerate(structure.basis.shells[14])
+        for m in range(-l, l + 1)
+    ]
+    cells = 2 * np.abs(structure.edge_cell_shift).max(axis=0) + 1
+    lattice = sisl.Lattice(structure.atoms.cell.array, nsc=cells)
+    atoms = [sisl.Atom(14, orbitals)] * 2
+    matrix = sisl.Hamiltonian(
+        sisl.Geometry(structure.atoms.positions, atoms, lattice=lattice), orthogonal=False
+    )
+    signs = structure.basis.signs(14, "siesta")
+    blocks = zip(structure.hamiltonian_blocks, structure.overlap_blocks, strict=True)
+    for (j, i), shift, pair in zip(
+        structure.edge_index.T, structure.edge_cell_shift, blocks, strict=True
+    ):
+        first = lattice.sc_index(shift) * 26 + 13 * j
+        for a, b in np.ndindex(13, 13):
+            values = tuple(signs[a] * signs[b] * block[a, b] for block in pair)
+            matrix[13 * i + a, first + b] = values
+    matrix.write(tmp_path / "Si.TSHS")
+    for name in ("Si.fdf", "Si.ion.xml"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    with pytest.warns(UnusualDataWarning):
+        copy = read_siesta(tmp_path / "Si.TSHS")
+    np.testing.assert_allclose(copy.hamiltonian_blocks, structure.hamiltonian_blocks, atol=1e-9)
+
+
+def test_transiesta_file_without_sisl(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sisl", None)
+    (tmp_path / "Si.TSHS").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"no sisl; expected the package sisl\. pip install sisl"):
+        read_siesta(tmp_path / "Si.TSHS")
 
 
 E2G = {"mesh": [8, 8, 1], "shells": {"C": [0, 0, 1]}, "order": "pyscf"}
