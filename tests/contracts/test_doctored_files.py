@@ -10,12 +10,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import test_readers
 from foreign_writers import write_abacus, write_dftio, write_hsx, write_kmesh
 from hamiltonian_samples import slater_koster_sample, write_legacy_folder, write_new_folder
 from test_hamiltonian_readers import by_element
 
-from mlepi.errors import DataError
+from mlepi.errors import MlepiError
 from mlepi.structures.abacus import read_abacus
+from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.deeph import read_deeph
 from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.dftio import read_dftio
@@ -38,7 +40,17 @@ def good(tmp_path_factory):
     write_abacus(root / "newer", by_element(SAMPLE), "newer")
     (root / "siesta").mkdir()
     write_hsx(root / "siesta" / "a.HSX", SAMPLE)
+    for name, kind in FORCES.items():
+        (root / name).mkdir()
+        kind().write(root / name / kind.name)
     return root
+
+
+FORCES = {
+    "ml_ab": test_readers.TestMlAb,
+    "vaspout": test_readers.TestVaspout,
+    "extxyz": test_readers.TestExtxyz,
+}
 
 
 READ = {
@@ -49,6 +61,10 @@ READ = {
     "older": lambda folder: read_abacus(folder / "OUT.sample"),
     "newer": lambda folder: read_abacus(folder / "OUT.sample"),
     "siesta": lambda folder: read_siesta(folder / "a.HSX"),
+    **{
+        name: lambda folder, kind=kind: read_forces_dataset(folder / kind.name)[0]
+        for name, kind in FORCES.items()
+    },
 }
 
 
@@ -519,6 +535,81 @@ def siesta_cases():
         )
 
 
+def forces_cases():
+    for title in (
+        "Atom types and atom numbers",
+        "Primitive lattice vectors",
+        "Atomic positions",
+        "Total energy",
+        "Forces",
+    ):
+        yield (
+            "ml_ab",
+            f"without {title}",
+            edit("ML_AB", f"     {title}.*", "     Something", 0),
+            ("configuration 1 with a missing or short section"),
+        )
+        text = f"(     {title}.*\n-+\n).*\n"
+        yield (
+            "ml_ab",
+            f"short {title}",
+            edit("ML_AB", text, r"\1"),
+            ("configuration 1 with a missing or short section"),
+        )
+    yield "ml_ab", "words", edit("ML_AB", r"\d\.\d{15}", "many"), "missing or short section"
+    yield "ml_ab", "NaN", edit("ML_AB", r"(Forces.*\n-+\n\s*)\S+", r"\1nan"), "not finite"
+    yield "ml_ab", "empty", write("ML_AB", ""), "no configurations"
+    yield "ml_ab", "missing", remove("ML_AB"), "no such file"
+    steps = "intermediate/ion_dynamics"
+    for name in ("energies", "energies_tags", "forces", "position_ions", "lattice_vectors"):
+        yield (
+            "vaspout",
+            f"without {name}",
+            h5("vaspout.h5", lambda f, name=name: f[steps].__delitem__(name)),
+            "a missing array",
+        )
+    for name in ("ion_types", "number_ion_types"):
+        yield (
+            "vaspout",
+            f"without {name}",
+            h5("vaspout.h5", lambda f, name=name: f["results/positions"].__delitem__(name)),
+            "a missing array",
+        )
+    for name in ("energies", "forces"):
+        yield (
+            "vaspout",
+            f"{name} NaN",
+            h5("vaspout.h5", block(f"{steps}/{name}", entry(0, np.nan))),
+            "not finite",
+        )
+    yield (
+        "vaspout",
+        "fewer positions",
+        h5("vaspout.h5", block(f"{steps}/position_ions", lambda v: v[:, :-1])),
+        "positions of all atoms",
+    )
+    yield (
+        "vaspout",
+        "other tags",
+        h5("vaspout.h5", block(f"{steps}/energies_tags", lambda v: np.array([b"energy"] * 3))),
+        "a free energy",
+    )
+    yield "vaspout", "missing", remove("vaspout.h5"), "no such file"
+    name = "train.extxyz"
+    for key in ("forces:R:3", r"free_energy=\S+ energy=\S+|energy=\S+ free_energy=\S+"):
+        yield (
+            "extxyz",
+            f"without {key[:6]}",
+            edit(name, key, "other:R:3" if ":" in key else "", 0),
+            ("an energy and forces"),
+        )
+    yield "extxyz", "no lattice", edit(name, "Lattice=", "Nothing=", 0), "no periodic cell"
+    yield "extxyz", "cut", edit(name, r"\A3", "4"), "an unreadable file"
+    yield "extxyz", "words", edit(name, r"^Mo\s+\S+", "Mo here"), "an unreadable file"
+    yield "extxyz", "NaN", edit(name, r"^(Mo.*\s)\S+$", r"\1nan"), "not finite"
+    yield "extxyz", "empty", write(name, ""), "unreadable|no structures"
+
+
 def nan_at(folder: Path, place: int) -> None:
     data = bytearray((folder / "a.HSX").read_bytes())
     start = len(data) + place
@@ -533,6 +624,7 @@ CASES = [
     *kmesh_cases(),
     *abacus_cases(),
     *siesta_cases(),
+    *forces_cases(),
 ]
 
 
@@ -555,7 +647,7 @@ def test_a_doctored_file_is_refused(good, tmp_path, form, doctor, text):
     folder = tmp_path / form
     shutil.copytree(good / form, folder)
     doctor(folder)
-    with pytest.raises(DataError, match=text) as refusal:
+    with pytest.raises(MlepiError, match=text) as refusal:
         READ[form](folder)
     told = str(refusal.value)
     assert str(folder) in told
