@@ -31,6 +31,10 @@ class PhysicsError(MlepiError):
     """A physical requirement is violated, as by imaginary modes or an indefinite overlap."""
 
 
+class UnusualDataWarning(UserWarning):
+    """Data can be right but are unlike those of most codes: how much, and what follows."""
+
+
 def message(where: str, got: str, expected: str, fix: str) -> str:
     """Format one error text in the house form ``where: got …; expected …. Fix: …``.
 

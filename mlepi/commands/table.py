@@ -45,6 +45,8 @@ COMMANDS = {
     for command in (
         Command("demo", "first", "bands and v_F of bilayer graphene at six temperatures", True),
         Command("checkpoints", "first", "shipped networks: list, model cards, where the files lie"),
+        Command("inspect", "own", "what is in files of any program, or in a data set"),
+        Command("convert", "own", "files of other programs to one data set"),
         Command("split", "own", "divide labelled structures into train, val and test"),
         Command("train", "own", "train a phonon or an electron network", True),
         Command("infer", "own", "from a structure to bands at temperature", True),

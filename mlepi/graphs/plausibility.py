@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from mlepi.errors import DataError, StructureError, message
 from mlepi.graphs.neighbours import check_distances, find_edges
+from mlepi.structures.definiteness import sum_real
 from mlepi.structures.labelled_structure import LabelledStructure
-from mlepi.structures.validation import sum_at_gamma
 
 FIX = "Check the units; check_units=false takes it as it is."
 
@@ -340,17 +340,17 @@ def _onsite_scale(structure: LabelledStructure) -> float:
 
 def _levels_at_gamma(structure: LabelledStructure) -> NDArray[np.float64] | None:
     """Return the eigenvalues of H and S at Γ, eV; None where they are not known or too many."""
-    basis, edges = structure.basis, structure.edge_index
+    basis, edges, shift = structure.basis, structure.edge_index, structure.edge_cell_shift
     hamiltonian, overlap = structure.hamiltonian_blocks, structure.overlap_blocks
-    if basis is None or edges is None or hamiltonian is None or overlap is None:
+    if basis is None or edges is None or shift is None:
         return None
-    matrices = (hamiltonian, overlap)
-    if _count_orbitals(structure) > LARGEST_MATRIX:
+    if hamiltonian is None or overlap is None or _count_orbitals(structure) > LARGEST_MATRIX:
         return None
     mask = basis.mask(structure.atoms.numbers)
+    gamma = np.zeros(3)
     try:
         levels: NDArray[np.float64] = scipy.linalg.eigvalsh(
-            *(sum_at_gamma(edges, blocks, mask) for blocks in matrices)
+            *(sum_real(edges, shift, blocks, mask, gamma) for blocks in (hamiltonian, overlap))
         )
     except np.linalg.LinAlgError:
         return None  # the overlap is checked elsewhere

@@ -1,4 +1,4 @@
-"""Structures, energies and forces in files that ASE reads or writes, VASP's and extxyz too.
+"""Structures, energies and forces in files of VASP, phonopy, extxyz, and what else ASE reads.
 
 Units are ASE's own, eV and Å, which are the internal ones. **Energy**: forces are derivatives of
 the electronic free energy, so where a file has it (VASP: ``free energy TOTEN``) it is taken, and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,29 @@ from numpy.typing import NDArray
 
 from mlepi.errors import DataError, StructureError, message
 from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.phonopy_files import read_phonopy
+from mlepi.structures.remarks import UNUSUAL, tell
+from mlepi.structures.vasp_output import read_ml_ab, read_vaspout
 
-VASP_FORMATS = {"vasprun.xml": "vasp-xml", "OUTCAR": "vasp-out"}
-"""Names inside a file name by which VASP output is known; everything else with labels is taken as
-extxyz."""
+FORCE_FORMATS = {
+    "vasprun.xml": "vasp-xml",
+    "OUTCAR": "vasp-out",
+    "vaspout.h5": "vasp-h5",
+    "ML_AB": "vasp-ml",
+    "FORCE_SETS": "phonopy",
+    "phonopy": "phonopy",
+    ".db": "db",
+    ".traj": "traj",
+}
+"""Names inside a file name by which files with forces are known, the first that fits; everything
+else with labels is taken as extxyz."""
+
+OWN_READERS: dict[str, Callable[[Path], list[Atoms]]] = {
+    "vasp-h5": read_vaspout,
+    "vasp-ml": read_ml_ab,
+    "phonopy": read_phonopy,
+}
+"""Formats that ASE does not read."""
 
 
 def read_structure(path: str | Path) -> Atoms:
@@ -58,7 +77,7 @@ def read_forces_dataset(path: str | Path) -> list[LabelledStructure]:
     """Read all structures of a file with their energies and forces.
 
     Args:
-        path: vasprun.xml, OUTCAR (the name must contain that), or extxyz.
+        path: a file whose name contains one of ``FORCE_FORMATS``, or extxyz.
 
     Returns:
         One entry per structure: energy in eV (the free energy where the file has it), forces
@@ -72,8 +91,12 @@ def read_forces_dataset(path: str | Path) -> list[LabelledStructure]:
         StructureError: a structure is not periodic.
     """
     path = Path(path)
-    file_format = next((name for part, name in VASP_FORMATS.items() if part in path.name), "extxyz")
-    frames = _read_frames(path, index=":", file_format=file_format)
+    file_format = find_force_format(path)
+    if file_format in OWN_READERS:
+        _require(path)
+        frames = OWN_READERS[file_format](path)
+    else:
+        frames = _read_frames(path, index=":", file_format=file_format)
     if not frames:
         raise DataError(
             message(
@@ -86,6 +109,9 @@ def read_forces_dataset(path: str | Path) -> list[LabelledStructure]:
     structures = [
         _labelled(path, position, atoms, file_format) for position, atoms in enumerate(frames)
     ]
+    harmonic = sum("harmonic_energy" in s.provenance.get(UNUSUAL, {}) for s in structures)
+    if harmonic:
+        tell(str(path), {"harmonic_energy": float(harmonic)})
     names = [structure.name for structure in structures]
     if len(set(names)) != len(names):
         raise DataError(
@@ -97,6 +123,11 @@ def read_forces_dataset(path: str | Path) -> list[LabelledStructure]:
             )
         )
     return structures
+
+
+def find_force_format(path: Path) -> str:
+    """Return the format of a file with forces by its name: "extxyz" where nothing else fits."""
+    return next((name for part, name in FORCE_FORMATS.items() if part in path.name), "extxyz")
 
 
 def write_extxyz(path: str | Path, structures: Iterable[LabelledStructure]) -> None:
@@ -146,10 +177,14 @@ def write_extxyz(path: str | Path, structures: Iterable[LabelledStructure]) -> N
         unfinished.unlink(missing_ok=True)
 
 
-def _read_frames(path: Path, index: str, file_format: str | None) -> list[Atoms]:
-    """Read frames with ASE and turn whatever its parsers raise into one ``DataError``."""
+def _require(path: Path) -> None:
     if not path.is_file():
         raise DataError(message(str(path), "no such file", "a structure file", "Check the path."))
+
+
+def _read_frames(path: Path, index: str, file_format: str | None) -> list[Atoms]:
+    """Read frames with ASE and turn whatever its parsers raise into one ``DataError``."""
+    _require(path)
     try:
         frames = ase.io.read(path, index=index, format=file_format)
     except (
@@ -195,6 +230,8 @@ def _labelled(path: Path, position: int, atoms: Atoms, file_format: str) -> Labe
         )
     _check_periodic(where, atoms)
     fermi_energy = info.pop("fermi_energy", None)
+    if info.pop("harmonic_energy", False):
+        info[UNUSUAL] = {"harmonic_energy": 1.0}
     atoms = atoms.copy()
     atoms.info, atoms.pbc = {}, True
     atoms.set_constraint()

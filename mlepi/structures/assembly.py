@@ -7,7 +7,7 @@ A reader delivers what its file holds (pairs, flat blocks, foreign orbital order
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,36 +17,26 @@ from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.structures.basis import OrbitalBasis
-from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
-from mlepi.structures.validation import (
+from mlepi.structures.block_checks import (
     HAMILTONIAN_HERMITICITY,
     OVERLAP_HERMITICITY,
-    check_atom_indices,
-    check_finite,
+    symmetrise_blocks,
+)
+from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
+from mlepi.structures.pair_lists import (
+    BlockList,
+    clean_list,
+    complete_directions,
+    judge_lists,
+    judge_missing,
+    pair_distances,
+)
+from mlepi.structures.remarks import UNUSUAL, tell
+from mlepi.structures.validation import (
     check_hamiltonian_labels,
     check_spectrum,
     check_two_centre_overlap,
-    symmetrise_blocks,
 )
-
-ARTICLE = {"Hamiltonian": "a Hamiltonian", "overlap": "an overlap"}
-
-
-@dataclass(frozen=True)
-class BlockList:
-    """Blocks of one real-space matrix as a file lists them.
-
-    Attributes:
-        pairs: (n_pairs, 5) int, [R1, R2, R3, i, j] with atoms counted from 0: the block ⟨i, cell 0
-            | · | j, cell R⟩.
-        values: flat, block after block, each row-major with rows = orbitals of i in the foreign
-            order; eV or dimensionless.
-        boundaries: (n_pairs + 1,) int, where each block begins in ``values``.
-    """
-
-    pairs: NDArray[np.int64]
-    values: NDArray[np.float64]
-    boundaries: NDArray[np.int64]
 
 
 def assemble_labels(
@@ -62,12 +52,14 @@ def assemble_labels(
     energy: float | None = None,
     forces: NDArray[np.float64] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    half: bool = False,
 ) -> LabelledStructure:
     """Build validated labels in internal order from foreign pair lists.
 
     The edges are the union of the pairs of both matrices, sorted by target, source and cell; a pair
-    that one matrix does not list is zero in it. Each matrix is made exactly Hermitian (the average
-    with the transposed reverse), provided that it was so within the tolerances of ``validation``.
+    that one matrix does not list is zero in it, one listed in one direction only is completed. Each
+    matrix is made exactly Hermitian (the average with the transposed reverse), provided that it was
+    so within the tolerances of ``block_checks``.
 
     Args:
         where: file or folder, for messages.
@@ -81,17 +73,24 @@ def assemble_labels(
         energy: total energy, eV.
         forces: (n_atoms, 3), eV/Å.
         provenance: how the labels were made; plain Python data.
+        half: the format lists one direction of every pair, which is then nothing unusual.
 
     Returns:
-        Labels that pass every check of ``validation``.
+        Labels that pass every check of ``validation``; what is unusual about them stands in the
+        provenance, ``remarks.UNUSUAL``, and is told as warnings.
 
     Raises:
         DataError: the file breaks one of the invariants; the message says which.
     """
-    lists = {"overlap": overlap} | ({"Hamiltonian": hamiltonian} if hamiltonian is not None else {})
-    for quantity, blocks in lists.items():
-        _check_list(where, quantity, blocks, basis.counts(atoms.numbers))
-    edge_index, shift, padded = _unite_pairs(where, lists, atoms.numbers, basis, order)
+    given = {"overlap": overlap} | ({"Hamiltonian": hamiltonian} if hamiltonian is not None else {})
+    remarks: dict[str, float] = {}
+    lists: dict[str, BlockList] = {}
+    for quantity, blocks in given.items():
+        lists[quantity], found = clean_list(where, quantity, blocks, basis.counts(atoms.numbers))
+        remarks |= found
+    edge_index, shift, padded, found, asymmetry = _unite_pairs(where, lists, atoms, basis, order)
+    if half:
+        found.pop("one_direction", None)
     structure = LabelledStructure(
         name=name,
         atoms=atoms,
@@ -103,56 +102,58 @@ def assemble_labels(
         fermi_energy=fermi_energy,
         energy=energy,
         forces=forces,
-        provenance=dict(provenance or {}),
+        provenance={**(provenance or {}), "hermiticity": asymmetry},
     )
     check_hamiltonian_labels(structure, where)
-    check_two_centre_overlap(structure, where)
-    check_spectrum(structure, where)
-    return structure
-
-
-def _check_list(where: str, quantity: str, blocks: BlockList, counts: NDArray[np.int64]) -> None:
-    """Check atom indices, sizes and values of the blocks, and that no pair comes twice."""
-    check_atom_indices(where, blocks.pairs[:, 3:], len(counts), base=0)
-    _check_sizes(where, quantity, blocks, counts)
-    check_finite(where, quantity, blocks.values)
-    if len(np.unique(blocks.pairs, axis=0)) != len(blocks.pairs):
-        raise DataError(
-            message(
-                where,
-                f"{ARTICLE[quantity]} pair listed twice",
-                "every pair once",
-                "Write the file again.",
-            )
-        )
+    remarks |= found | judge_lists(lists)
+    remarks |= check_two_centre_overlap(structure, where) | check_spectrum(structure, where)
+    if not remarks:
+        return structure
+    tell(where, remarks)
+    return replace(structure, provenance={**structure.provenance, UNUSUAL: remarks})
 
 
 def _unite_pairs(
     where: str,
     lists: Mapping[str, BlockList],
-    numbers: NDArray[np.integer],
+    atoms: Atoms,
     basis: OrbitalBasis,
     order: str,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, NDArray[np.float64]]]:
-    """Return edges and shifts of the union of all pairs, and Hermitian blocks by matrix."""
-    keys = [blocks.pairs[:, [3, 4, 0, 1, 2]] for blocks in lists.values()]
+) -> tuple[
+    NDArray[np.int64],
+    NDArray[np.int64],
+    dict[str, NDArray[np.float64]],
+    dict[str, float],
+    dict[str, float],
+]:
+    """Return edges, shifts, Hermitian blocks, remarks, and how far blocks were from Hermitian."""
+    asymmetry: dict[str, float] = {}
+    remarks: dict[str, float] = {}
+    complete: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+    for quantity, blocks in lists.items():
+        padded = _pad_blocks(blocks, atoms.numbers, basis, order)
+        pairs, lonely = complete_directions(blocks.pairs)
+        if lonely.size:
+            remarks["one_direction"] = max(remarks.get("one_direction", 0.0), float(lonely.size))
+            padded = np.concatenate([padded, padded[lonely].transpose(0, 2, 1)])
+        complete[quantity] = pairs, padded
+    keys = [pairs[:, [3, 4, 0, 1, 2]] for pairs, _ in complete.values()]
     edges, rows = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
     edge_index = np.ascontiguousarray(edges[:, [1, 0]].T)
     shift = np.ascontiguousarray(edges[:, 2:])
-    try:
-        reverse = reverse_edges(edge_index, shift)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from error
+    reverse = reverse_edges(edge_index, shift)
     tolerances = {"Hamiltonian": HAMILTONIAN_HERMITICITY, "overlap": OVERLAP_HERMITICITY}
-    padded: dict[str, NDArray[np.float64]] = {}
+    result: dict[str, NDArray[np.float64]] = {}
     start = 0
-    for quantity, blocks in lists.items():
+    for quantity, (pairs, padded) in complete.items():
         values = np.zeros((len(edges), basis.max_orbitals, basis.max_orbitals))
-        chosen = rows.ravel()[start : start + len(blocks.pairs)]
-        values[chosen] = _pad_blocks(blocks, numbers, basis, order)
-        start += len(blocks.pairs)
-        padded[quantity] = symmetrise_blocks(where, quantity, values, reverse, tolerances[quantity])
-    return edge_index, shift, padded
+        values[rows.ravel()[start : start + len(pairs)]] = padded
+        start += len(pairs)
+        difference = values - values[reverse].transpose(0, 2, 1)
+        asymmetry[quantity] = float(np.abs(difference).max(initial=0.0))
+        result[quantity] = symmetrise_blocks(where, quantity, values, reverse, tolerances[quantity])
+    remarks |= judge_missing(atoms, edges[:, [2, 3, 4, 0, 1]], result["overlap"])
+    return edge_index, shift, result, remarks, asymmetry
 
 
 def infer_radii(atoms: Atoms, pairs: NDArray[np.int64]) -> dict[int, float]:
@@ -171,12 +172,7 @@ def infer_radii(atoms: Atoms, pairs: NDArray[np.int64]) -> dict[int, float]:
         Atomic number → radius, Å; together the radii cover every pair of the list.
     """
     numbers = atoms.numbers
-    vectors = (
-        atoms.positions[pairs[:, 4]]
-        + pairs[:, :3] @ atoms.cell.array
-        - atoms.positions[pairs[:, 3]]
-    )
-    distances = np.linalg.norm(vectors, axis=1)
+    distances = pair_distances(atoms, pairs)
     elements = sorted({int(z) for z in numbers})
     longest = {
         (a, b): float(
@@ -200,33 +196,6 @@ def infer_radii(atoms: Atoms, pairs: NDArray[np.int64]) -> dict[int, float]:
     return radii
 
 
-def _check_sizes(where: str, quantity: str, blocks: BlockList, counts: NDArray[np.int64]) -> None:
-    """Check that every block has as many values as the orbitals of its two atoms demand."""
-    sizes = np.diff(blocks.boundaries)
-    expected = counts[blocks.pairs[:, 3]] * counts[blocks.pairs[:, 4]]
-    wrong = np.flatnonzero(sizes != expected)
-    if wrong.size:
-        *shift, i, j = (int(v) for v in blocks.pairs[wrong[0]])
-        raise DataError(
-            message(
-                where,
-                f"{ARTICLE[quantity]} block of {sizes[wrong[0]]} values for pair R = {shift}, i = "
-                f"{i}, j = {j} (counted from 0)",
-                f"{counts[i]} × {counts[j]} values, the orbitals of its atoms",
-                "The basis given with the file does not belong to its matrices.",
-            )
-        )
-    if int(blocks.boundaries[0]) != 0 or int(blocks.boundaries[-1]) != len(blocks.values):
-        raise DataError(
-            message(
-                where,
-                f"{len(blocks.values)} {quantity} values",
-                f"{int(blocks.boundaries[-1])}",
-                "The file is damaged.",
-            )
-        )
-
-
 def _pad_blocks(
     blocks: BlockList, numbers: NDArray[np.integer], basis: OrbitalBasis, order: str
 ) -> NDArray[np.float64]:
@@ -240,7 +209,8 @@ def _pad_blocks(
             places = blocks.boundaries[chosen][:, None] + np.arange(n_a * n_b)
             cut = blocks.values[places].reshape(-1, n_a, n_b)
             permuted = cut[:, basis.permutation(a, order)][:, :, basis.permutation(b, order)]
-            padded[chosen, :n_a, :n_b] = permuted
+            signs = basis.signs(a, order)[:, None] * basis.signs(b, order)
+            padded[chosen, :n_a, :n_b] = signs * permuted
     return padded
 
 

@@ -26,9 +26,18 @@ ORBITAL_ORDERS: dict[str, dict[int, tuple[int, ...]]] = {
     # OpenMX: p = x, y, z; d = 3z²−r², x²−y², xy, xz, yz; f = z³, xz², yz², z(x²−y²), xyz,
     # x(x²−3y²), y(3x²−y²)
     "openmx": {1: (1, 2, 0), 2: (2, 4, 0, 3, 1), 3: (6, 4, 2, 0, 1, 3, 5)},
+    # SIESTA: m = −l…l, with signs
+    "siesta": {1: (0, 1, 2), 2: (0, 1, 2, 3, 4), 3: (0, 1, 2, 3, 4, 5, 6)},
+    # ABACUS: m = 0, 1, −1, 2, −2, …, with signs
+    "abacus": {1: (2, 0, 1), 2: (4, 2, 0, 1, 3), 3: (6, 4, 2, 0, 1, 3, 5)},
+    # PySCF: p = x, y, z; beyond, m = −l…l
+    "pyscf": {1: (1, 2, 0), 2: (0, 1, 2, 3, 4), 3: (0, 1, 2, 3, 4, 5, 6)},
 }
 """For each known order and l, the foreign position of every internal function (DeepH's "wiki" order
-is "e3nn")."""
+and CP2K's are "e3nn")."""
+
+CONDON_SHORTLEY = ("siesta", "abacus")
+"""Orders whose harmonics of odd m have the opposite sign."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,7 @@ class OrbitalBasis:
 
         Args:
             number: atomic number.
-            order: name in ``ORBITAL_ORDERS``: "e3nn" (the identity) or "openmx".
+            order: name in ``ORBITAL_ORDERS``; "e3nn" is the identity.
 
         Returns:
             (n_orbitals,) int; a foreign block B of a pair (a, b) is B[p_a][:, p_b] in internal
@@ -149,6 +158,19 @@ class OrbitalBasis:
                 )
             permutation += [shell.start + k for k in table.get(l, tuple(range(2 * l + 1)))]
         return np.array(permutation, dtype=np.int64)
+
+    def signs(self, number: int, order: str) -> NDArray[np.float64]:
+        """Return the sign of every internal function of one element in a foreign order.
+
+        Args:
+            number: atomic number.
+            order: name in ``ORBITAL_ORDERS``.
+
+        Returns:
+            (n_orbitals,): 1 or −1; ``internal[k] = signs[k] · foreign[permutation[k]]``.
+        """
+        m = np.concatenate([np.arange(-l, l + 1) for l in self._shells_of(number)])
+        return np.where((m % 2 == 1) & (order in CONDON_SHORTLEY), -1.0, 1.0)
 
     def check_elements(self, numbers: Sequence[int] | NDArray[np.integer]) -> None:
         """Raise ``StructureError`` when a structure contains an element that has no basis."""

@@ -92,8 +92,7 @@ def _write(
             )
         names.add(structure.name)
         basis = _merge_bases(basis, structure)
-        for key, values in rows.items():
-            _append(file, key, values)
+        append_rows(file, rows, 1 if quantum is None else 9)
     if basis is None:
         raise DataError(
             message(str(path), "no structure", "at least one", "Check the folder of labels.")
@@ -183,12 +182,27 @@ def _number_or_nan(value: float | None) -> float:
     return np.nan if value is None else value
 
 
-def _append(file: h5py.File, key: str, values: Any) -> None:
+def append_rows(file: h5py.File, rows: Mapping[str, Any], compression: int = 1) -> None:
+    """Append values to the arrays of an open data set, and make those that are not there.
+
+    Args:
+        file: data set.
+        rows: key of ``COLUMNS`` → values; lengths, or one of them, stand for offsets.
+        compression: of new arrays, 1 to 9; more than 1 saves 3 % of float32 blocks and takes five
+            times as long.
+    """
+    for key, values in rows.items():
+        _append(file, key, values, compression)
+
+
+def _append(file: h5py.File, key: str, values: Any, compression: int) -> None:
     column = COLUMNS[key]
     if key not in file:
         dtype: Any = h5py.string_dtype() if column.dtype == "str" else np.dtype(column.dtype)
         filters: dict[str, Any] = (
-            {} if column.dtype == "str" else {"compression": 9, "shuffle": True, "fletcher32": True}
+            {}
+            if column.dtype == "str"
+            else {"compression": compression, "shuffle": True, "fletcher32": True}
         )
         chunk = max(1, CHUNK // int(np.prod(column.shape))) if column.level != "structure" else 64
         data = [0] if column.ends else None
@@ -204,7 +218,7 @@ def _append(file: h5py.File, key: str, values: Any) -> None:
         )
         file[key].attrs["unit"] = column.unit
     array = file[key]
-    values = [array[-1] + values] if column.ends else values
+    values = array[-1] + np.cumsum(np.atleast_1d(values)) if column.ends else values
     start = len(array)
     array.resize(start + len(values), axis=0)
     array[start:] = values

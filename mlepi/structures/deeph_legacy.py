@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -17,18 +16,20 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
-from mlepi.structures.assembly import BlockList, assemble_labels
+from mlepi.structures.assembly import assemble_labels
+from mlepi.structures.block_checks import check_atom_indices, check_finite
 from mlepi.structures.deeph_folder import (
     build_basis,
     check_shape,
     open_matrix,
     read_fermi_energy,
     read_info,
+    read_small_datasets,
     refuse_spin,
     require_file,
 )
 from mlepi.structures.labelled_structure import LabelledStructure
-from mlepi.structures.validation import check_atom_indices, check_finite
+from mlepi.structures.pair_lists import BlockList
 
 
 def read_deeph_legacy(
@@ -85,9 +86,9 @@ def read_deeph_legacy(
 
 def _read_structure(path: Path) -> Atoms:
     """Read element.dat, lat.dat and site_positions.dat."""
-    numbers = _load_text(path, "element.dat").ravel().astype(np.int64)
-    cell = _load_text(path, "lat.dat").T
-    positions = _load_text(path, "site_positions.dat").T
+    numbers = load_table(path / "element.dat").ravel().astype(np.int64)
+    cell = load_table(path / "lat.dat").T
+    positions = load_table(path / "site_positions.dat").T
     if cell.shape != (3, 3) or positions.shape != (len(numbers), 3):
         raise DataError(
             message(
@@ -111,9 +112,9 @@ def _read_structure(path: Path) -> Atoms:
     return Atoms(numbers=numbers, positions=positions, cell=cell, pbc=True)
 
 
-def _load_text(folder: Path, file: str) -> NDArray[np.float64]:
+def load_table(file: Path) -> NDArray[np.float64]:
     """Read a table of numbers: 2-dimensional."""
-    path = require_file(folder / file)
+    path = require_file(file)
     try:
         table = np.loadtxt(path, ndmin=2)
     except ValueError as error:
@@ -157,9 +158,9 @@ def _read_orbital_types(folder: Path, numbers: NDArray[np.int64]) -> dict[int, t
 def _read_legacy_blocks(path: Path, counts: NDArray[np.int64]) -> BlockList:
     """Read one dataset per pair; atoms are counted from 1 in the keys and from 0 in the result."""
     keys: list[list[int]] = []
-    blocks: list[NDArray[Any]] = []
+    blocks: list[NDArray[np.float64]] = []
     with open_matrix(path) as file:
-        for text, dataset in file.items():
+        for text, block in read_small_datasets(str(path), file):
             try:
                 key = json.loads(text)
                 valid = len(key) == 5 and all(isinstance(v, int) for v in key)
@@ -172,7 +173,7 @@ def _read_legacy_blocks(path: Path, counts: NDArray[np.int64]) -> BlockList:
                     )
                 )
             keys.append(key)
-            blocks.append(np.asarray(dataset))
+            blocks.append(block)
     if not keys:
         raise DataError(
             message(str(path), "no blocks", "one dataset per pair", "Write the file again.")
@@ -181,9 +182,8 @@ def _read_legacy_blocks(path: Path, counts: NDArray[np.int64]) -> BlockList:
     check_atom_indices(str(path), pairs[:, 3:], len(counts), base=1)
     pairs[:, 3:] -= 1
     for key, pair, block in zip(keys, pairs, blocks, strict=True):
-        refuse_spin(str(path), np.iscomplexobj(block))
         check_shape(str(path), str(key), block.shape, (int(counts[pair[3]]), int(counts[pair[4]])))
-    values = np.concatenate([block.ravel() for block in blocks]).astype(np.float64)
+    values = np.concatenate([block.ravel() for block in blocks])
     return BlockList(
         pairs,
         values,

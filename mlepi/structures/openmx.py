@@ -14,11 +14,12 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
-from mlepi.structures.assembly import BlockList, assemble_labels
+from mlepi.structures.assembly import assemble_labels
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.openmx_scfout import FORMAT_CODE, read_scfout
 from mlepi.structures.openmx_text import Species, find_block, read_log, read_species
+from mlepi.structures.pair_lists import BlockList
 from mlepi.units import BOHR, HARTREE
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
-from mlepi.structures.assembly import BlockList
-from mlepi.structures.validation import check_atom_indices, check_finite
+from mlepi.structures.block_checks import check_atom_indices, check_finite
+from mlepi.structures.pair_lists import BlockList
 
 FORMAT_CODE = 3
 """The only format of ``.scfout`` that is read: OpenMX 3.9 and 4.0."""

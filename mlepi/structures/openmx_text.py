@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mlepi.errors import DataError, message
 from mlepi.structures.assembly import element_number
 from mlepi.structures.basis import SHELL_LETTERS
-from mlepi.structures.validation import check_finite
+from mlepi.structures.block_checks import check_finite
 from mlepi.units import BOHR, HARTREE
 
 PAO_NAME = re.compile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from mlepi.physics.overlaps import (
     OverlapSample,
     OverlapTable,
     fit_overlap_table,
+    measure_overlap_errors,
     read_overlap_table,
 )
 from mlepi.predictors.electron import check_overlap_table
@@ -24,6 +26,8 @@ from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.labelled_structure import LabelledStructure, subtract_fermi_energy
 from mlepi.training.cutoffs import cover_labels
 from mlepi.training.graph_data import GraphDataModule
+
+_logger = logging.getLogger(__name__)
 
 
 class ForcesDataModule(GraphDataModule):
@@ -169,6 +173,8 @@ class HamiltonianDataModule(GraphDataModule):
 def fit_overlaps(structures: Iterable[LabelledStructure], basis: OrbitalBasis) -> OverlapTable:
     """Fit the radial overlap functions of a basis to the overlap blocks of structures.
 
+    The log tells how well the first of them are met; a warning, that S is not two-centre.
+
     Raises:
         DataError: a structure has no overlaps, or a pair of elements never occurs.
     """
@@ -197,8 +203,13 @@ def fit_overlaps(structures: Iterable[LabelledStructure], basis: OrbitalBasis) -
         samples.append(
             OverlapSample(atoms.numbers, structure.edge_index, vectors, structure.overlap_blocks)
         )
-    return fit_overlap_table(samples, basis.shells, basis.radii, basis.names)
+    table = fit_overlap_table(samples, basis.shells, basis.radii, basis.names)
+    _logger.info(measure_overlap_errors(table, samples[:COMPARED]).describe())
+    return table
 
+
+COMPARED = 10
+"""Structures whose overlaps a fitted table is compared with."""
 
 FIT = "fit"
 """Value of ``overlap_table`` that asks for a fit instead of a file."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
 from e3nn import o3
+from foreign_writers import write_abacus, write_dftio, write_hsx, write_kmesh
 from hamiltonian_samples import (
     openmx_out,
     real_sample,
@@ -16,10 +19,14 @@ from hamiltonian_samples import (
     write_scfout,
 )
 
+from mlepi.structures.abacus import read_abacus
 from mlepi.structures.deeph import read_deeph, write_deeph
 from mlepi.structures.deeph_legacy import read_deeph_legacy
+from mlepi.structures.dftio import read_dftio
+from mlepi.structures.kmesh_files import read_kmesh
 from mlepi.structures.labelled_structure import reverse_edges
 from mlepi.structures.openmx import read_openmx
+from mlepi.structures.siesta import read_siesta
 from mlepi.structures.validation import check_hamiltonian_labels
 
 KPOINTS = np.array([[0.0, 0.0, 0.0], [0.13, 0.29, -0.41], [1 / 3, 1 / 3, 0.0]])
@@ -209,3 +216,82 @@ class TestDeepHWrittenHere(HamiltonianReaderContract):
     def read(self, sample, folder):
         write_deeph(folder / "new", read_openmx(write_scfout(folder / "sample.scfout", sample)))
         return read_deeph(folder / "new")
+
+
+def by_element(sample):
+    """The sample with its atoms grouped by element, as ABACUS's STRU wants them."""
+    order = grouped(sample)
+    rank = np.argsort(order)
+    pairs = sample.pairs.copy()
+    pairs[:, 3:] = rank[pairs[:, 3:]]
+    return dataclasses.replace(
+        sample,
+        numbers=sample.numbers[order],
+        positions=sample.positions[order],
+        forces=sample.forces[order],
+        pairs=pairs,
+    )
+
+
+class TestAbacusOlder(HamiltonianReaderContract):
+    layout = "older"
+
+    def atom_order(self, sample):
+        return grouped(sample)
+
+    def read(self, sample, folder):
+        return read_abacus(write_abacus(folder / "run", by_element(sample), self.layout))
+
+    def test_energy_forces_and_radii(self, case):
+        sample, structure = case
+        assert structure.energy == pytest.approx(sample.energy, abs=1e-9)
+        np.testing.assert_allclose(structure.forces, sample.forces[grouped(sample)], atol=1e-9)
+        assert structure.basis.radii == pytest.approx(sample.radii)
+
+
+class TestAbacusNewer(TestAbacusOlder):
+    layout = "newer"
+
+
+class TestSiesta(HamiltonianReaderContract):
+    def atom_order(self, sample):
+        return np.arange(len(sample.numbers))
+
+    def read(self, sample, folder):
+        return read_siesta(write_hsx(folder / "a.HSX", sample))
+
+    def test_forces(self, case):
+        sample, structure = case
+        np.testing.assert_allclose(structure.forces, sample.forces, atol=1e-12)
+
+
+class TestSiestaFirstFormat(HamiltonianReaderContract):
+    def atom_order(self, sample):
+        return np.arange(len(sample.numbers))
+
+    def read(self, sample, folder):
+        return read_siesta(write_hsx(folder / "a.HSX", sample, version=1))
+
+
+class WithoutFermiEnergy(HamiltonianReaderContract):
+    def atom_order(self, sample):
+        return np.arange(len(sample.numbers))
+
+    def test_structure_comes_back(self, case):
+        sample, structure = case
+        assert structure.fermi_energy is None
+        known = dataclasses.replace(structure, fermi_energy=sample.fermi_energy)
+        super().test_structure_comes_back((sample, known))
+
+
+class TestDftio(WithoutFermiEnergy):
+    def read(self, sample, folder):
+        return read_dftio(write_dftio(folder / "C.0", sample))
+
+
+class TestKMesh(WithoutFermiEnergy):
+    """A mesh as wide as the range of the orbitals gives every block back."""
+
+    def read(self, sample, folder):
+        mesh = (11, 11, 1) if sample.name == "slide" else (7, 7, 7)
+        return read_kmesh(write_kmesh(folder / "mesh", sample, mesh), 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import ase.io
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms
@@ -197,3 +198,75 @@ class TestOutcar(ForcesReaderContract):
                 "",
             ]
         path.write_text("\n".join(lines) + "\n")
+
+
+class TestMlAb(ForcesReaderContract):
+    """The text of VASP's force fields, by its published layout."""
+
+    name, digits = "ML_AB", 1e-8
+
+    def write(self, path):
+        double, single, line = "*" * 50, "=" * 50, "-" * 50
+
+        def section(title, body, rule=single):
+            return f"{rule}\n     {title}\n{line}\n{body}\n"
+
+        def table(values):
+            return "\n".join("".join(f"{v:22.15f}" for v in row) for row in values)
+
+        text = " 1.0 Version\n" + section("The number of configurations", "  2", double)
+        text += section("The atom types in the data file", "     Mo S", double)
+        for number, step in enumerate(STEPS):
+            text += f"{double}\n     Configuration num.{number + 1:7d}\n"
+            text += section("System name", "     MoS2") + section("The number of atom types", "  2")
+            text += section("The number of atoms", "  3")
+            text += section("Atom types and atom numbers", "     Mo    1\n     S     2", double)
+            text += section("CTIFOR", "   0.02") + section(
+                "Primitive lattice vectors (ang.)", table(CELL)
+            )
+            text += section("Atomic positions (ang.)", table(step["scaled"] @ CELL))
+            text += section("Total energy (eV)", f"  {step['free_energy']:.12f}")
+            text += section("Forces (eV ang.^-1)", table(step["forces"]))
+            text += section("Stress (kbar)", f"{line}\n     XX YY ZZ\n{line}\n 0.1 0.2 0.3")
+        path.write_text(text + double + "\n")
+
+
+class BinaryContract(ForcesReaderContract):
+    def test_truncated_files_never_give_silent_data(self, path):
+        content = path.read_bytes()
+        for fraction in (0.1, 0.5, 0.9):
+            path.write_bytes(content[: int(fraction * len(content))])
+            with pytest.raises(DataError, match=self.name):
+                read_forces_dataset(path)
+
+
+class TestVaspout(BinaryContract):
+    name, digits = "vaspout.h5", 1e-12
+
+    def write(self, path):
+        with h5py.File(path, "w") as file:
+            steps = file.create_group("intermediate/ion_dynamics")
+            tags = ["free energy    TOTEN   ", "energy without entropy ", "energy(sigma->0)       "]
+            steps["energies_tags"] = np.array(tags, dtype="S23")
+            rows = [[s["free_energy"], s["energy"], s["energy"]] for s in STEPS]
+            steps["energies"] = np.array(rows)
+            steps["forces"] = np.array([s["forces"] for s in STEPS])
+            steps["position_ions"] = np.array([s["scaled"] for s in STEPS])
+            steps["lattice_vectors"] = np.array([CELL / 2.0] * 2)
+            where = file.create_group("results/positions")
+            where["scale"] = 2.0
+            where["ion_types"] = np.array(["Mo_pv ", "S     "], dtype="S6")
+            where["number_ion_types"] = np.array([1, 2])
+
+
+class TestAseDatabase(BinaryContract):
+    name, digits = "train.db", 1e-12
+
+    def write(self, path):
+        frames = []
+        for step in STEPS:
+            atoms = Atoms(SYMBOLS, cell=CELL, scaled_positions=step["scaled"], pbc=True)
+            labels = {key: step[key] for key in ("energy", "free_energy", "forces")}
+            atoms.calc = SinglePointCalculator(atoms, **labels)
+            frames.append(atoms)
+        ase.io.write(path, frames)

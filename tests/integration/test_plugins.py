@@ -75,7 +75,7 @@ def test_its_reader_converts(python, tmp_path):
         "overlap_blocks": one.overlap_blocks,
     }
     np.savez(tmp_path / "one.npz", **arrays)
-    convert = ["-m", "mlepi.structures.convert", "one.npz", "--format", "example"]
+    convert = ["-m", "mlepi", "convert", "one.npz", "--format", "example"]
     assert "1 structures" in python(*convert, "--out", "one.h5")
     found = HamiltonianDataset(tmp_path / "one.h5")
     assert found.names == ("one",)

@@ -7,17 +7,20 @@ from mlepi.physics.overlaps.files import (
     write_overlap_table,
 )
 from mlepi.physics.overlaps.fit import OverlapSample, fit_overlap_table
+from mlepi.physics.overlaps.fit_errors import OverlapErrors, measure_overlap_errors
 from mlepi.physics.overlaps.orbitals import RadialOrbitals, read_pao
 from mlepi.physics.overlaps.table import OverlapTable
 from mlepi.physics.overlaps.tabulate import tabulate_overlaps
 
 __all__ = [
+    "OverlapErrors",
     "OverlapSample",
     "OverlapTable",
     "RadialOrbitals",
     "compute_overlap_blocks",
     "compute_overlap_blocks_torch",
     "fit_overlap_table",
+    "measure_overlap_errors",
     "read_overlap_table",
     "read_pao",
     "tabulate_files",

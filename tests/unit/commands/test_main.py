@@ -43,7 +43,10 @@ def test_the_answer_comes_without_frameworks(option):
 
 @pytest.mark.parametrize(
     ("word", "hint"),
-    [("trian", "Did you mean 'train'?"), ("n_samples=3", "Known: bench, checkpoints, demo,")],
+    [
+        ("trian", "Did you mean 'train'?"),
+        ("n_samples=3", "Known: bench, checkpoints, convert, demo,"),
+    ],
 )
 def test_an_unknown_command_gets_a_suggestion(word, hint, capsys):
     assert main([word]) == 1

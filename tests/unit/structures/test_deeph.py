@@ -205,7 +205,7 @@ def test_hartree_with_a_fermi_energy_in_ev_is_noticed(tmp_path):
     sample = real_sample()
     wrong = dataclasses.replace(sample, hamiltonian=[h / 27.211386 for h in sample.hamiltonian])
     with pytest.raises(
-        DataError, match=r"Fermi energy -\d\.\d+ eV; expected a value among the eigenvalues at Γ"
+        DataError, match=r"Fermi energy -\d\.\d+ eV; expected a value among the levels"
     ):
         read_deeph_legacy(write_legacy_folder(tmp_path / "hartree", wrong))
 
@@ -379,3 +379,19 @@ def test_write_refuses_and_leaves_nothing_behind(sample, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         write_deeph(target, structure)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_rounding_of_a_network_is_written_larger_differences_are_not(tmp_path, sample):
+    """Sums over edges differ from their transposed reverse by some 1e-16; a wrong block by more."""
+    labels = read_deeph(write_new_folder(tmp_path / "a", sample))
+    noise = np.zeros_like(labels.overlap_blocks)
+    noise[3, 0, 1] = 2.2e-16
+    noisy = dataclasses.replace(labels, overlap_blocks=labels.overlap_blocks + noise)
+    write_deeph(tmp_path / "b", noisy)
+    np.testing.assert_allclose(
+        read_deeph(tmp_path / "b").overlap_blocks, labels.overlap_blocks, atol=1e-15
+    )
+    wrong = dataclasses.replace(labels, overlap_blocks=labels.overlap_blocks + 1e12 * noise)
+    with pytest.raises(DataError, match="overlap blocks that differ from their transposed reverse"):
+        write_deeph(tmp_path / "c", wrong)
+    assert not (tmp_path / "c").exists()

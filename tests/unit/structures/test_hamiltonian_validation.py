@@ -71,8 +71,8 @@ def test_valid_labels_pass(labels):
             "blocks that are not Hermitian",
         ),
         (
-            lambda s: {"overlap_blocks": changed(s.overlap_blocks, (onsite(s, 2), 3, 3), 1.01)},
-            r"on-site overlap of 1\.01",
+            lambda s: {"overlap_blocks": changed(s.overlap_blocks, (onsite(s, 2), 3, 3), 2.5)},
+            r"on-site overlap of 2\.5 on the diagonal",
         ),
     ],
 )
@@ -108,13 +108,17 @@ def test_overlap_that_is_not_positive_definite(labels):
     bad = labels.overlap_blocks.copy()
     rows = bad[onsite(labels, 0)]
     rows[0, 1] = rows[1, 0] = 1.5
-    with pytest.raises(DataError, match=r"smallest eigenvalue -0\.\d+ at Γ"):
+    with pytest.raises(DataError, match=r"smallest eigenvalue -0\.\d+ at k = \[0\.5, 0\.5, 0\.5\]"):
         check_spectrum(dataclasses.replace(labels, overlap_blocks=bad))
 
 
-def test_fermi_energy_outside_the_spectrum(labels):
-    with pytest.raises(DataError, match=r"Fermi energy 900\.0000 eV"):
-        check_spectrum(dataclasses.replace(labels, fermi_energy=900.0))
+def test_fermi_energy_below_all_levels_is_an_error_above_them_a_remark(labels):
+    with pytest.raises(DataError, match=r"Fermi energy -900\.0000 eV; expected a value among the"):
+        check_spectrum(dataclasses.replace(labels, fermi_energy=-900.0))
+    remarks = check_spectrum(dataclasses.replace(labels, fermi_energy=900.0))
+    assert remarks["energy_zero"] == 900.0
+    assert 850.0 < remarks["fermi_above_all"] < 900.0
+    assert check_spectrum(dataclasses.replace(labels, fermi_energy=0.0)) == {}
 
 
 def test_large_structures_are_not_diagonalised(labels, monkeypatch):

@@ -13,7 +13,7 @@ from hamiltonian_samples import (
     write_scfout,
 )
 
-from mlepi.errors import DataError
+from mlepi.errors import DataError, UnusualDataWarning
 from mlepi.structures.openmx import read_openmx
 
 
@@ -188,6 +188,7 @@ def test_damaged_numbers(sample, tmp_path, section, shift, value, dtype, text):
 
 
 def test_asymmetric_neighbour_list(sample, tmp_path):
+    """A pair in one direction is completed by its transposed block, and remarked."""
     last = len(sample.pairs) - 1
     cut = dataclasses.replace(
         sample,
@@ -195,8 +196,11 @@ def test_asymmetric_neighbour_list(sample, tmp_path):
         hamiltonian=sample.hamiltonian[:last],
         overlap=sample.overlap[:last],
     )
-    with pytest.raises(DataError, match="edges without a reverse"):
-        read_openmx(write_scfout(tmp_path / "a.scfout", cut))
+    with pytest.warns(UnusualDataWarning, match="1 pairs without their reverse"):
+        structure = read_openmx(write_scfout(tmp_path / "a.scfout", cut))
+    assert structure.provenance["unusual"] == {"one_direction": 1.0}
+    whole = read_openmx(write_scfout(tmp_path / "b.scfout", sample))
+    np.testing.assert_allclose(structure.hamiltonian_blocks, whole.hamiltonian_blocks, atol=1e-12)
 
 
 def test_reversed_cell_indices_are_noticed(tmp_path):

@@ -14,9 +14,14 @@ from hamiltonian_samples import (
     write_scfout,
 )
 
-from mlepi.structures.convert import main
+from mlepi.commands.main import main as run
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.openmx import read_openmx
+
+
+def main(arguments):
+    """`mlepi convert` in this process."""
+    return run(["convert", *arguments, "--workers", "1"])
 
 
 @pytest.fixture
@@ -121,16 +126,19 @@ def test_equal_file_names_get_their_folder_in_front(sample, tmp_path):
     ("arguments", "text"),
     [
         (["absent", "--format", "openmx"], "no such file or folder"),
-        (["empty", "--format", "openmx"], "0 .scfout files"),
-        (["empty", "--format", "deeph"], "no info.json in it or in its folders"),
-        (["slide.scfout", "--format", "deeph"], "slide.scfout: got a file"),
+        (["empty", "--format", "openmx"], "no structure in it or below it"),
+        (["empty", "--format", "deeph"], "no structure in it or below it"),
+        (
+            ["slide.scfout", "--format", "deeph"],
+            "slide.scfout: got a file of no known format; expected DeepH folder",
+        ),
         (["slide.scfout", "--format", "openmx", "--radius", "C=3"], "none with --format openmx"),
         (["legacy", "--format", "deeph_legacy", "--radius", "C=long"], "such as C=3.175"),
         (["legacy", "--format", "deeph_legacy", "--radius", "Qq=3"], "such as C=3.175"),
         (["legacy", "--format", "deeph_legacy", "--radius", "C=2"], "sum of the orbital radii"),
-        (["legacy", "--format", "deeph"], "no file POSCAR"),
+        (["legacy", "--format", "deeph"], "no structure in it or below it"),
         (["overlap_only", "--format", "deeph_legacy"], "an overlap without Hamiltonian"),
-        (["legacy", "legacy", "--format", "deeph_legacy"], "unique"),
+        (["legacy", "legacy", "--format", "deeph_legacy"], "twice; expected unique names"),
     ],
 )
 def test_errors_are_one_line_and_write_nothing(
@@ -156,14 +164,15 @@ def test_output_is_never_overwritten_or_lost(sample, tmp_path, capsys):
     assert "existing file" in capsys.readouterr().err
     assert (tmp_path / "a.h5").read_text() == "precious"
     assert main([str(path), "--format", "openmx", "--out", str(tmp_path / "absent" / "a.h5")]) == 1
-    assert "absent" in capsys.readouterr().err
+    assert "no folder" in capsys.readouterr().err
 
 
 def test_command_line_exit_status(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "mlepi.structures.convert",
+        "mlepi",
+        "convert",
         str(tmp_path / "absent"),
         "--format",
         "openmx",

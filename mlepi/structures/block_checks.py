@@ -1,0 +1,132 @@
+"""Checks of arrays that foreign files hold: indices, finite numbers, shapes, Hermiticity."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.errors import DataError, message
+
+HAMILTONIAN_HERMITICITY = 1e-4
+"""Largest accepted |H_ij(R) − H_ji(−R)ᵀ| of a foreign file, eV; codes reach 1e-8, single precision
+1e-6."""
+
+OVERLAP_HERMITICITY = 1e-5
+"""Largest accepted |S_ij(R) − S_ji(−R)ᵀ| of a foreign file, dimensionless."""
+
+
+def symmetrise_blocks(
+    where: str,
+    quantity: str,
+    blocks: NDArray[np.float64],
+    reverse: NDArray[np.int64],
+    tolerance: float,
+) -> NDArray[np.float64]:
+    """Average every block with its transposed reverse, if they agree to begin with.
+
+    Args:
+        where: file or folder, for the message.
+        quantity: "Hamiltonian" or "overlap", for the message.
+        blocks: (n_edges, p, p).
+        reverse: (n_edges,) int, from ``reverse_edges``.
+        tolerance: largest accepted difference, in the unit of the blocks.
+
+    Returns:
+        (n_edges, p, p); block e is bitwise the transpose of block reverse[e].
+
+    Raises:
+        DataError: some block differs from its transposed reverse by more than the tolerance.
+    """
+    transposed = blocks[reverse].transpose(0, 2, 1)
+    deviation = np.abs(blocks - transposed).max(axis=(1, 2), initial=0.0)
+    worst = float(deviation.max(initial=0.0))
+    if not worst <= tolerance:
+        raise DataError(
+            message(
+                where,
+                f"{quantity} blocks that differ from their transposed reverse by up to {worst:.3g}",
+                f"at most {tolerance:g}",
+                "The file is damaged or its pair convention is not ⟨i,0|·|j,R⟩ with rows i.",
+            )
+        )
+    return 0.5 * (blocks + transposed)
+
+
+def check_blocks(
+    where: str, quantity: str, blocks: NDArray[np.floating], padding: NDArray[np.bool_]
+) -> None:
+    """Check that blocks are finite, of the shape of their padding, and zero in it."""
+    if blocks.shape != padding.shape:
+        raise DataError(
+            message(
+                where,
+                f"{quantity} blocks of shape {blocks.shape}",
+                f"{padding.shape}",
+                "Pad blocks to basis.max_orbitals.",
+            )
+        )
+    check_finite(where, quantity, blocks)
+    if np.any(blocks[padding] != 0.0):
+        raise DataError(
+            message(
+                where,
+                f"{quantity} values in padded orbitals",
+                "zeros there",
+                "Check the basis of each element.",
+            )
+        )
+
+
+def check_atom_indices(where: str, indices: NDArray[np.integer], n_atoms: int, base: int) -> None:
+    """Check that the atom indices of a file lie in base … n_atoms − 1 + base."""
+    if indices.size and (int(indices.min()) < base or int(indices.max()) > n_atoms - 1 + base):
+        raise DataError(
+            message(
+                where,
+                f"atom indices from {int(indices.min())} to {int(indices.max())} for {n_atoms} "
+                "atoms",
+                f"indices {base} … {n_atoms - 1 + base} (counted from {base})",
+                "The pair list belongs to another structure or counts atoms from another base.",
+            )
+        )
+
+
+def check_finite(where: str, quantity: str, values: NDArray[np.floating]) -> None:
+    """Raise ``DataError`` when a value is NaN or infinite."""
+    n_bad = int(values.size - np.count_nonzero(np.isfinite(values)))
+    if n_bad:
+        raise DataError(
+            message(
+                where,
+                f"{n_bad} {quantity} values that are NaN or infinite",
+                "finite numbers",
+                "Repeat the calculation.",
+            )
+        )
+
+
+def onsite_edges(
+    where: str, edge_index: NDArray[np.int64], edge_cell_shift: NDArray[np.int64], n_atoms: int
+) -> NDArray[np.int64]:
+    """Find the on-site edge (i = j, R = 0) of every atom: (n_atoms,) int.
+
+    Raises:
+        DataError: one is missing.
+    """
+    candidates = np.flatnonzero(
+        (edge_index[0] == edge_index[1]) & np.all(edge_cell_shift == 0, axis=1)
+    )
+    position = np.full(n_atoms, -1, dtype=np.int64)
+    position[edge_index[1, candidates]] = candidates
+    missing = np.flatnonzero(position < 0)
+    if missing.size:
+        raise DataError(
+            message(
+                where,
+                f"no on-site block for {missing.size} atoms (first: atom {missing[0]}, counted "
+                "from 0)",
+                "one block with i = j and R = 0 per atom",
+                "Write the blocks again, on-site pairs included.",
+            )
+        )
+    return position

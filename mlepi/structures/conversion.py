@@ -1,0 +1,224 @@
+"""Many sources to one data set: in parallel, in steps that survive an interruption, atomically.
+
+Every source becomes a part of its own, named after what it was made from, in a folder beside the
+output; parts that are there are not made again. When all sources are through, the parts are joined
+and the folder goes. A source that cannot be read is left out and told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from mlepi.errors import DataError, MlepiError, message
+from mlepi.structures.ase_files import write_extxyz
+from mlepi.structures.dataset_merge import merge_hamiltonian_datasets
+from mlepi.structures.dataset_writer import write_hamiltonian_dataset
+from mlepi.structures.layers import get_layers
+from mlepi.structures.remarks import UNUSUAL, merge_remarks
+from mlepi.structures.sources import FORMATS, Source, find_sources, read_source
+
+FORCES = (".extxyz", ".xyz")
+HAMILTONIANS = (".h5", ".hdf5")
+PARTS_VERSION = 1
+"""Raise it when parts of earlier versions must not serve again."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one source.
+
+    Attributes:
+        source: the source.
+        n_structures: that were written.
+        remarks: kind → how much, over its structures.
+        refusal: why nothing was written; None where it was.
+    """
+
+    source: Source
+    n_structures: int = 0
+    remarks: dict[str, float] | None = None
+    refusal: str | None = None
+
+
+def convert(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    source_format: str | None = None,
+    radii: dict[str, float] | None = None,
+    note: str = "",
+    n_workers: int = 1,
+    progress: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Read every source and write one data set.
+
+    Args:
+        paths: files and folders, as for ``find_sources``.
+        out: ``.h5`` for Hamiltonians, ``.extxyz`` for energies and forces; must not exist.
+        source_format: of all of them; None to recognise each.
+        radii: chemical symbol → orbital radius, Å, for formats that do not hold them; without, the
+            largest that any structure shows is used for all.
+        note: text for the provenance: functional, basis, code version, licence.
+        n_workers: processes.
+        progress: called with every outcome as it comes.
+
+    Returns:
+        Outcomes in the order of the sources.
+
+    Raises:
+        DataError: there is nothing to convert, all sources are refused, two have one name, or the
+            output exists.
+    """
+    out = Path(out)
+    if out.exists():
+        fix = "Remove it or choose another name."
+        raise DataError(message("--out", f"existing file {out}", "a new file", fix))
+    if out.suffix not in (*HAMILTONIANS, *FORCES):
+        fix = "Name it .h5 for Hamiltonians, .extxyz for energies and forces."
+        raise DataError(message("--out", repr(out.name), ".h5 or .extxyz", fix))
+    if not out.parent.is_dir():
+        got, fix = f"no folder {out.parent}", "Make it first."
+        raise DataError(message("--out", got, "an existing folder", fix))
+    sources = find_sources(paths, source_format)
+    _check_names(sources)
+    folder = out.with_name(f".{out.name}.parts")
+    folder.mkdir(exist_ok=True)
+    jobs = [(source, _part(folder, source, out.suffix, radii), radii) for source in sources]
+    outcomes: dict[str, Outcome] = {}
+    for outcome in _run(jobs, n_workers):
+        outcomes[outcome.source.name] = outcome
+        if progress is not None:
+            progress(outcome)
+    ordered = [outcomes[source.name] for source in sources]
+    good = [part for (source, part, _) in jobs if outcomes[source.name].refusal is None]
+    if not good:
+        shutil.rmtree(folder, ignore_errors=True)
+        text = "; ".join(sorted({outcome.refusal or "" for outcome in ordered})[:3])
+        raise DataError(
+            text if len(ordered) == 1 else f"all {len(ordered)} sources refused: {text}"
+        )
+    _join(good, out, _describe(ordered, radii, note))
+    shutil.rmtree(folder, ignore_errors=True)
+    return ordered
+
+
+def _check_names(sources: Sequence[Source]) -> None:
+    names = [source.name for source in sources]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        got, fix = f"the names {twice[:3]} twice", "Give every path once."
+        raise DataError(message("sources", got, "unique names of files or folders", fix))
+
+
+def _part(folder: Path, source: Source, suffix: str, radii: dict[str, float] | None) -> Path:
+    """Name the part of a source by its path and when its files were last changed."""
+    files = [source.path] if source.path.is_file() else sorted(source.path.iterdir())
+    stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    what = [PARTS_VERSION, source.source_format, str(source.path.resolve()), source.frame]
+    text = json.dumps([*what, source.name, stamps, sorted((radii or {}).items())])
+    return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}{suffix}"
+
+
+def _run(jobs: Sequence[tuple[Source, Path, dict[str, float] | None]], n_workers: int) -> Any:
+    """Yield the outcome of every job as it comes."""
+    if n_workers < 2 or len(jobs) < 2:
+        yield from (_make_part(*job) for job in jobs)
+        return
+    method = "forkserver" if os.name == "posix" else "spawn"
+    with ProcessPoolExecutor(n_workers, mp_context=get_context(method)) as pool:
+        for future in as_completed([pool.submit(_make_part, *job) for job in jobs]):
+            yield future.result()
+
+
+def _make_part(source: Source, part: Path, radii: dict[str, float] | None) -> Outcome:
+    """Read one source and write its part, unless it is there."""
+    note = part.with_suffix(".json")
+    if part.exists() and note.exists():
+        stored = json.loads(note.read_text(encoding="utf-8"))
+        return Outcome(source, stored["n_structures"], stored["remarks"])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            structures = read_source(source, radii)
+        wants_hamiltonian = part.suffix in HAMILTONIANS
+        if wants_hamiltonian and any(s.hamiltonian_blocks is None for s in structures):
+            only = "forces" if not _has_hamiltonian(source) else "an overlap without Hamiltonian"
+            fix = "Leave it out" + (", or name the output .extxyz." if only == "forces" else ".")
+            raise DataError(message(source.where, only, "a Hamiltonian and an overlap", fix))
+        if wants_hamiltonian:
+            for structure in structures:
+                structure.atoms.set_array("layer", get_layers(structure.atoms))
+            write_hamiltonian_dataset(part, structures, {})
+        else:
+            write_extxyz(part, _renamed(source, structures))
+    except MlepiError as error:
+        return Outcome(source, refusal=str(error))
+    except Exception as error:  # one broken file must not end the conversion of a thousand others
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        fix = "Report it with the file: a reader should have said more."
+        return Outcome(source, refusal=message(source.where, reason, "a file of its format", fix))
+    remarks = merge_remarks(s.provenance.get(UNUSUAL, {}) for s in structures)
+    stored = {"n_structures": len(structures), "remarks": remarks}
+    note.write_text(json.dumps(stored), encoding="utf-8")
+    return Outcome(source, len(structures), remarks)
+
+
+def _has_hamiltonian(source: Source) -> bool:
+    kind = FORMATS.get(source.source_format)
+    return kind is None or kind.has_hamiltonian
+
+
+def _renamed(source: Source, structures: list[Any]) -> list[Any]:
+    """Put the name of the source in front where the reader named structures after the file."""
+    if source.source_format != "forces":
+        return structures
+    stem = f"{source.path.stem}_"
+    return [
+        replace(structure, name=f"{source.name}_{structure.name.removeprefix(stem)}")
+        if structure.name.startswith(stem)
+        else structure
+        for structure in structures
+    ]
+
+
+def _describe(
+    outcomes: Sequence[Outcome], radii: dict[str, float] | None, note: str
+) -> dict[str, Any]:
+    """Return the provenance of the data set."""
+    read = [outcome for outcome in outcomes if outcome.refusal is None]
+    formats = sorted({outcome.source.source_format for outcome in read})
+    inferred = any(name in FORMATS and FORMATS[name].infers_radii for name in formats)
+    how = "given" if radii else "inferred from the longest pairs" if inferred else "in the files"
+    remarks = merge_remarks(outcome.remarks or {} for outcome in read)
+    return {
+        "converted_from": ", ".join(formats),
+        "radii": how,
+        "note": note,
+        **({UNUSUAL: remarks} if remarks else {}),
+    }
+
+
+def _join(parts: Sequence[Path], out: Path, provenance: dict[str, Any]) -> None:
+    """Join parts to the data set, complete or not at all."""
+    if out.suffix in HAMILTONIANS:
+        inferred = provenance["radii"].startswith("inferred")
+        merge_hamiltonian_datasets(out, parts, provenance, largest_radii=inferred)
+        return
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            for part in parts:
+                file.write(part.read_bytes())
+        unfinished.replace(out)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,188 @@
+"""Reader of the folders of dftio and DeePTB: text for the structure, HDF5 for the blocks.
+
+Blocks are named i_j_Rx_Ry_Rz, atoms from 0, in groups by frame; ⟨i, cell 0| · |j, cell R⟩ in eV,
+one direction of every pair, single precision, e3nn's order inside a shell.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from mlepi.errors import DataError, message
+from mlepi.structures.assembly import assemble_labels, element_number
+from mlepi.structures.basis import SHELL_LETTERS
+from mlepi.structures.block_checks import check_atom_indices
+from mlepi.structures.deeph_folder import (
+    build_basis,
+    check_shape,
+    open_matrix,
+    read_small_datasets,
+    refuse_spin,
+)
+from mlepi.structures.deeph_legacy import load_table
+from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.pair_lists import BlockList
+
+NAMES = {
+    "numbers": ("atomic_numbers.dat", "atomic_number.dat"),
+    "positions": ("positions.dat", "position.dat"),
+    "hamiltonian": ("hamiltonians.h5", "hamiltonian.h5"),
+    "overlap": ("overlaps.h5", "overlap.h5"),
+}
+"""Names of the files in newer and older versions."""
+
+
+def find_dftio_file(folder: Path, what: str) -> Path | None:
+    """Return a file of such a folder by what it holds; None without it."""
+    return next((folder / name for name in NAMES[what] if (folder / name).is_file()), None)
+
+
+def count_dftio_frames(folder: Path) -> int:
+    """Count the frames of a folder: those of its Hamiltonian."""
+    with open_matrix(_require(folder, "hamiltonian")) as file:
+        return len(file)
+
+
+def read_dftio(folder: str | Path, frame: int = 0, name: str | None = None) -> LabelledStructure:
+    """Read one frame of a folder.
+
+    Args:
+        folder: holds cell.dat, positions.dat, atomic_numbers.dat, basis.dat, hamiltonians.h5 and
+            overlaps.h5.
+        frame: from 0.
+        name: name of the structure; that of the folder when None.
+
+    Returns:
+        Labels in internal units and order; no Fermi energy, which the layout lacks.
+
+    Raises:
+        DataError: a file is missing or damaged, the data are spinful, or an invariant of
+            ``validation`` is broken.
+    """
+    path = Path(folder)
+    where = str(path)
+    atoms = _read_structure(path, frame)
+    shells = _read_basis(path)
+    missing = sorted({int(z) for z in atoms.numbers} - set(shells))
+    if missing:
+        got = f"no shells for atomic numbers {missing}"
+        raise DataError(
+            message(f"{path / 'basis.dat'}", got, "every element", "Add them: {'Si': '2s2p1d'}.")
+        )
+    counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in atoms.numbers])
+    hamiltonian, overlap = (
+        _read_blocks(_require(path, what), frame, counts) for what in ("hamiltonian", "overlap")
+    )
+    return assemble_labels(
+        where,
+        name or path.resolve().name,
+        atoms,
+        build_basis(where, atoms, shells, None, overlap, hamiltonian),
+        order="e3nn",
+        overlap=overlap,
+        hamiltonian=hamiltonian,
+        provenance={"format": "dftio", "folder": path.resolve().name, "frame": frame},
+        half=True,
+    )
+
+
+def _require(folder: Path, what: str) -> Path:
+    path = find_dftio_file(folder, what)
+    if path is None:
+        got, fix = f"no {NAMES[what][0]}", "Export it with dftio parse -ham -ovp."
+        raise DataError(message(str(folder), got, "a folder of dftio", fix))
+    return path
+
+
+def _read_structure(path: Path, frame: int) -> Atoms:
+    """Read cell, positions and elements of one frame; cell and elements may be those of all."""
+    numbers = load_table(_require(path, "numbers")).ravel().astype(np.int64)
+    positions, cells = load_table(_require(path, "positions")), load_table(path / "cell.dat")
+    n_frames = len(cells) // 3 if len(cells) > 3 else max(1, len(positions) // len(numbers))
+    n_atoms = len(positions) // n_frames
+    if (
+        positions.shape != (n_frames * n_atoms, 3)
+        or cells.shape not in ((3, 3), (3 * n_frames, 3))
+        or len(numbers) not in (n_atoms, n_atoms * n_frames)
+        or not 0 <= frame < n_frames
+    ):
+        got = f"{len(numbers)} atomic numbers, positions {positions.shape}, cell {cells.shape}"
+        expected = f"frame {frame} among {n_frames} frames of {n_atoms} atoms"
+        raise DataError(message(str(path), got, expected, "Export the folder again."))
+    cell = cells if len(cells) == 3 else cells[3 * frame : 3 * frame + 3]
+    part = positions[frame * n_atoms : (frame + 1) * n_atoms]
+    numbers = numbers if len(numbers) == n_atoms else numbers[frame * n_atoms :][:n_atoms]
+    if _read_info(path).get("pos_type", "cart") == "frac":
+        part = part @ cell
+    return Atoms(numbers, part, cell=cell, pbc=True)
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    """Read info.json of the folder or the one above; empty without it."""
+    for file in (path / "info.json", path.parent / "info.json"):
+        if file.is_file():
+            try:
+                info = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                fix = "Write the file again."
+                raise DataError(message(str(file), f"no JSON ({error})", "JSON", fix)) from error
+            return info if isinstance(info, dict) else {}
+    return {}
+
+
+def _read_basis(path: Path) -> dict[int, tuple[int, ...]]:
+    """Read basis.dat, {'Si': '2s2p1d'}."""
+    file = path / "basis.dat"
+    try:
+        table = ast.literal_eval(file.read_text(encoding="utf-8").strip())
+        words = {str(symbol): str(text) for symbol, text in table.items()}
+        if not words or not all(re.fullmatch(r"(\d+[spdfg])+", text) for text in words.values()):
+            raise ValueError(f"{words}")
+    except (OSError, ValueError, SyntaxError, AttributeError) as error:
+        fix = "Write the shells of every element into it."
+        got = f"no basis ({type(error).__name__}: {error})"
+        raise DataError(message(str(file), got, "{'Si': '2s2p1d'}", fix)) from error
+    return {
+        element_number(str(file), symbol): tuple(
+            SHELL_LETTERS.index(letter)
+            for count, letter in re.findall(r"(\d+)([spdfg])", text)
+            for _ in range(int(count))
+        )
+        for symbol, text in words.items()
+    }
+
+
+def _read_blocks(path: Path, frame: int, counts: NDArray[np.int64]) -> BlockList:
+    """Read the blocks of one frame; groups are counted from 0 or, in older files, from 1."""
+    keys: list[list[int]] = []
+    blocks: list[NDArray[np.float64]] = []
+    with open_matrix(path) as file:
+        group = file.get(str(frame if "0" in file else frame + 1))
+        if not isinstance(group, h5py.Group) or not len(group):
+            got = f"no group of frame {frame}"
+            raise DataError(message(str(path), got, "a group per frame", "Export it again."))
+        for text, block in read_small_datasets(str(path), group):
+            if not re.fullmatch(r"\d+_\d+(_-?\d+){3}", text):
+                expected = "i_j_Rx_Ry_Rz"
+                raise DataError(message(str(path), f"key {text!r}", expected, "Export it again."))
+            i, j, *shift = (int(word) for word in text.split("_"))
+            keys.append([*shift, i, j])
+            blocks.append(block)
+    pairs = np.array(keys, dtype=np.int64)
+    check_atom_indices(str(path), pairs[:, 3:], len(counts), base=0)
+    for pair, block in zip(pairs, blocks, strict=True):
+        shape = (int(counts[pair[3]]), int(counts[pair[4]]))
+        refuse_spin(str(path), block.shape == (2 * shape[0], 2 * shape[1]))
+        check_shape(str(path), str(pair.tolist()), block.shape, shape)
+    values = np.concatenate([block.ravel() for block in blocks]).astype(np.float64)
+    ends = np.concatenate([[0], np.cumsum([block.size for block in blocks])]).astype(np.int64)
+    return BlockList(pairs, values, ends)

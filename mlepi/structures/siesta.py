@@ -1,0 +1,195 @@
+"""Labels of a SIESTA run: ``.HSX`` of SIESTA 5, and with sisl (optional) ``.TSHS`` and ``.nc``.
+
+Orbitals are in the order "siesta" of ``OrbitalBasis``. The labels of the species name the elements;
+files beside it give radii (``.ORB_INDX``) and forces (``.FA``, eV/Å).
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from mlepi.errors import DataError, message
+from mlepi.structures.assembly import assemble_labels, infer_radii
+from mlepi.structures.basis import OrbitalBasis
+from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.pair_lists import BlockList
+from mlepi.structures.siesta_hsx import read_hsx
+from mlepi.structures.sparse_blocks import gather_blocks
+from mlepi.units import BOHR, HARTREE
+
+RYDBERG = HARTREE / 2.0
+SISL_FILES = (".TSHS", ".nc")
+
+
+def read_siesta(path: str | Path, name: str | None = None) -> LabelledStructure:
+    """Read the labels of a SIESTA run without spin.
+
+    Args:
+        path: ``.HSX`` of SIESTA 5, ``.TSHS`` or ``.nc``.
+        name: name of the structure; the stem of the file when None.
+
+    Returns:
+        Labels in eV, Å and internal order. ``fermi_energy`` is SIESTA's; through sisl H is already
+        shifted to it, and it is 0.
+
+    Raises:
+        DataError: another version, spin, damage, sisl is needed and missing, or an invariant of
+            ``validation`` broken.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(message(str(path), "no such file", "a .HSX of SIESTA", "Check the path."))
+    if path.suffix in SISL_FILES:
+        return _read_with_sisl(path, name or path.stem)
+    raw = read_hsx(path)
+    symbols = [_element(path, label) for label in raw.labels]
+    numbers = np.array([chemical_symbols.index(symbols[k]) for k in raw.species])
+    atoms = Atoms(numbers, raw.positions * BOHR, cell=raw.cell * BOHR, pbc=True)
+    shells: dict[int, tuple[int, ...]] = {}
+    for symbol, ls in zip(symbols, raw.shells, strict=True):
+        number = chemical_symbols.index(symbol)
+        if shells.setdefault(number, ls) != ls:
+            raise DataError(
+                message(
+                    str(path),
+                    f"two bases for {symbol}: {shells[number]} and {ls}",
+                    "one basis per element",
+                    "Use one species per element.",
+                )
+            )
+    counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in numbers])
+    where = (raw.cells[raw.places], raw.rows, raw.columns)
+    hamiltonian = gather_blocks(counts, *where, raw.hamiltonian * RYDBERG)
+    overlap = gather_blocks(counts, *where, raw.overlap)
+    forces = _read_forces(path.with_suffix(".FA"), len(atoms))
+    return assemble_labels(
+        str(path),
+        name or path.stem,
+        atoms,
+        _basis(path, atoms, shells, overlap),
+        order="siesta",
+        overlap=overlap,
+        hamiltonian=hamiltonian,
+        fermi_energy=raw.fermi_energy * RYDBERG,
+        forces=forces,
+        provenance={"code": "SIESTA", "file": path.name},
+    )
+
+
+def _element(path: Path, label: str) -> str:
+    """Return the element of a species by its label, such as "Si", "C_surface" or "H.1"."""
+    match = re.match(r"[A-Z][a-z]?", label)
+    words = [match.group(), match.group()[:1]] if match else []
+    found = [word for word in words if word in chemical_symbols[1:]]
+    if not found:
+        raise DataError(
+            message(
+                str(path),
+                f"species {label!r}",
+                "a label that begins with the symbol of its element",
+                "Rename it in ChemicalSpeciesLabel.",
+            )
+        )
+    return found[0]
+
+
+def _basis(
+    path: Path, atoms: Atoms, shells: dict[int, tuple[int, ...]], overlap: BlockList
+) -> OrbitalBasis:
+    """Join shells with the radii of ``.ORB_INDX``, or those that the pairs show."""
+    longest: dict[int, float] = {}
+    index = path.with_suffix(".ORB_INDX")
+    if index.is_file():
+        for line in index.read_text(encoding="utf-8", errors="replace").splitlines():
+            words = line.split()
+            if len(words) >= 16 and words[0].isdigit() and words[1].isdigit():
+                atom = int(words[1]) - 1
+                if atom < len(atoms):
+                    number = int(atoms.numbers[atom])
+                    radius = float(words[-5]) * BOHR
+                    longest[number] = max(longest.get(number, 0.0), radius)
+    radii = infer_radii(atoms, overlap.pairs)
+    radii = {z: max(longest.get(z, 0.0), radius) for z, radius in radii.items()}
+    return OrbitalBasis(shells, radii, dict.fromkeys(shells, "SIESTA"))
+
+
+def _read_forces(path: Path, n_atoms: int) -> NDArray[np.float64] | None:
+    """Read the forces of ``.FA``, (n_atoms, 3) eV/Å; None without it."""
+    if not path.is_file():
+        return None
+    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    try:
+        forces = np.array([[float(word) for word in row[1:4]] for row in rows if row])
+    except ValueError:
+        forces = np.zeros(0)
+    if forces.shape != (n_atoms, 3) or not np.isfinite(forces).all():
+        raise DataError(
+            message(
+                str(path),
+                f"forces of shape {forces.shape}",
+                f"({n_atoms}, 3) numbers",
+                "Remove the file, or take that of this run.",
+            )
+        )
+    return forces
+
+
+def _read_with_sisl(path: Path, name: str) -> LabelledStructure:
+    """Read any file whose Hamiltonian sisl knows; sisl shifts H to the Fermi energy."""
+    try:
+        sisl = import_module("sisl")
+    except ImportError as error:
+        fix = "pip install sisl, or give the .HSX of SIESTA 5, which needs nothing."
+        raise DataError(message(str(path), "no sisl", "the package sisl", fix)) from error
+    try:
+        inputs = sorted(path.parent.glob("*.fdf"))
+        known = {"geometry": sisl.get_sile(inputs[0]).read_geometry()} if len(inputs) == 1 else {}
+        matrix: Any = sisl.get_sile(path).read_hamiltonian(**known)
+    except Exception as error:  # sisl's readers raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        fix = "Give the .HSX of SIESTA 5."
+        raise DataError(
+            message(str(path), f"a file that sisl refuses ({reason})", "H and S", fix)
+        ) from error
+    geometry = matrix.geometry
+    if matrix.spin.size(matrix.dtype) != 1:
+        fix = "Repeat it with Spin none."
+        raise DataError(message(str(path), "a calculation with spin", "one without", fix))
+    if matrix.orthogonal:
+        raise DataError(message(str(path), "an orthogonal basis", "H with S", "Give H with S."))
+    shells: dict[int, tuple[int, ...]] = {}
+    for atom in geometry.atoms.atom:
+        ls = [int(getattr(orbital, "l", -1)) for orbital in atom.orbitals]
+        ms = [int(getattr(orbital, "m", 0)) for orbital in atom.orbitals]
+        if min(ls) < 0:
+            fix = "Keep .fdf and .ion.xml (.ion.nc) beside it, or give the .HSX of SIESTA 5."
+            raise DataError(message(str(path), "orbitals without l", "atomic orbitals", fix))
+        shells[int(atom.Z)] = tuple(l for l, m in zip(ls, ms, strict=True) if m == -l)
+    atoms = Atoms(geometry.atoms.Z, geometry.xyz, cell=geometry.lattice.cell, pbc=True)
+    lists = []
+    counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in atoms.numbers])
+    for index in (0, matrix.S_idx):
+        sparse = matrix.tocsr(index).tocoo()
+        columns = sparse.col % geometry.no
+        cells = np.asarray(geometry.lattice.sc_off)[sparse.col // geometry.no]
+        part = (cells, sparse.row.astype(np.int64), columns.astype(np.int64))
+        lists.append(gather_blocks(counts, *part, sparse.data.astype(np.float64)))
+    return assemble_labels(
+        str(path),
+        name,
+        atoms,
+        _basis(path, atoms, shells, lists[1]),
+        order="siesta",
+        overlap=lists[1],
+        hamiltonian=lists[0],
+        fermi_energy=0.0,
+        provenance={"code": "SIESTA", "file": path.name, "read_with": f"sisl {sisl.__version__}"},
+    )

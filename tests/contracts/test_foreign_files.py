@@ -1,0 +1,150 @@
+"""Files that other programs wrote, read and compared with the programs' own numbers."""
+
+from __future__ import annotations
+
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import scipy.linalg
+from foreign_files import bloch_sum, foreign
+
+from mlepi.errors import DataError, UnusualDataWarning
+from mlepi.structures.deeph import read_deeph, write_deeph
+from mlepi.structures.deeph_legacy import read_deeph_legacy
+from mlepi.structures.kmesh import list_mesh
+from mlepi.structures.kmesh_files import read_kmesh
+from mlepi.structures.siesta import read_siesta
+from mlepi.units import BOHR, HARTREE
+
+
+def levels(structure, kpoint):
+    """Generalised eigenvalues at one k-point, eV."""
+    H, S = (
+        bloch_sum(structure, blocks, np.asarray(kpoint))
+        for blocks in (structure.hamiltonian_blocks, structure.overlap_blocks)
+    )
+    return scipy.linalg.eigvalsh(H, S)
+
+
+def test_molybdenum_ditelluride_in_both_layouts(tmp_path):
+    """OpenMX's Mo7.0-s3p2d2: shells of an atom overlap by 0.35; both layouts are one crystal."""
+    with pytest.warns(UnusualDataWarning) as told:
+        legacy = read_deeph_legacy(foreign("deeph-legacy/MoTe2"))
+    assert len(told) == 2
+    assert legacy.provenance["unusual"] == {
+        "normalisation": pytest.approx(0.0149, abs=1e-4),
+        "shells_overlap": pytest.approx(0.3536, abs=1e-4),
+    }
+    with pytest.warns(UnusualDataWarning):
+        new = read_deeph(foreign("deeph-new/MoTe2"))
+    for kpoint in ([0.0, 0.0, 0.0], [0.21, -0.37, 0.0]):
+        np.testing.assert_allclose(levels(new, kpoint), levels(legacy, kpoint), atol=1e-8)
+    write_deeph(tmp_path / "copy", new)
+    with pytest.warns(UnusualDataWarning):
+        copy = read_deeph(tmp_path / "copy")
+    np.testing.assert_array_equal(copy.hamiltonian_blocks, new.hamiltonian_blocks)
+
+
+def test_magnesium_oxide_of_pyscf():
+    """S of inverse Fourier sums is two-centre to 1.3e-4; bands are those of the code."""
+    folder = foreign("deeph-new/MgO-pyscf")
+    with pytest.warns(UnusualDataWarning):
+        structure = read_deeph(folder)
+    assert set(structure.provenance["unusual"]) == {
+        "missing_pairs",
+        "not_two_centre",
+        "energy_zero",
+    }
+    with h5py.File(folder / "band_data.h5") as file:
+        bands, kpoints = file["band_data"][()], file["kpoints_frac_list"][()]
+        fermi = float(file["fermi_energy_before_shift_eV"][()])
+    for n in (0, 77, 151, 299):
+        expected = bands[:, n] + fermi
+        np.testing.assert_allclose(levels(structure, kpoints[n]), expected, atol=1e-6)
+
+
+def test_silicon_of_siesta():
+    """Levels at SIESTA's own k-points are its own to its convergence, forces and E_F as printed."""
+    folder = foreign("siesta/Si")
+    with pytest.warns(UnusualDataWarning, match="shells of one atom"):
+        structure = read_siesta(folder / "Si.HSX")
+    kpoints = np.loadtxt(folder / "Si.KP", skiprows=1)[:, 1:4] / BOHR
+    fractional = kpoints @ structure.atoms.cell.array.T / (2 * np.pi)
+    fermi, n_bands, _, n_kpoints, *rest = (folder / "Si.EIG").read_text().split()
+    table = np.array(rest, dtype=float).reshape(int(n_kpoints), int(n_bands) + 1)[:, 1:]
+    assert structure.fermi_energy == pytest.approx(float(fermi), abs=1e-6)
+    for n in (0, 60, 161, 295):
+        np.testing.assert_allclose(levels(structure, fractional[n]), table[n], atol=3e-4)
+    np.testing.assert_allclose(structure.forces[1], 7.9038715e-06, rtol=1e-6)
+
+
+def test_transiesta_file_through_sisl(tmp_path):
+    """The same H and S written by sisl itself as .TSHS, with the input and the basis beside it."""
+    sisl = pytest.importorskip("sisl")
+    folder = foreign("siesta/Si")
+    with pytest.warns(UnusualDataWarning):
+        structure = read_siesta(folder / "Si.HSX")
+    orbitals = [
+        sisl.AtomicOrbital(n=3, l=l, m=m, zeta=n + 1, R=4.0)
+        for n, l in enumerate(structure.basis.shells[14])
+        for m in range(-l, l + 1)
+    ]
+    cells = 2 * np.abs(structure.edge_cell_shift).max(axis=0) + 1
+    lattice = sisl.Lattice(structure.atoms.cell.array, nsc=cells)
+    atoms = [sisl.Atom(14, orbitals)] * 2
+    matrix = sisl.Hamiltonian(
+        sisl.Geometry(structure.atoms.positions, atoms, lattice=lattice), orthogonal=False
+    )
+    signs = structure.basis.signs(14, "siesta")
+    blocks = zip(structure.hamiltonian_blocks, structure.overlap_blocks, strict=True)
+    for (j, i), shift, pair in zip(
+        structure.edge_index.T, structure.edge_cell_shift, blocks, strict=True
+    ):
+        first = lattice.sc_index(shift) * 26 + 13 * j
+        for a, b in np.ndindex(13, 13):
+            values = tuple(signs[a] * signs[b] * block[a, b] for block in pair)
+            matrix[13 * i + a, first + b] = values
+    matrix.write(tmp_path / "Si.TSHS")
+    for name in ("Si.fdf", "Si.ion.xml"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    with pytest.warns(UnusualDataWarning):
+        copy = read_siesta(tmp_path / "Si.TSHS")
+    np.testing.assert_allclose(copy.hamiltonian_blocks, structure.hamiltonian_blocks, atol=1e-9)
+
+
+def test_transiesta_file_without_sisl(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sisl", None)
+    (tmp_path / "Si.TSHS").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"no sisl; expected the package sisl\. pip install sisl"):
+        read_siesta(tmp_path / "Si.TSHS")
+
+
+E2G = {"mesh": [8, 8, 1], "shells": {"C": [0, 0, 1]}, "order": "pyscf"}
+
+
+def test_graphene_on_a_mesh_of_k_points():
+    """Blocks give the matrices of the mesh back; pairs at Γ split along the mode as published."""
+    folder = foreign("graphene-E2g")
+    splits = {}
+    for frame in (0, 49):
+        with pytest.warns(UnusualDataWarning, match="shells of one atom"):
+            structure = read_kmesh(folder, frame, settings=E2G)
+        fock = np.load(folder / f"E2g_fock_{frame}.npy") * HARTREE
+        over = np.load(folder / f"E2g_over_{frame}.npy")
+        for n in (0, 13, 42):
+            expected = scipy.linalg.eigvalsh(fock[n], over[n])
+            kpoint = list_mesh((8, 8, 1))[n]
+            np.testing.assert_allclose(levels(structure, kpoint), expected, atol=1e-5)
+        splits[frame] = np.diff(levels(structure, np.zeros(3))) / HARTREE
+    assert np.sort(splits[0])[:3].max() < 1e-4
+    for split in (0.21, 0.25):
+        assert np.abs(splits[49] - split).min() < 0.011
+
+
+def test_wrong_order_of_functions_in_genuine_matrices():
+    with pytest.raises(DataError, match="s–p overlaps that deviate from the bond direction"):
+        read_kmesh(foreign("graphene-E2g"), 10, settings={**E2G, "order": "e3nn"})
+    with pytest.raises(DataError, match=r"expected \(64, 18, 18\)"):
+        read_kmesh(foreign("graphene-E2g"), 10, settings={**E2G, "shells": {"C": [0, 0, 1, 1, 0]}})
