@@ -162,9 +162,7 @@ class SparseBandsStage(PlainStage):
         atoms, hamiltonian, overlap = run.equilibrium()
         n_electrons = count_valence_electrons(hamiltonian.numbers, self.valence_electrons)
         periodic = (True, True, find_vacuum(atoms) < VACUUM)
-        path = lattice.follow_route(
-            self.route, self.points or {}, atoms.cell.array, periodic, self.spacing
-        )
+        path = lattice.follow_route(self.route, self.points or {}, atoms, periodic, self.spacing)
         n_occupied = int(n_electrons / SPIN_DEGENERACY)
         n_orbitals = int(hamiltonian.basis.counts(hamiltonian.numbers).sum())
         half = min(self.n_states // 2, n_occupied, n_orbitals - n_occupied)

@@ -8,12 +8,14 @@ including 2π, Å⁻¹.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from ase.cell import Cell
+import seekpath
+from ase import Atoms
 from ase.dft.kpoints import parse_path_string
 from numpy.typing import ArrayLike, NDArray
 
@@ -140,22 +142,40 @@ BREAK = "|"
 
 
 def lattice_path(
-    cell: ArrayLike, periodic: Sequence[bool]
+    atoms: Atoms, periodic: Sequence[bool]
 ) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
-    """Name the special points of any lattice, and a path through all of them (by ASE).
+    """Name the special points of any lattice, and a path through all of them.
+
+    Crystals have those of their space group by seekpath (Hinuma et al., Comput. Mater. Sci. 128,
+    140 (2017)), in terms of the cell as it is; layers and wires, which seekpath does not know,
+    those of their lattice by ASE.
 
     Args:
-        cell: (3, 3) rows, Å.
+        atoms: the structure.
         periodic: (3,), lattice vectors along which k counts; False along vacuum.
 
     Returns:
         Name → (3,) fractional, Γ for the centre, and names in order with ``BREAK`` where the path
         is interrupted.
     """
-    path = Cell(np.asarray(cell, dtype=np.float64)).bandpath(npoints=0, pbc=periodic)
-    points = {ASCII_NAMES.get(name, name): k for name, k in path.special_points.items()}
+    if all(periodic):
+        sites = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+        with warnings.catch_warnings():  # spglib's, of a call inside seekpath
+            warnings.simplefilter("ignore", DeprecationWarning)
+            found = seekpath.get_path_orig_cell(sites)
+        pieces = [list(found["path"][0])]
+        for start, end in found["path"][1:]:
+            if start == pieces[-1][-1]:
+                pieces[-1].append(end)
+            else:
+                pieces.append([start, end])
+        named = found["point_coords"]
+    else:
+        path = atoms.cell.bandpath(npoints=0, pbc=periodic)
+        pieces, named = parse_path_string(path.path), path.special_points
+    points = {ASCII_NAMES.get(name, name): np.array(k, float) for name, k in named.items()}
     route: list[str] = []
-    for piece in parse_path_string(path.path):
+    for piece in pieces:
         route += [BREAK] * bool(route) + [ASCII_NAMES.get(name, name) for name in piece]
     return points, route
 
@@ -177,7 +197,7 @@ def join_paths(paths: Sequence[KPath]) -> KPath:
 def follow_route(
     route: Sequence[str | Sequence[float]] | None,
     own_points: Mapping[str, Sequence[float]],
-    cell: ArrayLike,
+    atoms: Atoms,
     periodic: Sequence[bool],
     spacing: float,
 ) -> KPath:
@@ -187,17 +207,17 @@ def follow_route(
         route: names of special points or of own ones, fractional coordinates, and ``BREAK``; None
             takes K-Γ-M-K' for a hexagonal layer and the lattice's own path otherwise.
         own_points: name → (3,) fractional; they win over special points of that name.
-        cell: (3, 3) rows, Å.
+        atoms: the structure.
         periodic: (3,), lattice vectors along which k counts.
         spacing: largest distance of two neighbours, Å⁻¹.
 
     Raises:
         ConfigError: a name is unknown, coordinates are not three numbers, or a piece is too short.
     """
-    points, default = lattice_path(cell, periodic)
+    points, default = lattice_path(atoms, periodic)
     if not periodic[2]:
         try:
-            points |= hexagonal_points(cell)
+            points |= hexagonal_points(atoms.cell.array)
             # the equivalent corner on the edge of K and M
             points["K'"] = 2.0 * points["M"] - points["K"]
             default = ["K", "Γ", "M", "K'"]
@@ -219,7 +239,7 @@ def follow_route(
         raise ConfigError(
             message("k path", repr(named[wrong[0]]), "three fractional coordinates", "Give three.")
         )
-    return join_paths([build_k_path(named, piece, cell, spacing) for piece in pieces])
+    return join_paths([build_k_path(named, piece, atoms.cell.array, spacing) for piece in pieces])
 
 
 def build_line(
