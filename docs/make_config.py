@@ -16,6 +16,8 @@ LINE = re.compile(
     r"^(?P<indent> *)(?P<item>- )?(?P<key>[\w/@.]+):(?P<value>(?: "
     r"[^#]*?)?)(?:\s+#\s*(?P<comment>.*))?$"
 )
+COMMAND = re.compile(r"^#   (\S+(?: \S+)*) *(.*)$")
+"""A command with an indent in a comment, and after two blanks what it does."""
 
 HEAD = """# Configuration
 
@@ -47,10 +49,10 @@ def read_keys(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def describe(path: Path) -> str:
-    """Return the leading comment of a YAML file as one sentence."""
+    """Return the leading comment of a YAML file in one line, with its commands as code."""
     lines = path.read_text(encoding="utf-8").splitlines()
     leading = [
-        line.lstrip("# ")
+        COMMAND.sub(r"`\1` \2", line).lstrip("# ")
         for line in lines[
             : next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)
         ]

@@ -58,6 +58,6 @@ def test_the_same_command_takes_what_is_finished(tmp_path, monkeypatch, capsys):
     assert trained == [1, 2, 3]
     assert "| 2 ± 1 |" in capsys.readouterr().out
     assert run_sweep(*given, "optimizer.optimizer.lr=0.01") == 1
-    text = "got another configuration, optimizer.optimizer.lr: 0.005 → 0.01; expected that with"
+    text = "got another configuration, optimizer.optimizer.lr: 0.02 → 0.01; expected that with"
     assert capsys.readouterr().err.count(text) >= 2
     assert trained == [1, 2, 3]

@@ -198,4 +198,4 @@ def test_bands_of_unrelated_matrices_are_refused():
 
 def test_unknown_order_is_refused():
     with pytest.raises(DataError, match="orbital order"):
-        matrices_of(slater_koster_sample())[0].dense(KPOINTS[0], "siesta")
+        matrices_of(slater_koster_sample())[0].dense(KPOINTS[0], "cp2k")

@@ -76,8 +76,8 @@ def test_errors():
         OrbitalBasis(shells={6: ()}, radii={6: 1.0}, names={})
     with pytest.raises(DataError, match=r"OrbitalBasis\.radii: .*Give one radius per element"):
         OrbitalBasis(shells={6: (0,)}, radii={}, names={})
-    with pytest.raises(DataError, match="orbital order: got 'siesta'; expected one of"):
-        BASIS.permutation(6, "siesta")
+    with pytest.raises(DataError, match="orbital order: got 'cp2k'; expected one of"):
+        BASIS.permutation(6, "cp2k")
     with pytest.raises(
         StructureError, match=r"atomic numbers \[79\]; expected only elements of the basis"
     ):

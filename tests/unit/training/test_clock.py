@@ -58,7 +58,7 @@ def test_schedule_and_end_follow_the_processor_time(tmp_path):
     state = last["callbacks"]["ProcessorClock"]
     tick = last["schedule"]["last_epoch"]
     part = (tick - 2000) / 98000
-    rate = 5e-3 * 0.5 * (1.0 + math.cos(math.pi * part))
+    rate = 2e-2 * 0.5 * (1.0 + math.cos(math.pi * part))
     assert last["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(rate, rel=1e-6)
     assert tick / 100_000 <= state["seconds"] / 120.0
     # nothing is left to do

@@ -175,7 +175,7 @@ def bare_data(tmp_path):
 
 
 def test_overlaps_that_the_file_lacks_come_from_the_table(bare_data):
-    parts = {"cutoffs": {"intra": None, "inter": None}, **SETTINGS}
+    parts = {"cutoffs": {"intra": None, "inter": None}, **SETTINGS, "n_train": 1}
     table = "data/blg_openmx/overlap_C6.0-s2p2.h5"
     data = HamiltonianDataModule(
         **bare_data, energy_zero="as_computed", overlap_table=table, **parts
