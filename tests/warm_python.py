@@ -261,6 +261,8 @@ def _import_everything() -> None:
     import importlib
     import pkgutil
 
+    from omegaconf import OmegaConf
+
     import mlepi.observables
 
     names = ["e3nn", "hydra", "lightning", "matplotlib.pyplot", "torch", "torch_geometric"]
@@ -269,6 +271,11 @@ def _import_everything() -> None:
     rooms += ["training", "training.jobs", "training.run"]
     for name in [*names, *(f"mlepi.{room}" for room in rooms)]:
         importlib.import_module(name)
+    from parsed_yaml import remember_parsed_yaml
+
+    remember_parsed_yaml()
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        OmegaConf.load(path)
     for module in pkgutil.walk_packages(mlepi.observables.__path__, "mlepi.observables."):
         importlib.import_module(module.name)
 
