@@ -34,20 +34,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 PIPE = subprocess.PIPE
 READ_AT_START = (
-    *(
-        "CUDA",
-        "HOME",
-        "KMP",
-        "LANG",
-        "LC_",
-        "LD_",
-        "LOCAL_RANK",
-        "MKL",
-        "MPL",
-        "NODE_RANK",
-        "NUMEXPR",
-    ),
-    *("OMP", "OPENBLAS", "PYTHON", "RANK", "SLURM", "TORCH", "XDG"),
+    *("CUDA", "HOME", "KMP_", "LANG", "LC_", "LD_", "LOCAL_RANK", "MKL_", "MPL", "NODE_RANK"),
+    *("NUMEXPR_", "OMP_", "OPENBLAS_", "PYTHON", "PYTORCH_", "RANK", "SLURM_", "TORCH_", "XDG_"),
 )
 """How the names of variables begin that the interpreter or a package reads once."""
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
