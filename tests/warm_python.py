@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 PIPE = subprocess.PIPE
 READ_AT_START = (
     *("CUDA", "HOME", "KMP_", "LANG", "LC_", "LD_", "LOCAL_RANK", "MKL_", "MPL", "NODE_RANK"),
-    *("NUMEXPR_", "OMP_", "OPENBLAS_", "PYTHON", "PYTORCH_", "RANK", "SLURM_", "TORCH_", "XDG_"),
+    *("NUMEXPR_", "OMP_", "OPENBLAS_", "PYTHON", "RANK", "SLURM_", "TORCH_", "XDG_"),
 )
 """How the names of variables begin that the interpreter or a package reads once."""
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -275,6 +275,7 @@ def _serve(connection: socket.socket) -> None:
     import torch
 
     sys.path[:] = sys.path[2:]  # without the folders of this file and of PYTHONPATH
+    added = {name: value for name, value in os.environ.items() if ENVIRONMENT.get(name) != value}
     gc.collect()
     gc.freeze()  # nothing is written into the pages that all children share
     if torch.cuda.is_initialized():
@@ -287,7 +288,9 @@ def _serve(connection: socket.socket) -> None:
             raise RuntimeError(f"the imports started {n_threads - 1} threads, lost in a fork")
         if os.fork() == 0:
             connection.close()
-            _keep(json.loads(request), *files)
+            wanted = json.loads(request)
+            wanted["environment"] = {**added, **wanted["environment"]}
+            _keep(wanted, *files)
         for file in files:
             os.close(file)
         while _reap(os.WNOHANG):

@@ -284,7 +284,7 @@ def test_inference_imports_what_it_needs():
     """Networks come with their checkpoint; whatever else is heavy, with its first use."""
     steps = [
         ("mlepi.pipeline", {"lightning", "torchmetrics", "torch_geometric", "e3nn", "scipy.stats"}),
-        ("mlepi.observables", {"lightning", "torchmetrics", "torch_geometric", "e3nn"}),
+        ("mlepi.observables", {"lightning", "torchmetrics", "torch_geometric"}),
         ("mlepi.checkpoint", {"lightning", "torchmetrics"}),
     ]
     code = "import sys\n"

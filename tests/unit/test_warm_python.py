@@ -44,6 +44,7 @@ def test_it_is_the_process_that_subprocess_starts(tmp_path):
     (tmp_path / "helper_of_mine.py").write_text("value = 3")
     path = os.pathsep.join([str(tmp_path), str(warm_python.ROOT)])
     options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": path, "MINE": "é 1"}}
+    options["env"]["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # as Lightning says when it is imported
     code = textwrap.dedent(FACTS) + "import helper_of_mine"
     plain = call(code, "a b", "--c=ü", runner=subprocess.run, **options)
     warm = call(code, "a b", "--c=ü", **options)
