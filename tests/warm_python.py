@@ -289,7 +289,7 @@ def _serve(connection: socket.socket) -> None:
         if os.fork() == 0:
             connection.close()
             wanted = json.loads(request)
-            wanted["environment"] = {**added, **wanted["environment"]}
+            wanted["environment"] |= added  # as they would change it again
             _keep(wanted, *files)
         for file in files:
             os.close(file)

@@ -24,7 +24,7 @@ FACTS = """
     print(json.dumps({
         "arguments": sys.argv, "original": sys.orig_argv, "folder": os.getcwd(),
         "first folder of many": multiprocessing.process.ORIGINAL_DIR,
-        "environment": dict(os.environ), "path": sys.path,
+        "environment": dict(sorted(os.environ.items())), "path": sys.path,
         "threads": threading.active_count(), "tasks": len(os.listdir("/proc/self/task")),
         "main": [sys.modules["__main__"].__dict__ is globals(), __name__, __spec__],
         "flags": str(sys.flags), "warnings": sys.warnoptions,
