@@ -3,7 +3,7 @@
     python benchmarks/gpu_parts.py forward --output forward.json
 
 Every number is written as soon as it is known, so that a part that fails or is stopped leaves what
-it had measured.
+it had measured. A part imports what it needs and no more: seconds of its limit.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-from gpu_networks import measure_large_cell, measure_networks, measure_peer
-from gpu_scan import measure_scan
 from gpu_settings import Notes, Scale, choose_scale
 from speed_results import Row
 from speed_settings import ROOT
@@ -31,6 +28,8 @@ OUTCOMES = {"PASSED": "passed", "FAILED": "failed", "SKIPPED": "skipped", "ERROR
 
 def describe_device(notes: Notes, device: str, scale: Scale, limit: float) -> None:
     """Note what the device is, or that there is none."""
+    import torch
+
     if device == "cpu":
         notes.add(name="cpu", available=True)
     elif torch.cuda.is_available():
@@ -64,16 +63,36 @@ def find_driver() -> str | None:
 
 def measure_forward(notes: Notes, device: str, scale: Scale, limit: float) -> None:
     """Measure both networks in inference."""
+    from gpu_networks import measure_networks
+
     measure_networks("forward", notes, device, scale)
 
 
 def measure_step(notes: Notes, device: str, scale: Scale, limit: float) -> None:
     """Measure a training step of both networks."""
+    from gpu_networks import measure_networks
+
     measure_networks("step", notes, device, scale)
+
+
+def measure_large_cell(notes: Notes, device: str, scale: Scale, limit: float) -> None:
+    """Measure H of the magic-angle cell."""
+    from gpu_networks import measure_large_cell
+
+    measure_large_cell(notes, device, scale, limit)
+
+
+def measure_peer(notes: Notes, device: str, scale: Scale, limit: float) -> None:
+    """Measure mace-torch beside ours."""
+    from gpu_networks import measure_peer
+
+    measure_peer(notes, device, scale, limit)
 
 
 def measure_demo(notes: Notes, device: str, scale: Scale, limit: float) -> None:
     """Scan the demo at 300 K."""
+    from gpu_scan import measure_scan
+
     measure_scan(
         notes.add,
         device=device,

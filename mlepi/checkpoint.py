@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -393,12 +393,12 @@ def _check_stamp(where: str, content: Mapping[str, Any]) -> None:
                 "Train or export it again.",
             )
         )
-    _check_targets(where, content["model"])
-
-
-def _check_targets(where: str, config: Any) -> None:
-    """Walk a nested config: a checkpoint may build networks, and do nothing else."""
     known = {_PUBLIC_PREFIX + name for name in mlepi.models.__all__} | list_backbones()
+    _check_targets(where, content["model"], known)
+
+
+def _check_targets(where: str, config: Any, known: Set[str]) -> None:
+    """Walk a nested config: a checkpoint may build networks, and do nothing else."""
     if isinstance(config, Mapping):
         for key, value in config.items():
             if key == "_target_" and value not in known:
@@ -410,10 +410,10 @@ def _check_targets(where: str, config: Any) -> None:
                         "Do not use files that you do not trust; else install the plug-in.",
                     )
                 )
-            _check_targets(where, value)
+            _check_targets(where, value, known)
     elif isinstance(config, list | tuple):
         for value in config:
-            _check_targets(where, value)
+            _check_targets(where, value, known)
     elif isinstance(config, str) and "${" in config:
         raise CheckpointError(
             message(

@@ -12,6 +12,8 @@ A sampler needs no group: its config names its class.
 
 from __future__ import annotations
 
+import sys
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -28,8 +30,14 @@ def find_plugins(kind: str) -> dict[str, EntryPoint]:
     Returns:
         Name → entry, sorted by name.
     """
-    found = {point.name: point for point in entry_points(group=f"mlepi.{kind}")}
+    found = {point.name: point for point in _find_entries(kind, tuple(sys.path))}
     return dict(sorted(found.items()))
+
+
+@lru_cache
+def _find_entries(kind: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Look through all installed packages on a module path, which takes a while."""
+    return tuple(entry_points(group=f"mlepi.{kind}"))
 
 
 def list_backbones() -> set[str]:

@@ -23,8 +23,10 @@ os.environ.update(
 import numpy as np
 import pytest
 import torch
+from parsed_yaml import remember_parsed_yaml
 
 torch.set_num_threads(1)
+remember_parsed_yaml()
 
 # compared with, not bound to
 LOCAL_HOSTS = ("127.", "::1", "localhost", "0.0.0.0", "::")  # noqa: S104

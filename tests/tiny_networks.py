@@ -125,8 +125,18 @@ def corrugated_bilayer() -> Atoms:
     return atoms
 
 
+_TABLES: dict[str, OverlapTable] = {}
+
+
 def gaussian_overlap_table(basis: OrbitalBasis = BASIS) -> OverlapTable:
     """Return the overlap table of Gaussian orbitals with the shells and radii of a basis."""
+    key = repr(basis)
+    if key not in _TABLES:
+        _TABLES[key] = _tabulate_gaussians(basis)
+    return copy.deepcopy(_TABLES[key])
+
+
+def _tabulate_gaussians(basis: OrbitalBasis) -> OverlapTable:
     orbitals = []
     for number, shells in basis.shells.items():
         grid = np.linspace(0.0, basis.radii[number], 1501)

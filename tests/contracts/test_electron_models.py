@@ -23,6 +23,7 @@ from electron_models import (
 from hydra.utils import instantiate
 from model_contract import OPERATIONS, ModelContract
 from scipy.spatial.transform import Rotation
+from torch_geometric.data import Batch
 
 from mlepi.graphs import fields
 from mlepi.graphs.build import build_graph
@@ -174,23 +175,26 @@ class ElectronModelContract(ModelContract):
                 [6, 1, 6, 6, 6],
             )
         graph = build_graph(atoms, CUTOFFS, dtype=torch.float64)
-        positions = graph[fields.ATOM][fields.POSITIONS].clone().requires_grad_()
+        positions = graph[fields.ATOM][fields.POSITIONS].clone()
+        probes = {name: torch.randn_like(v) for name, v in self.outputs(model, graph).items()}
 
-        def project(r):
-            graph[fields.ATOM][fields.POSITIONS] = r
-            return (flat_blocks(model(graph)) * probe).sum()
+        def project(structures, n):
+            found = self.outputs(model, structures)
+            parts = [found[name].view(n, *probe.shape) * probe for name, probe in probes.items()]
+            return sum(part.sum(dim=(1, 2, 3)) for part in parts)
 
-        probe = torch.randn(len(edge_keys(graph)), *(BASIS.max_orbitals,) * 2, dtype=torch.float64)
-        (gradient,) = torch.autograd.grad(project(positions), positions)
-        assert torch.isfinite(gradient).all()
-        step, numeric = 1e-5, torch.zeros_like(gradient)
+        step, n = 1e-5, positions.numel()
+        moves = step * torch.eye(n, dtype=torch.float64).view(n, *positions.shape)
+        moved = Batch.from_data_list(2 * n * [graph])  # both ways along every coordinate
+        moved[fields.ATOM][fields.POSITIONS] = (positions + torch.cat([moves, -moves])).flatten(
+            0, 1
+        )
         with torch.no_grad():
-            for atom, axis in np.ndindex(*gradient.shape):
-                offset = torch.zeros_like(positions)
-                offset[atom, axis] = step
-                numeric[atom, axis] = (
-                    project(positions + offset) - project(positions - offset)
-                ) / (2 * step)
+            forward, backward = project(moved, 2 * n).split(n)
+        numeric = ((forward - backward) / (2 * step)).view_as(positions)
+        graph[fields.ATOM][fields.POSITIONS] = positions.requires_grad_()
+        (gradient,) = torch.autograd.grad(project(graph, 1), positions)
+        assert torch.isfinite(gradient).all()
         assert gradient.abs().max() > 1e-2
         torch.testing.assert_close(gradient, numeric, rtol=1e-6, atol=1e-5)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import warm_python
 import yaml
 from model_card import format_accuracy, list_failures
 from run_folder import measure_wall_time
@@ -39,6 +40,7 @@ def load_script(path):
 
 phonons = load_script(ROOT / "benchmarks" / "phonons.py")
 make = load_script(ROOT / "data" / "checkpoints" / "make.py")
+make.subprocess = warm_python  # of the measurements that it starts
 
 
 @pytest.fixture(scope="module")

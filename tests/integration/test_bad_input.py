@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import h5py
 import pytest
+import warm_python
 from ase import Atoms
 from ase.io import write
 
@@ -28,7 +28,7 @@ def run_script(script, folder, *overrides):
     where = f"hydra.run.dir={folder}" if script == "train.py" else f"folder={folder}"
     command = [sys.executable, str(ROOT / script), where, *overrides]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
+    return warm_python.run(
         command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False
     )
 

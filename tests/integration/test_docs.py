@@ -8,12 +8,12 @@ import importlib
 import importlib.util
 import re
 import shlex
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import warm_python
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -94,7 +94,7 @@ def test_python_example_of_the_readme_runs(tmp_path):
     """Run it in another folder: the checkpoints are found there too."""
     (example,) = [block for block in python_blocks(ROOT / "README.md") if "load_model" in block]
     code = example + "\nassert bands.shape == (2, 32)\n"
-    run = subprocess.run(
+    run = warm_python.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr

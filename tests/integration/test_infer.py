@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.linalg
+import warm_python
 from ase.io import write
 
 from mlepi.checkpoint import load_model
@@ -42,11 +43,11 @@ TOY_RUN = [
 """A run of ``toy_infer.py``, which knows two stages more than ``infer.py``."""
 
 
-def infer(folder, *overrides):
+def infer(folder, *overrides, run=warm_python.run):
     script = TOYS / "toy_infer.py" if "stage.run=levels" in overrides else ROOT / "infer.py"
     environment = {**os.environ, "PYTHONPATH": str(TOYS), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), f"hydra.run.dir={folder}", *overrides]
-    return subprocess.run(
+    return run(
         command, capture_output=True, text=True, env=environment, cwd=folder.parent, check=False
     )
 
@@ -168,6 +169,7 @@ def test_real_observables_and_report(tmp_path):
         "stage=observables",  # the former names of stages
         "valence_electrons={6:1}",
         "stage.observables.dispersion=linear",
+        run=subprocess.run,  # nothing is said while it starts
     )
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm_python
 from small_run import TINY_PHONON, run_training
 
 from mlepi.errors import DataError
@@ -31,7 +32,7 @@ ARGUMENTS = [
 def infer(folder, *overrides):
     environment = {**os.environ, "PYTHONPATH": f"{TOYS}:{TOYS.parent}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(TOYS / "toy_infer.py"), f"hydra.run.dir={folder}"]
-    return subprocess.run(
+    return warm_python.run(
         [*command, *ARGUMENTS, *overrides],
         capture_output=True,
         text=True,

@@ -1,12 +1,12 @@
 """The reference systems in place of the networks, by their name on the command line."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm_python
 
 from mlepi.command_line import compose_config
 from mlepi.observables import all_stages
@@ -37,7 +37,7 @@ def run(folder, *overrides):
 def test_toy_on_the_command_line(tmp_path):
     command = [sys.executable, str(ROOT / "infer.py"), f"folder={tmp_path / 'run'}", *SHORT, *TOYS]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
+    done = warm_python.run(
         command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
     )
     assert done.returncode == 0, done.stderr

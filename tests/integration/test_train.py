@@ -13,6 +13,7 @@ import hydra
 import numpy as np
 import pytest
 import torch
+import warm_python
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from small_run import FIRST_SPLITS, TINY_NETWORKS
@@ -74,7 +75,7 @@ def compose(*overrides):
         return hydra.compose("train", ["name=test", *overrides])
 
 
-def run_command(folder, *overrides):
+def run_command(folder, *overrides, run=warm_python.run):
     command = [
         sys.executable,
         str(PROJECT_FOLDER / "train.py"),
@@ -83,7 +84,7 @@ def run_command(folder, *overrides):
         "trainer.accelerator=cpu",
     ]
     environment = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
-    return subprocess.run(
+    return run(
         [*command, *overrides],
         capture_output=True,
         text=True,
@@ -379,7 +380,12 @@ def test_failing_wandb_does_not_stop_a_run(tmp_path, monkeypatch, caplog):
 @pytest.mark.slow
 def test_wandb_offline_gets_curves_table_and_plots(tmp_path):
     result = run_command(
-        tmp_path, "model=mace", "logger=wandb", "trainer.max_epochs=1", *TINY["phonon"]
+        tmp_path,
+        "model=mace",
+        "logger=wandb",
+        "trainer.max_epochs=1",
+        *TINY["phonon"],
+        run=subprocess.run,
     )
     assert result.returncode == 0, result.stderr
     assert "wandb failed" not in result.stderr + result.stdout

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,11 @@ DISTRIBUTIONS = {"hydra": "hydra-core", "torch_geometric": "torch-geometric"}
 CALLED_THROUGH_OTHERS = {"symfc", "wandb"}
 
 
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def room_of(module: str) -> str:
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
@@ -82,11 +88,12 @@ def module_of(path: Path) -> str:
     return ".".join(parts)
 
 
+@cache
 def imported_modules(path: Path) -> list[tuple[str, int]]:
     """All imported modules with their lines, also those in functions and TYPE_CHECKING."""
     package = module_of(path).split(".")[:-1]
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -109,10 +116,15 @@ def test_every_room_has_a_place_in_the_order():
     assert rooms <= set(ROOM_ORDER), "a new room needs a number here and in DESIGN"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_imports_go_down_only(path):
+def check_each(paths, find_wrong):
+    """Of all files in one test: a parameter for each of them would take longer than to read it."""
+    wrong = {name_of(path): found for path in paths if (found := find_wrong(path))}
+    assert not wrong, "\n".join(f"{name}: {found}" for name, found in wrong.items())
+
+
+def imports_that_go_up(path):
     own = room_of(module_of(path))
-    wrong = [
+    return [
         f"line {line}: {own} imports {module}"
         for module, line in imported_modules(path)
         if module.split(".")[0] == "mlepi"
@@ -120,28 +132,35 @@ def test_imports_go_down_only(path):
         and room_of(module) != own
         and ROOM_ORDER[room_of(module)] >= ROOM_ORDER[own]
     ]
-    assert not wrong
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_frameworks_stay_in_their_rooms(path):
+def test_imports_go_down_only():
+    check_each(SOURCES, imports_that_go_up)
+
+
+def frameworks_outside_their_rooms(path):
     room = room_of(module_of(path))
     tops = {module.split(".")[0] for module, _ in imported_modules(path)}
+    forbidden = set()
     if room not in {"training", "pipeline"}:
-        assert not tops & {"lightning", "pytorch_lightning", "torchmetrics", "wandb"}
+        forbidden |= {"lightning", "pytorch_lightning", "torchmetrics", "wandb"}
     command_lines = {"config_check", "default_folder", "command_line", "commands"}
     if room not in {"training", "pipeline", "checkpoint", *command_lines}:
-        assert not tops & {"hydra", "omegaconf"}
-    if room == "models":
-        assert not tops & {"pathlib", "io", "h5py", "json", "ase"}, "networks read no files"
+        forbidden |= {"hydra", "omegaconf"}
+    if room == "models":  # networks read no files
+        forbidden |= {"pathlib", "io", "h5py", "json", "ase"}
     if room in {"structures", "physics", "units", "errors"}:
-        assert "torch_geometric" not in tops
+        forbidden.add("torch_geometric")
+    return sorted(tops & forbidden)
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *SCRIPTS], ids=name_of)
-def test_no_unsafe_calls(path):
+def test_frameworks_stay_in_their_rooms():
+    check_each(SOURCES, frameworks_outside_their_rooms)
+
+
+def unsafe_calls(path):
     wrong = []
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parse(path)
     scopes = [
         node
         for node in ast.walk(tree)
@@ -165,17 +184,38 @@ def test_no_unsafe_calls(path):
                 wrong.append(f"line {node.lineno}: process-wide {call}")
         if isinstance(node, ast.Assert):
             wrong.append(f"line {node.lineno}: assert outside the tests")
-    assert not wrong
+    return wrong
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in TEXT_FILES if path != Path(__file__)], ids=name_of
-)
-def test_no_machine_paths(path):
-    found = re.findall(
+def test_no_unsafe_calls():
+    check_each([*SOURCES, *SCRIPTS], unsafe_calls)
+
+
+def machine_paths(path):
+    return re.findall(
         r"(?:/home/|/Users/|/work/|/root/|/tmp/|[A-Z]:\\)\w*", path.read_text(encoding="utf-8")
     )
-    assert not found
+
+
+def test_no_machine_paths():
+    check_each([path for path in TEXT_FILES if path != Path(__file__)], machine_paths)
+
+
+def test_what_is_wrong_is_found_and_named(tmp_path, monkeypatch):
+    """The checks of sources, tried at a file that breaks all of them."""
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    (tmp_path / "mlepi" / "physics").mkdir(parents=True)
+    bad = tmp_path / "mlepi" / "physics" / "bad.py"
+    bad.write_text(
+        "import hydra\nimport torch_geometric\nfrom mlepi.report import x\n"
+        "eval('/wo' 'rk/')\npath = '" + "/wo" + "rk/here'\n"
+    )
+    assert imports_that_go_up(bad) == ["line 3: physics imports mlepi.report"]
+    assert frameworks_outside_their_rooms(bad) == ["hydra", "torch_geometric"]
+    assert unsafe_calls(bad) == ["line 4: eval"]
+    assert machine_paths(bad)[-1:] == ["/wo" + "rk/here"]
+    with pytest.raises(AssertionError, match=r"mlepi/physics/bad.py: \['line 4: eval'\]"):
+        check_each([bad], unsafe_calls)
 
 
 def test_every_listed_package_is_used():
@@ -240,17 +280,18 @@ print("imported:", sorted(heavy & set(sys.modules)))
     assert run.stdout.splitlines()[-1] == "imported: []"
 
 
-@pytest.mark.parametrize(
-    ("module", "heavy"),
-    [
-        (
-            "mlepi.pipeline",
-            {"lightning", "torchmetrics", "torch_geometric", "e3nn"},
-        ),  # networks come with their checkpoint
+def test_inference_imports_what_it_needs():
+    """Networks come with their checkpoint; whatever else is heavy, with its first use."""
+    steps = [
+        ("mlepi.pipeline", {"lightning", "torchmetrics", "torch_geometric", "e3nn", "scipy.stats"}),
+        ("mlepi.observables", {"lightning", "torchmetrics", "torch_geometric"}),
         ("mlepi.checkpoint", {"lightning", "torchmetrics"}),
-    ],
-)
-def test_inference_imports_what_it_needs(module, heavy):
-    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    ]
+    code = "import sys\n"
+    for module, heavy in steps:
+        load = f"import {module}\n"
+        if module == "mlepi.observables":
+            load += "mlepi.observables.all_stages()\n"
+        code += f"{load}print({module!r}, sorted({heavy} & sys.modules.keys()))\n"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
+    assert run.stdout.splitlines() == [f"{module} []" for module, _ in steps]

@@ -26,7 +26,6 @@ from mlepi.pipeline.settings import Settings
 from mlepi.pipeline.sources import Source
 from mlepi.pipeline.stage import Stage
 from mlepi.pipeline.stages.hamiltonian.stage import HamiltonianStage
-from mlepi.predictors.calibration import find_calibration
 from mlepi.results import ResultsStore
 
 FOLDER = "committee"
@@ -122,6 +121,8 @@ class CommitteeStage(NestedStage):
 
     def compute(self, run: Run, line: StageLine) -> CommitteeRecord:
         """Compare the records of the members."""
+        from mlepi.predictors.calibration import find_calibration  # the networks import much
+
         settings = run.settings
         compared = self.further_records(run)
         deviations: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.checkpoint import load_model
 from mlepi.observables.domain.training_domain import force_spread, hamiltonian_spread
-from mlepi.predictors import ElectronPredictor, PhononPredictor
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
     from mlepi.graphs.block_matrix import BlockMatrix
     from mlepi.pipeline.networks import Networks
+    from mlepi.predictors import ElectronPredictor, PhononPredictor
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,8 @@ def load_further_networks(
     Raises:
         CheckpointError: a file cannot be used, or holds the other kind.
     """
-    models = [cast(ElectronPredictor, load_model(file, kind="electron")) for file in electron]
-    forces = [cast(PhononPredictor, load_model(file, kind="phonon")) for file in phonon]
+    from mlepi.checkpoint import load_model  # imports much
+
+    models = [cast("ElectronPredictor", load_model(file, kind="electron")) for file in electron]
+    forces = [cast("PhononPredictor", load_model(file, kind="phonon")) for file in phonon]
     return FurtherNetworks(models, [model.calculator(device=device) for model in forces])

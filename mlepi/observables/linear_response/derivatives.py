@@ -20,12 +20,12 @@ from mlepi.physics.coupling.linear_response import BlockResponses
 from mlepi.physics.coupling.second_order import Bands, SecondDerivatives, half_cell_sum
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.eigenstates.dense_bloch import DenseBlocks
-from mlepi.predictors import BlockDerivatives, compute_derivatives, compute_second_derivatives
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from mlepi.pipeline.sources import ElectronModel
+    from mlepi.predictors import BlockDerivatives
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ def build_responses(crystal: Crystal, advance: Callable[[], None]) -> tuple[Bloc
     Raises:
         PhysicsError: the model does not tell what the overlap owes to the orbitals on the right.
     """
+    from mlepi.predictors import compute_derivatives  # imports much
+
     supercell = crystal.supercell
     parts: list[list[BlockDerivatives]] = [[], [], []]
     method = ""
@@ -150,6 +152,8 @@ def differentiate_twice(
         kpoints: (n_k, 3) fractional, primitive.
         advance: called after every one.
     """
+    from mlepi.predictors import compute_second_derivatives  # imports much
+
     supercell, counts = crystal.supercell, crystal.hamiltonian.counts
 
     def differentiate(

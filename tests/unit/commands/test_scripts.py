@@ -31,7 +31,7 @@ def other_package(folder, monkeypatch):
     (package / "conf" / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(folder.parent))
     point = EntryPoint("other", "other_package.conf", "mlepi.configs")
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
+    monkeypatch.setattr(plugins, "_find_entries", lambda kind, path: (point,))
 
 
 def test_keys_are_those_of_the_scripts(capsys):

@@ -75,9 +75,8 @@ def test_no_edges_make_one_empty_chunk():
 def test_compiled_kernels_change_nothing(monkeypatch):
     """With a compiler that traces and differentiates, without its code generator."""
     basis = OrbitalBasis({6: (0, 1), 1: (0,)}, {6: 2.1, 1: 1.5}, {6: "C-s1p1", 1: "H-s1"})
-    monkeypatch.setitem(
-        MODELS, "one layer", ["+model=hedgenet_electron", "model.network.backbone.num_layers=1"]
-    )
+    small = [f"model.network.backbone.{value}" for value in ("num_layers=1", "l_max=2")]
+    monkeypatch.setitem(MODELS, "one layer", ["+model=hedgenet_electron", *small])
     model = build_model("one layer", basis=basis, channels="[3,2,1]", pseudo="[0,1]")
     expected = blocks_and_gradients(model)
     compiled = copy.deepcopy(model)

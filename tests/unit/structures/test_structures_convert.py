@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+import warm_python
 from hamiltonian_samples import (
     openmx_out,
     real_sample,
@@ -179,7 +179,7 @@ def test_command_line_exit_status(tmp_path):
         "--out",
         "a.h5",
     ]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    run = warm_python.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert run.returncode == 1
     assert run.stderr.startswith("error: ")
     assert "Traceback" not in run.stderr

@@ -99,7 +99,12 @@ def test_batches_carry_all_labels():
     assert len(data.graphs["train"]) == 4
 
 
-def test_fermi_energy_becomes_zero_on_request():
+def test_fermi_energy_becomes_zero_on_request(tmp_path):
+    names = HamiltonianDataset(find_file("data", HAMILTONIANS["path"])).names
+    train, val, test = [name for name in names if name.startswith("slide")][:3]
+    subsets = {"train": [train], "val": [val], "test": [test]}
+    write_split(tmp_path / "split.json", subsets, {})
+    data_set = {**HAMILTONIANS, "split": str(tmp_path / "split.json")}
     parts = {
         "cutoffs": {"intra": None, "inter": None},
         "overlap_table": "data/blg_openmx/overlap_C6.0-s2p2.h5",
@@ -107,8 +112,8 @@ def test_fermi_energy_becomes_zero_on_request():
         "n_train": 1,
         "dtype": "float64",
     }
-    plain = HamiltonianDataModule(**HAMILTONIANS, energy_zero="as_computed", **parts)
-    aligned = HamiltonianDataModule(**HAMILTONIANS, energy_zero="fermi", **parts)
+    plain = HamiltonianDataModule(**data_set, energy_zero="as_computed", **parts)
+    aligned = HamiltonianDataModule(**data_set, energy_zero="fermi", **parts)
     for data in (plain, aligned):
         data.prepare()
     structure = plain.structures["train"][0]

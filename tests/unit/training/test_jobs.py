@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+import warm_python
 from small_run import TINY_PHONON, compose
 
 from mlepi.errors import ConfigError
@@ -86,7 +87,7 @@ def test_a_job_is_trained_by_one_process(tmp_path, trained):
         "with lock(pathlib.Path(sys.argv[1])) as mine: print(mine, flush=True); input()"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    with subprocess.Popen(
+    with warm_python.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "True\n"

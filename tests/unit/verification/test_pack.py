@@ -5,13 +5,13 @@ A check that could not fail would verify nothing.
 
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import warm_python
 from rich.console import Console
 
 from mlepi.errors import ConfigError, PhysicsError
@@ -133,7 +133,7 @@ def test_command(tmp_path):
         "--folder",
         str(tmp_path),
     ]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    run = warm_python.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.returncode == 0, run.stderr
     assert "4 of 4 checks passed" in run.stdout
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from scipy.stats import qmc
 
 from mlepi.errors import ConfigError, message
 from mlepi.physics.vibrations.mode_coordinates import measure_bond_stretch
 from mlepi.physics.vibrations.samplers.sampler import HarmonicSampler, generator
 from mlepi.physics.vibrations.thermal import HarmonicEnsemble, mode_variance
+
+if TYPE_CHECKING:
+    from scipy.stats import qmc
 
 FEWEST_REPLICATES = 2
 """Replicates without which there is no error bar."""
@@ -121,6 +124,8 @@ def sobol_point(seed: int, replicate: int, number: int, dimension: int) -> NDArr
 
 @lru_cache(maxsize=64)
 def _engine(seed: int, replicate: int, dimension: int) -> qmc.Sobol:
+    from scipy.stats import qmc  # imports much
+
     if dimension > qmc.Sobol.MAXDIM:
         raise ConfigError(
             message(
