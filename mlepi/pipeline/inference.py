@@ -17,6 +17,7 @@ from mlepi.pipeline.processes import Processes, launch_processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.runner import run_stages
+from mlepi.stopping import Stopped
 
 
 def infer(
@@ -60,6 +61,10 @@ def infer(
         if processes.is_first:
             raise
         sys.exit(1)
+    except Stopped as stopped:
+        kept = "Finished samples and records are kept in"
+        stopped.add_note(f"{kept} {folder}; the same command goes on from there.")
+        raise
     finally:
         processes.close()
     return run if processes.is_first else None

@@ -8,6 +8,7 @@ memory.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from mlepi.results import hash_data
 from mlepi.results.parts import PARTS_FOLDER, PartFile, choose_part, find_parts
 from mlepi.results.upgrades import former_inputs
 from mlepi.run_lock import FolderLostError
+from mlepi.stopping import Stopped, stop_if_requested
 
 STOP_FILE = "stop"
 GPU_BATCH_SIZE = 16
@@ -241,6 +243,7 @@ class Pass:
                 for sample in predicted:
                     if stop.exists():
                         return
+                    stop_if_requested()
                     processes.check_folder()
                     counts = count_ghosts(sample, self.ensemble.ghost_energy)
                     for stage, part, wanted in todo:
@@ -250,9 +253,10 @@ class Pass:
                     line.advance()
         except FolderLostError:
             raise
-        except MlepiError:
-            folder.mkdir(parents=True, exist_ok=True)
-            stop.touch()
+        except (MlepiError, OSError, Stopped):
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                stop.touch()
             raise
 
     def _predict(self, keys: Sequence[SampleKey]) -> Generator[Sample]:
