@@ -45,6 +45,10 @@ class Stopped(BaseException):
         self.signal = signal.Signals(number)
         super().__init__(f"stopped by {self.signal.name}")
 
+    def __reduce__(self) -> tuple[type[Stopped], tuple[int]]:
+        """Travel to other processes."""
+        return type(self), (int(self.signal),)
+
     @property
     def status(self) -> int:
         """Exit status of the process."""
@@ -107,6 +111,7 @@ def listen() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        _state.requested, _state.grace = None, GRACE
 
 
 def install() -> None:

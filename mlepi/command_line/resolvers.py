@@ -84,7 +84,8 @@ def register_names(arguments: Sequence[str]) -> None:
     """Let configs name the folders of a sweep and of its jobs.
 
     ``${sweep_name:}``, ``${job_name:${hydra.overrides.task},${hydra.sweeper.params}}`` and
-    ``${sweep_folder:FOLDER}``.
+    ``${sweep_folder:FOLDER}``; of a training that resumes by itself
+    ``${training_folder:${auto_resume},FOLDER}``.
 
     Args:
         arguments: of the command line.
@@ -96,6 +97,11 @@ def register_names(arguments: Sequence[str]) -> None:
 
     OmegaConf.register_new_resolver("sweep_name", lambda: name_sweep(given), replace=True)
     OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+    OmegaConf.register_new_resolver(
+        "training_folder",
+        lambda resumes, default: f"runs/{name_sweep(given)}" if resumes is True else default,
+        replace=True,
+    )
     OmegaConf.register_new_resolver(
         "sweep_folder", lambda default: find_sweep_folder(given, default), replace=True
     )

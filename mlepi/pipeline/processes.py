@@ -18,6 +18,7 @@ import torch.distributed
 
 from mlepi.errors import MlepiError, message
 from mlepi.faults import MachineError
+from mlepi.litter import remove_litter
 from mlepi.parents import PARENT, follow_file
 from mlepi.run_lock import HEARTBEAT, Holder, RunLock, acquire, join
 from mlepi.run_lock import PATIENCE as LOCK_PATIENCE
@@ -79,6 +80,7 @@ class Processes:
 
         def take() -> Holder:
             self.lock = acquire(folder)
+            remove_litter(folder)
             return self.lock.holder
 
         holder = self.on_first(take)

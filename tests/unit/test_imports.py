@@ -39,6 +39,7 @@ ROOM_ORDER = {
     "former_names": 0,
     "plugins": 0,
     "stopping": 0,
+    "litter": 0,
     "parents": 0,
     "threads": 0,
     "faults": 1,
