@@ -99,6 +99,11 @@ class Processes:
             self.lock.check()
 
     @property
+    def n_local(self) -> int:
+        """Number of processes on this machine, as far as it is known."""
+        return min(self.n_processes, int(os.environ.get("LOCAL_WORLD_SIZE", self.n_processes)))
+
+    @property
     def is_first(self) -> bool:
         """Whether this process writes records and speaks."""
         return self.rank == 0

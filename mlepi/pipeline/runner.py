@@ -179,6 +179,8 @@ def _run_sampled(
         together = Pass(run, pending, ensemble, prepared)
         if run.settings.reuse == "never":
             processes.on_first(together.forget)
+        if needs := processes.on_first(partial(together.compare_needs, processes.n_local)):
+            line.tell(needs)
         n_samples, warning = grow_ensemble(together, processes, line)
         if alone:
             doubts = _finish(together, pending[0], n_samples, verdicts, processes, line)
