@@ -61,8 +61,10 @@ def run_script(
         announce: says one line about the run.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
+    followed = os.environ.get(PARENT)
     if is_follower(os.environ, os.getppid()):
-        follow_parent(int(os.environ[PARENT]) if PARENT in os.environ else None)
+        follow_parent(None if followed is None else int(followed))
+    os.environ[PARENT] = str(os.getpid())
     keep_freed_memory()
     register_stages(config_folder)
     Plugins.instance().register(PluginConfigs)
@@ -116,6 +118,9 @@ def run_script(
         fail(explain(error))
     finally:
         sys.argv[:] = started_by
+        os.environ.pop(PARENT, None)
+        if followed is not None:
+            os.environ[PARENT] = followed
     if failed:
         names = "\n".join(
             f"  {name}: {text.splitlines()[0][:200]}" for name, text in failed.items()

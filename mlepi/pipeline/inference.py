@@ -9,11 +9,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mlepi.arithmetic import float32_precision
-from mlepi.errors import DataError, MlepiError, message
+from mlepi.errors import DataError, message
 from mlepi.pipeline.configuration import check_config
 from mlepi.pipeline.discovery import Stages
 from mlepi.pipeline.networks import Networks
-from mlepi.pipeline.processes import Processes, launch_processes
+from mlepi.pipeline.processes import ENDS_ALL, Processes, launch_processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.runner import run_stages
@@ -57,7 +57,7 @@ def infer(
             run_stages(run, plan.names, processes, report)
         if finish is not None:
             processes.on_first(lambda: finish(run))
-    except MlepiError:
+    except ENDS_ALL:
         if processes.is_first:
             raise
         sys.exit(1)

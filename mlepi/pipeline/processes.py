@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch.distributed
 
 from mlepi.errors import MlepiError, message
-from mlepi.faults import MachineError
+from mlepi.faults import MachineError, explain_fault, is_out_of_memory
 from mlepi.litter import remove_litter
 from mlepi.parents import PARENT, follow_file
 from mlepi.run_lock import HEARTBEAT, Holder, RunLock, acquire, join
@@ -26,8 +26,8 @@ from mlepi.stopping import Stopped
 
 Result = TypeVar("Result")
 
-SHARED = (MlepiError, OSError, MemoryError, Stopped)
-"""What ends all processes when it happens in one."""
+ENDS_ALL = (MlepiError, OSError, MemoryError)
+"""Errors that end all processes when they happen in one, which says so for all."""
 
 PATIENCE = timedelta(days=7)
 """How long processes wait for each other: the first one may relax a structure or write a long
@@ -145,8 +145,8 @@ class Processes:
             try:
                 self.check_folder()
                 result = action()
-            except SHARED as failure:
-                error = failure
+            except BaseException as failure:
+                error = _share(failure)
         result, error = self.gather((result, error))[0]
         if error is not None:
             raise error
@@ -162,8 +162,8 @@ class Processes:
         error: BaseException | None = None
         try:
             result = action()
-        except SHARED as failure:
-            error = failure
+        except BaseException as failure:
+            error = _share(failure)
         for failed in self.gather(error):
             if failed is not None:
                 raise failed
@@ -217,6 +217,19 @@ def launch_processes(devices: int, num_nodes: int) -> Processes:
     except RuntimeError as error:
         raise _no_meeting(error, devices * num_nodes) from error
     return Processes(fabric.global_rank, fabric.world_size, fabric.local_rank, group)
+
+
+def _share(failure: BaseException) -> BaseException:
+    """Return what the other processes are told of a failure in this one.
+
+    Raises:
+        BaseException: the failure itself, where it is a mistake of the program.
+    """
+    if isinstance(failure, (*ENDS_ALL, Stopped)):
+        return failure
+    if is_out_of_memory(failure):
+        return MachineError(str(explain_fault(failure, Path.cwd())))
+    raise failure
 
 
 def _no_meeting(error: Exception, n_processes: int) -> MachineError:

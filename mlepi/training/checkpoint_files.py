@@ -10,6 +10,37 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from mlepi.errors import message
+from mlepi.faults import GIGABYTE, MachineError, free_disk
+
+NUMBERS = 5
+"""Numbers that a checkpoint holds of every parameter, at most: the value, its average, and what an
+optimizer knows of it."""
+FILES = 3
+"""``best.ckpt``, ``last.ckpt``, and the one that is being written."""
+
+
+def check_disk(parameter_bytes: int, folder: Path) -> None:
+    """Refuse a disk that cannot hold the checkpoints of a training.
+
+    Args:
+        parameter_bytes: of all parameters.
+        folder: of the run.
+
+    Raises:
+        MachineError: it is too small.
+    """
+    need, free = FILES * NUMBERS * parameter_bytes, free_disk(folder)
+    if free is not None and need > free:
+        raise MachineError(
+            message(
+                str(folder),
+                f"{free / GIGABYTE:.3g} GB of free disk",
+                f"{need / GIGABYTE:.3g} GB for checkpoints",
+                "Free some, or choose another folder, hydra.run.dir=….",
+            )
+        )
+
 
 class WholeCheckpoints(TorchCheckpointIO):
     """Write a checkpoint beside its place and rename it, on one file system.

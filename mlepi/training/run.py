@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlepi.arithmetic import float32_precision
 from mlepi.checkpoint import stamp
-from mlepi.config_check import check_target, find_targets, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, message
 from mlepi.models.compilation import compile_method
 from mlepi.project_files import PROJECT_FOLDER, find_commit, find_file
@@ -35,7 +34,8 @@ from mlepi.training.callbacks import (
     find_clock,
     parse_duration,
 )
-from mlepi.training.checkpoint_files import WholeCheckpoints
+from mlepi.training.checkpoint_files import WholeCheckpoints, check_disk
+from mlepi.training.configuration import KNOWN_KEYS, SUPPLIED, check_config, check_values
 from mlepi.training.facts import complete_model
 from mlepi.training.graph_data import GraphDataModule
 from mlepi.training.initial_weights import (
@@ -52,33 +52,8 @@ from mlepi.training.test_files import Effort, write_test
 
 log = logging.getLogger(__name__)
 
-KNOWN_KEYS = (
-    "model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger",
-    "seed", "dtype", "tf32", "compile", "init_from", "freeze", "ckpt_path", "test", "name",
-    "check_units", "threads", "grace", "auto_resume",
-)  # fmt: skip
-"""Keys of the top level of ``conf/train.yaml``."""
-
 OWN = "own"
 """Value of ``ckpt_path`` for the last checkpoint of the run folder."""
-
-SUPPLIED = {
-    "task": {
-        "model",
-        "optimizer",
-        "dtype",
-        "stamp",
-        "n_structures",
-        "subsets",
-        "basis",
-        "largest_norm",
-    },
-    "data": {"cutoffs", "partition", "shell_overlap", "dtype", "seed", "check_units"},
-    "trainer": {"logger", "callbacks", "default_root_dir", "plugins"},
-    "optimizer.optimizer": {"params"},
-    "optimizer.schedule": {"optimizer", "total_steps"},
-}  # fmt: skip
-"""Node → arguments that this module supplies; they are no suggestions for a misspelt key."""
 
 TOLERATED_WARNINGS = (
     ".*does not have many workers.*",  # graphs are in memory: workers would only copy them
@@ -140,25 +115,6 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
             raise
 
 
-def check_values(config: DictConfig) -> None:
-    """Refuse values at the top of the configuration that cannot be used.
-
-    Raises:
-        ConfigError: the first of them.
-    """
-    if not isinstance(config.seed, int):
-        raise ConfigError(message("seed", repr(config.seed), "an integer", "Edit the config."))
-    for key in ("tf32", "compile", "test", "check_units", "auto_resume"):
-        if not isinstance(config[key], bool):
-            raise ConfigError(message(key, repr(config[key]), "true or false", "Edit the config."))
-    if not (config.threads is None or (isinstance(config.threads, int) and config.threads > 0)):
-        expected = "null or a positive integer"
-        raise ConfigError(message("threads", repr(config.threads), expected, "Edit the config."))
-    if isinstance(config.grace, bool) or not isinstance(config.grace, int | float):
-        expected = "a number of seconds"
-        raise ConfigError(message("grace", repr(config.grace), expected, "Edit the config."))
-
-
 def find_resumed(ckpt_path: str | None, folder: Path) -> str | None:
     """Find the checkpoint with which a training goes on; None for a new training.
 
@@ -172,24 +128,6 @@ def find_resumed(ckpt_path: str | None, folder: Path) -> str | None:
         own = folder / "checkpoints" / "last.ckpt"
         return str(own) if own.is_file() else None
     return str(find_file("ckpt_path", ckpt_path))
-
-
-def check_config(
-    config: DictConfig, known: Iterable[str], supplied: Mapping[str, set[str]]
-) -> None:
-    """Look for every unknown key, missing value and class that does not exist.
-
-    Args:
-        config: composed configuration.
-        known: keys of the top level.
-        supplied: dotted path of a node → arguments of its class that the program supplies itself.
-    """
-    problems = list_unknown_keys("", config, known, "conf/train.yaml") + list_missing_values(config)
-    if not problems:
-        for path, node in find_targets(OmegaConf.to_container(config, resolve=True)):
-            problems += check_target(path, node, supplied=supplied.get(path, ()))
-    if problems:
-        raise ConfigError("\n".join(problems))
 
 
 def build_data(plain: Mapping[str, Any]) -> GraphDataModule:
@@ -355,6 +293,7 @@ def run_trainer(
 ) -> dict[str, float]:
     """Fit, test the best checkpoint and write the table."""
     n_parameters = sum(parameter.numel() for parameter in task.model.parameters())
+    check_disk(sum(p.numel() * p.element_size() for p in task.model.parameters()), folder)
     sizes = ", ".join(f"{len(graphs)} {subset}" for subset, graphs in data.graphs.items())
     log.info(
         "%s | %d parameters | structures: %s | run folder %s",

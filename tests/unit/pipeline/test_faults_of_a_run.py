@@ -105,6 +105,27 @@ def test_as_many_structures_as_a_gpu_holds(one, free, fits):
     assert fit_batch(one, free, 16) == fits
 
 
+def test_a_gpu_sees_one_structure_first_and_then_as_many_as_it_holds(monkeypatch):
+    memory = {
+        "memory_allocated": 100,
+        "max_memory_allocated": 350,
+        "memory_reserved": 300,
+        "mem_get_info": (1000, 2000),
+        "reset_peak_memory_stats": None,
+    }
+    for name, value in memory.items():
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda device, value=value: value)
+    batches = []
+
+    def predict(keys):
+        batches.append(len(keys))
+        return [10 * key for key in keys]
+
+    found = list(predict_in_batches(predict, range(9), 16, "cuda:0"))
+    assert found == [10 * key for key in range(9)]
+    assert batches == [1, 3, 3, 2]  # 0.8 · (1000 + 200) / 250
+
+
 def test_the_need_grows_with_the_cell_and_is_compared_with_what_is_free(tmp_path, monkeypatch):
     run = make_run(tmp_path)
     execute(run, PREPARATION)

@@ -8,8 +8,9 @@ import torch
 from small_run import TINY_PHONON, run_training
 
 from mlepi import stopping
+from mlepi.faults import MachineError
 from mlepi.training import stop_at_signal
-from mlepi.training.checkpoint_files import WholeCheckpoints
+from mlepi.training.checkpoint_files import WholeCheckpoints, check_disk
 from mlepi.training.loggers import read_curves, read_earlier
 from mlepi.training.stop_at_signal import StopAtSignal, describe_kept
 
@@ -118,3 +119,9 @@ def test_no_folder_for_temporary_files_is_needed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.mkstemp", lambda *a, **k: (_ for _ in ()).throw(OSError))
     WholeCheckpoints().save_checkpoint({"epoch": 1}, tmp_path / "new" / "last.ckpt")
     assert torch.load(tmp_path / "new" / "last.ckpt", weights_only=True) == {"epoch": 1}
+
+
+def test_a_disk_too_small_for_the_checkpoints_is_refused(tmp_path):
+    check_disk(1000, tmp_path)
+    with pytest.raises(MachineError, match=r"GB of free disk; expected 1\.5e\+10 GB for check"):
+        check_disk(10**18, tmp_path)

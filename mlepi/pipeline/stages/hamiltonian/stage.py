@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.graphs.block_pairs import align_matrices
-from mlepi.graphs.plausibility import check_predicted
+from mlepi.graphs.plausibility import LARGEST_MATRIX, check_predicted
 from mlepi.physics.eigenstates.bloch import count_valence_electrons, smallest_overlap_eigenvalue
 from mlepi.pipeline.ensemble import GHOST_MARGIN
 from mlepi.pipeline.plain_stage import PlainStage
@@ -100,7 +100,7 @@ class HamiltonianStage(PlainStage):
                 )
             )
         settings = run.settings
-        if settings.check_units:
+        if settings.check_units and hamiltonian.n_orbitals <= LARGEST_MATRIX:
             labelled = _label(structure.atoms, hamiltonian, overlap, structure.source)
             n_electrons = _count_electrons(structure.atoms, settings.config)
             check_predicted(structure.source, labelled, n_electrons)
