@@ -11,7 +11,7 @@ from toy_pipelines import PREPARATION, execute, make_run, seen
 
 from mlepi import stopping
 from mlepi.faults import MachineError
-from mlepi.pipeline import needs, progress
+from mlepi.pipeline import needs, processes, progress
 from mlepi.pipeline.batch_sizes import fit_batch, predict_in_batches
 from mlepi.pipeline.needs import Needs, compare_needs, estimate_needs
 from mlepi.pipeline.processes import Processes
@@ -190,3 +190,11 @@ def test_a_waiting_process_attends_to_signals(monkeypatch):
         with pytest.raises(stopping.Stopped):
             ask_and_wait()
     never.set()
+
+
+def test_processes_that_never_meet_are_told_where_they_waited(monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "node7")
+    monkeypatch.setenv("MASTER_PORT", "1234")
+    error = processes._no_meeting(RuntimeError("timed out after 600 s"), 4)
+    assert "processes at node7:1234: got a meeting that failed (timed out" in str(error)
+    assert "expected all 4 processes within 10 min" in str(error)
