@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 GRACE = 8.0
 """Seconds that a run is given to reach its next safe point."""
@@ -27,6 +28,8 @@ AGAIN = 3.0
 REQUEUE = signal.SIGUSR1
 """What asks for another turn as well."""
 SIGNALS = (signal.SIGTERM, REQUEUE, signal.SIGINT)
+WAITING = "waiting for other processes"
+"""Name of a thread that waits in a library, for as long as the others take; Python cannot end it."""
 INTERRUPTED, TERMINATED = 130, 143
 """Exit statuses after Ctrl-C, and after the others: 128 and the number of the signal, as shells
 have it. SIGUSR1 ends as SIGTERM does, the signal that would have followed."""
@@ -140,6 +143,15 @@ def _note(number: int, frame: FrameType | None) -> None:
 def _give_up(number: int, frame: FrameType | None) -> None:
     if _state.requested is not None:
         raise Stopped(_state.requested)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, also where a thread waits for other processes and would not let it end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(thread.name == WAITING for thread in threading.enumerate()):
+        os._exit(status)
+    sys.exit(status)
 
 
 def request_requeue(environment: Mapping[str, str] = os.environ) -> str:

@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -130,14 +130,14 @@ def run_script(
         sys.exit(1)
 
 
-def end_stopped(stopped: Stopped) -> None:
+def end_stopped(stopped: Stopped) -> NoReturn:
     """Say what was kept and how to go on, ask for another turn where that is wanted, and end."""
     if is_first_process():
         lines = [str(stopped), *getattr(stopped, "__notes__", [])]
         if stopped.wants_requeue:
             lines.append(stopping.request_requeue())
         print("\n".join(lines), file=sys.stderr, flush=True)
-    sys.exit(stopped.status)
+    stopping.leave(stopped.status)
 
 
 def _keep_traceback(folder: Path, error: Exception) -> None:

@@ -22,7 +22,7 @@ from mlepi.litter import remove_litter
 from mlepi.parents import PARENT, follow_file
 from mlepi.run_lock import HEARTBEAT, Holder, RunLock, acquire, join
 from mlepi.run_lock import PATIENCE as LOCK_PATIENCE
-from mlepi.stopping import Stopped
+from mlepi.stopping import WAITING, Stopped
 
 Result = TypeVar("Result")
 
@@ -64,6 +64,7 @@ class Processes:
         self.n_processes = n_processes
         self.local_rank = local_rank
         self.lock: RunLock | None = None
+        self._waiting: threading.Thread | None = None
 
     def hold_folder(self, folder: Path) -> str:
         """Take the lock of a run folder for the whole group, until ``close``.
@@ -125,10 +126,10 @@ class Processes:
                 failures.append(error)
 
         # In a thread of its own: Python attends to signals between calls of the main thread only.
-        waiting = threading.Thread(target=wait, name="gather", daemon=True)
-        waiting.start()
-        while waiting.is_alive():
-            waiting.join(POLL)
+        self._waiting = threading.Thread(target=wait, name=WAITING, daemon=True)
+        self._waiting.start()
+        while self._waiting.is_alive():
+            self._waiting.join(POLL)
         if failures:
             raise _lost_process(failures[0])
         return values
@@ -173,7 +174,8 @@ class Processes:
         """Leave the group, and the run folder to others."""
         if self.lock is not None:
             self.lock.release()
-        if self.n_processes > 1 and torch.distributed.is_initialized():
+        left = self._waiting is not None and self._waiting.is_alive()  # stopped while it waited
+        if self.n_processes > 1 and torch.distributed.is_initialized() and not left:
             torch.distributed.destroy_process_group()
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TextIO
 
 from rich.console import Console
@@ -81,6 +82,12 @@ class StageLine:
             self._say(f"{self._name:<{NAME_WIDTH}} {text}")
 
 
+def _say_above(bar: Progress, text: str) -> None:
+    """Write one line above a bar, and into the log."""
+    bar.console.print(text)
+    log.info(text)
+
+
 class ProgressReport:
     """Reports the stages of a run on a stream.
 
@@ -116,7 +123,7 @@ class ProgressReport:
             )
             left = (TextColumn("left"), TimeRemainingColumn())
             with Progress(*columns, *left, console=self._console, transient=True) as bar:
-                line = StageLine(bar, name, bar.console.print)
+                line = StageLine(bar, name, partial(_say_above, bar))
                 yield line
             self.say(f"{name:<{NAME_WIDTH}} {time.monotonic() - start:8.1f} s  {line.note}")
         else:

@@ -10,6 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mlepi import stopping
 
+EVERY = 4
+"""Batches after which several processes ask each other: each time they wait for one another."""
+
 
 class StopAtSignal(Callback):
     """Stop all processes of a training when a signal has asked one of them to.
@@ -68,13 +71,20 @@ class StopAtSignal(Callback):
             done, total = batch_idx + 1, float(trainer.num_training_batches)
             left = (now - self._epoch_begin) / done * (total - done) + self._validation
             late = done < total and now + left > self._deadline
-        if trainer.strategy.reduce_boolean_decision(late, all=False):
+        if (trainer.world_size == 1 or batch_idx % EVERY == 0) and _any_process(trainer, late):
             raise stopping.stop()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the training here, with the checkpoint that is written next."""
-        if trainer.strategy.reduce_boolean_decision(stopping.requested(), all=False):
+        if _any_process(trainer, stopping.requested()):
             trainer.should_stop = self.reached = True
+
+
+def _any_process(trainer: Trainer, decision: bool) -> bool:
+    """Tell whether any process of the training says yes; one alone does not wait for its GPU."""
+    if trainer.world_size == 1:
+        return decision
+    return trainer.strategy.reduce_boolean_decision(decision, all=False)
 
 
 def _take_back() -> None:
