@@ -29,7 +29,7 @@ REQUEUE = signal.SIGUSR1
 """What asks for another turn as well."""
 SIGNALS = (signal.SIGTERM, REQUEUE, signal.SIGINT)
 WAITING = "waiting for other processes"
-"""Name of a thread that waits in a library, for as long as the others take; Python cannot end it."""
+"""Name of a thread that waits in a library as long as others take; Python cannot end it."""
 INTERRUPTED, TERMINATED = 130, 143
 """Exit statuses after Ctrl-C, and after the others: 128 and the number of the signal, as shells
 have it. SIGUSR1 ends as SIGTERM does, the signal that would have followed."""
