@@ -23,7 +23,7 @@ from typing import NoReturn
 
 GRACE = 8.0
 """Seconds that a run is given to reach its next safe point."""
-AGAIN = 3.0
+AGAIN = 10.0
 """Seconds after which a run that did not notice is stopped again."""
 REQUEUE = signal.SIGUSR1
 """What asks for another turn as well."""
@@ -85,11 +85,13 @@ def stop_if_requested() -> None:
         Stopped: one has.
     """
     if _state.requested is not None:
-        raise Stopped(_state.requested)
+        raise stop()
 
 
 def stop() -> Stopped:
     """Return what to raise where processes have agreed to stop, whichever of them was asked."""
+    if is_listening():
+        signal.setitimer(signal.ITIMER_REAL, 0.0)  # what is tidied up now is left alone
     return Stopped(signal.SIGTERM if _state.requested is None else _state.requested)
 
 
