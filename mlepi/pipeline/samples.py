@@ -8,6 +8,7 @@ memory.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, cast
 
 from mlepi.errors import MlepiError, PhysicsError, message
 from mlepi.pipeline.ahead import run_ahead
+from mlepi.pipeline.batch_sizes import predict_in_batches
 from mlepi.pipeline.ensemble import GHOST_MARGIN, Ensemble, Sample, SampleKey
 from mlepi.pipeline.fingerprints import fingerprint_modules, fingerprint_stage
 from mlepi.pipeline.ghosts import (
@@ -25,6 +27,7 @@ from mlepi.pipeline.ghosts import (
     count_ghosts,
     summarize_ghosts,
 )
+from mlepi.pipeline.needs import compare_needs, estimate_needs
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
@@ -36,6 +39,7 @@ from mlepi.results import hash_data
 from mlepi.results.parts import PARTS_FOLDER, PartFile, choose_part, find_parts
 from mlepi.results.upgrades import former_inputs
 from mlepi.run_lock import FolderLostError
+from mlepi.stopping import Stopped, stop_if_requested
 
 STOP_FILE = "stop"
 GPU_BATCH_SIZE = 16
@@ -241,6 +245,7 @@ class Pass:
                 for sample in predicted:
                     if stop.exists():
                         return
+                    stop_if_requested()
                     processes.check_folder()
                     counts = count_ghosts(sample, self.ensemble.ghost_energy)
                     for stage, part, wanted in todo:
@@ -250,9 +255,10 @@ class Pass:
                     line.advance()
         except FolderLostError:
             raise
-        except MlepiError:
-            folder.mkdir(parents=True, exist_ok=True)
-            stop.touch()
+        except (MlepiError, OSError, Stopped):
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                stop.touch()
             raise
 
     def _predict(self, keys: Sequence[SampleKey]) -> Generator[Sample]:
@@ -261,16 +267,40 @@ class Pass:
         They are predicted in batches and, with a GPU, ahead of their use.
         """
         settings = self.run.settings
-        size = settings.batch_size or (GPU_BATCH_SIZE if settings.on_gpu else 1)
-        files = self._sample_files()
-
-        def batches() -> Generator[Sample]:
-            for start in range(0, len(keys), size):
-                batch = keys[start : start + size]
-                yield from self.ensemble.predict(batch) if files is None else files.predict(batch)
-
+        size, files = self.batch_size, self._sample_files()
+        measured = settings.device if settings.on_gpu and settings.batch_size is None else None
+        predict = self.ensemble.predict if files is None else files.predict
+        batches = predict_in_batches(predict, keys, size, measured)
         ahead = settings.on_gpu if settings.prefetch is None else settings.prefetch
-        return run_ahead(batches(), depth=size) if ahead else batches()
+        return run_ahead(batches, depth=size) if ahead else batches
+
+    @property
+    def batch_size(self) -> int:
+        """Samples that the network sees at once, at most."""
+        settings = self.run.settings
+        return settings.batch_size or (GPU_BATCH_SIZE if settings.on_gpu else 1)
+
+    def compare_needs(self, n_processes: int) -> str:
+        """Compare what the samples need with memory and disk; return what the user should know.
+
+        Args:
+            n_processes: on this machine.
+
+        Raises:
+            MachineError: the disk is too small.
+        """
+        hamiltonian = cast(HamiltonianStage, self.run.stages["hamiltonian"])
+        keys = self.ensemble.sample_keys()
+        done = self.results(self.stages[0], self.ensemble.n_samples).find_done()
+        needs = estimate_needs(
+            self.ensemble,
+            len(set(keys) - done),
+            n_processes=n_processes,
+            batch=self.batch_size,
+            solves=any(stage.solves for stage in self.stages),
+            keeps=hamiltonian.store,
+        )
+        return compare_needs(needs, self.run.store.folder)
 
     def _sample_files(self) -> SampleFiles | None:
         """Return where H and S of samples are kept; None where they are not."""
