@@ -88,7 +88,7 @@ def orbitals(request, tmp_path):
 
 def test_closed_forms_with_their_slopes(orbitals):
     """s–s by Gauss's product, s–p_z by its slope: p_z is ∂s/∂z divided by √α."""
-    table = tabulate_overlaps(orbitals, n_grid=257)
+    table = tabulate_overlaps(orbitals, n_grid=513)
     for elements in ("CC", "CH", "HH"):
         a, b = (ALPHA[symbol] for symbol in elements)
         numbers = torch.tensor([{"C": 6, "H": 1}[symbol] for symbol in elements])
