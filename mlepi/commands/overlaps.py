@@ -97,10 +97,11 @@ def _read(
         symbol = re.match(r"[A-Z][a-z]?", path.name)
         number = atomic_numbers.get(symbol.group() if symbol else "", 0)
         own = name_shells(basis.shells[number]) if basis and number in basis.shells else None
-        if not (given.shells or own):
+        shells = given.shells or own
+        if not shells:
             got, fix = f"no shells for {path.name}", "Give --shells, such as s2p2, or --like."
             raise DataError(message("--shells", got, "those of the calculation", fix))
-        return [read_pao(path, given.shells or own)]
+        return [read_pao(path, str(shells))]
     if not given.set:
         fix = "Give --set NAME and --elements."
         raise DataError(message("--set", "nothing", f"a basis set of {path.name}", fix))

@@ -10,7 +10,6 @@ nothing of torch or torch_geometric is called or imported for it, and state is o
 from __future__ import annotations
 
 import io
-import math
 import pickle
 import struct
 import sys
@@ -85,7 +84,7 @@ def build_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> 
     """Return a tensor of torch as an array, with every index inside of its storage."""
     shape, steps = tuple(map(int, size)), tuple(map(int, stride))
     last = offset + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
-    if min((*shape, *steps, offset), default=0) < 0 or (math.prod(shape) and last >= len(storage)):
+    if min((*shape, *steps, offset), default=0) < 0 or (0 not in shape and last >= len(storage)):
         refuse("a tensor that reaches out of its numbers", "one inside", "Write the file again.")
     item = storage.dtype.itemsize
     return np.lib.stride_tricks.as_strided(
@@ -138,6 +137,8 @@ KNOWN = list_known()
 
 class Reader(pickle._Unpickler):  # type: ignore[name-defined, misc, unused-ignore]
     """Reads a pickle with nothing but ``KNOWN``; the one in Python, whose steps can be replaced."""
+
+    stack: list[Any]
 
     def __init__(self, file: Any) -> None:
         super().__init__(file)
