@@ -16,7 +16,6 @@ from foreign_files import foreign
 from hamiltonian_samples import real_sample, write_legacy_folder
 
 from mlepi.errors import DataError, UnusualDataWarning
-from mlepi.structures import kmesh_files
 from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.kmesh_files import read_kmesh
 
@@ -274,20 +273,6 @@ def test_what_is_unusual_is_remarked(folder, doctor, expected):
     assert set(expected) <= set(remarks)
     for kind, amount in expected.items():
         assert amount is None or remarks[kind] == pytest.approx(amount, rel=0.05)
-
-
-def test_a_mesh_that_is_too_coarse_is_remarked(tmp_path, monkeypatch):
-    """Every second k-point of CP2K's mesh: images of an atom meet at 4.9 Å, not at 9.8 Å."""
-    source = foreign("graphene-E2g")
-    monkeypatch.setattr(kmesh_files, "BORDER_OVERLAP", 1e-5)
-    settings = {"mesh": [8, 8, 1], "shells": {"C": [0, 0, 1]}, "order": "pyscf"}
-    assert "coarse_mesh" not in read_kmesh(source, 0, settings=settings).provenance["unusual"]
-    for what in ("fock", "over"):
-        matrices = np.load(source / f"E2g_{what}_0.npy").reshape(8, 8, 10, 10)
-        np.save(tmp_path / f"E2g_{what}_0.npy", matrices[::2, ::2].reshape(16, 10, 10))
-    (tmp_path / "a.xyz").write_bytes((source / "E2g_graphene.xyz").read_bytes())
-    coarse = read_kmesh(tmp_path, 0, settings={**settings, "mesh": [4, 4, 1]})
-    assert coarse.provenance["unusual"]["coarse_mesh"] > 1e-5
 
 
 def test_settings_that_were_found_by_trial_are_remarked():
