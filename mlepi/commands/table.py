@@ -47,6 +47,8 @@ COMMANDS = {
         Command("checkpoints", "first", "shipped networks: list, model cards, where the files lie"),
         Command("inspect", "own", "what is in files of any program, or in a data set"),
         Command("convert", "own", "files of other programs to one data set"),
+        Command("unpickle", "own", "HamGNN's graph_data.npz to files that convert reads"),
+        Command("overlaps", "own", "a table of overlaps from .pao, .ion.xml or Gaussians"),
         Command("split", "own", "divide labelled structures into train, val and test"),
         Command("train", "own", "train a phonon or an electron network", True),
         Command("infer", "own", "from a structure to bands at temperature", True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from mlepi.errors import MlepiError, message
 from mlepi.physics.eigenstates.level_shift import LevelShift
 from mlepi.pipeline.settings import REUSES
 from mlepi.pipeline.sources import DRIVES
-from mlepi.project_files import locate_file
+from mlepi.project_files import PROJECT_FOLDER, locate_file
 from mlepi.results.store import FILE_NAME
 
 
@@ -77,14 +78,39 @@ def _are_electrons(value: Any) -> bool:
 
 
 def overlap_files(value: Any) -> list[Any]:
-    """Return the files of the key ``overlap`` as a list."""
-    return [] if value is None else value if isinstance(value, list) else [value]
+    """Return the files or the folder of the key ``overlap`` as a list."""
+    return [] if value is None or isinstance(value, dict) else list(_as_list(value))
 
 
-def _are_files(value: Any) -> bool:
-    return all(
-        isinstance(file, str) and locate_file(file) is not None for file in overlap_files(value)
-    )
+def overlap_program(value: Any) -> tuple[str, ...]:
+    """Return program and arguments of the key ``overlap``; nothing where it names files."""
+    given = value.get("program", ()) if isinstance(value, dict) else ()
+    words = given.split() if isinstance(given, str) else given
+    return tuple(str(locate_file(word) or word) for word in words)
+
+
+def locate_overlap(path: str) -> Path | None:
+    """Find a file, or a folder relative to the working folder or the project; None without."""
+    folders = (Path.cwd() / path, PROJECT_FOLDER / path)
+    return locate_file(path) or next((folder for folder in folders if folder.is_dir()), None)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _are_overlaps(value: Any) -> bool:
+    """Tell whether a value is nothing, files that exist, one folder, or a program."""
+    if isinstance(value, dict):
+        words = _as_list(value.get("program"))
+        strings = all(isinstance(word, str) and word.strip() for word in words)
+        if set(value) != {"program"} or not words or not strings:
+            return False
+        first = overlap_program(value)[0]
+        return shutil.which(first) is not None
+    files = overlap_files(value)
+    found = [isinstance(file, str) and locate_overlap(file) for file in files]
+    return all(found) and (len(found) < 2 or all(path.is_file() for path in found if path))
 
 
 def read_level_shift(value: Any) -> LevelShift | Literal["auto", "off"]:
@@ -126,7 +152,11 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "phonon": _MODEL,
     "electron": _MODEL,
     "committee": (lambda value: value in DRIVES, f"one of {list(DRIVES)}"),
-    "overlap": (_are_files, "null, an existing table, or existing .pao files"),
+    "overlap": (
+        _are_overlaps,
+        "null, an existing table, existing .pao or .ion.xml files, a folder with S of every "
+        "structure, or {program: COMMAND}",
+    ),
     "dtype": (lambda value: value in ("float32", "float64"), "float32 or float64"),
     "valence_electrons": (_are_electrons, "a number > 0 per atomic number, such as {6: 4}"),
     "cell_series": (_is_series, "null, or the folder of a finished series of cell sizes"),

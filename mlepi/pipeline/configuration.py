@@ -27,7 +27,9 @@ from mlepi.pipeline.config_values import (
     are_sources,
     list_absent_keys,
     list_wrong_values,
+    locate_overlap,
     overlap_files,
+    overlap_program,
     read_level_shift,
 )
 from mlepi.pipeline.discovery import Stages, resolve_names
@@ -84,8 +86,9 @@ class Plan:
             phonon=Source("phonon", plain["phonon"], plain["committee"]),
             electron=Source("electron", plain["electron"], plain["committee"]),
             overlap=tuple(
-                locate_file(file) or Path(file) for file in overlap_files(plain["overlap"])
+                locate_overlap(file) or Path(file) for file in overlap_files(plain["overlap"])
             ),
+            overlap_program=overlap_program(plain["overlap"]),
             dtype=plain["dtype"],
             device=f"cuda:{local_rank}" if plain["device"] == "cuda" else plain["device"],
             batch_size=plain["batch_size"],

@@ -68,7 +68,7 @@ class Networks:
     def _load_electron(self, source: Source) -> ElectronModel:
         """Load a model, with overlaps that are those whose digests are recorded."""
         digests, settings = self.settings.overlap_digests, self.settings
-        model = load_electron(source, settings.overlap, settings.compiled)
+        model = load_electron(source, settings.overlap, settings.compiled, settings.overlap_program)
         check_unchanged(digests)
         return model
 

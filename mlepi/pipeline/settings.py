@@ -32,7 +32,9 @@ class Settings:
         phonon: checkpoint or calculator, or several.
         electron: checkpoint or model, or several.
         sampler: how snapshots are chosen.
-        overlap: files with the overlaps of the orbitals, instead of the checkpoint's own table.
+        overlap: files with the overlaps of the orbitals, or a folder with S of every structure,
+            instead of the checkpoint's own table.
+        overlap_program: program and arguments that compute S of a structure, instead of a table.
         dtype: arithmetic of the electron network; forces are always computed in float64.
         device: of the networks in this process.
         batch_size: samples that the electron network sees at once; None takes 1 on a processor and
@@ -58,6 +60,7 @@ class Settings:
     electron: Source
     sampler: Sampler = field(default_factory=MonteCarlo)
     overlap: tuple[Path, ...] = ()
+    overlap_program: tuple[str, ...] = ()
     dtype: str = "float32"
     device: str = "cpu"
     batch_size: int | None = None
@@ -83,8 +86,14 @@ class Settings:
 
     @cached_property
     def overlap_digests(self) -> Mapping[Path, str]:
-        """Digests of the files of overlaps, taken once."""
-        return {file: hash_file(file) for file in self.overlap}
+        """Digests of the files of overlaps, the program included, taken once."""
+        programs = [Path(word) for word in self.overlap_program if Path(word).is_file()]
+        return {file: hash_file(file) for file in (*self.overlap, *programs)}
+
+    @property
+    def described_overlap(self) -> list[Any]:
+        """What decides S, as plain data; nothing where the checkpoint does."""
+        return [*self.overlap_digests.values(), *self.overlap_program]
 
     def digest_networks(self, needed: Iterable[str]) -> dict[str, Any]:
         """Return what tells the networks of a run from those of another, as plain data.
@@ -98,11 +107,11 @@ class Settings:
             for name, source in sources.items()
             if name in needed
         }
-        return {**digests, "overlap": list(self.overlap_digests.values())}
+        return {**digests, "overlap": self.described_overlap}
 
     def describe_electron(self) -> dict[str, Any]:
         """Return what decides H, without the level shift, and S of a structure, as plain data."""
-        overlap = {"overlap": list(self.overlap_digests.values())} if self.overlap else {}
+        overlap = {"overlap": self.described_overlap} if self.described_overlap else {}
         rounded = {"tf32": True} if self.tf32 and self.on_gpu else {}
         return {
             "electron": self.electron.fingerprint(),

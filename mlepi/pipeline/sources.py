@@ -19,7 +19,7 @@ from mlepi.errors import ConfigError, DataError, StructureError, message
 from mlepi.project_files import locate_file
 from mlepi.results import check_unchanged, hash_data, read_input
 from mlepi.structures import get_layers, read_structure
-from mlepi.structures.basis import SHELL_LETTERS
+from mlepi.structures.basis import name_shells
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -68,6 +68,9 @@ TOYS: Mapping[str, Mapping[str, Any]] = {
 }
 """Config key → the reference system that "toy" names there."""
 
+
+ORBITALS = (".pao", ".ion.xml")
+"""Ends of the names of files with the orbitals of one element."""
 
 Drive = Literal["mean", "first"]
 """What a list of networks predicts: the mean of all, or what the first one says."""
@@ -210,7 +213,10 @@ def load_calculator(source: Source, device: str, compiled: bool = False) -> Calc
 
 
 def load_electron(
-    source: Source, overlap: Sequence[Path] = (), compiled: bool = False
+    source: Source,
+    overlap: Sequence[Path] = (),
+    compiled: bool = False,
+    program: Sequence[str] = (),
 ) -> ElectronModel:
     """Return the electron network of a checkpoint, the model of a target, or of a list of them.
 
@@ -219,8 +225,9 @@ def load_electron(
     Args:
         source: of the Hamiltonian.
         compiled: run the network's kernels compiled; a target decides for itself.
-        overlap: a table of radial overlap functions (HDF5), or one ``.pao`` file per element,
-            instead of the checkpoint's own.
+        overlap: a table of radial overlap functions (HDF5), one file of orbitals per element, or a
+            folder with S of every structure, instead of the checkpoint's own table.
+        program: computes S of a structure, instead of ``overlap``.
 
     Raises:
         DataError: the overlap files do not hold the orbitals of the Hamiltonian, or the members of
@@ -230,7 +237,7 @@ def load_electron(
     if source.is_committee:
         from mlepi.predictors.committee import build_electron_committee
 
-        members = [load_electron(member, overlap, compiled) for member in source.members]
+        members = [load_electron(member, overlap, compiled, program) for member in source.members]
         committee = build_electron_committee(members)
         return members[0] if source.drive == "first" else committee
     if source.path is None:
@@ -241,7 +248,12 @@ def load_electron(
     model: Any = load_model(source.path, kind="electron", data=source.content[0])
     if compiled:
         model.compile_kernels()
-    if overlap:
+    folder = overlap[0] if len(overlap) == 1 and overlap[0].is_dir() else None
+    if program or folder is not None:
+        from mlepi.predictors.given_overlaps import open_overlaps
+
+        model.overlap_table, model.overlap_source = None, open_overlaps(folder, program)
+    elif overlap:
         table = load_overlap_table(overlap, model.basis)
         check_overlap_table(model.basis, table)
         model.overlap_table = table
@@ -252,34 +264,38 @@ def load_overlap_table(files: Sequence[Path], basis: OrbitalBasis) -> OverlapTab
     """Read a table of radial overlap functions, or tabulate it from numerical orbitals.
 
     Args:
-        files: one HDF5 table, or OpenMX ``.pao`` files named after their element, such as C6.0.pao.
+        files: one HDF5 table, or one file per element, named after it: OpenMX's, such as C6.0.pao,
+            or SIESTA's, such as C.ion.xml.
         basis: orbitals of the Hamiltonian; says which shells to take from a ``.pao`` file.
 
     Raises:
         DataError: a file cannot be read, or is of no element of the basis.
     """
-    from mlepi.physics.overlaps import read_overlap_table, read_pao, tabulate_overlaps
+    from mlepi.physics.overlaps import (
+        read_ion_xml,
+        read_overlap_table,
+        read_pao,
+        tabulate_overlaps,
+    )
 
-    if len(files) == 1 and files[0].suffix != ".pao":
+    if len(files) == 1 and not files[0].name.endswith(ORBITALS):
         return read_overlap_table(files[0])
     orbitals = []
     for file in files:
         symbol = re.match(r"[A-Z][a-z]?", file.name)
         number = atomic_numbers.get(symbol.group() if symbol else "", 0)
-        if number not in basis.elements or file.suffix != ".pao":
+        if number not in basis.elements or not file.name.endswith(ORBITALS):
             raise DataError(
                 message(
                     "overlap",
                     f"the file {file.name}",
-                    "a .pao file named after an element of the basis",
+                    "a .pao or .ion.xml file named after an element of the basis",
                     "Name the file after its element, as in C7.0.pao.",
                 )
             )
-        degrees = basis.shells[number]
+        is_pao = file.suffix == ".pao"
         orbitals.append(
-            read_pao(
-                file, "".join(f"{SHELL_LETTERS[l]}{degrees.count(l)}" for l in sorted(set(degrees)))
-            )
+            read_pao(file, name_shells(basis.shells[number])) if is_pao else read_ion_xml(file)
         )
     return tabulate_overlaps(orbitals)
 

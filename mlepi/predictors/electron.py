@@ -28,6 +28,7 @@ from mlepi.predictors.derivatives import (
     differentiate_network,
 )
 from mlepi.predictors.forward_mode import differentiate_overlaps
+from mlepi.predictors.given_overlaps import OverlapSource
 from mlepi.predictors.level_shifts import read_level_shift
 from mlepi.predictors.predictor import Predictor
 from mlepi.structures.basis import OrbitalBasis
@@ -47,6 +48,10 @@ class ElectronPredictor(Predictor):
             predicted.
         metadata: where the network comes from; plain Python data.
 
+    Attributes:
+        overlap_source: knows S of every structure and is asked instead of the table, where S is not
+            two-centre; its derivatives are then unknown.
+
     Raises:
         DataError: the overlap table belongs to another basis.
     """
@@ -65,6 +70,7 @@ class ElectronPredictor(Predictor):
         super().__init__(model, elements=basis.elements, cutoffs=cutoffs, metadata=metadata)
         self.basis = basis
         self.overlap_table = overlap_table
+        self.overlap_source: OverlapSource | None = None
         if overlap_table is not None:
             check_overlap_table(basis, overlap_table)
 
@@ -185,9 +191,12 @@ class ElectronPredictor(Predictor):
 
         Arguments and errors as ``overlap``.
         """
-        used = self._require_table(table)
         for atoms in structures:
             self.basis.check_elements(atoms.numbers)
+        if table is None and self.overlap_source is not None:
+            source = self.overlap_source
+            return [source.overlap(atoms, self.basis) for atoms in structures]
+        used = self._require_table(table)
         pairs = [_find_overlapping_pairs(atoms, used) for atoms in structures]
         first = np.append(0, np.cumsum([len(atoms) for atoms in structures]))
         blocks = compute_overlap_blocks(
@@ -287,14 +296,20 @@ class ElectronPredictor(Predictor):
         if table is not None:
             check_overlap_table(self.basis, table)
         used = self.overlap_table if table is None else table
+        if table is None and self.overlap_source is not None:
+            got = "S of every structure by itself, without its derivatives"
+            fix = (
+                "Leave linear_response out: averages over displaced structures need no derivative."
+            )
+            raise DataError(message("overlap", got, "a table of overlaps", fix))
         if used is None:
             raise DataError(
                 message(
                     "electron checkpoint",
                     "no overlap table",
-                    "one, or a table passed to overlap()",
-                    "Read one with mlepi.physics.overlaps.read_overlap_table, or export the "
-                    "checkpoint with it.",
+                    "S of the structures: a table or .pao or .ion.xml files of its orbitals, or "
+                    "where S is not two-centre a folder with S of every structure or a program",
+                    "Set overlap=TABLE.h5, overlap=FOLDER or overlap={program: COMMAND}.",
                 )
             )
         return used

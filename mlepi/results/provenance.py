@@ -55,12 +55,15 @@ def hash_data(data: Any) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """Digest the bytes of a file.
+    """Digest the bytes of a file, or the names and bytes of all files in a folder.
 
     Raises:
         DataError: the file cannot be read.
     """
     try:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            return hash_data([[str(f.relative_to(path)), hash_file(f)] for f in files])
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:

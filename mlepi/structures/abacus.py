@@ -34,6 +34,7 @@ SECTIONS = (
     "LATTICE_VECTORS",
     "ATOMIC_POSITIONS",
     "NUMERICAL_DESCRIPTOR",
+    "LATTICE_PARAMETERS",
 )
 
 
@@ -83,7 +84,7 @@ def read_abacus(folder: str | Path, name: str | None = None) -> LabelledStructur
     stru = next((f for f in (path / "STRU", path.parent / "STRU") if f.is_file()), None)
     if stru is None:
         raise DataError(message(where, "no STRU in it or above it", "one", "Copy it there."))
-    atoms, orbitals = read_stru(stru)
+    atoms, orbitals = read_stru(stru, _read_lattice(path))
     log = _read_log(path, len(atoms))
     shells = _shells(where, atoms, orbitals, log)
     counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in atoms.numbers])
@@ -115,8 +116,15 @@ def read_abacus(folder: str | Path, name: str | None = None) -> LabelledStructur
     )
 
 
-def read_stru(path: Path) -> tuple[Atoms, dict[str, str]]:
+def read_stru(
+    path: Path, lattice: NDArray[np.float64] | None = None
+) -> tuple[Atoms, dict[str, str]]:
     """Read a ``STRU``.
+
+    Args:
+        path: of the file.
+        lattice: (3, 3) in lattice constants, for a file without ``LATTICE_VECTORS``, whose input
+            names its Bravais lattice (``latname``).
 
     Returns:
         The structure, Å, and for every element the file of its orbitals, where named.
@@ -128,11 +136,14 @@ def read_stru(path: Path) -> tuple[Atoms, dict[str, str]]:
     try:
         species = [words[0] for words in sections["ATOMIC_SPECIES"]]
         constant = float(sections["LATTICE_CONSTANT"][0][0]) * BOHR
-        cell = np.array([[float(w) for w in words[:3]] for words in sections["LATTICE_VECTORS"]])
+        if lattice is None or "LATTICE_VECTORS" in sections:
+            rows = sections["LATTICE_VECTORS"]
+            lattice = np.array([[float(w) for w in words[:3]] for words in rows])
+        cell = lattice
         (kind, *_), *rows = sections["ATOMIC_POSITIONS"]
         symbols, positions = _read_positions(rows)
     except (KeyError, IndexError, ValueError) as error:
-        fix = "Give the STRU of the run, with explicit LATTICE_VECTORS."
+        fix = "Give the STRU of the run, with explicit LATTICE_VECTORS or the log of the run."
         got = f"a missing or malformed section ({type(error).__name__}: {error})"
         raise DataError(message(str(path), got, f"{', '.join(SECTIONS[:5])}", fix)) from error
     factors = {"cartesian": constant, "cartesian_angstrom": 1.0, "cartesian_au": BOHR}
@@ -211,6 +222,15 @@ def _shells(
             expected = "a log, or an orbital file named …_2s2p1d.orb in STRU"
             raise DataError(message(where, got, expected, fix))
     return shells
+
+
+def _read_lattice(folder: Path) -> NDArray[np.float64] | None:
+    """Read the first lattice vectors of the running log, in lattice constants."""
+    file = next(iter(sorted(folder.glob("running_*.log"))), None)
+    text = file.read_text(encoding="utf-8", errors="replace") if file else ""
+    number = r"\s+([-+]?\d[-+.\deE]*)"
+    match = re.search(r"Lattice vectors:[^\n]*a_0\)" + f"\\s*{number * 3}" * 3, text, re.IGNORECASE)
+    return np.array(match.groups(), dtype=np.float64).reshape(3, 3) if match else None
 
 
 def _read_log(folder: Path, n_atoms: int) -> _Log:

@@ -205,3 +205,8 @@ class OrbitalBasis:
     def _shells_of(self, number: int) -> tuple[int, ...]:
         self.check_elements([number])
         return self.shells[int(number)]
+
+
+def name_shells(shells: Sequence[int]) -> str:
+    """Return shells in OpenMX's notation: [0, 0, 1, 1] is "s2p2"."""
+    return "".join(f"{SHELL_LETTERS[l]}{list(shells).count(l)}" for l in sorted(set(shells)))

@@ -8,7 +8,7 @@ structures of one data set.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ import h5py
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.structures.assembly import infer_radii
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.block_checks import check_atom_indices
 from mlepi.structures.pair_lists import BlockList
+from mlepi.structures.small_datasets import REFUSED_SPIN
 
 
 def require_file(path: Path) -> Path:
@@ -61,8 +61,7 @@ def refuse_spin(where: str, spinful: Any) -> None:
         raise DataError(
             message(
                 where,
-                "spinful data (2 × 2 spin blocks)",
-                "spinless blocks",
+                *REFUSED_SPIN,
                 "Repeat the calculation without spin.",
             )
         )
@@ -143,33 +142,6 @@ def open_matrix(path: Path) -> h5py.File:
                 str(path), f"no readable HDF5 ({error})", "an HDF5 file", "Copy or write it again."
             )
         ) from error
-
-
-def read_small_datasets(where: str, group: h5py.Group) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Read thousands of small datasets, with the calls of HDF5 itself: five times as fast.
-
-    Args:
-        where: file, for messages.
-        group: holds nothing but datasets of real numbers.
-
-    Yields:
-        Name and values, float64.
-
-    Raises:
-        DataError: a dataset is complex (spin), no numbers, or cannot be read.
-    """
-    whole, double = h5py.h5s.ALL, h5py.h5t.NATIVE_DOUBLE
-    for name in list(group):
-        try:
-            dataset = h5py.h5d.open(group.id, name.encode())
-            values = np.empty(dataset.shape)
-            dataset.read(whole, whole, values, double)
-        except (OSError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-            found = group.get(name)
-            refuse_spin(where, isinstance(found, h5py.Dataset) and found.dtype.kind == "c")
-            got = f"an unreadable dataset {name!r} ({error})"
-            raise DataError(message(where, got, "real numbers", "Write the file again.")) from error
-        yield name, values
 
 
 def check_shape(where: str, key: str, shape: tuple[int, ...], expected: tuple[int, int]) -> None:

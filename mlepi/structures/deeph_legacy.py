@@ -24,12 +24,12 @@ from mlepi.structures.deeph_folder import (
     open_matrix,
     read_fermi_energy,
     read_info,
-    read_small_datasets,
     refuse_spin,
     require_file,
 )
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.pair_lists import BlockList
+from mlepi.structures.small_datasets import read_small_datasets
 
 
 def read_deeph_legacy(
@@ -157,23 +157,10 @@ def _read_orbital_types(folder: Path, numbers: NDArray[np.int64]) -> dict[int, t
 
 def _read_legacy_blocks(path: Path, counts: NDArray[np.int64]) -> BlockList:
     """Read one dataset per pair; atoms are counted from 1 in the keys and from 0 in the result."""
-    keys: list[list[int]] = []
-    blocks: list[NDArray[np.float64]] = []
     with open_matrix(path) as file:
-        for text, block in read_small_datasets(str(path), file):
-            try:
-                key = json.loads(text)
-                valid = len(key) == 5 and all(isinstance(v, int) for v in key)
-            except (ValueError, TypeError):
-                valid = False
-            if not valid:
-                raise DataError(
-                    message(
-                        str(path), f"key {text!r}", "'[Rx, Ry, Rz, i, j]'", "Write the file again."
-                    )
-                )
-            keys.append(key)
-            blocks.append(block)
+        found = list(read_small_datasets(str(path), file))
+    keys = _read_keys(str(path), [name for name, _ in found])
+    blocks = [block for _, block in found]
     if not keys:
         raise DataError(
             message(str(path), "no blocks", "one dataset per pair", "Write the file again.")
@@ -189,3 +176,26 @@ def _read_legacy_blocks(path: Path, counts: NDArray[np.int64]) -> BlockList:
         values,
         np.concatenate([[0], np.cumsum([block.size for block in blocks])]).astype(np.int64),
     )
+
+
+def _read_keys(where: str, names: list[str]) -> list[list[int]]:
+    """Read keys "[Rx, Ry, Rz, i, j]", all at once or else one by one to find the wrong one."""
+    try:
+        keys: list[list[int]] = json.loads(f"[{','.join(names)}]")
+        if len(keys) == len(names) and all(map(_is_key, keys)):
+            return keys
+    except ValueError:
+        pass
+    for text in names:
+        try:
+            valid = _is_key(json.loads(text))
+        except ValueError:
+            valid = False
+        if not valid:
+            expected = "'[Rx, Ry, Rz, i, j]'"
+            raise DataError(message(where, f"key {text!r}", expected, "Write the file again."))
+    raise DataError(message(where, "keys with commas", "one per dataset", "Write the file again."))
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, list) and len(key) == 5 and all(type(v) is int for v in key)

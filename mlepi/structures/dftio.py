@@ -25,12 +25,12 @@ from mlepi.structures.deeph_folder import (
     build_basis,
     check_shape,
     open_matrix,
-    read_small_datasets,
     refuse_spin,
 )
 from mlepi.structures.deeph_legacy import load_table
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.pair_lists import BlockList
+from mlepi.structures.small_datasets import read_small_datasets
 
 NAMES = {
     "numbers": ("atomic_numbers.dat", "atomic_number.dat"),

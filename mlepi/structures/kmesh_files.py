@@ -2,7 +2,8 @@
 
 A folder holds an xyz file with the frames, ``*_fock_N.npy`` and ``*_over_N.npy`` of frame N, (n_k,
 n, n) in Hartree, and ``kmesh.json`` with what the files do not say: {"mesh": [8, 8, 1], "shells":
-{"C": [0, 0, 1]}, "order": "pyscf"}.
+{"C": [0, 0, 1]}, "order": "pyscf"}, and where known "fermi_energy" in eV, of all frames or a list.
+Energy (eV) and forces (eV/Å) of a frame are taken from the xyz file where they stand in it.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def read_kmesh(
             by trial and remarked.
 
     Returns:
-        Labels in eV, Å and internal order; no Fermi energy, which the files lack.
+        Labels in eV, Å and internal order; a Fermi energy where the settings name it.
 
     Raises:
         DataError: a file or setting is missing or wrong, or an invariant of ``validation`` is
@@ -82,7 +83,7 @@ def read_kmesh(
     label = name or f"{stem}_{frame}"
     if settings is not None or (path / SETTINGS).is_file():
         given = _read_settings(path) if settings is None else settings
-        return _assemble(path, label, atoms, files, given)
+        return _assemble(path, label, atoms, files, {**given, "frame": frame})
     return _try_settings(path, label, atoms, files)
 
 
@@ -127,6 +128,7 @@ def _assemble(
     settings: Mapping[str, Any],
 ) -> LabelledStructure:
     """Read a frame with known settings."""
+    labels = atoms.calc.results if atoms.calc is not None else {}
     atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
     mesh, shells, order = _check_settings(folder, settings, atoms)
     counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in atoms.numbers])
@@ -144,7 +146,11 @@ def _assemble(
         order=order,
         overlap=lists["over"][0],
         hamiltonian=lists["fock"][0],
-        provenance={"format": "kmesh", "mesh": list(mesh), "order": order},
+        fermi_energy=_fermi_energy(folder, settings),
+        energy=labels.get("energy"),
+        forces=labels.get("forces"),
+        provenance={"format": "kmesh", "mesh": list(mesh), "order": order}
+        | ({"code": str(settings["code"])} if "code" in settings else {}),
     )
     border = lists["over"][1]
     if border > BORDER_OVERLAP:
@@ -198,6 +204,19 @@ def _check_settings(
     return (int(mesh[0]), int(mesh[1]), int(mesh[2])), shells, str(order)
 
 
+def _fermi_energy(folder: Path, given: Mapping[str, Any]) -> float | None:
+    """Return the Fermi energy of the frame, eV; None where the settings do not name it."""
+    value, frame = given.get("fermi_energy"), given.get("frame", 0)
+    if isinstance(value, list):
+        value = value[frame] if frame < len(value) else "too few"
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        where, got = str(folder / SETTINGS), f"fermi_energy {value!r} of frame {frame}"
+        raise DataError(message(where, got, "a number in eV, or one per frame", "Correct it."))
+    return float(value)
+
+
 def _read_frame(folder: Path, frame: int) -> Atoms:
     """Read one frame of the only xyz file of the folder."""
     files = sorted([*folder.glob("*.xyz"), *folder.glob("*.extxyz")])
@@ -211,7 +230,7 @@ def _read_frame(folder: Path, frame: int) -> Atoms:
         raise DataError(message(str(files[0]), got, "every frame", "Check the file.")) from error
     if not isinstance(atoms, Atoms) or atoms.cell.rank < 3:
         raise DataError(message(str(files[0]), "no cell", "a Lattice in every frame", "Add it."))
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    return atoms
 
 
 def _load(file: Path, shape: tuple[int, int, int]) -> NDArray[np.complex128]:

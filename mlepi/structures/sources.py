@@ -22,6 +22,8 @@ from mlepi.structures.dataset_format import FORMAT
 from mlepi.structures.deeph import read_deeph
 from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.dftio import count_dftio_frames, find_dftio_file, read_dftio
+from mlepi.structures.gpaw_files import read_gpaw
+from mlepi.structures.hamgnn import GRAPH, read_hamgnn
 from mlepi.structures.kmesh_files import list_kmesh_frames, read_kmesh
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.openmx import read_openmx
@@ -29,8 +31,7 @@ from mlepi.structures.openmx_out import is_openmx_out, read_openmx_out
 from mlepi.structures.siesta import SISL_FILES, read_siesta
 
 REFUSED = {
-    "graph_data.npz": "HamGNN's pickled graphs: convert the DFT output itself",
-    ".gpw": "GPAW's file: write H(k), S(k) with GPAW as docs/data_formats.md says",
+    "graph_data.npz": "HamGNN's pickled graphs: mlepi unpickle FILE FOLDER makes files to convert",
     ".mdb": "pickles in a database: export with dftio parse -f dat",
     ".pkl": "a pickle, which can run any code: export it as text, HDF5 or .npy",
 }
@@ -203,6 +204,22 @@ FORMATS = {
         lambda path: path.resolve().name,
         lambda path: list(list_kmesh_frames(path)) if path.is_dir() else [],
         lambda source, _: [read_kmesh(source.path, source.frame or 0, source.name)],
+    ),
+    "gpaw": ForeignFormat(
+        "GPAW .gpw",
+        True,
+        True,
+        lambda path: path.stem,
+        lambda path: _one(path.is_file() and path.suffix == ".gpw"),
+        lambda source, _: [read_gpaw(source.path, source.name)],
+    ),
+    "hamgnn": ForeignFormat(
+        "HamGNN graph, unpickled",
+        True,
+        True,
+        lambda path: path.name.removesuffix(GRAPH),
+        lambda path: _one(path.is_file() and path.name.endswith(GRAPH)),
+        lambda source, radii: [read_hamgnn(source.path, radii=radii, name=source.name)],
     ),
     "openmx_out": ForeignFormat(
         "OpenMX .out without .scfout",

@@ -18,6 +18,7 @@ from mlepi.physics.overlaps import (
     measure_overlap_errors,
     read_overlap_table,
 )
+from mlepi.physics.overlaps.fit_errors import TWO_CENTRE
 from mlepi.predictors.electron import check_overlap_table
 from mlepi.project_files import find_file
 from mlepi.structures.ase_files import read_forces_dataset
@@ -170,10 +171,14 @@ class HamiltonianDataModule(GraphDataModule):
         return {"basis": self.basis, "overlap_table": self.overlap_table}
 
 
-def fit_overlaps(structures: Iterable[LabelledStructure], basis: OrbitalBasis) -> OverlapTable:
+def fit_overlaps(
+    structures: Iterable[LabelledStructure], basis: OrbitalBasis
+) -> OverlapTable | None:
     """Fit the radial overlap functions of a basis to the overlap blocks of structures.
 
-    The log tells how well the first of them are met; a warning, that S is not two-centre.
+    The log tells how well the first of them are met; a warning, that S is not two-centre. Then
+    there is no table: the checkpoint carries none, and inference asks for S of every structure
+    instead of guessing it.
 
     Raises:
         DataError: a structure has no overlaps, or a pair of elements never occurs.
@@ -204,8 +209,15 @@ def fit_overlaps(structures: Iterable[LabelledStructure], basis: OrbitalBasis) -
             OverlapSample(atoms.numbers, structure.edge_index, vectors, structure.overlap_blocks)
         )
     table = fit_overlap_table(samples, basis.shells, basis.radii, basis.names)
-    _logger.info(measure_overlap_errors(table, samples[:COMPARED]).describe())
-    return table
+    errors = measure_overlap_errors(table, samples[:COMPARED])
+    _logger.info(errors.describe())
+    if errors.largest <= TWO_CENTRE:
+        return table
+    _logger.info(
+        "The checkpoint gets no table: inference will ask for S, overlap=FOLDER or "
+        "overlap={program: COMMAND}. One that you trust is data.overlap_table=TABLE.h5."
+    )
+    return None
 
 
 COMPARED = 10

@@ -11,6 +11,7 @@ import scipy.linalg
 from foreign_files import bloch_sum, foreign
 
 from mlepi.errors import DataError, UnusualDataWarning
+from mlepi.structures.abacus import read_abacus
 from mlepi.structures.deeph import read_deeph, write_deeph
 from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.kmesh import list_mesh
@@ -148,3 +149,45 @@ def test_wrong_order_of_functions_in_genuine_matrices():
         read_kmesh(foreign("graphene-E2g"), 10, settings={**E2G, "order": "e3nn"})
     with pytest.raises(DataError, match=r"expected \(64, 18, 18\)"):
         read_kmesh(foreign("graphene-E2g"), 10, settings={**E2G, "shells": {"C": [0, 0, 1, 1, 0]}})
+
+
+def read_upper_triangle(path):
+    """H(k) or S(k) as ABACUS prints it: the size, then (re,im) of the upper triangle."""
+    size, *words = path.read_text().split()
+    matrix = np.zeros((int(size),) * 2, dtype=complex)
+    values = [complex(*map(float, word.strip("()").split(","))) for word in words]
+    matrix[np.triu_indices(int(size))] = values
+    return matrix + np.triu(matrix, 1).conj().T
+
+
+def test_silicon_of_abacus():
+    """H(R) and S(R) of ABACUS' example out_hs2_multik sum to H(k) and S(k) of out_hs_multik."""
+    folder = foreign("abacus/Si")
+    with pytest.warns(UnusualDataWarning, match="orbitals whose overlap with themselves"):
+        structure = read_abacus(folder / "OUT.autotest")
+    assert structure.basis.shells == {14: (0, 0, 1, 1, 2)}
+    order = structure.basis.permutation(14, "abacus")
+    order, signs = np.append(order, 13 + order), np.tile(structure.basis.signs(14, "abacus"), 2)
+    pencil = []
+    for name, blocks, unit, tolerance in (
+        ("H", structure.hamiltonian_blocks, HARTREE / 2, 1e-4),
+        ("S", structure.overlap_blocks, 1.0, 1e-5),
+    ):
+        printed = read_upper_triangle(folder / f"data-1-{name}.ref")[np.ix_(order, order)] * unit
+        pencil.append(printed * np.outer(signs, signs))
+        summed = bloch_sum(structure, blocks, np.array([0.5, 0.0, 0.0]))
+        np.testing.assert_allclose(summed, pencil[-1], atol=tolerance)
+    own = scipy.linalg.eigvalsh(*pencil)
+    np.testing.assert_allclose(levels(structure, [0.5, 0.0, 0.0]), own, atol=1e-3)
+
+
+def test_molybdenum_disulfide_of_abacus():
+    """DZP with an f shell; the lattice is named, not given; levels are those of istate.info."""
+    folder = foreign("abacus/MoS2")
+    structure = read_abacus(folder / "OUT.ABACUS")
+    assert structure.basis.shells == {16: (0, 0, 1, 1, 2), 42: (0, 0, 0, 0, 1, 1, 2, 2, 3)}
+    assert structure.fermi_energy == pytest.approx(-2.3123356452)
+    tables = (folder / "OUT.ABACUS" / "istate.info").read_text().split("BAND")[1:]
+    for table, kpoint in zip(tables, ([0, 0, 0], [0.25, 0, 0], [0.5, 0, 0]), strict=True):
+        own = np.array([float(line.split()[1]) for line in table.splitlines()[1:] if line.strip()])
+        np.testing.assert_allclose(levels(structure, kpoint)[: len(own)], own, atol=1e-3)

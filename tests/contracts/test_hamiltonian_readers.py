@@ -295,3 +295,18 @@ class TestKMesh(WithoutFermiEnergy):
     def read(self, sample, folder):
         mesh = (11, 11, 1) if sample.name == "slide" else (7, 7, 7)
         return read_kmesh(write_kmesh(folder / "mesh", sample, mesh), 0)
+
+
+def test_lattice_of_abacus_from_its_log(tmp_path):
+    """An input that names its Bravais lattice has no vectors in STRU: the log prints them."""
+    out = write_abacus(tmp_path / "run", by_element(slater_koster_sample()))
+    expected = read_abacus(out).atoms.cell.array
+    stru, log = out.parent / "STRU", out / "running_scf.log"
+    before, rest = stru.read_text().split("LATTICE_VECTORS")
+    rows, after = rest.split("ATOMIC_POSITIONS")
+    stru.write_text(f"{before}LATTICE_PARAMETERS\n1.2 0.3\n\nATOMIC_POSITIONS{after}")
+    vectors = "\n".join("  ".join(f"{float(w):+.10f}" for w in row.split()[:3])
+                        for row in rows.strip().splitlines())  # fmt: skip
+    title = " Lattice vectors: (Cartesian coordinate: in unit of a_0)\n"
+    log.write_text(f"{title}{vectors}\n Reciprocal vectors:\n{log.read_text()}")
+    np.testing.assert_allclose(read_abacus(out).atoms.cell.array, expected, atol=1e-8)

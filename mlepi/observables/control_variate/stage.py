@@ -156,6 +156,7 @@ def _nest(run: Run, name: str, n_samples: int) -> Run:
         n_samples=n_samples,
         electron=Source("tight binding", target),
         overlap=(),
+        overlap_program=(),
         level_shift="off",
         left_out=_find_left_out(run),
         dtype="float64",

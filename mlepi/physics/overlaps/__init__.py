@@ -8,9 +8,10 @@ from mlepi.physics.overlaps.files import (
 )
 from mlepi.physics.overlaps.fit import OverlapSample, fit_overlap_table
 from mlepi.physics.overlaps.fit_errors import OverlapErrors, measure_overlap_errors
+from mlepi.physics.overlaps.orbital_files import read_gaussians, read_ion_xml
 from mlepi.physics.overlaps.orbitals import RadialOrbitals, read_pao
 from mlepi.physics.overlaps.table import OverlapTable
-from mlepi.physics.overlaps.tabulate import tabulate_overlaps
+from mlepi.physics.overlaps.tabulate import find_k_max, tabulate_overlaps
 
 __all__ = [
     "OverlapErrors",
@@ -19,8 +20,11 @@ __all__ = [
     "RadialOrbitals",
     "compute_overlap_blocks",
     "compute_overlap_blocks_torch",
+    "find_k_max",
     "fit_overlap_table",
     "measure_overlap_errors",
+    "read_gaussians",
+    "read_ion_xml",
     "read_overlap_table",
     "read_pao",
     "tabulate_files",

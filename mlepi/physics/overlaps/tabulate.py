@@ -68,6 +68,24 @@ def tabulate_overlaps(
     )
 
 
+def find_k_max(orbitals: Sequence[RadialOrbitals], missing: float = 1e-9) -> float:
+    """Return an upper end of the momentum integral for tight functions such as Gaussians.
+
+    Args:
+        orbitals: radial functions.
+        missing: part of ∫ F² k² dk of any function that may lie beyond.
+
+    Returns:
+        40, 80 or 160 1/Å, the first that suffices or else the last.
+    """
+    for k_max in (40.0, 80.0):
+        k, weights = quadrature(k_max, 2.0 * k_max, n_panels=8)
+        beyond = [(compute_radial_transforms(o, k) ** 2 * k**2) @ weights for o in orbitals]
+        if max(float(part.max()) for part in beyond) * 2.0 / np.pi < missing:
+            return k_max
+    return 160.0
+
+
 def _checked_transforms(
     orbitals: RadialOrbitals, k: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:

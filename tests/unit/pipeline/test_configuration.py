@@ -352,8 +352,13 @@ def test_every_mistake_is_reported_at_once(tmp_path):
     [
         (
             ["overlap=[none.pao]"],
-            "overlap: got ['none.pao']; expected null, an existing table, or existing .pao files",
+            "overlap: got ['none.pao']; expected null, an existing table, existing .pao or "
+            ".ion.xml files, a folder with S of every structure, or {program: COMMAND}",
         ),
+        (["overlap={program:no_such_program}"], "overlap: got {'program': 'no_such_program'}; exp"),
+        (["overlap={program:[]}"], "overlap: got {'program': []}; expected null"),
+        (["overlap={programme:ls}"], "overlap: got {'programme': 'ls'}; expected null"),
+        (["overlap=[conf,data]"], "overlap: got ['conf', 'data']; expected null"),
         (["~seed"], "seed: got no such key; expected a value. Take it over from conf/infer.yaml."),
         (["~trainer.devices"], "trainer.devices: got no such key; expected a value."),
         (

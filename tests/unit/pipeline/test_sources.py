@@ -12,6 +12,8 @@ from mlepi.checkpoint import save_checkpoint, stamp
 from mlepi.errors import DataError, StructureError
 from mlepi.physics.overlaps import read_overlap_table, write_overlap_table
 from mlepi.pipeline import sources
+from mlepi.pipeline.networks import Networks
+from mlepi.pipeline.settings import Settings
 from mlepi.pipeline.sources import (
     Source,
     load_calculator,
@@ -21,7 +23,7 @@ from mlepi.pipeline.sources import (
 )
 from mlepi.reference_systems import HoneycombSprings, TightBinding
 from mlepi.results import hash_file
-from mlepi.structures import OrbitalBasis, build_graphene
+from mlepi.structures import LabelledStructure, OrbitalBasis, build_graphene, write_deeph
 from mlepi.units import BOHR
 
 ROOT = Path(__file__).parents[3]
@@ -56,11 +58,46 @@ def test_orbitals_give_the_shipped_table():
     np.testing.assert_allclose(given.blocks, own.blocks, atol=1e-9)
 
 
+def test_s_of_every_structure_replaces_the_table(tmp_path):
+    """From a folder and from a program: the S that the table of the checkpoint gave before."""
+    atoms = build_graphene(stacking="AB")
+    own = load_electron(ELECTRON).overlap(atoms)
+    labels = LabelledStructure(
+        "AB", atoms, own.basis, own.edge_index, own.edge_cell_shift, overlap_blocks=own.blocks
+    )
+    write_deeph(tmp_path / "given" / "AB", labels)
+    (tmp_path / "copy").write_text(f'#!/bin/sh\ncp -r {tmp_path / "given"} "$1"\n')
+    (tmp_path / "copy").chmod(0o755)
+    common = {
+        "temperatures": (0.0,),
+        "n_samples": 1,
+        "seed": 0,
+        "supercell": (1, 1, 1),
+        "structure": Source("structure", None),
+        "phonon": Source("phonon", None),
+        "electron": ELECTRON,
+    }
+    described = [Settings(**common).describe_electron()]
+    for chosen in (
+        {"overlap": (tmp_path / "given",)},
+        {"overlap_program": (str(tmp_path / "copy"),)},
+    ):
+        settings = Settings(**common, **chosen)
+        model = Networks(settings).electron
+        given = model.overlap(atoms)
+        for kpoint in ([0, 0, 0], [0.2, 0.1, 0]):
+            np.testing.assert_allclose(given.dense(kpoint), own.dense(kpoint), atol=1e-12)
+        described.append(settings.describe_electron())
+    assert "overlap" not in described[0]
+    assert len(described[1]["overlap"]) == 1
+    assert described[2]["overlap"] == [hash_file(tmp_path / "copy"), str(tmp_path / "copy")]
+
+
 def test_files_of_other_elements_or_orbitals_are_refused(tmp_path):
     basis = OrbitalBasis(shells={6: (0, 0, 1, 1)}, radii={6: 3.175}, names={6: "C6.0-s2p2"})
     with pytest.raises(
         DataError,
-        match=r"overlap: got the file Mo7\.0\.pao; expected a \.pao file named after an element",
+        match=r"overlap: got the file Mo7\.0\.pao; expected a \.pao or \.ion\.xml file named",
     ):
         load_overlap_table([tmp_path / "Mo7.0.pao"], basis)
     table = read_overlap_table(TABLE)
