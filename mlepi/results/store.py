@@ -33,6 +33,7 @@ from mlepi.results.upgrades import (
     refuse_newer,
     upgrade,
 )
+from mlepi.untrusted import note_own, open_hdf5, parse_json
 
 FILE_NAME = "results.h5"
 
@@ -83,7 +84,10 @@ class ResultsStore:
             DataError: there is no such record, or the file is damaged.
         """
         with self._open() as file:
-            return json.loads(str(self._require(file, stage).attrs["provenance"]))
+            found = parse_json(str(self.path), str(self._require(file, stage).attrs["provenance"]))
+            if not isinstance(found, dict):
+                raise ValueError("a provenance that is no object")
+            return found
 
     def read(self, stage: str, record_type: type) -> Any:
         """Read and check one record.
@@ -189,6 +193,7 @@ class ResultsStore:
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(self.path)
+            note_own(self.path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -225,7 +230,11 @@ class ResultsStore:
     def _open(self) -> Iterator[h5py.File]:
         """Open for reading; whatever is wrong with the file becomes one ``DataError``."""
         try:
-            with h5py.File(self.path, "r") as file:
+            if not self.path.exists():
+                raise FileNotFoundError(self.path)
+            with open_hdf5(
+                self.path, "the records of a run", "Delete the file and run again."
+            ) as file:
                 refuse_newer(
                     str(self.path), int(file.attrs["format"]), RECORD_FORMAT, _writer_of(file)
                 )
@@ -236,7 +245,7 @@ class ResultsStore:
                     str(self.path), "no such file", "the records of a run", "Run infer.py first."
                 )
             ) from error
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise DataError(
                 message(
                     str(self.path),

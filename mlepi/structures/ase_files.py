@@ -23,10 +23,12 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, StructureError, message
+from mlepi.structures.block_checks import check_density
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.phonopy_files import read_phonopy
 from mlepi.structures.remarks import UNUSUAL, tell
 from mlepi.structures.vasp_output import read_ml_ab, read_vaspout
+from mlepi.untrusted import check_size, guard, limit_memory, open_hdf5
 
 FORCE_FORMATS = {
     "vasprun.xml": "vasp-xml",
@@ -41,6 +43,10 @@ FORCE_FORMATS = {
 """Names inside a file name by which files with forces are known, the first that fits; everything
 else with labels is taken as extxyz."""
 
+EXPANSION = 4.0
+"""Bytes in memory for one of a file of structures."""
+HDF5_SUFFIXES = (".h5", ".hdf5", ".nc")
+
 OWN_READERS: dict[str, Callable[[Path], list[Atoms]]] = {
     "vasp-h5": read_vaspout,
     "vasp-ml": read_ml_ab,
@@ -49,6 +55,7 @@ OWN_READERS: dict[str, Callable[[Path], list[Atoms]]] = {
 """Formats that ASE does not read."""
 
 
+@guard("a structure in a format that ASE knows")
 def read_structure(path: str | Path) -> Atoms:
     """Read the last structure of a file in any format that ASE knows.
 
@@ -73,6 +80,7 @@ def read_structure(path: str | Path) -> Atoms:
     return atoms
 
 
+@guard("structures with energies and forces")
 def read_forces_dataset(path: str | Path) -> list[LabelledStructure]:
     """Read all structures of a file with their energies and forces.
 
@@ -185,8 +193,12 @@ def _require(path: Path) -> None:
 def _read_frames(path: Path, index: str, file_format: str | None) -> list[Atoms]:
     """Read frames with ASE and turn whatever its parsers raise into one ``DataError``."""
     _require(path)
+    size = check_size(path, EXPANSION)
+    if path.suffix in HDF5_SUFFIXES:
+        open_hdf5(path).close()
     try:
-        frames = ase.io.read(path, index=index, format=file_format)
+        with limit_memory(size):
+            frames = ase.io.read(path, index=index, format=file_format)
     except (
         Exception
     ) as error:  # ASE's parsers raise anything, down to StopIteration and AssertionError
@@ -297,6 +309,7 @@ def _check_periodic(where: str, atoms: Atoms) -> None:
         raise StructureError(
             message(where, "no periodic cell", expected, "Add a lattice to the file.")
         )
+    check_density(where, atoms)
 
 
 def _plain(value: Any) -> Any:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+from ase import Atoms
 from numpy.typing import NDArray
 
-from mlepi.errors import DataError, message
+from mlepi.errors import DataError, StructureError, message
 
 HAMILTONIAN_HERMITICITY = 1e-4
 """Largest accepted |H_ij(R) − H_ji(−R)ᵀ| of a foreign file, eV; codes reach 1e-8, single precision
 1e-6."""
+
+LEAST_VOLUME, LEAST_HEIGHT = 0.2, 0.3
+"""Å³ per atom, twenty times denser than diamond, and Å between lattice planes."""
+
+SMALL, MOST_PADDED = 2**22, 64
+"""Numbers that blocks may be padded to without further question, and beyond that for every value:
+blocks of 5 orbitals beside an element of 40."""
 
 OVERLAP_HERMITICITY = 1e-5
 """Largest accepted |S_ij(R) − S_ji(−R)ᵀ| of a foreign file, dimensionless."""
@@ -75,6 +83,46 @@ def check_blocks(
                 "Check the basis of each element.",
             )
         )
+
+
+def check_density(where: str, atoms: Atoms) -> None:
+    """Refuse a cell in which the neighbours of an atom could not be counted.
+
+    Args:
+        where: file or structure, for the message.
+        atoms: with three lattice vectors, Å.
+
+    Raises:
+        StructureError: less than ``LEAST_VOLUME`` per atom, or lattice planes closer than
+            ``LEAST_HEIGHT``.
+    """
+    volume = float(atoms.cell.volume)
+    areas = np.linalg.norm(
+        np.cross(atoms.cell.array[[1, 2, 0]], atoms.cell.array[[2, 0, 1]]), axis=1
+    )
+    height = volume / float(areas.max())
+    if volume < LEAST_VOLUME * len(atoms) or height < LEAST_HEIGHT:
+        got = f"{len(atoms)} atoms in a cell of {volume:.3g} Å³ and {height:.3g} Å height"
+        expected = f"at least {LEAST_VOLUME} Å³ per atom and {LEAST_HEIGHT} Å"
+        raise StructureError(message(where, got, expected, "Check cell and units."))
+
+
+def check_padding(where: str, n_blocks: int, size: int, n_values: int) -> None:
+    """Refuse blocks that would need far more memory padded to one size than they have values.
+
+    Args:
+        where: file or structure, for the message.
+        n_blocks: number of blocks.
+        size: rows and columns to which they are padded.
+        n_values: that all blocks have together.
+
+    Raises:
+        DataError: they would.
+    """
+    padded = n_blocks * size**2
+    if padded > SMALL and padded > MOST_PADDED * n_values:
+        got = f"{n_values} values in {n_blocks} blocks padded to {size} × {size}"
+        raise DataError(message(where, got, "elements of similar size", "Check the basis."))
 
 
 def check_atom_indices(where: str, indices: NDArray[np.integer], n_atoms: int, base: int) -> None:

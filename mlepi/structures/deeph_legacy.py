@@ -6,7 +6,6 @@ included, in eV; lengths are in Å. Atoms are counted from 1 and orbitals are in
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,8 +29,10 @@ from mlepi.structures.deeph_folder import (
 )
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.pair_lists import BlockList
+from mlepi.untrusted import check_size, guard, limit_memory, parse_json, parse_shells, read_text
 
 
+@guard("a legacy DeepH folder")
 def read_deeph_legacy(
     folder: str | Path,
     *,
@@ -115,9 +116,11 @@ def _read_structure(path: Path) -> Atoms:
 def load_table(file: Path) -> NDArray[np.float64]:
     """Read a table of numbers: 2-dimensional."""
     path = require_file(file)
+    size = check_size(path)
     try:
-        table = np.loadtxt(path, ndmin=2)
-    except ValueError as error:
+        with limit_memory(size):
+            table = np.loadtxt(path, ndmin=2)
+    except (ValueError, MemoryError, RuntimeError) as error:
         raise DataError(
             message(
                 str(path), f"text that is no table ({error})", "numbers", "Write the file again."
@@ -130,7 +133,7 @@ def load_table(file: Path) -> NDArray[np.float64]:
 def _read_orbital_types(folder: Path, numbers: NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
     """Read the shells of every atom and condense them to one list per element."""
     path = require_file(folder / "orbital_types.dat")
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.split() for line in read_text(path, strict=True).splitlines() if line.strip()]
     if len(lines) != len(numbers) or not all(word.isdigit() for words in lines for word in words):
         raise DataError(
             message(
@@ -142,7 +145,7 @@ def _read_orbital_types(folder: Path, numbers: NDArray[np.int64]) -> dict[int, t
         )
     shells: dict[int, tuple[int, ...]] = {}
     for z, words in zip(numbers.tolist(), lines, strict=True):
-        ls = tuple(int(word) for word in words)
+        ls = parse_shells(str(path), [int(word[:4]) for word in words])
         if shells.setdefault(z, ls) != ls:
             raise DataError(
                 message(
@@ -162,9 +165,9 @@ def _read_legacy_blocks(path: Path, counts: NDArray[np.int64]) -> BlockList:
     with open_matrix(path) as file:
         for text, block in read_small_datasets(str(path), file):
             try:
-                key = json.loads(text)
-                valid = len(key) == 5 and all(isinstance(v, int) for v in key)
-            except (ValueError, TypeError):
+                key = parse_json(str(path), text)
+                valid = len(key) == 5 and all(type(v) is int and abs(v) < 2**31 for v in key)
+            except (DataError, TypeError):
                 valid = False
             if not valid:
                 raise DataError(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mlepi.errors import DataError, message
+from mlepi.untrusted import read_json
 
 FORMAT = "mlepi-split"
 FORMAT_VERSION = 1
@@ -229,7 +230,7 @@ def _read_content(path: Path) -> tuple[dict[str, list[str]], NamedSubsets]:
         DataError: the file is missing or not a split of this format.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         split, test, val = (
             {str(subset): [str(name) for name in members] for subset, members in found.items()}
             for found in (
@@ -240,7 +241,7 @@ def _read_content(path: Path) -> tuple[dict[str, list[str]], NamedSubsets]:
         )
         unused = [str(name) for name in content.get("unused", [])]
         version = (content["format"], content["format_version"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             message(
                 str(path),

@@ -32,11 +32,12 @@ TEXT_FILES = [
 ]
 
 # A room imports only from lower numbers; rooms of one number never import each other.
-ROOM_ORDER = {
+ROOM_ORDER: dict[str, float] = {
     "units": 0,
     "errors": 0,
     "memory": 0,
     "former_names": 0,
+    "untrusted": 0.5,  # reads files for all rooms above
     "plugins": 0,
     "run_lock": 1,
     "checksums": 1,
