@@ -66,7 +66,7 @@ def find_damage(where: str, content: bytes) -> str | None:
             return archive.testzip()
     except DataError as error:
         raise CheckpointError(str(error)) from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
         return f"the archive itself ({error})"
 
 

@@ -39,6 +39,7 @@ from mlepi.plugins import find_config_folders
 from mlepi.project_files import CONFIG_FOLDER
 from mlepi.run_lock import is_first_process, refuse_held
 from mlepi.sweep_names import name_job, name_sweep
+from mlepi.trust import check_files, check_targets, take_trust
 
 
 def run_script(
@@ -50,6 +51,7 @@ def run_script(
 ) -> None:
     """Run ``action(config, run_folder)`` once, or once per job of a multirun.
 
+    ``trusted=false`` bounds what configs of ``--config-dir`` may do, see ``mlepi.trust``.
     Any error ends the process with exit status 1. In a multirun the other jobs are run first, and
     those that failed are named at the end.
 
@@ -64,7 +66,13 @@ def run_script(
     register_stages(config_folder)
     Plugins.instance().register(PluginConfigs)
     failed: dict[str, str] = {}
-    given = translate_arguments(sys.argv[1:] if arguments is None else arguments)
+    try:
+        typed, trusted = take_trust(sys.argv[1:] if arguments is None else arguments)
+        if not trusted:
+            check_files(find_user_folders(typed))
+    except MlepiError as error:
+        _fail(error)
+    given = translate_arguments(typed)
     started_by = list(sys.argv)
     register_names(given)
     sys.argv[1:] = given  # where Hydra reads them
@@ -78,6 +86,8 @@ def run_script(
         sys.argv[:] = started_by  # with which further processes of this run are started
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
+            if not trusted:
+                check_targets(config, config_folder)
             return action(config, folder)
         except Exception as error:
             (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")

@@ -33,6 +33,7 @@ from mlepi.structures.basis import OrbitalBasis
 from mlepi.untrusted import note_own, open_hdf5, parse_json
 
 FORMAT = 1
+HEADER = "header_checksum"
 UNITS = {"positions": "Å", "cell": "Å", "hamiltonian/blocks": "eV"}
 """Units of the datasets; the others are numbers without one."""
 STRUCTURE = ("numbers", "positions", "cell", "layer")
@@ -83,6 +84,7 @@ def write_hamiltonian(
                 }
             )
             file.attrs["provenance"] = json.dumps(provenance)
+            file.attrs[HEADER] = _hash_header(file)
             for name, values in arrays.items():
                 options = (
                     {"compression": "gzip", "compression_opts": 1, "shuffle": True}
@@ -121,6 +123,7 @@ def read_hamiltonian(path: Path) -> tuple[Atoms, BlockMatrix, BlockMatrix]:
             arrays = {name: file[name][()] for name in names if name in file}
             basis = OrbitalBasis.from_dict(parse_json(str(path), str(file.attrs["basis"])))
             intact = file.attrs["checksum"] == _checksum(arrays)
+            intact &= file.attrs.get(HEADER, _hash_header(file)) == _hash_header(file)
     except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
             message(
@@ -163,6 +166,12 @@ def read_hamiltonian_provenance(path: Path) -> dict[str, Any]:
     except (DataError, OSError, LookupError, ValueError, RuntimeError):
         return {}
     return found
+
+
+def _hash_header(file: h5py.File) -> str:
+    """Digest basis and provenance; earlier versions did not write it."""
+    words = [str(file.attrs[name]) for name in ("basis", "provenance")]
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
 
 def _checksum(arrays: Mapping[str, Any]) -> str:

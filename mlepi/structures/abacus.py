@@ -257,7 +257,10 @@ def _read_forces(text: str, n_atoms: int) -> NDArray[np.float64] | None:
         flags=re.MULTILINE,
     )
     forces = np.array(rows[:n_atoms], dtype=np.float64)
-    return forces if forces.shape == (n_atoms, 3) else None
+    if forces.shape != (n_atoms, 3):
+        got, expected = f"{len(rows)} forces that can be read", f"{n_atoms}"
+        raise DataError(message("running log", got, expected, "Copy the log again."))
+    return forces
 
 
 def _check_header(where: str, matrix: AbacusMatrix, atoms: Atoms) -> None:

@@ -15,6 +15,9 @@ HAMILTONIAN_HERMITICITY = 1e-4
 LEAST_VOLUME, LEAST_HEIGHT = 0.2, 0.3
 """Å³ per atom, twenty times denser than diamond, and Å between lattice planes."""
 
+FARTHEST = 1e5
+"""Å, largest coordinate of an atom."""
+
 SMALL, MOST_PADDED = 2**22, 64
 """Numbers that blocks may be padded to without further question, and beyond that for every value:
 blocks of 5 orbitals beside an element of 40."""
@@ -93,9 +96,13 @@ def check_density(where: str, atoms: Atoms) -> None:
         atoms: with three lattice vectors, Å.
 
     Raises:
-        StructureError: less than ``LEAST_VOLUME`` per atom, or lattice planes closer than
-            ``LEAST_HEIGHT``.
+        StructureError: an atom farther away than ``FARTHEST``, less than ``LEAST_VOLUME`` per atom,
+            or lattice planes closer than ``LEAST_HEIGHT``.
     """
+    farthest = float(np.abs(atoms.positions).max(initial=0.0))
+    if not farthest < FARTHEST:
+        got, expected = f"an atom at {farthest:.4g} Å", f"at most {FARTHEST:g} Å"
+        raise StructureError(message(where, got, expected, "Check positions and units."))
     volume = float(atoms.cell.volume)
     areas = np.linalg.norm(
         np.cross(atoms.cell.array[[1, 2, 0]], atoms.cell.array[[2, 0, 1]]), axis=1

@@ -38,7 +38,7 @@ from mlepi.structures.deeph_folder import (
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
 from mlepi.structures.pair_lists import BlockList
 from mlepi.structures.validation import check_hamiltonian_labels
-from mlepi.untrusted import check_size, guard, limit_memory, note_own, parse_shells
+from mlepi.untrusted import check_size, check_text, guard, limit_memory, note_own, parse_shells
 
 ROUNDING = 1e-6
 """Largest difference of a block from its transposed reverse that is written, relative to the
@@ -255,6 +255,7 @@ def _describe(
 
 def _read_poscar(path: Path) -> Atoms:
     size = check_size(require_file(path), limit=LARGEST_POSCAR)
+    check_text(path, ends=True)
     try:
         with limit_memory(size):
             atoms = cast(Atoms, read_ase(path, format="vasp"))

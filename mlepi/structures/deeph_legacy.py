@@ -29,7 +29,15 @@ from mlepi.structures.deeph_folder import (
 )
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.pair_lists import BlockList
-from mlepi.untrusted import check_size, guard, limit_memory, parse_json, parse_shells, read_text
+from mlepi.untrusted import (
+    check_size,
+    check_text,
+    guard,
+    limit_memory,
+    parse_json,
+    parse_shells,
+    read_text,
+)
 
 
 @guard("a legacy DeepH folder")
@@ -117,6 +125,7 @@ def load_table(file: Path) -> NDArray[np.float64]:
     """Read a table of numbers: 2-dimensional."""
     path = require_file(file)
     size = check_size(path)
+    check_text(path, ends=True)
     try:
         with limit_memory(size):
             table = np.loadtxt(path, ndmin=2)

@@ -28,6 +28,7 @@ from mlepi.structures.remarks import UNUSUAL, tell
 from mlepi.units import HARTREE
 from mlepi.untrusted import (
     check_size,
+    check_text,
     guard,
     limit_memory,
     load_npy,
@@ -214,6 +215,7 @@ def _read_frame(folder: Path, frame: int) -> Atoms:
         got = f"{len(files)} xyz files"
         raise DataError(message(str(folder), got, "one with all frames", "Remove the others."))
     size = check_size(files[0])
+    check_text(files[0], ends=True)
     try:
         with limit_memory(size):
             atoms = ase.io.read(files[0], index=frame, format="extxyz")

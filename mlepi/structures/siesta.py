@@ -128,8 +128,11 @@ def _read_forces(path: Path, n_atoms: int) -> NDArray[np.float64] | None:
     if not path.is_file():
         return None
     rows = [line.split() for line in read_text(path).splitlines()[1:]]
+    rows = [row for row in rows if row]
     try:
-        forces = np.array([[float(word) for word in row[1:4]] for row in rows if row])
+        forces = np.array([[float(word) for word in row[1:4]] for row in rows])
+        if [int(row[0]) for row in rows] != list(range(1, len(rows) + 1)):
+            raise ValueError("atoms in another order")
     except ValueError:
         forces = np.zeros(0)
     if forces.shape != (n_atoms, 3) or not np.isfinite(forces).all():

@@ -6,6 +6,7 @@ A format lists what a path holds; that decides whether a path is of it. Formats 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -118,7 +119,14 @@ def _is_own(path: Path) -> bool:
         return bool(file.attrs.get("format") == FORMAT)
 
 
+@functools.cache
+def _verify(path: Path, size: int, changed: int) -> None:
+    """Verify all arrays of a data set, once while it has this size and time of change."""
+    HamiltonianDataset(path).verify()
+
+
 def _read_own(source: Source, _: Radii) -> list[LabelledStructure]:
+    _verify(source.path, source.path.stat().st_size, source.path.stat().st_mtime_ns)
     structure = HamiltonianDataset(source.path)[source.frame or 0]
     return [replace(structure, name=source.name)]
 

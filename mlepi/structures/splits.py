@@ -22,6 +22,8 @@ from mlepi.untrusted import read_json
 
 FORMAT = "mlepi-split"
 FORMAT_VERSION = 1
+CHECKSUM = "sha256"
+"""Key of a file: of everything else in it. Files of earlier versions have none."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def write_split(
                 content[kind] = {name: list(members) for name, members in subsets.items()}
         if named.unused:
             content["unused"] = list(named.unused)
+    content[CHECKSUM] = _hash(content)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     unfinished.replace(path)
@@ -241,6 +244,8 @@ def _read_content(path: Path) -> tuple[dict[str, list[str]], NamedSubsets]:
         )
         unused = [str(name) for name in content.get("unused", [])]
         version = (content["format"], content["format_version"])
+        if CHECKSUM in content and content[CHECKSUM] != _hash(content):
+            raise ValueError(f"changed since it was written; remove its key {CHECKSUM} if by you")
     except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             message(
@@ -260,6 +265,11 @@ def _read_content(path: Path) -> tuple[dict[str, list[str]], NamedSubsets]:
             )
         )
     return split, NamedSubsets(test, val, unused)
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    plain = {key: value for key, value in content.items() if key != CHECKSUM}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _some(names: list[str]) -> str:

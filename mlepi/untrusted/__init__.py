@@ -9,12 +9,13 @@ from mlepi.untrusted.archives import check_archive, load_npy, open_npz, read_npy
 from mlepi.untrusted.hdf5 import note_own, open_hdf5
 from mlepi.untrusted.limits import check_size, guard, limit_memory, reading
 from mlepi.untrusted.shells import LARGEST_RADIUS, parse_shells
-from mlepi.untrusted.text import parse_json, read_json, read_text
+from mlepi.untrusted.text import check_text, parse_json, read_json, read_text
 
 __all__ = [
     "LARGEST_RADIUS",
     "check_archive",
     "check_size",
+    "check_text",
     "guard",
     "limit_memory",
     "load_npy",

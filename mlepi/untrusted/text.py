@@ -35,6 +35,27 @@ def read_text(path: Path, *, strict: bool = False) -> str:
         return _decode(str(path), path.read_bytes(), "strict" if strict else "replace")
 
 
+def check_text(path: Path, *, ends: bool = False) -> None:
+    """Refuse a text file that others will read, with zero bytes or cut off inside its last line.
+
+    Args:
+        path: of the file.
+        ends: it is a table whose lines are of one length, or end.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    last = b""
+    with reading(str(path), "text"), path.open("rb") as file:
+        while chunk := file.read(2**22):
+            if b"\0" in chunk:
+                raise ValueError("a zero byte")
+            last = (last + chunk)[-1000:]
+        lines = last.splitlines()
+        if ends and len(lines) > 1 and not last.endswith(b"\n") and len(lines[-1]) < len(lines[-2]):
+            raise ValueError(f"cut off inside its last line, {lines[-1][-40:].decode()!r}")
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
@@ -71,6 +92,9 @@ def _decode(where: str, content: bytes, errors: str) -> str:
     if content.startswith(OTHER_ENCODINGS) or content[1:2] == b"\0":
         got, fix = "text in UTF-16 or UTF-32", "Save it as UTF-8."
         raise DataError(message(where, got, "UTF-8", fix))
+    if (place := content.find(0)) >= 0:
+        got, fix = f"a zero byte at {place}", "Copy it again."
+        raise DataError(message(where, f"a damaged file ({got})", "text", fix))
     try:
         return content.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:

@@ -48,6 +48,7 @@ ROOM_ORDER: dict[str, float] = {
     "project_files": 1,
     "structures": 1,
     "physics": 1,
+    "trust": 2,
     "graphs": 2,
     "models": 3,
     "predictors": 4,
@@ -68,7 +69,7 @@ ROOM_ORDER: dict[str, float] = {
 }
 
 # Import name → distribution name, where they differ.
-DISTRIBUTIONS = {"hydra": "hydra-core", "torch_geometric": "torch-geometric"}
+DISTRIBUTIONS = {"hydra": "hydra-core", "torch_geometric": "torch-geometric", "yaml": "pyyaml"}
 # Listed although no source imports them: phonopy calls symfc, Lightning calls wandb.
 CALLED_THROUGH_OTHERS = {"symfc", "wandb"}
 
