@@ -25,7 +25,7 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, StructureError, message
-from mlepi.structures.block_checks import check_density
+from mlepi.structures.block_checks import check_geometry
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.phonopy_files import read_phonopy
 from mlepi.structures.remarks import UNUSUAL, tell
@@ -232,16 +232,15 @@ def _read_frames(path: Path, index: str, file_format: str | None) -> list[Atoms]
 def _check_formula(path: Path, atoms: Atoms) -> None:
     """Compare the atoms of a CIF with the sum formula in it, where there is one."""
     found = re.search(r"^_chemical_formula_sum\s+['\"]?([^'\"\n]+)", read_text(path), re.MULTILINE)
-    parts = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", found[1]) if found else []
+    formula = found[1].strip() if found else ""
+    parts = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", formula)
     said = {symbol: float(count or 1) for symbol, count in parts}
     here = {symbol: float(n) for symbol, n in atoms.symbols.formula.count().items()}
-    ratios = {symbol: here.get(symbol, 0.0) / count for symbol, count in said.items() if count}
-    if said and (set(here) != set(said) or max(ratios.values()) - min(ratios.values()) > 1e-3):
+    ratios = [here.get(symbol, 0.0) / count for symbol, count in said.items() if count]
+    if said and (set(here) != set(said) or max(ratios) - min(ratios) > 1e-3):
         fix = "Complete the file, or remove _chemical_formula_sum where it is known to be wrong."
         got = f"atoms {atoms.get_chemical_formula()}"
-        raise DataError(
-            message(str(path), got, f"the sum formula {found[1].strip()}" if found else "", fix)
-        )
+        raise DataError(message(str(path), got, f"the sum formula {formula}", fix))
 
 
 def _labelled(path: Path, position: int, atoms: Atoms, file_format: str) -> LabelledStructure:
@@ -369,7 +368,7 @@ def _check_periodic(where: str, atoms: Atoms) -> None:
         raise StructureError(
             message(where, "no periodic cell", expected, "Add a lattice to the file.")
         )
-    check_density(where, atoms)
+    check_geometry(where, atoms)
 
 
 def _plain(value: Any) -> Any:

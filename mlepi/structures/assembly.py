@@ -20,7 +20,7 @@ from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.block_checks import (
     HAMILTONIAN_HERMITICITY,
     OVERLAP_HERMITICITY,
-    check_density,
+    check_geometry,
     check_padding,
     symmetrise_blocks,
 )
@@ -84,7 +84,7 @@ def assemble_labels(
     Raises:
         DataError: the file breaks one of the invariants; the message says which.
     """
-    check_density(where, atoms)
+    check_geometry(where, atoms)
     given = {"overlap": overlap} | ({"Hamiltonian": hamiltonian} if hamiltonian is not None else {})
     remarks: dict[str, float] = {}
     lists: dict[str, BlockList] = {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import vesin
 from ase import Atoms
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, StructureError, message
@@ -15,8 +17,8 @@ HAMILTONIAN_HERMITICITY = 1e-4
 LEAST_VOLUME, LEAST_HEIGHT = 0.2, 0.3
 """Å³ per atom, twenty times denser than diamond, and Å between lattice planes."""
 
-FARTHEST = 1e5
-"""Å, largest coordinate of an atom."""
+FARTHEST, CLOSEST = 1e5, 0.2
+"""Å, largest coordinate of an atom, and distance of two atoms."""
 
 SMALL, MOST_PADDED = 2**22, 64
 """Numbers that blocks may be padded to without further question, and beyond that for every value:
@@ -88,30 +90,39 @@ def check_blocks(
         )
 
 
-def check_density(where: str, atoms: Atoms) -> None:
-    """Refuse a cell in which the neighbours of an atom could not be counted.
+def check_geometry(where: str, atoms: Atoms) -> None:
+    """Refuse atoms that are none, and a cell in which neighbours could not be counted.
 
     Args:
         where: file or structure, for the message.
         atoms: with three lattice vectors, Å.
 
     Raises:
-        StructureError: an atom farther away than ``FARTHEST``, less than ``LEAST_VOLUME`` per atom,
-            or lattice planes closer than ``LEAST_HEIGHT``.
+        StructureError: an atomic number of no element, an atom farther away than ``FARTHEST``, two
+            atoms closer than ``CLOSEST``, less than ``LEAST_VOLUME`` per atom, or lattice planes
+            closer than ``LEAST_HEIGHT``.
     """
+    numbers, volume = atoms.numbers, float(atoms.cell.volume)
+    a, b, c = atoms.cell.array
+    height = volume / float(np.linalg.norm(np.cross([b, c, a], [c, a, b]), axis=1).max())
     farthest = float(np.abs(atoms.positions).max(initial=0.0))
-    if not farthest < FARTHEST:
-        got, expected = f"an atom at {farthest:.4g} Å", f"at most {FARTHEST:g} Å"
-        raise StructureError(message(where, got, expected, "Check positions and units."))
-    volume = float(atoms.cell.volume)
-    areas = np.linalg.norm(
-        np.cross(atoms.cell.array[[1, 2, 0]], atoms.cell.array[[2, 0, 1]]), axis=1
-    )
-    height = volume / float(areas.max())
-    if volume < LEAST_VOLUME * len(atoms) or height < LEAST_HEIGHT:
+    got = ""
+    if len(atoms) and not 0 < numbers.min() <= numbers.max() < len(chemical_symbols):
+        got = f"atomic numbers {numbers.min()} to {numbers.max()}"
+    elif not farthest < FARTHEST:
+        got = f"an atom at {farthest:.4g} Å"
+    elif volume < LEAST_VOLUME * len(atoms) or not height >= LEAST_HEIGHT:
         got = f"{len(atoms)} atoms in a cell of {volume:.3g} Å³ and {height:.3g} Å height"
-        expected = f"at least {LEAST_VOLUME} Å³ per atom and {LEAST_HEIGHT} Å"
-        raise StructureError(message(where, got, expected, "Check cell and units."))
+    else:
+        near = vesin.NeighborList(cutoff=CLOSEST, full_list=False)
+        first, second = near.compute(
+            points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="ij"
+        )
+        if len(first):
+            got = f"atoms {first[0]} and {second[0]} (counted from 0) in one place"
+    if got:
+        expected = "atoms of elements, apart from each other, in a cell that has room for them"
+        raise StructureError(message(where, got, expected, "Check the file and its units."))
 
 
 def check_padding(where: str, n_blocks: int, size: int, n_values: int) -> None:

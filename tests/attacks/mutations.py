@@ -96,7 +96,7 @@ def attack(name: str, small: Small, rng: np.random.Generator, n: int) -> Iterato
     Yields:
         What became of it; the files are whole again at the end.
     """
-    whole = small.read()
+    whole, usual = _read(small)
     for _ in range(n):
         file = small.files[int(rng.integers(len(small.files)))]
         kind = KINDS[int(rng.integers(len(KINDS)))]
@@ -105,13 +105,22 @@ def attack(name: str, small: Small, rng: np.random.Generator, n: int) -> Iterato
             continue
         try:
             file.write_bytes(damage(data, kind, rng))
-            result, detail, seconds = _try(small, whole)
+            result, detail, seconds = _try(small, whole, usual)
         finally:
             file.write_bytes(data)
         yield Outcome(name, file.name, kind, result, detail, seconds)
 
 
-def _try(small: Small, whole: Any) -> tuple[str, str, float]:
+def _read(small: Small) -> tuple[Any, set[str]]:
+    """Read once; return the content and the remarks."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UnusualDataWarning)
+        content = small.read()
+    return content, {str(one.message) for one in told}
+
+
+def _try(small: Small, whole: Any, usual: set[str]) -> tuple[str, str, float]:
     """Read once; say what came of it, with what message and time."""
 
     def interrupt(_: int, __: FrameType | None) -> None:
@@ -123,10 +132,9 @@ def _try(small: Small, whole: Any) -> tuple[str, str, float]:
     children = _child_seconds()
     detail = ""
     try:
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always", UnusualDataWarning)
-            found = list_differences(whole, small.read())
-        result = _judge(found, bool(told))
+        content, told = _read(small)
+        found = list_differences(whole, content)
+        result = _judge(found, bool(told - usual))
         detail = ", ".join(f"{name} {amount:.2g}" for name, amount in found.items())
     except MlepiError as error:
         result, detail = "refused", str(error)

@@ -49,6 +49,11 @@ from mlepi.structures.openmx_labels import read_label_file
 from mlepi.structures.ragged import select_one_direction
 from mlepi.structures.sources import find_sources, read_source
 
+OWN = (
+    *("data set", "packed data set", "overlap table", "own extxyz", "split", "checkpoint"),
+    *("Hamiltonian file", "part file", "records"),
+)
+"""Formats of mlepi, which carry checksums."""
 LOST = " lost"
 """Behind the path of what is not there any more."""
 

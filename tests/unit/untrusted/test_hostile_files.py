@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import resource
 import shutil
 import time
@@ -16,13 +17,19 @@ import numpy as np
 import pytest
 import torch
 from hamiltonian_samples import slater_koster_sample, write_legacy_folder, write_new_folder
-from tiny_networks import build_config, build_network
+from tiny_networks import build_config, build_network, gaussian_overlap_table
 
 from mlepi.checkpoint import load_checkpoint, save_checkpoint, stamp
 from mlepi.errors import CheckpointError, DataError, MlepiError, StructureError
-from mlepi.physics.overlaps import read_overlap_table
+from mlepi.physics.overlaps import read_overlap_table, write_overlap_table
 from mlepi.project_files import PROJECT_FOLDER
-from mlepi.structures import OrbitalBasis, read_deeph, read_forces_dataset, read_structure
+from mlepi.structures import (
+    OrbitalBasis,
+    read_deeph,
+    read_forces_dataset,
+    read_structure,
+    write_split,
+)
 from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.dftio import read_dftio
 from mlepi.structures.kmesh_files import read_kmesh
@@ -287,10 +294,9 @@ def test_text_tables(tmp_path, sample):
 def test_basis_of_dftio_is_no_python(tmp_path):
     folder = tmp_path / "d"
     folder.mkdir()
-    for name in ("cell.dat", "positions.dat", "atomic_numbers.dat"):
-        (folder / name).write_text(
-            "6\n" if "num" in name else "3 0 0\n0 3 0\n0 0 3\n"[: 18 if "c" in name else 6]
-        )
+    (folder / "cell.dat").write_text("3 0 0\n0 3 0\n0 0 3\n")
+    (folder / "positions.dat").write_text("0 0 0\n")
+    (folder / "atomic_numbers.dat").write_text("6\n")
     for text in ("(" * 10_000, "{'C': '9999999999s'}", "{'C': '99s'}", "__import__('os')", ""):
         (folder / "basis.dat").write_text(text)
         with refused("no basis|shells"):
@@ -399,3 +405,14 @@ def test_the_usual_case_asks_once(monkeypatch):
     for _ in range(20):
         open_hdf5(Path(TABLE)).close()
     assert time.process_time() - start < SECONDS
+
+
+def test_files_respect_the_umask(tmp_path, described):
+    before = os.umask(0o027)
+    try:
+        save_checkpoint(tmp_path / "x.ckpt", described, {})
+        write_split(tmp_path / "split.json", {"train": ["a"]}, {})
+        write_overlap_table(tmp_path / "table.h5", gaussian_overlap_table(), {})
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
