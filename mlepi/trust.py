@@ -22,7 +22,6 @@ from omegaconf import DictConfig, OmegaConf
 from mlepi.config_check import find_targets
 from mlepi.errors import ConfigError, message
 from mlepi.plugins import find_config_folders
-from mlepi.untrusted import check_size, read_text, reading
 
 PREFIXES = (
     "mlepi.models.",
@@ -79,6 +78,8 @@ def check_files(folders: Iterable[Path]) -> None:
         ConfigError: a file has an alias or a tag, is too large, or names Hydra's own settings.
         DataError: a file cannot be read.
     """
+    from mlepi.untrusted import check_size, read_text  # not for --help, which reads nothing
+
     for path in sorted(path for folder in folders for path in folder.rglob("*.y*ml")):
         check_size(path, limit=LARGEST)
         text = read_text(path, strict=True)
@@ -139,6 +140,8 @@ def _find_problem(path: Path, text: str) -> str:
     for header in re.findall(r"^\s*#\s*@package\s+(.*)$", text, re.MULTILINE):
         if any(word in header for word in FORBIDDEN):
             return f"the package {header.strip()!r}"
+    from mlepi.untrusted import reading
+
     depth = 0
     with reading(str(path), "YAML"):
         for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):

@@ -254,7 +254,7 @@ def find_sources(paths: Iterable[str | Path], source_format: str | None = None) 
         if not path.exists():
             fix = "Check the path."
             raise DataError(message(str(path), "no such file or folder", "a source", fix))
-        here = list(_search(path, source_format))
+        here = list(_search(path, source_format, set()))
         if not here:
             raise _nothing(path, source_format)
         found += here
@@ -277,9 +277,9 @@ def read_source(source: Source, radii: Radii = None) -> list[LabelledStructure]:
 
 
 def _search(
-    path: Path, source_format: str | None, above: tuple[tuple[int, int], ...] = ()
+    path: Path, source_format: str | None, seen: set[tuple[int, int]], depth: int = 0
 ) -> Iterable[tuple[str, Path, int | None]]:
-    """Recognise a path, or everything below it; a link to a folder above is not followed."""
+    """Recognise a path, or everything below it; a folder is searched once, however it is linked."""
     if source_format is not None and source_format not in FORMATS:
         return [(source_format, path, None)]
     chosen = FORMATS if source_format is None else {source_format: FORMATS[source_format]}
@@ -293,12 +293,13 @@ def _search(
     if not path.is_dir():
         return []
     here = (path.stat().st_dev, path.stat().st_ino)
-    if here in above or len(above) > DEEPEST:
+    if here in seen or depth > DEEPEST:
         return []
+    seen.add(here)
     entries = sorted(Path(entry.path) for entry in os.scandir(path) if entry.name[0] != ".")
     runs = [entry for name in FORCE_FILES for entry in entries if entry.name == name]
     kept = [entry for entry in entries if entry not in runs[1:]]
-    return [item for entry in kept for item in _search(entry, source_format, (*above, here))]
+    return [item for entry in kept for item in _search(entry, source_format, seen, depth + 1)]
 
 
 def _nothing(path: Path, source_format: str | None) -> DataError:

@@ -30,6 +30,8 @@ MEMORY = 160 * 2**20
 """Bytes of address space of the child."""
 PER_BYTE = 8
 WALK = Path(__file__).with_name("hdf5_walk.py")
+NO_LIBRARY = 3
+"""Exit status of the child where it cannot use the library that h5py uses."""
 MAPS = Path("/proc/self/maps")
 FIX = "Copy or write it again; do not open it if you do not know where it is from."
 
@@ -86,7 +88,7 @@ def _check_signature(path: Path, size: int) -> str:
 def _look_through(path: Path, size: int) -> str:
     """Let a child read all tables of the file; return what is wrong with them."""
     library = _find_library()
-    if library is None:
+    if library is None or not sys.executable:
         return ""
     limits = (SECONDS + size / BYTES_PER_SECOND, MEMORY + PER_BYTE * size)
     command = [sys.executable, "-I", "-S", str(WALK), library, str(path.resolve())]
@@ -97,6 +99,8 @@ def _look_through(path: Path, size: int) -> str:
         )
     except subprocess.TimeoutExpired:
         return f"its tables cannot be read in {WALL} s"
+    if child.returncode == NO_LIBRARY:
+        return ""
     found = child.stdout.decode("utf-8", "replace").splitlines()
     if child.returncode < 0:
         return "its tables lead the HDF5 library nowhere"
@@ -110,5 +114,6 @@ def _find_library() -> str | None:
     """Return the HDF5 library that h5py has loaded; None where the system does not say."""
     if not MEMINFO.is_file() or not MAPS.is_file():
         return None
-    names = re.findall(r"/\S*libhdf5[-.][^/\s]*$", MAPS.read_text(encoding="utf-8"), re.MULTILINE)
-    return names[0] if names else None
+    text = MAPS.read_text(encoding="utf-8", errors="surrogateescape")
+    names = re.findall(r"^[^/\n]*(/.*libhdf5[-.][^/\n]*)$", text, re.MULTILINE)
+    return next((name for name in names if Path(name).is_file()), None)

@@ -3,10 +3,12 @@
 It is started as ``python -I -S hdf5_walk.py LIBRARY FILE SECONDS BYTES`` and calls the HDF5 library
 itself, since numpy and h5py would take five times as long to import. Every link, object and
 attribute is opened, whatever is of variable length is read, and the index of all chunks is walked.
-One line is written for everything that mlepi refuses.
+One line is written for everything that mlepi refuses. Exit status 3 says that the library could not
+be used, any other than 0 that it failed.
 """
 
 import ctypes
+import os
 import resource
 import signal
 import sys
@@ -61,27 +63,19 @@ class Walk:
     """One file, and what is wrong with it.
 
     Args:
-        library: path of the HDF5 library.
+        library: of HDF5, from ``load``.
         path: of the file.
     """
 
-    def __init__(self, library: str, path: bytes) -> None:
+    def __init__(self, library: Any, path: bytes) -> None:
         self.problems: list[str] = []
         self.claimed = 0
-        self.call: Any = ctypes.CDLL(library)
-        for name, (result, *arguments) in SIGNATURES.items():
-            function = getattr(self.call, name)
-            function.restype, function.argtypes = result, arguments
-        names = [name for name in ("H5Lvisit2", "H5Lvisit") if hasattr(self.call, name)]
-        visit = getattr(self.call, names[0])
-        visit.restype, visit.argtypes = c_int, [c_int64, c_int, c_int, CALL, c_void_p]
-        self.call.H5open()
-        self.call.H5Eset_auto2(0, None, None)
+        self.call = library
         self.file = self.call.H5Fopen(path, 0, 0)
         if self.check(self.file, "the file"):
             on_link, self.on_attribute = CALL(self.look_at_link), CALL(self.look_at_attribute)
             self.look_at_object(b"/")
-            self.check(visit(self.file, 0, 2, on_link, None), "its links")
+            self.check(self.call.visit(self.file, 0, 2, on_link, None), "its links")
 
     def check(self, result: int, what: str) -> bool:
         """Note where a call of the library failed; say whether it did not."""
@@ -153,23 +147,47 @@ class Walk:
             self.check(call.H5Dread(opened, kind, 0, 0, 0, values), word)
 
 
+def load(path: str) -> Any:
+    """Load the HDF5 library and declare the functions that are called.
+
+    Raises:
+        OSError: there is none.
+        AttributeError: it lacks a function.
+    """
+    library: Any = ctypes.CDLL(path)
+    for name, (result, *arguments) in SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    library.visit = library.H5Lvisit2 if hasattr(library, "H5Lvisit2") else library.H5Lvisit
+    library.visit.restype = c_int
+    library.visit.argtypes = [c_int64, c_int, c_int, CALL, c_void_p]
+    library.H5open()
+    library.H5Eset_auto2(0, None, None)
+    return library
+
+
 def _text(name: bytes) -> str:
     return repr(name.decode("utf-8", "replace"))
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> int:
     """Look through one file under limits of processor time (s) and memory (bytes)."""
-    library, path, seconds, memory = arguments
+    name, path, seconds, memory = arguments
+    try:
+        library = load(name)
+    except (OSError, AttributeError):
+        return 3
     signal.setitimer(signal.ITIMER_PROF, float(seconds))  # its signal ends the process
     resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    walk = Walk(library, path.encode())
+    walk = Walk(library, os.fsencode(path))
     size = Path(path).stat().st_size
     if not walk.problems and walk.claimed > max(SMALL, MOST_INFLATED * size):
         walk.problems.append(f"{size} bytes that claim to hold {walk.claimed}")
     for problem in walk.problems:
         print(problem)
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -19,7 +19,7 @@ from mlepi.untrusted.archives import check_archive
 
 SMALL, MOST_REPEATED = 64 * 2**20, 16
 """Bytes of all tensors without further question, and beyond that for every byte of the file."""
-MOST_ITEMS, DEEPEST = 2_000_000, 64
+MOST_ITEMS, DEEPEST = 500_000, 64
 """Entries of all mappings and lists, and how deep they may lie inside each other."""
 LARGEST_NUMBER = 1_000_000
 BOUNDS = {"num_layers": 64, "correlation": 8, "l_max": 12}
