@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ CHECKSUM = "checksum"
 EXPANSION = 4.0
 """Bytes in memory for one of a file of structures."""
 HDF5_SUFFIXES = (".h5", ".hdf5", ".nc")
+XYZ_SUFFIXES = (".xyz", ".extxyz")
 TEXT_SUFFIXES = (".xyz", ".extxyz", ".cif", ".vasp", ".poscar", ".xml", ".xsf", ".gen")
 TEXT_NAMES = ("POSCAR", "CONTCAR", "OUTCAR")
 LARGEST_FORCE, LARGEST_ENERGY = 1e4, 1e8
@@ -209,6 +211,8 @@ def _read_frames(path: Path, index: str, file_format: str | None) -> list[Atoms]
         open_hdf5(path).close()
     elif path.suffix in TEXT_SUFFIXES or path.name.startswith(TEXT_NAMES):
         check_text(path, ends=path.suffix != ".cif")
+        if path.suffix in XYZ_SUFFIXES:
+            check_counts(path)
     try:
         with limit_memory(size):
             frames = ase.io.read(path, index=index, format=file_format)
@@ -227,6 +231,29 @@ def _read_frames(path: Path, index: str, file_format: str | None) -> list[Atoms]
             )
         ) from error
     return frames if isinstance(frames, list) else [frames]
+
+
+def check_counts(path: Path) -> None:
+    """Refuse an xyz file whose frames have fewer lines than atoms, through which ASE would count.
+
+    Args:
+        path: ``.xyz`` or ``.extxyz``.
+
+    Raises:
+        DataError: a frame claims more atoms than there are lines.
+    """
+    with path.open("rb") as file:
+        while line := file.readline(1000):
+            count = line.split()[0][:20] if line.split() else b""
+            if not count.isdigit():
+                return  # cell vectors, or nothing that ASE reads
+            n_lines = sum(1 for _ in islice(file, int(count) + 1))
+            if n_lines < int(count) + 1:
+                got = f"a frame of {int(count)} atoms in {n_lines} lines"
+                fix = "Check that it is complete."
+                raise DataError(
+                    message(str(path), f"an unreadable file ({got})", "whole frames", fix)
+                )
 
 
 def _check_formula(path: Path, atoms: Atoms) -> None:

@@ -20,6 +20,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
+from mlepi.structures.ase_files import check_counts
 from mlepi.structures.assembly import assemble_labels, element_number, infer_radii
 from mlepi.structures.basis import ORBITAL_ORDERS, OrbitalBasis
 from mlepi.structures.kmesh import transform_to_cells
@@ -216,6 +217,7 @@ def _read_frame(folder: Path, frame: int) -> Atoms:
         raise DataError(message(str(folder), got, "one with all frames", "Remove the others."))
     size = check_size(files[0])
     check_text(files[0], ends=True)
+    check_counts(files[0])
     try:
         with limit_memory(size):
             atoms = ase.io.read(files[0], index=frame, format="extxyz")

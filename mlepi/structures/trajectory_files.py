@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from mlepi.errors import ConfigError, DataError, message
-from mlepi.structures.ase_files import HDF5_SUFFIXES
+from mlepi.structures.ase_files import HDF5_SUFFIXES, XYZ_SUFFIXES, check_counts
 from mlepi.untrusted import check_size, limit_memory, open_hdf5
 
 
@@ -116,6 +116,8 @@ class TrajectoryFiles:
         size = check_size(path)
         if path.suffix in HDF5_SUFFIXES:
             open_hdf5(path).close()
+        elif path.suffix in XYZ_SUFFIXES:
+            check_counts(path)
         try:
             with limit_memory(size):
                 frames = ase.io.read(path, index=f"{self.skip}::{self.stride}")

@@ -72,8 +72,8 @@ def open_npz(where: str, source: Path | bytes) -> Iterator[Any]:
     """
     size = check_size(source) if isinstance(source, Path) else len(source)
     with reading(where, "arrays in an .npz", FIX), contextlib.ExitStack() as stack:
-        opened = source if isinstance(source, Path) else io.BytesIO(source)
-        archive = np.load(opened, allow_pickle=False)
+        opened = source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
+        archive = np.load(stack.enter_context(opened), allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("a single array")
         stack.enter_context(archive)

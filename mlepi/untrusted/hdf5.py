@@ -101,7 +101,7 @@ def _look_through(path: Path, size: int) -> str:
         return f"its tables cannot be read in {WALL} s"
     if child.returncode == NO_LIBRARY:
         return ""
-    found = child.stdout.decode("utf-8", "replace").splitlines()
+    found = [line for line in child.stdout.decode("utf-8", "replace").splitlines() if line]
     if child.returncode < 0:
         return "its tables lead the HDF5 library nowhere"
     if child.returncode and not found:
