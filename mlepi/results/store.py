@@ -243,7 +243,10 @@ class ResultsStore:
             if not self.path.exists():
                 raise FileNotFoundError(self.path)
             with open_hdf5(
-                self.path, "the records of a run", "Delete the file and run again."
+                self.path,
+                "the records of a run",
+                "Delete the file and run again.",
+                "a damaged file",
             ) as file:
                 refuse_newer(
                     str(self.path), int(file.attrs["format"]), RECORD_FORMAT, _writer_of(file)

@@ -242,11 +242,11 @@ def _read_log(folder: Path, n_atoms: int) -> _Log:
         shells,
         float(fermi[-1]) if fermi else None,
         float(energy[-1]) if energy else None,
-        _read_forces(text, n_atoms),
+        _read_forces(str(file), text, n_atoms),
     )
 
 
-def _read_forces(text: str, n_atoms: int) -> NDArray[np.float64] | None:
+def _read_forces(where: str, text: str, n_atoms: int) -> NDArray[np.float64] | None:
     """Read the last table of total forces, (n_atoms, 3) eV/Å."""
     tables = text.split("TOTAL-FORCE (eV/Angstrom)")
     if len(tables) < 2:
@@ -259,7 +259,7 @@ def _read_forces(text: str, n_atoms: int) -> NDArray[np.float64] | None:
     forces = np.array(rows[:n_atoms], dtype=np.float64)
     if forces.shape != (n_atoms, 3):
         got, expected = f"{len(rows)} forces that can be read", f"{n_atoms}"
-        raise DataError(message("running log", got, expected, "Copy the log again."))
+        raise DataError(message(where, got, expected, "Copy the log again."))
     return forces
 
 

@@ -215,10 +215,9 @@ class HamiltonianDataset:
             )
         try:
             if self._file is None or self._process != os.getpid():
-                self._file, self._process = (
-                    open_hdf5(self.path, f"an intact HDF5 file of format {FORMAT}"),
-                    os.getpid(),
-                )
+                expected = f"an intact HDF5 file of format {FORMAT}"
+                self._file = open_hdf5(self.path, expected, "Copy it again.", f"{what} unreadable")
+                self._process = os.getpid()
             yield self._file
         except DataError:
             self.close()

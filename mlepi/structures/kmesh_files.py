@@ -178,10 +178,14 @@ def _remark(
 def _read_settings(folder: Path) -> dict[str, Any]:
     file = folder / SETTINGS
     example = '{"mesh": [8, 8, 1], "shells": {"C": [0, 0, 1]}, "order": "pyscf"}'
-    settings = read_json(file) if file.is_file() else None
+    settings, why = None, "no object"
+    try:
+        settings = read_json(file)
+    except DataError as error:
+        why = str(error).partition(": got ")[2].partition("; expected")[0]
     if not isinstance(settings, dict):
         fix = "Write it: divisions of the k-mesh, l of the shells of every element, orbital order."
-        raise DataError(message(str(file), "no settings", example, fix))
+        raise DataError(message(str(file), f"no settings ({why})", example, fix))
     return settings
 
 

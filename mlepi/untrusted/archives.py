@@ -25,6 +25,7 @@ SMALL = 64 * 2**20
 MOST_INFLATED = 200
 """Bytes unpacked for one packed, beyond that size; zeros reach 1000."""
 MOST_MEMBERS = 100_000
+UNREADABLE = "an unreadable file"
 FIX = "Copy it again; do not open it if you do not know where it is from."
 
 
@@ -87,8 +88,8 @@ def read_npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
     Raises:
         DataError: it is missing, no such file, holds Python objects, or is of another size.
     """
-    size = check_size(path)
-    with reading(str(path), "a numpy array"), path.open("rb") as file:
+    size = check_size(path) if path.exists() else 0
+    with reading(str(path), "a numpy array", FIX, UNREADABLE), path.open("rb") as file:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"version {version}")
@@ -100,7 +101,8 @@ def read_npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
         shape, _, kind = read(file)
         expected = file.tell() + math.prod(shape) * kind.itemsize
     if kind.hasobject or size != expected:
-        got = "Python objects" if kind.hasobject else f"{size} bytes for an array of shape {shape}"
+        why = "Python objects" if kind.hasobject else f"{size} bytes for an array of shape {shape}"
+        got = f"{UNREADABLE} ({why})"
         raise DataError(message(str(path), got, f"numbers, {expected} bytes", "Save it again."))
     return tuple(int(n) for n in shape), kind
 

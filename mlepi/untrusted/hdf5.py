@@ -40,13 +40,19 @@ _KNOWN: set[Stamp] = set()
 """Device, number, size and time of change of files that were looked through."""
 
 
-def open_hdf5(path: Path, expected: str = "an intact HDF5 file", fix: str = FIX) -> h5py.File:
+def open_hdf5(
+    path: Path,
+    expected: str = "an intact HDF5 file",
+    fix: str = FIX,
+    got: str = "no readable HDF5",
+) -> h5py.File:
     """Open an HDF5 file for reading, after it was looked through.
 
     Args:
         path: of the file.
         expected: what the file should be, for messages.
         fix: what the user can do.
+        got: what is wrong with it, before the details.
 
     Raises:
         DataError: it is missing, no HDF5, damaged, points to other files, needs a filter of other
@@ -57,7 +63,7 @@ def open_hdf5(path: Path, expected: str = "an intact HDF5 file", fix: str = FIX)
     if stamp not in _KNOWN:
         problem = _check_signature(path, size) or _look_through(path, size)
         if problem:
-            raise DataError(message(str(path), f"a damaged file ({problem})", expected, fix))
+            raise DataError(message(str(path), f"{got} ({problem})", expected, fix))
         _KNOWN.add(stamp)
     with reading(str(path), expected, fix):
         return h5py.File(path, "r")

@@ -83,13 +83,16 @@ def limit_memory(size: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reading(where: str, expected: str, fix: str = "Copy or write it again.") -> Iterator[None]:
+def reading(
+    where: str, expected: str, fix: str = "Copy or write it again.", got: str = "a damaged file"
+) -> Iterator[None]:
     """Turn whatever reading a file raises, which may be anything, into one ``DataError``.
 
     Args:
         where: file, for the message.
         expected: what would have been right.
         fix: what the user can do.
+        got: what is wrong with it, before the details.
 
     Raises:
         DataError: something was raised; errors that mlepi raises itself pass as they are.
@@ -99,11 +102,11 @@ def reading(where: str, expected: str, fix: str = "Copy or write it again.") -> 
     except MlepiError:
         raise
     except MemoryError as error:
-        got = "contents that claim more memory than such a file can need"
-        raise DataError(message(where, got, expected, fix)) from error
+        text = f"{got} that claims more memory than it can need"
+        raise DataError(message(where, text, expected, fix)) from error
     except Exception as error:  # parsers of damaged files raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-        raise DataError(message(where, f"a damaged file ({reason})", expected, fix)) from error
+        raise DataError(message(where, f"{got} ({reason})", expected, fix)) from error
 
 
 def guard(expected: str) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:

@@ -143,9 +143,9 @@ def test_missing_new_file_is_named(new, file):
 def test_damaged_hdf5(legacy, new):
     (legacy / "overlaps.h5").write_bytes(b"no HDF5")
     (new / "overlap.h5").write_bytes(b"no HDF5")
-    with pytest.raises(DataError, match="a damaged file"):
+    with pytest.raises(DataError, match="no readable HDF5"):
         read_deeph_legacy(legacy)
-    with pytest.raises(DataError, match="a damaged file"):
+    with pytest.raises(DataError, match="no readable HDF5"):
         read_deeph(new)
 
 
