@@ -11,7 +11,6 @@ and 2 had none: of these the CRC-32 that ``torch.save`` adds to every tensor is 
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Mapping, Set
 from importlib.metadata import version
@@ -39,9 +38,13 @@ from mlepi.predictors import ElectronPredictor, PhononPredictor
 from mlepi.predictors.storage import AS_TRAINED, round_weights
 from mlepi.project_files import locate_file
 from mlepi.structures.basis import OrbitalBasis
+from mlepi.untrusted import LARGEST_RADIUS, check_size
+from mlepi.untrusted.tensors import check_network_size, load_tensors
 
 KEY = "mlepi"
 FORMAT = 3
+LARGEST = 2**34
+"""Bytes of a checkpoint."""
 REQUIRED = {"phonon": ("model", "cutoffs"), "electron": ("model", "cutoffs", "basis")}
 """Kind of checkpoint → keys that its stamp must have."""
 
@@ -182,21 +185,11 @@ def load_checkpoint(
         if not path.is_file():
             text = message(str(path), "no such file", "a checkpoint", "Check the path.")
             raise CheckpointError(text)
+        check_size(path, limit=LARGEST)
         data = path.read_bytes()
-    if damaged := find_damage(data):
+    if damaged := find_damage(str(path), data):
         raise CheckpointError(describe_damage(str(path), [damaged]))
-    try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # the reader of a damaged file can fail in any way
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            message(
-                str(path),
-                f"a file that cannot be read ({reason})",
-                "a checkpoint of mlepi",
-                "Fetch or train it again.",
-            )
-        ) from error
+    content = load_tensors(str(path), data)
     if (
         not isinstance(content, dict)
         or not isinstance(content.get(KEY), dict)
@@ -395,6 +388,15 @@ def _check_stamp(where: str, content: Mapping[str, Any]) -> None:
         )
     known = {_PUBLIC_PREFIX + name for name in mlepi.models.__all__} | list_backbones()
     _check_targets(where, content["model"], known)
+    check_network_size(where, content["model"])
+    wrong = {k: c for k, c in content["cutoffs"].items() if not _is_cutoff(c)}
+    if wrong:
+        fix = "Train it again."
+        raise CheckpointError(message(where, f"cutoffs {wrong}", "lengths in Å", fix))
+
+
+def _is_cutoff(value: Any) -> bool:
+    return type(value) in (int, float) and 0.0 < value <= LARGEST_RADIUS
 
 
 def _check_targets(where: str, config: Any, known: Set[str]) -> None:
@@ -432,7 +434,7 @@ def _build_network(
     try:
         network: nn.Module = instantiate(dict(config), _convert_="all").double()
         network.load_state_dict(weights)
-    except (InstantiationException, RuntimeError, AttributeError) as error:
+    except (InstantiationException, RuntimeError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())[:400]
         raise CheckpointError(
             message(

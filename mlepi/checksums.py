@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlepi.errors import CheckpointError, message
+from mlepi.errors import CheckpointError, DataError, message
+from mlepi.untrusted import check_archive
 
 CHECKSUMS = "checksums"
 """Key of a checkpoint that holds them."""
@@ -48,20 +49,24 @@ def list_unfinite(tensors: Mapping[str, Tensor]) -> list[str]:
     ]
 
 
-def find_damage(content: bytes) -> str | None:
+def find_damage(where: str, content: bytes) -> str | None:
     """Return the first part of a zip archive, as ``torch.save`` writes, with a wrong CRC-32.
 
     ``torch.load`` does not look at it.
 
     Args:
+        where: file, for messages.
         content: of the file; anything else than an archive has no such parts.
     """
     if not zipfile.is_zipfile(io.BytesIO(content)):
         return None
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            check_archive(where, archive, len(content), stored=True)
             return archive.testzip()
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
         return f"the archive itself ({error})"
 
 

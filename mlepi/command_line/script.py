@@ -25,8 +25,14 @@ from omegaconf.errors import OmegaConfBaseException
 from mlepi import stopping
 from mlepi.command_line.arguments import translate_arguments
 from mlepi.command_line.composition import PluginConfigs
-from mlepi.command_line.mistakes import describe, explain_config_error, fail
+from mlepi.command_line.mistakes import (
+    describe,
+    explain_config_error,
+    fail,
+    find_user_folders,
+)
 from mlepi.command_line.resolvers import register_names, register_stages
+from mlepi.errors import MlepiError
 from mlepi.faults import explain_fault
 from mlepi.memory import keep_freed_memory
 from mlepi.parents import PARENT, follow_parent, is_follower
@@ -34,6 +40,7 @@ from mlepi.project_files import CONFIG_FOLDER
 from mlepi.run_lock import is_first_process
 from mlepi.stopping import Stopped
 from mlepi.threads import choose_threads
+from mlepi.trust import check_files, check_targets, take_trust
 
 log = logging.getLogger("mlepi.command_line")
 
@@ -50,6 +57,7 @@ def run_script(
 ) -> None:
     """Run ``action(config, run_folder)`` once, or once per job of a multirun.
 
+    ``trusted=false`` bounds what configs of ``--config-dir`` may do, see ``mlepi.trust``.
     Any error ends the process with exit status 1, a signal with that of ``mlepi.stopping``. In a
     multirun the other jobs are run first, and those that failed are named at the end.
 
@@ -69,7 +77,13 @@ def run_script(
     register_stages(config_folder)
     Plugins.instance().register(PluginConfigs)
     failed: dict[str, str] = {}
-    given = translate_arguments(sys.argv[1:] if arguments is None else arguments)
+    try:
+        typed, trusted = take_trust(sys.argv[1:] if arguments is None else arguments)
+        if not trusted:
+            check_files(find_user_folders(typed))
+    except MlepiError as error:
+        fail(error)
+    given = translate_arguments(typed)
     started_by = list(sys.argv)
     register_names(given)
     sys.argv[1:] = given  # where Hydra reads them
@@ -85,6 +99,8 @@ def run_script(
         try:
             if word := choose_threads(config):
                 announce(word)
+            if not trusted:
+                check_targets(config, config_folder)
             result = action(config, folder)
         except Exception as error:
             explained = explain(error, folder)

@@ -69,6 +69,7 @@ def open_labels(predictor: ElectronPredictor | PhononPredictor, path: Path) -> L
         structures = {structure.name: structure for structure in read_forces_dataset(path)}
         return Labels(path, tuple(structures), False, structures)
     dataset = HamiltonianDataset(path)
+    dataset.verify()
     check_basis(path, dataset.basis, predictor.basis)
     return Labels(path, dataset.names, dataset.has_overlap, dataset)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mlepi.physics.averages.significance import adjust_p_values, compare_errors
 from mlepi.sweep_names import is_free, split_override
+from mlepi.untrusted import read_json
 
 JOB_FILE, METRICS_FILE, STRUCTURES_FILE = "job.json", "test_metrics.json", "test_structures.json"
 TEST, VALIDATION = "test", "val"
@@ -106,7 +107,7 @@ def _natural(path: Path) -> list[tuple[bool, float, str]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(path)
     return content
 
 

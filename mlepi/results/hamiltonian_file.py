@@ -30,8 +30,10 @@ from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.results.provenance import find_version
 from mlepi.results.upgrades import refuse_newer
 from mlepi.structures.basis import OrbitalBasis
+from mlepi.untrusted import note_own, open_hdf5, parse_json
 
 FORMAT = 1
+HEADER = "header_checksum"
 UNITS = {"positions": "Å", "cell": "Å", "hamiltonian/blocks": "eV"}
 """Units of the datasets; the others are numbers without one."""
 STRUCTURE = ("numbers", "positions", "cell", "layer")
@@ -82,6 +84,7 @@ def write_hamiltonian(
                 }
             )
             file.attrs["provenance"] = json.dumps(provenance)
+            file.attrs[HEADER] = _hash_header(file)
             for name, values in arrays.items():
                 options = (
                     {"compression": "gzip", "compression_opts": 1, "shuffle": True}
@@ -92,6 +95,7 @@ def write_hamiltonian(
                     name, "1"
                 )
         temporary.replace(path)
+        note_own(path)
     finally:
         temporary.unlink(missing_ok=True)
     return checksum
@@ -114,12 +118,13 @@ def read_hamiltonian(path: Path) -> tuple[Atoms, BlockMatrix, BlockMatrix]:
         *(f"{m}/{part}" for m in MATRICES for part in ("edge_index", "edge_cell_shift", "blocks")),
     )
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             refuse_newer(str(path), int(file.attrs["format"]), FORMAT, file.attrs.get("mlepi"))
             arrays = {name: file[name][()] for name in names if name in file}
-            basis = OrbitalBasis.from_dict(json.loads(str(file.attrs["basis"])))
+            basis = OrbitalBasis.from_dict(parse_json(str(path), str(file.attrs["basis"])))
             intact = file.attrs["checksum"] == _checksum(arrays)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+            intact &= file.attrs.get(HEADER, _hash_header(file)) == _hash_header(file)
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
             message(
                 str(path),
@@ -156,11 +161,17 @@ def read_hamiltonian(path: Path) -> tuple[Atoms, BlockMatrix, BlockMatrix]:
 def read_hamiltonian_provenance(path: Path) -> dict[str, Any]:
     """Return how the file was made, or nothing where it does not tell."""
     try:
-        with h5py.File(path, "r") as file:
-            found: dict[str, Any] = json.loads(str(file.attrs["provenance"]))
-    except (OSError, KeyError, ValueError):
+        with open_hdf5(path) as file:
+            found: dict[str, Any] = parse_json(str(path), str(file.attrs["provenance"]))
+    except (DataError, OSError, LookupError, ValueError, RuntimeError):
         return {}
     return found
+
+
+def _hash_header(file: h5py.File) -> str:
+    """Digest basis and provenance; earlier versions did not write it."""
+    words = [str(file.attrs[name]) for name in ("basis", "provenance")]
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
 
 def _checksum(arrays: Mapping[str, Any]) -> str:

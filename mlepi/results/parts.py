@@ -21,7 +21,6 @@ import json
 import logging
 import os
 import struct
-import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ from mlepi.results.upgrades import (
     refuse_newer,
     upgrade,
 )
+from mlepi.untrusted import open_npz, parse_json
 
 PARTS_FOLDER = "parts"
 MAGIC = b"MLEPIPRT"
@@ -223,7 +223,7 @@ class PartFile:
         _, payload = next(_frames(self.path, place))
         if header is not None and not _belongs(payload, header, self.path):
             raise _damaged(self.path, place)
-        with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+        with open_npz(f"{self.path}, byte {place}", payload) as archive:
             arrays = {name: archive[name] for name in archive.files if name not in (KEY, OF)}
         found = PART_FORMAT if header is None else header.format
         name = self.path.name.split(".")[0]
@@ -307,8 +307,8 @@ def choose_part(
 def _parse_header(key: tuple[Any, ...], path: Path) -> PartHeader:
     if len(key) == 2 and key[0] == "inputs":
         return PartHeader(1, str(key[1]), None, None)
-    if len(key) == 2 and key[0] == "header" and {"format", "inputs"} <= set(key[1]):
-        fields = key[1]
+    fields = key[1] if len(key) == 2 and key[0] == "header" else None
+    if isinstance(fields, dict) and type(fields.get("format")) is int and "inputs" in fields:
         return PartHeader(
             int(fields["format"]), fields["inputs"], fields.get("code"), fields.get("mlepi")
         )
@@ -341,22 +341,16 @@ def _frames(path: Path, position: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 def _key(payload: bytes, path: Path) -> tuple[Any, ...]:
-    try:
-        with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-            return tuple(json.loads(str(archive[KEY])))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise _damaged(path, 0) from error
+    with open_npz(str(path), payload) as archive:
+        return tuple(parse_json(str(path), str(archive[KEY])))
 
 
 def _belongs(payload: bytes, header: PartHeader, path: Path) -> bool:
     """Tell whether a frame is of the calculation that its file is of, as far as it says so."""
-    try:
-        with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-            if OF not in archive.files:
-                return True
-            return bool(json.loads(str(archive[OF])) == [header.inputs, header.code])
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise _damaged(path, 0) from error
+    with open_npz(str(path), payload) as archive:
+        if OF not in archive.files:
+            return True
+        return bool(parse_json(str(path), str(archive[OF])) == [header.inputs, header.code])
 
 
 def _damaged(path: Path, position: int) -> DataError:

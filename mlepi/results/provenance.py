@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,11 @@ PACKAGES = (
     "symfc",
     "h5py",
 )
+
+
+SECRET = re.compile(r"api_?key|token|password|secret|credential", re.IGNORECASE)
+"""Keys whose values no record holds."""
+HIDDEN = "***"
 
 
 @cache
@@ -120,6 +126,20 @@ def _unreadable(path: Path, error: OSError) -> DataError:
     )
 
 
+def hide_secrets(config: Any) -> Any:
+    """Replace what keys such as ``api_key`` or ``password`` hold, which no record should.
+
+    Args:
+        config: nested plain data; not modified.
+    """
+    if isinstance(config, Mapping):
+        return {
+            key: HIDDEN if value and SECRET.search(str(key)) else hide_secrets(value)
+            for key, value in config.items()
+        }
+    return [hide_secrets(value) for value in config] if isinstance(config, list) else config
+
+
 def collect_provenance(
     config: Mapping[str, Any], inputs: Mapping[str, Any], seed: int, code: str | None = None
 ) -> dict[str, Any]:
@@ -136,7 +156,7 @@ def collect_provenance(
         Plain data: config, inputs, seed, code, git commit of the source, package versions.
     """
     return {
-        "config": dict(config),
+        "config": hide_secrets(config),
         "inputs": dict(inputs),
         "seed": int(seed),
         "code": code,

@@ -4,8 +4,9 @@ One HDF5 file with a group per stage, replaced as a whole, checked when it is re
 
 Layout: ``/<stage>/record/<field>`` with attribute ``unit``; attributes of ``/<stage>``: ``inputs``
 (digest of what decided the result), ``content`` (digest of the record), ``provenance`` (JSON text),
-``format``, ``mlepi`` (the version that wrote it) and, where it is known, ``code`` (fingerprint of
-the source that made it). The file has ``format`` and ``mlepi`` too: those of its last writer.
+``format``, ``mlepi`` (the version that wrote it), ``sha256`` (digest of the other attributes and of
+the units; later than the first files) and, where it is known, ``code`` (fingerprint of the source
+that made it). The file has ``format`` and ``mlepi`` too: those of its last writer.
 
 Groups of an older format stay as they are, under the name that their stage then had; they are
 upgraded in memory when they are read. Stages are always asked for by their present names.
@@ -13,6 +14,7 @@ upgraded in memory when they are read. Stages are always asked for by their pres
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -23,7 +25,7 @@ from typing import Any
 import h5py
 
 from mlepi.errors import DataError, message
-from mlepi.results.hdf5 import build_record, hash_group, read_fields, write_record
+from mlepi.results.hdf5 import UNIT, build_record, hash_group, read_fields, write_record
 from mlepi.results.provenance import find_version
 from mlepi.results.upgrades import (
     RECORD_FORMAT,
@@ -33,8 +35,11 @@ from mlepi.results.upgrades import (
     refuse_newer,
     upgrade,
 )
+from mlepi.untrusted import note_own, open_hdf5, parse_json
 
 FILE_NAME = "results.h5"
+SEAL = "sha256"
+"""Attribute of a record: checksum of its other attributes and of the units."""
 
 
 class ResultsStore:
@@ -83,7 +88,10 @@ class ResultsStore:
             DataError: there is no such record, or the file is damaged.
         """
         with self._open() as file:
-            return json.loads(str(self._require(file, stage).attrs["provenance"]))
+            found = parse_json(str(self.path), str(self._require(file, stage).attrs["provenance"]))
+            if not isinstance(found, dict):
+                raise ValueError("a provenance that is no object")
+            return found
 
     def read(self, stage: str, record_type: type) -> Any:
         """Read and check one record.
@@ -152,6 +160,7 @@ class ResultsStore:
                     **({} if code is None else {"code": code}),
                 }
             )
+            group.attrs[SEAL] = _hash_seal(group)
         return content
 
     def copy(self, stage: str, source: ResultsStore, drop: Collection[str] = ()) -> str:
@@ -189,6 +198,7 @@ class ResultsStore:
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(self.path)
+            note_own(self.path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -206,10 +216,15 @@ class ResultsStore:
             return None
         with self._open() as file:
             group = _find_group(file, stage)
-            return None if group is None or name not in group.attrs else str(group.attrs[name])
+            if group is None or name not in group.attrs:
+                return None
+            _check_seal(f"{self.path}:{group.name}", group)
+            return str(group.attrs[name])
 
     def _require(self, file: h5py.File, stage: str) -> h5py.Group:
         group = _find_group(file, stage)
+        if group is not None:
+            _check_seal(f"{self.path}:{group.name}", group)
         if group is None:
             raise DataError(
                 message(
@@ -225,7 +240,14 @@ class ResultsStore:
     def _open(self) -> Iterator[h5py.File]:
         """Open for reading; whatever is wrong with the file becomes one ``DataError``."""
         try:
-            with h5py.File(self.path, "r") as file:
+            if not self.path.exists():
+                raise FileNotFoundError(self.path)
+            with open_hdf5(
+                self.path,
+                "the records of a run",
+                "Delete the file and run again.",
+                "a damaged file",
+            ) as file:
                 refuse_newer(
                     str(self.path), int(file.attrs["format"]), RECORD_FORMAT, _writer_of(file)
                 )
@@ -236,7 +258,7 @@ class ResultsStore:
                     str(self.path), "no such file", "the records of a run", "Run infer.py first."
                 )
             ) from error
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise DataError(
                 message(
                     str(self.path),
@@ -245,6 +267,33 @@ class ResultsStore:
                     "Delete the file and run again.",
                 )
             ) from error
+
+
+def _hash_seal(group: h5py.Group) -> str:
+    """Digest what stands beside the numbers of a record: attributes and units."""
+    words = {name: str(value) for name, value in group.attrs.items() if name != SEAL}
+    units: dict[str, str] = {}
+
+    def note(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if UNIT in item.attrs:
+            units[name] = str(item.attrs[UNIT])
+
+    group["record"].visititems(note)
+    return hashlib.sha256(json.dumps([words, units], sort_keys=True).encode()).hexdigest()
+
+
+def _check_seal(where: str, group: h5py.Group) -> None:
+    """Refuse a record whose attributes or units were changed; earlier versions wrote no seal."""
+    known = SEAL in group.attrs and _format_of(group) <= RECORD_FORMAT
+    if known and group.attrs[SEAL] != _hash_seal(group):
+        raise DataError(
+            message(
+                where,
+                "inputs, provenance or units that do not match their checksum",
+                "the record as it was written",
+                "Delete the file and run again.",
+            )
+        )
 
 
 def _find_group(file: h5py.File, stage: str) -> h5py.Group | None:

@@ -22,6 +22,7 @@ from mlepi.structures.basis import SHELL_LETTERS, OrbitalBasis
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.sparse_blocks import gather_blocks
 from mlepi.units import BOHR, HARTREE
+from mlepi.untrusted import guard, parse_shells, read_text
 
 RYDBERG = HARTREE / 2.0
 HAMILTONIANS = ("hrs1_nao.csr", "data-HR-sparse_SPIN0.csr")
@@ -57,6 +58,7 @@ def find_matrices(folder: Path) -> tuple[Path, Path] | None:
     return (h, s) if h and s else None
 
 
+@guard("a folder of ABACUS")
 def read_abacus(folder: str | Path, name: str | None = None) -> LabelledStructure:
     """Read the labels of an ABACUS run without spin.
 
@@ -87,6 +89,7 @@ def read_abacus(folder: str | Path, name: str | None = None) -> LabelledStructur
     atoms, orbitals = read_stru(stru, _read_lattice(path))
     log = _read_log(path, len(atoms))
     shells = _shells(where, atoms, orbitals, log)
+    shells = {z: parse_shells(where, ls) for z, ls in shells.items()}
     counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in atoms.numbers])
     for file, matrix in zip(files, (hamiltonian, overlap), strict=True):
         if matrix.n_orbitals != counts.sum():
@@ -116,6 +119,7 @@ def read_abacus(folder: str | Path, name: str | None = None) -> LabelledStructur
     )
 
 
+@guard("a STRU of ABACUS")
 def read_stru(
     path: Path, lattice: NDArray[np.float64] | None = None
 ) -> tuple[Atoms, dict[str, str]]:
@@ -163,7 +167,7 @@ def _split_sections(path: Path) -> dict[str, list[list[str]]]:
     """Return the words of every line by section, without comments."""
     sections: dict[str, list[list[str]]] = {}
     current: list[list[str]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_text(path).splitlines():
         words = re.split(r"#|//", line, maxsplit=1)[0].split()
         if words and words[0] in SECTIONS:
             current = sections.setdefault(words[0], [])
@@ -214,7 +218,9 @@ def _shells(
         elif match:
             parts = re.findall(r"(\d+)([spdfg])", match.group(1))
             shells[number] = tuple(
-                SHELL_LETTERS.index(letter) for count, letter in parts for _ in range(int(count))
+                SHELL_LETTERS.index(letter)
+                for count, letter in parts
+                for _ in range(int(count[:4]))
             )
         else:
             fix = "Copy the running_*.log of the run into the folder."
@@ -236,7 +242,7 @@ def _read_lattice(folder: Path) -> NDArray[np.float64] | None:
 def _read_log(folder: Path, n_atoms: int) -> _Log:
     """Read shells, Fermi energy, energy and forces of the running log, where there is one."""
     file = next(iter(sorted(folder.glob("running_*.log"))), None)
-    text = file.read_text(encoding="utf-8", errors="replace") if file else ""
+    text = read_text(file) if file else ""
     if re.search(r"\bnspin\s*=\s*[24]\b", text):
         refuse(str(file), "a calculation with spin", "nspin 1")
     shells: dict[str, tuple[int, ...]] = {}
@@ -246,7 +252,7 @@ def _read_log(folder: Path, n_atoms: int) -> _Log:
         counts = re.findall(r"L\s*=\s*(\d+),\s*number of zeta\s*=\s*(\d+)", block)
         symbol = re.match(r"[A-Z][a-z]?", label)
         shells[symbol.group() if symbol else label] = tuple(
-            int(l) for l, count in counts for _ in range(int(count))
+            int(l[:4]) for l, count in counts for _ in range(int(count[:4]))
         )
     fermi = re.findall(r"EFERMI\s*=\s*(\S+)\s*eV", text) or re.findall(
         r"E_Fermi\s+\S+\s+(\S+)", text
@@ -256,11 +262,11 @@ def _read_log(folder: Path, n_atoms: int) -> _Log:
         shells,
         float(fermi[-1]) if fermi else None,
         float(energy[-1]) if energy else None,
-        _read_forces(text, n_atoms),
+        _read_forces(str(file), text, n_atoms),
     )
 
 
-def _read_forces(text: str, n_atoms: int) -> NDArray[np.float64] | None:
+def _read_forces(where: str, text: str, n_atoms: int) -> NDArray[np.float64] | None:
     """Read the last table of total forces, (n_atoms, 3) eV/Å."""
     tables = text.split("TOTAL-FORCE (eV/Angstrom)")
     if len(tables) < 2:
@@ -271,7 +277,10 @@ def _read_forces(text: str, n_atoms: int) -> NDArray[np.float64] | None:
         flags=re.MULTILINE,
     )
     forces = np.array(rows[:n_atoms], dtype=np.float64)
-    return forces if forces.shape == (n_atoms, 3) else None
+    if forces.shape != (n_atoms, 3):
+        got, expected = f"{len(rows)} forces that can be read", f"{n_atoms}"
+        raise DataError(message(where, got, expected, "Copy the log again."))
+    return forces
 
 
 def _check_header(where: str, matrix: AbacusMatrix, atoms: Atoms) -> None:

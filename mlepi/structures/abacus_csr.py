@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
+from mlepi.untrusted import guard, read_text
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,14 @@ def refuse(where: str, got: str, expected: str) -> None:
     raise DataError(message(where, got, expected, fix))
 
 
+@guard("a matrix of ABACUS")
 def read_abacus_csr(path: Path) -> AbacusMatrix:
     """Read one ``.csr`` file.
 
     Raises:
         DataError: it is damaged, has spin, or is the folded matrix of a run at Γ alone.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_text(path)
     lines = text.splitlines()
     header = next((k for k, line in enumerate(lines) if "CSR Format" in line), None)
     if "gamma-only folded" in text[:4000]:

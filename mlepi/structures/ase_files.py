@@ -7,9 +7,12 @@ not the one extrapolated to zero smearing, ASE's ``energy``.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,12 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, StructureError, message
+from mlepi.structures.block_checks import check_geometry
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.phonopy_files import read_phonopy
 from mlepi.structures.remarks import UNUSUAL, tell
 from mlepi.structures.vasp_output import read_ml_ab, read_vaspout
+from mlepi.untrusted import check_size, check_text, guard, limit_memory, open_hdf5, read_text
 
 FORCE_FORMATS = {
     "vasprun.xml": "vasp-xml",
@@ -41,6 +46,17 @@ FORCE_FORMATS = {
 """Names inside a file name by which files with forces are known, the first that fits; everything
 else with labels is taken as extxyz."""
 
+CHECKSUM = "checksum"
+"""Key of a frame that ``write_extxyz`` wrote: SHA-256 of its numbers and other keys."""
+EXPANSION = 4.0
+"""Bytes in memory for one of a file of structures."""
+HDF5_SUFFIXES = (".h5", ".hdf5", ".nc")
+XYZ_SUFFIXES = (".xyz", ".extxyz")
+TEXT_SUFFIXES = (".xyz", ".extxyz", ".cif", ".vasp", ".poscar", ".xml", ".xsf", ".gen")
+TEXT_NAMES = ("POSCAR", "CONTCAR", "OUTCAR")
+LARGEST_FORCE, LARGEST_ENERGY = 1e4, 1e8
+"""eV/Å and eV: beyond are wrong bytes, not wrong units."""
+
 OWN_READERS: dict[str, Callable[[Path], list[Atoms]]] = {
     "vasp-h5": read_vaspout,
     "vasp-ml": read_ml_ab,
@@ -49,6 +65,7 @@ OWN_READERS: dict[str, Callable[[Path], list[Atoms]]] = {
 """Formats that ASE does not read."""
 
 
+@guard("a structure in a format that ASE knows")
 def read_structure(path: str | Path) -> Atoms:
     """Read the last structure of a file in any format that ASE knows.
 
@@ -68,11 +85,14 @@ def read_structure(path: str | Path) -> Atoms:
         raise StructureError(message(str(path), "no atoms", "at least one", "Check the file."))
     atoms = frames[-1]
     atoms.calc = None
+    if path.suffix == ".cif":
+        _check_formula(path, atoms)
     _check_periodic(str(path), atoms)
     atoms.pbc = True
     return atoms
 
 
+@guard("structures with energies and forces")
 def read_forces_dataset(path: str | Path) -> list[LabelledStructure]:
     """Read all structures of a file with their energies and forces.
 
@@ -164,6 +184,7 @@ def write_extxyz(path: str | Path, structures: Iterable[LabelledStructure]) -> N
         }
         atoms.info = {key: _plain(value) for key, value in extra.items() if value is not None}
         _check_keys(structure.name, atoms.info)
+        atoms.info[CHECKSUM] = hash_frame(structure, atoms.info)
         labels = {"energy": float(structure.energy), "forces": np.asarray(structure.forces)}
         if structure.stress is not None:
             labels["stress"] = full_3x3_to_voigt_6_stress(structure.stress)
@@ -185,8 +206,18 @@ def _require(path: Path) -> None:
 def _read_frames(path: Path, index: str, file_format: str | None) -> list[Atoms]:
     """Read frames with ASE and turn whatever its parsers raise into one ``DataError``."""
     _require(path)
+    size = check_size(path, EXPANSION)
+    if path.suffix in HDF5_SUFFIXES:
+        open_hdf5(path).close()
+    elif path.suffix in TEXT_SUFFIXES or path.name.startswith(TEXT_NAMES):
+        check_text(path, ends=path.suffix != ".cif")
+        if path.suffix in XYZ_SUFFIXES:
+            check_counts(path)
     try:
-        frames = ase.io.read(path, index=index, format=file_format, do_not_split_by_at_sign=True)
+        with limit_memory(size):
+            frames = ase.io.read(
+                path, index=index, format=file_format, do_not_split_by_at_sign=True
+            )
     except (
         Exception
     ) as error:  # ASE's parsers raise anything, down to StopIteration and AssertionError
@@ -204,9 +235,47 @@ def _read_frames(path: Path, index: str, file_format: str | None) -> list[Atoms]
     return frames if isinstance(frames, list) else [frames]
 
 
+def check_counts(path: Path) -> None:
+    """Refuse an xyz file whose frames have fewer lines than atoms, through which ASE would count.
+
+    Args:
+        path: ``.xyz`` or ``.extxyz``.
+
+    Raises:
+        DataError: a frame claims more atoms than there are lines.
+    """
+    with path.open("rb") as file:
+        while line := file.readline(1000):
+            count = line.split()[0][:20] if line.split() else b""
+            if not count.isdigit():
+                return  # cell vectors, or nothing that ASE reads
+            n_lines = sum(1 for _ in islice(file, int(count) + 1))
+            if n_lines < int(count) + 1:
+                got = f"a frame of {int(count)} atoms in {n_lines} lines"
+                fix = "Check that it is complete."
+                raise DataError(
+                    message(str(path), f"an unreadable file ({got})", "whole frames", fix)
+                )
+
+
+def _check_formula(path: Path, atoms: Atoms) -> None:
+    """Compare the atoms of a CIF with the sum formula in it, where there is one."""
+    found = re.search(r"^_chemical_formula_sum\s+['\"]?([^'\"\n]+)", read_text(path), re.MULTILINE)
+    formula = found[1].strip() if found else ""
+    parts = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", formula)
+    said = {symbol: float(count or 1) for symbol, count in parts}
+    here = {symbol: float(n) for symbol, n in atoms.symbols.formula.count().items()}
+    ratios = [here.get(symbol, 0.0) / count for symbol, count in said.items() if count]
+    if said and (set(here) != set(said) or max(ratios) - min(ratios) > 1e-3):
+        fix = "Complete the file, or remove _chemical_formula_sum where it is known to be wrong."
+        got = f"atoms {atoms.get_chemical_formula()}"
+        raise DataError(message(str(path), got, f"the sum formula {formula}", fix))
+
+
 def _labelled(path: Path, position: int, atoms: Atoms, file_format: str) -> LabelledStructure:
     info = dict(atoms.info)
     where = f"{path}, structure {position}"
+    stored, described = info.pop(CHECKSUM, None), dict(info)
     results: Mapping[str, Any] = atoms.calc.results if atoms.calc is not None else {}
     energy, forces = results.get("free_energy", results.get("energy")), results.get("forces")
     if energy is None or forces is None:
@@ -218,7 +287,12 @@ def _labelled(path: Path, position: int, atoms: Atoms, file_format: str) -> Labe
             message(where, f"only {sorted(results) or 'no labels'}", "an energy and forces", fix)
         )
     forces = np.array(forces, dtype=np.float64)
-    if forces.shape != (len(atoms), 3) or not np.isfinite(forces).all() or not np.isfinite(energy):
+    finite = forces.shape == (len(atoms), 3) and bool(np.isfinite(forces).all())
+    if finite and (np.abs(forces).max() > LARGEST_FORCE or abs(energy) > LARGEST_ENERGY):
+        got = f"an energy of {energy:.4g} eV, forces up to {np.abs(forces).max():.4g} eV/Å"
+        expected = f"at most {LARGEST_ENERGY:g} and {LARGEST_FORCE:g}"
+        raise DataError(message(where, got, expected, "Copy the file again."))
+    if not finite or not np.isfinite(energy):
         got = f"forces of shape {forces.shape} or a value that is not finite"
         raise DataError(
             message(
@@ -235,8 +309,9 @@ def _labelled(path: Path, position: int, atoms: Atoms, file_format: str) -> Labe
     atoms = atoms.copy()
     atoms.info, atoms.pbc = {}, True
     atoms.set_constraint()
-    return LabelledStructure(
-        name=str(info.pop("name", f"{path.stem}_{position:05d}")),
+    name = str(info.pop("name", f"{path.stem}_{position:05d}"))
+    structure = LabelledStructure(
+        name=name,
         atoms=atoms,
         energy=float(energy),
         forces=forces,
@@ -248,6 +323,31 @@ def _labelled(path: Path, position: int, atoms: Atoms, file_format: str) -> Labe
         },
         stress=_full_stress(where, results.get("stress")),
     )
+    if stored is not None and stored != hash_frame(structure, described):
+        fix = "Copy the file again; if you changed the frame, remove its key checksum."
+        expected = "those of its checksum"
+        raise DataError(message(where, "changed numbers or keys", expected, fix))
+    return structure
+
+
+def hash_frame(structure: LabelledStructure, info: Mapping[str, Any]) -> str:
+    """Digest a frame as extxyz holds it: positions and forces to eight decimals.
+
+    Args:
+        structure: with energy and forces.
+        info: keys of the frame.
+    """
+    vectors = [structure.atoms.positions, structure.forces]
+    exact = [structure.atoms.cell.array, [structure.energy]]
+    if structure.stress is not None:
+        exact.append(structure.stress)
+    plain = {key: _plain(value) for key, value in info.items() if key != CHECKSUM}
+    pieces = [
+        json.dumps([structure.atoms.numbers.tolist(), plain], sort_keys=True),
+        *(f"{x:.8f}" for part in vectors for x in np.asarray(part, dtype=np.float64).flat),
+        *(f"{x:.12g}" for part in exact for x in np.asarray(part, dtype=np.float64).flat),
+    ]
+    return hashlib.sha256(" ".join(pieces).encode()).hexdigest()
 
 
 def _full_stress(where: str, stress: Any) -> NDArray[np.float64] | None:
@@ -265,7 +365,7 @@ def _full_stress(where: str, stress: Any) -> NDArray[np.float64] | None:
 
 def _check_keys(where: str, info: dict[str, Any]) -> None:
     """Refuse keys that extxyz reserves, and text that it would read back as something else."""
-    reserved = sorted({*all_properties, "Lattice", "Properties", "pbc"} & set(info))
+    reserved = sorted({*all_properties, "Lattice", "Properties", "pbc", CHECKSUM} & set(info))
     changed = [
         key
         for key, value in info.items()
@@ -297,6 +397,7 @@ def _check_periodic(where: str, atoms: Atoms) -> None:
         raise StructureError(
             message(where, "no periodic cell", expected, "Add a lattice to the file.")
         )
+    check_geometry(where, atoms)
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,8 @@ from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.block_checks import (
     HAMILTONIAN_HERMITICITY,
     OVERLAP_HERMITICITY,
+    check_geometry,
+    check_padding,
     symmetrise_blocks,
 )
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
@@ -82,6 +84,7 @@ def assemble_labels(
     Raises:
         DataError: the file breaks one of the invariants; the message says which.
     """
+    check_geometry(where, atoms)
     given = {"overlap": overlap} | ({"Hamiltonian": hamiltonian} if hamiltonian is not None else {})
     remarks: dict[str, float] = {}
     lists: dict[str, BlockList] = {}
@@ -131,7 +134,7 @@ def _unite_pairs(
     remarks: dict[str, float] = {}
     complete: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
     for quantity, blocks in lists.items():
-        padded = _pad_blocks(blocks, atoms.numbers, basis, order)
+        padded = _pad_blocks(where, blocks, atoms.numbers, basis, order)
         pairs, lonely = complete_directions(blocks.pairs)
         if lonely.size:
             remarks["one_direction"] = max(remarks.get("one_direction", 0.0), float(lonely.size))
@@ -152,7 +155,7 @@ def _unite_pairs(
         difference = values - values[reverse].transpose(0, 2, 1)
         asymmetry[quantity] = float(np.abs(difference).max(initial=0.0))
         result[quantity] = symmetrise_blocks(where, quantity, values, reverse, tolerances[quantity])
-    remarks |= judge_missing(atoms, edges[:, [2, 3, 4, 0, 1]], result["overlap"])
+    remarks |= judge_missing(where, atoms, edges[:, [2, 3, 4, 0, 1]], result["overlap"])
     return edge_index, shift, result, remarks, asymmetry
 
 
@@ -197,9 +200,10 @@ def infer_radii(atoms: Atoms, pairs: NDArray[np.int64]) -> dict[int, float]:
 
 
 def _pad_blocks(
-    blocks: BlockList, numbers: NDArray[np.integer], basis: OrbitalBasis, order: str
+    where: str, blocks: BlockList, numbers: NDArray[np.integer], basis: OrbitalBasis, order: str
 ) -> NDArray[np.float64]:
     """Cut the values into zero-padded blocks in internal order: (n_pairs, max, max orbitals)."""
+    check_padding(where, len(blocks.pairs), basis.max_orbitals, len(blocks.values))
     padded = np.zeros((len(blocks.pairs), basis.max_orbitals, basis.max_orbitals))
     target, source = numbers[blocks.pairs[:, 3]], numbers[blocks.pairs[:, 4]]
     for a in sorted({int(z) for z in numbers}):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, StructureError, message
+from mlepi.untrusted import LARGEST_RADIUS, parse_shells
 
 SHELL_LETTERS = "spdfg"
 
@@ -58,11 +59,14 @@ class OrbitalBasis:
 
     def __post_init__(self) -> None:
         """Normalise the mappings and refuse an empty or inconsistent basis."""
-        shells = {int(z): tuple(int(l) for l in ls) for z, ls in sorted(self.shells.items())}
+        shells = {
+            int(z): parse_shells("OrbitalBasis.shells", tuple(ls))
+            for z, ls in sorted(self.shells.items())
+        }
         object.__setattr__(self, "shells", shells)
         object.__setattr__(self, "radii", {int(z): float(r) for z, r in sorted(self.radii.items())})
         object.__setattr__(self, "names", {int(z): str(n) for z, n in sorted(self.names.items())})
-        if not shells or any(not ls or min(ls) < 0 for ls in shells.values()):
+        if not shells:
             raise DataError(
                 message(
                     "OrbitalBasis.shells",
@@ -80,6 +84,9 @@ class OrbitalBasis:
                     "Give one radius per element.",
                 )
             )
+        if not all(0.0 <= radius <= LARGEST_RADIUS for radius in self.radii.values()):
+            got, expected = f"{dict(self.radii)} Å", f"0 to {LARGEST_RADIUS:g} Å"
+            raise DataError(message("OrbitalBasis.radii", got, expected, "Check the data set."))
 
     @property
     def elements(self) -> tuple[int, ...]:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import numpy as np
+import vesin
+from ase import Atoms
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from mlepi.errors import DataError, message
+from mlepi.errors import DataError, StructureError, message
 
 HAMILTONIAN_HERMITICITY = 1e-4
 """Largest accepted |H_ij(R) − H_ji(−R)ᵀ| of a foreign file, eV; codes reach 1e-8, single precision
 1e-6."""
+
+LEAST_VOLUME, LEAST_HEIGHT = 0.2, 0.3
+"""Å³ per atom, twenty times denser than diamond, and Å between lattice planes."""
+
+FARTHEST, CLOSEST = 1e5, 0.2
+"""Å, largest coordinate of an atom, and distance of two atoms."""
+
+SMALL, MOST_PADDED = 2**22, 64
+"""Numbers that blocks may be padded to without further question, and beyond that for every value:
+blocks of 5 orbitals beside an element of 40."""
 
 OVERLAP_HERMITICITY = 1e-5
 """Largest accepted |S_ij(R) − S_ji(−R)ᵀ| of a foreign file, dimensionless."""
@@ -75,6 +88,59 @@ def check_blocks(
                 "Check the basis of each element.",
             )
         )
+
+
+def check_geometry(where: str, atoms: Atoms) -> None:
+    """Refuse atoms that are none, and a cell in which neighbours could not be counted.
+
+    Args:
+        where: file or structure, for the message.
+        atoms: with three lattice vectors, Å.
+
+    Raises:
+        StructureError: an atomic number of no element, an atom farther away than ``FARTHEST``, two
+            atoms closer than ``CLOSEST``, less than ``LEAST_VOLUME`` per atom, or lattice planes
+            closer than ``LEAST_HEIGHT``.
+    """
+    numbers, volume = atoms.numbers, float(atoms.cell.volume)
+    a, b, c = atoms.cell.array
+    height = volume / float(np.linalg.norm(np.cross([b, c, a], [c, a, b]), axis=1).max())
+    farthest = float(np.abs(atoms.positions).max(initial=0.0))
+    got = ""
+    if len(atoms) and not 0 < numbers.min() <= numbers.max() < len(chemical_symbols):
+        got = f"atomic numbers {numbers.min()} to {numbers.max()}"
+    elif not farthest < FARTHEST:
+        got = f"an atom at {farthest:.4g} Å"
+    elif volume < LEAST_VOLUME * len(atoms) or not height >= LEAST_HEIGHT:
+        got = f"{len(atoms)} atoms in a cell of {volume:.3g} Å³ and {height:.3g} Å height"
+    else:
+        near = vesin.NeighborList(cutoff=CLOSEST, full_list=False)
+        first, second = near.compute(
+            points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="ij"
+        )
+        if len(first):
+            got = f"atoms {first[0]} and {second[0]} (counted from 0) in one place"
+    if got:
+        expected = "atoms of elements, apart from each other, in a cell that has room for them"
+        raise StructureError(message(where, got, expected, "Check the file and its units."))
+
+
+def check_padding(where: str, n_blocks: int, size: int, n_values: int) -> None:
+    """Refuse blocks that would need far more memory padded to one size than they have values.
+
+    Args:
+        where: file or structure, for the message.
+        n_blocks: number of blocks.
+        size: rows and columns to which they are padded.
+        n_values: that all blocks have together.
+
+    Raises:
+        DataError: they would.
+    """
+    padded = n_blocks * size**2
+    if padded > SMALL and padded > MOST_PADDED * n_values:
+        got = f"{n_values} values in {n_blocks} blocks padded to {size} × {size}"
+        raise DataError(message(where, got, "elements of similar size", "Check the basis."))
 
 
 def check_atom_indices(where: str, indices: NDArray[np.integer], n_atoms: int, base: int) -> None:

@@ -26,6 +26,7 @@ from mlepi.structures.dataset_writer import write_hamiltonian_dataset
 from mlepi.structures.layers import get_layers
 from mlepi.structures.remarks import UNUSUAL, merge_remarks
 from mlepi.structures.sources import FORMATS, Source, find_sources, read_source
+from mlepi.untrusted import read_json
 
 FORCES = (".extxyz", ".xyz")
 HAMILTONIANS = (".h5", ".hdf5")
@@ -144,7 +145,7 @@ def _make_part(source: Source, part: Path, radii: dict[str, float] | None) -> Ou
     """Read one source and write its part, unless it is there."""
     note = part.with_suffix(".json")
     if part.exists() and note.exists():
-        stored = json.loads(note.read_text(encoding="utf-8"))
+        stored = read_json(note)
         return Outcome(source, stored["n_structures"], stored["remarks"])
     try:
         with warnings.catch_warnings():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +27,14 @@ from mlepi.structures.dataset_format import (
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.packing import unpack_blocks
 from mlepi.structures.ragged import pad_blocks, restore_both_directions
+from mlepi.untrusted import open_hdf5, parse_json
+
+FAILURES = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError)
+FAILURES += (ArithmeticError, MemoryError)
+"""What HDF5 and the layers above it raise for damaged files."""
+
+HEAVIEST = 118
+"""Atomic number of the last element."""
 
 
 class HamiltonianDataset:
@@ -58,8 +65,8 @@ class HamiltonianDataset:
                 file,
                 [k for k in COLUMNS if k.startswith(("structures/", "atoms/")) and k in file],
             )
-            self.basis = OrbitalBasis.from_dict(json.loads(file.attrs["basis"]))
-            self.provenance: dict[str, Any] = json.loads(file.attrs["provenance"])
+            self.basis = OrbitalBasis.from_dict(parse_json(str(self.path), file.attrs["basis"]))
+            self.provenance: dict[str, Any] = parse_json(str(self.path), file.attrs["provenance"])
             self.names = tuple(name.decode() for name in file["structures/name"][()])
             self.has_overlap = "blocks/overlap" in file
             self.quantum: float | None = (
@@ -113,7 +120,7 @@ class HamiltonianDataset:
                 and (with_blocks or column.level == "atom")
                 and key in file
             }
-            provenance = json.loads(row["structures/provenance"])
+            provenance = parse_json(str(self.path), row["structures/provenance"])
         forces = part["atoms/forces"]
         self._check_numbers(name, row, part)
         outline = LabelledStructure(
@@ -155,6 +162,12 @@ class HamiltonianDataset:
                         "Make the data set again without this structure.",
                     )
                 )
+
+        numbers = part["atoms/numbers"]
+        if numbers.size and not 0 < numbers.min() <= numbers.max() <= HEAVIEST:
+            got = f"atomic numbers {numbers.min()} to {numbers.max()}"
+            expected = f"1 to {HEAVIEST}"
+            raise DataError(message(f"{self.path}, {name}", got, expected, "Copy it again."))
 
     def _stretch(self, level: str, index: int) -> slice:
         """Return where the atoms, edges or values of a structure stand in the arrays of a level."""
@@ -202,9 +215,14 @@ class HamiltonianDataset:
             )
         try:
             if self._file is None or self._process != os.getpid():
-                self._file, self._process = h5py.File(self.path, "r"), os.getpid()
+                expected = f"an intact HDF5 file of format {FORMAT}"
+                self._file = open_hdf5(self.path, expected, "Copy it again.", f"{what} unreadable")
+                self._process = os.getpid()
             yield self._file
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        except DataError:
+            self.close()
+            raise
+        except FAILURES as error:
             self.close()
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(

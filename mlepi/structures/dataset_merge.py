@@ -16,6 +16,7 @@ from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.dataset_format import COLUMNS, FORMAT, PLAIN, checksum
 from mlepi.structures.dataset_writer import append_rows
+from mlepi.untrusted import note_own, open_hdf5
 
 
 def merge_hamiltonian_datasets(
@@ -49,7 +50,7 @@ def merge_hamiltonian_datasets(
                     got = f"the name {sorted(names & set(opened.names))[0]!r} twice"
                     raise DataError(message(str(path), got, "unique names", "Rename a file."))
                 names |= set(opened.names)
-                with h5py.File(part, "r") as given:
+                with open_hdf5(Path(part)) as given:
                     if "edges/index" in file and ("blocks/overlap" in given) != (
                         "blocks/overlap" in file
                     ):
@@ -65,6 +66,7 @@ def merge_hamiltonian_datasets(
                 if key in file:
                     file[key].attrs["sha256"] = checksum(file[key])
         unfinished.replace(path)
+        note_own(path)
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -29,6 +29,7 @@ from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.packing import pack_blocks
 from mlepi.structures.ragged import block_offsets, flatten_blocks, select_one_direction
 from mlepi.structures.validation import check_hamiltonian_labels
+from mlepi.untrusted import note_own
 
 
 def write_hamiltonian_dataset(
@@ -56,6 +57,7 @@ def write_hamiltonian_dataset(
         with h5py.File(unfinished, "w", libver="v110") as file:
             _write(file, path, structures, provenance, quantum)
         unfinished.replace(path)
+        note_own(path)
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -38,16 +38,21 @@ from mlepi.structures.deeph_folder import (
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
 from mlepi.structures.pair_lists import BlockList
 from mlepi.structures.validation import check_hamiltonian_labels
+from mlepi.untrusted import check_size, check_text, guard, limit_memory, note_own, parse_shells
 
 ROUNDING = 1e-6
 """Largest difference of a block from its transposed reverse that is written, relative to the
 largest element: rounding of single precision."""
+
+LARGEST_POSCAR = 2**26
+"""Bytes; half a million atoms."""
 
 EXTRA_KEY = "mlepi"
 """Key of ``info.json`` under which ``write_deeph`` keeps what the layout has no place for; other
 programs ignore it."""
 
 
+@guard("a DeepH folder")
 def read_deeph(
     folder: str | Path, *, radii: Mapping[str, float] | None = None, name: str | None = None
 ) -> LabelledStructure:
@@ -73,6 +78,9 @@ def read_deeph(
     refuse_spin(where, info.get("spinful", False))
     atoms = _read_poscar(path / "POSCAR")
     extra = info.get(EXTRA_KEY, {})
+    if not isinstance(extra, dict):
+        got, fix = f"{EXTRA_KEY} = {str(extra)[:80]}", "Leave the key out."
+        raise DataError(message(f"{where}/info.json", got, "an object", fix))
     shells = _read_shells(path, info, atoms)
     counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in atoms.numbers])
     overlap = _read_chunks(path / "overlap.h5", counts)
@@ -109,6 +117,9 @@ def read_deeph(
 def _read_shells(path: Path, info: Mapping[str, Any], atoms: Atoms) -> dict[int, tuple[int, ...]]:
     """Read the shells of the elements and check them against the numbers of atoms and orbitals."""
     table = info.get("elements_orbital_map", {})
+    if not isinstance(table, dict):
+        got, expected = f"elements_orbital_map {str(table)[:80]}", 'such as {"C": [0, 0, 1]}'
+        raise DataError(message(f"{path / 'info.json'}", got, expected, "Add the shells."))
     missing = sorted(set(atoms.get_chemical_symbols()) - set(table))
     if missing:
         raise DataError(
@@ -120,12 +131,13 @@ def _read_shells(path: Path, info: Mapping[str, Any], atoms: Atoms) -> dict[int,
             )
         )
     shells = {
-        element_number(str(path), symbol): tuple(int(l) for l in ls) for symbol, ls in table.items()
+        element_number(str(path), symbol): parse_shells(f"{path / 'info.json'}, {symbol}", ls)
+        for symbol, ls in table.items()
     }
     shells = {z: ls for z, ls in shells.items() if z in set(atoms.numbers.tolist())}
     n_orbitals = sum(2 * l + 1 for z in atoms.numbers for l in shells[int(z)])
     for key, expected in (("atoms_quantity", len(atoms)), ("orbits_quantity", n_orbitals)):
-        if int(info.get(key, expected)) != expected:
+        if info.get(key, expected) != expected:
             raise DataError(
                 message(
                     f"{path / 'info.json'}",
@@ -242,9 +254,12 @@ def _describe(
 
 
 def _read_poscar(path: Path) -> Atoms:
+    size = check_size(require_file(path), limit=LARGEST_POSCAR)
+    check_text(path, ends=True)
     try:
-        atoms = cast(Atoms, read_ase(require_file(path), format="vasp"))
-    except (ValueError, IndexError, KeyError, StopIteration, RuntimeError, OSError) as error:
+        with limit_memory(size):
+            atoms = cast(Atoms, read_ase(path, format="vasp"))
+    except Exception as error:  # ASE's parsers raise anything
         raise DataError(
             message(
                 str(path), f"no POSCAR ({error})", "a POSCAR with element names", "Write it again."
@@ -316,3 +331,4 @@ def _write_chunks(
             [[0], np.cumsum(shapes[:, 0] * shapes[:, 1])]
         ).astype(np.int64)
         file["entries"] = blocks[keep].astype(np.float64)
+    note_own(path)

@@ -7,7 +7,6 @@ structures of one data set.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.block_checks import check_atom_indices
 from mlepi.structures.pair_lists import BlockList
 from mlepi.structures.small_datasets import REFUSED_SPIN
+from mlepi.untrusted import open_hdf5, read_json
 
 
 def require_file(path: Path) -> Path:
@@ -42,12 +42,7 @@ def require_file(path: Path) -> Path:
 def read_info(folder: Path) -> dict[str, Any]:
     """Read info.json; ``DataError`` when it is no JSON object."""
     path = require_file(folder / "info.json")
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(
-            message(str(path), f"no JSON ({error})", "a JSON object", "Write the file again.")
-        ) from error
+    info = read_json(path)
     if not isinstance(info, dict):
         raise DataError(
             message(str(path), type(info).__name__, "a JSON object", "Write the file again.")
@@ -134,14 +129,7 @@ def build_basis(
 
 def open_matrix(path: Path) -> h5py.File:
     """Open the HDF5 file of a matrix; ``DataError`` when it is missing or damaged."""
-    try:
-        return h5py.File(require_file(path), "r")
-    except OSError as error:
-        raise DataError(
-            message(
-                str(path), f"no readable HDF5 ({error})", "an HDF5 file", "Copy or write it again."
-            )
-        ) from error
+    return open_hdf5(require_file(path))
 
 
 def check_shape(where: str, key: str, shape: tuple[int, ...], expected: tuple[int, int]) -> None:

@@ -30,8 +30,18 @@ from mlepi.structures.deeph_folder import (
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.pair_lists import BlockList
 from mlepi.structures.small_datasets import read_small_datasets
+from mlepi.untrusted import (
+    check_size,
+    check_text,
+    guard,
+    limit_memory,
+    parse_json,
+    parse_shells,
+    read_text,
+)
 
 
+@guard("a legacy DeepH folder")
 def read_deeph_legacy(
     folder: str | Path,
     *,
@@ -115,9 +125,12 @@ def _read_structure(path: Path) -> Atoms:
 def load_table(file: Path) -> NDArray[np.float64]:
     """Read a table of numbers: 2-dimensional."""
     path = require_file(file)
+    size = check_size(path)
+    check_text(path, ends=True)
     try:
-        table = np.loadtxt(path, ndmin=2)
-    except ValueError as error:
+        with limit_memory(size):
+            table = np.loadtxt(path, ndmin=2)
+    except (ValueError, MemoryError, RuntimeError) as error:
         raise DataError(
             message(
                 str(path), f"text that is no table ({error})", "numbers", "Write the file again."
@@ -130,7 +143,7 @@ def load_table(file: Path) -> NDArray[np.float64]:
 def _read_orbital_types(folder: Path, numbers: NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
     """Read the shells of every atom and condense them to one list per element."""
     path = require_file(folder / "orbital_types.dat")
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.split() for line in read_text(path, strict=True).splitlines() if line.strip()]
     if len(lines) != len(numbers) or not all(word.isdigit() for words in lines for word in words):
         raise DataError(
             message(
@@ -142,7 +155,7 @@ def _read_orbital_types(folder: Path, numbers: NDArray[np.int64]) -> dict[int, t
         )
     shells: dict[int, tuple[int, ...]] = {}
     for z, words in zip(numbers.tolist(), lines, strict=True):
-        ls = tuple(int(word) for word in words)
+        ls = parse_shells(str(path), [int(word[:4]) for word in words])
         if shells.setdefault(z, ls) != ls:
             raise DataError(
                 message(
@@ -184,12 +197,12 @@ def _read_keys(where: str, names: list[str]) -> list[list[int]]:
         keys: list[list[int]] = json.loads(f"[{','.join(names)}]")
         if len(keys) == len(names) and all(map(_is_key, keys)):
             return keys
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     for text in names:
         try:
-            valid = _is_key(json.loads(text))
-        except ValueError:
+            valid = _is_key(parse_json(where, text))
+        except DataError:
             valid = False
         if not valid:
             expected = "'[Rx, Ry, Rz, i, j]'"
@@ -198,4 +211,8 @@ def _read_keys(where: str, names: list[str]) -> list[list[int]]:
 
 
 def _is_key(key: object) -> bool:
-    return isinstance(key, list) and len(key) == 5 and all(type(v) is int for v in key)
+    return (
+        isinstance(key, list)
+        and len(key) == 5
+        and all(type(v) is int and abs(v) < 2**31 for v in key)
+    )

@@ -6,8 +6,6 @@ one direction of every pair, single precision, e3nn's order inside a shell.
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from mlepi.structures.deeph_legacy import load_table
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.pair_lists import BlockList
 from mlepi.structures.small_datasets import read_small_datasets
+from mlepi.untrusted import guard, parse_shells, read_json, read_text
 
 NAMES = {
     "numbers": ("atomic_numbers.dat", "atomic_number.dat"),
@@ -39,6 +38,11 @@ NAMES = {
     "overlap": ("overlaps.h5", "overlap.h5"),
 }
 """Names of the files in newer and older versions."""
+
+
+ENTRY = re.compile(r"""['"](\w+)['"]\s*:\s*['"]((?:\d\d?[spdfg])+)['"]""")
+BASIS = re.compile(rf"\{{\s*{ENTRY.pattern}(?:\s*,\s*{ENTRY.pattern})*\s*,?\s*\}}")
+"""Of basis.dat: {'Si': '2s2p1d', 'C': '2s2p'}."""
 
 
 def find_dftio_file(folder: Path, what: str) -> Path | None:
@@ -52,6 +56,7 @@ def count_dftio_frames(folder: Path) -> int:
         return len(file)
 
 
+@guard("a dftio folder")
 def read_dftio(folder: str | Path, frame: int = 0, name: str | None = None) -> LabelledStructure:
     """Read one frame of a folder.
 
@@ -130,11 +135,7 @@ def _read_info(path: Path) -> dict[str, Any]:
     """Read info.json of the folder or the one above; empty without it."""
     for file in (path / "info.json", path.parent / "info.json"):
         if file.is_file():
-            try:
-                info = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError as error:
-                fix = "Write the file again."
-                raise DataError(message(str(file), f"no JSON ({error})", "JSON", fix)) from error
+            info = read_json(file)
             return info if isinstance(info, dict) else {}
     return {}
 
@@ -142,22 +143,21 @@ def _read_info(path: Path) -> dict[str, Any]:
 def _read_basis(path: Path) -> dict[int, tuple[int, ...]]:
     """Read basis.dat, {'Si': '2s2p1d'}."""
     file = path / "basis.dat"
-    try:
-        table = ast.literal_eval(file.read_text(encoding="utf-8").strip())
-        words = {str(symbol): str(text) for symbol, text in table.items()}
-        if not words or not all(re.fullmatch(r"(\d+[spdfg])+", text) for text in words.values()):
-            raise ValueError(f"{words}")
-    except (OSError, ValueError, SyntaxError, AttributeError) as error:
+    text = read_text(file, strict=True).strip() if file.is_file() else ""
+    if not BASIS.fullmatch(text):
         fix = "Write the shells of every element into it."
-        got = f"no basis ({type(error).__name__}: {error})"
-        raise DataError(message(str(file), got, "{'Si': '2s2p1d'}", fix)) from error
+        got = f"no basis ({text[:80]!r})"
+        raise DataError(message(str(file), got, "{'Si': '2s2p1d'}", fix))
     return {
-        element_number(str(file), symbol): tuple(
-            SHELL_LETTERS.index(letter)
-            for count, letter in re.findall(r"(\d+)([spdfg])", text)
-            for _ in range(int(count))
+        element_number(str(file), symbol): parse_shells(
+            str(file),
+            [
+                SHELL_LETTERS.index(letter)
+                for count, letter in re.findall(r"(\d\d?)([spdfg])", shells)
+                for _ in range(int(count))
+            ],
         )
-        for symbol, text in words.items()
+        for symbol, shells in ENTRY.findall(text)
     }
 
 

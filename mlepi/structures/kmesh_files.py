@@ -8,7 +8,6 @@ Energy (eV) and forces (eV/Å) of a frame are taken from the xyz file where they
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Mapping
@@ -22,17 +21,31 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
+from mlepi.structures.ase_files import check_counts
 from mlepi.structures.assembly import assemble_labels, element_number, infer_radii
 from mlepi.structures.basis import ORBITAL_ORDERS, OrbitalBasis
 from mlepi.structures.kmesh import transform_to_cells
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.remarks import UNUSUAL, tell
 from mlepi.units import HARTREE
+from mlepi.untrusted import (
+    check_size,
+    check_text,
+    guard,
+    limit_memory,
+    load_npy,
+    parse_shells,
+    read_json,
+    read_npy_header,
+)
 
 SETTINGS = "kmesh.json"
 MATRIX = re.compile(r"(.*)_fock_(\d+)\.npy")
 SHELLS_BY_COUNT = {1: (0,), 4: (0, 1), 5: (0, 0, 1), 9: (0, 0, 0, 1, 1), 13: (0, 0, 1, 1, 2)}
 """What is tried first where ``kmesh.json`` is missing: orbitals of an atom → shells."""
+
+MOST_DIVISIONS = 1000
+"""Of the mesh along one vector."""
 
 BORDER_OVERLAP = 1e-3
 """Overlaps at the border of the mesh from which it counts as too coarse."""
@@ -44,6 +57,7 @@ def list_kmesh_frames(folder: Path) -> list[int]:
     return sorted(int(match.group(2)) for match in found if match)
 
 
+@guard("a folder of H(k) and S(k)")
 def read_kmesh(
     folder: str | Path,
     frame: int,
@@ -107,7 +121,7 @@ def _try_settings(
 
 def _guess_settings(file: Path, atoms: Atoms) -> list[dict[str, Any]]:
     """Return settings by the number of k-points, the periodic axes, and orbitals per atom."""
-    shape = np.load(file, mmap_mode="r", allow_pickle=False).shape
+    shape, _ = read_npy_header(file)
     n_axes = int(atoms.pbc.sum())
     if len(shape) != 3 or not n_axes or shape[1] % len(atoms):
         return []
@@ -170,14 +184,14 @@ def _remark(
 def _read_settings(folder: Path) -> dict[str, Any]:
     file = folder / SETTINGS
     example = '{"mesh": [8, 8, 1], "shells": {"C": [0, 0, 1]}, "order": "pyscf"}'
+    settings, why = None, "no object"
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(settings, dict):
-            raise ValueError("no object")
-    except (OSError, ValueError) as error:
+        settings = read_json(file)
+    except DataError as error:
+        why = str(error).partition(": got ")[2].partition("; expected")[0]
+    if not isinstance(settings, dict):
         fix = "Write it: divisions of the k-mesh, l of the shells of every element, orbital order."
-        got = f"no settings ({type(error).__name__})"
-        raise DataError(message(str(file), got, example, fix)) from error
+        raise DataError(message(str(file), f"no settings ({why})", example, fix))
     return settings
 
 
@@ -186,21 +200,22 @@ def _check_settings(
 ) -> tuple[tuple[int, int, int], dict[int, tuple[int, ...]], str]:
     """Return mesh, shells by atomic number, and order."""
     where = str(folder / SETTINGS)
-    mesh = tuple(given.get("mesh", ()))
-    if len(mesh) != 3 or not all(isinstance(n, int) and n > 0 for n in mesh):
+    mesh = given.get("mesh", ())
+    listed = isinstance(mesh, (list, tuple)) and len(mesh) == 3
+    if not listed or not all(type(n) is int and 0 < n <= MOST_DIVISIONS for n in mesh):
         fix = "Name the divisions of the k-mesh along the three vectors."
-        raise DataError(message(where, f"mesh {list(mesh)}", "such as [8, 8, 1]", fix))
+        raise DataError(message(where, f"mesh {str(mesh)[:80]}", "such as [8, 8, 1]", fix))
     table = given.get("shells")
     symbols = sorted(set(atoms.get_chemical_symbols()))
     if not isinstance(table, dict) or set(symbols) - set(table):
         fix = "List l of every shell, in the order of the orbitals: [0, 0, 1] is s, s, p."
         raise DataError(message(where, f"shells {table}", f"those of {symbols}", fix))
     order = given.get("order")
-    if order not in ORBITAL_ORDERS:
+    if not isinstance(order, str) or order not in ORBITAL_ORDERS:
         fix = "PySCF: pyscf; CP2K: e3nn, which is its order m = −l…l."
         expected = f"one of {sorted(ORBITAL_ORDERS)}"
         raise DataError(message(where, f"order {order!r}", expected, fix))
-    shells = {element_number(where, s): tuple(int(l) for l in table[s]) for s in symbols}
+    shells = {element_number(where, s): parse_shells(f"{where}, {s}", table[s]) for s in symbols}
     return (int(mesh[0]), int(mesh[1]), int(mesh[2])), shells, str(order)
 
 
@@ -223,8 +238,14 @@ def _read_frame(folder: Path, frame: int) -> Atoms:
     if len(files) != 1:
         got = f"{len(files)} xyz files"
         raise DataError(message(str(folder), got, "one with all frames", "Remove the others."))
+    size = check_size(files[0])
+    check_text(files[0], ends=True)
+    check_counts(files[0])
     try:
-        atoms = ase.io.read(files[0], index=frame, format="extxyz", do_not_split_by_at_sign=True)
+        with limit_memory(size):
+            atoms = ase.io.read(
+                files[0], index=frame, format="extxyz", do_not_split_by_at_sign=True
+            )
     except Exception as error:  # ASE's parsers raise anything
         got = f"no frame {frame} ({type(error).__name__})"
         raise DataError(message(str(files[0]), got, "every frame", "Check the file.")) from error
@@ -235,13 +256,10 @@ def _read_frame(folder: Path, frame: int) -> Atoms:
 
 def _load(file: Path, shape: tuple[int, int, int]) -> NDArray[np.complex128]:
     """Load the matrices of one file and check their shape."""
-    try:
-        matrices = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        got = f"an unreadable file ({error})"
-        raise DataError(message(str(file), got, "a numpy array", "Save it again.")) from error
-    if matrices.shape != shape or not np.isfinite(matrices).all():
-        got = f"matrices of shape {matrices.shape}, or not finite"
+    found, kind = read_npy_header(file)
+    matrices = load_npy(file) if found == shape and kind.kind in "fciu" else None
+    if matrices is None or not np.isfinite(matrices).all():
+        got = f"matrices of shape {found} and type {kind}, or not finite"
         expected = f"{shape}: k-points of the mesh, orbitals of the shells"
         raise DataError(message(str(file), got, expected, f"Correct {SETTINGS}."))
     return np.asarray(matrices, dtype=np.complex128)

@@ -21,8 +21,10 @@ from mlepi.structures.openmx_scfout import FORMAT_CODE, read_scfout
 from mlepi.structures.openmx_text import Species, find_block, read_log, read_species
 from mlepi.structures.pair_lists import BlockList
 from mlepi.units import BOHR, HARTREE
+from mlepi.untrusted import guard, read_text
 
 
+@guard("a .scfout of OpenMX")
 def read_openmx(
     scfout: str | Path, out: str | Path | None = None, name: str | None = None
 ) -> LabelledStructure:
@@ -115,7 +117,7 @@ def _read_text(path: Path) -> str:
                 "Check the path, or leave `out` away.",
             )
         )
-    return path.read_text(encoding="utf-8", errors="replace")
+    return read_text(path)
 
 
 def _has_species(text: str) -> bool:

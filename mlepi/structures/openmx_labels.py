@@ -8,7 +8,6 @@ or flat, block after block, where elements differ in their numbers of orbitals. 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from mlepi.structures.dataset_writer import write_hamiltonian_dataset
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.ragged import restore_both_directions
 from mlepi.structures.validation import check_spectrum, check_two_centre_overlap
+from mlepi.untrusted import guard, open_npz, parse_json
 
 QUANTUM = 2.0**-15
 """eV, of which all elements of H are multiples: 0.009 meV RMS, the noise of the labels."""
@@ -56,6 +56,7 @@ def list_label_files(folders: Iterable[Path]) -> list[Path]:
     return found
 
 
+@guard("labels of one structure")
 def read_label_file(path: Path, basis: OrbitalBasis) -> LabelledStructure:
     """Read the labels of one structure.
 
@@ -70,7 +71,8 @@ def read_label_file(path: Path, basis: OrbitalBasis) -> LabelledStructure:
         DataError: a calculation that has not converged, an element without basis, or blocks that
             contradict basis or geometry.
     """
-    labels = np.load(path, allow_pickle=False)
+    with open_npz(str(path), path) as archive:
+        labels = {name: archive[name] for name in archive.files}
     numbers = labels["numbers"].astype(np.int64)
     unknown = sorted({int(z) for z in numbers} - set(basis.elements))
     if not bool(labels["converged"]) or unknown:
@@ -104,7 +106,7 @@ def read_label_file(path: Path, basis: OrbitalBasis) -> LabelledStructure:
             "kind": path.stem.split("_")[0],
             "energy_d2": float(labels["energy_d2"]),
             "kgrid": labels["kgrid"].tolist(),
-            "job": json.loads(str(labels["job"])),
+            "job": parse_json(str(path), str(labels["job"])),
         },
     )
     check_two_centre_overlap(structure)

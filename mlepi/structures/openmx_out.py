@@ -12,6 +12,7 @@ from mlepi.errors import DataError, message
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.openmx_text import NUMBER, find_block, read_log, read_species
 from mlepi.units import BOHR, HARTREE
+from mlepi.untrusted import guard, read_text
 
 
 def is_openmx_out(path: Path) -> bool:
@@ -22,6 +23,7 @@ def is_openmx_out(path: Path) -> bool:
         return "Definition.of.Atomic.Species" in file.read(20000)
 
 
+@guard("a .out of OpenMX")
 def read_openmx_out(path: str | Path, name: str | None = None) -> LabelledStructure:
     """Read the last step of a run from its text.
 
@@ -38,7 +40,7 @@ def read_openmx_out(path: str | Path, name: str | None = None) -> LabelledStruct
     """
     path = Path(path)
     where = str(path)
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_text(path)
     rows = find_block(text, "Atoms.SpeciesAndCoordinates")
     vectors = find_block(text, "Atoms.UnitVectors")
     energies = re.findall(rf"^\s*Utot\.?\s+({NUMBER})", text, flags=re.MULTILINE)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mlepi.errors import DataError, message
 from mlepi.structures.block_checks import check_atom_indices, check_finite
 from mlepi.structures.pair_lists import BlockList
+from mlepi.untrusted import guard
 
 FORMAT_CODE = 3
 """The only format of ``.scfout`` that is read: OpenMX 3.9 and 4.0."""
@@ -149,6 +150,7 @@ def _read_header(file: _Binary) -> tuple[int, int, int]:
     return n_atoms, n_cells, int(file.integers(1, "order_max")[0])
 
 
+@guard("a .scfout of OpenMX")
 def read_scfout(path: Path) -> ScfOut:
     """Read the file section by section, in the order in which OpenMX writes it."""
     file = _Binary(path)

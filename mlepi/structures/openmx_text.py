@@ -14,6 +14,7 @@ from mlepi.structures.assembly import element_number
 from mlepi.structures.basis import SHELL_LETTERS
 from mlepi.structures.block_checks import check_finite
 from mlepi.units import BOHR, HARTREE
+from mlepi.untrusted import parse_shells
 
 PAO_NAME = re.compile(
     r"^[A-Za-z_]+?(?P<radius>\d+(?:\.\d+)?)[A-Za-z_]*-(?P<shells>(?:[spdfg]\d+(?:>\d+)?)+)$"
@@ -78,7 +79,7 @@ def parse_pao_name(where: str, pao: str) -> tuple[tuple[int, ...], float]:
         )
     shells: list[int] = []
     for letter, primitives, contracted in re.findall(r"([spdfg])(\d+)(?:>(\d+))?", match["shells"]):
-        shells += [SHELL_LETTERS.index(letter)] * int(contracted or primitives)
+        shells += [SHELL_LETTERS.index(letter)] * int((contracted or primitives)[:4])
     if shells != sorted(shells):
         raise DataError(
             message(
@@ -88,7 +89,7 @@ def parse_pao_name(where: str, pao: str) -> tuple[tuple[int, ...], float]:
                 "Write the shells in this order, such as C6.0-s2p2d1.",
             )
         )
-    return tuple(shells), float(match["radius"]) * BOHR
+    return parse_shells(where, shells), float(match["radius"]) * BOHR
 
 
 def read_species(where: str, text: str, n_atoms: int) -> tuple[dict[str, Species], list[str]]:

@@ -22,6 +22,12 @@ NEGLIGIBLE_OVERLAP = 1e-4
 NEGLIGIBLE_HAMILTONIAN = 0.1
 """eV; Hamiltonian blocks without an overlap that are smaller are not remarked."""
 
+FARTHEST_CELL = 1000
+"""Lattice vectors between the two atoms of a pair."""
+
+LONGEST_PAIR = 40.0
+"""Å; the orbitals of DFT codes end before 10."""
+
 EQUAL_BLOCKS = 1e-6
 """Largest difference of two blocks of one pair that counts as none."""
 
@@ -63,6 +69,10 @@ def clean_list(
     """
     check_atom_indices(where, blocks.pairs[:, 3:], len(counts), base=0)
     _check_sizes(where, quantity, blocks, counts)
+    farthest = int(np.abs(blocks.pairs[:, :3]).max(initial=0))
+    if farthest > FARTHEST_CELL:
+        got, fix = f"a pair with R = {farthest}", "The file is damaged, or its layout another."
+        raise DataError(message(where, got, f"cells up to ±{FARTHEST_CELL}", fix))
     check_finite(where, quantity, blocks.values)
     _check_onsite(where, quantity, blocks.pairs, len(counts))
     unique, first, places = np.unique(blocks.pairs, axis=0, return_index=True, return_inverse=True)
@@ -130,13 +140,14 @@ def complete_directions(
 
 
 def judge_missing(
-    atoms: Atoms, pairs: NDArray[np.int64], overlap: NDArray[np.float64]
+    where: str, atoms: Atoms, pairs: NDArray[np.int64], overlap: NDArray[np.float64]
 ) -> dict[str, float]:
     """Remark pairs closer than the longest of their elements that are not listed.
 
     What they would hold is estimated by the largest block at this distance and beyond.
 
     Args:
+        where: file or folder, for messages.
         atoms: structure, Å.
         pairs: (n, 5) int.
         overlap: (n, p, p), zero where S does not list the pair.
@@ -150,6 +161,9 @@ def judge_missing(
     reach = max(float(d.max()) for d in longest.values())
     if reach < 0.1:
         return {}
+    if reach > LONGEST_PAIR:
+        got, expected = f"a pair of atoms {reach:.4g} Å apart", f"at most {LONGEST_PAIR:g} Å"
+        raise DataError(message(where, got, expected, "Check cell indices and units."))
     neighbours = vesin.NeighborList(cutoff=reach, full_list=True)
     i, j, shifts, lengths = neighbours.compute(
         points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="ijSd"

@@ -15,6 +15,10 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlepi.errors import DataError, message
+from mlepi.untrusted import check_size, limit_memory
+
+LARGEST = 2**30
+"""Bytes."""
 
 STRUCTURE_FILES = ("phonopy_disp.yaml", "phonopy.yaml", "SPOSCAR")
 """Beside FORCE_SETS: what says which supercell it is of."""
@@ -30,8 +34,10 @@ def read_phonopy(path: Path) -> list[Atoms]:
     Raises:
         DataError: phonopy refuses the file, or it has no forces or no supercell.
     """
+    size = check_size(path, limit=LARGEST)
     try:
-        cell, dataset, units = _load(path)
+        with limit_memory(size):
+            cell, dataset, units = _load(path)
         displacements, forces, energies = _collect(cell, dataset)
     except DataError:
         raise

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
+from mlepi.structures.block_checks import check_padding
 
 
 def select_one_direction(
@@ -98,6 +99,7 @@ def pad_blocks(
                 "Check the basis of the data set.",
             )
         )
+    check_padding("flat blocks", len(n_rows), size, len(values))
     blocks = np.zeros((len(n_rows), size, size))
     for rows, columns, members, places in _size_groups(n_rows, n_columns, offsets):
         blocks[members, :rows, :columns] = values[places].reshape(-1, rows, columns)

@@ -24,11 +24,13 @@ from mlepi.structures.pair_lists import BlockList
 from mlepi.structures.siesta_hsx import read_hsx
 from mlepi.structures.sparse_blocks import gather_blocks
 from mlepi.units import BOHR, HARTREE
+from mlepi.untrusted import guard, open_hdf5, read_text
 
 RYDBERG = HARTREE / 2.0
 SISL_FILES = (".TSHS", ".nc")
 
 
+@guard("a .HSX of SIESTA 5")
 def read_siesta(path: str | Path, name: str | None = None) -> LabelledStructure:
     """Read the labels of a SIESTA run without spin.
 
@@ -108,7 +110,7 @@ def _basis(
     longest: dict[int, float] = {}
     index = path.with_suffix(".ORB_INDX")
     if index.is_file():
-        for line in index.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in read_text(index).splitlines():
             words = line.split()
             if len(words) >= 16 and words[0].isdigit() and words[1].isdigit():
                 atom = int(words[1]) - 1
@@ -125,9 +127,12 @@ def _read_forces(path: Path, n_atoms: int) -> NDArray[np.float64] | None:
     """Read the forces of ``.FA``, (n_atoms, 3) eV/Å; None without it."""
     if not path.is_file():
         return None
-    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    rows = [line.split() for line in read_text(path).splitlines()[1:]]
+    rows = [row for row in rows if row]
     try:
-        forces = np.array([[float(word) for word in row[1:4]] for row in rows if row])
+        forces = np.array([[float(word) for word in row[1:4]] for row in rows])
+        if [int(row[0]) for row in rows] != list(range(1, len(rows) + 1)):
+            raise ValueError("atoms in another order")
     except ValueError:
         forces = np.zeros(0)
     if forces.shape != (n_atoms, 3) or not np.isfinite(forces).all():
@@ -149,6 +154,8 @@ def _read_with_sisl(path: Path, name: str) -> LabelledStructure:
     except ImportError as error:
         fix = "pip install sisl, or give the .HSX of SIESTA 5, which needs nothing."
         raise DataError(message(str(path), "no sisl", "the package sisl", fix)) from error
+    if path.suffix == ".nc":
+        open_hdf5(path).close()
     try:
         inputs = sorted(path.parent.glob("*.fdf"))
         known = {"geometry": sisl.get_sile(inputs[0]).read_geometry()} if len(inputs) == 1 else {}

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
+from mlepi.untrusted import check_size, guard
 
 VERSIONS = (1, 2)
 """Of the format: SIESTA 5."""
@@ -58,6 +59,7 @@ class _Records:
     """The records of a Fortran file, one after the other."""
 
     def __init__(self, path: Path) -> None:
+        check_size(path, 4.0)
         self.where, self.data, self.position = str(path), path.read_bytes(), 0
 
     def next(self, what: str, n_bytes: int | None = None) -> bytes:
@@ -84,6 +86,7 @@ class _Records:
         raise DataError(message(self.where, got, expected, fix))
 
 
+@guard("a .HSX of SIESTA 5")
 def read_hsx(path: Path) -> Hsx:
     """Read the file record by record, in the order in which SIESTA writes it.
 

@@ -76,7 +76,7 @@ def _read_one(where: str, group: h5py.Group, name: str) -> NDArray[np.float64]:
         dataset = h5py.h5d.open(group.id, name.encode())
         values = np.empty(dataset.shape)
         dataset.read(whole, whole, values, double)
-    except (OSError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+    except (OSError, LookupError, TypeError, RuntimeError, AttributeError, ValueError) as error:
         found = group.get(name)
         if isinstance(found, h5py.Dataset) and found.dtype.kind == "c":
             fix = "Repeat the calculation without spin."

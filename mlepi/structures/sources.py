@@ -6,12 +6,11 @@ A format lists what a path holds; that decides whether a path is of it. Formats 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import h5py
 
 from mlepi.errors import DataError, message
 from mlepi.plugins import find_plugins
@@ -29,6 +28,7 @@ from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.openmx import read_openmx
 from mlepi.structures.openmx_out import is_openmx_out, read_openmx_out
 from mlepi.structures.siesta import SISL_FILES, read_siesta
+from mlepi.untrusted import open_hdf5, reading
 
 REFUSED = {
     "graph_data.npz": "HamGNN's pickled graphs: mlepi unpickle FILE FOLDER makes files to convert",
@@ -39,6 +39,9 @@ REFUSED = {
 
 FORCE_FILES = ("vaspout.h5", "vasprun.xml", "OUTCAR", "phonopy_params.yaml", "FORCE_SETS")
 """Of these names, all of one run, the first in a folder is taken."""
+
+DEEPEST = 32
+"""Folders inside each other that are searched."""
 
 FORCE_SUFFIXES = (".extxyz", ".xyz", ".db", ".traj")
 
@@ -113,14 +116,18 @@ def _read_openmx(source: Source, _: Radii) -> list[LabelledStructure]:
 def _is_own(path: Path) -> bool:
     if path.suffix not in (".h5", ".hdf5") or not path.is_file():
         return False
-    try:
-        with h5py.File(path, "r") as file:
-            return bool(file.attrs.get("format") == FORMAT)
-    except OSError:
-        return False
+    with open_hdf5(path) as file:
+        return bool(file.attrs.get("format") == FORMAT)
+
+
+@functools.cache
+def _verify(path: Path, size: int, changed: int) -> None:
+    """Verify all arrays of a data set, once while it has this size and time of change."""
+    HamiltonianDataset(path).verify()
 
 
 def _read_own(source: Source, _: Radii) -> list[LabelledStructure]:
+    _verify(source.path, source.path.stat().st_size, source.path.stat().st_mtime_ns)
     structure = HamiltonianDataset(source.path)[source.frame or 0]
     return [replace(structure, name=source.name)]
 
@@ -264,7 +271,7 @@ def find_sources(paths: Iterable[str | Path], source_format: str | None = None) 
         if not path.exists():
             fix = "Check the path."
             raise DataError(message(str(path), "no such file or folder", "a source", fix))
-        here = list(_search(path, source_format))
+        here = list(_search(path, source_format, set()))
         if not here:
             raise _nothing(path, source_format)
         found += here
@@ -278,14 +285,18 @@ def read_source(source: Source, radii: Radii = None) -> list[LabelledStructure]:
         DataError: it cannot be read; the message says why.
     """
     if source.source_format in FORMATS:
-        return FORMATS[source.source_format].read(source, radii)
+        kind = FORMATS[source.source_format]
+        with reading(source.where, kind.title):
+            return kind.read(source, radii)
     reader = find_plugins("readers")[source.source_format].load()
     structure: LabelledStructure = reader(source.path, source.name)
     return [structure]
 
 
-def _search(path: Path, source_format: str | None) -> Iterable[tuple[str, Path, int | None]]:
-    """Recognise a path, or everything below it."""
+def _search(
+    path: Path, source_format: str | None, seen: set[tuple[int, int]], depth: int = 0
+) -> Iterable[tuple[str, Path, int | None]]:
+    """Recognise a path, or everything below it; a folder is searched once, however it is linked."""
     if source_format is not None and source_format not in FORMATS:
         return [(source_format, path, None)]
     chosen = FORMATS if source_format is None else {source_format: FORMATS[source_format]}
@@ -298,10 +309,14 @@ def _search(path: Path, source_format: str | None) -> Iterable[tuple[str, Path, 
             return [(name, path, frame) for frame in frames]
     if not path.is_dir():
         return []
+    here = (path.stat().st_dev, path.stat().st_ino)
+    if here in seen or depth > DEEPEST:
+        return []
+    seen.add(here)
     entries = sorted(Path(entry.path) for entry in os.scandir(path) if entry.name[0] != ".")
     runs = [entry for name in FORCE_FILES for entry in entries if entry.name == name]
     kept = [entry for entry in entries if entry not in runs[1:]]
-    return [item for entry in kept for item in _search(entry, source_format)]
+    return [item for entry in kept for item in _search(entry, source_format, seen, depth + 1)]
 
 
 def _nothing(path: Path, source_format: str | None) -> DataError:

@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from mlepi.errors import DataError, message
+from mlepi.untrusted import read_json
 
 FORMAT = "mlepi-split"
 FORMAT_VERSION = 1
+CHECKSUM = "sha256"
+"""Key of a file: of everything else in it. Files of earlier versions have none."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ def write_split(
                 content[kind] = {name: list(members) for name, members in subsets.items()}
         if named.unused:
             content["unused"] = list(named.unused)
+    content[CHECKSUM] = _hash(content)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     unfinished.replace(path)
@@ -229,7 +233,7 @@ def _read_content(path: Path) -> tuple[dict[str, list[str]], NamedSubsets]:
         DataError: the file is missing or not a split of this format.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         split, test, val = (
             {str(subset): [str(name) for name in members] for subset, members in found.items()}
             for found in (
@@ -240,7 +244,9 @@ def _read_content(path: Path) -> tuple[dict[str, list[str]], NamedSubsets]:
         )
         unused = [str(name) for name in content.get("unused", [])]
         version = (content["format"], content["format_version"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if CHECKSUM in content and content[CHECKSUM] != _hash(content):
+            raise ValueError(f"changed since it was written; remove its key {CHECKSUM} if by you")
+    except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             message(
                 str(path),
@@ -259,6 +265,11 @@ def _read_content(path: Path) -> tuple[dict[str, list[str]], NamedSubsets]:
             )
         )
     return split, NamedSubsets(test, val, unused)
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    plain = {key: value for key, value in content.items() if key != CHECKSUM}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _some(names: list[str]) -> str:

@@ -12,6 +12,8 @@ import numpy as np
 from ase import Atoms
 
 from mlepi.errors import ConfigError, DataError, message
+from mlepi.structures.ase_files import HDF5_SUFFIXES, XYZ_SUFFIXES, check_counts
+from mlepi.untrusted import check_size, limit_memory, open_hdf5
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,16 @@ class TrajectoryFiles:
         return paths
 
     def _read_bead(self, path: Path) -> list[tuple[str, Atoms, float]]:
+        size = check_size(path)
+        if path.suffix in HDF5_SUFFIXES:
+            open_hdf5(path).close()
+        elif path.suffix in XYZ_SUFFIXES:
+            check_counts(path)
         try:
-            frames = ase.io.read(
-                path, index=f"{self.skip}::{self.stride}", do_not_split_by_at_sign=True
-            )
+            with limit_memory(size):
+                frames = ase.io.read(
+                    path, index=f"{self.skip}::{self.stride}", do_not_split_by_at_sign=True
+                )
         except Exception as error:  # ASE's parsers raise anything
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise DataError(

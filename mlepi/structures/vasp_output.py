@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
+from mlepi.untrusted import guard, open_hdf5, read_text
 
 STEPS = "intermediate/ion_dynamics"
 FREE_ENERGY = "free energy"
@@ -23,6 +23,7 @@ TITLE = re.compile(
 )
 
 
+@guard("a vaspout.h5 of VASP 6")
 def read_vaspout(path: Path) -> list[Atoms]:
     """Read all ionic steps of a ``vaspout.h5``, each with free energy (eV) and forces (eV/Å).
 
@@ -30,7 +31,7 @@ def read_vaspout(path: Path) -> list[Atoms]:
         DataError: an array is missing or of another length.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             steps = file[STEPS]
             tags = [_text(tag) for tag in steps["energies_tags"]]
             energies, forces = np.asarray(steps["energies"]), np.asarray(steps["forces"])
@@ -46,7 +47,8 @@ def read_vaspout(path: Path) -> list[Atoms]:
         raise DataError(message(str(path), got, f"{STEPS} of VASP 6", fix)) from error
     free = next((k for k, tag in enumerate(tags) if tag.startswith(FREE_ENERGY)), None)
     n_steps, n_atoms = min(len(energies), len(forces)), int(counts.sum())
-    if free is None or len(types) != len(counts) or scaled[:n_steps].shape != (n_steps, n_atoms, 3):
+    placed = scaled[:n_steps].shape == (n_steps, n_atoms, 3) and bool((counts >= 0).all())
+    if free is None or len(types) != len(counts) or not placed:
         fix = "Copy it again."
         got = f"energies {tags}, {n_atoms} atoms, positions {scaled.shape}"
         raise DataError(message(str(path), got, "a free energy and positions of all atoms", fix))
@@ -61,13 +63,14 @@ def read_vaspout(path: Path) -> list[Atoms]:
     ]
 
 
+@guard("an ML_AB of VASP")
 def read_ml_ab(path: Path) -> list[Atoms]:
     """Read all configurations of an ``ML_AB``, each with energy (eV) and forces (eV/Å).
 
     Raises:
         DataError: a section is missing or short.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_text(path)
     parts = re.split(r"^\s*Configuration num\.\s*\d+\s*$", text, flags=re.MULTILINE)[1:]
     if not parts:
         fix = "Give ML_AB or ML_ABN of a training run."
@@ -77,6 +80,8 @@ def read_ml_ab(path: Path) -> list[Atoms]:
         sections = {title.split("(")[0].strip(): body for title, body in TITLE.findall(part)}
         try:
             pairs = [line.split() for line in sections["Atom types and atom numbers"].splitlines()]
+            if sum(int(count) for _, count in pairs) > len(part):
+                raise ValueError("more atoms than the section has letters")
             symbols = [symbol for symbol, count in pairs for _ in range(int(count))]
             cell = _table(sections["Primitive lattice vectors"], 3)
             positions = _table(sections["Atomic positions"], len(symbols))

@@ -22,6 +22,7 @@ from mlepi.project_files import write_json
 from mlepi.sweep_names import is_free
 from mlepi.training.run import OWN, train
 from mlepi.training.test_files import METRICS_FILE, finite
+from mlepi.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def _reached(folder: Path, plain: Mapping[str, Any]) -> State:
     """Return whether a training that ended has come to its end."""
     if not plain["test"]:
         return "finished"
-    table = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    table = read_json(folder / METRICS_FILE)
     return "finished" if table["complete"] else "stopped"
 
 
@@ -88,7 +89,7 @@ def _write(folder: Path, record: Mapping[str, Any], state: State) -> None:
 def read_job(folder: Path) -> dict[str, Any]:
     """Return what ``job.json`` holds; of a folder without one the config alone, or nothing."""
     if (folder / JOB_FILE).is_file():
-        content: dict[str, Any] = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(folder / JOB_FILE)
         return content
     if (folder / CONFIG_FILE).is_file():
         earlier = OmegaConf.to_container(OmegaConf.load(folder / CONFIG_FILE))

@@ -33,11 +33,12 @@ TEXT_FILES = [
 ]
 
 # A room imports only from lower numbers; rooms of one number never import each other.
-ROOM_ORDER = {
+ROOM_ORDER: dict[str, float] = {
     "units": 0,
     "errors": 0,
     "memory": 0,
     "former_names": 0,
+    "untrusted": 0.5,  # reads files for all rooms above
     "plugins": 0,
     "stopping": 0,
     "litter": 0,
@@ -53,6 +54,7 @@ ROOM_ORDER = {
     "project_files": 1,
     "structures": 1,
     "physics": 1,
+    "trust": 2,
     "graphs": 2,
     "models": 3,
     "predictors": 4,
@@ -73,7 +75,7 @@ ROOM_ORDER = {
 }
 
 # Import name → distribution name, where they differ.
-DISTRIBUTIONS = {"hydra": "hydra-core", "torch_geometric": "torch-geometric"}
+DISTRIBUTIONS = {"hydra": "hydra-core", "torch_geometric": "torch-geometric", "yaml": "PyYAML"}
 # Listed although no source imports them: phonopy calls symfc, Lightning calls wandb.
 CALLED_THROUGH_OTHERS = {"symfc", "wandb"}
 
@@ -149,7 +151,7 @@ def frameworks_outside_their_rooms(path):
     forbidden = set()
     if room not in {"training", "pipeline"}:
         forbidden |= {"lightning", "pytorch_lightning", "torchmetrics", "wandb"}
-    command_lines = {"config_check", "default_folder", "command_line", "commands"}
+    command_lines = {"config_check", "default_folder", "trust", "command_line", "commands"}
     if room not in {"training", "pipeline", "checkpoint", *command_lines}:
         forbidden |= {"hydra", "omegaconf"}
     if room == "models":  # networks read no files

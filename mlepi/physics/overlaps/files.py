@@ -16,6 +16,7 @@ from mlepi.errors import DataError, message
 from mlepi.physics.overlaps.orbitals import read_pao
 from mlepi.physics.overlaps.table import OverlapTable
 from mlepi.physics.overlaps.tabulate import tabulate_overlaps
+from mlepi.untrusted import note_own, open_hdf5, parse_json
 
 FORMAT = "mlepi-overlap-table"
 VERSION = 1
@@ -90,6 +91,7 @@ def write_overlap_table(
                     )
                     intervals.attrs["unit"] = "Å"
         partial.replace(path)
+        note_own(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -111,12 +113,12 @@ def read_overlap_table(path: str | Path) -> OverlapTable:
     if not path.is_file():
         raise DataError(message(str(path), "no such file", "an overlap table", fix))
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             if file.attrs.get("format") != FORMAT or int(file.attrs["version"]) != VERSION:
                 found = f"format {file.attrs.get('format')!r}, version {file.attrs.get('version')}"
                 raise DataError(message(str(path), found, f"{FORMAT!r}, version {VERSION}", fix))
             data = {
-                "basis": json.loads(file.attrs["basis"]),
+                "basis": parse_json(str(path), file.attrs["basis"]),
                 "values": {pair: group["values"][()] for pair, group in file.items()},
                 "fitted_intervals": {
                     pair: g["fitted_intervals"][()]
@@ -125,7 +127,7 @@ def read_overlap_table(path: str | Path) -> OverlapTable:
                 },
             }
             checksum = file.attrs["checksum"]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise DataError(
             message(str(path), f"a damaged file ({error})", "an overlap table in HDF5", fix)
         ) from error

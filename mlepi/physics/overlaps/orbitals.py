@@ -17,6 +17,7 @@ from scipy.special import spherical_jn
 
 from mlepi.errors import DataError, message
 from mlepi.units import BOHR
+from mlepi.untrusted import read_text
 
 NORM_TOLERANCE = 1e-3
 """Largest accepted deviation of ∫ R² r² dr from 1 in an orbital file."""
@@ -174,7 +175,7 @@ def read_pao(path: str | Path, selection: str) -> RadialOrbitals:
                 "Take it from OpenMX's DFT_DATA19/PAO.",
             )
         )
-    text = path.read_text(errors="replace")
+    text = read_text(path)
     number = int(_pao_value(text, "AtomSpecies", where))
     radius = float(_pao_value(text, "radial.cutoff.pao", where))
     l_max = int(_pao_value(text, "PAO.Lmax", where))

@@ -18,6 +18,7 @@ from scipy.interpolate import CubicSpline
 
 from mlepi.errors import DataError, message
 from mlepi.physics.overlaps.angular import coupled_momenta
+from mlepi.untrusted import LARGEST_RADIUS, parse_shells
 
 ElementPair = tuple[int, int]
 
@@ -56,7 +57,10 @@ class OverlapTable:
         object.__setattr__(
             self,
             "shells",
-            {int(z): tuple(int(l) for l in ls) for z, ls in sorted(self.shells.items())},
+            {
+                int(z): parse_shells("overlap table", tuple(ls))
+                for z, ls in sorted(self.shells.items())
+            },
         )
         object.__setattr__(
             self, "radii", {int(z): float(self.radii[z]) for z in sorted(self.radii)}
@@ -69,6 +73,9 @@ class OverlapTable:
         )
         object.__setattr__(self, "_splines", {})
         pairs = element_pairs(self.shells)
+        if not all(0.0 < radius <= LARGEST_RADIUS for radius in self.radii.values()):
+            got, expected = f"radii {dict(self.radii)} Å", f"0 to {LARGEST_RADIUS:g} Å"
+            raise DataError(message("overlap table", got, expected, "Make the table again."))
         if set(self.values) != set(pairs) or set(self.radii) != set(self.shells):
             raise DataError(
                 message(

@@ -50,7 +50,7 @@ def test_a_hamiltonian_detects_changed_numbers(tmp_path):
         match=r"h.h5: got numbers that do not match their checksum; expected H and S as written",
     ):
         read_hamiltonian(path)
-    with pytest.raises(DataError, match=r"none.h5: got a missing or damaged file"):
+    with pytest.raises(DataError, match=r"none.h5: got no such file"):
         read_hamiltonian(tmp_path / "none.h5")
 
 

@@ -40,6 +40,12 @@ def test_provenance_names_versions_and_commit():
     assert hash_data(collect_provenance({}, {}, np.int64(3)))  # plain data
 
 
+def test_no_secrets_in_records():
+    config = {"logger": [{"api_key": "x", "WANDB_TOKEN": "y", "token": None}], "seed": 1}
+    hidden = {"logger": [{"api_key": "***", "WANDB_TOKEN": "***", "token": None}], "seed": 1}
+    assert collect_provenance(config, {}, 0)["config"] == hidden
+
+
 def test_digests_are_those_of_the_text_and_of_the_bytes(tmp_path):
     """They stand in files of years ago and must never change."""
     text = b'{"a": [1, 2.5, null], "\\u00c5": "x"}'
