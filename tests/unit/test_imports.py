@@ -52,6 +52,7 @@ ROOM_ORDER = {
     "predictors": 4,
     "results": 4,
     "figures": 4,
+    "exports": 4,
     "reference_systems": 4,
     "checkpoint": 5,
     "training": 6,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.exports import collect_labels, write_deeph_folder
 from mlepi.graphs.block_matrix import BlockMatrix
-from mlepi.graphs.block_pairs import align_matrices
 from mlepi.physics.eigenstates.bloch import smallest_overlap_eigenvalue
 from mlepi.pipeline.ensemble import GHOST_MARGIN
 from mlepi.pipeline.plain_stage import PlainStage
@@ -21,12 +20,6 @@ from mlepi.pipeline.run import Run
 from mlepi.pipeline.settings import Settings
 from mlepi.pipeline.stages.hamiltonian.record import HamiltonianRecord
 from mlepi.results import collect_provenance, write_hamiltonian
-from mlepi.structures import LabelledStructure, write_deeph
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ase import Atoms
 
 FILE_NAME = "hamiltonian.h5"
 DEEPH_FOLDER = "deeph"
@@ -102,7 +95,8 @@ class HamiltonianStage(PlainStage):
         matrices = (structure.atoms, hamiltonian, overlap)
         checksum = write_hamiltonian(folder / FILE_NAME, *matrices, provenance)
         if self.deeph:
-            write_deeph_folder(folder / DEEPH_FOLDER, *matrices, structure.source)
+            labels = collect_labels(structure.source, *matrices)
+            write_deeph_folder(folder / DEEPH_FOLDER, labels, renew=True)
         return HamiltonianRecord(
             FILE_NAME,
             checksum,
@@ -154,26 +148,3 @@ def examine_overlap(overlap: BlockMatrix) -> tuple[NDArray[np.float64], NDArray[
     grid = np.stack(np.meshgrid(np.arange(n) / n, np.arange(n) / n, [0.0], indexing="ij"), axis=-1)
     kpoints = grid.reshape(-1, 3)
     return kpoints, np.array([smallest_overlap_eigenvalue(overlap.dense(k)) for k in kpoints])
-
-
-def write_deeph_folder(
-    folder: Path, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix, name: str
-) -> None:
-    """Write H and S on their common pairs in the DeepH layout, replacing an earlier folder.
-
-    Pairs that only one of the two has get a zero block in the other.
-    """
-    edge_index, shift, blocks = align_matrices([hamiltonian, overlap])
-    structure = LabelledStructure(
-        name=name,
-        atoms=atoms,
-        basis=hamiltonian.basis,
-        edge_index=edge_index,
-        edge_cell_shift=shift,
-        hamiltonian_blocks=blocks[0],
-        overlap_blocks=blocks[1],
-        fermi_energy=0.0,
-    )
-    if folder.exists():
-        shutil.rmtree(folder)
-    write_deeph(folder, structure)

@@ -1,0 +1,274 @@
+"""What ``mlepi export`` finds in a run folder, a file, or behind a checkpoint and a structure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlepi.errors import ConfigError, DataError, PhysicsError, message
+
+if TYPE_CHECKING:
+    from mlepi.exports import Frame
+    from mlepi.physics.vibrations.force_constants import ForceConstants
+    from mlepi.pipeline.run import Run
+    from mlepi.structures.labelled_structure import LabelledStructure
+
+REST = "rest"
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What of which source is asked for.
+
+    Attributes:
+        source: run folder, file of H and S, structure, or labels of another program.
+        samples: "rest", "all", or numbers of snapshots such as 0,3-5.
+        temperatures: K; None takes all of the run.
+        electron: checkpoint that predicts H and S of a structure.
+        phonon: checkpoint that predicts forces of a structure.
+        overlap: table instead of the checkpoint's own.
+        supercell: for force constants of a structure.
+        level_shift: add that of the network to H.
+        fermi_energy: eV; None finds it where it can be known.
+        valence: atomic number → valence electrons.
+        device: of the networks.
+        dtype: of the electron network.
+    """
+
+    source: Path
+    samples: str = REST
+    temperatures: tuple[float, ...] | None = None
+    electron: str | None = None
+    phonon: str | None = None
+    overlap: str | None = None
+    supercell: tuple[int, int, int] | None = None
+    level_shift: bool = False
+    fermi_energy: float | None = None
+    valence: Mapping[int, float] | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    @property
+    def of_run(self) -> bool:
+        """Whether the source is a run folder."""
+        from mlepi.pipeline.run_folder import is_run_folder
+
+        return is_run_folder(self.source)
+
+    @cached_property
+    def run(self) -> Run:
+        """The run; only where the source is one."""
+        from mlepi.observables import all_stages
+        from mlepi.pipeline.run_folder import open_run
+
+        if not self.of_run:
+            got, fix = "no run folder", "Run mlepi infer first, and give its folder."
+            raise DataError(message(str(self.source), got, "the folder of a run", fix))
+        return open_run(self.source, all_stages(), self.device)
+
+    def find_matrices(self) -> tuple[list[LabelledStructure], list[str]]:
+        """Return structures with H and S, and what there is to say of them.
+
+        Raises:
+            DataError: there are none.
+        """
+        if self.of_run:
+            return self._of_run()
+        if self.samples != REST:
+            raise _needs_run("--samples", self.source)
+        if self.electron is not None:
+            return self._predicted()
+        return self._stored()
+
+    def find_force_constants(self) -> ForceConstants:
+        """Return those of a run, or computed for a structure.
+
+        Raises:
+            ConfigError: no network or no supercell for a structure.
+        """
+        if self.of_run:
+            found: ForceConstants = self.run.read("phonon").build_force_constants()
+            return found
+        from mlepi.physics.vibrations.force_constants import compute_force_constants
+        from mlepi.pipeline.sources import Source, load_calculator, load_structure
+
+        if self.phonon is None or self.supercell is None:
+            got, fix = "a structure alone", "Add --phonon CHECKPOINT --supercell 6 6 1."
+            expected = "a run folder, or a network of forces and a supercell"
+            raise ConfigError(message(str(self.source), got, expected, fix))
+        atoms = load_structure(Source("SOURCE", str(self.source)))
+        calculator = load_calculator(Source("phonon", self.phonon), self.device)
+        return compute_force_constants(atoms, calculator, self.supercell)
+
+    def find_frames(self) -> list[Frame]:
+        """Return the samples of a run, or the structure of a file."""
+        from mlepi.exports import Frame
+        from mlepi.pipeline.run_folder import displace, list_samples
+
+        if not self.of_run:
+            from mlepi.structures import read_structure
+
+            if self.samples != ALL:
+                raise _needs_run("--samples", self.source)
+            return [Frame(self.source.stem, read_structure(self.source))]
+        run = self.run
+        if self.samples == REST:
+            return [Frame(REST, run.read("structure").atoms)]
+        keys = list_samples(run, parse_samples(self.samples), self.temperatures)
+        cell = run.read("phonon").supercell
+        return [
+            Frame(
+                name_sample(key),
+                atoms,
+                (int(cell[0]), int(cell[1]), int(cell[2])),
+                {"sample": key.sample, "temperature": key.temperature},
+            )
+            for key, atoms in zip(keys, displace(run, keys), strict=True)
+        ]
+
+    def _of_run(self) -> tuple[list[LabelledStructure], list[str]]:
+        from mlepi.exports import collect_labels
+        from mlepi.pipeline.run_folder import find_matrices, list_samples
+
+        run = self.run
+        keys: Sequence[Any] = (
+            [None]
+            if self.samples == REST
+            else list_samples(run, parse_samples(self.samples), self.temperatures)
+        )
+        valence = self.valence or run.settings.config.get("valence_electrons")
+        at_rest = collect_labels(REST, *find_matrices(run))
+        fermi_energy, words = self._find_fermi_energy(at_rest, valence)
+        found = []
+        for key in keys:
+            atoms, hamiltonian, overlap = find_matrices(run, key)
+            if self.level_shift:
+                hamiltonian = run.networks.shift(atoms, hamiltonian, overlap)
+            name = REST if key is None else name_sample(key)
+            found.append(collect_labels(name, atoms, hamiltonian, overlap, fermi_energy))
+        return found, [*words, *self._tell_shift(bool(run.networks.describe_shift()))]
+
+    def _predicted(self) -> tuple[list[LabelledStructure], list[str]]:
+        from mlepi.exports import collect_labels
+        from mlepi.graphs.shifted_matrix import shift_hamiltonian
+        from mlepi.pipeline.sources import Source, load_electron, load_structure
+
+        overlaps = [] if self.overlap is None else [Path(self.overlap)]
+        model: Any = load_electron(Source("electron", self.electron), overlaps)
+        atoms = load_structure(Source("SOURCE", str(self.source)))
+        hamiltonian = model.hamiltonian(atoms, device=self.device, dtype=self.dtype)
+        overlap = model.overlap(atoms)
+        plain = collect_labels(self.source.stem, atoms, hamiltonian, overlap)
+        fermi_energy, words = self._find_fermi_energy(plain, self.valence)
+        shift = getattr(model, "level_shift", None)
+        if self.level_shift:
+            hamiltonian = shift_hamiltonian(atoms, hamiltonian, overlap, shift, self.device)
+        labels = collect_labels(self.source.stem, atoms, hamiltonian, overlap, fermi_energy)
+        return [labels], [*words, *self._tell_shift(shift is not None)]
+
+    def _stored(self) -> tuple[list[LabelledStructure], list[str]]:
+        from dataclasses import replace
+
+        from mlepi.exports import collect_labels
+        from mlepi.results import read_hamiltonian
+        from mlepi.structures.block_checks import remove_rounding
+        from mlepi.structures.sources import find_sources, read_source
+
+        if self.level_shift:
+            raise _needs_run("--level-shift", self.source)
+        if is_hamiltonian_file(self.source):
+            found = [collect_labels(self.source.stem, *read_hamiltonian(self.source))]
+        else:
+            sources = find_sources([self.source])
+            found = [s for source in sources for s in read_source(source)]
+            found = [s for s in found if s.hamiltonian_blocks is not None]
+            found = [remove_rounding(s) for s in found]
+        if not found:
+            got, fix = "no Hamiltonian", "Add --electron CHECKPOINT to predict it."
+            raise DataError(message(str(self.source), got, "H and S", fix))
+        labels, words = [], []
+        for each in found:
+            known = each.fermi_energy
+            energy, words = (
+                self._find_fermi_energy(each, self.valence)
+                if known is None
+                else (
+                    known if self.fermi_energy is None else self.fermi_energy,
+                    [],
+                )
+            )
+            labels.append(replace(each, fermi_energy=energy))
+        return labels, words
+
+    def _find_fermi_energy(
+        self, labels: LabelledStructure, valence: Any
+    ) -> tuple[float | None, list[str]]:
+        """Return the Fermi energy, eV, and where it comes from."""
+        from mlepi.exports import find_fermi_energy
+
+        if self.fermi_energy is not None:
+            return self.fermi_energy, [f"E_F = {self.fermi_energy:.4f} eV as given"]
+        if not valence:
+            return None, ["E_F is not known: --fermi-energy EV, or --valence C=4 to find it"]
+        table = {int(z): float(n) for z, n in valence.items()}
+        try:
+            found = find_fermi_energy(labels, table)
+        except PhysicsError as error:
+            if self.valence:
+                raise
+            return None, [f"E_F was not found, --fermi-energy EV gives it: {error}"]
+        return found, [f"E_F = {found:.4f} eV, found for {labels.name}"]
+
+    def _tell_shift(self, has_shift: bool) -> list[str]:
+        if self.level_shift:
+            return ["H contains the level shift" if has_shift else "the network has no level shift"]
+        text = "H is without the network's level shift against ghost states: --level-shift adds it"
+        return [text] if has_shift else []
+
+
+def name_sample(key: Any) -> str:
+    """Return the name of a sample in files."""
+    return f"sample_{key.sample:06d}_T{key.temperature:g}"
+
+
+def parse_samples(text: str) -> list[int] | None:
+    """Read "0,3-5" into numbers; None for "all".
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if text == ALL:
+        return None
+    numbers: list[int] = []
+    for word in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", word.strip())
+        last = -1 if match is None else int(match[2] or match[1])
+        if match is None or last < int(match[1]):
+            fix = "Numbers count from 0."
+            expected = "rest, all, or numbers such as 0,3-5"
+            raise ConfigError(message("--samples", repr(text), expected, fix))
+        numbers += range(int(match[1]), last + 1)
+    return list(dict.fromkeys(numbers))
+
+
+def is_hamiltonian_file(path: Path) -> bool:
+    """Tell whether a file is one of H and S of a run, such as ``hamiltonian.h5``."""
+    import h5py
+
+    if path.suffix != ".h5" or not path.is_file():
+        return False
+    try:
+        with h5py.File(path, "r") as file:
+            return "hamiltonian/edge_index" in file and "checksum" in file.attrs
+    except OSError:
+        return False
+
+
+def _needs_run(option: str, source: Path) -> ConfigError:
+    got, fix = f"{option} with {source}", "Give the folder of a run of mlepi infer."
+    return ConfigError(message("mlepi export", got, "a run folder or a network behind it", fix))
