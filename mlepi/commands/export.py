@@ -153,6 +153,13 @@ def _add_couplings(parser: argparse.ArgumentParser) -> None:
         "--bands", type=int, nargs=2, required=True, metavar=("FIRST", "LAST"), help="from 0"
     )
     parser.add_argument("--real-space", action="store_true", help="with the derivatives of blocks")
+    parser.add_argument(
+        "--step",
+        type=float,
+        default=0.01,
+        metavar="Å",
+        help="of central differences, for models that do not differentiate themselves; %(default)s",
+    )
 
 
 def _write_matrices(given: argparse.Namespace, request: Request) -> list[str]:
@@ -202,9 +209,11 @@ def _write_phonopy(given: argparse.Namespace, request: Request) -> list[str]:
 
 
 def _write_frames(given: argparse.Namespace, request: Request) -> list[str]:
-    from mlepi.exports import read_settings, write_frames
+    from mlepi.commands.export_sources import read_yaml
+    from mlepi.exports import build_settings, write_frames
 
-    settings = read_settings(given.format, given.settings)
+    where = "--settings" if given.settings is None else str(given.settings)
+    settings = build_settings(given.format, read_yaml(given.settings), where)
     frames = request.find_frames()
     write_frames(given.format, given.out, frames, settings)
     return [f"{given.out}: {len(frames)} structures"]
@@ -227,7 +236,9 @@ def _write_couplings(given: argparse.Namespace, request: Request) -> list[str]:
         fix = "Take fewer points or bands; several files are as good."
         raise ConfigError(message("mlepi export couplings", f"{n:.1e} elements", "3e8", fix))
     bands = (given.bands[0], given.bands[1])
-    found = compute_couplings(run, kpoints, qpoints, bands, real_space=given.real_space)
+    found = compute_couplings(
+        run, kpoints, qpoints, bands, step=given.step, real_space=given.real_space
+    )
     write_couplings(given.out, found)
     n_resting = int((~found.moving).sum())
     return [

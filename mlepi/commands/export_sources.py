@@ -256,6 +256,24 @@ def parse_samples(text: str) -> list[int] | None:
     return list(dict.fromkeys(numbers))
 
 
+def read_yaml(path: Path | None) -> Any:
+    """Return the content of a YAML file as plain data; None without a file.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if path is None:
+        return None
+    from omegaconf import OmegaConf
+
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # YAML's parser raises errors of its own
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        got, fix = f"an unreadable file ({reason})", "docs/exports.md has an example."
+        raise ConfigError(message(str(path), got, "YAML: key: value", fix)) from error
+
+
 def is_hamiltonian_file(path: Path) -> bool:
     """Tell whether a file is one of H and S of a run, such as ``hamiltonian.h5``."""
     import h5py

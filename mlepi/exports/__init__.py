@@ -6,7 +6,7 @@ from mlepi.exports.deeph_folder import write_deeph_folder
 from mlepi.exports.labels import collect_labels, find_fermi_energy
 from mlepi.exports.phonopy_file import write_phonopy
 from mlepi.exports.sisl_file import build_sisl, write_sisl
-from mlepi.exports.structure_files import STRUCTURE_FORMATS, Frame, read_settings, write_frames
+from mlepi.exports.structure_files import STRUCTURE_FORMATS, Frame, build_settings, write_frames
 from mlepi.exports.wannier90 import WannierError, write_wannier90
 
 __all__ = [
@@ -14,10 +14,10 @@ __all__ = [
     "Couplings",
     "Frame",
     "WannierError",
+    "build_settings",
     "build_sisl",
     "collect_labels",
     "find_fermi_energy",
-    "read_settings",
     "write_couplings",
     "write_csr",
     "write_deeph_folder",

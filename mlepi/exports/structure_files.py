@@ -14,7 +14,6 @@ from typing import Any
 import ase.io
 import numpy as np
 from ase import Atoms
-from omegaconf import OmegaConf
 
 from mlepi.config_check import check_arguments
 from mlepi.errors import ConfigError, message
@@ -65,45 +64,37 @@ SETTINGS: Mapping[str, type] = {
 STRUCTURE_FORMATS = ("extxyz", *SETTINGS)
 
 
-def read_settings(structure_format: str, path: Path | None) -> Any:
-    """Read the settings of a program from a YAML file.
+def build_settings(structure_format: str, content: Any, where: str = "--settings") -> Any:
+    """Check the settings of a program.
 
     Args:
         structure_format: of ``STRUCTURE_FORMATS``.
-        path: file; None where there is none.
+        content: key → value as plain data; None where there are none.
+        where: file, for the message.
 
     Returns:
-        The settings; None without a file where none are needed.
+        The settings; None without any where none are needed.
 
     Raises:
         ConfigError: they are needed, or not known to this format, or have mistakes.
     """
     kind = SETTINGS.get(structure_format)
-    if path is None:
+    if content is None:
         if structure_format in ("extxyz", "poscar"):
             return None
         fix = "docs/exports.md has one to start from."
-        raise ConfigError(message("--settings", "nothing", f"YAML for {structure_format}", fix))
+        raise ConfigError(message(where, "nothing", f"YAML for {structure_format}", fix))
     if kind is None:
-        fix = "Leave it out."
-        raise ConfigError(message("--settings", str(path), "none with extxyz", fix))
-    try:
-        content: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:  # YAML's parser raises errors of its own
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        fix = "docs/exports.md has an example."
-        got = f"an unreadable file ({reason})"
-        raise ConfigError(message(str(path), got, "YAML: key: value", fix)) from error
+        raise ConfigError(message(where, "settings", "none with extxyz", "Leave them out."))
+    fix = "docs/exports.md has an example."
     if not isinstance(content, Mapping):
-        fix = "docs/exports.md has an example."
-        raise ConfigError(message(str(path), repr(content), "YAML: key: value", fix))
-    if problems := check_arguments(str(path), kind, content, complete=True):
+        raise ConfigError(message(where, repr(content), "YAML: key: value", fix))
+    if problems := check_arguments(where, kind, content, complete=True):
         raise ConfigError("\n".join(problems))
     try:
         return kind(**content)
     except (TypeError, ValueError, AttributeError) as error:
-        fix = "docs/exports.md has an example."
-        raise ConfigError(message(str(path), str(error), "settings that fit", fix)) from error
+        raise ConfigError(message(where, str(error), "settings that fit", fix)) from error
 
 
 def write_frames(
@@ -115,7 +106,7 @@ def write_frames(
         structure_format: of ``STRUCTURE_FORMATS``.
         out: new file for extxyz, new folder otherwise, with one folder per structure.
         frames: structures with unique names.
-        settings: of ``read_settings``; without, POSCAR comes without INCAR and KPOINTS.
+        settings: of ``build_settings``; without, POSCAR comes without INCAR and KPOINTS.
 
     Raises:
         DataError: the output exists.

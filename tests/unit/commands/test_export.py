@@ -28,7 +28,7 @@ SETTINGS = (
     "temperature=[0,300]",
     "n_samples=2",
     "supercell=[3,3,1]",
-    "structure.stacking=null",
+    "structure.stacking=monolayer",
     "stage.phonon.dos_mesh=[3,3,1]",
     "stage.sampling.interlayer_mesh=[3,3,1]",
     "report=false",
@@ -117,7 +117,7 @@ def test_couplings_are_slopes_of_the_levels(run, folder, tmp_path, capsys):
     """At q = 0, dE_n/du of a sublattice is the diagonal of the adiabatic matrix element."""
     path = tmp_path / "g.h5"
     points = ["--kpoints", "0.13,0.21,0", "--qpoints", "0,0,0", "0.3333333333333333,0,0"]
-    arguments = ["--out", str(path), "--bands", "0", "7", "--real-space"]
+    arguments = ["--out", str(path), "--bands", "0", "7", "--real-space", "--step", "1e-3"]
     assert main(["export", "couplings", folder, *points, *arguments]) == 0
     assert "1 k-points, 2 q-points, 8 bands, 6 modes; 3 without a positive" in (
         capsys.readouterr().out
@@ -135,12 +135,12 @@ def test_couplings_are_slopes_of_the_levels(run, folder, tmp_path, capsys):
     slopes = np.array([(moved(1, a) - moved(-1, a)) / (2 * step) for a in range(3)])
     with h5py.File(path) as file:
         found = file["adiabatic"][0, 0, 3:].diagonal(axis1=1, axis2=2)
-        np.testing.assert_allclose(found, slopes, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found, slopes, rtol=0, atol=4e-4)  # of up to 22
         axes = [dim.label for dim in file["coupling"].dims]
         assert axes == ["q", "k", "mode", "m", "n"]
         assert file["coupling"].attrs["unit"] == "eV"
         g, moving = file["coupling"][()], file["moving"][()]
-        assert np.isnan(g[~moving.astype(bool)[:, None].repeat(1, 1)]).all()
+        assert np.isnan(g[:, 0][~moving]).all()
         assert np.isfinite(g[:, 0][moving]).all()
         # the same from the modes, with the zero-point amplitude of each
         w, e = file["frequencies"][1], file["eigenvectors"][1]

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from mlepi.errors import ConfigError, DataError
-from mlepi.exports import Frame, read_settings, write_frames
+from mlepi.commands.export_sources import read_yaml
+from mlepi.errors import ConfigError, DataError, StructureError
+from mlepi.exports import Frame, build_settings, write_frames
 
 VASP = "incar: {ENCUT: 500, LWAVE: false}\nprimitive_kgrid: [12, 12, 1]\n"
 OPENMX = """
@@ -49,7 +50,8 @@ def write(tmp_path, kind, frames, text=None):
     path = tmp_path / "settings.yaml"
     if text is not None:
         path.write_text(text)
-    write_frames(kind, tmp_path / "out", frames, read_settings(kind, path if text else None))
+    content = read_yaml(path if text else None)
+    write_frames(kind, tmp_path / "out", frames, build_settings(kind, content, path.name))
     return tmp_path / "out"
 
 
@@ -136,8 +138,8 @@ def test_gpaw(tmp_path, frames, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "text", "error", "match"),
     [
-        ("openmx", None, ConfigError, r"--settings: got nothing; expected YAML for openmx\."),
-        ("extxyz", VASP, ConfigError, r"--settings: got .*settings.yaml; expected none with"),
+        ("openmx", None, ConfigError, r"settings.yaml: got nothing; expected YAML for openmx\."),
+        ("extxyz", VASP, ConfigError, r"settings.yaml: got settings; expected none with"),
         ("siesta", "fdf: [", ConfigError, r"settings.yaml: got an unreadable file \(.*; expected"),
         ("siesta", "- 1", ConfigError, r"settings.yaml: got .*; expected YAML: key: value"),
         ("gpaw", "parameters: {}", ConfigError, "primitive_kgrid"),
@@ -161,11 +163,11 @@ def test_nothing_is_overwritten_and_nothing_is_left_behind(tmp_path, frames):
     with pytest.raises(DataError, match=r"out: got an existing path; expected a new"):
         write(tmp_path, "poscar", frames)
     broken = [frames[0], Frame("b", Atoms("Xe", cell=[4, 4, 4], pbc=True))]
-    with pytest.raises(Exception, match="elements"):
-        write_frames("openmx", tmp_path / "mx", broken, read_settings("openmx", settings(tmp_path)))
+    with pytest.raises(StructureError, match="elements"):
+        write_frames("openmx", tmp_path / "mx", broken, settings(tmp_path))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["openmx.yaml", "out"]
 
 
 def settings(tmp_path):
     (tmp_path / "openmx.yaml").write_text(OPENMX)
-    return tmp_path / "openmx.yaml"
+    return build_settings("openmx", read_yaml(tmp_path / "openmx.yaml"))
