@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,8 +172,6 @@ class Request:
         return [labels], [*words, *self._tell_shift(shift is not None)]
 
     def _stored(self) -> tuple[list[LabelledStructure], list[str]]:
-        from dataclasses import replace
-
         from mlepi.exports import collect_labels
         from mlepi.results import read_hamiltonian
         from mlepi.structures.block_checks import remove_rounding
@@ -191,17 +189,12 @@ class Request:
         if not found:
             got, fix = "no Hamiltonian", "Add --electron CHECKPOINT to predict it."
             raise DataError(message(str(self.source), got, "H and S", fix))
-        labels, words = [], []
+        labels: list[LabelledStructure] = []
+        words: list[str] = []
         for each in found:
-            known = each.fermi_energy
-            energy, words = (
-                self._find_fermi_energy(each, self.valence)
-                if known is None
-                else (
-                    known if self.fermi_energy is None else self.fermi_energy,
-                    [],
-                )
-            )
+            energy = each.fermi_energy if self.fermi_energy is None else self.fermi_energy
+            if energy is None:
+                energy, words = self._find_fermi_energy(each, self.valence)
             labels.append(replace(each, fermi_energy=energy))
         return labels, words
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,21 +70,17 @@ def compute_couplings(
     initial = energies[:, chosen], states[:, :, chosen]
     modes = _solve_modes(run.read("phonon").build_force_constants(), qpoints)
     masses = np.array(atoms.get_masses())
-    parts: list[list[NDArray[np.complex128]]] = [[], [], []]
-    finals = []
+    parts: list[tuple[NDArray[Any], ...]] = []
     for q, frequencies, vectors, moving in zip(qpoints, *modes, strict=True):
         energies, states = crystal.solve(kpoints + q)
         final = energies[:, chosen], states[:, :, chosen]
         found = perturb(responses, q, kpoints, initial, final)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            zero_point = np.sqrt(HBAR2_PER_AMU / (2.0 * PLANCK * frequencies))
-        zero_point[~moving] = np.nan
-        along = [each.along(vectors, masses).coupling() for each in found]
-        parts[0].append(np.array(along) * zero_point[:, None, None])
-        parts[1].append(np.array([each.coupling() for each in found]))
-        parts[2].append(np.array([each.adiabatic() for each in found]))
-        finals.append(final[0])
-    coupling, deformation_potential, adiabatic = (np.array(part) for part in parts)
+        amplitudes = _find_amplitudes(frequencies, moving)[:, None, None]
+        along = np.array([each.along(vectors, masses).coupling() for each in found])
+        direct = np.array([each.coupling() for each in found])
+        adiabatic = np.array([each.adiabatic() for each in found])
+        parts.append((final[0], along * amplitudes, direct, adiabatic))
+    final_energies, coupling, direct, adiabatic = (np.array(x) for x in zip(*parts, strict=True))
     return Couplings(
         atoms=atoms,
         supercell=supercell,
@@ -92,16 +89,25 @@ def compute_couplings(
         kpoints=kpoints,
         qpoints=qpoints,
         initial_energies=initial[0],
-        final_energies=np.array(finals),
+        final_energies=final_energies,
         frequencies=modes[0],
         eigenvectors=modes[1],
         moving=modes[2],
         coupling=coupling,
-        deformation_potential=deformation_potential,
+        deformation_potential=direct,
         adiabatic=adiabatic,
         provenance={"derivatives": method, "level_shift": run.networks.describe_shift()},
         responses=responses if real_space else None,
     )
+
+
+def _find_amplitudes(
+    frequencies: NDArray[np.float64], moving: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return (ħ/2ω)^{1/2} of every mode, Å √amu; NaN where it does not move."""
+    amplitudes = np.full(frequencies.shape, np.nan)
+    amplitudes[moving] = np.sqrt(HBAR2_PER_AMU / (2.0 * PLANCK * frequencies[moving]))
+    return amplitudes
 
 
 def _solve_modes(

@@ -19,7 +19,7 @@ from mlepi.pipeline import SampleKey, infer
 from mlepi.pipeline.run_folder import find_matrices, list_samples, open_run
 from mlepi.project_files import CONFIG_FOLDER
 from mlepi.reference_systems import TightBinding
-from mlepi.structures import read_deeph
+from mlepi.structures import build_graphene, read_deeph
 
 ELECTRON = "{_target_: mlepi.reference_systems.TightBinding, orbitals: sp, orthogonal: false}"
 SETTINGS = (
@@ -96,6 +96,26 @@ def test_force_constants_of_a_run(run, folder, tmp_path):
     found = phonopy.load(path, log_level=0).run_qpoints(points).frequencies
     expected = compute_frequencies(run.read("phonon").build_force_constants(), points)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_structures_with_networks_are_sources(tmp_path, capsys):
+    atoms = build_graphene(stacking="monolayer")
+    source, csr, path = (str(tmp_path / name) for name in ("POSCAR", "csr", "p.yaml"))
+    ase.io.write(source, atoms, format="vasp", direct=True)
+    networks = ["--electron", "toy", "--valence", "C=4", "--level-shift"]
+    assert main(["export", "csr", source, "--out", csr, *networks]) == 0
+    shown = capsys.readouterr().out
+    assert "the network has no level shift" in shown
+    told = json.loads((tmp_path / "csr" / "orbitals.json").read_text())
+    assert told["fermi_energy"] == pytest.approx(0.0, abs=0.05)  # p_z at its Dirac point
+    assert (
+        main(
+            ["export", "phonopy", source, "--out", path, "--phonon", "toy", "--supercell", "2,2,1"]
+        )
+        == 0
+    )
+    assert len(phonopy.load(path, log_level=0).supercell) == 8
+    assert "of the 2×2×1 supercell" in capsys.readouterr().out
 
 
 def test_structures_of_a_run(run, folder, tmp_path):

@@ -94,6 +94,22 @@ def test_deeph_folder_is_renewed_beside_files_of_the_user(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["deeph"]
 
 
+def test_deeph_dock_finds_the_levels(labels, tmp_path):
+    """Two elements, ungrouped: read by DeepH-dock, which sorts nothing."""
+    dock = pytest.importorskip("deepx_dock.compute.eigen.matrix_obj")
+    labels = replace(labels, basis=replace(labels.basis, radii={5: 1.5, 7: 1.6}))
+    write_deeph_folder(tmp_path / "deeph", labels)
+    pair = [
+        dock.AOMatrixObj(tmp_path / "deeph", matrix_type=kind)
+        for kind in ("hamiltonian", "overlap")
+    ]
+    assert pair[0].fermi_energy == -1.25
+    H, S = (dock.AOMatrixR(each.Rijk_list, each.mats).r2k(KPOINTS) for each in pair)
+    for kpoint, h, s in zip(KPOINTS, H, S, strict=True):
+        found = scipy.linalg.eigvalsh(h, s)
+        np.testing.assert_allclose(found, levels(labels, kpoint), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("content", [{"notes.txt": "mine"}, {"info.json": "{}", "POSCAR": "x"}])
 def test_deeph_folder_of_others_is_left_alone(labels, tmp_path, content):
     folder = tmp_path / "deeph"
