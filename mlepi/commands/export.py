@@ -113,9 +113,9 @@ def _add_matrices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlap", metavar="TABLE", help="instead of the checkpoint's own")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument(
-        "--level-shift",
+        "--as-predicted",
         action="store_true",
-        help="with the network's shift against ghost states, as in the bands of a run",
+        help="H without the network's level shift against ghost states",
     )
     parser.add_argument("--fermi-energy", type=float, metavar="EV", help="instead of finding it")
     parser.add_argument(

@@ -33,7 +33,7 @@ class Request:
         phonon: checkpoint that predicts forces of a structure.
         overlap: table instead of the checkpoint's own.
         supercell: for force constants of a structure.
-        level_shift: add that of the network to H.
+        as_predicted: H without the network's level shift against ghost states.
         fermi_energy: eV; None finds it where it can be known.
         valence: atomic number → valence electrons.
         device: of the networks.
@@ -47,7 +47,7 @@ class Request:
     phonon: str | None = None
     overlap: str | None = None
     supercell: tuple[int, int, int] | None = None
-    level_shift: bool = False
+    as_predicted: bool = False
     fermi_energy: float | None = None
     valence: Mapping[int, float] | None = None
     device: str = "cpu"
@@ -133,7 +133,7 @@ class Request:
 
     def _of_run(self) -> tuple[list[LabelledStructure], list[str]]:
         from mlepi.exports import collect_labels
-        from mlepi.pipeline.run_folder import find_matrices, list_samples
+        from mlepi.pipeline.run_folder import find_matrices, list_samples, require_same_network
 
         run = self.run
         keys: Sequence[Any] = (
@@ -142,16 +142,21 @@ class Request:
             else list_samples(run, parse_samples(self.samples), self.temperatures)
         )
         valence = self.valence or run.settings.config.get("valence_electrons")
-        at_rest = collect_labels(REST, *find_matrices(run))
-        fermi_energy, words = self._find_fermi_energy(at_rest, valence)
-        found = []
-        for key in keys:
+
+        def read(key: Any) -> LabelledStructure:
             atoms, hamiltonian, overlap = find_matrices(run, key)
-            if self.level_shift:
+            if not self.as_predicted:
                 hamiltonian = run.networks.shift(atoms, hamiltonian, overlap)
-            name = REST if key is None else name_sample(key)
-            found.append(collect_labels(name, atoms, hamiltonian, overlap, fermi_energy))
-        return found, [*words, *self._tell_shift(bool(run.networks.describe_shift()))]
+            return collect_labels(
+                REST if key is None else name_sample(key), atoms, hamiltonian, overlap
+            )
+
+        if not self.as_predicted:
+            require_same_network(run)
+        has_shift = self.as_predicted or bool(run.networks.describe_shift())
+        fermi_energy, words = self._find_fermi_energy(read(None), valence)
+        found = [replace(read(key), fermi_energy=fermi_energy) for key in keys]
+        return found, [*words, *self._tell_shift(has_shift)]
 
     def _predicted(self) -> tuple[list[LabelledStructure], list[str]]:
         from mlepi.exports import collect_labels
@@ -163,12 +168,12 @@ class Request:
         atoms = load_structure(Source("SOURCE", str(self.source)))
         hamiltonian = model.hamiltonian(atoms, device=self.device, dtype=self.dtype)
         overlap = model.overlap(atoms)
-        plain = collect_labels(self.source.stem, atoms, hamiltonian, overlap)
-        fermi_energy, words = self._find_fermi_energy(plain, self.valence)
         shift = getattr(model, "level_shift", None)
-        if self.level_shift:
+        if not self.as_predicted:
             hamiltonian = shift_hamiltonian(atoms, hamiltonian, overlap, shift, self.device)
-        labels = collect_labels(self.source.stem, atoms, hamiltonian, overlap, fermi_energy)
+        labels = collect_labels(self.source.stem, atoms, hamiltonian, overlap)
+        fermi_energy, words = self._find_fermi_energy(labels, self.valence)
+        labels = replace(labels, fermi_energy=fermi_energy)
         return [labels], [*words, *self._tell_shift(shift is not None)]
 
     def _stored(self) -> tuple[list[LabelledStructure], list[str]]:
@@ -177,8 +182,6 @@ class Request:
         from mlepi.structures.block_checks import remove_rounding
         from mlepi.structures.sources import find_sources, read_source
 
-        if self.level_shift:
-            raise _needs_run("--level-shift", self.source)
         if is_hamiltonian_file(self.source):
             found = [collect_labels(self.source.stem, *read_hamiltonian(self.source))]
         else:
@@ -218,10 +221,11 @@ class Request:
         return found, [f"E_F = {found:.4f} eV, found for {labels.name}"]
 
     def _tell_shift(self, has_shift: bool) -> list[str]:
-        if self.level_shift:
-            return ["H contains the level shift" if has_shift else "the network has no level shift"]
-        text = "H is without the network's level shift against ghost states: --level-shift adds it"
-        return [text] if has_shift else []
+        if not has_shift:
+            return []
+        if self.as_predicted:
+            return ["H is as predicted: solvers may find ghost states"]
+        return ["H contains the network's level shift against ghost states"]
 
 
 def name_sample(key: Any) -> str:

@@ -34,15 +34,15 @@ def test_prediction_to_deeph_and_back(tmp_path):
     np.testing.assert_allclose(scipy.linalg.eigvalsh(H, S), expected, rtol=0, atol=1e-6)
 
 
-def test_the_level_shift_is_added_where_it_is_asked_for(tmp_path, capsys):
-    """Files have the levels of the prediction, and with --level-shift those that a run shows."""
+def test_files_of_matrices_contain_the_level_shift_unless_told_otherwise(tmp_path, capsys):
+    """Other solvers get what the solvers of a run get."""
     name = "data/checkpoints/hedgenet_electron.ckpt"
     predictor, atoms = mlepi.load_model(PROJECT_FOLDER / name), build_graphene()
     ase.io.write(tmp_path / "POSCAR", atoms, format="vasp", direct=True)
     plain, overlap = predictor.hamiltonian(atoms), predictor.overlap(atoms)
     shifted = shift_hamiltonian(atoms, plain, overlap, predictor.level_shift)
     kpoint = np.array([0.1, 0.2, 0.0])
-    for matrix, options in ((plain, []), (shifted, ["--level-shift"])):
+    for matrix, options in ((shifted, []), (plain, ["--as-predicted"])):
         out = tmp_path / f"csr{len(options)}"
         words = ["export", "csr", f"{tmp_path}/POSCAR", "--electron", name, "--out", f"{out}"]
         assert main([*words, *options]) == 0
@@ -55,4 +55,5 @@ def test_the_level_shift_is_added_where_it_is_asked_for(tmp_path, capsys):
         expected = scipy.linalg.eigvalsh(matrix.dense(kpoint), overlap.dense(kpoint))
         np.testing.assert_allclose(scipy.linalg.eigvalsh(H, S), expected, rtol=0, atol=2e-5)
     shown = capsys.readouterr().out
-    assert shown.count("--level-shift adds it") == shown.count("contains the level shift") == 1
+    assert shown.count("H contains the network's level shift against ghost states") == 1
+    assert shown.count("H is as predicted: solvers may find ghost states") == 1
