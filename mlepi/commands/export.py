@@ -163,11 +163,11 @@ def _add_couplings(parser: argparse.ArgumentParser) -> None:
 
 
 def _write_matrices(given: argparse.Namespace, request: Request) -> list[str]:
-    found, words = request.find_matrices()
-    lines = list(words)
-    for labels in found:
-        out = given.out if len(found) == 1 else given.out / labels.name
-        lines += _write_labels(given, labels, out, single=len(found) == 1)
+    found = request.find_matrices()
+    lines, single = list(found.words), found.n_structures == 1
+    for labels in found.structures:
+        out = given.out if single else given.out / labels.name
+        lines += _write_labels(given, labels, out, single)
     return lines
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlepi.errors import ConfigError, DataError, PhysicsError, message
 
@@ -19,6 +19,21 @@ if TYPE_CHECKING:
 
 REST = "rest"
 ALL = "all"
+AS_PREDICTED = "H is as predicted, without a level shift: solvers may find ghost states"
+
+
+class FoundMatrices(NamedTuple):
+    """Structures with H and S.
+
+    Attributes:
+        n_structures: how many there are.
+        structures: one after the other, so that only one need be in memory.
+        words: what there is to say of them.
+    """
+
+    n_structures: int
+    structures: Iterable[LabelledStructure]
+    words: list[str]
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,7 @@ class Request:
             raise DataError(message(str(self.source), got, "the folder of a run", fix))
         return open_run(self.source, all_stages(), self.device)
 
-    def find_matrices(self) -> tuple[list[LabelledStructure], list[str]]:
+    def find_matrices(self) -> FoundMatrices:
         """Return structures with H and S, and what there is to say of them.
 
         Raises:
@@ -98,7 +113,7 @@ class Request:
         from mlepi.pipeline.sources import Source, load_calculator, load_structure
 
         if self.phonon is None or self.supercell is None:
-            got, fix = "a structure alone", "Add --phonon CHECKPOINT --supercell 6 6 1."
+            got, fix = "a structure alone", "Add --phonon CHECKPOINT --supercell 6,6,1."
             expected = "a run folder, or a network of forces and a supercell"
             raise ConfigError(message(str(self.source), got, expected, fix))
         atoms = load_structure(Source("SOURCE", str(self.source)))
@@ -131,7 +146,7 @@ class Request:
             for key, atoms in zip(keys, displace(run, keys), strict=True)
         ]
 
-    def _of_run(self) -> tuple[list[LabelledStructure], list[str]]:
+    def _of_run(self) -> FoundMatrices:
         from mlepi.exports import collect_labels
         from mlepi.pipeline.run_folder import find_matrices, list_samples, require_same_network
 
@@ -155,10 +170,10 @@ class Request:
             require_same_network(run)
         has_shift = self.as_predicted or bool(run.networks.describe_shift())
         fermi_energy, words = self._find_fermi_energy(read(None), valence)
-        found = [replace(read(key), fermi_energy=fermi_energy) for key in keys]
-        return found, [*words, *self._tell_shift(has_shift)]
+        found = (replace(read(key), fermi_energy=fermi_energy) for key in keys)  # one at a time
+        return FoundMatrices(len(keys), found, [*words, *self._tell_shift(has_shift)])
 
-    def _predicted(self) -> tuple[list[LabelledStructure], list[str]]:
+    def _predicted(self) -> FoundMatrices:
         from mlepi.exports import collect_labels
         from mlepi.graphs.shifted_matrix import shift_hamiltonian
         from mlepi.pipeline.sources import Source, load_electron, load_structure
@@ -174,9 +189,9 @@ class Request:
         labels = collect_labels(self.source.stem, atoms, hamiltonian, overlap)
         fermi_energy, words = self._find_fermi_energy(labels, self.valence)
         labels = replace(labels, fermi_energy=fermi_energy)
-        return [labels], [*words, *self._tell_shift(shift is not None)]
+        return FoundMatrices(1, [labels], [*words, *self._tell_shift(shift is not None)])
 
-    def _stored(self) -> tuple[list[LabelledStructure], list[str]]:
+    def _stored(self) -> FoundMatrices:
         from mlepi.exports import collect_labels
         from mlepi.results import read_hamiltonian
         from mlepi.structures.block_checks import remove_rounding
@@ -193,13 +208,14 @@ class Request:
             got, fix = "no Hamiltonian", "Add --electron CHECKPOINT to predict it."
             raise DataError(message(str(self.source), got, "H and S", fix))
         labels: list[LabelledStructure] = []
-        words: list[str] = []
+        words = [AS_PREDICTED] if is_hamiltonian_file(self.source) else []
         for each in found:
             energy = each.fermi_energy if self.fermi_energy is None else self.fermi_energy
             if energy is None:
-                energy, words = self._find_fermi_energy(each, self.valence)
+                energy, more = self._find_fermi_energy(each, self.valence)
+                words += more
             labels.append(replace(each, fermi_energy=energy))
-        return labels, words
+        return FoundMatrices(len(labels), labels, words)
 
     def _find_fermi_energy(
         self, labels: LabelledStructure, valence: Any
@@ -224,7 +240,7 @@ class Request:
         if not has_shift:
             return []
         if self.as_predicted:
-            return ["H is as predicted: solvers may find ghost states"]
+            return [AS_PREDICTED]
         return ["H contains the network's level shift against ghost states"]
 
 
