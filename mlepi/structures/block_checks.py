@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import vesin
 from ase import Atoms
@@ -9,6 +11,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, StructureError, message
+from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
 
 HAMILTONIAN_HERMITICITY = 1e-4
 """Largest accepted |H_ij(R) − H_ji(−R)ᵀ| of a foreign file, eV; codes reach 1e-8, single precision
@@ -26,6 +29,11 @@ blocks of 5 orbitals beside an element of 40."""
 
 OVERLAP_HERMITICITY = 1e-5
 """Largest accepted |S_ij(R) − S_ji(−R)ᵀ| of a foreign file, dimensionless."""
+
+
+ROUNDING = 1e-6
+"""Largest difference of a block from its transposed reverse that is written, relative to the
+largest element: rounding of single precision."""
 
 
 def symmetrise_blocks(
@@ -63,6 +71,34 @@ def symmetrise_blocks(
             )
         )
     return 0.5 * (blocks + transposed)
+
+
+def remove_rounding(structure: LabelledStructure) -> LabelledStructure:
+    """Average blocks with their transposed reverse: sums of a network differ by their rounding.
+
+    Args:
+        structure: with pairs in both directions.
+
+    Raises:
+        DataError: blocks differ by more than rounding, or there are no pairs.
+    """
+    edge_index, shift = structure.edge_index, structure.edge_cell_shift
+    if edge_index is None or shift is None:
+        fix = "Give labels with blocks."
+        raise DataError(message(structure.name, "no pairs of atoms", "edges and blocks", fix))
+    reverse = reverse_edges(edge_index, shift)
+    exact: list[NDArray[np.float64] | None] = []
+    for quantity, blocks in (
+        ("Hamiltonian", structure.hamiltonian_blocks),
+        ("overlap", structure.overlap_blocks),
+    ):
+        if blocks is None:
+            exact.append(None)
+            continue
+        tolerance = ROUNDING * max(1.0, float(np.abs(blocks).max()))
+        values = np.asarray(blocks)
+        exact.append(symmetrise_blocks(structure.name, quantity, values, reverse, tolerance))
+    return replace(structure, hamiltonian_blocks=exact[0], overlap_blocks=exact[1])
 
 
 def check_blocks(

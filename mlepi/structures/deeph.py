@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from mlepi.errors import DataError, message
 from mlepi.structures.assembly import assemble_labels, element_number
 from mlepi.structures.basis import OrbitalBasis
-from mlepi.structures.block_checks import check_atom_indices, symmetrise_blocks
+from mlepi.structures.block_checks import check_atom_indices, remove_rounding
 from mlepi.structures.deeph_folder import (
     build_basis,
     check_shape,
@@ -35,14 +34,10 @@ from mlepi.structures.deeph_folder import (
     refuse_spin,
     require_file,
 )
-from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
+from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.pair_lists import BlockList
 from mlepi.structures.validation import check_hamiltonian_labels
 from mlepi.untrusted import check_size, check_text, guard, limit_memory, note_own, parse_shells
-
-ROUNDING = 1e-6
-"""Largest difference of a block from its transposed reverse that is written, relative to the
-largest element: rounding of single precision."""
 
 LARGEST_POSCAR = 2**26
 """Bytes; half a million atoms."""
@@ -181,7 +176,7 @@ def write_deeph(folder: str | Path, structure: LabelledStructure) -> NDArray[np.
                 "Compute the overlap first.",
             )
         )
-    structure = _remove_rounding(structure, edge_index, shift)
+    structure = remove_rounding(structure)
     check_hamiltonian_labels(structure)
     symbols = structure.atoms.get_chemical_symbols()
     elements = list(dict.fromkeys(symbols))
@@ -210,25 +205,6 @@ def write_deeph(folder: str | Path, structure: LabelledStructure) -> NDArray[np.
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return order
-
-
-def _remove_rounding(
-    structure: LabelledStructure, edge_index: NDArray[np.int64], shift: NDArray[np.int64]
-) -> LabelledStructure:
-    """Average blocks with their transposed reverse: sums of a network differ by their rounding."""
-    reverse = reverse_edges(edge_index, shift)
-    where = structure.name
-    exact: list[NDArray[np.float64] | None] = []
-    for quantity, blocks in (
-        ("Hamiltonian", structure.hamiltonian_blocks),
-        ("overlap", structure.overlap_blocks),
-    ):
-        if blocks is None:
-            exact.append(None)
-            continue
-        tolerance = ROUNDING * max(1.0, float(np.abs(blocks).max()))
-        exact.append(symmetrise_blocks(where, quantity, np.asarray(blocks), reverse, tolerance))
-    return replace(structure, hamiltonian_blocks=exact[0], overlap_blocks=exact[1])
 
 
 def _describe(

@@ -60,6 +60,7 @@ ROOM_ORDER: dict[str, float] = {
     "predictors": 4,
     "results": 4,
     "figures": 4,
+    "exports": 4,
     "reference_systems": 4,
     "checkpoint": 5,
     "training": 6,

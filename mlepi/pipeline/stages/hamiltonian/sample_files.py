@@ -15,6 +15,11 @@ from mlepi.results import read_hamiltonian, read_hamiltonian_provenance, write_h
 FOLDER = "hamiltonians"
 
 
+def name_file(key: SampleKey) -> str:
+    """Return the name of the file of a sample."""
+    return f"sample_{key.sample:06d}_T{key.temperature:g}.h5"
+
+
 @dataclass(frozen=True)
 class SampleFiles:
     """The files of the samples of an ensemble.
@@ -45,8 +50,7 @@ class SampleFiles:
         return [found[key] for key in keys]
 
     def _path(self, key: SampleKey) -> Path:
-        name = f"sample_{key.sample:06d}_T{key.temperature:g}.h5"
-        return self.ensemble.folder / FOLDER / name
+        return self.ensemble.folder / FOLDER / name_file(key)
 
     def _describe(self, key: SampleKey) -> dict[str, Any]:
         return {

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse.linalg
+from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, PhysicsError, message
+from mlepi.exports import collect_labels, write_deeph_folder
 from mlepi.graphs.block_matrix import BlockMatrix
-from mlepi.graphs.block_pairs import align_matrices
 from mlepi.graphs.plausibility import LARGEST_MATRIX, check_predicted
 from mlepi.physics.eigenstates.bloch import count_valence_electrons, smallest_overlap_eigenvalue
 from mlepi.pipeline.ensemble import GHOST_MARGIN
@@ -23,12 +23,6 @@ from mlepi.pipeline.run import Run
 from mlepi.pipeline.settings import Settings
 from mlepi.pipeline.stages.hamiltonian.record import HamiltonianRecord
 from mlepi.results import collect_provenance, write_hamiltonian
-from mlepi.structures import LabelledStructure, write_deeph
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ase import Atoms
 
 FILE_NAME = "hamiltonian.h5"
 DEEPH_FOLDER = "deeph"
@@ -99,16 +93,16 @@ class HamiltonianStage(PlainStage):
                     "it.",
                 )
             )
-        settings = run.settings
+        settings, matrices = run.settings, (structure.atoms, hamiltonian, overlap)
         if settings.check_units and hamiltonian.n_orbitals <= LARGEST_MATRIX:
-            labelled = _label(structure.atoms, hamiltonian, overlap, structure.source)
+            labelled = collect_labels(structure.source, *matrices, fermi_energy=0.0)
             n_electrons = _count_electrons(structure.atoms, settings.config)
             check_predicted(structure.source, labelled, n_electrons)
         provenance = collect_provenance(settings.config, self.inputs(settings), settings.seed)
-        matrices = (structure.atoms, hamiltonian, overlap)
         checksum = write_hamiltonian(folder / FILE_NAME, *matrices, provenance)
         if self.deeph:
-            write_deeph_folder(folder / DEEPH_FOLDER, *matrices, structure.source)
+            labels = collect_labels(structure.source, *matrices)
+            write_deeph_folder(folder / DEEPH_FOLDER, labels, renew=True)
         return HamiltonianRecord(
             FILE_NAME,
             checksum,
@@ -162,38 +156,8 @@ def examine_overlap(overlap: BlockMatrix) -> tuple[NDArray[np.float64], NDArray[
     return kpoints, np.array([smallest_overlap_eigenvalue(overlap.dense(k)) for k in kpoints])
 
 
-def _label(
-    atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix, name: str
-) -> LabelledStructure:
-    """Put H (eV) and S on their common pairs; what only one of the two has is zero in the other."""
-    edge_index, shift, blocks = align_matrices([hamiltonian, overlap])
-    return LabelledStructure(
-        name=name,
-        atoms=atoms,
-        basis=hamiltonian.basis,
-        edge_index=edge_index,
-        edge_cell_shift=shift,
-        hamiltonian_blocks=blocks[0],
-        overlap_blocks=blocks[1],
-        fermi_energy=0.0,
-    )
-
-
 def _count_electrons(atoms: Atoms, config: Mapping[str, Any]) -> float | None:
     """Return the valence electrons as ``valence_electrons`` has them; None for other elements."""
     valence = {int(z): float(n) for z, n in (config.get("valence_electrons") or {}).items()}
     known = all(int(z) in valence for z in atoms.numbers)
     return count_valence_electrons(atoms.numbers, valence) if known else None
-
-
-def write_deeph_folder(
-    folder: Path, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix, name: str
-) -> None:
-    """Write H and S on their common pairs in the DeepH layout, replacing an earlier folder.
-
-    Pairs that only one of the two has get a zero block in the other.
-    """
-    structure = _label(atoms, hamiltonian, overlap, name)
-    if folder.exists():
-        shutil.rmtree(folder)
-    write_deeph(folder, structure)
