@@ -180,7 +180,8 @@ def build_data(plain: Mapping[str, Any]) -> GraphDataModule:
                 "data",
                 f"{kinds['data']} data",
                 f"data for the {kinds['task']} task of this model",
-                "Leave out data=… and task=….",
+                "Leave out task=…; forces (.extxyz) are for models of forces, Hamiltonians (.h5) "
+                "for model=hedgenet_electron and other models of H.",
             )
         )
     shared = {

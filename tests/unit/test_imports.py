@@ -42,6 +42,7 @@ ROOM_ORDER = {
     "checksums": 1,
     "default_folder": 1,
     "sweep_names": 0,
+    "typed_arguments": 1,
     "arithmetic": 1,
     "config_check": 1,
     "project_files": 1,

@@ -405,7 +405,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         (["stage.committee.n_samples=1"], "stage.committee.n_samples: got 1; expected at least 2"),
         (
             ["valence_electrons={6:-1}"],
-            "valence_electrons: got {6: -1}; expected a number > 0 per atomic number",
+            "valence_electrons: got {6: -1}; expected a number > 0 per element",
         ),
     ],
 )
