@@ -12,8 +12,7 @@ from ase.build import fcc111
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
-
-from tests.hamiltonian_samples import Sample, write_new_folder
+from hamiltonian_samples import Sample, write_new_folder
 
 MOS2 = Path(__file__).resolve().parents[2] / "shared" / "data" / "openmx-mos2"
 """Labels of OpenMX, Mo7.0-s3p2d2 and S7.0-s2p2d1; see the README beside them."""

@@ -86,6 +86,13 @@ class ToyElectron:
         )
 
 
+class SilentToy(ToyElectron):
+    """Does not tell its orbitals."""
+
+    def __init__(self):
+        self.strength = 0.1
+
+
 class BatchedToy(ToyElectron):
     """Counts how many structures it sees at once."""
 

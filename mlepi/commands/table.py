@@ -47,6 +47,7 @@ COMMANDS = {
         Command("checkpoints", "first", "shipped networks: list, model cards, where the files lie"),
         Command("inspect", "own", "what is in files of any program, or in a data set"),
         Command("convert", "own", "files of other programs to one data set"),
+        Command("mace", "own", "a foundation model of mace-torch as a checkpoint to start from"),
         Command("split", "own", "divide labelled structures into train, val and test"),
         Command("train", "own", "train a phonon or an electron network", True),
         Command("infer", "own", "from a structure to bands at temperature", True),

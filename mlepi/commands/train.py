@@ -5,11 +5,13 @@ All keys: ``conf/train.yaml`` and ``docs/config.md``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlepi.command_line import run_script
+from mlepi.run_lock import is_first_process
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -17,7 +19,12 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str]) -> int:
     """Train, or do what else Hydra is asked for; errors end the process."""
-    run_script(_run, config_name="train", arguments=arguments)
+    folder = re.compile(r"folder=(.+)")  # as of infer
+    run_script(
+        _run,
+        config_name="train",
+        arguments=[folder.sub(r"hydra.run.dir=\1", a) if folder.match(a) else a for a in arguments],
+    )
     return 0
 
 
@@ -32,4 +39,7 @@ def _run(config: DictConfig, folder: Path) -> dict[str, float]:
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
         return run_job(config, folder, list(hydra.overrides.task))
-    return train(config, folder)
+    metrics = train(config, folder)
+    if is_first_process():
+        print(f"checkpoint       {folder / 'checkpoints' / 'best.ckpt'}")
+    return metrics

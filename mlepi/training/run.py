@@ -43,6 +43,7 @@ from mlepi.training.initial_weights import (
 )
 from mlepi.training.loggers import build_loggers, finish, log_results
 from mlepi.training.parity import plot_parity
+from mlepi.training.reference_energies import align_energies
 from mlepi.training.task import Task, build_part
 from mlepi.training.test_files import Effort, write_test
 
@@ -236,6 +237,7 @@ def build_task(
         prepare(data.graphs["train"])
     if initial is not None:
         initial.load_into(task.model, model)
+        align_energies(task.model, data.graphs["train"], task.stamp["model"])
     freeze_parts(task.model, plain["freeze"])
     if plain["compile"]:
         compile_method(task.model)()
