@@ -64,7 +64,7 @@ def run_script(
     register_stages(config_folder)
     Plugins.instance().register(PluginConfigs)
     failed: dict[str, str] = {}
-    given = translate_arguments(sys.argv[1:] if arguments is None else arguments)
+    given = translate_arguments(sys.argv[1:] if arguments is None else arguments, config_name)
     started_by = list(sys.argv)
     register_names(given)
     sys.argv[1:] = given  # where Hydra reads them
@@ -215,7 +215,7 @@ def compose_config(
     Plugins.instance().register(PluginConfigs)
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config_folder.resolve())):
-        return hydra.compose(config_name, translate_arguments(arguments))
+        return hydra.compose(config_name, translate_arguments(arguments, config_name))
 
 
 class FreeFolder(Callback):

@@ -11,17 +11,20 @@ OWN_FOLDERS = ("hamiltonian", "bands", "sparse_bands")
 """Stages of a cell of its own: chosen alone, they do not write into the folder of a scan."""
 
 
-def translate_arguments(arguments: Sequence[str]) -> list[str]:
+def translate_arguments(arguments: Sequence[str], config_name: str = "infer") -> list[str]:
     """Write what people type about stages as keys of the config.
 
     ``stage=NAME`` chooses what to run, ``stage.run``; former names of stages and experiments are
     understood. ``phonon._target_=CLASS phonon.KEY=VALUE`` puts a class in the place of a file,
     ``structure.KEY=VALUE`` is any argument of its builder, ``graph.cutoffs.B-N=4`` names a relation
-    that only the data know, and ``data=FILE`` a data set of one's own.
+    that only the data know, ``data=FILE`` a data set of one's own, and ``folder=`` names the run
+    folder of a training as it does that of an inference.
 
     Args:
         arguments: of the command line.
+        config_name: primary config that they are for.
     """
+    sweep = any(argument in ("-m", "--multirun") for argument in arguments)
     former = "|".join(FORMER_STAGE_NAMES)
     translated = []
     for argument in _open_data(_open_structure(_open_sources(arguments))):
@@ -30,6 +33,8 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
             chosen = any(re.match(r"\+{0,2}stage\.folder=", other) for other in arguments)
             if found[1] in OWN_FOLDERS and not chosen:
                 translated.append(f"stage.folder={found[1]}")
+        elif config_name == "train" and (found := re.fullmatch(r"folder=(.+)", argument)):
+            translated.append(f"hydra.{'sweep' if sweep else 'run'}.dir={found[1]}")
         elif re.match(r"valence_electrons=\{|graph\.cutoffs(=\{|\.)", argument):
             translated.append(f"++{argument}")  # of elements that the default does not know
         elif found := re.fullmatch(r"(\+{0,2}experiment=)(.*)", argument):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from ase import Atoms
@@ -85,3 +86,19 @@ def write_copper(path: Path, n_structures: int) -> None:
         atoms.get_forces()
         frames.append(atoms)
     write(path, frames)
+
+
+def write_vasp_run(folder: Path, frames: Sequence[Atoms]) -> None:
+    """Write the ``vaspout.h5`` of one run of several steps, of atoms with energies and forces."""
+    folder.mkdir(parents=True)
+    symbols = list(dict.fromkeys(frames[0].get_chemical_symbols()))
+    counts = [frames[0].get_chemical_symbols().count(symbol) for symbol in symbols]
+    with h5py.File(folder / "vaspout.h5", "w") as file:
+        steps, where = file.create_group("intermediate/ion_dynamics"), "results/positions"
+        steps["energies_tags"] = np.array(["free energy    TOTEN   "], dtype="S23")
+        steps["energies"] = np.array([[atoms.get_potential_energy()] for atoms in frames])
+        steps["forces"] = np.array([atoms.get_forces() for atoms in frames])
+        steps["position_ions"] = np.array([atoms.get_scaled_positions() for atoms in frames])
+        steps["lattice_vectors"] = np.array([atoms.cell.array for atoms in frames])
+        file[f"{where}/ion_types"] = np.array(symbols, dtype="S6")
+        file[f"{where}/number_ion_types"] = np.array(counts)

@@ -5,7 +5,6 @@ All keys: ``conf/train.yaml`` and ``docs/config.md``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +18,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str]) -> int:
     """Train, or do what else Hydra is asked for; errors end the process."""
-    folder = re.compile(r"folder=(.+)")  # as of infer
-    run_script(
-        _run,
-        config_name="train",
-        arguments=[folder.sub(r"hydra.run.dir=\1", a) if folder.match(a) else a for a in arguments],
-    )
+    run_script(_run, config_name="train", arguments=arguments)
     return 0
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from material_files import ELECTRONS, SHELLS, write_copper, write_mos2
+from ase.io import read
+from material_files import ELECTRONS, SHELLS, write_copper, write_mos2, write_vasp_run
 
 from mlepi.checkpoint import load_checkpoint
 from mlepi.command_line import compose_config
@@ -26,6 +27,7 @@ from mlepi.pipeline.stages.phonon.record import PhononRecord
 from mlepi.project_files import PROJECT_FOLDER
 from mlepi.report import write_report
 from mlepi.results import ResultsStore
+from mlepi.structures import read_forces_dataset, split_structures
 from mlepi.training.run import train
 
 PAGE = PROJECT_FOLDER / "docs" / "own_material.md"
@@ -66,8 +68,7 @@ def run(command: str, *words: str) -> None:
         return
     short = SMALL[command]
     if command == "train":
-        words = tuple(re.sub(r"^folder=", "hydra.run.dir=", word) for word in words)
-        (folder,) = (Path(w.split("=")[1]) for w in words if w.startswith("hydra.run.dir="))
+        (folder,) = (Path(w.split("=")[1]) for w in words if w.startswith("folder="))
         short = [word for word in short if "electron" not in word or "electron" in words[0]]
         folder.mkdir(parents=True)
         train(compose_config(PROJECT_FOLDER / "conf", "train", [*words, *short]), folder)
@@ -119,6 +120,23 @@ def test_a_copper_slab_has_forces_alone(tmp_path, monkeypatch):
     record = ResultsStore("runs/slab").read("phonon", PhononRecord)
     assert record.band_frequencies.shape[1] == 36
     assert "phonon" in Path("runs/slab/report.html").read_text(encoding="utf-8")
+
+
+def test_many_vasp_folders_are_one_data_set(tmp_path, monkeypatch, capsys):
+    """Each file has the same name; the structures have names of their own, and one split."""
+    write_copper(tmp_path / "copper.extxyz", 10)
+    frames = read(tmp_path / "copper.extxyz", ":")
+    for k in range(5):
+        write_vasp_run(tmp_path / "vasp" / f"run{k}", frames[2 * k : 2 * k + 2])
+    monkeypatch.chdir(tmp_path)
+    run("convert", *(f"vasp/run{k}" for k in range(5)), "--out", "forces.extxyz", "--workers", "1")
+    assert "forces.extxyz: 10 structures" in capsys.readouterr().out
+    structures = read_forces_dataset(Path("forces.extxyz"))
+    assert len({structure.name for structure in structures}) == 10
+    energies = [structure.energy for structure in structures]
+    np.testing.assert_allclose(energies, [atoms.get_potential_energy() for atoms in frames])
+    split, _ = split_structures(structures, (0.8, 0.1, 0.1))
+    assert [len(names) for names in split.values()] == [8, 1, 1]
 
 
 def test_a_folder_is_no_data_set(tmp_path, monkeypatch):

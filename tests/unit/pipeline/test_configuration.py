@@ -278,6 +278,12 @@ def test_short_forms(words, expected):
     assert translate_arguments(words) == expected
 
 
+def test_a_training_has_a_folder_as_an_inference_has():
+    assert translate_arguments(["folder=a"]) == ["folder=a"]
+    assert translate_arguments(["folder=a"], "train") == ["hydra.run.dir=a"]
+    assert translate_arguments(["-m", "folder=a"], "train") == ["-m", "hydra.sweep.dir=a"]
+
+
 def test_any_argument_of_a_builder_can_be_given():
     config = compose_infer("structure.lattice_constant=2.5", "structure.height=20")
     assert config.structure.lattice_constant == 2.5
