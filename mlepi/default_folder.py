@@ -50,7 +50,12 @@ def name_settings(config: DictConfig, defaults: Mapping[str, Path]) -> str:
     }
     for key, value in FORMER.items():
         given = settings.get(key)
-        settings[key] = {**value, **given} if isinstance(given, dict) else given or value
+        merged = {**value, **given} if isinstance(given, dict) else given or value
+        settings[key] = (  # elements are numbers or symbols, which JSON cannot sort together
+            {str(name): part for name, part in merged.items()}
+            if isinstance(merged, dict)
+            else merged
+        )
     stages = config.get("stage", {})
     settings["stage"] = {
         str(name): changed

@@ -80,7 +80,8 @@ def write_copper(path: Path, n_structures: int) -> None:
     rng = np.random.default_rng(0)
     frames = []
     for _ in range(n_structures):
-        atoms = fcc111("Cu", (2, 2, 3), vacuum=6.0)
+        atoms = fcc111("Cu", (2, 2, 3), vacuum=6.0, periodic=True)
+        atoms.info.clear()  # of sites for adsorbates, which extxyz cannot hold
         atoms.positions += rng.normal(scale=0.05, size=atoms.positions.shape)
         atoms.calc = EMT()
         atoms.get_forces()

@@ -33,7 +33,10 @@ from mlepi.training.run import train
 PAGE = PROJECT_FOLDER / "docs" / "own_material.md"
 STRUCTURES = ["mos2m1_ideal", "mos2b1_ideal", "mos2b2_000"]
 SMALL = {
+    "inspect": [],
+    "convert": ["--workers", "1"],
     "train": [
+        "name=walk",
         "logger=csv",
         "trainer.accelerator=cpu",
         "optimizer.max_epochs=1",
@@ -63,10 +66,10 @@ def read_commands() -> list[list[str]]:
 
 def run(command: str, *words: str) -> None:
     """Run a command in this process; those with keys are composed as the scripts do."""
-    if command not in SMALL:
-        assert main([command, *words]) == 0
-        return
     short = SMALL[command]
+    if command in ("inspect", "convert"):
+        assert main([command, *words, *short]) == 0
+        return
     if command == "train":
         (folder,) = (Path(w.split("=")[1]) for w in words if w.startswith("folder="))
         short = [word for word in short if "electron" not in word or "electron" in words[0]]
@@ -129,7 +132,7 @@ def test_many_vasp_folders_are_one_data_set(tmp_path, monkeypatch, capsys):
     for k in range(5):
         write_vasp_run(tmp_path / "vasp" / f"run{k}", frames[2 * k : 2 * k + 2])
     monkeypatch.chdir(tmp_path)
-    run("convert", *(f"vasp/run{k}" for k in range(5)), "--out", "forces.extxyz", "--workers", "1")
+    run("convert", *(f"vasp/run{k}" for k in range(5)), "--out", "forces.extxyz")
     assert "forces.extxyz: 10 structures" in capsys.readouterr().out
     structures = read_forces_dataset(Path("forces.extxyz"))
     assert len({structure.name for structure in structures}) == 10

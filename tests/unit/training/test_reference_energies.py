@@ -35,7 +35,8 @@ class Pairs(PhononNetwork):
 def make_graphs(energies):
     graphs = []
     for symbols in ("CH4", "C2H2", "H2", "C3H4"):
-        atoms = Atoms(symbols, positions=np.arange(3.0 * len(Atoms(symbols))).reshape(-1, 3))
+        positions = np.arange(3.0 * len(Atoms(symbols))).reshape(-1, 3)
+        atoms = Atoms(symbols, positions=positions, cell=[60.0] * 3)
         n, numbers = len(atoms), atoms.numbers.tolist()
         graph = build_graph(atoms, dict.fromkeys(fields.RELATIONS, 1.0))
         total = sum(energies[z] for z in numbers) + 0.05 * n * (n - 1)
