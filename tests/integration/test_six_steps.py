@@ -31,7 +31,7 @@ from mlepi.structures import read_forces_dataset, split_structures
 from mlepi.training.run import train
 
 PAGE = PROJECT_FOLDER / "docs" / "own_material.md"
-STRUCTURES = ["mos2m1_ideal", "mos2b1_ideal", "mos2b2_000"]
+STRUCTURES = ["mos2m1_ideal", "mos2b1_ideal", "mos2b2_000", "mos2b2_001"]
 SMALL = {
     "inspect": [],
     "convert": ["--workers", "1"],
