@@ -29,6 +29,9 @@ CHOICES = ("run", "folder")
 """Keys of ``stage`` that are no stages."""
 STOPPING = {"sampling": ("target", "target_error")}
 """Stage → settings by which a run grows."""
+FORMER = {"valence_electrons": {6: 4}}
+"""Key → what it held where a config left it out, when folders were first named: a network carries
+its own now, and runs of the shipped ones go on in their folders."""
 LENGTH = 8
 """Hexadecimal digits of the digest."""
 
@@ -45,6 +48,14 @@ def name_settings(config: DictConfig, defaults: Mapping[str, Path]) -> str:
         for key in config
         if key not in (*GROWING, *HOW, "stage", "experiment")
     }
+    for key, value in FORMER.items():
+        given = settings.get(key)
+        merged = {**value, **given} if isinstance(given, dict) else given or value
+        settings[key] = (  # elements are numbers or symbols, which JSON cannot sort together
+            {str(name): part for name, part in merged.items()}
+            if isinstance(merged, dict)
+            else merged
+        )
     stages = config.get("stage", {})
     settings["stage"] = {
         str(name): changed

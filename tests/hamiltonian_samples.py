@@ -19,7 +19,7 @@ import scipy.linalg
 
 BOHR = 0.529177210903
 HARTREE = 27.211386245988
-SYMBOLS = {1: "H", 6: "C"}
+SYMBOLS = {1: "H", 6: "C", 16: "S", 42: "Mo"}
 DATA = Path(__file__).parent / "data"
 
 

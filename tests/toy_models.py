@@ -5,7 +5,7 @@ Everything that a pipeline needs, without any network.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -63,6 +63,7 @@ class ToyElectron:
 
     def __init__(self, overlap: float = 0.1):
         self.strength = overlap
+        self.basis = replace(BASIS, valence_electrons={6: 4})
 
     def hamiltonian(self, atoms, *, device="cpu", dtype="float64"):
         return self._matrix(atoms, -2.7, 0.0)
@@ -83,6 +84,13 @@ class ToyElectron:
             shift,
             blocks[:, None, None],
         )
+
+
+class SilentToy(ToyElectron):
+    """Does not tell its orbitals."""
+
+    def __init__(self):
+        self.strength = 0.1
 
 
 class BatchedToy(ToyElectron):

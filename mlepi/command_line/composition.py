@@ -43,4 +43,4 @@ def compose_config(
     Plugins.instance().register(PluginConfigs)
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(config_folder.resolve())):
-        return hydra.compose(config_name, translate_arguments(arguments))
+        return hydra.compose(config_name, translate_arguments(arguments, config_name))

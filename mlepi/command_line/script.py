@@ -83,7 +83,7 @@ def run_script(
             check_files(find_user_folders(typed))
     except MlepiError as error:
         fail(error)
-    given = translate_arguments(typed)
+    given = translate_arguments(typed, config_name)
     started_by = list(sys.argv)
     register_names(given)
     sys.argv[1:] = given  # where Hydra reads them

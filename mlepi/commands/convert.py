@@ -46,6 +46,13 @@ def main(arguments: Sequence[str]) -> int:
         metavar="C=3.175",
         help="orbital radius, Å, for formats that do not hold it",
     )
+    parser.add_argument(
+        "--electrons",
+        action="append",
+        default=[],
+        metavar="Mo=14",
+        help="of the pseudopotential; without, counted below the Fermi energy",
+    )
     parser.add_argument("--note", default="", help="functional, basis, code version, licence")
     parser.add_argument(
         "--workers", type=int, default=_count_processors(), help="processes; %(default)s"
@@ -56,6 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         given.out,
         source_format=given.format,
         radii=read_radii(given.radius, given.format),
+        electrons=read_values("--electrons", given.electrons, "a number of electrons"),
         note=given.note,
         n_workers=max(1, given.workers),
         progress=_tell_progress if len(given.sources) > 1 else None,
@@ -70,25 +78,43 @@ def read_radii(words: Sequence[str], source_format: str | None) -> dict[str, flo
     Raises:
         DataError: a word is no element with a radius, or the format holds its radii.
     """
-    from ase.data import chemical_symbols
-
     from mlepi.structures.sources import FORMATS
 
     if words and source_format in FORMATS and not FORMATS[source_format].infers_radii:
         got, expected = f"{list(words)}", f"none with --format {source_format}"
         raise DataError(message("--radius", got, expected, "Its files name their radii."))
-    radii: dict[str, float] = {}
+    return read_values("--radius", words, "a radius in Å") or None
+
+
+def read_values(option: str, words: Sequence[str], what: str) -> dict[str, float]:
+    """Read "C=3.175" into a mapping.
+
+    Args:
+        option: that has the words.
+        words: of the command line.
+        what: a value is, for the message.
+
+    Raises:
+        DataError: a word is no element with a positive number.
+    """
+    from ase.data import chemical_symbols
+
+    values: dict[str, float] = {}
     for word in words:
         symbol, _, value = word.partition("=")
         try:
-            radii[symbol] = float(value)
+            values[symbol] = float(value)
         except ValueError:
-            radii[symbol] = 0.0
-        if symbol not in chemical_symbols[1:] or not 0.0 < radii[symbol] < 100.0:
-            expected = "an element and a radius in Å such as C=3.175"
-            fix = "Write it as SYMBOL=RADIUS, without spaces."
-            raise DataError(message("--radius", repr(word), expected, fix))
-    return radii or None
+            values[symbol] = 0.0
+        if symbol not in chemical_symbols[1:] or not 0.0 < values[symbol] < 100.0:
+            expected = f"an element and {what} such as {EXAMPLES[option]}"
+            fix = "Write it as SYMBOL=VALUE, without spaces."
+            raise DataError(message(option, repr(word), expected, fix))
+    return values
+
+
+EXAMPLES = {"--radius": "C=3.175", "--electrons": "Mo=14"}
+"""Option → a word that it takes."""
 
 
 def _count_processors() -> int:
@@ -119,4 +145,24 @@ def _summarise(out: Path, outcomes: Sequence[Outcome]) -> list[str]:
     for kind, amount in merge_remarks(outcome.remarks or {} for outcome in outcomes).items():
         lines += [f"unusual: {describe_remark(f'{counts[kind]} sources', kind, amount)}"]
     n_structures = sum(outcome.n_structures for outcome in outcomes)
-    return [*lines, f"{out}: {n_structures} structures"]
+    return [*lines, *_describe_electrons(out), f"{out}: {n_structures} structures"]
+
+
+def _describe_electrons(out: Path) -> list[str]:
+    """Return a line on the valence electrons that a data set of Hamiltonians carries."""
+    from mlepi.structures.conversion import HAMILTONIANS
+    from mlepi.structures.dataset import HamiltonianDataset
+    from mlepi.structures.valence import suggest_electrons
+
+    if out.suffix not in HAMILTONIANS:
+        return []
+    basis = HamiltonianDataset(out).basis
+    missing = [z for z in basis.elements if z not in basis.valence_electrons]
+    if not missing:
+        found = suggest_electrons(basis.elements, basis.valence_electrons)
+        return [f"valence electrons: {found}, given or counted below the Fermi energy"]
+    options = suggest_electrons(missing)[1:-1].replace(": ", "=").split(", ")
+    return [
+        "valence electrons: not known from the files; bands will ask for them. Name those of your "
+        f"pseudopotentials here, such as {' '.join(f'--electrons {word}' for word in options)}"
+    ]

@@ -122,7 +122,7 @@ def _add_matrices(parser: argparse.ArgumentParser) -> None:
         "--valence",
         type=_valence,
         metavar="C=4[,H=1]",
-        help="valence electrons, to find E_F; those of the run by default",
+        help="valence electrons, to find E_F; those of the run or the network by default",
     )
 
 

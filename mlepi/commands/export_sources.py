@@ -222,9 +222,11 @@ class Request:
     ) -> tuple[float | None, list[str]]:
         """Return the Fermi energy, eV, and where it comes from."""
         from mlepi.exports import find_fermi_energy
+        from mlepi.pipeline.valence import known_electrons
 
         if self.fermi_energy is not None:
             return self.fermi_energy, [f"E_F = {self.fermi_energy:.4f} eV as given"]
+        valence = valence or known_electrons(labels.basis)
         if not valence:
             return None, ["E_F is not known: --fermi-energy EV, or --valence C=4 to find it"]
         table = {int(z): float(n) for z, n in valence.items()}

@@ -84,6 +84,8 @@ def _describe(
     cards = [describe_hamiltonian(s) for s in structures if s.hamiltonian_blocks is not None]
     for card in cards:
         print("\n".join(_hamiltonian_lines(card)))
+    if cards:
+        print(_electrons_line([s for s in structures if s.hamiltonian_blocks is not None]))
     others = [s for s in structures if s.hamiltonian_blocks is None]
     with_forces = [s for s in others if s.forces is not None]
     for structure in (s for s in others if s.forces is None):
@@ -131,6 +133,20 @@ def _hamiltonian_lines(card: HamiltonianCard) -> list[str]:
     if card.fermi_energy is not None:
         rows["Fermi energy"] = f"{card.fermi_energy:.4f} eV, H not shifted to it"
     return _lines(rows, card.name, card.remarks)
+
+
+def _electrons_line(structures: Sequence[LabelledStructure]) -> str:
+    """Tell the electrons below the Fermi energy, and what that says of every element."""
+    from mlepi.structures.valence import find_valence_electrons
+
+    found = find_valence_electrons(structures)
+    if not found.cells:
+        text = "not counted: no overlap, no Fermi energy, or too many orbitals"
+    elif found.electrons is None:
+        text = f"{', '.join(found.cells)}; which elements they belong to is for you to say"
+    else:
+        text = f"{', '.join(found.cells)} below the Fermi energy: {found.suggestion}"
+    return f"  {'electrons':<14} {text}"
 
 
 def _forces_lines(card: ForcesCard) -> list[str]:

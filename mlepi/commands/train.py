@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlepi.command_line import run_script
+from mlepi.run_lock import is_first_process
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -32,4 +33,7 @@ def _run(config: DictConfig, folder: Path) -> dict[str, float]:
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
         return run_job(config, folder, list(hydra.overrides.task))
-    return train(config, folder)
+    metrics = train(config, folder)
+    if is_first_process():
+        print(f"checkpoint       {folder / 'checkpoints' / 'best.ckpt'}")
+    return metrics

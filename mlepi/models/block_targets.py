@@ -11,11 +11,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mlepi.models.wigner import order_rows, wigner_3j
+
+
+def largest_degrees(shells: Mapping[Any, Sequence[int]]) -> tuple[int, int]:
+    """Return the largest degrees of natural and unnatural parity that blocks of a basis need.
+
+    Of shells a and b these are l_a + l_b and l_a + l_b − 1; of s alone there are none of the
+    latter, which is 0 here.
+
+    Args:
+        shells: atomic number → angular momenta of its shells.
+    """
+    top = max(int(l) for ls in shells.values() for l in ls)
+    return 2 * top, max(2 * top - 1, 0)
 
 
 class BlockTargets(nn.Module):

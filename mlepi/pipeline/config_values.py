@@ -158,7 +158,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "structure, or {program: COMMAND}",
     ),
     "dtype": (lambda value: value in ("float32", "float64"), "float32 or float64"),
-    "valence_electrons": (_are_electrons, "a number > 0 per atomic number, such as {6: 4}"),
+    "valence_electrons": (_are_electrons, "a number > 0 per element, such as {Mo: 14, S: 6}"),
     "cell_series": (_is_series, "null, or the folder of a finished series of cell sizes"),
     "report": _SWITCH,
     "batch_size": (

@@ -38,6 +38,7 @@ from mlepi.pipeline.run import Run
 from mlepi.pipeline.settings import Settings
 from mlepi.pipeline.sources import TOY, TOYS, Source
 from mlepi.pipeline.stage import Stage
+from mlepi.pipeline.valence import fill_electrons, list_missing_electrons
 from mlepi.project_files import locate_file
 from mlepi.results import ResultsStore
 
@@ -117,6 +118,7 @@ def check_config(config: DictConfig, stages: Stages) -> Plan:
         ConfigError: one text, a line per mistake.
     """
     problems = list_missing_values(config)
+    config, without_electrons = fill_electrons(config)
     plain: Any = OmegaConf.to_container(config, resolve=not problems)
     problems += list_unknown_keys("", plain, (*CHECKS, *GROUPS, "folder"), "conf/infer.yaml")
     problems += list_absent_keys("", plain, (*CHECKS, *GROUPS))
@@ -140,6 +142,8 @@ def check_config(config: DictConfig, stages: Stages) -> Plan:
     built: dict[str, Any] = {}
     if not problems:
         built, problems = _build(plain, stages)
+        chosen_stages = [built[name] for name in names if name in built]
+        problems += list_missing_electrons(chosen_stages, without_electrons)
     needed = {"structure"}
     for name in names:
         needed |= built[name].sources() if name in built else set(stages[name].networks)

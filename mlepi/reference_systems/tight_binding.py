@@ -54,6 +54,9 @@ Integrals = Mapping[str, Sequence[float]]
 NAMES = {"s": ("sss",), "sp": ("sss", "sps", "pps", "ppp")}
 """Orbital set → its two-centre integrals."""
 
+ELECTRONS = {"s": 1.0, "sp": 4.0}
+"""Orbital set → electrons per atom."""
+
 INTRALAYER: Mapping[str, Integrals] = {
     "s": {"sss": (-2.7, 3.37)},
     "sp": {"sss": (-6.769, 2.0), "sps": (5.580, 2.0), "pps": (5.037, 2.0), "ppp": (-3.033, 3.37)},
@@ -160,7 +163,10 @@ class TightBinding:
             )
         shells = tuple(range(len(orbitals)))
         self.basis = OrbitalBasis(
-            {6: shells}, {6: 0.5 * INTERLAYER_CUTOFF[1]}, {6: f"tight binding, {orbitals}"}
+            {6: shells},
+            {6: 0.5 * INTERLAYER_CUTOFF[1]},
+            {6: f"tight binding, {orbitals}"},
+            {6: ELECTRONS[orbitals]},
         )
 
     def hamiltonian(

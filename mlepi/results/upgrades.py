@@ -125,6 +125,20 @@ def former_stage(name: str) -> str:
     return former.get(name, name)
 
 
+FORMER_OPENMX = {
+    "bases": {"6": "C6.0-s2p2"},
+    "pseudopotentials": {"6": "C_PBE19"},
+    "valence_electrons": {"6": 4},
+    "functional": "GGA-PBE",
+    "grid_cutoff": 200.0,
+    "electronic_temperature": 300.0,
+    "criterion": 1e-8,
+    "dispersion": True,
+    "primitive_kgrid": [18, 18, 1],
+}
+"""Settings of inputs for labelling that format 1 had for every material and every network."""
+
+
 def former_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Describe inputs as format 1 did, so that digests in old files can be compared.
 
@@ -136,6 +150,9 @@ def former_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
         The same with the former names of stages and with the version that the stage then had.
     """
     former = {**inputs, "version": 1}
+    settings = inputs.get("settings")
+    if isinstance(settings, Mapping) and settings.get("openmx", ()) is None:
+        former["settings"] = {**settings, "openmx": FORMER_OPENMX}
     if "stage" in inputs:
         former["stage"] = former_stage(inputs["stage"])
         former["version"] = FORMER_VERSIONS.get(former["stage"], 1)

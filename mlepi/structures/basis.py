@@ -9,7 +9,7 @@ translation.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,11 +51,14 @@ class OrbitalBasis:
         radii: atomic number → radius beyond which its orbitals vanish, Å; a pair overlaps up to the
             sum of two radii.
         names: atomic number → name in the code that made it, e.g. "C6.0-s2p2"; for provenance only.
+        valence_electrons: atomic number → electrons of its pseudopotential; empty where they are
+            not known. Bases that differ in this alone are equal.
     """
 
     shells: Mapping[int, tuple[int, ...]]
     radii: Mapping[int, float]
     names: Mapping[int, str]
+    valence_electrons: Mapping[int, float] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         """Normalise the mappings and refuse an empty or inconsistent basis."""
@@ -66,6 +69,8 @@ class OrbitalBasis:
         object.__setattr__(self, "shells", shells)
         object.__setattr__(self, "radii", {int(z): float(r) for z, r in sorted(self.radii.items())})
         object.__setattr__(self, "names", {int(z): str(n) for z, n in sorted(self.names.items())})
+        electrons = {int(z): float(n) for z, n in sorted(self.valence_electrons.items())}
+        object.__setattr__(self, "valence_electrons", electrons)
         if not shells:
             raise DataError(
                 message(
@@ -194,10 +199,12 @@ class OrbitalBasis:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data (JSON, string keys) from which ``from_dict`` rebuilds the basis."""
+        electrons = {str(z): n for z, n in self.valence_electrons.items()}
         return {
             "shells": {str(z): list(ls) for z, ls in self.shells.items()},
             "radii": {str(z): r for z, r in self.radii.items()},
             "names": {str(z): n for z, n in self.names.items()},
+            **({"valence_electrons": electrons} if electrons else {}),
         }
 
     @classmethod
@@ -207,6 +214,9 @@ class OrbitalBasis:
             shells={int(z): tuple(ls) for z, ls in data["shells"].items()},
             radii={int(z): float(r) for z, r in data["radii"].items()},
             names={int(z): str(n) for z, n in data.get("names", {}).items()},
+            valence_electrons={
+                int(z): float(n) for z, n in data.get("valence_electrons", {}).items()
+            },
         )
 
     def _shells_of(self, number: int) -> tuple[int, ...]:

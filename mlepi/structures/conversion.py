@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -21,11 +21,13 @@ from typing import Any
 
 from mlepi.errors import DataError, MlepiError, message
 from mlepi.structures.ase_files import write_extxyz
+from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.dataset_merge import merge_hamiltonian_datasets
 from mlepi.structures.dataset_writer import write_hamiltonian_dataset
 from mlepi.structures.layers import get_layers
 from mlepi.structures.remarks import UNUSUAL, merge_remarks
 from mlepi.structures.sources import FORMATS, Source, find_sources, read_source
+from mlepi.structures.valence import find_valence_electrons, read_symbols
 from mlepi.untrusted import read_json
 
 FORCES = (".extxyz", ".xyz")
@@ -57,6 +59,7 @@ def convert(
     *,
     source_format: str | None = None,
     radii: dict[str, float] | None = None,
+    electrons: Mapping[str, float] | None = None,
     note: str = "",
     n_workers: int = 1,
     progress: Callable[[Outcome], None] | None = None,
@@ -69,6 +72,8 @@ def convert(
         source_format: of all of them; None to recognise each.
         radii: chemical symbol → orbital radius, Å, for formats that do not hold them; without, the
             largest that any structure shows is used for all.
+        electrons: chemical symbol → electrons of its pseudopotential; of elements that are not
+            named they are counted below the Fermi energy (``valence``).
         note: text for the provenance: functional, basis, code version, licence.
         n_workers: processes.
         progress: called with every outcome as it comes.
@@ -108,7 +113,7 @@ def convert(
         raise DataError(
             text if len(ordered) == 1 else f"all {len(ordered)} sources refused: {text}"
         )
-    _join(good, out, _describe(ordered, radii, note))
+    _join(good, out, _describe(ordered, radii, note), read_symbols(electrons or {}))
     shutil.rmtree(folder, ignore_errors=True)
     return ordered
 
@@ -209,11 +214,33 @@ def _describe(
     }
 
 
-def _join(parts: Sequence[Path], out: Path, provenance: dict[str, Any]) -> None:
+def _count(parts: Sequence[Path], given: set[int]) -> Mapping[int, float]:
+    """Return the valence electrons that parts show; nothing where all elements are given."""
+    datasets = [HamiltonianDataset(part) for part in parts]
+    places = [(dataset, name) for dataset in datasets for name in dataset.names]
+    given = given.union(*(dataset.basis.valence_electrons for dataset in datasets))
+    if given >= {z for dataset in datasets for z in dataset.basis.elements}:
+        return {}
+    outlines = [dataset.outline(name) for dataset, name in places]
+    found = find_valence_electrons(outlines, lambda k: places[k][0][places[k][1]])
+    for dataset in datasets:
+        dataset.close()
+    return found.electrons or {}
+
+
+def _join(
+    parts: Sequence[Path],
+    out: Path,
+    provenance: dict[str, Any],
+    electrons: Mapping[int, float],
+) -> None:
     """Join parts to the data set, complete or not at all."""
     if out.suffix in HAMILTONIANS:
         inferred = provenance["radii"].startswith("inferred")
-        merge_hamiltonian_datasets(out, parts, provenance, largest_radii=inferred)
+        known = {**_count(parts, set(electrons)), **electrons}
+        merge_hamiltonian_datasets(
+            out, parts, provenance, largest_radii=inferred, electrons=known or None
+        )
         return
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def merge_hamiltonian_datasets(
     parts: Sequence[Path],
     provenance: Mapping[str, Any],
     largest_radii: bool = False,
+    electrons: Mapping[int, float] | None = None,
 ) -> None:
     """Write the structures of several data sets, in their order, as one.
 
@@ -33,6 +35,7 @@ def merge_hamiltonian_datasets(
         provenance: of the new data set.
         largest_radii: of an element with different radii take the largest, for formats that do not
             hold them; else they are an error.
+        electrons: atomic number → valence electrons; of others those that the parts name.
 
     Raises:
         DataError: two parts contradict each other in shells, radii or overlaps, or a name repeats.
@@ -59,6 +62,9 @@ def merge_hamiltonian_datasets(
                     append_rows(file, {key: _values(given, key) for key in COLUMNS if key in given})
             if basis is None:
                 raise DataError(message(str(path), "no structure", "at least one", "Check them."))
+            if electrons is not None:
+                known = {**basis.valence_electrons, **electrons}
+                basis = replace(basis, valence_electrons=known)
             file.attrs["format"], file.attrs["format_version"] = FORMAT, PLAIN
             file.attrs["basis"] = json.dumps(basis.to_dict())
             file.attrs["provenance"] = json.dumps(dict(provenance))
@@ -94,4 +100,6 @@ def _unite(opened: HamiltonianDataset, basis: OrbitalBasis | None, largest: bool
                 )
             )
         radii[z] = max(basis.radii[z], new.radii[z])
-    return OrbitalBasis({**basis.shells, **new.shells}, radii, {**basis.names, **new.names})
+    names = {**basis.names, **new.names}
+    electrons = {**basis.valence_electrons, **new.valence_electrons}
+    return OrbitalBasis({**basis.shells, **new.shells}, radii, names, electrons)

@@ -244,5 +244,8 @@ def _merge_bases(basis: OrbitalBasis | None, structure: LabelledStructure) -> Or
                 )
             )
     return OrbitalBasis(
-        {**basis.shells, **new.shells}, {**basis.radii, **new.radii}, {**basis.names, **new.names}
+        {**basis.shells, **new.shells},
+        {**basis.radii, **new.radii},
+        {**basis.names, **new.names},
+        {**basis.valence_electrons, **new.valence_electrons},
     )

@@ -8,7 +8,7 @@ for where the installation has them (DATA.PATH is not set).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, StructureError, message
-from mlepi.structures.openmx_text import parse_pao_name
+from mlepi.structures.openmx_text import is_openmx_name, parse_pao_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,10 @@ class OpenmxSettings:
     """Settings of a calculation.
 
     Attributes:
-        bases: atomic number → basis, such as C6.0-s2p2.
-        pseudopotentials: atomic number → pseudopotential, such as C_PBE19.
-        valence_electrons: atomic number → electrons of the pseudopotential.
+        bases: atomic number → basis, such as C6.0-s2p2; None leaves the material open, see
+            ``complete``.
+        pseudopotentials: atomic number → pseudopotential, such as C_PBE19; None likewise.
+        valence_electrons: atomic number → electrons of the pseudopotential; None likewise.
         functional: scf.XcType.
         grid_cutoff: of the real-space grid, Ry.
         electronic_temperature: K.
@@ -37,9 +38,9 @@ class OpenmxSettings:
             there are several.
     """
 
-    bases: Mapping[int, str]
-    pseudopotentials: Mapping[int, str]
-    valence_electrons: Mapping[int, float]
+    bases: Mapping[int, str] | None
+    pseudopotentials: Mapping[int, str] | None
+    valence_electrons: Mapping[int, float] | None
     functional: str
     grid_cutoff: float
     electronic_temperature: float
@@ -52,8 +53,9 @@ class OpenmxSettings:
         known = [
             set(map(int, table))
             for table in (self.bases, self.pseudopotentials, self.valence_electrons)
+            if table is not None
         ]
-        if not known[0] == known[1] == known[2]:
+        if any(elements != known[0] for elements in known):
             raise ConfigError(
                 message(
                     "openmx",
@@ -62,8 +64,49 @@ class OpenmxSettings:
                     "Complete them.",
                 )
             )
-        for name in self.bases.values():
+        for name in (self.bases or {}).values():
             parse_pao_name("openmx.bases", name)
+
+    def complete(
+        self, names: Mapping[int, str], electrons: Mapping[int, float]
+    ) -> OpenmxSettings | None:
+        """Fill in what is open for a material.
+
+        Args:
+            names: atomic number → name of its orbitals.
+            electrons: atomic number → valence electrons.
+
+        Returns:
+            Settings that leave nothing open; None where orbitals are not those of OpenMX, or
+            electrons are not known.
+        """
+        bases = self.bases
+        if bases is None:
+            if not names or not all(is_openmx_name(z, name) for z, name in names.items()):
+                return None
+            bases = dict(names)
+        tag = FUNCTIONALS.get(self.functional)
+        potentials = self.pseudopotentials
+        if potentials is None:
+            if tag is None:
+                return None
+            potentials = {int(z): _name_potential(int(z), name, tag) for z, name in bases.items()}
+        valence = self.valence_electrons
+        if valence is None:
+            if any(int(z) not in electrons for z in bases):
+                return None
+            valence = {int(z): electrons[int(z)] for z in bases}
+        return replace(self, bases=bases, pseudopotentials=potentials, valence_electrons=valence)
+
+
+FUNCTIONALS = {"GGA-PBE": "PBE19", "LDA": "CA19"}
+"""scf.XcType → its part of the names of pseudopotentials of 2019."""
+
+
+def _name_potential(number: int, basis: str, tag: str) -> str:
+    """Return the pseudopotential of a basis: Fe_PBE19H for Fe5.5H-s3p2d1."""
+    suffix = basis.split("-")[0][-1]
+    return f"{chemical_symbols[number]}_{tag}{suffix if suffix in 'HS' else ''}"
 
 
 def reduce_kgrid(primitive_kgrid: Sequence[int], supercell: Sequence[int]) -> tuple[int, int, int]:
@@ -94,7 +137,7 @@ def write_openmx_input(
         StructureError: an element that the settings do not know, or no cell with a volume.
     """
     path = Path(path)
-    missing = sorted(set(atoms.numbers.tolist()) - {int(z) for z in settings.bases})
+    missing = sorted(set(atoms.numbers.tolist()) - {int(z) for z in settings.bases or {}})
     if missing or atoms.cell.rank < 3:
         got = (
             f"elements {missing} without a basis"
@@ -142,9 +185,9 @@ def write_openmx_input(
 
 def _describe_atoms(atoms: Atoms, settings: OpenmxSettings) -> tuple[list[str], list[str]]:
     """Return the lines that define the species, and those of the atoms."""
-    bases = {int(z): name for z, name in settings.bases.items()}
-    pseudopotentials = {int(z): name for z, name in settings.pseudopotentials.items()}
-    half = {int(z): 0.5 * float(n) for z, n in settings.valence_electrons.items()}
+    bases = {int(z): name for z, name in (settings.bases or {}).items()}
+    pseudopotentials = {int(z): name for z, name in (settings.pseudopotentials or {}).items()}
+    half = {int(z): 0.5 * float(n) for z, n in (settings.valence_electrons or {}).items()}
     species = [
         f" {chemical_symbols[z]}  {bases[z]}  {pseudopotentials[z]}"
         for z in sorted(set(atoms.numbers.tolist()))

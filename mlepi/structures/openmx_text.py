@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
@@ -51,6 +52,11 @@ def find_block(text: str, keyword: str) -> list[list[str]] | None:
         for words in (line.split("#", 1)[0].split() for line in found[-1].splitlines())
         if words
     ]
+
+
+def is_openmx_name(number: int, name: str) -> bool:
+    """Say whether a basis has the name of orbitals of OpenMX, such as C6.0-s2p2."""
+    return name.startswith(chemical_symbols[number]) and PAO_NAME.match(name) is not None
 
 
 def parse_pao_name(where: str, pao: str) -> tuple[tuple[int, ...], float]:

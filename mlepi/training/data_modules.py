@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.labelled_structure import LabelledStructure, subtract_fermi_energy
+from mlepi.structures.valence import find_valence_electrons, read_symbols, suggest_electrons
 from mlepi.training.cutoffs import cover_labels
 from mlepi.training.graph_data import GraphDataModule
 
@@ -77,12 +79,25 @@ class HamiltonianDataModule(GraphDataModule):
         overlap_table: HDF5 file with the radial overlap functions of the basis, which checkpoints
             will carry; "fit" finds them from the overlaps of the training subset (refused later at
             distances that it does not cover); None for none.
+        valence_electrons: of the pseudopotential of every element, by symbol or atomic number; None
+            takes those of the data set, or counts them below its Fermi energies. Checkpoints carry
+            them.
         **arguments: of ``GraphDataModule``.
+
+    Raises:
+        ConfigError: a setting without meaning.
     """
 
     kind: ClassVar[str] = "electron"
 
-    def __init__(self, *, energy_zero: str, overlap_table: str | None, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        energy_zero: str,
+        overlap_table: str | None,
+        valence_electrons: Mapping[Any, float] | None = None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         refuse_blocks(self.partition_kind)
         if energy_zero not in ("as_computed", "fermi"):
@@ -100,6 +115,7 @@ class HamiltonianDataModule(GraphDataModule):
         if overlap_table is not None and not self.fit_overlaps:
             self.overlap_table = read_overlap_table(find_file("data.overlap_table", overlap_table))
         self.basis: OrbitalBasis | None = None
+        self.given_electrons = read_electrons("data.valence_electrons", valence_electrons)
 
     def list_names(self, path: Path) -> list[str]:
         """Return the names of the structures of a data set."""
@@ -168,7 +184,56 @@ class HamiltonianDataModule(GraphDataModule):
             self.overlap_table = fit_overlaps(self.structures["train"], self.basis)
         if self.basis is not None and self.overlap_table is not None:
             check_overlap_table(self.basis, self.overlap_table)
-        return {"basis": self.basis, "overlap_table": self.overlap_table}
+        basis = self.basis
+        if basis is not None:
+            electrons = complete_electrons(self.given_electrons, basis, self.structures["train"])
+            basis = replace(basis, valence_electrons=electrons)
+        return {"basis": basis, "overlap_table": self.overlap_table}
+
+
+def read_electrons(where: str, given: Mapping[Any, float] | None) -> dict[int, float]:
+    """Return atomic number → valence electrons of what a config says.
+
+    Raises:
+        ConfigError: a key is no element, or a value no positive number.
+    """
+    try:
+        read = read_symbols(given or {})
+        if any(isinstance(n, bool) or not float(n) > 0.0 for n in read.values()):
+            raise ValueError("not positive")
+    except (ValueError, TypeError, AttributeError) as error:
+        expected = "a number > 0 per element, such as {Mo: 14, S: 6}"
+        raise ConfigError(
+            message(where, f"{given} ({error})", expected, "Name elements by their symbols.")
+        ) from error
+    return {z: float(n) for z, n in read.items()}
+
+
+def complete_electrons(
+    given: Mapping[int, float], basis: OrbitalBasis, structures: Sequence[LabelledStructure]
+) -> dict[int, float]:
+    """Return the valence electrons that a checkpoint carries; the log tells where they are from.
+
+    Args:
+        given: by the user; they win.
+        basis: of the data set, whose electrons come second.
+        structures: training subset, whose electrons are counted where these do not suffice.
+    """
+    known = {**basis.valence_electrons, **given}
+    if set(known) >= set(basis.elements):
+        return {z: known[z] for z in basis.elements}
+    found = find_valence_electrons(structures)
+    if found.electrons is not None:
+        log = "valence electrons %s, counted below the Fermi energy: %s"
+        _logger.info(log, suggest_electrons(basis.elements, found.electrons), found.cells)
+        return {**found.electrons, **known}
+    _logger.warning(
+        "valence electrons unknown (counted: %s); bands will ask for them. Those of the "
+        "pseudopotentials go into 'data.valence_electrons=%s'",
+        ", ".join(found.cells) or "nothing, without a Fermi energy",
+        suggest_electrons(basis.elements, known),
+    )
+    return known
 
 
 def fit_overlaps(

@@ -9,6 +9,7 @@ once, before training, and fills its buffers.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,8 +21,11 @@ from mlepi.errors import DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import AtomGraph
 from mlepi.graphs.partitions import LAYERS, Partition
+from mlepi.models.block_targets import largest_degrees
 from mlepi.models.dispersion import GrimmeD2
 from mlepi.structures.labelled_structure import LabelledStructure
+
+log = logging.getLogger(__name__)
 
 
 def find_elements(structures: Sequence[LabelledStructure]) -> list[int]:
@@ -161,6 +165,45 @@ def fill_facts(config: Any, facts: Mapping[str, Any]) -> Any:
     return config
 
 
+def extend_degrees(config: Any, shells: Mapping[Any, Sequence[int]]) -> Any:
+    """Return the config of a network whose edge features hold all that blocks of a basis need.
+
+    A block of shells a, b is made of degrees up to l_a + l_b: 2 of s and p, 4 with d, 6 with f.
+    ``channels`` and ``pseudo_channels`` (copies of l = 0, 1, …, of natural and unnatural parity)
+    are continued with their last number, and ``l_max`` of the harmonics beside them is raised; what
+    is there already stays.
+
+    Args:
+        config: nested plain config.
+        shells: atomic number → angular momenta.
+    """
+    natural, unnatural = largest_degrees(shells)
+    if isinstance(config, list):
+        return [extend_degrees(value, shells) for value in config]
+    if not isinstance(config, Mapping):
+        return config
+    longer = {key: extend_degrees(value, shells) for key, value in config.items()}
+    if not {"channels", "pseudo_channels"} <= set(config):
+        return longer
+    for key, degree in (("channels", natural), ("pseudo_channels", unnatural)):
+        if config[key]:  # an empty list is a choice: on-site blocks come from elsewhere
+            longer[key] = _continue(config[key], degree)
+    if isinstance(config.get("l_max"), int):
+        longer["l_max"] = max(config["l_max"], natural)
+    if longer != dict(config):
+        keys = ("channels", "pseudo_channels", "l_max")
+        now = ", ".join(
+            f"{key} {longer[key]}" for key in keys if longer.get(key) != config.get(key)
+        )
+        log.info("blocks of this basis need l up to %d: %s", natural, now)
+    return longer
+
+
+def _continue(numbers: Sequence[int], degree: int) -> list[int]:
+    """Return copies of l = 0 … degree at least, further ones as many as of the last l."""
+    return [*numbers, *[numbers[-1]] * (degree + 1 - len(numbers))]
+
+
 def complete_model(
     kind: str,
     config: Mapping[str, Any],
@@ -190,4 +233,4 @@ def complete_model(
     facts["partition"] = partition.to_dict()
     facts["relations"] = {name: [name] for name in partition.relations}
     filled: dict[str, Any] = fill_facts(config, facts)
-    return filled
+    return filled if kind != "electron" else extend_degrees(filled, facts["shells"])

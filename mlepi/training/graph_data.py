@@ -125,6 +125,10 @@ class GraphDataModule(LightningDataModule):
                     "Edit the config.",
                 )
             )
+        if Path(path).is_dir():
+            got, fix = f"the folder {path}", f"First: mlepi convert {path} --out FILE."
+            expected = "one file of a data set (.h5 of Hamiltonians, .extxyz of forces)"
+            raise DataError(message("data.path", got, expected, fix))
         self.path = find_file("data.path", path)
         self.split_path = find_file("data.split", split) if isinstance(split, str) else None
         self.fractions = None if isinstance(split, str) else read_fractions("data.split", split)

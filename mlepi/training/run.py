@@ -46,6 +46,7 @@ from mlepi.training.initial_weights import (
 )
 from mlepi.training.loggers import build_loggers, finish, log_results, read_earlier
 from mlepi.training.parity import plot_parity
+from mlepi.training.reference_energies import align_energies
 from mlepi.training.stop_at_signal import StopAtSignal, describe_kept
 from mlepi.training.task import Task, build_part
 from mlepi.training.test_files import Effort, write_test
@@ -142,7 +143,8 @@ def build_data(plain: Mapping[str, Any]) -> GraphDataModule:
                 "data",
                 f"{kinds['data']} data",
                 f"data for the {kinds['task']} task of this model",
-                "Leave out data=… and task=….",
+                "Leave out task=…; forces (.extxyz) are for models of forces, Hamiltonians (.h5) "
+                "for model=hedgenet_electron and other models of H.",
             )
         )
     shared = {
@@ -197,6 +199,7 @@ def build_task(
         prepare(data.graphs["train"])
     if initial is not None:
         initial.load_into(task.model, model)
+        align_energies(task.model, data.graphs["train"], task.stamp["model"])
     freeze_parts(task.model, plain["freeze"])
     if plain["compile"]:
         compile_method(task.model)()

@@ -56,7 +56,7 @@ def test_documented_command_composes(command):
             if choice is not None:
                 chosen[position] = f"{keys[position]}={choice}"
             register_stages(ROOT / "conf")
-            chosen = translate_arguments(chosen)
+            chosen = translate_arguments(chosen, Path(words[0]).stem)
             with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
                 config = compose(Path(words[0]).stem, overrides=chosen, return_hydra_config=True)
             HydraConfig.instance().set_config(config)  # ${hydra:…} refers to it

@@ -33,6 +33,7 @@ from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
 from mlepi.pipeline.ghosts import count_ghosts
 from mlepi.pipeline.sampled_stage import Part, SampledStage
 from mlepi.pipeline.settings import Settings
+from mlepi.pipeline.valence import read_basis
 from mlepi.project_files import find_file, locate_file
 from mlepi.results import check_unchanged, hash_file, modules_of
 from mlepi.structures import OpenmxSettings, VaspSettings
@@ -86,7 +87,8 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
             compared; further networks are compared on all.
         rank_by: "distance", "hamiltonian_spread" or "force_spread".
         n_worst: samples that are listed and written.
-        openmx: settings of the OpenMX inputs; None writes none.
+        openmx: settings of the OpenMX inputs; None writes none, nor are any written for orbitals of
+            other codes.
         vasp: settings of the VASP inputs; None writes none.
 
     Raises:
@@ -166,9 +168,17 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
             **self.sample_inputs(settings),
             "data": [self.data, self.split, self.subset],
             "rank": [self.rank_by, self.n_worst],
-            "openmx": None if self.openmx is None else _plain(asdict(self.openmx)),
+            "openmx": None if (found := self._openmx(settings)) is None else _plain(asdict(found)),
             "vasp": None if self.vasp is None else _plain(asdict(self.vasp)),
         }
+
+    def _openmx(self, settings: Settings) -> OpenmxSettings | None:
+        """Return the settings of OpenMX for the material of the run; None writes no inputs."""
+        if self.openmx is None:
+            return None
+        basis = read_basis(settings.electron)
+        electrons = settings.config.get("valence_electrons") or {}
+        return self.openmx.complete({} if basis is None else basis.names, electrons)
 
     def sample_inputs(self, settings: Settings) -> dict[str, Any]:
         """Return what decides the diagnostics of one sample: the networks that are compared."""
@@ -257,7 +267,9 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
             rank_by=self.rank_by,
             worst_samples=np.array([key.sample for key in worst], dtype=np.int64),
             worst_temperatures=np.array([key.temperature for key in worst], dtype=np.float64),
-            label_files=tuple(write_label_inputs(ensemble, worst, self.openmx, self.vasp)),
+            label_files=tuple(
+                write_label_inputs(ensemble, worst, self._openmx(settings), self.vasp)
+            ),
             unseen_periods=_find_periods(ensemble, structures),
             unseen=tuple(list_unseen(ensemble.equilibrium.atoms, structures)),
         )

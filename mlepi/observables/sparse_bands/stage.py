@@ -172,7 +172,7 @@ class SparseBandsStage(PlainStage):
                     "valence_electrons",
                     f"{n_electrons:g} electrons in {n_orbitals} orbitals",
                     "occupied and empty bands",
-                    "Give those of every element, such as valence_electrons={14: 4}.",
+                    "Give those of every element, such as valence_electrons={Si: 4}.",
                 )
             )
         first = n_occupied - half

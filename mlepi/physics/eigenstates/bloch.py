@@ -166,7 +166,7 @@ def count_valence_electrons(
                 "valence electrons",
                 f"no entry for atomic numbers {missing}",
                 "one per element",
-                "Add them to `valence`.",
+                "Give them with valence_electrons={SYMBOL: NUMBER, …}.",
             )
         )
     return float(sum(valence[int(z)] for z in numbers))

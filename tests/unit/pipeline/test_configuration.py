@@ -23,6 +23,7 @@ from mlepi.observables import all_stages
 from mlepi.pipeline import inference
 from mlepi.pipeline.configuration import check_config
 from mlepi.pipeline.sources import Source, load_electron
+from mlepi.pipeline.valence import list_missing_electrons
 from mlepi.project_files import PROJECT_FOLDER
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -214,6 +215,82 @@ def test_a_class_with_its_keys_takes_the_place_of_a_file():
 def test_electrons_of_other_elements_can_be_given():
     config = compose_config(CONF, "infer", ["valence_electrons={14: 4, 6: 1}"])
     assert config.valence_electrons == {6: 1, 14: 4}
+
+
+TIGHT_BINDING = "electron._target_=mlepi.reference_systems.TightBinding"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], {6: 4}),  # by the names of the orbitals of the shipped network
+        (["electron=toy"], {6: 4}),  # what the model carries
+        ([TIGHT_BINDING, "electron.orbitals=s"], {6: 1}),
+        (["valence_electrons={C: 6}"], {6: 6}),  # what the user says
+        (["electron=toy", "valence_electrons={S: 6}"], {6: 4, 16: 6}),
+    ],
+)
+def test_electrons_come_with_the_network(given, expected):
+    plan = check_config(compose_config(CONF, "infer", ["stage=gap", *given]), all_stages())
+    assert plan.plain["valence_electrons"] == expected
+    assert plan.stages["gap"].valence_electrons == expected
+
+
+def test_electrons_that_nobody_knows_are_asked_for_by_name():
+    hidden = ["electron={_target_: toy_models.SilentToy}", "stage=gap"]
+    with pytest.raises(ConfigError, match=r"valence_electrons: got none; .*\{Mo: 14, S: 6\}"):
+        plan_of(*hidden)
+    assert plan_of(*hidden, "valence_electrons={C: 4}").stages["gap"].valence_electrons == {6: 4}
+    plan_of(hidden[0], "stage=hamiltonian")  # which counts none
+    (text,) = list_missing_electrons(plan_of("stage=gap").stages.values(), (42, 6))
+    assert text.startswith("valence_electrons: got none for Mo, C;")
+    assert text.endswith("Give them as in 'valence_electrons={Mo: 14, C: 4}'.")
+
+
+def test_folders_of_the_shipped_networks_keep_their_names():
+    """Digests before the electrons came with the network: their default was {6: 4}."""
+    default = compose_infer("stage=gap").folder
+    assert compose_infer("stage=gap", "valence_electrons={6: 4}").folder == default
+    assert compose_infer("stage=gap", "valence_electrons={6: 5}").folder != default
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["data=a/b.h5"], ["data=hamiltonians", "data.path=a/b.h5"]),
+        (["data=b.extxyz"], ["data=forces", "data.path=b.extxyz", "graph.cutoffs=null"]),
+        (["data=b.xyz", "graph=vertices"], ["data=forces", "data.path=b.xyz", "graph=vertices"]),
+        (["data=a.h5,b.h5"], ["data=hamiltonians", "data.path=a.h5,b.h5"]),
+        (["data=hbn_forces"], ["data=hbn_forces"]),
+        (["structure.height=20"], ["++structure.height=20"]),
+        (
+            ["structure._target_=ase.build.mx2", "structure.vacuum=8"],
+            [
+                "++structure._target_=ase.build.mx2",
+                "++structure.vacuum=8",
+                "~structure.stacking",
+                "~structure.spacing",
+            ],
+        ),
+    ],
+)
+def test_short_forms(words, expected):
+    assert translate_arguments(words) == expected
+
+
+def test_a_training_has_a_folder_as_an_inference_has():
+    assert translate_arguments(["folder=a"]) == ["folder=a"]
+    assert translate_arguments(["folder=a"], "train") == ["hydra.run.dir=a"]
+    assert translate_arguments(["-m", "folder=a"], "train") == ["-m", "hydra.sweep.dir=a"]
+
+
+def test_any_argument_of_a_builder_can_be_given():
+    config = compose_infer("structure.lattice_constant=2.5", "structure.height=20")
+    assert config.structure.lattice_constant == 2.5
+    mx2 = ["structure._target_=ase.build.mx2", "structure.formula=MoS2", "structure.vacuum=8"]
+    assert set(compose_infer(*mx2).structure) == {"_target_", "formula", "vacuum"}
+    with pytest.raises(ConfigError, match=r"structure\.stackin: got an unknown key"):
+        plan_of("structure.stackin=AA")
 
 
 def test_a_key_without_a_class_asks_for_the_class():
@@ -410,7 +487,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         (["stage.committee.n_samples=1"], "stage.committee.n_samples: got 1; expected at least 2"),
         (
             ["valence_electrons={6:-1}"],
-            "valence_electrons: got {6: -1}; expected a number > 0 per atomic number",
+            "valence_electrons: got {6: -1}; expected a number > 0 per element",
         ),
     ],
 )

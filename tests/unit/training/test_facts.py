@@ -4,10 +4,12 @@ from ase import Atoms
 
 from mlepi.errors import DataError
 from mlepi.graphs.build import build_graph
+from mlepi.models.block_targets import BlockTargets, largest_degrees
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.training.facts import (
     FACTS,
     complete_model,
+    extend_degrees,
     fill_facts,
     find_elements,
     fit_atomic_energies,
@@ -87,3 +89,36 @@ def test_reference_energies_of_a_network_with_dispersion_are_of_the_rest():
 
 def energy_of_dimer(distance, coefficient):
     return -coefficient / distance**6 / (1 + np.exp(-20 * (distance / 2.904 - 1)))
+
+
+S_P, WITH_D, WITH_F = {"6": [0, 0, 1, 1]}, {42: [0, 1, 2], 16: [0, 1]}, {58: [0, 1, 2, 3]}
+
+
+@pytest.mark.parametrize(
+    ("shells", "channels", "pseudo", "l_max"),
+    [
+        (S_P, [48, 32, 16, 8], [0, 8], 3),
+        (WITH_D, [48, 32, 16, 8, 8], [0, 8, 8, 8], 4),
+        (WITH_F, [48, 32, 16, 8, 8, 8, 8], [0, 8, 8, 8, 8, 8], 6),
+    ],
+)
+def test_channels_follow_from_the_basis(shells, channels, pseudo, l_max):
+    backbone = {"channels": [48, 32, 16, 8], "pseudo_channels": [0, 8], "l_max": 3, "width": [1]}
+    found = extend_degrees({"network": {"backbone": backbone}, "lists": [{"l_max": 1}]}, shells)
+    expected = {"channels": channels, "pseudo_channels": pseudo, "l_max": l_max, "width": [1]}
+    assert found == {"network": {"backbone": expected}, "lists": [{"l_max": 1}]}
+
+
+def test_largest_degrees_are_those_that_blocks_have():
+    """Against the couplings that are made of the shells."""
+    for shells in (S_P, WITH_D, {1: [0]}):
+        targets = BlockTargets([int(z) for z in shells], shells)
+        natural, unnatural = largest_degrees(shells)
+        assert natural == max(l for l, count in enumerate(targets.natural) if count)
+        present = [l for l, count in enumerate(targets.pseudo) if count]
+        assert unnatural == max(present, default=0)
+
+
+def test_an_empty_list_of_unnatural_channels_is_a_choice():
+    config = {"channels": [8, 4], "pseudo_channels": []}
+    assert extend_degrees(config, S_P) == {"channels": [8, 4, 4], "pseudo_channels": []}
