@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal, cast
 
 from mlepi.pipeline.discovery import list_dependents
+from mlepi.pipeline.engines import Engine, Local
 from mlepi.pipeline.fingerprints import fingerprint_stage
 from mlepi.pipeline.ghosts import PROVENANCE, GhostSummary
 from mlepi.pipeline.growth import check_target, grow_ensemble
@@ -28,7 +29,11 @@ from mlepi.results.upgrades import former_inputs
 
 
 def run_stages(
-    run: Run, names: Sequence[str], processes: Processes, report: ProgressReport
+    run: Run,
+    names: Sequence[str],
+    processes: Processes,
+    report: ProgressReport,
+    engine: Engine | None = None,
 ) -> None:
     """Run stages one after the other.
 
@@ -37,16 +42,18 @@ def run_stages(
         names: stages, in order; what they require is in the list or has a record already.
         processes: the group that shares the samples.
         report: where progress goes.
+        engine: where samples are computed; None in these processes.
 
     Raises:
         MlepiError: the first thing that went wrong; records and samples that were finished stay.
     """
     check_target(run, names)
+    engine = engine or Local()
     for group in _group_stages([run.stages[name] for name in names]):
         if isinstance(group[0], SampledStage):
-            _run_sampled(run, cast(list[SampledStage[Any]], group), processes, report)
+            _run_sampled(run, cast(list[SampledStage[Any]], group), processes, report, engine)
         else:
-            _run_plain(run, cast(PlainStage, group[0]), processes, report)
+            _run_plain(run, cast(PlainStage, group[0]), processes, report, engine)
 
 
 def describe_inputs(run: Run, stage: Stage) -> dict[str, Any]:
@@ -132,7 +139,9 @@ def _group_stages(stages: Sequence[Stage]) -> list[list[Stage]]:
     return groups
 
 
-def _run_plain(run: Run, stage: PlainStage, processes: Processes, report: ProgressReport) -> None:
+def _run_plain(
+    run: Run, stage: PlainStage, processes: Processes, report: ProgressReport, engine: Engine
+) -> None:
     verdict = _judge(run, stage, processes, report)
     if verdict.kept:
         return
@@ -142,7 +151,7 @@ def _run_plain(run: Run, stage: PlainStage, processes: Processes, report: Progre
             if not stage.tells_of_nested:
                 report.tell(stage.name, f"… {nested.store.folder.name}: {', '.join(names)}")
             within = report.within(stage.name, quiet=not stage.tells_of_nested)
-            run_stages(nested, names, processes, within)
+            run_stages(nested, names, processes, within, engine)
     with report.stage(stage.name) as line:
         doubts = processes.on_first(
             lambda: _write(run, stage, stage.compute(run, line), verdict, line)
@@ -164,6 +173,7 @@ def _run_sampled(
     stages: Sequence[SampledStage[Any]],
     processes: Processes,
     report: ProgressReport,
+    engine: Engine,
 ) -> None:
     """Run stages that look at samples, in one pass over those that any of them has not seen."""
     verdicts = {stage.name: _judge(run, stage, processes, report) for stage in stages}
@@ -174,7 +184,7 @@ def _run_sampled(
     with report.stage(pending[0].name if alone else "samples") as line:
         ensemble = processes.on_each(run.ensemble)
         prepared = processes.on_each(lambda: {s.name: s.prepare(ensemble) for s in pending})
-        together = Pass(run, pending, ensemble, prepared)
+        together = Pass(run, pending, ensemble, prepared, engine)
         if run.settings.reuse == "never":
             processes.on_first(together.forget)
         n_samples, warning = grow_ensemble(together, processes, line)

@@ -8,21 +8,20 @@ memory.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from mlepi.errors import MlepiError, PhysicsError, message
-from mlepi.pipeline.ahead import run_ahead
-from mlepi.pipeline.ensemble import GHOST_MARGIN, Ensemble, Sample, SampleKey
+from mlepi.pipeline.engines import Engine, Task, Work
+from mlepi.pipeline.ensemble import GHOST_MARGIN, Ensemble, SampleKey
 from mlepi.pipeline.fingerprints import fingerprint_modules, fingerprint_stage
 from mlepi.pipeline.ghosts import (
     KEY,
     GhostSummary,
     RenumberedResults,
-    count_ghosts,
     summarize_ghosts,
 )
 from mlepi.pipeline.processes import Processes
@@ -38,8 +37,6 @@ from mlepi.results.upgrades import former_inputs
 from mlepi.run_lock import FolderLostError
 
 STOP_FILE = "stop"
-GPU_BATCH_SIZE = 16
-"""Samples that a GPU sees at once; a processor gains nothing from more than one."""
 
 
 def describe_sample_inputs(run: Run, stage: SampledStage[Any]) -> dict[str, Any]:
@@ -145,12 +142,14 @@ class Pass:
         stages: that look at samples.
         ensemble: whose samples they see.
         prepared: name of a stage → what all its samples share.
+        engine: where samples are computed.
     """
 
     run: Run
     stages: Sequence[SampledStage[Any]]
     ensemble: Ensemble
     prepared: Mapping[str, Any]
+    engine: Engine
 
     def results(self, stage: SampledStage[Any], n_samples: int) -> SampleResults:
         """Return what a stage has found in the first samples."""
@@ -217,60 +216,43 @@ class Pass:
         missing = [key for key in keys if not all(key in found for found in done)]
         mine = missing[processes.rank :: processes.n_processes]
         line.start(len(mine) + len(keys) - len(missing), len(keys) - len(missing))
-        todo = [
-            (stage, result.part(processes.rank), set(mine) - found)
-            for stage, result, found in zip(self.stages, results, done, strict=True)
+        names = [stage.name for stage in self.stages]
+        tasks = [
+            Task(key, tuple(n for n, seen in zip(names, done, strict=True) if key not in seen))
+            for key in mine
         ]
-        processes.on_each(lambda: self._evaluate(mine, todo, folder, line, processes))
+        parts = {n: r.part(processes.rank) for n, r in zip(names, results, strict=True)}
+        processes.on_each(lambda: self._evaluate(tasks, parts, folder, line, processes))
 
     def _evaluate(
         self,
-        keys: Sequence[SampleKey],
-        todo: Sequence[tuple[SampledStage[Any], PartFile, set[SampleKey]]],
+        tasks: Sequence[Task],
+        parts: Mapping[str, PartFile],
         folder: Path,
         line: StageLine,
         processes: Processes,
     ) -> None:
-        """Evaluate the samples of this process.
+        """Have the samples of this process evaluated, and store what is found.
 
         An error here stops the other processes at their next sample.
         """
         stop = folder / STOP_FILE
+        work = Work(self.ensemble, tuple(self.stages), self.prepared, self._sample_files())
         try:
-            with closing(self._predict(keys)) as predicted:
-                for sample in predicted:
+            with closing(self.engine.evaluate(work, tasks, line.tell)) as found:
+                for key, results, maker in found:
+                    processes.check_folder()
+                    for name, part in results.items():
+                        parts[name].append(key, part, maker)
+                    line.advance()
                     if stop.exists():
                         return
-                    processes.check_folder()
-                    counts = count_ghosts(sample, self.ensemble.ghost_energy)
-                    for stage, part, wanted in todo:
-                        if sample.key in wanted:
-                            found = stage.evaluate(self.prepared[stage.name], sample)
-                            part.append(sample.key, {**found, KEY: counts})
-                    line.advance()
         except FolderLostError:
             raise
         except MlepiError:
             folder.mkdir(parents=True, exist_ok=True)
             stop.touch()
             raise
-
-    def _predict(self, keys: Sequence[SampleKey]) -> Generator[Sample]:
-        """Yield the samples in order.
-
-        They are predicted in batches and, with a GPU, ahead of their use.
-        """
-        settings = self.run.settings
-        size = settings.batch_size or (GPU_BATCH_SIZE if settings.on_gpu else 1)
-        files = self._sample_files()
-
-        def batches() -> Generator[Sample]:
-            for start in range(0, len(keys), size):
-                batch = keys[start : start + size]
-                yield from self.ensemble.predict(batch) if files is None else files.predict(batch)
-
-        ahead = settings.on_gpu if settings.prefetch is None else settings.prefetch
-        return run_ahead(batches(), depth=size) if ahead else batches()
 
     def _sample_files(self) -> SampleFiles | None:
         """Return where H and S of samples are kept; None where they are not."""

@@ -4,10 +4,10 @@ A part file is a sequence of frames: magic, length and CRC-32 of the payload, pa
 is an ``.npz`` of the arrays and of a ``__key__`` (JSON text). The first frame holds no arrays; its
 key ``["header", {…}]`` says the format, the inputs that the results belong to, the fingerprint of
 the code and the version that wrote them; in format 1 it is ``["inputs", digest]``. Every further
-frame repeats inputs and code as ``__of__``: one that got into the file of another calculation is
-left out, and its sample is done again. Frames of older files do not say it. A frame that
-ends beyond the file is the one that was being written when the process died and is dropped; any
-other disagreement is damage and raises.
+frame repeats inputs and code as ``__of__``, and says what computed it: one that got into the file
+of another calculation is left out, and its sample is done again. Frames of older files do not say
+it. A frame that ends beyond the file is the one that was being written when the process died and is
+dropped; any other disagreement is damage and raises.
 
 A file holds results of one format and one code. The files of a stage are called
 ``<stage>.<process>.part``, or ``<stage>.<process>.<n>.part`` where that name is taken by a file
@@ -116,12 +116,15 @@ class PartFile:
         first = next(_frames(self.path), None)
         return None if first is None else _parse_header(_key(first[1], self.path), self.path)
 
-    def append(self, key: tuple[Any, ...], arrays: Mapping[str, NDArray[Any]]) -> None:
+    def append(
+        self, key: tuple[Any, ...], arrays: Mapping[str, NDArray[Any]], maker: str = ""
+    ) -> None:
         """Add the result of one sample and make sure that it reaches the disk.
 
         Args:
             key: plain numbers or texts that identify the sample.
             arrays: named arrays.
+            maker: what computed it: processor and threads.
 
         Raises:
             DataError: the file holds results of other inputs, of another format or of other code.
@@ -146,7 +149,7 @@ class PartFile:
         with self.path.open("ab") as stream:
             if new:
                 stream.write(_frame(("header", header), {}))
-            of = np.array(json.dumps([self.inputs, self.code]))
+            of = np.array(json.dumps([self.inputs, self.code, *([maker] if maker else [])]))
             stream.write(_frame(key, {OF: of, **arrays}))
             stream.flush()
             os.fsync(stream.fileno())
@@ -354,7 +357,7 @@ def _belongs(payload: bytes, header: PartHeader, path: Path) -> bool:
         with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
             if OF not in archive.files:
                 return True
-            return bool(json.loads(str(archive[OF])) == [header.inputs, header.code])
+            return bool(json.loads(str(archive[OF]))[:2] == [header.inputs, header.code])
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise _damaged(path, 0) from error
 
