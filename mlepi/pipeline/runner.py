@@ -221,7 +221,8 @@ def _finish(
     def write() -> list[str]:
         found = together.find_ghosts(stage, n_samples)
         record = together.finish(stage, n_samples, found)
-        doubts = _write(together.run, stage, record, verdict, line, found)
+        makers = together.results(stage, n_samples).count_makers()
+        doubts = _write(together.run, stage, record, verdict, line, found, makers)
         if len(together.stages) == 1:  # of several, the line of the samples has said it
             line.note += f"; ghost states in {found.describe()}"
         return doubts
@@ -236,13 +237,19 @@ def _write(
     verdict: Verdict,
     line: StageLine,
     ghosts: GhostSummary | None = None,
+    makers: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """Write the record of a stage and return its doubts; ``ghosts`` are those of its samples."""
+    """Write the record of a stage and return its doubts.
+
+    ``ghosts`` are those of its samples, ``makers`` what computed how many of them.
+    """
     settings = run.settings
     inputs = describe_inputs(run, stage)
     provenance = collect_provenance(settings.config, inputs, settings.seed)
     if ghosts is not None:
         provenance[PROVENANCE] = ghosts.to_dict()
+    if makers is not None:
+        provenance["computed_by"] = dict(makers)
     classes = {name: type(each) for name, each in run.stages.items()}
     run.store.write(
         stage.name,

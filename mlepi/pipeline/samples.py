@@ -8,6 +8,7 @@ memory.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -83,14 +84,16 @@ class SampleResults:
 
     def __iter__(self) -> Iterator[tuple[SampleKey, Part]]:
         """Yield the results one by one, whichever process made them."""
+        parts = self._parts()
+        headers = [part.header() for part in parts]
         places = {
-            SampleKey(*key): (part, place)
-            for part in self._parts()
+            SampleKey(*key): (number, place)
+            for number, part in enumerate(parts)
             for key, place in part.places().items()
         }
         for key in self.keys:
-            part, place = places[key]
-            yield key, part.load(place)
+            number, place = places[key]
+            yield key, parts[number].load(place, headers[number])
 
     def find_done(self) -> set[SampleKey]:
         """Return the samples that are done, in whichever number of processes.
@@ -98,6 +101,13 @@ class SampleResults:
         Those of other inputs, and of other code unless they are to be kept, are forgotten.
         """
         return {SampleKey(*key) for part in self._parts() for key in part.keys()}  # noqa: SIM118
+
+    def count_makers(self) -> dict[str, int]:
+        """Count the results by what computed them: type of processor and threads.
+
+        Those that are beyond the samples asked for count as well, and older ones do not say it.
+        """
+        return dict(sum((part.count_makers() for part in self._parts()), Counter[str]()))
 
     def forget(self) -> None:
         """Delete all results."""

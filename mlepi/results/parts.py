@@ -23,11 +23,12 @@ import os
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,24 @@ log = logging.getLogger(__name__)
 THIS_CODE = "this code"
 OTHER_CODE = "other code"
 UNKNOWN_CODE = "unknown code"
+
+
+class Label(NamedTuple):
+    """What a frame says beside its arrays.
+
+    Attributes:
+        place: where in the file it begins.
+        key: of the sample; of the first frame, the header.
+        of: inputs, code and maker of the result, as far as it says so.
+    """
+
+    place: int
+    key: tuple[Any, ...]
+    of: tuple[str | None, ...]
+
+    def belongs(self, header: PartHeader) -> bool:
+        """Tell whether it is of the calculation that its file is of, as far as it says so."""
+        return self.of[:2] in ((), (header.inputs, header.code))
 
 
 @dataclass(frozen=True)
@@ -114,7 +133,11 @@ class PartFile:
         if not self.path.exists():
             return None
         first = next(_frames(self.path), None)
-        return None if first is None else _parse_header(_key(first[1], self.path), self.path)
+        return (
+            None
+            if first is None
+            else _parse_header(_read_label(first[1], 0, self.path).key, self.path)
+        )
 
     def append(
         self, key: tuple[Any, ...], arrays: Mapping[str, NDArray[Any]], maker: str = ""
@@ -185,19 +208,19 @@ class PartFile:
         if header is None or not self._accepts(header):
             self.path.unlink()
             return set()
-        keys: list[tuple[Any, ...]] = []
-        complete = n_foreign = 0
+        keys, n_foreign, complete = set(), 0, 0
         for end, payload in _frames(self.path):
             if complete:  # the first frame is the header
-                own = _belongs(payload, header, self.path)
+                label = _read_label(payload, complete, self.path)
+                own = label.belongs(header)
                 n_foreign += not own
-                keys += [_key(payload, self.path)] if own else []
+                keys |= {label.key} if own else set()
             complete = end
         if complete < self.path.stat().st_size:
             os.truncate(self.path, complete)
         if n_foreign:
             log.warning("%s: left out %d results of another calculation", self.path, n_foreign)
-        return set(keys)
+        return keys
 
     def places(self) -> dict[tuple[Any, ...], int]:
         """Return where in the file the result of each sample stands.
@@ -205,32 +228,49 @@ class PartFile:
         Raises:
             DataError: the file is damaged.
         """
-        places: dict[tuple[Any, ...], int] = {}
-        start = 0
         header = self.header()
-        if header is not None:
-            for end, payload in _frames(self.path):
-                # the first frame is the header
-                if start and _belongs(payload, header, self.path):
-                    places[_key(payload, self.path)] = start
-                start = end
-        return places
+        if header is None:
+            return {}
+        return {label.key: label.place for label in self._labels() if label.belongs(header)}
 
-    def load(self, place: int) -> dict[str, NDArray[Any]]:
+    def count_makers(self) -> Counter[str]:
+        """Count the results by what computed them, as far as they say it.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        header = self.header()
+        if header is None:
+            return Counter()
+        of = (label.of for label in self._labels() if label.belongs(header))
+        return Counter(str(words[2]) for words in of if len(words) > 2)
+
+    def load(self, place: int, header: PartHeader | None = None) -> dict[str, NDArray[Any]]:
         """Return the arrays of the result at a position from ``places``, in the present format.
+
+        Args:
+            place: position.
+            header: of the file, where it is known; it is read otherwise.
 
         Raises:
             DataError: the file is damaged, or has changed since.
         """
-        header = self.header()
+        header = self.header() if header is None else header
         _, payload = next(_frames(self.path, place))
-        if header is not None and not _belongs(payload, header, self.path):
+        label, arrays = _read_frame(payload, place, self.path)
+        if header is not None and not label.belongs(header):
             raise _damaged(self.path, place)
-        with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name not in (KEY, OF)}
         found = PART_FORMAT if header is None else header.format
         name = self.path.name.split(".")[0]
         return upgrade(StoredResult(name, arrays), found, upgrades=PART_UPGRADES).fields
+
+    def _labels(self) -> Iterator[Label]:
+        """Yield the label of every complete result; the first frame is the header."""
+        start = 0
+        for end, payload in _frames(self.path):
+            if start:
+                yield _read_label(payload, start, self.path)
+            start = end
 
     def _accepts(self, found: PartHeader) -> bool:
         """Whether the results may be used; says in ``made_by`` what was found."""
@@ -343,21 +383,20 @@ def _frames(path: Path, position: int = 0) -> Iterator[tuple[int, bytes]]:
             yield position, payload
 
 
-def _key(payload: bytes, path: Path) -> tuple[Any, ...]:
-    try:
-        with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-            return tuple(json.loads(str(archive[KEY])))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise _damaged(path, 0) from error
+def _read_label(payload: bytes, place: int, path: Path) -> Label:
+    return _read_frame(payload, place, path, with_arrays=False)[0]
 
 
-def _belongs(payload: bytes, header: PartHeader, path: Path) -> bool:
-    """Tell whether a frame is of the calculation that its file is of, as far as it says so."""
+def _read_frame(
+    payload: bytes, place: int, path: Path, *, with_arrays: bool = True
+) -> tuple[Label, dict[str, NDArray[Any]]]:
+    """Return the label and the arrays of a frame."""
     try:
         with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-            if OF not in archive.files:
-                return True
-            return bool(json.loads(str(archive[OF]))[:2] == [header.inputs, header.code])
+            of = json.loads(str(archive[OF])) if OF in archive.files else ()
+            label = Label(place, tuple(json.loads(str(archive[KEY]))), tuple(of))
+            names = [name for name in archive.files if name not in (KEY, OF)]
+            return label, {name: archive[name] for name in names if with_arrays}
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise _damaged(path, 0) from error
 

@@ -82,7 +82,8 @@ class Blocks:
         self._alone_since, self._patience = time.monotonic(), engine.patience
         self._running: dict[str, tuple[int, str | None]] = {}
         self._deaths: Counter[int] = Counter()
-        self._refused: set[str] = set()
+        self._strangers: set[str] = set()
+        self._said: set[str] = set()
         self._mail: queue.SimpleQueue[int | dict[str, Any]] = queue.SimpleQueue()
 
     def __enter__(self) -> Blocks:
@@ -199,6 +200,7 @@ class Blocks:
         if block is None or block.future is None:
             return
         answer = self._get_answer(block.future)
+        block.future = None  # a worker that holds a result cannot be sent away
         if answer is None or answer.missing or answer.refused:
             self._again.append(block)
         if answer is None:
@@ -237,13 +239,14 @@ class Blocks:
         Raises:
             DataError: there is no other one.
         """
+        self._strangers.add(answer.worker)
         self._client.retire_workers([answer.worker], close_workers=True, remove=True)
         text = f"worker {answer.worker}: {answer.refused}"
-        if not self._client.nthreads():
+        if set(self._client.nthreads()) <= self._strangers:
             fix = "Install the same versions in the environment of the workers."
             raise DataError(message("engine", text, "the software of this process", fix))
-        if answer.refused not in self._refused:
-            self._refused.add(answer.refused)
+        if answer.refused not in self._said:
+            self._said.add(answer.refused)
             self._say(f"WARNING: {text}; it computes nothing for this run")
 
     def _count_death(self, event: dict[str, Any]) -> None:
