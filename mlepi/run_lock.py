@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mlepi.errors import DataError, message
+from mlepi.litter import remove_litter
 
 FILE_NAME = "run.lock"
 HEARTBEAT = 15.0
@@ -209,6 +210,7 @@ def hold(folder: Path) -> Iterator[RunLock | None]:
         yield None
         return
     with acquire(folder) as lock:
+        remove_litter(folder)
         before = os.environ.get(TOKEN)
         os.environ[TOKEN] = lock.holder.token
         try:

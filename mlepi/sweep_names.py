@@ -11,7 +11,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-FREE_KEYS = ("name", "logger", "ckpt_path", "trainer.max_time")
+FREE_KEYS = (
+    "name", "logger", "ckpt_path", "trainer.max_time", "threads", "grace", "auto_resume",
+)  # fmt: skip
 """Keys that may change while a sweep goes on: they do not decide what a job ends with."""
 
 NAMED_KEYS = ("model", "seed")

@@ -5,6 +5,7 @@ All keys: ``conf/infer.yaml`` and ``docs/config.md``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from mlepi.pipeline import Run
 
 
+log = logging.getLogger(__name__)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the stages, or do what else Hydra is asked for; errors end the process."""
-    run_script(_run, config_name="infer", arguments=arguments)
+    run_script(_run, config_name="infer", arguments=arguments, announce=_announce)
     return 0
 
 
@@ -30,14 +34,20 @@ def _run(config: DictConfig, folder: Path) -> None:
     from mlepi.pipeline import infer
 
     stages = all_stages()
-    if is_first_process():
-        print(f"run folder       {folder}", flush=True)
+    _announce(f"run folder       {folder}")
 
     def report(run: Run) -> None:
         if config.report:
             from mlepi.report import print_tables, write_report
 
             print_tables(folder, stages)
-            print(f"report           {write_report(folder, stages)}")
+            _announce(f"report           {write_report(folder, stages)}")
 
     infer(config, folder, stages, finish=report)
+
+
+def _announce(line: str) -> None:
+    """Write one line on the screen and in the log, once for all processes of the run."""
+    if is_first_process():
+        print(line, flush=True)
+        log.info(line)

@@ -256,10 +256,7 @@ def check_levels(where: str, structure: LabelledStructure) -> None:
     fewest = possible[0]
     width, lengths = fermi - float(levels[0]), find_bonds(structure.atoms).lengths
     if lengths.size:
-        natural = CONFINEMENT / float(lengths.mean()) ** 2
-        low, high = (factor * natural for factor in OCCUPIED_WIDTH)
-        if not _is_near(n_electrons, fewest) and n_electrons > fewest:  # semi-core, or all
-            high = max(high, RYDBERG_LEVEL * float(numbers.max()) ** 2)
+        low, high = _allowed_width(numbers, float(lengths.mean()), n_electrons)
         if not low <= width <= high:
             raise DataError(
                 message(
@@ -280,6 +277,61 @@ def check_levels(where: str, structure: LabelledStructure) -> None:
                 f"H and its Fermi energy are in different units, or of different zeros. {FIX}",
             )
         )
+
+
+def check_predicted(where: str, structure: LabelledStructure, n_electrons: float | None) -> None:
+    """Compare the occupied levels at Γ of a predicted H with the confinement of their electrons.
+
+    A prediction has no Fermi energy: the levels are filled. Large structures, and models of some of
+    the valence bands, are not looked at.
+
+    Args:
+        where: structure, for messages.
+        structure: with H (eV) and S.
+        n_electrons: valence electrons; None where they are not known, and any number that
+            pseudopotentials leave will do.
+
+    Raises:
+        DataError: H cannot be in eV.
+    """
+    levels = _levels_at_gamma(structure)
+    lengths = find_bonds(structure.atoms).lengths
+    if levels is None or not lengths.size:
+        return
+    numbers, length = structure.atoms.numbers, float(lengths.mean())
+    possible = list_electron_numbers(numbers) if n_electrons is None else [round(n_electrons)]
+    tried = []
+    for number in possible:
+        occupied = number // 2
+        if not 0 < occupied < len(levels):
+            continue
+        width = float(levels[occupied - 1 : occupied + 1].mean() - levels[0])
+        low, high = _allowed_width(numbers, length, number)
+        if low <= width <= high:
+            return
+        tried.append(f"{width:.4g} eV for {number} electrons ({low:.2g} to {high:.3g} eV allowed)")
+    if tried:
+        raise DataError(
+            message(
+                where,
+                f"occupied levels of the predicted H over {tried[0]} at Γ",
+                f"those of electrons confined to bonds of {length:.2f} Å",
+                "The network, its labels or its basis are not what they claim to be, or "
+                f"valence_electrons are others. {FIX}",
+            )
+        )
+
+
+def _allowed_width(
+    numbers: NDArray[np.int64], length: float, n_electrons: int
+) -> tuple[float, float]:
+    """Return the bounds of the Fermi energy over the lowest level, eV; bonds of a length in Å."""
+    natural = CONFINEMENT / length**2
+    low, high = (factor * natural for factor in OCCUPIED_WIDTH)
+    fewest = list_electron_numbers(numbers)[0]
+    if not _is_near(n_electrons, fewest) and n_electrons > fewest:  # semi-core, or all
+        high = max(high, RYDBERG_LEVEL * float(numbers.max()) ** 2)
+    return low, high
 
 
 def list_electron_numbers(numbers: NDArray[np.int64]) -> list[int]:

@@ -135,6 +135,10 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or is_integer(value, 1),
         "null or a positive integer",
     ),
+    "threads": (
+        lambda value: value is None or is_integer(value, 1),
+        "null or a positive integer",
+    ),
     "prefetch": (lambda value: value is None or isinstance(value, bool), "null, true or false"),
     "compile": _SWITCH,
     "check_units": _SWITCH,

@@ -9,14 +9,15 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from mlepi.arithmetic import float32_precision
-from mlepi.errors import DataError, MlepiError, message
+from mlepi.errors import DataError, message
 from mlepi.pipeline.configuration import check_config
 from mlepi.pipeline.discovery import Stages
 from mlepi.pipeline.networks import Networks
-from mlepi.pipeline.processes import Processes
+from mlepi.pipeline.processes import ENDS_ALL, Processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.runner import run_stages
+from mlepi.stopping import Stopped
 
 
 def infer(
@@ -56,10 +57,14 @@ def infer(
             run_stages(run, plan.names, processes, report, plan.engine)
         if finish is not None:
             processes.on_first(lambda: finish(run))
-    except MlepiError:
+    except ENDS_ALL:
         if processes.is_first:
             raise
         sys.exit(1)
+    except Stopped as stopped:
+        kept = "Finished samples and records are kept in"
+        stopped.add_note(f"{kept} {folder}; the same command goes on from there.")
+        raise
     finally:
         plan.engine.close()
         processes.close()

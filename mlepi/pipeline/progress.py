@@ -1,10 +1,12 @@
 """One line per stage.
 
-A bar with an estimate of what is left on a terminal, one plain line at the end elsewhere.
+A bar with an estimate of what is left on a terminal; elsewhere a plain line now and then, and one
+at the end. All lines go to the log of the run as well.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+log = logging.getLogger(__name__)
+
+PAUSES = (5.0, 60.0)
+"""Seconds before the first line about samples where there is no bar, and between later ones; each
+pause is twice the one before, so that a log stays short."""
 NAME_WIDTH = 16
 """Characters of the column of names."""
 
@@ -40,10 +47,12 @@ class StageLine:
         self._bar = bar
         self._task = bar.add_task(name, total=None) if bar else None
         self._total, self._before, self._done, self._begin = 0, 0, 0, time.monotonic()
+        self._pause, self._next = PAUSES[0], self._begin + PAUSES[0]
 
     def start(self, total: int, done: int = 0) -> None:
         """Tell how many samples there are, and how many were done earlier."""
         self._total, self._before, self._done, self._begin = total, done, done, time.monotonic()
+        self._pause, self._next = PAUSES[0], self._begin + PAUSES[0]
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, total=total, completed=done)
 
@@ -55,10 +64,16 @@ class StageLine:
         self._done += 1
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task)
-        if note:
-            each = (time.monotonic() - self._begin) / (self._done - self._before) / 60.0
+        now = time.monotonic()
+        due = self._bar is None and now >= self._next and self._done < self._total
+        if due:
+            self._pause = min(2.0 * self._pause, PAUSES[1])
+            self._next = now + self._pause
+        if note or due:
+            each = (now - self._begin) / (self._done - self._before) / 60.0
             left = f"about {each * (self._total - self._done):.1f} min left"
-            self.tell(f"{self._done}/{self._total}  {note}, {left}")
+            said = f"{note}, {left}" if note else left
+            self.tell(f"{self._done}/{self._total}  {said}")
 
     def tell(self, text: str) -> None:
         """Write one line about work that cannot be counted."""
@@ -121,3 +136,4 @@ class ProgressReport:
         """Write one line."""
         if not self._quiet:
             print(text, file=self._stream, flush=True)
+            log.info(text)

@@ -26,6 +26,7 @@ from mlepi.pipeline.stage import Record, Stage
 from mlepi.pipeline.stages.sampling.stage import SamplingStage
 from mlepi.results import collect_provenance, hash_data
 from mlepi.results.upgrades import former_inputs
+from mlepi.stopping import stop_if_requested
 
 
 def run_stages(
@@ -50,6 +51,7 @@ def run_stages(
     check_target(run, names)
     engine = engine or Local()
     for group in _group_stages([run.stages[name] for name in names]):
+        stop_if_requested()
         if isinstance(group[0], SampledStage):
             _run_sampled(run, cast(list[SampledStage[Any]], group), processes, report, engine)
         else:
@@ -187,6 +189,8 @@ def _run_sampled(
         together = Pass(run, pending, ensemble, prepared, engine)
         if run.settings.reuse == "never":
             processes.on_first(together.forget)
+        if needs := processes.on_first(partial(together.compare_needs, processes.n_local)):
+            line.tell(needs)
         n_samples, warning = grow_ensemble(together, processes, line)
         if alone:
             doubts = _finish(together, pending[0], n_samples, verdicts, processes, line)

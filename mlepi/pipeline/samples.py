@@ -8,6 +8,7 @@ memory.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -25,6 +26,7 @@ from mlepi.pipeline.ghosts import (
     RenumberedResults,
     summarize_ghosts,
 )
+from mlepi.pipeline.needs import compare_needs, estimate_needs
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
@@ -36,6 +38,7 @@ from mlepi.results import hash_data
 from mlepi.results.parts import PARTS_FOLDER, PartFile, choose_part, find_parts
 from mlepi.results.upgrades import former_inputs
 from mlepi.run_lock import FolderLostError
+from mlepi.stopping import Stopped, stop_if_requested
 
 STOP_FILE = "stop"
 
@@ -257,12 +260,36 @@ class Pass:
                     line.advance()
                     if stop.exists():
                         return
+                    stop_if_requested()
         except FolderLostError:
             raise
-        except MlepiError:
-            folder.mkdir(parents=True, exist_ok=True)
-            stop.touch()
+        except (MlepiError, OSError, Stopped):
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                stop.touch()
             raise
+
+    def compare_needs(self, n_processes: int) -> str:
+        """Compare what the samples need with memory and disk; return what the user should know.
+
+        Args:
+            n_processes: on this machine.
+
+        Raises:
+            MachineError: the disk is too small.
+        """
+        hamiltonian = cast(HamiltonianStage, self.run.stages["hamiltonian"])
+        keys = self.ensemble.sample_keys()
+        done = self.results(self.stages[0], self.ensemble.n_samples).find_done()
+        needs = estimate_needs(
+            self.ensemble,
+            len(set(keys) - done),
+            n_processes=n_processes,
+            batch=self.run.settings.largest_batch,
+            solves=any(stage.solves for stage in self.stages),
+            keeps=hamiltonian.store,
+        )
+        return compare_needs(needs, self.run.store.folder)
 
     def _sample_files(self) -> SampleFiles | None:
         """Return where H and S of samples are kept; None where they are not."""

@@ -186,7 +186,7 @@ def _read_frames(path: Path, index: str, file_format: str | None) -> list[Atoms]
     """Read frames with ASE and turn whatever its parsers raise into one ``DataError``."""
     _require(path)
     try:
-        frames = ase.io.read(path, index=index, format=file_format)
+        frames = ase.io.read(path, index=index, format=file_format, do_not_split_by_at_sign=True)
     except (
         Exception
     ) as error:  # ASE's parsers raise anything, down to StopIteration and AssertionError

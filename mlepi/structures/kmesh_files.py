@@ -205,7 +205,7 @@ def _read_frame(folder: Path, frame: int) -> Atoms:
         got = f"{len(files)} xyz files"
         raise DataError(message(str(folder), got, "one with all frames", "Remove the others."))
     try:
-        atoms = ase.io.read(files[0], index=frame, format="extxyz")
+        atoms = ase.io.read(files[0], index=frame, format="extxyz", do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's parsers raise anything
         got = f"no frame {frame} ({type(error).__name__})"
         raise DataError(message(str(files[0]), got, "every frame", "Check the file.")) from error

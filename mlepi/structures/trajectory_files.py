@@ -112,7 +112,9 @@ class TrajectoryFiles:
 
     def _read_bead(self, path: Path) -> list[tuple[str, Atoms, float]]:
         try:
-            frames = ase.io.read(path, index=f"{self.skip}::{self.stride}")
+            frames = ase.io.read(
+                path, index=f"{self.skip}::{self.stride}", do_not_split_by_at_sign=True
+            )
         except Exception as error:  # ASE's parsers raise anything
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise DataError(

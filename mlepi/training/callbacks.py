@@ -69,6 +69,7 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the line."""
+        metrics = trainer.callback_metrics  # a sum over all processes, so in all of them
         if not trainer.is_global_zero:
             return
         done = trainer.current_epoch - self._first_epoch + 1
@@ -79,11 +80,7 @@ class EpochLines(Callback):
             else None
         )
         shown = ["train/loss", "val/loss", str(getattr(pl_module, "monitor", "val/loss"))]
-        values = {
-            name: trainer.callback_metrics[name]
-            for name in dict.fromkeys(shown)
-            if name in trainer.callback_metrics
-        }
+        values = {name: metrics[name] for name in dict.fromkeys(shown) if name in metrics}
         parts = [f"epoch {trainer.current_epoch + 1}" + (f"/{last}" if last else "")]
         parts += [f"{name} {float(value):.5g}" for name, value in values.items()]
         parts += [

@@ -2,19 +2,107 @@
 
 from __future__ import annotations
 
+import csv
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_only
 
 log = logging.getLogger(__name__)
 
+CURVES = "csv"
+"""Folder of ``metrics.csv`` in a run folder."""
+
+
+class CurveWriter(ExperimentWriter):
+    """Writes ``metrics.csv``, going on with the rows of the epochs that a resumed training keeps.
+
+    Args:
+        log_dir: folder of the file.
+        earlier: rows that it begins with, as they were written.
+    """
+
+    def __init__(self, log_dir: str, earlier: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__(log_dir)
+        self.metrics_keys = sorted(set().union(*earlier))
+        if earlier:
+            self._replace(self.metrics_keys, earlier)
+        else:
+            Path(self.metrics_file_path).unlink(missing_ok=True)
+
+    def _check_log_dir_exists(self) -> None:
+        """Delete nothing: a kill before the first new row would cost all old ones."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        self._replace(fieldnames, read_curves(Path(self.metrics_file_path)))
+
+    def _replace(self, names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
+        """Write the file anew, complete or not at all."""
+        path = Path(self.metrics_file_path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+        with unfinished.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, fieldnames=names)
+            writer.writeheader()
+            writer.writerows(rows)
+        unfinished.replace(path)
+
+
+class CurveLogger(CSVLogger):
+    """Logs to ``csv/metrics.csv`` of a run folder.
+
+    Args:
+        folder: of the run.
+        earlier: rows of the epochs that a resumed training does not repeat.
+    """
+
+    def __init__(self, folder: Path, earlier: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__(save_dir=folder, name="", version=CURVES)
+        self.earlier = earlier
+
+    @property
+    def experiment(self) -> Any:
+        """The writer; nothing is written before it is first asked for."""
+        if self._experiment is None and getattr(rank_zero_only, "rank", 0) == 0:
+            self._experiment = CurveWriter(self.log_dir, self.earlier)
+        return super().experiment if self._experiment is None else self._experiment
+
+
+def read_curves(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a ``metrics.csv``, as they were written; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [row for row in csv.DictReader(stream) if None not in row.values()]
+
+
+def read_earlier(folder: Path, epoch: int) -> list[dict[str, str]]:
+    """Return the rows of the epochs that a checkpoint holds.
+
+    Args:
+        folder: of the run that wrote it.
+        epoch: of the checkpoint, the last one that is kept.
+    """
+    rows = read_curves(folder / CURVES / "metrics.csv")
+    return [
+        row
+        for row in rows
+        if row.get("epoch", "").isdigit()
+        and int(row["epoch"]) <= epoch
+        and not any(value and name.startswith("test/") for name, value in row.items())
+    ]
+
 
 def build_loggers(
-    folder: Path, config: Mapping[str, Any], run_config: Mapping[str, Any]
+    folder: Path,
+    config: Mapping[str, Any],
+    run_config: Mapping[str, Any],
+    earlier: Sequence[Mapping[str, str]] = (),
 ) -> list[Logger]:
     """Return the loggers of a run, CSV first.
 
@@ -22,8 +110,9 @@ def build_loggers(
         folder: run folder.
         config: "wandb": None or the arguments of ``wandb.init`` (project, mode, name, …).
         run_config: resolved configuration to log.
+        earlier: rows of the curves that a resumed training goes on with.
     """
-    loggers: list[Logger] = [CSVLogger(save_dir=folder, name="", version="csv")]
+    loggers: list[Logger] = [CurveLogger(folder, earlier)]
     if config.get("wandb") is not None:
         wandb_logger = attempt("wandb", lambda: _start_wandb(folder, config["wandb"], run_config))
         loggers += [wandb_logger] if wandb_logger is not None else []

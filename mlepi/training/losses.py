@@ -59,13 +59,29 @@ def global_loss(terms: Mapping[str, Term]) -> Tensor:
     local sum over the global count gives exactly the gradient of the mean over the global batch.
     """
     counts = torch.stack([term.count.to(torch.float64) for term in terms.values()])
-    processes = 1
-    if dist.is_available() and dist.is_initialized():
-        processes = dist.get_world_size()
-        dist.all_reduce(counts)
+    summed, n_processes = sum_over_processes(counts)
+    return add_terms(terms, dict(zip(terms, summed, strict=True)), n_processes)
+
+
+def sum_over_processes(counts: Tensor) -> tuple[Tensor, int]:
+    """Add up counts over all processes, in place, and return them with the number of processes."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return counts, 1
+    dist.all_reduce(counts)
+    return counts, dist.get_world_size()
+
+
+def add_terms(terms: Mapping[str, Term], counts: Mapping[str, Tensor], n_processes: int) -> Tensor:
+    """Return the sum of all means, with the counts of the global batch; see ``global_loss``.
+
+    Args:
+        terms: of this process, or of a part of its batch.
+        counts: name → (), elements in the global batch.
+        n_processes: over which gradients are averaged.
+    """
     means = [
-        term.weight * processes * term.total / count.clamp(min=1.0).to(term.total.dtype)
-        for term, count in zip(terms.values(), counts, strict=True)
+        term.weight * n_processes * term.total / counts[name].clamp(min=1.0).to(term.total.dtype)
+        for name, term in terms.items()
     ]
     return torch.stack(means).sum()
 

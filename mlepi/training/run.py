@@ -6,11 +6,12 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import get_class
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import TQDMProgressBar
@@ -19,11 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlepi.arithmetic import float32_precision
 from mlepi.checkpoint import stamp
-from mlepi.config_check import check_target, find_targets, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, message
 from mlepi.models.compilation import compile_method
 from mlepi.project_files import PROJECT_FOLDER, find_commit, find_file
 from mlepi.run_lock import RunLock, hold
+from mlepi.stopping import Stopped, stop
 from mlepi.training.callbacks import (
     BestAndLast,
     EpochLines,
@@ -33,6 +34,8 @@ from mlepi.training.callbacks import (
     find_clock,
     parse_duration,
 )
+from mlepi.training.checkpoint_files import WholeCheckpoints, check_disk
+from mlepi.training.configuration import KNOWN_KEYS, SUPPLIED, check_config, check_values
 from mlepi.training.facts import complete_model
 from mlepi.training.graph_data import GraphDataModule
 from mlepi.training.initial_weights import (
@@ -41,40 +44,16 @@ from mlepi.training.initial_weights import (
     freeze_parts,
     read_initial_weights,
 )
-from mlepi.training.loggers import build_loggers, finish, log_results
+from mlepi.training.loggers import build_loggers, finish, log_results, read_earlier
 from mlepi.training.parity import plot_parity
+from mlepi.training.stop_at_signal import StopAtSignal, describe_kept
 from mlepi.training.task import Task, build_part
 from mlepi.training.test_files import Effort, write_test
 
 log = logging.getLogger(__name__)
 
-KNOWN_KEYS = (
-    "model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger",
-    "seed", "dtype", "tf32", "compile", "init_from", "freeze", "ckpt_path", "test", "name",
-    "check_units",
-)  # fmt: skip
-"""Keys of the top level of ``conf/train.yaml``."""
-
 OWN = "own"
 """Value of ``ckpt_path`` for the last checkpoint of the run folder."""
-
-SUPPLIED = {
-    "task": {
-        "model",
-        "optimizer",
-        "dtype",
-        "stamp",
-        "n_structures",
-        "subsets",
-        "basis",
-        "largest_norm",
-    },
-    "data": {"cutoffs", "partition", "shell_overlap", "dtype", "seed", "check_units"},
-    "trainer": {"logger", "callbacks", "default_root_dir"},
-    "optimizer.optimizer": {"params"},
-    "optimizer.schedule": {"optimizer", "total_steps"},
-}  # fmt: skip
-"""Node → arguments that this module supplies; they are no suggestions for a misspelt key."""
 
 TOLERATED_WARNINGS = (
     ".*does not have many workers.*",  # graphs are in memory: workers would only copy them
@@ -105,11 +84,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
         DataError: another run is at work in the folder.
     """
     check_config(config, KNOWN_KEYS, SUPPLIED)
-    if not isinstance(config.seed, int):
-        raise ConfigError(message("seed", repr(config.seed), "an integer", "Edit the config."))
-    for key in ("tf32", "compile", "test", "check_units"):
-        if not isinstance(config[key], bool):
-            raise ConfigError(message(key, repr(config[key]), "true or false", "Edit the config."))
+    check_values(config)
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     with (
         hold(folder) as lock,
@@ -118,7 +93,8 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
     ):
         if lock is not None and lock.word:
             log.warning(lock.word)
-        resume = find_resumed(plain["ckpt_path"], folder)
+        wanted = plain["ckpt_path"] or (OWN if plain["auto_resume"] else None)
+        resume = find_resumed(wanted, folder)
         for text in TOLERATED_WARNINGS:
             warnings.filterwarnings("ignore", message=text)
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -132,7 +108,11 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
         task = build_task(plain, data, initial)
         if resume is not None:
             check_resumed(resume, task.stamp, task.model)
-        return run_trainer(plain, data, task, folder, resume, lock)
+        try:
+            return run_trainer(plain, data, task, folder, resume, lock)
+        except Stopped as stopped:
+            stopped.add_note(describe_kept(folder))
+            raise
 
 
 def find_resumed(ckpt_path: str | None, folder: Path) -> str | None:
@@ -148,24 +128,6 @@ def find_resumed(ckpt_path: str | None, folder: Path) -> str | None:
         own = folder / "checkpoints" / "last.ckpt"
         return str(own) if own.is_file() else None
     return str(find_file("ckpt_path", ckpt_path))
-
-
-def check_config(
-    config: DictConfig, known: Iterable[str], supplied: Mapping[str, set[str]]
-) -> None:
-    """Look for every unknown key, missing value and class that does not exist.
-
-    Args:
-        config: composed configuration.
-        known: keys of the top level.
-        supplied: dotted path of a node → arguments of its class that the program supplies itself.
-    """
-    problems = list_unknown_keys("", config, known, "conf/train.yaml") + list_missing_values(config)
-    if not problems:
-        for path, node in find_targets(OmegaConf.to_container(config, resolve=True)):
-            problems += check_target(path, node, supplied=supplied.get(path, ()))
-    if problems:
-        raise ConfigError("\n".join(problems))
 
 
 def build_data(plain: Mapping[str, Any]) -> GraphDataModule:
@@ -275,6 +237,7 @@ def build_trainer(
     callbacks += [
         EpochLines(),
         BestAndLast(folder=folder / "checkpoints", monitor=monitor, previous=previous),
+        StopAtSignal(grace=float(plain["grace"])),
     ]
     if lock is not None:
         callbacks.append(HeldFolder(lock))
@@ -292,8 +255,21 @@ def build_trainer(
         "use_distributed_sampler": False,
         "inference_mode": False,
         "enable_model_summary": False,
+        "plugins": [WholeCheckpoints()],
     }
     return build_part("trainer", options, **fixed)
+
+
+def read_kept_curves(resume: str | None) -> list[dict[str, str]]:
+    """Return the rows of the curves with which a resumed training goes on.
+
+    Args:
+        resume: checkpoint in the folder ``checkpoints`` of the run that wrote it; None for none.
+    """
+    if resume is None:
+        return []
+    epoch = torch.load(resume, weights_only=True, map_location="cpu", mmap=True)["epoch"]
+    return read_earlier(Path(resume).resolve().parent.parent, int(epoch))
 
 
 def describe_effort(trainer: Trainer, task: Task) -> Effort:
@@ -317,6 +293,7 @@ def run_trainer(
 ) -> dict[str, float]:
     """Fit, test the best checkpoint and write the table."""
     n_parameters = sum(parameter.numel() for parameter in task.model.parameters())
+    check_disk(sum(p.numel() * p.element_size() for p in task.model.parameters()), folder)
     sizes = ", ".join(f"{len(graphs)} {subset}" for subset, graphs in data.graphs.items())
     log.info(
         "%s | %d parameters | structures: %s | run folder %s",
@@ -325,7 +302,7 @@ def run_trainer(
         sizes,
         folder,
     )
-    loggers = build_loggers(folder, plain["logger"], plain)
+    loggers = build_loggers(folder, plain["logger"], plain, read_kept_curves(resume))
     trainer = build_trainer(plain, loggers, task.monitor, folder, resume, lock)
     if trainer.is_global_zero:
         (folder / "config.yaml").write_text(
@@ -337,6 +314,9 @@ def run_trainer(
         if data.made_split is not None:
             data.made_split.write(folder)
     trainer.fit(task, datamodule=data, ckpt_path=resume)
+    if any(c.reached for c in trainer.callbacks if isinstance(c, StopAtSignal)):  # type: ignore[attr-defined]
+        finish(loggers)
+        raise stop()
     effort = describe_effort(trainer, task)
     best = str(getattr(trainer.checkpoint_callback, "best_model_path", ""))
     if not best:

@@ -19,12 +19,14 @@ from mlepi.arithmetic import parse_dtype
 from mlepi.checksums import CHECKSUMS, compute_checksums
 from mlepi.config_check import suggest
 from mlepi.errors import ConfigError, MlepiError, message
+from mlepi.faults import is_out_of_memory
 from mlepi.graphs import fields
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.training.callbacks import ProcessorClock, find_clock
 from mlepi.training.ema import EMA, TRAINING_WEIGHTS
-from mlepi.training.losses import Term, global_loss
+from mlepi.training.losses import Term
 from mlepi.training.metrics import LossSums, StructureSums
+from mlepi.training.partwise_loss import PartwiseLoss
 from mlepi.training.schedules import Schedule
 
 EVALUATED = ("val", "test")
@@ -109,6 +111,8 @@ class Task(LightningModule, ABC):
         self.error_sums = nn.ModuleDict(
             {subset: StructureSums(n_structures, len(self.quantities)) for subset in EVALUATED}
         )
+        self.partwise = PartwiseLoss(self.compute_terms)
+        self._batch: Any = None
         self.measured: dict[str, Tensor] = {}
         self.total_steps = math.inf
         self.clock: ProcessorClock | None = None
@@ -205,7 +209,8 @@ class Task(LightningModule, ABC):
 
     def training_step(self, graph: Any, batch_index: int) -> Tensor:
         """Return the loss of a batch, a mean over the global batch."""
-        loss = global_loss(self.compute_terms(graph))
+        loss = self.partwise(graph, self._trained())
+        self._batch = graph
         self.log(
             "train/loss",
             loss.detach(),
@@ -214,7 +219,32 @@ class Task(LightningModule, ABC):
             batch_size=graph.num_graphs,
             sync_dist=True,
         )
-        return loss
+        return loss + self._touch_all() if self.trainer.world_size > 1 else loss
+
+    def _touch_all(self) -> Tensor:
+        """Return zero, as a sum over all parameters.
+
+        A network may have parts that a structure does not use, such as that for interlayer edges
+        in a single layer. DistributedDataParallel waits for the gradient of every parameter.
+        """
+        return 0.0 * torch.stack([parameter.sum() for parameter in self._trained()]).sum()
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Compute the gradient, in parts of the batch where memory does not hold it at once."""
+        try:
+            loss.backward(*args, **kwargs)
+            return
+        except Exception as error:
+            alone = self.trainer.world_size == 1 and self.trainer.accumulate_grad_batches == 1
+            if not (alone and is_out_of_memory(error) and self.partwise.can_divide(self._batch)):
+                raise
+        loss.detach_()  # lets go of everything that was kept for its gradient
+        self.partwise.divide()
+        self.zero_grad()
+        self.partwise(self._batch, self._trained()).backward()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Advance a schedule that counts steps, to where the clock is if there is one."""

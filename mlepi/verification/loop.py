@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
 from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
+from mlepi.parents import PARENT
 from mlepi.reference_systems.generate import (
     FORCES,
     HAMILTONIANS,
@@ -184,7 +185,7 @@ def _run_all(commands: Sequence[Sequence[str]]) -> None:
     Raises:
         PhysicsError: one failed; the message holds the end of what it said.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", PARENT: str(os.getpid())}
     started = [
         subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "mlepi", *command],

@@ -17,6 +17,7 @@ from distributed import Client, Future, KilledWorker
 from mlepi.errors import DataError, message
 from mlepi.pipeline.engines.dask_worker import TOPIC, Answer, SentWork, evaluate_block
 from mlepi.pipeline.engines.engine import Found, Task
+from mlepi.stopping import stop_if_requested
 
 if TYPE_CHECKING:
     from mlepi.pipeline.engines.dask_engine import Dask
@@ -117,8 +118,10 @@ class Blocks:
         Raises:
             DataError: workers die of a block, or all have other software.
             MlepiError: a sample cannot be evaluated.
+            Stopped: a signal has asked for it.
         """
         while self._waiting or self._again or self._flying:
+            stop_if_requested()
             self._look()
             self._hand_out()
             try:

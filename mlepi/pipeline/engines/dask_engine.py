@@ -108,8 +108,8 @@ class Dask(Engine):
         if not tasks:
             return
         client = self._connect(work.ensemble.folder, say)
-        sent = self._pack(work)
-        with Blocks(client, sent, tasks, work.batch_size, self, say) as blocks:
+        sent, smallest = self._pack(work), work.ensemble.networks.settings.largest_batch
+        with Blocks(client, sent, tasks, smallest, self, say) as blocks:
             yield from blocks.run()
 
     def close(self) -> None:

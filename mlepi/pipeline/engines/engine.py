@@ -21,6 +21,7 @@ import torch
 
 from mlepi.arithmetic import float32_precision
 from mlepi.pipeline.ahead import run_ahead
+from mlepi.pipeline.batch_sizes import predict_in_batches
 from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
 from mlepi.pipeline.ghosts import KEY, count_ghosts
 from mlepi.pipeline.processes import Processes
@@ -28,9 +29,6 @@ from mlepi.pipeline.processes import Processes
 if TYPE_CHECKING:
     from mlepi.pipeline.sampled_stage import Part, SampledStage
     from mlepi.pipeline.stages.hamiltonian.sample_files import SampleFiles
-
-GPU_BATCH_SIZE = 16
-"""Samples that a GPU sees at once; a processor gains nothing from more than one."""
 
 
 class Task(NamedTuple):
@@ -75,12 +73,6 @@ class Work:
     prepared: Mapping[str, Any]
     files: SampleFiles | None
 
-    @property
-    def batch_size(self) -> int:
-        """Samples that the electron network sees at once."""
-        settings = self.ensemble.networks.settings
-        return settings.batch_size or (GPU_BATCH_SIZE if settings.on_gpu else 1)
-
     def evaluate(self, tasks: Sequence[Task]) -> Generator[Found]:
         """Evaluate samples in this process, one after the other.
 
@@ -109,15 +101,13 @@ class Work:
 
     def _predict(self, keys: Sequence[SampleKey]) -> Generator[Sample]:
         """Yield the samples in order."""
-        settings, size = self.ensemble.networks.settings, self.batch_size
+        settings = self.ensemble.networks.settings
+        size = settings.largest_batch
+        measured = settings.device if settings.on_gpu and settings.batch_size is None else None
         source = self.ensemble if self.files is None else self.files
-
-        def batches() -> Generator[Sample]:
-            for start in range(0, len(keys), size):
-                yield from source.predict(keys[start : start + size])
-
+        batches = predict_in_batches(source.predict, keys, size, measured)
         ahead = settings.on_gpu if settings.prefetch is None else settings.prefetch
-        return run_ahead(batches(), depth=size) if ahead else batches()
+        return run_ahead(batches, depth=size) if ahead else batches
 
 
 class Engine(ABC):

@@ -1,12 +1,16 @@
 """``mlepi train`` and ``mlepi infer``: the command lines of the scripts, configs of one's own."""
 
+import logging
 import os
+import shutil
+import signal
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
-from mlepi import plugins
+from mlepi import plugins, stopping
 from mlepi.command_line import find_user_folders, run_script
 from mlepi.commands import bench
 from mlepi.commands.main import main
@@ -99,3 +103,101 @@ def test_benchmarks_stay_in_the_clone(monkeypatch, tmp_path, capsys):
     assert "mlepi bench: got a package without benchmarks; expected a clone." in (
         capsys.readouterr().err
     )
+
+
+def end_of(action, *arguments, config="infer"):
+    """Exit status of a script that does this; 0 where it comes to its end."""
+    try:
+        run_script(lambda _, folder: action(folder), config_name=config, arguments=list(arguments))
+    except SystemExit as end:
+        return end.code
+    finally:
+        logging.shutdown()
+    return 0
+
+
+def be_stopped(folder):
+    os.kill(os.getpid(), signal.SIGTERM)
+    stopping.stop_if_requested()
+
+
+def fill_the_disk(folder):
+    raise OSError(28, "No space left on device", str(folder / "results.h5"))
+
+
+def be_deleted(folder):
+    shutil.rmtree(folder)
+    (folder / "results.h5").write_text("x")
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "said"),
+    [
+        (be_stopped, 143, ["stopped by SIGTERM"]),
+        (fill_the_disk, 1, ["results.h5: got a full disk", "GB free", "goes on from there"]),
+        (be_deleted, 1, ["got no folder any more", "deleted or moved"]),
+    ],
+)
+def test_what_ends_a_run_is_one_message(tmp_path, capsys, action, status, said):
+    assert end_of(action, f"folder={tmp_path}/run") == status
+    shown = capsys.readouterr().err
+    assert all(text in shown for text in said)
+    assert "Traceback" not in shown
+    assert (tmp_path / "run").exists() is (action is not be_deleted)
+    assert end_of(lambda folder: None, f"folder={tmp_path}/run") == 0
+    assert not (tmp_path / "run/traceback.txt").exists(), "it is of an earlier try"
+
+
+def test_the_log_has_what_the_screen_shows(tmp_path, capsys):
+    def fail(folder):
+        logging.getLogger("mlepi.pipeline.progress").info("a line of progress")
+        logging.getLogger("somebody.else").info("chatter")
+        fill_the_disk(folder)
+
+    assert end_of(fail, f"folder={tmp_path}") == 1
+    text = (tmp_path / "infer.log").read_text()
+    assert "a line of progress" in text
+    assert "got a full disk" in text
+    assert "chatter" not in text
+    assert "a line of progress" not in capsys.readouterr().out, "whoever says it prints it"
+
+
+@pytest.mark.parametrize("config", ["infer", "train"])
+def test_a_file_is_no_run_folder(tmp_path, capsys, config):
+    (tmp_path / "file").write_text("x")
+    key = "folder" if config == "infer" else "hydra.run.dir"
+    assert end_of(lambda folder: None, f"{key}={tmp_path}/file", config=config) == 1
+    assert f"{tmp_path}/file: got File exists; expected a folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_folder_of_a_read_only_disk_is_refused_before_anything(tmp_path, monkeypatch, capsys):
+    def refuse(path, data):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    assert end_of(pytest.fail, f"folder={tmp_path}") == 1
+    assert f"{tmp_path}: got Read-only file system" in capsys.readouterr().err
+
+
+def test_jobs_of_a_sweep_get_folders_in_the_one_that_is_named(tmp_path, capsys):
+    seen = []
+
+    def note(folder):
+        seen.append(folder)
+        if len(seen) == 1:
+            fill_the_disk(folder)
+
+    assert end_of(note, "-m", f"folder={tmp_path}/X", "seed=1,2") == 1
+    assert seen == [tmp_path / "X" / "0", tmp_path / "X" / "1"], "one that fails stops no other"
+    assert "these jobs failed:\n  0: error: " in capsys.readouterr().err
+
+
+def test_trainings_of_one_second_get_two_folders_and_those_that_resume_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    for extra in ([], [], ["auto_resume=true"], ["auto_resume=true", "grace=3"]):
+        assert end_of(seen.append, "model=mace", *extra, config="train") == 0
+    assert len(set(seen)) == 3
+    assert seen[2] == seen[3]
+    assert seen[2].name.startswith("model=mace_")

@@ -14,6 +14,7 @@ from mlepi.graphs.plausibility import (
     check_forces,
     check_hamiltonians,
     check_levels,
+    check_predicted,
     check_structure,
     list_electron_numbers,
 )
@@ -172,3 +173,14 @@ def test_hamiltonians_in_other_units_are_refused(hamiltonians, factor):
             check_levels("here", replace(wrong, fermi_energy=fermi))
     with pytest.raises(DataError, match="here, hbn1_ideal: got on-site elements of H of"):
         check_hamiltonians("here", [wrong, *hamiltonians[1:]])
+
+
+@pytest.mark.parametrize("n_electrons", ["valence", None])
+def test_predictions_are_compared_with_their_valence_electrons(hamiltonians, n_electrons):
+    structure = hamiltonians[0]
+    number = None if n_electrons is None else 4.0 * len(structure.atoms)
+    check_predicted("here", structure, number)
+    for factor in (27.2114, 1 / 27.2114):
+        wrong = replace(structure, hamiltonian_blocks=factor * structure.hamiltonian_blocks)
+        with pytest.raises(DataError, match="occupied levels of the predicted H over"):
+            check_predicted("here", wrong, number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.graphs.block_pairs import align_matrices
-from mlepi.physics.eigenstates.bloch import smallest_overlap_eigenvalue
+from mlepi.graphs.plausibility import LARGEST_MATRIX, check_predicted
+from mlepi.physics.eigenstates.bloch import count_valence_electrons, smallest_overlap_eigenvalue
 from mlepi.pipeline.ensemble import GHOST_MARGIN
 from mlepi.pipeline.plain_stage import PlainStage
 from mlepi.pipeline.progress import StageLine
@@ -98,6 +100,10 @@ class HamiltonianStage(PlainStage):
                 )
             )
         settings = run.settings
+        if settings.check_units and hamiltonian.n_orbitals <= LARGEST_MATRIX:
+            labelled = _label(structure.atoms, hamiltonian, overlap, structure.source)
+            n_electrons = _count_electrons(structure.atoms, settings.config)
+            check_predicted(structure.source, labelled, n_electrons)
         provenance = collect_provenance(settings.config, self.inputs(settings), settings.seed)
         matrices = (structure.atoms, hamiltonian, overlap)
         checksum = write_hamiltonian(folder / FILE_NAME, *matrices, provenance)
@@ -156,15 +162,12 @@ def examine_overlap(overlap: BlockMatrix) -> tuple[NDArray[np.float64], NDArray[
     return kpoints, np.array([smallest_overlap_eigenvalue(overlap.dense(k)) for k in kpoints])
 
 
-def write_deeph_folder(
-    folder: Path, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix, name: str
-) -> None:
-    """Write H and S on their common pairs in the DeepH layout, replacing an earlier folder.
-
-    Pairs that only one of the two has get a zero block in the other.
-    """
+def _label(
+    atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix, name: str
+) -> LabelledStructure:
+    """Put H (eV) and S on their common pairs; what only one of the two has is zero in the other."""
     edge_index, shift, blocks = align_matrices([hamiltonian, overlap])
-    structure = LabelledStructure(
+    return LabelledStructure(
         name=name,
         atoms=atoms,
         basis=hamiltonian.basis,
@@ -174,6 +177,23 @@ def write_deeph_folder(
         overlap_blocks=blocks[1],
         fermi_energy=0.0,
     )
+
+
+def _count_electrons(atoms: Atoms, config: Mapping[str, Any]) -> float | None:
+    """Return the valence electrons as ``valence_electrons`` has them; None for other elements."""
+    valence = {int(z): float(n) for z, n in (config.get("valence_electrons") or {}).items()}
+    known = all(int(z) in valence for z in atoms.numbers)
+    return count_valence_electrons(atoms.numbers, valence) if known else None
+
+
+def write_deeph_folder(
+    folder: Path, atoms: Atoms, hamiltonian: BlockMatrix, overlap: BlockMatrix, name: str
+) -> None:
+    """Write H and S on their common pairs in the DeepH layout, replacing an earlier folder.
+
+    Pairs that only one of the two has get a zero block in the other.
+    """
+    structure = _label(atoms, hamiltonian, overlap, name)
     if folder.exists():
         shutil.rmtree(folder)
     write_deeph(folder, structure)

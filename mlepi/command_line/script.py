@@ -1,0 +1,147 @@
+"""How the scripts start and end: compose with Hydra, run, turn every error into one text.
+
+The traceback goes to ``traceback.txt`` in the run folder, and the text to its log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from mlepi import stopping
+from mlepi.command_line.arguments import translate_arguments
+from mlepi.command_line.composition import PluginConfigs
+from mlepi.command_line.mistakes import describe, explain_config_error, fail
+from mlepi.command_line.resolvers import register_names, register_stages
+from mlepi.faults import explain_fault
+from mlepi.memory import keep_freed_memory
+from mlepi.parents import PARENT, follow_parent, is_follower
+from mlepi.project_files import CONFIG_FOLDER
+from mlepi.run_lock import is_first_process
+from mlepi.stopping import Stopped
+from mlepi.threads import choose_threads
+
+log = logging.getLogger("mlepi.command_line")
+
+TRACEBACK_FILE = "traceback.txt"
+
+
+def run_script(
+    action: Callable[[DictConfig, Path], Any],
+    *,
+    config_name: str,
+    config_folder: Path = CONFIG_FOLDER,
+    arguments: Sequence[str] | None = None,
+    announce: Callable[[str], None] = log.info,
+) -> None:
+    """Run ``action(config, run_folder)`` once, or once per job of a multirun.
+
+    Any error ends the process with exit status 1, a signal with that of ``mlepi.stopping``. In a
+    multirun the other jobs are run first, and those that failed are named at the end.
+
+    Args:
+        action: what the script does.
+        config_name: primary config, without extension.
+        config_folder: folder of the YAML files.
+        arguments: overrides and options of Hydra; those of the process by default.
+        announce: says one line about the run.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
+    followed = os.environ.get(PARENT)
+    if is_follower(os.environ, os.getppid()):
+        follow_parent(None if followed is None else int(followed))
+    os.environ[PARENT] = str(os.getpid())
+    keep_freed_memory()
+    register_stages(config_folder)
+    Plugins.instance().register(PluginConfigs)
+    failed: dict[str, str] = {}
+    given = translate_arguments(sys.argv[1:] if arguments is None else arguments)
+    started_by = list(sys.argv)
+    register_names(given)
+    sys.argv[1:] = given  # where Hydra reads them
+
+    def explain(error: Exception, folder: Path | None = None) -> Exception:
+        if isinstance(error, (HydraException, OmegaConfBaseException)):
+            return explain_config_error(error, config_folder, config_name, given)
+        return explain_fault(error, Path.cwd() if folder is None else folder) or error
+
+    def job(config: DictConfig) -> Any:
+        sys.argv[:] = started_by  # with which further processes of this run are started
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            if word := choose_threads(config):
+                announce(word)
+            result = action(config, folder)
+        except Exception as error:
+            explained = explain(error, folder)
+            _keep_traceback(folder, explained)
+            log.info(describe(explained))  # the screen has it from elsewhere
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                failed[folder.name] = describe(explained)
+                print(failed[folder.name], file=sys.stderr, flush=True)
+                return None
+            # here, since Hydra adds a line of its own to an error that passes through it
+            fail(explained)
+        except Stopped as stopped:
+            log.info("\n".join([str(stopped), *getattr(stopped, "__notes__", [])]))
+            raise
+        if is_first_process():
+            (folder / TRACEBACK_FILE).unlink(missing_ok=True)
+        return result
+
+    try:
+        with stopping.listen():
+            hydra.main(
+                version_base="1.3",
+                config_path=str(config_folder.resolve()),
+                config_name=config_name,
+            )(job)()
+    except Stopped as stopped:
+        end_stopped(stopped)
+    except KeyboardInterrupt:
+        sys.exit(stopping.INTERRUPTED)
+    except Exception as error:
+        fail(explain(error))
+    finally:
+        sys.argv[:] = started_by
+        os.environ.pop(PARENT, None)
+        if followed is not None:
+            os.environ[PARENT] = followed
+    if failed:
+        names = "\n".join(
+            f"  {name}: {text.splitlines()[0][:200]}" for name, text in failed.items()
+        )
+        fix = "The same command tries them again and takes what is finished from its folder."
+        print(f"error: these jobs failed:\n{names}\n{fix}", file=sys.stderr)
+        sys.exit(1)
+
+
+def end_stopped(stopped: Stopped) -> None:
+    """Say what was kept and how to go on, ask for another turn where that is wanted, and end."""
+    if is_first_process():
+        lines = [str(stopped), *getattr(stopped, "__notes__", [])]
+        if stopped.wants_requeue:
+            lines.append(stopping.request_requeue())
+        print("\n".join(lines), file=sys.stderr, flush=True)
+    sys.exit(stopped.status)
+
+
+def _keep_traceback(folder: Path, error: Exception) -> None:
+    """Write the traceback of the present error into the run folder, if it can be written to."""
+    with contextlib.suppress(OSError):
+        (folder / TRACEBACK_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+        error.add_note(f"The traceback is in {folder / TRACEBACK_FILE}.")

@@ -1,0 +1,72 @@
+"""What the configuration of a training may hold, and every mistake in it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from omegaconf import DictConfig, OmegaConf
+
+from mlepi.config_check import check_target, find_targets, list_missing_values, list_unknown_keys
+from mlepi.errors import ConfigError, message
+
+KNOWN_KEYS = (
+    "model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger",
+    "seed", "dtype", "tf32", "compile", "init_from", "freeze", "ckpt_path", "test", "name",
+    "check_units", "threads", "grace", "auto_resume",
+)  # fmt: skip
+"""Keys of the top level of ``conf/train.yaml``."""
+
+SUPPLIED = {
+    "task": {
+        "model",
+        "optimizer",
+        "dtype",
+        "stamp",
+        "n_structures",
+        "subsets",
+        "basis",
+        "largest_norm",
+    },
+    "data": {"cutoffs", "partition", "shell_overlap", "dtype", "seed", "check_units"},
+    "trainer": {"logger", "callbacks", "default_root_dir", "plugins"},
+    "optimizer.optimizer": {"params"},
+    "optimizer.schedule": {"optimizer", "total_steps"},
+}  # fmt: skip
+"""Node → arguments that this module supplies; they are no suggestions for a misspelt key."""
+
+
+def check_config(
+    config: DictConfig, known: Iterable[str], supplied: Mapping[str, set[str]]
+) -> None:
+    """Look for every unknown key, missing value and class that does not exist.
+
+    Args:
+        config: composed configuration.
+        known: keys of the top level.
+        supplied: dotted path of a node → arguments of its class that the program supplies itself.
+    """
+    problems = list_unknown_keys("", config, known, "conf/train.yaml") + list_missing_values(config)
+    if not problems:
+        for path, node in find_targets(OmegaConf.to_container(config, resolve=True)):
+            problems += check_target(path, node, supplied=supplied.get(path, ()))
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def check_values(config: DictConfig) -> None:
+    """Refuse values at the top of the configuration that cannot be used.
+
+    Raises:
+        ConfigError: the first of them.
+    """
+    if not isinstance(config.seed, int):
+        raise ConfigError(message("seed", repr(config.seed), "an integer", "Edit the config."))
+    for key in ("tf32", "compile", "test", "check_units", "auto_resume"):
+        if not isinstance(config[key], bool):
+            raise ConfigError(message(key, repr(config[key]), "true or false", "Edit the config."))
+    if not (config.threads is None or (isinstance(config.threads, int) and config.threads > 0)):
+        expected = "null or a positive integer"
+        raise ConfigError(message("threads", repr(config.threads), expected, "Edit the config."))
+    if isinstance(config.grace, bool) or not isinstance(config.grace, int | float):
+        expected = "a number of seconds"
+        raise ConfigError(message("grace", repr(config.grace), expected, "Edit the config."))
