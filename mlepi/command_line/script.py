@@ -27,6 +27,7 @@ from mlepi.command_line.arguments import translate_arguments
 from mlepi.command_line.composition import PluginConfigs
 from mlepi.command_line.mistakes import describe, explain_config_error, fail
 from mlepi.command_line.resolvers import register_names, register_stages
+from mlepi.command_line.sweep_job import SweepJob
 from mlepi.faults import explain_fault
 from mlepi.memory import keep_freed_memory
 from mlepi.parents import PARENT, follow_parent, is_follower
@@ -66,13 +67,17 @@ def run_script(
         follow_parent(None if followed is None else int(followed))
     os.environ[PARENT] = str(os.getpid())
     keep_freed_memory()
-    register_stages(config_folder)
-    Plugins.instance().register(PluginConfigs)
     failed: dict[str, str] = {}
     given = translate_arguments(sys.argv[1:] if arguments is None else arguments)
     started_by = list(sys.argv)
-    register_names(given)
     sys.argv[1:] = given  # where Hydra reads them
+
+    def register() -> None:
+        register_stages(config_folder)
+        Plugins.instance().register(PluginConfigs)
+        register_names(given)
+
+    register()
 
     def explain(error: Exception, folder: Path | None = None) -> Exception:
         if isinstance(error, (HydraException, OmegaConfBaseException)):
@@ -109,7 +114,7 @@ def run_script(
                 version_base="1.3",
                 config_path=str(config_folder.resolve()),
                 config_name=config_name,
-            )(job)()
+            )(SweepJob(job, register, failed))()
     except Stopped as stopped:
         end_stopped(stopped)
     except KeyboardInterrupt:
