@@ -237,8 +237,9 @@ class GraphDataModule(LightningDataModule):
         """Return subset → names, from the file or made here."""
         if self.split_path is not None:
             return read_split(self.split_path, structures)
-        stored = isinstance(structures, StoredStructures)
-        outlines = structures.outlines() if stored else structures.values()
+        outlines: Iterable[LabelledStructure] = structures.values()
+        if isinstance(structures, StoredStructures):
+            outlines = structures.outlines()
         split, provenance = split_structures(outlines, self.fractions)
         self.made_split = MadeSplit(split, {"data_set": self.path.name, **provenance})
         log.info("%s", self.made_split.describe())

@@ -61,10 +61,11 @@ class JobOptions:
     account: str | None
     job: Mapping[str, Any]
 
-    def arguments(self, folder: Path) -> dict[str, Any]:
+    def arguments(self, system: str, folder: Path) -> dict[str, Any]:
         """Return the arguments of a class of dask-jobqueue.
 
         Args:
+            system: key of ``JOB_SYSTEMS``.
             folder: of the logs.
         """
         lifetime, stagger = plan_lifetime(read_walltime(self.walltime))
@@ -79,7 +80,7 @@ class JobOptions:
             "memory": self.memory or "4 GB",
             "walltime": self.walltime,
             "queue": self.queue,
-            "account": self.account,
+            ("project" if system in ("sge", "lsf") else "account"): self.account,
             "log_directory": str(folder),
             "worker_extra_args": [
                 *("--nthreads", "1"),
@@ -186,7 +187,9 @@ def _start_jobs(engine: Dask, folder: Path) -> Iterator[Any]:
     logs.mkdir(parents=True, exist_ok=True)
     scheduler = {"dashboard_address": engine.dashboard}
     try:
-        cluster = kind(scheduler_options=scheduler, **engine.options.arguments(logs))
+        cluster = kind(
+            scheduler_options=scheduler, **engine.options.arguments(engine.cluster, logs)
+        )
     except (TypeError, ValueError) as error:
         fix = "See the arguments of that class in the manual of dask-jobqueue."
         expected = f"arguments of dask_jobqueue.{JOB_SYSTEMS[engine.cluster]}"

@@ -30,8 +30,10 @@ AHEAD = 3
 """Blocks per worker that are handed out at a time."""
 LOOK = 1.0
 """s between two looks at the number of workers."""
-ASK = 5.0
+ASK = 20.0
 """s within which a nanny must answer."""
+SILENCE = 60.0
+"""s without a connection to the scheduler after which it counts as gone."""
 LINES = 12
 """Lines of the log of a worker that are shown."""
 
@@ -79,7 +81,7 @@ class Blocks:
         self._flying: dict[int, Block] = {}
         self._n_blocks, self._smallest = 0, batch_size
         self._n_done, self._seconds = 0, 0.0
-        self._n_workers, self._looked = 0, 0.0
+        self._n_workers, self._looked, self._heard = 0, 0.0, time.monotonic()
         self._alone_since, self._patience = time.monotonic(), engine.patience
         self._running: dict[str, tuple[int, str | None]] = {}
         self._deaths: Counter[int] = Counter()
@@ -153,7 +155,11 @@ class Blocks:
         if now - self._looked < LOOK:
             return
         self._looked = now
-        if self._client.status != "running":
+        if self._client.status == "running":
+            self._heard = now
+        elif now - self._heard < SILENCE:
+            return
+        else:
             fix = "What was finished is kept: start the same command again."
             got = "a scheduler of dask that does not answer any more"
             raise DataError(message("engine", got, "one that runs", fix))
@@ -170,6 +176,8 @@ class Blocks:
     def _hand_out(self) -> None:
         """Give enough blocks to the scheduler that no worker waits."""
         n_workers = max(self._n_workers, self._engine.workers)
+        if self._client.status != "running":
+            return
         while len(self._flying) < AHEAD * n_workers and (self._again or self._waiting):
             block = self._again.popleft() if self._again else self._next_block(n_workers)
             block.attempt += 1
@@ -226,7 +234,7 @@ class Blocks:
         """Return the answer of a block; None where it was lost and must be computed again."""
         if future.status == "finished":
             try:
-                answer: Answer = future.result(timeout=10 * ASK)
+                answer: Answer = future.result(timeout=3 * ASK)
             except (TimeoutError, OSError, KilledWorker):  # it went with the worker that held it
                 return None
             return answer
