@@ -34,6 +34,8 @@ ASK = 20.0
 """s within which a nanny must answer."""
 SILENCE = 60.0
 """s without a connection to the scheduler after which it counts as gone."""
+LEAVING = 2.0
+"""s after which a nanny whose job ends as well is gone."""
 LINES = 12
 """Lines of the log of a worker that are shown."""
 
@@ -207,9 +209,10 @@ class Blocks:
 
     def _take(self, number: int) -> Generator[Found]:
         """Yield what a block that has ended has found, or hand it out again."""
-        block = self._flying.pop(number, None)
-        if block is None or block.future is None:
-            return
+        block = self._flying.get(number)
+        if block is None or block.future is None or block.future.status == "pending":
+            return  # word of an earlier attempt
+        del self._flying[number]
         answer = self._get_answer(block.future)
         block.future = None  # a worker that holds a result cannot be sent away
         if answer is None or answer.missing or answer.refused:
@@ -302,6 +305,7 @@ class Blocks:
         async def get_logs() -> Any:
             return await self._client.rpc(nanny).get_logs(n=LINES)
 
+        time.sleep(LEAVING)
         try:
             lines = self._client.sync(get_logs, callback_timeout=ASK)
         except (OSError, TimeoutError):
