@@ -5,7 +5,11 @@ Everything that a pipeline needs, without any network.
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -191,6 +195,24 @@ class OtherLevelsStage(LevelsStage):
     """The same under another name."""
 
     name: ClassVar = "other_levels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DyingStage(LevelsStage):
+    """The same, but one sample kills its process: always, or until a file is there."""
+
+    name: ClassVar = "dying"
+
+    kills: int = -1
+    mark: str = ""
+
+    def evaluate(self, prepared, sample):
+        if sample.key.sample == self.kills and not (self.mark and Path(self.mark).exists()):
+            if self.mark:
+                Path(self.mark).touch()
+            time.sleep(0.3)  # the scheduler shall know who has begun what
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().evaluate(prepared, sample)
 
 
 def levels(hamiltonian, overlap):

@@ -32,6 +32,7 @@ from mlepi.command_line.mistakes import (
     find_user_folders,
 )
 from mlepi.command_line.resolvers import register_names, register_stages
+from mlepi.command_line.sweep_job import SweepJob
 from mlepi.errors import MlepiError
 from mlepi.faults import explain_fault
 from mlepi.memory import keep_freed_memory
@@ -74,8 +75,6 @@ def run_script(
         follow_parent(None if followed is None else int(followed))
     os.environ[PARENT] = str(os.getpid())
     keep_freed_memory()
-    register_stages(config_folder)
-    Plugins.instance().register(PluginConfigs)
     failed: dict[str, str] = {}
     try:
         typed, trusted = take_trust(sys.argv[1:] if arguments is None else arguments)
@@ -85,8 +84,14 @@ def run_script(
         fail(error)
     given = translate_arguments(typed, config_name)
     started_by = list(sys.argv)
-    register_names(given)
     sys.argv[1:] = given  # where Hydra reads them
+
+    def register() -> None:
+        register_stages(config_folder)
+        Plugins.instance().register(PluginConfigs)
+        register_names(given)
+
+    register()
 
     def explain(error: Exception, folder: Path | None = None) -> Exception:
         if isinstance(error, (HydraException, OmegaConfBaseException)):
@@ -125,7 +130,7 @@ def run_script(
                 version_base="1.3",
                 config_path=str(config_folder.resolve()),
                 config_name=config_name,
-            )(job)()
+            )(SweepJob(job, register, failed))()
     except Stopped as stopped:
         end_stopped(stopped)
     except KeyboardInterrupt:

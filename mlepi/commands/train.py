@@ -5,11 +5,12 @@ All keys: ``conf/train.yaml`` and ``docs/config.md``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlepi.command_line import run_script
+from mlepi.errors import ConfigError, message
 from mlepi.run_lock import is_first_process
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _run(config: DictConfig, folder: Path) -> dict[str, float]:
-    """Import the training only when there is something to train, so that ``--help`` is quick."""
+def _run(config: DictConfig, folder: Path) -> dict[str, float] | float:
+    """Import the training only when there is something to train, so that ``--help`` is quick.
+
+    A sweeper that searches gets one number, the metric that the best checkpoint is chosen by.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -32,8 +36,27 @@ def _run(config: DictConfig, folder: Path) -> dict[str, float]:
 
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
-        return run_job(config, folder, list(hydra.overrides.task))
+        metrics = run_job(config, folder, list(hydra.overrides.task))
+        return pick_objective(config, metrics) if "direction" in hydra.sweeper else metrics
     metrics = train(config, folder)
     if is_first_process():
         print(f"checkpoint       {folder / 'checkpoints' / 'best.ckpt'}")
     return metrics
+
+
+def pick_objective(config: DictConfig, metrics: Mapping[str, float]) -> float:
+    """Return what a search makes small or large.
+
+    Args:
+        config: of the training.
+        metrics: that it has returned.
+
+    Raises:
+        ConfigError: the training was tested, and its metrics are those of the test subset.
+    """
+    monitor = config.task.monitor
+    if monitor not in metrics:
+        got = f"no {monitor} among the metrics of the training"
+        fix = "Set test=false in a search: the test subset must not choose a network."
+        raise ConfigError(message("hydra.sweeper", got, "the metric of the best checkpoint", fix))
+    return metrics[monitor]

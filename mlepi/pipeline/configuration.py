@@ -33,6 +33,7 @@ from mlepi.pipeline.config_values import (
     read_level_shift,
 )
 from mlepi.pipeline.discovery import Stages, resolve_names
+from mlepi.pipeline.engines import Engine
 from mlepi.pipeline.networks import Networks
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.settings import Settings
@@ -42,7 +43,7 @@ from mlepi.pipeline.valence import fill_electrons, list_missing_electrons
 from mlepi.project_files import locate_file
 from mlepi.results import ResultsStore
 
-GROUPS = ("stage", "sampler", "trainer")
+GROUPS = ("stage", "sampler", "engine", "trainer")
 """Nodes of the config that hold more than one value."""
 
 SOURCES = ("structure", "phonon", "electron")
@@ -57,12 +58,14 @@ class Plan:
         names: stages of the run, in order.
         stages: all stages with their settings, by name.
         sampler: how snapshots are chosen.
+        engine: where samples are computed.
     """
 
     plain: Mapping[str, Any]
     names: list[str]
     stages: Mapping[str, Stage]
     sampler: Sampler
+    engine: Engine
 
     def needed_sources(self) -> set[str]:
         """Return which of "structure", "phonon" and "electron" the run cannot do without."""
@@ -137,8 +140,9 @@ def check_config(config: DictConfig, stages: Stages) -> Plan:
     problems += wrong
     for name in stages:
         problems += _check_settings(f"stage.{name}", stages[name], chosen.get(name))
-    if "sampler" in plain:
-        problems += _check_node("sampler", plain["sampler"])
+    for name in ("sampler", "engine"):
+        if name in plain:
+            problems += _check_node(name, plain[name])
     built: dict[str, Any] = {}
     if not problems:
         built, problems = _build(plain, stages)
@@ -151,9 +155,9 @@ def check_config(config: DictConfig, stages: Stages) -> Plan:
         problems += _check_source(name, plain.get(name), needed=name in needed)
     if problems:
         raise ConfigError("\n".join(problems))
-    sampler = built.pop("sampler")
+    sampler, engine = built.pop("sampler"), built.pop("engine")
     sampler.files(_list_temperatures(plain))  # says now which file is missing
-    return Plan(plain, names, built, sampler)
+    return Plan(plain, names, built, sampler, engine)
 
 
 def _list_temperatures(plain: Mapping[str, Any]) -> tuple[float, ...]:
@@ -214,8 +218,8 @@ def _check_node(where: str, node: Any) -> list[str]:
 
 
 def _build(plain: Mapping[str, Any], stages: Stages) -> tuple[dict[str, Any], list[str]]:
-    """Build sampler and stages from their settings; return them, and what is wrong."""
-    nodes = {"sampler": plain["sampler"]}
+    """Build sampler, engine and stages from their settings; return them, and what is wrong."""
+    nodes = {name: plain[name] for name in ("sampler", "engine")}
     for name, stage in stages.items():
         target = f"{stage.__module__}.{stage.__qualname__}"
         nodes[name] = {"_target_": target, **plain["stage"][name]}
@@ -225,7 +229,7 @@ def _build(plain: Mapping[str, Any], stages: Stages) -> tuple[dict[str, Any], li
             built[name] = instantiate(node, _convert_="all")
         except Exception as error:
             cause = error.__cause__ or error
-            where = name if name == "sampler" else f"stage.{name}"
+            where = name if name in ("sampler", "engine") else f"stage.{name}"
             problems.append(
                 str(cause)
                 if isinstance(cause, MlepiError)

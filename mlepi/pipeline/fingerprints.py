@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mlepi.graphs.shifted_matrix import shift_hamiltonian
+from mlepi.pipeline.networks import Networks
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.stage import Stage
 from mlepi.results.source_code import fingerprint_code
@@ -36,12 +37,17 @@ def fingerprint_modules(modules: Iterable[str]) -> str:
     return fingerprint_code(modules, WITHOUT_NUMBERS)
 
 
-def fingerprint_stage(run: Run, stage: Stage) -> str:
-    """Digest the code that decides the results of a stage: its own, networks and sampler."""
+def stage_modules(networks: Networks, stage: Stage) -> set[str]:
+    """Return the modules whose code decides the results of a stage: its own, networks, sampler."""
     needed = sorted(stage.sources() - {"structure"})
-    modules = {type(stage).__module__, *stage.further_modules(), *run.networks.modules(needed)}
+    modules = {type(stage).__module__, *stage.further_modules(), *networks.modules(needed)}
     if "sampling" in stage.requires or stage.name == "sampling":
-        modules.add(type(run.settings.sampler).__module__)
-    if stage.solves and "electron" in stage.networks and run.networks.level_shift is not None:
+        modules.add(type(networks.settings.sampler).__module__)
+    if stage.solves and "electron" in stage.networks and networks.level_shift is not None:
         modules.add(shift_hamiltonian.__module__)
-    return fingerprint_modules(modules)
+    return modules
+
+
+def fingerprint_stage(run: Run, stage: Stage) -> str:
+    """Digest the code that decides the results of a stage."""
+    return fingerprint_modules(stage_modules(run.networks, stage))

@@ -189,9 +189,10 @@ class RenumberedResults:
 
     def __iter__(self) -> Iterator[tuple[SampleKey, dict[str, NDArray[Any]]]]:
         """Yield the results one by one."""
-        omitted = np.array(sorted(self.left_out), dtype=np.int64)
+        left_out = frozenset(self.left_out)
+        omitted = np.array(sorted(left_out), dtype=np.int64)
         for key, part in self.results:
-            if key.sample not in self.left_out:
+            if key.sample not in left_out:
                 below = int(np.searchsorted(omitted, key.sample))
                 kept = {name: array for name, array in part.items() if name != KEY}
                 yield key._replace(sample=key.sample - below), kept

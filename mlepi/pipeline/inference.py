@@ -13,7 +13,7 @@ from mlepi.errors import DataError, message
 from mlepi.pipeline.configuration import check_config
 from mlepi.pipeline.discovery import Stages
 from mlepi.pipeline.networks import Networks
-from mlepi.pipeline.processes import ENDS_ALL, Processes, launch_processes
+from mlepi.pipeline.processes import ENDS_ALL, Processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.runner import run_stages
@@ -44,7 +44,7 @@ def infer(
     """
     plan = check_config(config, stages)
     trainer = plan.plain["trainer"]
-    processes = launch_processes(trainer["devices"], trainer["num_nodes"])
+    processes = plan.engine.launch(trainer["devices"], trainer["num_nodes"])
     try:
         word = processes.hold_folder(folder)
         run = plan.build_run(folder, processes.local_rank)
@@ -54,7 +54,7 @@ def infer(
             report = ProgressReport(quiet=not processes.is_first)
             if word:
                 report.say(f"WARNING: {word}")
-            run_stages(run, plan.names, processes, report)
+            run_stages(run, plan.names, processes, report, plan.engine)
         if finish is not None:
             processes.on_first(lambda: finish(run))
     except ENDS_ALL:
@@ -66,6 +66,7 @@ def infer(
         stopped.add_note(f"{kept} {folder}; the same command goes on from there.")
         raise
     finally:
+        plan.engine.close()
         processes.close()
     return run if processes.is_first else None
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal, cast
 
 from mlepi.pipeline.discovery import list_dependents
+from mlepi.pipeline.engines import Engine, Local
 from mlepi.pipeline.fingerprints import fingerprint_stage
 from mlepi.pipeline.ghosts import PROVENANCE, GhostSummary
 from mlepi.pipeline.growth import check_target, grow_ensemble
@@ -29,7 +30,11 @@ from mlepi.stopping import stop_if_requested
 
 
 def run_stages(
-    run: Run, names: Sequence[str], processes: Processes, report: ProgressReport
+    run: Run,
+    names: Sequence[str],
+    processes: Processes,
+    report: ProgressReport,
+    engine: Engine | None = None,
 ) -> None:
     """Run stages one after the other.
 
@@ -38,17 +43,19 @@ def run_stages(
         names: stages, in order; what they require is in the list or has a record already.
         processes: the group that shares the samples.
         report: where progress goes.
+        engine: where samples are computed; None in these processes.
 
     Raises:
         MlepiError: the first thing that went wrong; records and samples that were finished stay.
     """
     check_target(run, names)
+    engine = engine or Local()
     for group in _group_stages([run.stages[name] for name in names]):
         stop_if_requested()
         if isinstance(group[0], SampledStage):
-            _run_sampled(run, cast(list[SampledStage[Any]], group), processes, report)
+            _run_sampled(run, cast(list[SampledStage[Any]], group), processes, report, engine)
         else:
-            _run_plain(run, cast(PlainStage, group[0]), processes, report)
+            _run_plain(run, cast(PlainStage, group[0]), processes, report, engine)
 
 
 def describe_inputs(run: Run, stage: Stage) -> dict[str, Any]:
@@ -134,7 +141,9 @@ def _group_stages(stages: Sequence[Stage]) -> list[list[Stage]]:
     return groups
 
 
-def _run_plain(run: Run, stage: PlainStage, processes: Processes, report: ProgressReport) -> None:
+def _run_plain(
+    run: Run, stage: PlainStage, processes: Processes, report: ProgressReport, engine: Engine
+) -> None:
     verdict = _judge(run, stage, processes, report)
     if verdict.kept:
         return
@@ -144,7 +153,7 @@ def _run_plain(run: Run, stage: PlainStage, processes: Processes, report: Progre
             if not stage.tells_of_nested:
                 report.tell(stage.name, f"… {nested.store.folder.name}: {', '.join(names)}")
             within = report.within(stage.name, quiet=not stage.tells_of_nested)
-            run_stages(nested, names, processes, within)
+            run_stages(nested, names, processes, within, engine)
     with report.stage(stage.name) as line:
         doubts = processes.on_first(
             lambda: _write(run, stage, stage.compute(run, line), verdict, line)
@@ -166,6 +175,7 @@ def _run_sampled(
     stages: Sequence[SampledStage[Any]],
     processes: Processes,
     report: ProgressReport,
+    engine: Engine,
 ) -> None:
     """Run stages that look at samples, in one pass over those that any of them has not seen."""
     verdicts = {stage.name: _judge(run, stage, processes, report) for stage in stages}
@@ -176,7 +186,7 @@ def _run_sampled(
     with report.stage(pending[0].name if alone else "samples") as line:
         ensemble = processes.on_each(run.ensemble)
         prepared = processes.on_each(lambda: {s.name: s.prepare(ensemble) for s in pending})
-        together = Pass(run, pending, ensemble, prepared)
+        together = Pass(run, pending, ensemble, prepared, engine)
         if run.settings.reuse == "never":
             processes.on_first(together.forget)
         if needs := processes.on_first(partial(together.compare_needs, processes.n_local)):
@@ -215,7 +225,8 @@ def _finish(
     def write() -> list[str]:
         found = together.find_ghosts(stage, n_samples)
         record = together.finish(stage, n_samples, found)
-        doubts = _write(together.run, stage, record, verdict, line, found)
+        makers = together.results(stage, n_samples).count_makers()
+        doubts = _write(together.run, stage, record, verdict, line, found, makers)
         if len(together.stages) == 1:  # of several, the line of the samples has said it
             line.note += f"; ghost states in {found.describe()}"
         return doubts
@@ -230,13 +241,19 @@ def _write(
     verdict: Verdict,
     line: StageLine,
     ghosts: GhostSummary | None = None,
+    makers: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """Write the record of a stage and return its doubts; ``ghosts`` are those of its samples."""
+    """Write the record of a stage and return its doubts.
+
+    ``ghosts`` are those of its samples, ``makers`` what computed how many of them.
+    """
     settings = run.settings
     inputs = describe_inputs(run, stage)
     provenance = collect_provenance(settings.config, inputs, settings.seed)
     if ghosts is not None:
         provenance[PROVENANCE] = ghosts.to_dict()
+    if makers is not None:
+        provenance["computed_by"] = dict(makers)
     classes = {name: type(each) for name, each in run.stages.items()}
     run.store.write(
         stage.name,

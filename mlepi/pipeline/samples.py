@@ -9,22 +9,21 @@ memory.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from mlepi.errors import MlepiError, PhysicsError, message
-from mlepi.pipeline.ahead import run_ahead
-from mlepi.pipeline.batch_sizes import predict_in_batches
-from mlepi.pipeline.ensemble import GHOST_MARGIN, Ensemble, Sample, SampleKey
+from mlepi.pipeline.engines import Engine, Task, Work
+from mlepi.pipeline.ensemble import GHOST_MARGIN, Ensemble, SampleKey
 from mlepi.pipeline.fingerprints import fingerprint_modules, fingerprint_stage
 from mlepi.pipeline.ghosts import (
     KEY,
     GhostSummary,
     RenumberedResults,
-    count_ghosts,
     summarize_ghosts,
 )
 from mlepi.pipeline.needs import compare_needs, estimate_needs
@@ -42,8 +41,6 @@ from mlepi.run_lock import FolderLostError
 from mlepi.stopping import Stopped, stop_if_requested
 
 STOP_FILE = "stop"
-GPU_BATCH_SIZE = 16
-"""Samples that a GPU sees at once; a processor gains nothing from more than one."""
 
 
 def describe_sample_inputs(run: Run, stage: SampledStage[Any]) -> dict[str, Any]:
@@ -90,14 +87,16 @@ class SampleResults:
 
     def __iter__(self) -> Iterator[tuple[SampleKey, Part]]:
         """Yield the results one by one, whichever process made them."""
+        parts = self._parts()
+        headers = [part.header() for part in parts]
         places = {
-            SampleKey(*key): (part, place)
-            for part in self._parts()
+            SampleKey(*key): (number, place)
+            for number, part in enumerate(parts)
             for key, place in part.places().items()
         }
         for key in self.keys:
-            part, place = places[key]
-            yield key, part.load(place)
+            number, place = places[key]
+            yield key, parts[number].load(place, headers[number])
 
     def find_done(self) -> set[SampleKey]:
         """Return the samples that are done, in whichever number of processes.
@@ -105,6 +104,13 @@ class SampleResults:
         Those of other inputs, and of other code unless they are to be kept, are forgotten.
         """
         return {SampleKey(*key) for part in self._parts() for key in part.keys()}  # noqa: SIM118
+
+    def count_makers(self) -> dict[str, int]:
+        """Count the results by what computed them: type of processor and threads.
+
+        Those that are beyond the samples asked for count as well, and older ones do not say it.
+        """
+        return dict(sum((part.count_makers() for part in self._parts()), Counter[str]()))
 
     def forget(self) -> None:
         """Delete all results."""
@@ -149,12 +155,14 @@ class Pass:
         stages: that look at samples.
         ensemble: whose samples they see.
         prepared: name of a stage → what all its samples share.
+        engine: where samples are computed.
     """
 
     run: Run
     stages: Sequence[SampledStage[Any]]
     ensemble: Ensemble
     prepared: Mapping[str, Any]
+    engine: Engine
 
     def results(self, stage: SampledStage[Any], n_samples: int) -> SampleResults:
         """Return what a stage has found in the first samples."""
@@ -221,38 +229,38 @@ class Pass:
         missing = [key for key in keys if not all(key in found for found in done)]
         mine = missing[processes.rank :: processes.n_processes]
         line.start(len(mine) + len(keys) - len(missing), len(keys) - len(missing))
-        todo = [
-            (stage, result.part(processes.rank), set(mine) - found)
-            for stage, result, found in zip(self.stages, results, done, strict=True)
+        names = [stage.name for stage in self.stages]
+        tasks = [
+            Task(key, tuple(n for n, seen in zip(names, done, strict=True) if key not in seen))
+            for key in mine
         ]
-        processes.on_each(lambda: self._evaluate(mine, todo, folder, line, processes))
+        parts = {n: r.part(processes.rank) for n, r in zip(names, results, strict=True)}
+        processes.on_each(lambda: self._evaluate(tasks, parts, folder, line, processes))
 
     def _evaluate(
         self,
-        keys: Sequence[SampleKey],
-        todo: Sequence[tuple[SampledStage[Any], PartFile, set[SampleKey]]],
+        tasks: Sequence[Task],
+        parts: Mapping[str, PartFile],
         folder: Path,
         line: StageLine,
         processes: Processes,
     ) -> None:
-        """Evaluate the samples of this process.
+        """Have the samples of this process evaluated, and store what is found.
 
         An error here stops the other processes at their next sample.
         """
         stop = folder / STOP_FILE
+        work = Work(self.ensemble, tuple(self.stages), self.prepared, self._sample_files())
         try:
-            with closing(self._predict(keys)) as predicted:
-                for sample in predicted:
+            with closing(self.engine.evaluate(work, tasks, line.tell)) as found:
+                for key, results, maker in found:
+                    processes.check_folder()
+                    for name, part in results.items():
+                        parts[name].append(key, part, maker)
+                    line.advance()
                     if stop.exists():
                         return
                     stop_if_requested()
-                    processes.check_folder()
-                    counts = count_ghosts(sample, self.ensemble.ghost_energy)
-                    for stage, part, wanted in todo:
-                        if sample.key in wanted:
-                            found = stage.evaluate(self.prepared[stage.name], sample)
-                            part.append(sample.key, {**found, KEY: counts})
-                    line.advance()
         except FolderLostError:
             raise
         except (MlepiError, OSError, Stopped):
@@ -260,25 +268,6 @@ class Pass:
                 folder.mkdir(parents=True, exist_ok=True)
                 stop.touch()
             raise
-
-    def _predict(self, keys: Sequence[SampleKey]) -> Generator[Sample]:
-        """Yield the samples in order.
-
-        They are predicted in batches and, with a GPU, ahead of their use.
-        """
-        settings = self.run.settings
-        size, files = self.batch_size, self._sample_files()
-        measured = settings.device if settings.on_gpu and settings.batch_size is None else None
-        predict = self.ensemble.predict if files is None else files.predict
-        batches = predict_in_batches(predict, keys, size, measured)
-        ahead = settings.on_gpu if settings.prefetch is None else settings.prefetch
-        return run_ahead(batches, depth=size) if ahead else batches
-
-    @property
-    def batch_size(self) -> int:
-        """Samples that the network sees at once, at most."""
-        settings = self.run.settings
-        return settings.batch_size or (GPU_BATCH_SIZE if settings.on_gpu else 1)
 
     def compare_needs(self, n_processes: int) -> str:
         """Compare what the samples need with memory and disk; return what the user should know.
@@ -296,7 +285,7 @@ class Pass:
             self.ensemble,
             len(set(keys) - done),
             n_processes=n_processes,
-            batch=self.batch_size,
+            batch=self.run.settings.largest_batch,
             solves=any(stage.solves for stage in self.stages),
             keeps=hamiltonian.store,
         )

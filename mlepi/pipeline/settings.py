@@ -19,6 +19,10 @@ Reuse = Literal["auto", "always", "never"]
 REUSES: tuple[Reuse, ...] = ("auto", "always", "never")
 
 
+GPU_BATCH_SIZE = 16
+"""Samples that a GPU sees at once; a processor gains nothing from more than one."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What all stages of a run share.
@@ -77,6 +81,11 @@ class Settings:
     def on_gpu(self) -> bool:
         """Whether the networks run on a GPU."""
         return self.device.startswith("cuda")
+
+    @property
+    def largest_batch(self) -> int:
+        """Samples that the electron network sees at once, at most."""
+        return self.batch_size or (GPU_BATCH_SIZE if self.on_gpu else 1)
 
     @property
     def committees(self) -> tuple[str, ...]:

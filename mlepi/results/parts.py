@@ -4,10 +4,10 @@ A part file is a sequence of frames: magic, length and CRC-32 of the payload, pa
 is an ``.npz`` of the arrays and of a ``__key__`` (JSON text). The first frame holds no arrays; its
 key ``["header", {…}]`` says the format, the inputs that the results belong to, the fingerprint of
 the code and the version that wrote them; in format 1 it is ``["inputs", digest]``. Every further
-frame repeats inputs and code as ``__of__``: one that got into the file of another calculation is
-left out, and its sample is done again. Frames of older files do not say it. A frame that
-ends beyond the file is the one that was being written when the process died and is dropped; any
-other disagreement is damage and raises.
+frame repeats inputs and code as ``__of__``, and says what computed it: one that got into the file
+of another calculation is left out, and its sample is done again. Frames of older files do not say
+it. A frame that ends beyond the file is the one that was being written when the process died and is
+dropped; any other disagreement is damage and raises.
 
 A file holds results of one format and one code. The files of a stage are called
 ``<stage>.<process>.part``, or ``<stage>.<process>.<n>.part`` where that name is taken by a file
@@ -22,11 +22,12 @@ import logging
 import os
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,24 @@ log = logging.getLogger(__name__)
 THIS_CODE = "this code"
 OTHER_CODE = "other code"
 UNKNOWN_CODE = "unknown code"
+
+
+class Label(NamedTuple):
+    """What a frame says beside its arrays.
+
+    Attributes:
+        place: where in the file it begins.
+        key: of the sample; of the first frame, the header.
+        of: inputs, code and maker of the result, as far as it says so.
+    """
+
+    place: int
+    key: tuple[Any, ...]
+    of: tuple[str | None, ...]
+
+    def belongs(self, header: PartHeader) -> bool:
+        """Tell whether it is of the calculation that its file is of, as far as it says so."""
+        return self.of[:2] in ((), (header.inputs, header.code))
 
 
 @dataclass(frozen=True)
@@ -114,14 +133,21 @@ class PartFile:
         if not self.path.exists():
             return None
         first = next(_frames(self.path), None)
-        return None if first is None else _parse_header(_key(first[1], self.path), self.path)
+        return (
+            None
+            if first is None
+            else _parse_header(_read_label(first[1], 0, self.path).key, self.path)
+        )
 
-    def append(self, key: tuple[Any, ...], arrays: Mapping[str, NDArray[Any]]) -> None:
+    def append(
+        self, key: tuple[Any, ...], arrays: Mapping[str, NDArray[Any]], maker: str = ""
+    ) -> None:
         """Add the result of one sample and make sure that it reaches the disk.
 
         Args:
             key: plain numbers or texts that identify the sample.
             arrays: named arrays.
+            maker: what computed it: processor and threads.
 
         Raises:
             DataError: the file holds results of other inputs, of another format or of other code.
@@ -146,7 +172,7 @@ class PartFile:
         with self.path.open("ab") as stream:
             if new:
                 stream.write(_frame(("header", header), {}))
-            of = np.array(json.dumps([self.inputs, self.code]))
+            of = np.array(json.dumps([self.inputs, self.code, *([maker] if maker else [])]))
             stream.write(_frame(key, {OF: of, **arrays}))
             stream.flush()
             os.fsync(stream.fileno())
@@ -182,19 +208,19 @@ class PartFile:
         if header is None or not self._accepts(header):
             self.path.unlink()
             return set()
-        keys: list[tuple[Any, ...]] = []
-        complete = n_foreign = 0
+        keys, n_foreign, complete = set(), 0, 0
         for end, payload in _frames(self.path):
             if complete:  # the first frame is the header
-                own = _belongs(payload, header, self.path)
+                label = _read_label(payload, complete, self.path)
+                own = label.belongs(header)
                 n_foreign += not own
-                keys += [_key(payload, self.path)] if own else []
+                keys |= {label.key} if own else set()
             complete = end
         if complete < self.path.stat().st_size:
             os.truncate(self.path, complete)
         if n_foreign:
             log.warning("%s: left out %d results of another calculation", self.path, n_foreign)
-        return set(keys)
+        return keys
 
     def places(self) -> dict[tuple[Any, ...], int]:
         """Return where in the file the result of each sample stands.
@@ -202,32 +228,49 @@ class PartFile:
         Raises:
             DataError: the file is damaged.
         """
-        places: dict[tuple[Any, ...], int] = {}
-        start = 0
         header = self.header()
-        if header is not None:
-            for end, payload in _frames(self.path):
-                # the first frame is the header
-                if start and _belongs(payload, header, self.path):
-                    places[_key(payload, self.path)] = start
-                start = end
-        return places
+        if header is None:
+            return {}
+        return {label.key: label.place for label in self._labels() if label.belongs(header)}
 
-    def load(self, place: int) -> dict[str, NDArray[Any]]:
+    def count_makers(self) -> Counter[str]:
+        """Count the results by what computed them, as far as they say it.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        header = self.header()
+        if header is None:
+            return Counter()
+        of = (label.of for label in self._labels() if label.belongs(header))
+        return Counter(str(words[2]) for words in of if len(words) > 2)
+
+    def load(self, place: int, header: PartHeader | None = None) -> dict[str, NDArray[Any]]:
         """Return the arrays of the result at a position from ``places``, in the present format.
+
+        Args:
+            place: position.
+            header: of the file, where it is known; it is read otherwise.
 
         Raises:
             DataError: the file is damaged, or has changed since.
         """
-        header = self.header()
+        header = self.header() if header is None else header
         _, payload = next(_frames(self.path, place))
-        if header is not None and not _belongs(payload, header, self.path):
+        label, arrays = _read_frame(payload, place, self.path)
+        if header is not None and not label.belongs(header):
             raise _damaged(self.path, place)
-        with open_npz(f"{self.path}, byte {place}", payload) as archive:
-            arrays = {name: archive[name] for name in archive.files if name not in (KEY, OF)}
         found = PART_FORMAT if header is None else header.format
         name = self.path.name.split(".")[0]
         return upgrade(StoredResult(name, arrays), found, upgrades=PART_UPGRADES).fields
+
+    def _labels(self) -> Iterator[Label]:
+        """Yield the label of every complete result; the first frame is the header."""
+        start = 0
+        for end, payload in _frames(self.path):
+            if start:
+                yield _read_label(payload, start, self.path)
+            start = end
 
     def _accepts(self, found: PartHeader) -> bool:
         """Whether the results may be used; says in ``made_by`` what was found."""
@@ -340,17 +383,20 @@ def _frames(path: Path, position: int = 0) -> Iterator[tuple[int, bytes]]:
             yield position, payload
 
 
-def _key(payload: bytes, path: Path) -> tuple[Any, ...]:
-    with open_npz(str(path), payload) as archive:
-        return tuple(parse_json(str(path), str(archive[KEY])))
+def _read_label(payload: bytes, place: int, path: Path) -> Label:
+    return _read_frame(payload, place, path, with_arrays=False)[0]
 
 
-def _belongs(payload: bytes, header: PartHeader, path: Path) -> bool:
-    """Tell whether a frame is of the calculation that its file is of, as far as it says so."""
-    with open_npz(str(path), payload) as archive:
-        if OF not in archive.files:
-            return True
-        return bool(parse_json(str(path), str(archive[OF])) == [header.inputs, header.code])
+def _read_frame(
+    payload: bytes, place: int, path: Path, *, with_arrays: bool = True
+) -> tuple[Label, dict[str, NDArray[Any]]]:
+    """Return the label and the arrays of a frame."""
+    where = f"{path}, byte {place}"
+    with open_npz(where, payload) as archive:
+        of = parse_json(where, str(archive[OF])) if OF in archive.files else ()
+        label = Label(place, tuple(parse_json(where, str(archive[KEY]))), tuple(of))
+        names = [name for name in archive.files if name not in (KEY, OF)]
+        return label, {name: archive[name] for name in names if with_arrays}
 
 
 def _damaged(path: Path, position: int) -> DataError:

@@ -40,6 +40,12 @@ def find_version() -> str:
     return importlib.metadata.version("mlepi")
 
 
+@cache
+def list_packages() -> Mapping[str, str]:
+    """Return the versions of the packages that results rest on, by name."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
 def hash_data(data: Any) -> str:
     """Digest plain data (mappings, sequences, numbers, texts) independently of the order of keys.
 
@@ -161,5 +167,5 @@ def collect_provenance(
         "seed": int(seed),
         "code": code,
         "commit": find_commit(Path(__file__).parent),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": dict(list_packages()),
     }

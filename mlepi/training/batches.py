@@ -78,14 +78,16 @@ class GlobalBatches(Sampler[list[int]]):
 class Collation:
     """Join chosen graphs of a subset to a batch.
 
-    The batch of a single graph is made once and shares its memory.
+    The batch of a single graph is made once and shares its memory, where graphs are kept.
 
     Args:
         graphs: of the subset.
+        kept: whether they are in memory anyway.
     """
 
-    def __init__(self, graphs: Sequence[AtomGraph]) -> None:
+    def __init__(self, graphs: Sequence[AtomGraph], kept: bool = True) -> None:
         self.graphs = graphs
+        self.kept = kept
         self._singles: dict[int, Batch] = {}
 
     def __call__(self, chosen: Sequence[int]) -> Batch:
@@ -93,6 +95,8 @@ class Collation:
         if len(chosen) != 1:
             return Batch.from_data_list([self.graphs[i] for i in chosen])
         [i] = chosen
+        if not self.kept:
+            return self._join_single(self.graphs[i])
         if i not in self._singles:
             self._singles[i] = self._join_single(self.graphs[i])
         # moving a batch to a device replaces its tensors in place

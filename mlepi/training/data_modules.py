@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,6 +30,7 @@ from mlepi.structures.labelled_structure import LabelledStructure, subtract_ferm
 from mlepi.structures.valence import find_valence_electrons, read_symbols, suggest_electrons
 from mlepi.training.cutoffs import cover_labels
 from mlepi.training.graph_data import GraphDataModule
+from mlepi.training.stored import StoredStructures
 
 _logger = logging.getLogger(__name__)
 
@@ -128,6 +130,15 @@ class HamiltonianDataModule(GraphDataModule):
 
         Everything in the file is verified first, and read from the file that was verified.
         """
+        return list(self._open(path, names).values())
+
+    def open_structures(self) -> Mapping[str, LabelledStructure]:
+        """Return all structures of the data set by name, in memory or in the file."""
+        stored = self._open(self.path)
+        return dict(stored) if self.in_memory else stored
+
+    def _open(self, path: Path, names: Iterable[str] | None = None) -> StoredStructures:
+        """Verify a data set, once, and return its structures, not yet read."""
         dataset = HamiltonianDataset(path)
         dataset.verify()
         if self.basis is not None and dataset.basis != self.basis:
@@ -140,9 +151,9 @@ class HamiltonianDataModule(GraphDataModule):
                 )
             )
         self.basis = dataset.basis
-        structures = (dataset[name] for name in (dataset.names if names is None else names))
+        chosen = list(dataset.names if names is None else names)
         if dataset.has_overlap:
-            return list(structures)
+            return StoredStructures(dataset, chosen, _as_it_is)
         if self.overlap_table is None:
             raise DataError(
                 message(
@@ -153,9 +164,10 @@ class HamiltonianDataModule(GraphDataModule):
                 )
             )
         check_overlap_table(self.basis, self.overlap_table)
-        return [complete_overlaps(structure, self.overlap_table) for structure in structures]
+        complete = partial(complete_overlaps, table=self.overlap_table)
+        return StoredStructures(dataset, chosen, complete)
 
-    def resolve_cutoffs(self, structures: list[LabelledStructure]) -> dict[str, float]:
+    def resolve_cutoffs(self, structures: Sequence[LabelledStructure]) -> dict[str, float]:
         """Return the cutoff of every relation, Å; the range of the basis where none is given.
 
         Raises:
@@ -181,14 +193,18 @@ class HamiltonianDataModule(GraphDataModule):
     def stamp_parts(self) -> dict[str, Any]:
         """Return basis and overlap table, and refuse a table of another basis."""
         if self.fit_overlaps and self.basis is not None:
-            self.overlap_table = fit_overlaps(self.structures["train"], self.basis)
+            self.overlap_table = fit_overlaps(self.sample_structures(), self.basis)
         if self.basis is not None and self.overlap_table is not None:
             check_overlap_table(self.basis, self.overlap_table)
         basis = self.basis
         if basis is not None:
-            electrons = complete_electrons(self.given_electrons, basis, self.structures["train"])
+            electrons = complete_electrons(self.given_electrons, basis, self.sample_structures())
             basis = replace(basis, valence_electrons=electrons)
         return {"basis": basis, "overlap_table": self.overlap_table}
+
+
+def _as_it_is(structure: LabelledStructure) -> LabelledStructure:
+    return structure
 
 
 def read_electrons(where: str, given: Mapping[Any, float] | None) -> dict[int, float]:

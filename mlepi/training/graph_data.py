@@ -1,4 +1,4 @@
-"""Labelled structures → cached graphs → batches, for the subsets of a named split.
+"""Labelled structures → graphs → batches, for the subsets of a named split.
 
 Every structure has a number: those of train, val and test in turn, then those of further test
 subsets.
@@ -10,7 +10,6 @@ import hashlib
 import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,9 +27,11 @@ from mlepi.graphs.plausibility import check_forces, check_hamiltonians, check_st
 from mlepi.project_files import find_file, locate_file
 from mlepi.structures.automatic_splits import SUBSETS, read_fractions, split_structures
 from mlepi.structures.labelled_structure import LabelledStructure
-from mlepi.structures.splits import NamedSubsets, read_named_subsets, read_split, write_split
+from mlepi.structures.splits import NamedSubsets, read_named_subsets, read_split
 from mlepi.training.batches import Collation, GlobalBatches
 from mlepi.training.cutoffs import check_edges, end_shells, reach_neighbours, read_cutoffs
+from mlepi.training.made_split import MADE_SPLIT, MadeSplit
+from mlepi.training.stored import BuiltGraphs, ChosenStructures, StoredStructures, thin_out
 
 log = logging.getLogger(__name__)
 
@@ -38,36 +39,9 @@ log = logging.getLogger(__name__)
 ORDERS = ("listed", "shuffled")
 """Orders of the training subset."""
 
-MADE_SPLIT = "split.json"
-"""File of the run folder that holds a split made by the training."""
-
-
-@dataclass(frozen=True)
-class MadeSplit:
-    """A split that was made because none was given.
-
-    Attributes:
-        split: subset → names.
-        provenance: fractions, seed, and counts per stratum.
-    """
-
-    split: Mapping[str, Sequence[str]]
-    provenance: Mapping[str, Any]
-
-    def describe(self) -> str:
-        """Say how the structures were divided."""
-        sizes = ", ".join(f"{len(names)} {subset}" for subset, names in self.split.items())
-        strata = self.provenance["strata"]
-        by = f" by {len(strata)} strata ({'; '.join(strata)})" if len(strata) > 1 else ""
-        return f"no split given: made one of {sizes}{by}, in {MADE_SPLIT} of the run folder"
-
-    def write(self, folder: Path) -> None:
-        """Write it into the run folder."""
-        write_split(folder / MADE_SPLIT, self.split, self.provenance)
-
 
 class GraphDataModule(LightningDataModule):
-    """Read a data set once, divide it by a stored split and keep all graphs in memory.
+    """Read a data set, divide it by a stored split, and give batches of its graphs.
 
     Args:
         path: data set, relative to the working folder or the project folder.
@@ -89,6 +63,9 @@ class GraphDataModule(LightningDataModule):
         partition: how edges are divided into relations, one of ``partitions.KINDS``.
         shell_overlap: of neighbouring distance shells, Å.
         check_units: refuse data whose units cannot be right.
+        in_memory: keep structures and graphs; otherwise they are read and built for every batch,
+            and what is learned before the first step comes from ``SAMPLE`` structures.
+        workers: processes that prepare the batches to come; 0 for none.
     """
 
     kind: ClassVar[str]
@@ -109,6 +86,8 @@ class GraphDataModule(LightningDataModule):
         shell_overlap: float | None = None,
         check_units: bool = True,
         train_order: str = "listed",
+        in_memory: bool = True,
+        workers: int = 0,
     ) -> None:
         super().__init__()
         if train_order not in ORDERS:
@@ -116,19 +95,18 @@ class GraphDataModule(LightningDataModule):
                 message("data.train_order", repr(train_order), f"one of {ORDERS}", "Edit it.")
             )
         self.train_order = train_order
-        if batch_size < 1 or eval_batch_size < 1:
-            raise ConfigError(
-                message(
-                    "data.batch_size",
-                    f"{batch_size}, {eval_batch_size}",
-                    "at least 1",
-                    "Edit the config.",
-                )
-            )
         if Path(path).is_dir():
             got, fix = f"the folder {path}", f"First: mlepi convert {path} --out FILE."
             expected = "one file of a data set (.h5 of Hamiltonians, .extxyz of forces)"
             raise DataError(message("data.path", got, expected, fix))
+        least = {"batch_size": 1, "eval_batch_size": 1, "workers": 0}
+        given = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "workers": workers}
+        for key, value in given.items():
+            if value < least[key]:
+                expected = f"at least {least[key]}"
+                raise ConfigError(message(f"data.{key}", f"{value}", expected, "Edit the config."))
+        self.in_memory = in_memory
+        self.workers = workers
         self.path = find_file("data.path", path)
         self.split_path = find_file("data.split", split) if isinstance(split, str) else None
         self.fractions = None if isinstance(split, str) else read_fractions("data.split", split)
@@ -146,8 +124,8 @@ class GraphDataModule(LightningDataModule):
         self.check_units = check_units
         self.partition = LAYERS
         self.cutoffs: dict[str, float] = {}
-        self.structures: dict[str, list[LabelledStructure]] = {}
-        self.graphs: dict[str, list[AtomGraph]] = {}
+        self.structures: dict[str, Sequence[LabelledStructure]] = {}
+        self.graphs: dict[str, Sequence[AtomGraph]] = {}
         self.named = NamedSubsets()
         self.further: dict[str, LabelledStructure | None] = {}
         self.further_graphs: list[AtomGraph] = []
@@ -179,7 +157,7 @@ class GraphDataModule(LightningDataModule):
         """Build the graph of a structure with its labels."""
         return build_graph(structure.atoms, self.cutoffs, structure, self.dtype, self.partition)
 
-    def resolve_cutoffs(self, structures: list[LabelledStructure]) -> dict[str, float]:
+    def resolve_cutoffs(self, structures: Sequence[LabelledStructure]) -> dict[str, float]:
         """Return the cutoff of every relation, Å; from the distances where none is given."""
         return reach_neighbours(self.requested_cutoffs, structures, self.partition)
 
@@ -187,9 +165,13 @@ class GraphDataModule(LightningDataModule):
         """Read, split and build all graphs, once."""
         if self.graphs:
             return
-        structures = {structure.name: structure for structure in self.read_structures(self.path)}
+        structures = self.open_structures()
+        names = list(structures)
+        sample = ChosenStructures(
+            structures, names if self.in_memory else names[thin_out(len(names))]
+        )
         if self.check_units:
-            self.check_plausible(list(structures.values()))
+            self.check_plausible(sample)
         split = self._divide(structures)
         missing = [subset for subset in SUBSETS if not split.get(subset)]
         if missing:
@@ -201,28 +183,47 @@ class GraphDataModule(LightningDataModule):
                     "Use another split.",
                 )
             )
+        chosen = {**split, "train": self._choose_train(split["train"])}
         self.structures = {
-            subset: [structures[name] for name in split[subset]] for subset in SUBSETS
+            subset: ChosenStructures(structures, chosen[subset]) for subset in SUBSETS
         }
-        self.structures["train"] = self._choose_train(self.structures["train"])
-        train = self.structures["train"]
+        if self.in_memory:
+            self.structures = {subset: list(some) for subset, some in self.structures.items()}
+        train = self.sample_structures()
         elements = {int(z) for labelled in train for z in labelled.atoms.numbers}
         if self.partition_kind == SHELLS_KIND:
             self.requested_cutoffs = end_shells(self.requested_cutoffs, train)
         self.partition, self.requested_cutoffs = resolve_partition(
             self.partition_kind, self.requested_cutoffs, sorted(elements), self.shell_overlap
         )
-        self.cutoffs = self.resolve_cutoffs(list(structures.values()))
-        self.graphs = {
-            subset: [self.build_graph(structure) for structure in chosen]
-            for subset, chosen in self.structures.items()
-        }
-        check_edges(train, self.graphs["train"], self.cutoffs, self.partition)
-        number_graphs(chain(*self.graphs.values()), 0)
+        self.cutoffs = self.resolve_cutoffs(sample)
+        self._build_graphs()
+        check_edges(train, self.sample_graphs(), self.cutoffs, self.partition)
         self._find_further(structures)
 
-    def _choose_train(self, listed: list[LabelledStructure]) -> list[LabelledStructure]:
-        """Return the first structures of the training subset in the chosen order."""
+    def open_structures(self) -> Mapping[str, LabelledStructure]:
+        """Return all structures of the data set by name."""
+        return {structure.name: structure for structure in self.read_structures(self.path)}
+
+    def sample_structures(self) -> Sequence[LabelledStructure]:
+        """Return the training structures that facts come from: all, where they are in memory."""
+        train = self.structures["train"]
+        return train if self.in_memory else list(train[thin_out(len(train))])
+
+    def sample_graphs(self) -> Sequence[AtomGraph]:
+        """Return the graphs of ``sample_structures``."""
+        train = self.graphs["train"]
+        return train if self.in_memory else train[thin_out(len(train))]
+
+    def _build_graphs(self) -> None:
+        first = 0
+        for subset, some in self.structures.items():
+            graphs = BuiltGraphs(some, self.build_graph, first)
+            self.graphs[subset] = list(graphs) if self.in_memory else graphs
+            first += len(some)
+
+    def _choose_train(self, listed: Sequence[str]) -> list[str]:
+        """Return the first names of the training subset in the chosen order."""
         if self.n_train is not None and not 0 < self.n_train <= len(listed):
             raise ConfigError(
                 message(
@@ -233,14 +234,17 @@ class GraphDataModule(LightningDataModule):
                 )
             )
         if self.train_order == "shuffled":
-            listed = sorted(listed, key=lambda one: hashlib.sha256(one.name.encode()).digest())
-        return listed[: self.n_train]
+            listed = sorted(listed, key=lambda name: hashlib.sha256(name.encode()).digest())
+        return list(listed[: self.n_train])
 
     def _divide(self, structures: Mapping[str, LabelledStructure]) -> dict[str, list[str]]:
         """Return subset → names, from the file or made here."""
         if self.split_path is not None:
             return read_split(self.split_path, structures)
-        split, provenance = split_structures(structures.values(), self.fractions)
+        outlines: Iterable[LabelledStructure] = structures.values()
+        if isinstance(structures, StoredStructures):
+            outlines = structures.outlines()
+        split, provenance = split_structures(outlines, self.fractions)
         self.made_split = MadeSplit(split, {"data_set": self.path.name, **provenance})
         log.info("%s", self.made_split.describe())
         return split
@@ -396,9 +400,16 @@ class GraphDataModule(LightningDataModule):
         )
         # else every pass would draw from the global one
         generator = torch.Generator().manual_seed(self.seed)
-        collation = self._collations.setdefault(subset, Collation(graphs))
+        collation = self._collations.setdefault(subset, Collation(graphs, self.in_memory))
         numbers: Any = range(len(graphs))
-        return DataLoader(numbers, batch_sampler=batches, collate_fn=collation, generator=generator)
+        return DataLoader(
+            numbers,
+            batch_sampler=batches,
+            collate_fn=collation,
+            generator=generator,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+        )
 
 
 def number_graphs(graphs: Iterable[AtomGraph], first: int) -> None:

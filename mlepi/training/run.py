@@ -171,15 +171,15 @@ def build_task(
     model = complete_model(
         kind,
         plain["model"],
-        data.structures["train"],
-        data.graphs["train"],
+        data.sample_structures(),
+        data.sample_graphs(),
         data.cutoffs,
         data.partition,
     )
     if initial is not None:
         model = initial.complete(model)
     task_class: type[Task] = get_class(str(task_config["_target_"]))
-    learned, described_data = task_class.learn(task_config, data.structures["train"])
+    learned, described_data = task_class.learn(task_config, data.sample_structures())
     metadata = {**describe_run(plain), "data": data.describe(), **described_data}
     described = stamp(kind, model, data.cutoffs, **data.stamp_parts(), metadata=metadata)
     extra = {"basis": described["basis"], **learned} if "basis" in described else learned
@@ -196,7 +196,7 @@ def build_task(
     )
     prepare = getattr(task.model, "prepare", None)
     if callable(prepare):
-        prepare(data.graphs["train"])
+        prepare(data.sample_graphs())
     if initial is not None:
         initial.load_into(task.model, model)
         align_energies(task.model, data.graphs["train"], task.stamp["model"])

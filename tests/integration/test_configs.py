@@ -30,6 +30,7 @@ PRIMARY = {
         "train",
     ),
     "sampler": "infer",
+    "engine": "infer",
 }
 """Config group → script that composes it; ``experiment`` and ``hydra`` belong to either.
 
@@ -110,6 +111,8 @@ def compose_choice(file):
             if group == "hydra"
             else [name for name in ("train", "infer") if f"{name}.py" in text]
         )
+        if "sweeper: optuna" in text:
+            pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
         assert primaries, "an experiment says in its first comment how it is run"
         return [compose_plain(primary, f"{group}={choice}") for primary in primaries]
     overrides = [f"{group}={choice}"]

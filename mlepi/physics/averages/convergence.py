@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mlepi.physics.averages.statistics import (
     SampleDesign,
     bootstrap_errors,
-    bootstrap_weights,
+    iterate_bootstrap_weights,
 )
 
 
@@ -27,7 +27,8 @@ def mean_and_error(
         Mean and error, (…) each, in the unit of the values.
     """
     flat = values.reshape(len(values), -1)
-    errors = bootstrap_errors(bootstrap_weights(design, n_resamples, seed) @ flat, design)
+    chunks = iterate_bootstrap_weights(design, n_resamples, seed)
+    errors = bootstrap_errors(np.concatenate([weights @ flat for weights in chunks]), design)
     return (design.weights @ flat).reshape(values.shape[1:]), errors.reshape(values.shape[1:])
 
 

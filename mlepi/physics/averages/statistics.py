@@ -19,13 +19,16 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
+
+CHUNK = 4_000_000
+"""Sample weights of resamples that exist at a time, 32 MB."""
 
 Estimator = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Sample weights (n_samples,), sum one → estimates (n_estimates,)."""
@@ -116,9 +119,8 @@ def bootstrap(
     Returns:
         (n_resamples, n_estimates); ``bootstrap_errors`` turns them into error bars.
     """
-    return np.array(
-        [estimator(weights) for weights in bootstrap_weights(design, n_resamples, seed)]
-    )
+    chunks = iterate_bootstrap_weights(design, n_resamples, seed)
+    return np.array([estimator(weights) for some in chunks for weights in some])
 
 
 def bootstrap_weights(
@@ -128,14 +130,29 @@ def bootstrap_weights(
 
     Arguments as ``bootstrap``.
     """
+    return np.concatenate(list(iterate_bootstrap_weights(design, n_resamples, seed)))
+
+
+def iterate_bootstrap_weights(
+    design: SampleDesign | int, n_resamples: int, seed: int
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the sample weights of a few resamples at a time, (n_some, n_samples).
+
+    Arguments as ``bootstrap``. No more than ``CHUNK`` weights exist at a time, whatever the number
+    of samples; they are those of ``bootstrap_weights``.
+    """
     design = _as_design(design)
     rng = np.random.default_rng(seed)
-    counts = rng.multinomial(
-        design.n_groups, np.full(design.n_groups, 1.0 / design.n_groups), size=n_resamples
-    ).astype(np.float64)
-    if np.any(design.shares == 0.0):  # a resample must not consist of groups without weight
-        counts[counts @ design.shares == 0.0] = 1.0
-    return np.array([design.scaled(count) for count in counts])
+    rows = max(1, CHUNK // design.n_samples)
+    for start in range(0, n_resamples, rows):
+        counts = rng.multinomial(
+            design.n_groups,
+            np.full(design.n_groups, 1.0 / design.n_groups),
+            size=min(rows, n_resamples - start),
+        ).astype(np.float64)
+        if np.any(design.shares == 0.0):  # a resample must not consist of groups without weight
+            counts[counts @ design.shares == 0.0] = 1.0
+        yield np.array([design.scaled(count) for count in counts])
 
 
 def bootstrap_errors(

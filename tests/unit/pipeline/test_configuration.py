@@ -325,6 +325,7 @@ LARGER = {
     "device": "cuda",
     "reuse": "always",
     "trainer.devices": 2,
+    "engine": {"_target_": "mlepi.pipeline.engines.Ranks"},
 }
 OTHER = {
     "seed": 1,

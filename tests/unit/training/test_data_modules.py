@@ -161,6 +161,37 @@ def test_overlap_table_can_be_fitted_to_the_training_subset(openmx_overlaps):
     np.testing.assert_allclose(blocks, structure.overlap_blocks, atol=1e-5)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_structures_left_in_the_file_give_the_batches_of_those_in_memory(openmx_overlaps, workers):
+    parts = {
+        "cutoffs": {"intra": None, "inter": None},
+        "overlap_table": "fit",
+        "energy_zero": "fermi",
+        **SETTINGS,
+        "n_train": 2,
+    }
+    kept = HamiltonianDataModule(**openmx_overlaps, **parts)
+    stored = HamiltonianDataModule(**openmx_overlaps, **parts, in_memory=False, workers=workers)
+    for data in (kept, stored):
+        data.prepare()
+    assert stored.cutoffs == kept.cutoffs
+    assert not isinstance(stored.graphs["train"], list)
+    for name in ("train_dataloader", "val_dataloader"):
+        loaders = [getattr(data, name)() for data in (kept, stored)]
+        n_batches = 0
+        for one, other in zip(*loaders, strict=True):
+            n_batches += 1
+            for store, same in zip(one.stores, other.stores, strict=True):
+                assert store.keys() == same.keys()
+                for key, value in store.items():
+                    if isinstance(value, torch.Tensor):
+                        assert torch.equal(value, same[key]), key
+        assert n_batches == 1
+    assert [s.name for s in stored.sample_structures()] == [
+        s.name for s in kept.structures["train"]
+    ]
+
+
 def test_overlaps_are_needed_for_a_fit():
     data = HamiltonianDataset(HAMILTONIANS["path"])
     bare = dataclasses.replace(data[0], overlap_blocks=None)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mlepi.errors import PhysicsError
+from mlepi.physics.averages import statistics
 from mlepi.physics.averages.statistics import (
     SampleDesign,
     bootstrap,
@@ -125,3 +126,12 @@ def test_one_group_has_no_error_bar():
 def test_bad_input_is_refused():
     with pytest.raises(PhysicsError, match="one weight ≥ 0 per sample"):
         SampleDesign(np.arange(3), np.array([1.0, -1.0, 1.0]))
+
+
+def test_resamples_come_in_chunks_of_bounded_memory(monkeypatch):
+    design = SampleDesign(np.repeat(np.arange(7), 3), np.linspace(0.0, 1.0, 21))
+    whole = statistics.bootstrap_weights(design, 50, seed=3)
+    monkeypatch.setattr(statistics, "CHUNK", 4 * 21)
+    chunks = list(statistics.iterate_bootstrap_weights(design, 50, seed=3))
+    assert [len(some) for some in chunks] == [4] * 12 + [2]
+    np.testing.assert_array_equal(np.concatenate(chunks), whole)

@@ -1,0 +1,140 @@
+"""Workers of dask.distributed: on this machine, in the jobs of a batch system, or anywhere.
+
+This process sends blocks of samples and gets results; the workers come and go. The scheduler is
+that of dask, the jobs are submitted by dask-jobqueue.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from mlepi.errors import ConfigError, message
+from mlepi.pipeline.engines.clusters import JOB_SYSTEMS, JobOptions, open_cluster
+from mlepi.pipeline.engines.engine import Engine, Found, Task, Work
+from mlepi.pipeline.fingerprints import stage_modules
+from mlepi.pipeline.processes import Processes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from distributed import Client
+
+    from mlepi.pipeline.engines.dask_worker import SentWork
+
+
+class Dask(Engine):
+    """Samples in blocks on the workers of dask.distributed.
+
+    Args:
+        cluster: local, slurm, pbs, sge, lsf, or the address or the file of a scheduler that runs.
+        workers: most of them at a time; on a cluster that runs already, as many as there are.
+        least_workers: kept where there is little to do.
+        threads: of every worker, in networks and in linear algebra.
+        memory: of every worker, as "4 GB"; a worker that needs more is restarted.
+        walltime: of a job, as the batch system writes it; a worker leaves in time.
+        queue: of the batch system; None takes its default.
+        account: that pays; None takes the default.
+        job: further arguments of the class of dask-jobqueue.
+        deaths: of workers while they computed a block, after which it is given up.
+        patience: s without any worker, after which this is said.
+        dashboard: where the pages of the scheduler are served, host:port.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster: str,
+        workers: int,
+        least_workers: int,
+        threads: int,
+        memory: str | None,
+        walltime: str,
+        queue: str | None,
+        account: str | None,
+        job: Mapping[str, Any],
+        deaths: int,
+        patience: float,
+        dashboard: str,
+    ) -> None:
+        numbers = {"workers": workers, "threads": threads, "deaths": deaths}
+        wrong = [f"{name}={value}" for name, value in numbers.items() if value < 1]
+        if wrong or not 0 <= least_workers <= workers:
+            got = ", ".join(wrong) or f"least_workers={least_workers}, workers={workers}"
+            expected = "positive integers, and no more least_workers than workers"
+            raise ConfigError(message("engine", got, expected, "See docs/clusters.md."))
+        if patience <= 0:
+            expected = "a positive number of seconds"
+            raise ConfigError(message("engine.patience", f"{patience}", expected, "Set 60."))
+        self.cluster, self.workers, self.least_workers = cluster, workers, least_workers
+        self.deaths, self.patience, self.dashboard = deaths, patience, dashboard
+        self.options = JobOptions(threads, memory, walltime, queue, account, dict(job))
+        self._client: Client | None = None
+        self._open = ExitStack()
+
+    def launch(self, devices: int, num_nodes: int) -> Processes:
+        """Stay alone.
+
+        Raises:
+            ConfigError: ranks are asked for as well, or dask is not installed.
+        """
+        if devices * num_nodes > 1 or os.environ.get("WORLD_SIZE", "1") != "1":
+            got = "dask together with trainer.devices, trainer.num_nodes or a launcher"
+            fix = "Set engine.workers, or use engine=ranks."
+            raise ConfigError(message("engine", got, "one process that hands out work", fix))
+        needed = ["distributed"] + ["dask_jobqueue"] * (self.cluster in JOB_SYSTEMS)
+        absent = [name for name in needed if find_spec(name) is None]
+        if absent:
+            got = f"dask without the packages {', '.join(absent)}"
+            fix = "pip install 'mlepi[dask]'."
+            raise ConfigError(message("engine", got, "dask.distributed and dask-jobqueue", fix))
+        return Processes()
+
+    def evaluate(
+        self, work: Work, tasks: Sequence[Task], say: Callable[[str], None]
+    ) -> Generator[Found]:
+        """Send the work to every worker once, then blocks of samples.
+
+        Raises:
+            DataError: no cluster, a block that workers die of, or workers with other software.
+            MlepiError: a sample cannot be evaluated.
+        """
+        from mlepi.pipeline.engines.dask_blocks import Blocks
+
+        if not tasks:
+            return
+        client = self._connect(work.ensemble.folder, say)
+        sent, smallest = self._pack(work), work.ensemble.networks.settings.largest_batch
+        with Blocks(client, sent, tasks, smallest, self, say) as blocks:
+            yield from blocks.run()
+
+    def close(self) -> None:
+        """Let the workers go, and the scheduler where it was started here."""
+        self._client = None
+        self._open.close()
+
+    def _connect(self, folder: Path, say: Callable[[str], None]) -> Client:
+        """Return the connection to the scheduler; made once."""
+        if self._client is None:
+            self._client = self._open.enter_context(open_cluster(self, folder))
+            say(f"workers of dask, dashboard at {self._client.dashboard_link}")
+        return self._client
+
+    def _pack(self, work: Work) -> SentWork:
+        from distributed.protocol.pickle import dumps
+
+        from mlepi.pipeline.engines.dask_worker import SentWork, describe_software
+
+        networks = work.ensemble.networks
+        modules = sorted(set().union(*(stage_modules(networks, stage) for stage in work.stages)))
+        return SentWork(
+            name=f"mlepi-{uuid.uuid4().hex[:12]}",
+            content=dumps(work),
+            modules=modules,
+            software=describe_software(modules),
+            threads=self.options.threads,
+        )

@@ -1,0 +1,48 @@
+"""The processes that go through the stages compute the samples themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Sequence
+
+from mlepi.errors import ConfigError, message
+from mlepi.pipeline.engines.engine import Engine, Found, Task, Work
+from mlepi.pipeline.processes import Processes, launch_processes
+
+
+class Local(Engine):
+    """This process, and those of ``trainer.devices`` or of a launcher where there are several."""
+
+    def launch(self, devices: int, num_nodes: int) -> Processes:
+        """Start the other processes, or join those that a launcher has started."""
+        return launch_processes(devices, num_nodes)
+
+    def evaluate(
+        self, work: Work, tasks: Sequence[Task], say: Callable[[str], None]
+    ) -> Generator[Found]:
+        """Evaluate them here."""
+        return work.evaluate(tasks)
+
+
+class Ranks(Local):
+    """Several processes from beginning to end, each with its share of the samples.
+
+    ``trainer.devices`` and ``trainer.num_nodes`` say how many, or torchrun or srun.
+    """
+
+    def launch(self, devices: int, num_nodes: int) -> Processes:
+        """Start the other processes, or join those that a launcher has started.
+
+        Raises:
+            ConfigError: nobody says how many.
+        """
+        if devices * num_nodes == 1 and os.environ.get("WORLD_SIZE", "1") == "1":
+            raise ConfigError(
+                message(
+                    "engine",
+                    "ranks with trainer.devices=1",
+                    "several processes",
+                    "Set trainer.devices=N, start with torchrun or srun, or use engine=local.",
+                )
+            )
+        return super().launch(devices, num_nodes)
