@@ -40,4 +40,10 @@ def _run(config: DictConfig, folder: Path) -> None:
             print_tables(folder, stages)
             print(f"report           {write_report(folder, stages)}")
 
-    infer(config, folder, stages, finish=report)
+    def show(run: Run, names: Sequence[str]) -> None:
+        if config.report:
+            from mlepi.report.running import show_progress
+
+            show_progress(run, names, stages)
+
+    infer(config, folder, stages, finish=report, between=show)

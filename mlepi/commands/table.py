@@ -50,6 +50,8 @@ COMMANDS = {
         Command("split", "own", "divide labelled structures into train, val and test"),
         Command("train", "own", "train a phonon or an electron network", True),
         Command("infer", "own", "from a structure to bands at temperature", True),
+        Command("report", "trust", "write the page of finished runs again, of any version"),
+        Command("compare", "trust", "lay runs side by side: settings, numbers, figures"),
         Command("eval", "trust", "judge a network on labelled structures: tables and a page"),
         Command("verify", "trust", "compare the package with known answers"),
         Command("bench", "trust", "speed and memory beside other networks; needs a clone"),

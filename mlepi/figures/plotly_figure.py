@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import (
     Collection,
+    FillBetweenPolyCollection,
     LineCollection,
     PathCollection,
     PolyCollection,
@@ -153,8 +154,10 @@ def _traces(axes: Axes) -> Iterator[Json]:
             yield _line(line)
         elif line not in owned and _label(line):
             yield _named_rule(axes, line)
-    known = [patch for patch in axes.patches if patch not in owned]
-    if any(not _is_span(axes, patch) for patch in known) or axes.images or axes.tables:
+    for patch in axes.patches:
+        if patch not in owned and not _is_span(axes, patch):
+            yield _outline(patch)
+    if axes.images or axes.tables:
         raise UnknownArtistError
 
 
@@ -265,8 +268,8 @@ def _collection(collection: Collection) -> Iterator[Json]:
             },
             _label(collection),
         )
-    elif isinstance(collection, PolyCollection):
-        yield from _filled(collection)
+    elif type(collection) in (PolyCollection, FillBetweenPolyCollection):
+        yield from _filled(cast(PolyCollection, collection))
     else:
         raise UnknownArtistError
 
@@ -360,6 +363,23 @@ def _colour_axis(
     for trace in maps:
         for key in ("colours", "range", "logarithmic"):
             del trace[key]
+
+
+def _outline(patch: Patch) -> Json:
+    """Return the steps of a histogram."""
+    if not isinstance(patch, Polygon):
+        raise UnknownArtistError
+    corners = np.asarray(patch.get_xy(), dtype=np.float64)
+    return _named(
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": pack_numbers(corners[:, 0]),
+            "y": pack_numbers(corners[:, 1]),
+            "line": {"color": to_hex(patch.get_edgecolor()), "width": 1.6},
+        },
+        _label(patch),
+    )
 
 
 def _is_rule(axes: Axes, line: Line2D) -> bool:

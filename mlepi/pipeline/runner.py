@@ -6,7 +6,7 @@ while its inputs and the code that made it are the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
@@ -28,7 +28,11 @@ from mlepi.results.upgrades import former_inputs
 
 
 def run_stages(
-    run: Run, names: Sequence[str], processes: Processes, report: ProgressReport
+    run: Run,
+    names: Sequence[str],
+    processes: Processes,
+    report: ProgressReport,
+    between: Callable[[Run, Sequence[str]], object] | None = None,
 ) -> None:
     """Run stages one after the other.
 
@@ -37,12 +41,15 @@ def run_stages(
         names: stages, in order; what they require is in the list or has a record already.
         processes: the group that shares the samples.
         report: where progress goes.
+        between: called in the first process with the stages that are run next.
 
     Raises:
         MlepiError: the first thing that went wrong; records and samples that were finished stay.
     """
     check_target(run, names)
     for group in _group_stages([run.stages[name] for name in names]):
+        if between is not None:
+            processes.on_first(partial(between, run, [stage.name for stage in group]))
         if isinstance(group[0], SampledStage):
             _run_sampled(run, cast(list[SampledStage[Any]], group), processes, report)
         else:

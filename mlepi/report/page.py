@@ -39,7 +39,11 @@ RELOAD = 20
 
 
 def write_report(
-    folder: str | Path, stages: Stages, progress: str = "", path: str | Path | None = None
+    folder: str | Path,
+    stages: Stages,
+    progress: str = "",
+    path: str | Path | None = None,
+    files: bool = True,
 ) -> Path:
     """Draw the figures and write ``report.html``, one file without links to others.
 
@@ -49,6 +53,7 @@ def write_report(
         progress: how far a run is that is still going, a sentence; its page loads itself again, and
             its figures are not written as files. Empty for a finished run.
         path: of the page; in the run folder without.
+        files: whether the figures are written as PNG and PDF too.
 
     Returns:
         Path of the report, which appears as a whole.
@@ -58,7 +63,7 @@ def write_report(
     """
     store = ResultsStore(folder)
     records = read_records(store, stages)
-    figures = draw_figures(records, stages, store.folder, files=not progress)
+    figures = draw_figures(records, stages, store.folder, files=files and not progress)
     answers = _list_answers(records, stages, store, figures)
     shown = {figure.name: figure.content or {"kind": "picture"} for figure in figures}
     shown |= {each["figure"].name: each["figure"].content for each in answers if each["figure"]}

@@ -8,9 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from mlepi.errors import DataError
 from mlepi.pipeline.discovery import Stages
 from mlepi.report.page_parts import ShownTable
 from mlepi.results import ResultsStore
@@ -49,11 +46,11 @@ def describe_run(
 
 
 def _sizes(records: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    cell = config.get("supercell")
-    yield "supercell", "×".join(str(n) for n in cell) if isinstance(cell, list) else ""
     sampling = records.get("sampling")
     if sampling is None:
         return
+    cell = config.get("supercell")
+    yield "supercell", "×".join(str(n) for n in cell) if isinstance(cell, list) else ""
     kelvin = ", ".join(f"{t:g}" for t in getattr(sampling, "temperatures", ()))
     yield "temperatures", f"{kelvin} K" if kelvin else ""
     kind = getattr(sampling, "sampler", "")
@@ -77,8 +74,16 @@ def find_command(folder: Path) -> str:
     path = folder / ".hydra" / "overrides.yaml"
     if not path.is_file():
         return ""
-    overrides = [str(word) for word in OmegaConf.to_container(OmegaConf.load(path))]  # type: ignore[union-attr]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    overrides = [_unquote(line[2:].strip()) for line in lines if line.startswith("- ")]
     return " ".join(["python infer.py", *(shlex.quote(word) for word in overrides)])
+
+
+def _unquote(word: str) -> str:
+    """Read one plain or quoted word of a YAML list."""
+    if word.startswith('"'):
+        return str(json.loads(word))
+    return word[1:-1].replace("''", "'") if word.startswith("'") else word
 
 
 def list_packages(
@@ -132,13 +137,3 @@ def list_records(
             }
         )
     return made
-
-
-def read_records_if_any(folder: Path, read: Any) -> dict[str, Any]:
-    """Return the records of a run that may have none yet."""
-    try:
-        return dict(read())
-    except DataError:
-        if (folder / "results.h5").exists():
-            raise
-        return {}

@@ -35,6 +35,7 @@ TEXT_FILES = [
 ROOM_ORDER = {
     "units": 0,
     "errors": 0,
+    "doubts": 0,
     "memory": 0,
     "former_names": 0,
     "plugins": 0,
@@ -67,7 +68,11 @@ ROOM_ORDER = {
 }
 
 # Import name → distribution name, where they differ.
-DISTRIBUTIONS = {"hydra": "hydra-core", "torch_geometric": "torch-geometric"}
+DISTRIBUTIONS = {
+    "hydra": "hydra-core",
+    "jinja2": "Jinja2",
+    "torch_geometric": "torch-geometric",
+}
 # Listed although no source imports them: phonopy calls symfc, Lightning calls wandb.
 CALLED_THROUGH_OTHERS = {"symfc", "wandb"}
 

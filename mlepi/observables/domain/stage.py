@@ -286,7 +286,8 @@ class DomainStage(SampledStage[UndisplacedCrystal]):
         return [
             *(
                 Doubt(
-                    f"the structure lies outside the training data, whatever its distances: {what}.",
+                    "the structure lies outside the training data, whatever its distances: "
+                    f"{what}.",
                     "The networks never saw anything like it, and no test error holds for it.",
                     "Train on structures of this kind.",
                     "serious",

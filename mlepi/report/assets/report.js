@@ -361,7 +361,15 @@ function show(id) {
   }
   if (STATES.get(id).canvas.clientWidth) DRAW[DATA[id].kind](id);
 }
-function showAll(within) { for (const place of within.querySelectorAll("figure[data-figure]")) if (place.offsetParent) show(place.dataset.figure); }
+/* What is in sight first, the rest one by one when there is time. */
+function showAll(within) {
+  const places = [...within.querySelectorAll("figure[data-figure]")].filter((place) => place.offsetParent);
+  const seen = places.filter((place) => place.getBoundingClientRect().top < innerHeight);
+  seen.forEach((place) => show(place.dataset.figure));
+  const rest = places.filter((place) => !seen.includes(place));
+  const next = () => { const place = rest.shift(); if (place) { if (place.offsetParent) show(place.dataset.figure); setTimeout(next, 20); } };
+  setTimeout(next, 20);
+}
 function openTab(name, focus) {
   const tabs = [...document.querySelectorAll("[role=tab]")];
   const chosen = tabs.find((tab) => tab.dataset.tab === name) || tabs[0];
