@@ -59,9 +59,8 @@ class Browser:
         self._ask("Emulation.setEmulatedMedia", features=[feature])
         self._ask("Page.navigate", url="about:blank")
         self._ask("Page.navigate", url=f"file://{path}")
-        self.wait(
-            "location.protocol === 'file:' && document.documentElement?.dataset.ready === 'yes'"
-        )
+        self.wait("location.protocol === 'file:' && Boolean(document.documentElement)")
+        self.wait("document.documentElement.dataset.ready === 'yes'")
 
     def evaluate(self, script):
         """Return the value of an expression in the page."""

@@ -25,6 +25,7 @@ from matplotlib.collections import (
 from matplotlib.colors import LogNorm, to_hex, to_rgba
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon, Rectangle
 from matplotlib.ticker import FixedLocator
@@ -95,8 +96,7 @@ def _convert(panels: list[Axes], colour_bars: list[Axes]) -> Json:
 
 
 def _cell(axes: Axes, suffix: str) -> Json:
-    spec = axes.get_subplotspec()
-    assert spec is not None  # noqa: S101 - refused above
+    spec = cast(SubplotSpec, axes.get_subplotspec())
     return {
         "axes": suffix,
         "row": spec.rowspan.start,

@@ -66,7 +66,7 @@ function baseLayout(name) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
     font: { family: "system-ui, 'Segoe UI', Roboto, sans-serif", size: 12.5, color: c.text },
     hoverlabel: { bgcolor: c.card, bordercolor: c.line, font: { color: c.text } },
-    margin: { l: 62, r: 14, t: 10, b: 46 }, dragmode: touch ? false : "zoom", barmode: "overlay",
+    margin: { l: 62, r: 14, t: 10, b: 46 }, dragmode: touch ? false : "zoom",
   };
 }
 function axisStyle(axis, name) {
