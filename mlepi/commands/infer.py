@@ -43,7 +43,13 @@ def _run(config: DictConfig, folder: Path) -> None:
             print_tables(folder, stages)
             _announce(f"report           {write_report(folder, stages)}")
 
-    infer(config, folder, stages, finish=report)
+    def show(run: Run, names: Sequence[str]) -> None:
+        if config.report:
+            from mlepi.report.running import show_progress
+
+            show_progress(run, names, stages)
+
+    infer(config, folder, stages, finish=report, between=show)
 
 
 def _announce(line: str) -> None:

@@ -56,6 +56,8 @@ COMMANDS = {
         Command(
             "export", "own", "matrices, phonons, samples, couplings as files of other programs"
         ),
+        Command("report", "trust", "write the page of finished runs again, of any version"),
+        Command("compare", "trust", "lay runs side by side: settings, numbers, figures"),
         Command("eval", "trust", "judge a network on labelled structures: tables and a page"),
         Command("verify", "trust", "compare the package with known answers"),
         Command("bench", "trust", "speed and memory beside other networks; needs a clone"),

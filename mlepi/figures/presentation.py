@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlepi.physics.averages.error_budget import ErrorPart
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from matplotlib.figure import Figure
+
+    from mlepi.figures.panels import Panel
+
+Tab = Literal["phonons", "electrons", "estimates", "errors", "trust"]
+"""Parts of the report that stages contribute to."""
 
 Records = Mapping[str, Any]
 """Stage → record, as many as a run has."""
@@ -30,11 +36,16 @@ class Drawing:
         name: of its files.
         plot: draws it from the record of the stage.
         caption: what is to be seen, one sentence.
+        tab: part of the report; None for that of the stage.
+        interactive: builds what the report shows in its place, from the records of the run; without
+            it the figure itself is shown there, as far as it can be converted.
     """
 
     name: str
     plot: Callable[[Any], Figure]
     caption: str
+    tab: Tab | None = None
+    interactive: Callable[[Records], Panel] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,12 +57,16 @@ class Comparison:
         plot: draws it from the records of the run.
         caption: what is to be seen, one sentence.
         possible: whether the records of a run allow it.
+        tab: part of the report; None for that of the stage.
+        interactive: as of ``Drawing``.
     """
 
     name: str
     plot: Callable[[Records], Figure]
     caption: str
     possible: Callable[[Records], bool]
+    tab: Tab | None = None
+    interactive: Callable[[Records], Panel] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,10 +108,37 @@ class Section:
     Attributes:
         title: heading.
         blocks: paragraphs and tables in their order.
+        tab: part of the report; None for that of the stage that names it first.
     """
 
     title: str
     blocks: Sequence[Paragraph | Table]
+    tab: Tab | None = None
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The quantity of a stage that a reader asks for first.
+
+    Its values, errors and their parts are those of the error budget.
+
+    Attributes:
+        quantity: path of its field in the record, such as "spectral/slopes".
+        name: in words, as a sentence has it.
+        at_rest: value of the undisplaced structure, from the record; None without one.
+        scale: factor from the unit of the record to ``unit``.
+        unit: in which it is told; empty for that of the record.
+        component: of the last axis, where there is one.
+        detail: what the number depends on, from the record; a few words.
+    """
+
+    quantity: str
+    name: str
+    at_rest: Callable[[Any], float] | None = None
+    scale: float = 1.0
+    unit: str = ""
+    component: int = 0
+    detail: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +154,9 @@ class Presentation:
         error_parts: what the record of the stage says of systematic errors, of quantities of any
             stage, from the records of the run; rows of the error budget, whose statistical part is
             found without a word (``mlepi.results.quantities``).
+        headlines: quantities for the first screen, the most wanted first.
+        atoms: structure for the first screen, from its record.
+        tab: part of the report where all this stands, unless it says otherwise.
     """
 
     drawings: Sequence[Drawing] = ()
@@ -119,3 +164,6 @@ class Presentation:
     sections: Sequence[Callable[[Records], Section | None]] = ()
     comparisons: Sequence[Comparison] = field(default=())
     error_parts: Sequence[Callable[[Records], Iterable[ErrorPart]]] = ()
+    headlines: Sequence[Headline] = ()
+    atoms: Callable[[Any], Atoms] | None = None
+    tab: Tab = "electrons"

@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -21,12 +22,18 @@ COLUMN = 3.4
 
 BLUE, RED, GREEN, GREY = "#2b6cb0", "#c05621", "#2f855a", "#718096"
 
+COLD_TO_HOT = LinearSegmentedColormap.from_list(
+    "cold_to_hot", ["#2f74d0", "#7c5fc4", "#b4508f", "#d2483f"]
+)
+"""Colours of temperatures, of one lightness: none of them vanishes on white or on black."""
+
 STYLE: Any = {
     "font.size": 8.0,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 8.0,
     "axes.labelsize": 8.0,
     "axes.linewidth": 0.7,
+    "axes.formatter.min_exponent": 3,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "xtick.labelsize": 7.0,
@@ -79,9 +86,11 @@ def save_figure(figure: Figure, folder: Path, name: str) -> Path:
 def temperature_colours(
     temperatures: NDArray[np.float64],
 ) -> list[tuple[float, float, float, float]]:
-    """Return one colour per temperature, blue for the coldest to red for the hottest."""
-    shades = np.linspace(0.08, 0.92, len(temperatures))
-    return [mpl.colormaps["coolwarm"](shade) for shade in shades]
+    """Return one colour per temperature, blue for the coldest to red for the hottest.
+
+    All of them stand out from white paper and from a dark screen.
+    """
+    return [COLD_TO_HOT(shade) for shade in np.linspace(0.0, 1.0, len(temperatures))]
 
 
 def label_path(axes: Axes, distances: NDArray[np.float64], labels: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.doubts import Doubt
 from mlepi.errors import PhysicsError, message
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.eigenstates.shift_invert import count_states_below
@@ -90,9 +91,13 @@ class GhostSummary:
         some = ", ".join(str(n) for n in self.left_out[:8])
         more = ", …" if len(self.left_out) > 8 else ""
         return [
-            f"{len(self.left_out)} of {self.n_samples} snapshots have ghost states (levels far "
-            f"below all bands, from errors of H where S is soft) and were left out of every "
-            f"average, at all temperatures: {some}{more}."
+            Doubt(
+                f"{len(self.left_out)} of {self.n_samples} snapshots have ghost states (levels far "
+                "below all bands, from errors of H where S is soft) and were left out of every "
+                f"average, at all temperatures: {some}{more}.",
+                "What such displacements do to the bands is missing in the averages.",
+                "Label these snapshots and train on them too, or raise level_shift.",
+            )
         ]
 
 

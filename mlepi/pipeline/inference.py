@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -25,6 +25,7 @@ def infer(
     folder: Path,
     stages: Stages,
     finish: Callable[[Run], object] | None = None,
+    between: Callable[[Run, Sequence[str]], object] | None = None,
 ) -> Run | None:
     """Run the stages that the config asks for.
 
@@ -33,6 +34,7 @@ def infer(
         folder: run folder.
         stages: all that there are.
         finish: called in the first process at the end, while the folder is still locked.
+        between: called in the first process before every group of stages, with their names.
 
     Returns:
         The run; ``run.read(stage)`` gives its records. None in all processes but the first.
@@ -54,7 +56,7 @@ def infer(
             report = ProgressReport(quiet=not processes.is_first)
             if word:
                 report.say(f"WARNING: {word}")
-            run_stages(run, plan.names, processes, report, plan.engine)
+            run_stages(run, plan.names, processes, report, plan.engine, between)
         if finish is not None:
             processes.on_first(lambda: finish(run))
     except ENDS_ALL:

@@ -6,7 +6,7 @@ while its inputs and the code that made it are the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
@@ -35,6 +35,7 @@ def run_stages(
     processes: Processes,
     report: ProgressReport,
     engine: Engine | None = None,
+    between: Callable[[Run, Sequence[str]], object] | None = None,
 ) -> None:
     """Run stages one after the other.
 
@@ -44,6 +45,7 @@ def run_stages(
         processes: the group that shares the samples.
         report: where progress goes.
         engine: where samples are computed; None in these processes.
+        between: called in the first process with the stages that are run next.
 
     Raises:
         MlepiError: the first thing that went wrong; records and samples that were finished stay.
@@ -52,6 +54,8 @@ def run_stages(
     engine = engine or Local()
     for group in _group_stages([run.stages[name] for name in names]):
         stop_if_requested()
+        if between is not None:
+            processes.on_first(partial(between, run, [stage.name for stage in group]))
         if isinstance(group[0], SampledStage):
             _run_sampled(run, cast(list[SampledStage[Any]], group), processes, report, engine)
         else:

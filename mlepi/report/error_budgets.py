@@ -114,7 +114,7 @@ def budget_section(records: Records, parts: Sequence[ErrorPart]) -> Section | No
                 screen_rows=shown,
             ),
         ]
-    return Section("Error budget", blocks)
+    return Section("Error budget", blocks, "errors")
 
 
 def _last_temperature(budgets: Sequence[tuple[Quantity, ErrorBudget]]) -> str:
@@ -143,8 +143,8 @@ def _rows(quantity: Quantity, budget: ErrorBudget) -> list[list[str]]:
             [
                 name + of_one,
                 f"{quantity.temperatures[index[0]]:g}",
-                _digits(scale * float(budget.values[index]), scale * float(columns[0][index])),
-                *(_size(scale * float(column[index])) for column in columns),
+                write_value(scale * float(budget.values[index]), scale * float(columns[0][index])),
+                *(write_size(scale * float(column[index])) for column in columns),
                 ", ".join(budget.missing(index)) or "nothing",
             ]
         )
@@ -164,7 +164,7 @@ def _superscript(number: int) -> str:
     return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def _digits(value: float, error: float) -> str:
+def write_value(value: float, error: float) -> str:
     """Write a value to the second digit of its error, or to four digits."""
     if not math.isfinite(value):
         return NOT_MEASURED
@@ -173,5 +173,6 @@ def _digits(value: float, error: float) -> str:
     return f"{value:.{max(0, 1 - math.floor(math.log10(error)))}f}"
 
 
-def _size(value: float) -> str:
+def write_size(value: float) -> str:
+    """Write the size of an error with two digits, or a dash."""
     return f"{value:.2g}" if math.isfinite(value) else NOT_MEASURED

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from mlepi.doubts import Doubt
 from mlepi.errors import DataError, message
-from mlepi.figures import Comparison, Drawing, Presentation, Section, save_figure
+from mlepi.figures import Comparison, Drawing, Presentation, Section
+from mlepi.figures.presentation import Tab
 from mlepi.physics.averages.error_budget import ErrorPart
 from mlepi.pipeline.discovery import Stages, order_stages
 from mlepi.pipeline.ghosts import GhostSummary
@@ -61,12 +62,18 @@ def list_figures(records: dict[str, Any], stages: Stages) -> list[tuple[str, Dra
 
 def list_sections(records: dict[str, Any], stages: Stages) -> list[Section]:
     """Return the sections of a run; one that several stages name comes once, the budget last."""
-    makers: dict[Any, None] = {}
+    return [section for _, section in list_tabbed_sections(records, stages)]
+
+
+def list_tabbed_sections(records: dict[str, Any], stages: Stages) -> list[tuple[Tab, Section]]:
+    """Return the sections as ``list_sections``, each with the part of the report it stands in."""
+    makers: dict[Any, Tab] = {}
     for _, presentation in list_presentations(records, stages):
-        makers.update(dict.fromkeys(presentation.sections))
-    found: list[Section | None] = [make(records) for make in makers]
-    found.append(budget_section(records, list_error_parts(records, stages)))
-    return [section for section in found if section is not None]
+        for make in presentation.sections:
+            makers.setdefault(make, presentation.tab)
+    found: list[tuple[Tab, Section | None]] = [(tab, make(records)) for make, tab in makers.items()]
+    found.append(("errors", budget_section(records, list_error_parts(records, stages))))
+    return [(section.tab or tab, section) for tab, section in found if section is not None]
 
 
 def list_error_parts(records: dict[str, Any], stages: Stages) -> list[ErrorPart]:
@@ -81,7 +88,7 @@ def list_error_parts(records: dict[str, Any], stages: Stages) -> list[ErrorPart]
 
 def list_doubts(
     records: dict[str, Any], stages: Stages, store: ResultsStore | None = None
-) -> list[str]:
+) -> list[Doubt]:
     """Say in words what a reader of the numbers must know, one text per reason for caution.
 
     Args:
@@ -89,12 +96,12 @@ def list_doubts(
         stages: all that there are.
         store: of the run; with it, samples that were left out are told too.
     """
-    texts = []
+    texts: list[Doubt] = []
     for name, record in records.items():
         found = None if store is None else find_ghosts(name, stages, store)
         ghosts = [] if found is None else found.doubts()
         for text in (*stages[name].doubts(record), *ghosts):
-            texts.append(f"{name.replace('_', ' ')}: {text}")
+            texts.append(Doubt.of(text).about(name.replace("_", " ")))
     return texts
 
 
@@ -115,15 +122,3 @@ def list_ghosts(
         if found is not None:
             lines.setdefault(found.describe(), []).append(name.replace("_", " "))
     return [(f"ghost states: {', '.join(names)}", text) for text, names in lines.items()]
-
-
-def draw_figures(records: dict[str, Any], stages: Stages, folder: Path) -> dict[str, Path]:
-    """Draw the figures of records into a run folder; return name → path of the PNG."""
-    return {
-        drawing.name: save_figure(
-            drawing.plot(records if isinstance(drawing, Comparison) else records[name]),
-            folder / FIGURES_FOLDER,
-            drawing.name,
-        )
-        for name, drawing in list_figures(records, stages)
-    }

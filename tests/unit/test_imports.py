@@ -36,6 +36,7 @@ TEXT_FILES = [
 ROOM_ORDER: dict[str, float] = {
     "units": 0,
     "errors": 0,
+    "doubts": 0,
     "memory": 0,
     "former_names": 0,
     "untrusted": 0.5,  # reads files for all rooms above
@@ -78,6 +79,7 @@ ROOM_ORDER: dict[str, float] = {
 # Import name → distribution name, where they differ.
 DISTRIBUTIONS = {
     "hydra": "hydra-core",
+    "jinja2": "Jinja2",
     "torch_geometric": "torch-geometric",
     "dask_jobqueue": "dask-jobqueue",
     "yaml": "PyYAML",

@@ -146,6 +146,7 @@ PRESENTATION = Presentation(
             "geometry_convergence",
             plot_geometry_convergence,
             "Quantum metric from the first n samples.",
+            tab="errors",
         ),
     ),
     facts=list_facts,

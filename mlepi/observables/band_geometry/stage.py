@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, message
 from mlepi.observables.band_geometry.averaged_blocks import average_ensemble, average_sample
 from mlepi.observables.band_geometry.primitive_geometry import (
@@ -192,9 +193,14 @@ class BandGeometryStage(SampledStage[PrimitiveGeometry]):
             return []
         where = ", ".join(f"{d:g}" for d in record.distances[narrow])
         return [
-            f"at k − K = {where} Å⁻¹ the chosen bands come within {1e3 * gaps.min():.1f} meV of "
-            "others: curvature and metric diverge there, and follow what is left of noise and "
-            "symmetry breaking."
+            Doubt(
+                f"at k − K = {where} Å⁻¹ the chosen bands come within {1e3 * gaps.min():.1f} meV "
+                "of others.",
+                "Curvature and metric diverge there, and follow what is left of noise and "
+                "symmetry breaking.",
+                "Read the numbers at other points, or choose bands that stand apart "
+                "(stage.band_geometry.bands).",
+            )
         ]
 
     def summarize(self, record: BandGeometryRecord) -> str:

@@ -29,4 +29,4 @@ def cell_parts(records: Records) -> list[ErrorPart]:
     ]
 
 
-PRESENTATION = Presentation(facts=list_facts, error_parts=(cell_parts,))
+PRESENTATION = Presentation(facts=list_facts, error_parts=(cell_parts,), tab="errors")

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, message
 from mlepi.observables.cell_error.record import CellErrorRecord
 from mlepi.observables.cell_error.take_parts import KEY, find_series, take_parts
@@ -96,8 +97,12 @@ class CellErrorStage(PlainStage):
         if not record.other_settings:
             return []
         return [
-            f"{', '.join(record.other_settings)} had other settings in the series of sizes: the "
-            "cell part of their errors is not measured."
+            Doubt(
+                f"{', '.join(record.other_settings)} had other settings in the series of sizes.",
+                "The cell part of their errors is not measured.",
+                "Repeat the series with the settings of this run.",
+                "note",
+            )
         ]
 
     def _folder(self) -> Path:

@@ -81,5 +81,8 @@ def _format(values: NDArray[np.float64] | None) -> str:
 
 
 PRESENTATION = Presentation(
-    facts=list_facts, sections=(build_section,), error_parts=(list_error_parts,)
+    facts=list_facts,
+    sections=(build_section,),
+    error_parts=(list_error_parts,),
+    tab="trust",
 )

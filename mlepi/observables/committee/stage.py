@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
+from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, message
 from mlepi.observables.committee.compare import measure_deviations
 from mlepi.observables.committee.record import CommitteeRecord, StageSpread
@@ -175,8 +176,11 @@ class CommitteeStage(NestedStage):
     def doubts(record: CommitteeRecord) -> list[str]:
         """Tell of a spread that has never been compared with true errors."""
         return [
-            f"the {kind} networks are uncalibrated: their spread was never compared with errors "
-            "against labels, which may be larger (benchmarks/committee.py calibrates)."
+            Doubt(
+                f"the {kind} networks are uncalibrated.",
+                "Their spread was never compared with errors against labels, which may be larger.",
+                "benchmarks/committee.py calibrates.",
+            )
             for kind in record.uncalibrated
         ]
 

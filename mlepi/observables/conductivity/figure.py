@@ -9,6 +9,7 @@ from mlepi.figures import (
     GREY,
     Drawing,
     Fact,
+    Headline,
     Presentation,
     draw_convergence,
     house_style,
@@ -105,7 +106,17 @@ PRESENTATION = Presentation(
             "conductivity_convergence",
             plot_conductivity_convergence,
             "Mean conductivity from the first n samples.",
+            tab="errors",
         ),
     ),
     facts=list_facts,
+    headlines=(
+        Headline(
+            "means",
+            "optical conductivity per layer",
+            lambda record: record.equilibrium_mean,
+            unit="e²/4ħ",
+            detail=lambda record: f"mean over {record.window[0]:g}–{record.window[1]:g} eV",
+        ),
+    ),
 )

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, message
 from mlepi.observables.conductivity.optical_spectra import SpectralLines, prepare_sheet
 from mlepi.observables.conductivity.record import ConductivityRecord
@@ -235,14 +236,23 @@ class ConductivityStage(SampledStage[SheetSamples]):
         shift = record.fermi_shifts[np.abs(record.fermi_shifts).argmax()]
         if abs(shift) > FERMI_SHIFT:
             texts.append(
-                f"displacements move the Fermi energy by {shift:+.2f} eV on average, more than "
-                "bands do: the energy zero of the predicted Hamiltonians drifts."
+                Doubt(
+                    f"displacements move the Fermi energy by {shift:+.2f} eV on average, more than "
+                    "bands do.",
+                    "The energy zero of the predicted Hamiltonians drifts.",
+                    "Judge the network on labelled supercells (mlepi eval).",
+                )
             )
         if record.ghosts.max() > 0:
             texts.append(
-                f"{record.ghosts.max():.2g} ghost states per supercell (errors of H along small "
-                "eigenvalues of S); they were given no electrons, so that neutrality is where the "
-                "undisplaced bands have it."
+                Doubt(
+                    f"{record.ghosts.max():.2g} ghost states per supercell (errors of H along "
+                    "small eigenvalues of S).",
+                    "They were given no electrons, so that neutrality is where the undisplaced "
+                    "bands have it.",
+                    "See the ghost states of the samples.",
+                    "note",
+                )
             )
         return texts
 

@@ -64,4 +64,5 @@ PRESENTATION = Presentation(
         ),
     ),
     facts=list_control_facts,
+    tab="errors",
 )

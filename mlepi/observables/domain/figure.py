@@ -142,4 +142,5 @@ PRESENTATION = Presentation(
         ),
     ),
     facts=list_domain_facts,
+    tab="trust",
 )

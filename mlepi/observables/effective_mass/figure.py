@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from matplotlib.figure import Figure
 
 from mlepi.figures import (
@@ -10,6 +12,7 @@ from mlepi.figures import (
     GREEN,
     GREY,
     Drawing,
+    Headline,
     Presentation,
     house_style,
     new_figure,
@@ -59,6 +62,10 @@ def plot_effective_masses(record: EffectiveMassRecord) -> Figure:
     return figure
 
 
+def _mass_at_rest(component: int, record: EffectiveMassRecord) -> float:
+    return float(record.equilibrium_masses[component])
+
+
 PRESENTATION = Presentation(
     drawings=(
         Drawing(
@@ -68,4 +75,14 @@ PRESENTATION = Presentation(
         ),
     ),
     error_parts=(fit_parts,),
+    headlines=tuple(
+        Headline(
+            "masses",
+            f"effective mass of the {band} band",
+            partial(_mass_at_rest, component),
+            unit="mₑ",
+            component=component,
+        )
+        for component, band in enumerate(("valence", "conduction"))
+    ),
 )

@@ -15,6 +15,7 @@ from mlepi.figures import (
     RED,
     Drawing,
     Fact,
+    Headline,
     Paragraph,
     Presentation,
     Records,
@@ -25,7 +26,9 @@ from mlepi.figures import (
     label_path,
     new_figure,
 )
+from mlepi.figures.panels import Panel, build_map
 from mlepi.observables.fermi_velocity.record import FermiVelocityRecord, PeakWidthRecord
+from mlepi.observables.near_k.estimates_panel import build_estimates, describe_window
 from mlepi.observables.near_k.record import VelocityRecord
 from mlepi.observables.near_k.velocity_tables import velocity_section, with_error
 from mlepi.observables.near_k.window_models import estimator_parts
@@ -79,7 +82,7 @@ def plot_spectral_functions(record: FermiVelocityRecord) -> Figure:
                 record.map_distances,
                 record.energies,
                 spectrum.T,
-                shading="nearest",
+                shading="gouraud",
                 vmin=0.0,
                 vmax=float(np.max(record.spectral_functions)),
                 rasterized=True,
@@ -277,7 +280,30 @@ def width_section(records: Records) -> Section | None:
     )
     low, high = record.velocity_window
     title = f"Spectral peaks by the width of the lines, |k−K| = {low:g}–{high:g} Å⁻¹"
-    return Section("Width of the spectral lines", [Paragraph(text), Table(header, rows, title)])
+    return Section(
+        "Width of the spectral lines", [Paragraph(text), Table(header, rows, title)], "estimates"
+    )
+
+
+def build_map_panel(records: Records) -> Panel:
+    """Return A(k, E) with a slider over temperatures, and the peaks of the low bands on it."""
+    record: FermiVelocityRecord = records["fermi_velocity"]
+    names = [f"{temperature:g} K" for temperature in record.temperatures]
+    spectra = dict(zip(names, record.spectral_functions, strict=True))
+    places = record.map_distances[record.fitted]
+    peaks = {
+        name: (places, energies)
+        for name, energies in zip(names, record.spectral.energies, strict=True)
+    }
+    ends = record.map_distances[[0, -1]]
+    return build_map(
+        record.map_distances,
+        record.energies,
+        {"undisplaced": record.equilibrium_spectral_function, **spectra},
+        ("k − K (Å⁻¹)", "E − E$_D$ (eV)", "A (1/eV per spin)"),
+        {"undisplaced": (places, record.spectral.equilibrium_energies), **peaks},
+        ((ends[0], "M ←"), (0.0, "K"), (ends[1], "→ Γ")),
+    )
 
 
 PRESENTATION = Presentation(
@@ -292,21 +318,40 @@ PRESENTATION = Presentation(
             plot_spectral_functions,
             "Unfolded spectral function along M–K–Γ, averaged over the samples; crosses: peaks of "
             "the low bands.",
+            interactive=build_map_panel,
         ),
         Drawing(
             "fermi_velocity",
             plot_fermi_velocity,
             "Mean slope of the low bands, and v with γ₁ pinned by the split-off bands, against "
             "temperature; bars: bootstrap standard deviation.",
+            tab="estimates",
+            interactive=build_estimates,
         ),
         Drawing(
             "low_bands",
             plot_low_bands,
             "Low bands in the fitted window by the estimators that follow energies.",
+            tab="estimates",
         ),
-        Drawing("convergence", plot_convergence, "Mean slope from the first n samples."),
+        Drawing(
+            "convergence",
+            plot_convergence,
+            "Mean slope from the first n samples.",
+            tab="errors",
+        ),
     ),
     facts=list_facts,
     sections=(velocity_section, width_section),
     error_parts=(estimator_parts,),
+    headlines=(
+        Headline(
+            "spectral/slopes",
+            "Fermi velocity",
+            lambda record: record.spectral.equilibrium_slope,
+            scale=1e-5,
+            unit="10⁵ m/s",
+            detail=describe_window,
+        ),
+    ),
 )

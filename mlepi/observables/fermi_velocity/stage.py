@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, message
 from mlepi.observables.fermi_velocity.estimates import estimate_all
 from mlepi.observables.fermi_velocity.record import FermiVelocityRecord, PeakWidthRecord
@@ -283,29 +284,46 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
         texts = []
         if record.n_samples < FEW_SAMPLES:
             texts.append(
-                f"only {record.n_samples} samples per temperature: the error bars are themselves "
-                "uncertain."
+                Doubt(
+                    f"only {record.n_samples} samples per temperature.",
+                    "The error bars are themselves uncertain.",
+                    "Raise n_samples in the same folder; the samples that are there are kept.",
+                    "note",
+                )
             )
         if record.captured_weights.min() < 1.0 - LOST_WEIGHT:
             texts.append(
-                f"only {100 * record.captured_weights.min():.0f} % of a low band lies within "
-                f"{record.energies[-1]:.2f} eV of the Dirac energy; widen "
-                "stage.fermi_velocity.energy_window."
+                Doubt(
+                    f"only {100 * record.captured_weights.min():.0f} % of a low band lies within "
+                    f"{record.energies[-1]:.2f} eV of the Dirac energy.",
+                    "Peaks of what is cut off are missing in the fits.",
+                    "Widen stage.fermi_velocity.energy_window.",
+                )
             )
         if record.peak_widths is not None:
             texts += _doubt_width(record.peak_widths, record.temperatures)
         lost = ~np.isfinite(record.sorted_average.velocities)
         if np.any(lost):
             texts.append(
-                f"no sorted average at {', '.join(f'{t:g}' for t in record.temperatures[lost])} K: "
-                "counted from the bottom of the spectrum, the low bands are outside the energy "
-                "window (ghost states of H and S)."
+                Doubt(
+                    f"no sorted average at {', '.join(f'{t:g}' for t in record.temperatures[lost])}"
+                    " K.",
+                    "Counted from the bottom of the spectrum, the low bands are outside the energy "
+                    "window (ghost states of H and S).",
+                    "Use the spectral peaks, which count no states.",
+                    "note",
+                )
             )
         elif record.miscounted_shares.max() > MISCOUNTED_SHARE:
             texts.append(
-                f"at {100 * record.miscounted_shares.max():.0f} % of the points the states below "
-                "the Dirac energy are not as many as the electron pairs (ghost states of H and S, "
-                "or rigid shifts); do not trust the sorted average."
+                Doubt(
+                    f"at {100 * record.miscounted_shares.max():.0f} % of the points the states "
+                    "below the Dirac energy are not as many as the electron pairs.",
+                    "There are ghost states of H and S, or rigid shifts; do not trust the sorted "
+                    "average.",
+                    "Use the spectral peaks, which count no states.",
+                    "note",
+                )
             )
         return texts
 
@@ -325,7 +343,11 @@ def _doubt_width(widths: PeakWidthRecord, temperatures: NDArray[np.float64]) -> 
         return []
     worst = int(np.argmax(np.where(told, np.abs(changes), 0.0)))
     return [
-        f"lines of {1e3 * widths.widths[1]:.0f} instead of {1e3 * widths.widths[0]:.0f} meV change "
-        f"the slope ratio at {temperatures[worst]:g} K by {100 * changes[worst]:+.1f} %: the peaks "
-        "depend on the width; lower stage.fermi_velocity.peak_width."
+        Doubt(
+            f"lines of {1e3 * widths.widths[1]:.0f} instead of {1e3 * widths.widths[0]:.0f} meV "
+            f"change the slope ratio at {temperatures[worst]:g} K by "
+            f"{100 * changes[worst]:+.1f} %.",
+            "The peaks depend on the width, and what does is no property of the bands.",
+            "Lower stage.fermi_velocity.peak_width.",
+        )
     ]

@@ -11,6 +11,7 @@ from mlepi.figures import (
     GREY,
     RED,
     Drawing,
+    Headline,
     Presentation,
     house_style,
     new_figure,
@@ -75,4 +76,7 @@ PRESENTATION = Presentation(
         ),
     ),
     error_parts=(width_parts,),
+    headlines=(
+        Headline("gaps", "gap", lambda record: record.equilibrium_gap, scale=1e3, unit="meV"),
+    ),
 )

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.doubts import Doubt
 from mlepi.observables.gap.record import GapRecord
 from mlepi.observables.near_k.peak_stage import PeakStage
 from mlepi.observables.near_k.peaks import (
@@ -141,14 +142,18 @@ class GapStage(PeakStage):
         """Tell of a material without a gap, and of a gap that closes."""
         if record.equilibrium_gap < NO_GAP:
             return [
-                "This material has no gap: its valence and conduction band "
-                f"{describe_overlap(record)}. What stands under `gap` is the distance of two peaks "
-                "and no gap."
+                Doubt(
+                    "This material has no gap: its valence and conduction band "
+                    f"{describe_overlap(record)}.",
+                    "What stands under `gap` is the distance of two peaks and no gap.",
+                    "Ask for another quantity, such as stage=fermi_velocity.",
+                    "serious",
+                )
             ]
         closed = [
             f"{t:g} K" for t, gap in zip(record.temperatures, record.gaps, strict=True) if gap <= 0
         ]
-        return [f"the gap has closed at {', '.join(closed)}."] if closed else []
+        return [Doubt(f"the gap has closed at {', '.join(closed)}.")] if closed else []
 
     def error_bars(self, record: GapRecord) -> dict[str, NDArray[np.float64]]:
         """Return the error bars of the gap and of its change from the first temperature, eV."""

@@ -111,7 +111,8 @@ def linear_response_section(records: Records) -> Section | None:
         Table(VELOCITY_HEADER, rows),
     ]
     for parts in list_decompositions(records):
-        heading = f"{parts.average.capitalize()}: what is in the average over samples"
+        name = parts.average[:1].upper() + parts.average[1:]
+        heading = f"{name}: what is in the average over samples"
         blocks += [
             Paragraph(MEANING, heading),
             Table(DECOMPOSITION_HEADER, decomposition_rows(parts)),
@@ -316,4 +317,5 @@ PRESENTATION = Presentation(
         ),
     ),
     error_parts=(second_order_parts,),
+    tab="estimates",
 )

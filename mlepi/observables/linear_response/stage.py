@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, message
 from mlepi.observables.linear_response.derivatives import (
     Crystal,
@@ -244,24 +245,34 @@ class LinearResponseStage(PlainStage):
         cell, denser = record.in_supercell, record.interpolated
         if denser is not None and record.border_share > SHARED_IMAGES:
             texts.append(
-                f"{100 * record.border_share:.0f} % of the derivatives of H lie at the border of "
-                "the supercell: between its wave vectors they are interpolated badly."
+                Doubt(
+                    f"{100 * record.border_share:.0f} % of the derivatives of H lie at the border "
+                    "of the supercell.",
+                    "Between its wave vectors they are interpolated badly.",
+                    "Take a larger supercell.",
+                )
             )
         for sums in (cell, denser):
             if sums is not None and sums.n_resting_modes > 0:
                 texts.append(
-                    f"{sums.n_resting_modes} modes of the {_name(sums)} mesh without a positive "
-                    "frequency were left at rest."
+                    Doubt(
+                        f"{sums.n_resting_modes} modes of the {_name(sums)} mesh without a "
+                        "positive frequency were left at rest.",
+                        "What they do to the bands is missing in the sums.",
+                        "Relax the lattice, or take a larger supercell.",
+                    )
                 )
         if denser is not None:
             growth = denser.mean_square_displacements / cell.mean_square_displacements
             if growth.max() > SOFTER_MESH:
                 texts.append(
-                    f"the {_name(denser)} mesh has {growth.max():.1f} times the ⟨u²⟩ of the "
-                    f"supercell at {record.temperatures[int(growth.argmax())]:g} K: long flexural "
-                    "waves at a fixed lattice (harmonic ones grow without limit), which rule its "
-                    "Debye–Waller term. Relax the lattice, or leave them out with "
-                    "stage.sampling.project_out=ZA."
+                    Doubt(
+                        f"the {_name(denser)} mesh has {growth.max():.1f} times the ⟨u²⟩ of the "
+                        f"supercell at {record.temperatures[int(growth.argmax())]:g} K.",
+                        "These are long flexural waves at a fixed lattice (harmonic ones grow "
+                        "without limit), which rule its Debye–Waller term.",
+                        "Relax the lattice, or leave them out with stage.sampling.project_out=ZA.",
+                    )
                 )
         return texts
 

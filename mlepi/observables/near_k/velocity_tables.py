@@ -148,7 +148,7 @@ def velocity_section(records: Records) -> Section | None:
         *_difference_blocks(records),
         Paragraph(CAVEAT),
     ]
-    return Section("Fermi velocity", blocks)
+    return Section("Fermi velocity", blocks, "estimates")
 
 
 def with_error(value: float, error: float, sign: str = "") -> str:

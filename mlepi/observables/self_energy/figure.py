@@ -12,11 +12,13 @@ from mlepi.figures import (
     GREY,
     RED,
     Drawing,
+    Headline,
     Presentation,
     house_style,
     new_figure,
     temperature_colours,
 )
+from mlepi.observables.near_k.estimates_panel import describe_window
 from mlepi.observables.near_k.velocity_tables import velocity_section
 from mlepi.observables.near_k.window_models import estimator_parts
 from mlepi.observables.self_energy.record import SelfEnergyRecord
@@ -129,4 +131,14 @@ PRESENTATION = Presentation(
     ),
     sections=(velocity_section,),
     error_parts=(estimator_parts,),
+    headlines=(
+        Headline(
+            "velocity/slopes",
+            "Fermi velocity of the quasiparticles",
+            lambda record: record.velocity.equilibrium_slope,
+            scale=1e-5,
+            unit="10⁵ m/s",
+            detail=describe_window,
+        ),
+    ),
 )

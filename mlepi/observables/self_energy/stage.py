@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, message
 from mlepi.observables.near_k.reference_bands import ReferenceBands, build_near_k
 from mlepi.observables.near_k.unfold_sample import average_overlaps, check_elements, stack_padded
@@ -243,9 +244,11 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
         if lowest >= WEAK_QUASIPARTICLE:
             return []
         return [
-            f"a quasiparticle has the weight {lowest:.2f} only: its spectral function has several "
-            "peaks, of which the highest is taken; a larger cell or a larger "
-            "stage.self_energy.broadening joins them."
+            Doubt(
+                f"a quasiparticle has the weight {lowest:.2f} only.",
+                "Its spectral function has several peaks, of which the highest is taken.",
+                "A larger cell or a larger stage.self_energy.broadening joins them.",
+            )
         ]
 
     def error_bars(self, record: SelfEnergyRecord) -> dict[str, NDArray[np.float64]]:

@@ -68,20 +68,20 @@ def list_band_facts(record: SparseBandsRecord) -> list[Fact]:
     if not record.moire:
         gap = record.band_gap()
         return [
-            ("Fermi energy", f"{record.fermi_energy:.4f} eV, {record.n_electrons:g} electrons"),
             (
                 f"gap along {'-'.join(record.labels)}",
                 f"{gap:.4f} eV" if gap > 0.0 else f"none: bands overlap by {-gap:.4f} eV",
             ),
+            ("Fermi energy", f"{record.fermi_energy:.4f} eV, {record.n_electrons:g} electrons"),
         ]
     below, above = (1e3 * gap for gap in record.gaps())
     seconds = ", ".join(f"{seconds:.0f}" for seconds in record.cpu_seconds)
     facts = [
+        ("width of the four bands around neutrality", f"{1e3 * record.flat_width():.2f} meV"),
         (
             "Fermi energy of the large cell",
             f"{record.fermi_energy:.4f} eV with {record.n_electrons:g} electrons",
         ),
-        ("width of the four bands around neutrality", f"{1e3 * record.flat_width():.2f} meV"),
         ("gaps below and above them", f"{below:.2f} and {above:.2f} meV"),
         (
             "bound of the errors of these energies",

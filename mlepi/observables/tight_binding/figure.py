@@ -37,5 +37,6 @@ PRESENTATION = Presentation(
             "Levels of displaced supercells around the Dirac energy: fitted tight binding against "
             "the network.",
         ),
-    )
+    ),
+    tab="errors",
 )

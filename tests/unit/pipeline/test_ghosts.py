@@ -111,7 +111,7 @@ def test_a_snapshot_with_a_ghost_is_left_out_and_told(tmp_path, haunted, monkeyp
     doubts = list_doubts({"levels": record}, stages, run.store)
     assert len(doubts) == 1
     assert doubts[0].startswith("levels: 1 of 3 snapshots have ghost states")
-    assert doubts[0].endswith("at all temperatures: 1.")
+    assert doubts[0].seen.endswith("at all temperatures: 1.")
     page = write_report(run.store.folder, stages).read_text()
     assert "1 of 3 snapshots have ghost states" in page
     assert "<td>ghost states: levels</td><td>1 of 6 samples (no level shift)</td>" in page

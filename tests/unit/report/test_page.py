@@ -22,6 +22,7 @@ from mlepi.figures import (
 )
 from mlepi.pipeline import PlainStage
 from mlepi.report import print_tables, write_report
+from mlepi.report.run_facts import find_command
 from mlepi.report.run_records import list_doubts, list_figures, list_sections, read_records
 from mlepi.results import ResultsStore, unit
 
@@ -125,19 +126,19 @@ def test_the_page_is_complete_and_self_contained(write):
     page = write_report(folder, STAGES).read_text(encoding="utf-8")
     assert dict(mpl.rcParams) == before
     assert not re.search(r'(src|href)="(?!data:)', page)
-    assert "<script>" not in page
-    assert page.count("data:image/png;base64,") == 3
+    assert "</pre><script>" not in page
+    assert page.count("<figure id=") == 4  # one of them is the answer
     for statement in (
-        '<div class="warning">early: negative &lt;value&gt;</div>',
-        "<h2>Both &amp; more</h2>",
-        "<h3>Where</h3><p>a &lt; b</p>".replace("</h3><p>", "</h3>\n<p>"),
+        '<span class="grade">Caution</span>early: negative &lt;value&gt;',
+        "<h3>Both &amp; more</h3>",
+        "<h4>Where</h4>\n<p>a &lt; b</p>",
         "<td>early</td><td>-1 &lt;eV&gt;</td>",
-        "<figcaption>The first &lt;figure&gt;.</figcaption>",
+        "The first &lt;figure&gt;.</figcaption>",
         "<td>first value</td><td>-1 eV</td>",
         "<summary>late: commit 0123abc, content ",
     ):
         assert statement in page, statement
-    assert page.count("<h2>Both") == 1  # two stages name it
+    assert page.count("<h3>Both") == 1  # two stages name it
     for name in ("first", "second", "together"):
         assert (folder / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert (folder / "figures" / f"{name}.pdf").read_bytes()[:4] == b"%PDF"
@@ -146,10 +147,10 @@ def test_the_page_is_complete_and_self_contained(write):
 def test_a_partial_run_gives_what_there_is(write, capsys):
     folder = write(early=1.0)
     page = write_report(folder, STAGES).read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 1
+    assert page.count("<figure id=") == 2
     assert [path.name for path in (folder / "figures").glob("*.png")] == ["first.png"]
     assert "Both" not in page
-    assert 'class="warning"' not in page
+    assert 'class="doubt' not in page
     print_tables(folder, STAGES)
     assert capsys.readouterr().out == ""
 
@@ -177,3 +178,28 @@ def test_a_missing_store_is_one_error(tmp_path):
     for action in (write_report, print_tables):
         with pytest.raises(DataError, match="got no records; expected the folder of a run"):
             action(tmp_path, STAGES)
+
+
+def test_a_figure_that_cannot_be_converted_is_shown_as_a_picture(write, monkeypatch):
+    monkeypatch.setattr("mlepi.report.page_parts.convert_figure", lambda figure: None)
+    page = write_report(write(early=1.0), STAGES).read_text(encoding="utf-8")
+    assert '<img alt="The first &lt;figure&gt;." src="data:image/png;base64,' in page
+
+
+def test_a_run_that_is_going_has_a_page_without_files(write):
+    folder = write(early=1.0)
+    page = write_report(folder, STAGES, "early is done.").read_text(encoding="utf-8")
+    assert '<body data-reload="20">' in page
+    assert "early is done." in page
+    assert not (folder / "figures").exists()
+    assert "data-reload" not in write_report(folder, STAGES).read_text("utf-8").split("<script")[0]
+
+
+def test_the_command_line_is_told_where_it_was_kept(write):
+    folder = write(early=1.0)
+    assert find_command(folder) == ""
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "overrides.yaml").write_text("- a=[1,2]\n- 'b=it''s'\n- \"c=\\u00e9\"\n")
+    assert find_command(folder) == """python infer.py 'a=[1,2]' 'b=it'"'"'s' 'c=é'"""
+    page = write_report(folder, STAGES).read_text(encoding="utf-8")
+    assert "<pre>python infer.py &#39;a=[1,2]&#39;" in page

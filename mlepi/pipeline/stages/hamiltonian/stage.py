@@ -11,6 +11,7 @@ import scipy.sparse.linalg
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.exports import collect_labels, write_deeph_folder
 from mlepi.graphs.block_matrix import BlockMatrix
@@ -128,9 +129,13 @@ class HamiltonianStage(PlainStage):
         if smallest >= record.ghost_threshold:
             return []
         return [
-            f"S is nearly singular (smallest eigenvalue {smallest:.1e} < "
-            f"{record.ghost_threshold:.0e}); small errors of H then make ghost states, eigenvalues "
-            "far from any physical band. Atoms may be too close for the basis."
+            Doubt(
+                f"S is nearly singular (smallest eigenvalue {smallest:.1e} < "
+                f"{record.ghost_threshold:.0e}).",
+                "Small errors of H then make ghost states, eigenvalues far from any physical band.",
+                "Atoms may be too close for the basis: look at the structure, or set level_shift.",
+                "serious",
+            )
         ]
 
 

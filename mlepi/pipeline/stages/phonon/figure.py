@@ -12,10 +12,13 @@ from mlepi.figures import (
     Drawing,
     Fact,
     Presentation,
+    Records,
     house_style,
     label_path,
     new_figure,
 )
+from mlepi.figures.panels import Panel, Vibrations, build_modes
+from mlepi.physics.vibrations.phonon_bands import compute_eigenvectors
 from mlepi.pipeline.stages.phonon.record import PhononRecord
 from mlepi.units import THZ_TO_INVERSE_CM
 
@@ -73,13 +76,34 @@ def list_facts(record: PhononRecord) -> list[Fact]:
     return facts
 
 
+def build_modes_panel(records: Records) -> Panel:
+    """Return the bands with the motion of every mode, from the force constants of the record."""
+    record: PhononRecord = records["phonon"]
+    _, vectors = compute_eigenvectors(record.build_force_constants(), record.band_qpoints)
+    places = zip(record.band_label_distances, record.band_labels, strict=True)
+    return build_modes(
+        Vibrations(
+            atoms=record.atoms,
+            distances=record.band_distances,
+            qpoints=record.band_qpoints,
+            frequencies=record.band_frequencies * THZ_TO_INVERSE_CM,
+            vectors=vectors,
+            ticks=[(place, {"G": "Γ", "GAMMA": "Γ"}.get(name, name)) for place, name in places],
+            dos=(record.dos_frequencies * THZ_TO_INVERSE_CM, record.dos),
+            labels=("frequency (cm⁻¹)", "DOS (1/THz)"),
+        )
+    )
+
+
 PRESENTATION = Presentation(
     drawings=(
         Drawing(
             "phonons",
             plot_phonons,
             "Phonon bands and density of states; imaginary frequencies below zero.",
+            interactive=build_modes_panel,
         ),
     ),
     facts=list_facts,
+    tab="phonons",
 )

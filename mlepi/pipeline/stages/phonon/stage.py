@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, message
 from mlepi.physics.vibrations.force_constants import (
     ForceConstants,
@@ -150,17 +151,26 @@ class PhononStage(PlainStage):
         if record.lowest_frequency < 0:
             return [
                 *texts,
-                "The structure is unstable: lowest frequency "
-                f"{record.lowest_frequency * THZ_TO_INVERSE_CM:.1f} cm⁻¹ (imaginary).",
+                Doubt(
+                    "The structure is unstable: lowest frequency "
+                    f"{record.lowest_frequency * THZ_TO_INVERSE_CM:.1f} cm⁻¹ (imaginary).",
+                    "A mode of this cell has no harmonic distribution; averages depend on how it "
+                    "is treated (stage.sampling.imaginary).",
+                    "Relax the structure, or look for the one that this mode leads to.",
+                    "serious",
+                ),
             ]
         if lowest >= -INTERPOLATION_NOISE:
             return texts
         cell = "×".join(str(n) for n in record.supercell)
         return [
             *texts,
-            f"Interpolated between the q-points of the {cell} supercell, the phonon bands dip to "
-            f"{lowest:.1f} cm⁻¹ (imaginary). Samples of this cell do not contain such waves; a "
-            "larger cell would: relax the lattice first, or expect an error there.",
+            Doubt(
+                f"Interpolated between the q-points of the {cell} supercell, the phonon bands dip "
+                f"to {lowest:.1f} cm⁻¹ (imaginary).",
+                "Samples of this cell do not contain such waves; a larger cell would.",
+                "Relax the lattice first, or expect an error there.",
+            ),
         ]
 
     def _differentiate(
@@ -210,8 +220,11 @@ def _doubt_stationarity(record: PhononRecord) -> list[str]:
     per_layer = ", ".join(f"{force:+.3f}" for force in record.layer_forces)
     out_of_plane = f", out of plane on the layers {per_layer} eV/Å per atom" if per_layer else ""
     return [
-        f"The structure is not stationary: largest force on an atom {largest:.3f} eV/Å"
-        f"{out_of_plane}. Phonons and displacements are those of an expansion about this "
-        "structure, not about a minimum: relax what can be relaxed (stage.structure.relax), and "
-        "say what is held."
+        Doubt(
+            f"The structure is not stationary: largest force on an atom {largest:.3f} eV/Å"
+            f"{out_of_plane}.",
+            "Phonons and displacements are those of an expansion about this structure, not about "
+            "a minimum.",
+            "Relax what can be relaxed (stage.structure.relax), and say what is held.",
+        )
     ]

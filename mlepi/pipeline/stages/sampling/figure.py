@@ -147,4 +147,5 @@ PRESENTATION = Presentation(
     ),
     facts=list_facts,
     sections=(interlayer_section,),
+    tab="phonons",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from ase.io import write
 
+from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, message
 from mlepi.physics.averages.statistics import (
     SampleDesign,
@@ -226,13 +227,18 @@ class SamplingStage(PlainStage):
     @staticmethod
     def doubts(record: SamplingRecord) -> list[str]:
         """Tell what the sampler advises, and of modes whose treatment was a choice."""
-        texts = [*record.advice, *_doubt_interlayer_motion(record)]
+        texts = [Doubt(advice, severity="note") for advice in record.advice]
+        texts += _doubt_interlayer_motion(record)
         if record.n_soft_modes > 0:
             texts.append(
-                f"{record.n_soft_modes} soft modes were treated by imaginary={record.imaginary}; "
-                "averages depend on that choice."
+                Doubt(
+                    f"{record.n_soft_modes} soft modes were treated by "
+                    f"imaginary={record.imaginary}.",
+                    "Averages depend on that choice.",
+                    "Compare with the other choices, or relax the structure.",
+                )
             )
-        return texts
+        return list[str](texts)
 
     def _examine(
         self, run: Run, phonon: PhononRecord, ensemble: HarmonicEnsemble
@@ -267,7 +273,7 @@ class SamplingStage(PlainStage):
         return squares, largest
 
 
-def _doubt_interlayer_motion(record: SamplingRecord) -> list[str]:
+def _doubt_interlayer_motion(record: SamplingRecord) -> list[Doubt]:
     """Tell of layers that move against each other much more than in a large crystal."""
     here, mesh = record.interlayer_motion, record.mesh_interlayer_motion
     if not here.size:
@@ -280,10 +286,13 @@ def _doubt_interlayer_motion(record: SamplingRecord) -> list[str]:
     cell = "×".join(str(n) for n in record.supercell)
     dense = "×".join(str(n) for n in record.interlayer_mesh)
     return [
-        f"at {record.temperatures[t]:g} K layers slide against each other by ⟨d²⟩ = "
-        f"{here[t, pair, 0]:.4f} Å² in this {cell} cell and by {mesh[t, pair, 0]:.4f} Å² on a "
-        f"{dense} mesh of wave vectors: the rigid-layer modes of Γ count too much in it. Compare "
-        "with stage.sampling.project_out=interlayer_gamma."
+        Doubt(
+            f"at {record.temperatures[t]:g} K layers slide against each other by ⟨d²⟩ = "
+            f"{here[t, pair, 0]:.4f} Å² in this {cell} cell and by {mesh[t, pair, 0]:.4f} Å² on a "
+            f"{dense} mesh of wave vectors.",
+            "The rigid-layer modes of Γ count too much in a small cell.",
+            "Compare with stage.sampling.project_out=interlayer_gamma, or take a larger cell.",
+        )
     ]
 
 

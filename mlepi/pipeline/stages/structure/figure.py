@@ -33,4 +33,4 @@ def list_facts(record: StructureRecord) -> list[Fact]:
     return facts
 
 
-PRESENTATION = Presentation(facts=list_facts)
+PRESENTATION = Presentation(facts=list_facts, atoms=lambda record: record.atoms, tab="phonons")
