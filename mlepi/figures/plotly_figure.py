@@ -87,7 +87,7 @@ def _convert(panels: list[Axes], colour_bars: list[Axes]) -> Json:
     _colour_axis(data, layout, panels, colour_bars)
     grid = panels[0].get_subplotspec().get_gridspec()  # type: ignore[union-attr]
     rows, columns = grid.get_geometry()
-    widths = [float(ratio) for ratio in grid.get_width_ratios()]
+    widths = np.asarray(grid.get_width_ratios(), dtype=np.float64).tolist()
     return {
         "data": data,
         "layout": layout,
@@ -254,7 +254,9 @@ def _collection(collection: Collection) -> Iterator[Json]:
     elif isinstance(collection, PathCollection):
         offsets = np.asarray(collection.get_offsets(), dtype=np.float64)
         colour = (
-            to_hex(collection.get_facecolor()[0]) if len(collection.get_facecolor()) else "#718096"
+            to_hex(_rgba(collection.get_facecolor())[0])
+            if len(_rgba(collection.get_facecolor()))
+            else "#718096"
         )
         size = POINTS_PER_PIXEL * float(np.sqrt(np.mean(collection.get_sizes())))
         yield _named(
@@ -274,8 +276,13 @@ def _collection(collection: Collection) -> Iterator[Json]:
         raise UnknownArtistError
 
 
+def _rgba(colours: Any) -> list[tuple[float, float, float, float]]:
+    """Return the colours of a collection, which always keeps them as rows of red to opacity."""
+    return [(r, g, b, a) for r, g, b, a in np.asarray(colours, dtype=np.float64).tolist()]
+
+
 def _filled(collection: PolyCollection) -> Iterator[Json]:
-    faces = collection.get_facecolor()
+    faces = _rgba(collection.get_facecolor())
     for path in collection.get_paths():
         corners = np.asarray(path.vertices, dtype=np.float64)
         red, green, blue, opacity = to_rgba(faces[0])
@@ -302,14 +309,14 @@ def _segments(collection: LineCollection) -> Iterator[Json]:
         points += [np.asarray(segment, dtype=np.float64), np.full((1, 2), np.nan)]
     if points:
         every = np.concatenate(points)
-        colour = to_hex(collection.get_color()[0])
+        colour = to_hex(_rgba(collection.get_color())[0])
         yield _named(
             {
                 "type": "scatter",
                 "mode": "lines",
                 "x": pack_numbers(every[:, 0]),
                 "y": pack_numbers(every[:, 1]),
-                "line": {"color": colour, "width": float(collection.get_linewidth()[0])},
+                "line": {"color": colour, "width": float(np.ravel(collection.get_linewidth())[0])},
             },
             _label(collection),
         )

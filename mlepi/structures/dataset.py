@@ -29,8 +29,16 @@ from mlepi.structures.packing import unpack_blocks
 from mlepi.structures.ragged import pad_blocks, restore_both_directions
 from mlepi.untrusted import open_hdf5, parse_json
 
-FAILURES = (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError)
-FAILURES += (ArithmeticError, MemoryError)
+FAILURES = (
+    OSError,
+    LookupError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+)
 """What HDF5 and the layers above it raise for damaged files."""
 
 HEAVIEST = 118

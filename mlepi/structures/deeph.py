@@ -113,8 +113,8 @@ def _read_shells(path: Path, info: Mapping[str, Any], atoms: Atoms) -> dict[int,
     """Read the shells of the elements and check them against the numbers of atoms and orbitals."""
     table = info.get("elements_orbital_map", {})
     if not isinstance(table, dict):
-        got, expected = f"elements_orbital_map {str(table)[:80]}", 'such as {"C": [0, 0, 1]}'
-        raise DataError(message(f"{path / 'info.json'}", got, expected, "Add the shells."))
+        got, example = f"elements_orbital_map {str(table)[:80]}", 'such as {"C": [0, 0, 1]}'
+        raise DataError(message(f"{path / 'info.json'}", got, example, "Add the shells."))
     missing = sorted(set(atoms.get_chemical_symbols()) - set(table))
     if missing:
         raise DataError(

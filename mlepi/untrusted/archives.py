@@ -75,7 +75,7 @@ def open_npz(where: str, source: Path | bytes) -> Iterator[Any]:
     with reading(where, "arrays in an .npz", FIX), contextlib.ExitStack() as stack:
         opened = source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
         archive = np.load(stack.enter_context(opened), allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
+        if not isinstance(archive, np.lib.npyio.NpzFile) or archive.zip is None:
             raise ValueError("a single array")
         stack.enter_context(archive)
         check_archive(where, archive.zip, size)

@@ -232,7 +232,7 @@ class ConductivityStage(SampledStage[SheetSamples]):
     @staticmethod
     def doubts(record: ConductivityRecord) -> list[str]:
         """Tell drifting energy zeros and ghost states."""
-        texts = []
+        texts: list[str] = []
         shift = record.fermi_shifts[np.abs(record.fermi_shifts).argmax()]
         if abs(shift) > FERMI_SHIFT:
             texts.append(

@@ -281,7 +281,7 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
     @staticmethod
     def doubts(record: FermiVelocityRecord) -> list[str]:
         """Say what makes the velocities doubtful; empty when nothing does."""
-        texts = []
+        texts: list[str] = []
         if record.n_samples < FEW_SAMPLES:
             texts.append(
                 Doubt(

@@ -241,7 +241,7 @@ class LinearResponseStage(PlainStage):
     @staticmethod
     def doubts(record: LinearResponseRecord) -> list[str]:
         """Tell of poor interpolation, of modes left at rest, and of a mesh ruled by soft waves."""
-        texts = []
+        texts: list[str] = []
         cell, denser = record.in_supercell, record.interpolated
         if denser is not None and record.border_share > SHARED_IMAGES:
             texts.append(

@@ -74,8 +74,8 @@ class OverlapTable:
         object.__setattr__(self, "_splines", {})
         pairs = element_pairs(self.shells)
         if not all(0.0 < radius <= LARGEST_RADIUS for radius in self.radii.values()):
-            got, expected = f"radii {dict(self.radii)} Å", f"0 to {LARGEST_RADIUS:g} Å"
-            raise DataError(message("overlap table", got, expected, "Make the table again."))
+            got, allowed = f"radii {dict(self.radii)} Å", f"0 to {LARGEST_RADIUS:g} Å"
+            raise DataError(message("overlap table", got, allowed, "Make the table again."))
         if set(self.values) != set(pairs) or set(self.radii) != set(self.shells):
             raise DataError(
                 message(
