@@ -68,7 +68,7 @@ def choose_scale(toy: bool) -> Scale:
             models=dict.fromkeys(WORKS, HEDGENETS),
             twist=1,
             seconds=0.0,
-            scan=("phonon=toy", "electron=toy", "supercell=[2,2,1]", "stage=fermi_velocity"),
+            scan=("phonon=toy", "electron=toy", "supercell=[2,2,1]"),
             n_samples=4,
             n_compared=2,
         )

@@ -8,7 +8,7 @@ from mlepi.commands.main import main
 from mlepi.training import jobs
 
 COMMON = [
-    *(text for text in TINY_PHONON if "n_train" not in text),
+    *(text for text in TINY_PHONON if not text.startswith(("data.n_train", "check_units"))),
     "logger=csv",
     "trainer.accelerator=cpu",
     "trainer.max_epochs=1",

@@ -100,11 +100,13 @@ def test_batches_carry_all_labels():
 
 
 def test_fermi_energy_becomes_zero_on_request(tmp_path):
-    names = HamiltonianDataset(find_file("data", HAMILTONIANS["path"])).names
-    train, val, test = [name for name in names if name.startswith("slide")][:3]
-    subsets = {"train": [train], "val": [val], "test": [test]}
+    shipped = HamiltonianDataset(find_file("data", HAMILTONIANS["path"]))
+    names = [name for name in shipped.names if name.startswith("slide")][:3]
+    slides = [shipped[name] for name in names]
+    write_hamiltonian_dataset(tmp_path / "slides.h5", slides, {}, quantum=2.0**-14)
+    subsets = dict(zip(("train", "val", "test"), ([name] for name in names), strict=True))
     write_split(tmp_path / "split.json", subsets, {})
-    data_set = {**HAMILTONIANS, "split": str(tmp_path / "split.json")}
+    data_set = {"path": str(tmp_path / "slides.h5"), "split": str(tmp_path / "split.json")}
     parts = {
         "cutoffs": {"intra": None, "inter": None},
         "overlap_table": "data/blg_openmx/overlap_C6.0-s2p2.h5",

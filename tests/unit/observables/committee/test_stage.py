@@ -17,6 +17,7 @@ from mlepi.observables.domain.figure import list_domain_facts, plot_domain
 from mlepi.observables.domain.stage import DomainStage
 from mlepi.pipeline import SampleKey
 from mlepi.pipeline.sources import Source
+from mlepi.predictors import calibration
 from mlepi.predictors.calibration import Calibration
 
 HOPPINGS = (-2.6, -2.7, -2.9)
@@ -203,7 +204,6 @@ def test_an_interrupted_comparison_goes_on(tmp_path):
 
 
 def test_calibration_scales_the_spread(tmp_path, monkeypatch):
-    from mlepi.observables.committee import stage as module
     from mlepi.physics.averages.calibration import Agreement
 
     run = make_run(tmp_path)
@@ -213,7 +213,7 @@ def test_calibration_scales_the_spread(tmp_path, monkeypatch):
     assert "the electron networks are uncalibrated" in CommitteeStage.doubts(record)[0]
     assert "uncalibrated" in CommitteeStage(n_samples=2).summarize(record)
     found = Calibration(("a",), {"bands": Agreement(5, 1.0, 1.5, 2.0)}, {}, {})
-    monkeypatch.setattr(module, "find_calibration", lambda members: found)
+    monkeypatch.setattr(calibration, "find_calibration", lambda members: found)
     for drive, factor in (("mean", 1.5), ("first", 2.0)):
         run = make_run(tmp_path / drive, drive=drive)
         execute(run, STAGES)
@@ -225,7 +225,7 @@ def test_calibration_scales_the_spread(tmp_path, monkeypatch):
             factor * calibrated.stages["levels"].electron["mean"],
         )
     without = dataclasses.replace(found, quantities={})
-    monkeypatch.setattr(module, "find_calibration", lambda members: without)
+    monkeypatch.setattr(calibration, "find_calibration", lambda members: without)
     run = make_run(tmp_path / "without")
     execute(run, STAGES)
     assert run.read("committee").uncalibrated == ("electron",)
