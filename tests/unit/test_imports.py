@@ -15,7 +15,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "mlepi"
-SOURCES = sorted(PACKAGE.rglob("*.py"))
+ELSEWHERE = {PACKAGE / "commands" / "scripts", PACKAGE / "structures" / "programs"}
+"""Scripts that run in the Python of other programs."""
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent not in ELSEWHERE)
 SCRIPTS = [path for path in (ROOT / "train.py", ROOT / "infer.py") if path.exists()]
 TEXT_FILES = [
     path

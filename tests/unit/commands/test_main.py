@@ -45,7 +45,7 @@ def test_the_answer_comes_without_frameworks(option):
     ("word", "hint"),
     [
         ("trian", "Did you mean 'train'?"),
-        ("n_samples=3", "Known: bench, checkpoints, convert, demo,"),
+        ("n_samples=3", "Known: bench, checkpoints, compare, convert, demo,"),
     ],
 )
 def test_an_unknown_command_gets_a_suggestion(word, hint, capsys):

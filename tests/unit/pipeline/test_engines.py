@@ -200,7 +200,7 @@ def test_jobs_end_before_their_walltime_with_the_threads_asked_for(tmp_path, sys
     options = JobOptions(4, "8 GB", wall, "long", "us", {"job_extra_directives": ["--hello"]})
     arguments = options.arguments(system, tmp_path)
     with getattr(jobqueue, JOB_SYSTEMS[system])(
-        scheduler_options={"dashboard_address": ":0"}, **arguments
+        scheduler_options={"dashboard_address": ":0", "host": "127.0.0.1"}, **arguments
     ) as cluster:
         script = cluster.job_script()
     for expected in ("02:00", "long", "--hello", "export OMP_NUM_THREADS=4"):

@@ -60,8 +60,8 @@ def test_a_full_disk_leaves_samples_that_count(tmp_path, monkeypatch, whole):
     run, append = make_run(tmp_path), PartFile.append
 
     def fill():
-        def half_written(self, key, arrays):
-            append(self, key, arrays)
+        def half_written(self, *frame):
+            append(self, *frame)
             os.truncate(self.path, self.path.stat().st_size - 20)
             raise OSError(28, "No space left on device", str(self.path))
 

@@ -18,6 +18,7 @@ from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.eigenstates.level_shift import LevelShift
 from mlepi.pipeline import samples
 from mlepi.pipeline.config_values import list_wrong_values, read_level_shift
+from mlepi.pipeline.engines import Local
 from mlepi.pipeline.ensemble import SampleKey
 from mlepi.pipeline.ghosts import (
     KEY,
@@ -184,9 +185,8 @@ def test_old_parts_without_counts_are_averaged_and_told(tmp_path, monkeypatch):
     run = make_run(tmp_path)
     execute(run)
     monkeypatch.undo()
-    found = samples.Pass(run, [run.stages["levels"]], run.ensemble(), {}).find_ghosts(
-        run.stages["levels"], 3
-    )
+    levels = run.stages["levels"]
+    found = samples.Pass(run, [levels], run.ensemble(), {}, Local()).find_ghosts(levels, 3)
     assert (found.unknown, found.left_out) == (6, ())
     assert found.describe().endswith("; 6 not counted")
 

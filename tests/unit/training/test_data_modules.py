@@ -70,7 +70,7 @@ def test_split_without_a_subset_is_refused(tmp_path):
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(ConfigError, match=r"data\.batch_size: got 0, 1; expected at least 1"):
+    with pytest.raises(ConfigError, match=r"data\.batch_size: got 0; expected at least 1"):
         ForcesDataModule(**FORCES, cutoffs=CUTOFFS, **{**SETTINGS, "batch_size": 0})
     with pytest.raises(ConfigError, match=r"data\.energy_zero: got 'vacuum'"):
         HamiltonianDataModule(

@@ -129,6 +129,7 @@ def test_a_split_without_named_subsets_is_written_as_before(folder):
         "format",
         "format_version",
         "provenance",
+        "sha256",
         "split",
     }
 

@@ -76,7 +76,7 @@ def test_spectral_functions_share_one_scale(record):
         assert mesh.get_clim() == (0.0, record.spectral_functions.max())
         # every point of the map in the middle of its column
         edges = mesh.get_coordinates()[0, :, 0]
-        np.testing.assert_allclose(edges, [-0.125, -0.075, -0.025, 0.025, 0.075, 0.125])
+        np.testing.assert_allclose(edges, [-0.1, -0.05, 0.0, 0.05, 0.1])
     ticks = [label.get_text() for label in panels[0].get_xticklabels()]
     assert ticks == ["M ←", "K", "→ Γ"]
     assert scale.get_ylabel() == "A (1/eV per spin)"
