@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,8 @@ import numpy as np
 from mlepi.errors import DataError, message
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset import HamiltonianDataset
-from mlepi.structures.dataset_format import COLUMNS, FORMAT, PLAIN, checksum
-from mlepi.structures.dataset_writer import append_rows
+from mlepi.structures.dataset_format import COLUMNS
+from mlepi.structures.dataset_writer import append_rows, finish
 
 
 def merge_hamiltonian_datasets(
@@ -58,12 +57,7 @@ def merge_hamiltonian_datasets(
                     append_rows(file, {key: _values(given, key) for key in COLUMNS if key in given})
             if basis is None:
                 raise DataError(message(str(path), "no structure", "at least one", "Check them."))
-            file.attrs["format"], file.attrs["format_version"] = FORMAT, PLAIN
-            file.attrs["basis"] = json.dumps(basis.to_dict())
-            file.attrs["provenance"] = json.dumps(dict(provenance))
-            for key in COLUMNS:
-                if key in file:
-                    file[key].attrs["sha256"] = checksum(file[key])
+            finish(file, basis, provenance)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
