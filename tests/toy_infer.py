@@ -7,6 +7,24 @@ from toy_models import LevelsStage, OtherLevelsStage
 from mlepi.command_line import run_script
 
 ROOT = Path(__file__).parents[1]
+MODELS = [
+    "phonon={_target_:toy_models.HoneycombSprings}",
+    "electron={_target_:toy_models.ToyElectron}",
+]
+TOY_RUN = [
+    *MODELS,
+    "structure._target_=toy_models.build_honeycomb",
+    "~structure.stacking",
+    "~structure.spacing",
+    "+stage.levels={level: 0, fail_at: -1}",
+    "+stage.other_levels={level: 0, fail_at: -1}",
+    "stage.run=levels",
+    "supercell=[3,3,1]",
+    "n_samples=3",
+    "temperature=[0,300]",
+    "report=false",
+]
+"""A run of this script."""
 
 
 def run(config, folder):

@@ -69,7 +69,7 @@ SCALE = 3.0
 """Factor between a structure's elements of H and those of the others."""
 
 
-class Bonds(NamedTuple):
+class BondLengths(NamedTuple):
     """What the nearest neighbours of a structure say.
 
     Attributes:
@@ -84,8 +84,8 @@ class Bonds(NamedTuple):
     kinds: NDArray[np.int64]
 
 
-def find_bonds(atoms: Atoms) -> Bonds:
-    """Look for the bonds of a structure.
+def measure_bonds(atoms: Atoms) -> BondLengths:
+    """Measure the bonds of a structure.
 
     Args:
         atoms: Å.
@@ -101,7 +101,7 @@ def find_bonds(atoms: Atoms) -> Bonds:
     bonded = scaled < 1.25
     low = np.minimum(atoms.numbers[source], atoms.numbers[target])
     high = np.maximum(atoms.numbers[source], atoms.numbers[target])
-    return Bonds(ratios, lengths[bonded], (1000 * low + high)[bonded])
+    return BondLengths(ratios, lengths[bonded], (1000 * low + high)[bonded])
 
 
 def check_structure(where: str, atoms: Atoms) -> None:
@@ -126,7 +126,7 @@ def check_structure(where: str, atoms: Atoms) -> None:
     check_distances(where, atoms)
     if len(atoms) < 3 or np.isin(atoms.numbers, NOBLE).any():
         return
-    ratios = find_bonds(atoms).ratios
+    ratios = measure_bonds(atoms).ratios
     if np.median(ratios) > LONGEST_BOND:
         _refuse(
             where,
@@ -180,7 +180,7 @@ def check_forces(where: str, structures: Iterable[LabelledStructure]) -> None:
         if not np.isfinite(structure.forces).all():
             text = "forces with NaN or infinity"
             raise DataError(message(f"{where}, {structure.name}", text, "numbers in eV/Å", FIX))
-        bonds = find_bonds(structure.atoms)
+        bonds = measure_bonds(structure.atoms)
         if not len(bonds.lengths):
             continue
         squares.append(float(np.mean(np.sum(structure.forces**2, axis=1))))
@@ -254,7 +254,7 @@ def check_levels(where: str, structure: LabelledStructure) -> None:
     n_electrons = 2 * int(np.sum(levels < fermi))
     possible = list_electron_numbers(numbers)
     fewest = possible[0]
-    width, lengths = fermi - float(levels[0]), find_bonds(structure.atoms).lengths
+    width, lengths = fermi - float(levels[0]), measure_bonds(structure.atoms).lengths
     if lengths.size:
         low, high = _allowed_width(numbers, float(lengths.mean()), n_electrons)
         if not low <= width <= high:
@@ -370,7 +370,7 @@ def _check_alone(where: str, atoms: Atoms, atom: int) -> None:
         _refuse(where, f"atom {atom} with no other nearer than {nearest:.4g} Å", "bonded atoms")
 
 
-def _spread(bonds: Bonds) -> float:
+def _spread(bonds: BondLengths) -> float:
     """Return the mean square deviation of bond lengths from those of the same elements, Å²."""
     deviations = bonds.lengths.copy()
     for kind in np.unique(bonds.kinds):

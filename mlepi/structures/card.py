@@ -11,6 +11,7 @@ import scipy.linalg
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlepi.structures.definiteness import sum_bloch
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.remarks import UNUSUAL
 
@@ -113,12 +114,10 @@ def describe_hamiltonian(structure: LabelledStructure) -> HamiltonianCard:
     n_orbitals, overlap = int(counts.sum()), blocks[1]
     spectrum, levels = np.zeros((0, n_orbitals)), np.zeros(0)
     if overlap is not None and n_orbitals <= GAMMA_LIMIT:
-        sums = [
-            _sum(basis.mask(atoms.numbers), edges, shift, overlap, k)
-            for k in _mesh(shift, n_orbitals)
-        ]
+        mask = basis.mask(atoms.numbers)
+        sums = [sum_bloch(edges, shift, overlap, mask, k) for k in _mesh(shift, n_orbitals)]
         spectrum = np.array([scipy.linalg.eigvalsh(matrix) for matrix in sums])
-        gamma = _sum(basis.mask(atoms.numbers), edges, shift, blocks[0], np.zeros(3))
+        gamma = sum_bloch(edges, shift, blocks[0], mask, np.zeros(3))
         levels = scipy.linalg.eigvalsh(gamma, sums[0])
     symbols = {
         int(z): str(s) for z, s in zip(atoms.numbers, atoms.get_chemical_symbols(), strict=True)
@@ -153,25 +152,6 @@ def _mesh(shift: NDArray[np.int64], n_orbitals: int) -> list[NDArray[np.float64]
         return [np.zeros(3)]
     axes = [np.arange(MESH if shift[:, axis].any() else 1) / MESH for axis in range(3)]
     return [np.array(kpoint) for kpoint in product(*axes)]
-
-
-def _sum(
-    mask: NDArray[np.bool_],
-    edges: NDArray[np.int64],
-    shift: NDArray[np.int64],
-    blocks: NDArray[np.floating],
-    kpoint: NDArray[np.float64],
-) -> NDArray[np.complex128]:
-    """Return Σ_R e^{2πi k·R} M(R), (n_orbitals, n_orbitals)."""
-    n_atoms, size = mask.shape
-    padded = np.zeros((n_atoms, n_atoms, size, size), dtype=complex)
-    phases = np.exp(2j * np.pi * (shift @ kpoint))[:, None, None]
-    np.add.at(padded, (edges[1], edges[0]), phases * blocks)
-    keep = np.flatnonzero(mask.ravel())
-    dense: NDArray[np.complex128] = padded.transpose(0, 2, 1, 3).reshape(
-        n_atoms * size, n_atoms * size
-    )[np.ix_(keep, keep)]
-    return dense
 
 
 def describe_forces(structures: Sequence[LabelledStructure]) -> ForcesCard:

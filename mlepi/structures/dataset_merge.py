@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,8 +14,8 @@ import numpy as np
 from mlepi.errors import DataError, message
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset import HamiltonianDataset
-from mlepi.structures.dataset_format import COLUMNS, FORMAT, PLAIN, checksum
-from mlepi.structures.dataset_writer import append_rows
+from mlepi.structures.dataset_format import COLUMNS
+from mlepi.structures.dataset_writer import append_rows, finish
 from mlepi.untrusted import note_own, open_hdf5
 
 
@@ -65,12 +64,7 @@ def merge_hamiltonian_datasets(
             if electrons is not None:
                 known = {**basis.valence_electrons, **electrons}
                 basis = replace(basis, valence_electrons=known)
-            file.attrs["format"], file.attrs["format_version"] = FORMAT, PLAIN
-            file.attrs["basis"] = json.dumps(basis.to_dict())
-            file.attrs["provenance"] = json.dumps(dict(provenance))
-            for key in COLUMNS:
-                if key in file:
-                    file[key].attrs["sha256"] = checksum(file[key])
+            finish(file, basis, provenance)
         unfinished.replace(path)
         note_own(path)
     finally:

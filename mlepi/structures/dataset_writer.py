@@ -99,6 +99,23 @@ def _write(
         raise DataError(
             message(str(path), "no structure", "at least one", "Check the folder of labels.")
         )
+    finish(file, basis, provenance, quantum)
+
+
+def finish(
+    file: h5py.File,
+    basis: OrbitalBasis,
+    provenance: Mapping[str, Any],
+    quantum: float | None = None,
+) -> None:
+    """Add what a data set has beside its arrays: basis, provenance and the checksums of everything.
+
+    Args:
+        file: open data set with all its arrays.
+        basis: of all structures.
+        provenance: how the data were made; plain Python data.
+        quantum: eV, of packed blocks; None where they are float32.
+    """
     file.attrs["format"] = FORMAT
     file.attrs["format_version"] = PLAIN if quantum is None else PACKED
     if quantum is not None:

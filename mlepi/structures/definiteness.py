@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -53,12 +54,40 @@ def sum_real(
     kpoint: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Add up the blocks of all cells at a k-point of zeros and halves, (n_orbitals, n_orbitals)."""
-    n_atoms, size = mask.shape
     signs = 1.0 - 2.0 * ((shift @ (2.0 * kpoint)).astype(np.int64) % 2)
-    padded = np.zeros((n_atoms, n_atoms, size, size))
-    np.add.at(padded, (edge_index[1], edge_index[0]), blocks * signs[:, None, None])
-    keep = np.flatnonzero(mask.ravel())
-    dense: NDArray[np.float64] = padded.transpose(0, 2, 1, 3).reshape(
-        n_atoms * size, n_atoms * size
-    )[np.ix_(keep, keep)]
+    dense: NDArray[np.float64] = add_up(edge_index, blocks * signs[:, None, None], mask)
     return dense
+
+
+def sum_bloch(
+    edge_index: NDArray[np.int64],
+    shift: NDArray[np.int64],
+    blocks: NDArray[np.floating],
+    mask: NDArray[np.bool_],
+    kpoint: NDArray[np.float64],
+) -> NDArray[np.complex128]:
+    """Return Σ_R e^{2πi k·R} M(R) at any k-point, (n_orbitals, n_orbitals)."""
+    phases = np.exp(2j * np.pi * (shift @ kpoint))[:, None, None]
+    dense: NDArray[np.complex128] = add_up(edge_index, phases * blocks, mask)
+    return dense
+
+
+def add_up(
+    edge_index: NDArray[np.int64], blocks: NDArray[np.inexact], mask: NDArray[np.bool_]
+) -> NDArray[Any]:
+    """Add blocks, with their phases, to one matrix of the orbitals that there are.
+
+    Args:
+        edge_index: (2, n_edges) int, source and target.
+        blocks: (n_edges, size, size), padded.
+        mask: (n_atoms, size), orbitals of every atom.
+
+    Returns:
+        (n_orbitals, n_orbitals), of the type of the blocks.
+    """
+    n_atoms, size = mask.shape
+    padded = np.zeros((n_atoms, n_atoms, size, size), dtype=blocks.dtype)
+    np.add.at(padded, (edge_index[1], edge_index[0]), blocks)
+    keep = np.flatnonzero(mask.ravel())
+    dense: NDArray[Any] = padded.transpose(0, 2, 1, 3).reshape(n_atoms * size, n_atoms * size)
+    return dense[np.ix_(keep, keep)]

@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 import torch
 from e3nn import o3
+from foreign_files import bloch_sum
 from foreign_writers import write_abacus, write_dftio, write_hsx, write_kmesh
 from hamiltonian_samples import (
     openmx_out,
@@ -30,20 +31,6 @@ from mlepi.structures.siesta import read_siesta
 from mlepi.structures.validation import check_hamiltonian_labels
 
 KPOINTS = np.array([[0.0, 0.0, 0.0], [0.13, 0.29, -0.41], [1 / 3, 1 / 3, 0.0]])
-
-
-def dense_internal(structure, blocks, kpoint):
-    """H(k) from labels in internal order, block by block."""
-    ends = structure.basis.offsets(structure.atoms.numbers)
-    dense = np.zeros((ends[-1], ends[-1]), dtype=complex)
-    for (j, i), shift, block in zip(
-        structure.edge_index.T, structure.edge_cell_shift, blocks, strict=True
-    ):
-        size = ends[i + 1] - ends[i], ends[j + 1] - ends[j]
-        dense[ends[i] : ends[i + 1], ends[j] : ends[j + 1]] += (
-            np.exp(2j * np.pi * kpoint @ shift) * block[: size[0], : size[1]]
-        )
-    return dense
 
 
 class HamiltonianReaderContract:
@@ -99,8 +86,8 @@ class HamiltonianReaderContract:
     @pytest.mark.parametrize("kpoint", KPOINTS, ids=str)
     def test_bands_equal_those_in_foreign_order(self, case, kpoint):
         sample, structure = case
-        H = dense_internal(structure, structure.hamiltonian_blocks, kpoint)
-        S = dense_internal(structure, structure.overlap_blocks, kpoint)
+        H = bloch_sum(structure, structure.hamiltonian_blocks, kpoint)
+        S = bloch_sum(structure, structure.overlap_blocks, kpoint)
         np.testing.assert_allclose(H, H.conj().T, atol=1e-12)
         assert scipy.linalg.eigvalsh(S)[0] > 1e-4
         np.testing.assert_allclose(

@@ -98,17 +98,22 @@ class ForcesReaderContract:
                 assert structures[0].energy == complete[0].energy
 
 
+def write_frames(path):
+    """The trajectory in any format of ASE."""
+    frames = []
+    for step in STEPS:
+        atoms = Atoms(SYMBOLS, cell=CELL, scaled_positions=step["scaled"], pbc=True)
+        labels = {key: step[key] for key in ("energy", "free_energy", "forces")}
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+        frames.append(atoms)
+    ase.io.write(path, frames)
+
+
 class TestExtxyz(ForcesReaderContract):
     name, digits = "train.extxyz", 1e-8
 
     def write(self, path):
-        frames = []
-        for step in STEPS:
-            atoms = Atoms(SYMBOLS, cell=CELL, scaled_positions=step["scaled"], pbc=True)
-            labels = {key: step[key] for key in ("energy", "free_energy", "forces")}
-            atoms.calc = SinglePointCalculator(atoms, **labels)
-            frames.append(atoms)
-        ase.io.write(path, frames)
+        write_frames(path)
 
     def test_energy_alone_is_taken(self, path):
         path.write_text(path.read_text().replace("free_energy=", "sigma="))
@@ -263,10 +268,4 @@ class TestAseDatabase(BinaryContract):
     name, digits = "train.db", 1e-12
 
     def write(self, path):
-        frames = []
-        for step in STEPS:
-            atoms = Atoms(SYMBOLS, cell=CELL, scaled_positions=step["scaled"], pbc=True)
-            labels = {key: step[key] for key in ("energy", "free_energy", "forces")}
-            atoms.calc = SinglePointCalculator(atoms, **labels)
-            frames.append(atoms)
-        ase.io.write(path, frames)
+        write_frames(path)

@@ -13,6 +13,7 @@ import pytest
 import scipy.linalg
 import warm_python
 from ase.io import write
+from toy_infer import MODELS, TOY_RUN
 
 from mlepi.checkpoint import load_model
 from mlepi.graphs.shifted_matrix import shift_hamiltonian
@@ -23,24 +24,6 @@ from mlepi.results import ResultsStore, read_hamiltonian
 ROOT = Path(__file__).parents[2]
 TOYS = Path(__file__).parents[1]
 ELECTRON = ROOT / "data" / "checkpoints" / "hedgenet_electron.ckpt"
-MODELS = [
-    "phonon={_target_:toy_models.HoneycombSprings}",
-    "electron={_target_:toy_models.ToyElectron}",
-]
-TOY_RUN = [
-    *MODELS,
-    "structure._target_=toy_models.build_honeycomb",
-    "~structure.stacking",
-    "~structure.spacing",
-    "+stage.levels={level: 0, fail_at: -1}",
-    "+stage.other_levels={level: 0, fail_at: -1}",
-    "stage.run=levels",
-    "supercell=[3,3,1]",
-    "n_samples=3",
-    "temperature=[0,300]",
-    "report=false",
-]
-"""A run of ``toy_infer.py``, which knows two stages more than ``infer.py``."""
 
 
 def infer(folder, *overrides, run=warm_python.run):

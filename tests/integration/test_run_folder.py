@@ -8,32 +8,19 @@ from pathlib import Path
 import pytest
 import warm_python
 from small_run import TINY_PHONON, run_training
+from toy_infer import TOY_RUN
 
 from mlepi.errors import DataError
 from mlepi.run_lock import FILE_NAME, acquire
 
 TOYS = Path(__file__).parents[1]
-ARGUMENTS = [
-    "phonon={_target_:toy_models.HoneycombSprings}",
-    "electron={_target_:toy_models.ToyElectron}",
-    "structure._target_=toy_models.build_honeycomb",
-    "~structure.stacking",
-    "~structure.spacing",
-    "+stage.levels={level: 0, fail_at: -1}",
-    "+stage.other_levels={level: 0, fail_at: -1}",
-    "stage.run=levels",
-    "supercell=[3,3,1]",
-    "n_samples=3",
-    "temperature=[0,300]",
-    "report=false",
-]
 
 
 def infer(folder, *overrides):
     environment = {**os.environ, "PYTHONPATH": f"{TOYS}:{TOYS.parent}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(TOYS / "toy_infer.py"), f"hydra.run.dir={folder}"]
     return warm_python.run(
-        [*command, *ARGUMENTS, *overrides],
+        [*command, *TOY_RUN, *overrides],
         capture_output=True,
         text=True,
         env=environment,

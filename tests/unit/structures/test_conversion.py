@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import h5py
 import numpy as np
 import pytest
 from hamiltonian_samples import openmx_out, real_sample, write_legacy_folder, write_scfout
@@ -14,6 +15,7 @@ from mlepi.structures import conversion
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.conversion import convert
 from mlepi.structures.dataset import HamiltonianDataset
+from mlepi.structures.dataset_format import HEADER_CHECKSUM
 
 
 @pytest.fixture
@@ -56,6 +58,16 @@ def test_refused_and_unusual_sources_are_told(folders, tmp_path, capsys):
     assert dataset.names == ("a", "b", "c", "unusual")
     assert dataset.provenance["unusual"] == {"one_direction": 1.0}
     assert not list(tmp_path.glob(".*"))
+
+
+def test_basis_and_units_of_a_converted_set_are_sealed(folders, tmp_path):
+    out = tmp_path / "all.h5"
+    convert([folders / "a"], out)
+    with h5py.File(out, "a") as file:
+        assert HEADER_CHECKSUM in file.attrs
+        file.attrs["basis"] = file.attrs["basis"].replace('"radii"', ' "radii"')
+    with pytest.raises(DataError, match="checksum"):
+        HamiltonianDataset(out)
 
 
 def test_processes_give_the_same_file(folders, tmp_path):
