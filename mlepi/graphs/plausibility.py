@@ -295,7 +295,7 @@ def check_predicted(where: str, structure: LabelledStructure, n_electrons: float
         DataError: H cannot be in eV.
     """
     levels = _levels_at_gamma(structure)
-    lengths = find_bonds(structure.atoms).lengths
+    lengths = measure_bonds(structure.atoms).lengths
     if levels is None or not lengths.size:
         return
     numbers, length = structure.atoms.numbers, float(lengths.mean())
