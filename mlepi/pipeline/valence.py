@@ -8,7 +8,7 @@ from typing import Any
 from ase.data import chemical_symbols
 from omegaconf import DictConfig, OmegaConf
 
-from mlepi.errors import MlepiError, message
+from mlepi.errors import DataError, MlepiError, message
 from mlepi.pipeline.config_values import are_sources
 from mlepi.pipeline.sources import Source
 from mlepi.pipeline.stage import Stage
@@ -36,6 +36,16 @@ def read_basis(source: Source) -> OrbitalBasis | None:
     from mlepi.checkpoint import load_checkpoint
 
     stamp, _ = load_checkpoint(first.path, first.content[0])
+    if stamp.get("kind", "electron") != "electron":
+        expected, fix = "an electron network", "Give a checkpoint of an electron network."
+        raise DataError(
+            message(
+                f"{source.key}={first.path}",
+                f"a checkpoint of kind {stamp['kind']!r}",
+                expected,
+                fix,
+            )
+        )
     return OrbitalBasis.from_dict(stamp["basis"]) if "basis" in stamp else None
 
 

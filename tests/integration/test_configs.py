@@ -116,6 +116,8 @@ def compose_choice(file):
         assert primaries, "an experiment says in its first comment how it is run"
         return [compose_plain(primary, f"{group}={choice}") for primary in primaries]
     overrides = [f"{group}={choice}"]
+    if choice in ("forces", "hamiltonians"):
+        overrides.append("data.path=labels")
     if PRIMARY[group] == "train" and group != "model":
         overrides.append(network_of(file))
     return [compose_plain(PRIMARY[group], *overrides)]

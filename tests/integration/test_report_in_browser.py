@@ -1,5 +1,6 @@
 """The report as a reader meets it: opened, clicked, dragged, on a phone and in the dark."""
 
+import json
 import re
 import time
 
@@ -102,8 +103,11 @@ def test_all_figures_are_what_plotly_understands(browser, page):
     wrong = browser.evaluate("""Object.entries(DATA).filter(([, f]) => f.kind === "plot").flatMap(
         ([name, f]) => { const state = {hidden: new Set(), chosen: {}};
           const made = prepare(f, state, 800, "light", false);
-          return (Plotly.validate(made.data, made.layout) || [])
+          const data = JSON.parse(JSON.stringify(made.data),  // it knows no packed arrays
+            (key, value) => value && value.bdata !== undefined ? [0] : value);
+          return (Plotly.validate(data, made.layout) || [])
             .filter((e) => ["array", "object", "value"].includes(e.code))
+            .filter((e) => e.path.at(-1) !== "coloraxis")  // its check knows no default of null
             .map((e) => `${name}: ${e.msg}`); })""")
     assert wrong == []
     assert browser.evaluate("Object.values(DATA).filter((f) => f.kind === 'picture').length") == 0
@@ -114,18 +118,17 @@ def test_buttons_change_the_estimates(browser, page):
     open_tab(browser, "estimates")
     drawn(browser, "fermi_velocity")
     plot = "document.querySelector('#figure-fermi_velocity .canvas')"
-    before, shown = (
-        browser.evaluate(f"JSON.stringify({plot}.data)"),
-        count_traces(browser, "fermi_velocity"),
-    )
+    before = browser.evaluate(f"JSON.stringify({plot}.data)")
     row = "#figure-fermi_velocity [aria-label=temperature] button:nth-of-type(2)"
     browser.click(row)
     assert browser.evaluate(f"JSON.stringify({plot}.data)") != before
     assert (
         browser.evaluate(f"document.querySelector({row!r}).getAttribute('aria-pressed')") == "true"
     )
+    groups = f"JSON.stringify([...new Set({plot}.data.map((t) => t.legendgroup))])"
+    shown = browser.evaluate(groups)
     browser.click("#figure-fermi_velocity .series")
-    assert count_traces(browser, "fermi_velocity") == shown - 2
+    assert len(json.loads(browser.evaluate(groups))) == len(json.loads(shown)) - 1
 
 
 def test_the_slider_moves_through_temperatures_and_the_cut_follows_the_mouse(browser, page):

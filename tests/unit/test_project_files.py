@@ -75,4 +75,6 @@ def test_the_files_of_the_project_can_travel():
     if listed.returncode != 0:
         pytest.skip("no repository")
     files = [PROJECT_FOLDER / name for name in listed.stdout.split("\0") if name]
-    assert sum(file.stat().st_size for file in files if file.exists()) < 45e6
+    assert (
+        sum(file.stat().st_size for file in files if file.exists()) < 50e6
+    )  # bytes, so that a copy takes seconds

@@ -202,4 +202,4 @@ def test_trainings_of_one_second_get_two_folders_and_those_that_resume_one(tmp_p
     for extra in ([], [], ["auto_resume=true", "grace=3"]):
         assert end_of(seen.append, "model=mace", *extra, config="train") == 0
     assert len(set(seen)) == 3
-    assert seen[2] == Path("runs") / name_sweep(["model=mace"])
+    assert seen[2].resolve() == tmp_path / "runs" / name_sweep(["model=mace"])

@@ -181,7 +181,7 @@ def test_another_shift_makes_another_result(tmp_path):
 
 
 def test_old_parts_without_counts_are_averaged_and_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "KEY", "unknown")
+    monkeypatch.setattr("mlepi.pipeline.engines.engine.KEY", "unknown")
     run = make_run(tmp_path)
     execute(run)
     monkeypatch.undo()
