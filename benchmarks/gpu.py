@@ -8,7 +8,7 @@ GPU; both networks and a training step of both at published size, in float32 and
 magic-angle cell; a scan of the demo; energy and forces of mace-torch, where it is installed. What a
 part has measured is kept when it fails or is stopped, its error is recorded, and the others go on.
 
-Writes ``results/gpu-DEVICE.json`` after every part and prints the row for the README
+Writes ``results/gpu-DEVICE.json`` after every part and prints the row for docs/speed.md
 (``gpu_report.py`` puts it there). Without a GPU it says so in one line and ends well.
 """
 

@@ -1,9 +1,9 @@
-"""Results of the GPU run as rows of a table in the README.
+"""Results of the GPU run as rows of a table in ``docs/speed.md``.
 
-    python benchmarks/gpu_report.py     # writes all results/gpu-*.json into the README
+    python benchmarks/gpu_report.py     # writes all results/gpu-*.json into the pages
 
 The table replaces what stands between the comments ``<!-- gpu -->`` and ``<!-- /gpu -->``; as long
-as there is no result, the README says that there is none.
+as there is no result, that page and ``docs/limits.md`` say that there is none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from speed_settings import BENCHMARKS, ROOT
 
 from mlepi.errors import DataError, message
 
-README = ROOT / "README.md"
+SPEED, LIMITS = ROOT / "docs" / "speed.md", ROOT / "docs" / "limits.md"
 HEADER = (
     "GPU",
     "H, 1,024 atoms (ms)",
@@ -101,33 +101,34 @@ def read_results(folder: Path) -> list[Row]:
     return [results for results in found if not results["toy"]]
 
 
-def replace_block(text: str, name: str, content: str) -> str:
-    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->``.
+def replace_block(path: Path, name: str, content: str) -> None:
+    """Replace what stands in a page between ``<!-- name -->`` and ``<!-- /name -->``.
 
     Raises:
         DataError: the comments are missing.
     """
+    text = path.read_text("utf-8")
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     if not pattern.search(text):
         raise DataError(
             message(
-                "README.md",
+                path.name,
                 f"no comments <!-- {name} --> and <!-- /{name} -->",
                 "a place for the results of a GPU",
                 "Put both comments on lines of their own where the table belongs.",
             )
         )
-    return pattern.sub(lambda found: found[1] + content + found[2], text)
+    write_atomically(path, pattern.sub(lambda found: found[1] + content + found[2], text))
 
 
-def update_readme(path: Path, results: Sequence[Row]) -> None:
-    """Put the table of all results into the README and take out that there are none."""
-    if not results or not path.exists():
+def update_pages(speed: Path, limits: Path, results: Sequence[Row]) -> None:
+    """Put the table of all results into one page and take out of another that there are none."""
+    if not results:
         return
     lines = [*table(HEADER, [format_cells(found) for found in results]), "", NOTE, ""]
-    text = replace_block(path.read_text("utf-8"), "gpu", "\n".join(lines))
-    write_atomically(path, replace_block(text, "gpu-limit", ""))
+    replace_block(speed, "gpu", "\n".join(lines))
+    replace_block(limits, "gpu-limit", "")
 
 
 if __name__ == "__main__":
-    update_readme(README, read_results(BENCHMARKS / "results"))
+    update_pages(SPEED, LIMITS, read_results(BENCHMARKS / "results"))

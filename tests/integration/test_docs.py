@@ -100,9 +100,10 @@ def python_blocks(page):
 
 
 @pytest.mark.slow
-def test_python_example_of_the_readme_runs(tmp_path):
+def test_python_example_of_the_first_steps_runs(tmp_path):
     """Run it in another folder: the checkpoints are found there too."""
-    (example,) = [block for block in python_blocks(ROOT / "README.md") if "load_model" in block]
+    page = ROOT / "docs" / "first_steps.md"
+    (example,) = [block for block in python_blocks(page) if "load_model" in block]
     code = example + "\nassert bands.shape == (2, 32)\n"
     run = warm_python.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -231,7 +231,7 @@ RESULTS = {
 }
 
 
-def test_row_of_the_readme():
+def test_row_of_the_table():
     cells = [cell.strip() for cell in gpu_report.format_row(RESULTS).strip("| ").split("|")]
     assert cells == [
         "NVIDIA H100 80GB HBM3, torch 2.11.0+cu130, 2026-12-01",
@@ -247,24 +247,24 @@ def test_row_of_the_readme():
     assert gpu_report.make_slug(RESULTS["device"]["name"]) == "nvidia-h100-80gb-hbm3"
 
 
-def test_readme_says_that_there_is_none_until_there_is_one(tmp_path):
-    readme = tmp_path / "README.md"
-    text = (ROOT / "README.md").read_text("utf-8")
-    readme.write_text(text, encoding="utf-8")
+def test_pages_say_that_there_is_none_until_there_is_one(tmp_path):
+    pages = [tmp_path / name for name in ("speed.md", "limits.md")]
+    texts = [(ROOT / "docs" / page.name).read_text("utf-8") for page in pages]
+    for page, text in zip(pages, texts, strict=True):
+        page.write_text(text, encoding="utf-8")
     (tmp_path / "gpu-toy-cpu.json").write_text(json.dumps({**RESULTS, "toy": True}))
     assert gpu_report.read_results(tmp_path) == []
-    gpu_report.update_readme(readme, [])
-    assert readme.read_text("utf-8") == text
+    gpu_report.update_pages(*pages, [])
+    assert [page.read_text("utf-8") for page in pages] == texts
     (tmp_path / "gpu-nvidia-h100-80gb-hbm3.json").write_text(json.dumps(RESULTS))
-    gpu_report.update_readme(readme, gpu_report.read_results(tmp_path))
-    updated = readme.read_text("utf-8")
-    assert "Nothing has been run on a GPU yet" not in updated
-    assert gpu_report.format_row(RESULTS) in updated
-    gpu_report.update_readme(readme, gpu_report.read_results(tmp_path))
-    assert readme.read_text("utf-8") == updated
-    readme.write_text("# mlepi\n")
+    for _ in range(2):
+        gpu_report.update_pages(*pages, gpu_report.read_results(tmp_path))
+        updated = [page.read_text("utf-8") for page in pages]
+        assert not any("Nothing has been run on a GPU yet" in text for text in updated)
+        assert updated[0].count(gpu_report.format_row(RESULTS)) == 1
+    pages[0].write_text("# Speed\n")
     with pytest.raises(DataError, match="no comments <!-- gpu -->"):
-        gpu_report.update_readme(readme, [RESULTS])
+        gpu_report.update_pages(*pages, [RESULTS])
 
 
 def test_wheels_are_pinned_and_small(tmp_path, capsys):
