@@ -1,4 +1,4 @@
-# One command each: make demo · make verify · make test · make lint · make format · make wheel · make bench ·
+# One command each: make demo · make verify · make test · make attack · make lint · make format · make wheel · make bench ·
 # make bench-quick · make paper · make gpu-wheels · make gpu · make clean
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,12 +10,13 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 DEMO_OUTPUT ?= outputs/demo
 
-.PHONY: demo verify test lint format wheel bench bench-quick paper gpu-wheels gpu clean help
+.PHONY: demo verify test attack lint format wheel bench bench-quick paper gpu-wheels gpu clean help
 
 help:
 	@echo "make demo    temperature-dependent bands and Fermi velocity of bilayer graphene from the shipped checkpoints"
 	@echo "make verify  compare the package with known answers, from oscillators to networks trained on tight binding: minutes"
 	@echo "make test    lint, then the whole test suite on $(WORKERS) processes"
+	@echo "make attack  doctored files, faults of the disk, kills and signals, thousands of them: half an hour; results in benchmarks/results"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  rewrite the sources in the house style"
 	@echo "make wheel   dist/mlepi-….whl: the package with configs, data and checkpoints, for an installation without a clone"
@@ -50,6 +51,9 @@ verify: $(VENV)/installed-run
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+attack: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/attack.py $(ATTACK_OPTIONS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

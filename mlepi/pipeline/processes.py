@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch.distributed
 
 from mlepi.errors import MlepiError, message
-from mlepi.faults import MachineError, explain_fault, is_out_of_memory
+from mlepi.faults import MachineError, explain_fault
 from mlepi.litter import remove_litter
 from mlepi.parents import PARENT, follow_file
 from mlepi.run_lock import HEARTBEAT, Holder, RunLock, acquire, join
@@ -229,9 +229,10 @@ def _share(failure: BaseException) -> BaseException:
     """
     if isinstance(failure, (*ENDS_ALL, Stopped)):
         return failure
-    if is_out_of_memory(failure):
-        return MachineError(str(explain_fault(failure, Path.cwd())))
-    raise failure
+    explained = explain_fault(failure, Path.cwd())
+    if explained is None:
+        raise failure
+    return MachineError(str(explained))
 
 
 def _no_meeting(error: Exception, n_processes: int) -> MachineError:

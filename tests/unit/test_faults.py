@@ -38,6 +38,14 @@ def test_words_of_hdf5_are_understood():
     assert find_number(OSError(text)) == errno.ENOSPC
 
 
+def test_an_error_of_hdf5_while_it_closes_a_file_names_file_and_reason(tmp_path):
+    text = "Set slist enabled failed (file write failed: time = …, filename = '/run/.results.h5.7',"
+    error = RuntimeError(f"{text} file descriptor = 5, errno = 27, error message = 'File too large')")
+    assert str(explain_fault(error, tmp_path)).startswith("/run/.results.h5.7: got File too large")
+    assert faults.is_refusal(error)
+    assert not faults.is_refusal(OSError("file signature not found"))
+
+
 def test_a_deleted_folder_and_a_missing_file_are_told_apart(tmp_path):
     error = FileNotFoundError(errno.ENOENT, "gone", str(tmp_path / "x"))
     assert "a file that is there" in str(explain_fault(error, tmp_path))
