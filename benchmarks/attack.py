@@ -33,6 +33,7 @@ from doctored import attack_configs, attack_content, attack_structures  # noqa: 
 from fault_scenarios import list_runs, list_writers, throw  # noqa: E402
 from forks import call  # noqa: E402
 from kills import (  # noqa: E402
+    OTHER,
     Attempt,
     Program,
     kill_once,
@@ -186,9 +187,10 @@ def attack_by_signals(wholes: Wholes, rng: np.random.Generator, share: float) ->
 def attack_by_races(wholes: Wholes, rng: np.random.Generator, share: float) -> Iterator[Attempt]:
     """Start two runs of different seeds in one folder, every other time at the same moment."""
     program, whole, seconds = wholes.get("inference")
+    both = (whole, run_whole(program, wholes.folder / "whole other", OTHER)[0])
     for k in range(scale("races", share)["inference"]):
         folder = wholes.folder / f"race {k}"
-        yield meet(program, folder, whole, k % 2 * float(rng.uniform(0.0, 0.8 * seconds)))
+        yield meet(program, folder, both, k % 2 * float(rng.uniform(0.0, 0.8 * seconds)))
         remove(folder)
 
 

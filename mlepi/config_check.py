@@ -19,6 +19,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from mlepi.errors import message
+from mlepi.setting_types import list_wrong_types
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -86,7 +87,8 @@ def check_target(
             function = get_object(target)
     except Exception as error:  # get_object raises whatever the import of the module raises
         return [message(f"{path}._target_", *_explain_target(target, error))]
-    return check_arguments(path, function, node, supplied=supplied, complete=complete)
+    problems = check_arguments(path, function, node, supplied=supplied, complete=complete)
+    return problems + list_wrong_types(path, function, node)
 
 
 def _explain_target(target: str, error: Exception) -> tuple[str, str, str]:

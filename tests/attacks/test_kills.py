@@ -5,7 +5,7 @@
 
 import numpy as np
 import pytest
-from kills import kill_once, list_programs, meet, run_whole, stop_once
+from kills import OTHER, kill_once, list_programs, meet, run_whole, stop_once
 
 
 @pytest.fixture(scope="module")
@@ -31,5 +31,6 @@ def test_a_stopped_run_says_so_and_goes_on(tmp_path, inference):
 
 def test_of_two_runs_in_one_folder_one_is_refused(tmp_path, inference):
     program, whole, _ = inference
-    attempt = meet(program, tmp_path / "run", whole, 0.0)
+    other, _ = run_whole(program, tmp_path / "other", OTHER)
+    attempt = meet(program, tmp_path / "run", (whole, other), 0.0)
     assert attempt.is_fine, attempt
