@@ -21,6 +21,12 @@ OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 """What torch, numpy and BLAS say of it; there are exceptions of that name, but not always."""
+LOST = re.compile(
+    r"Connection (closed|reset) by peer|Broken pipe|gloo.*(timed out|timeout|Read error)"
+    r"|NCCL.*(remote|timed out|timeout)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What gloo and NCCL say where another process of a run is gone."""
 NO_TEMPORARY = "No usable temporary directory"
 REFUSALS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
@@ -53,6 +59,8 @@ def explain_fault(error: BaseException, folder: Path) -> MachineError | None:
     """
     if is_out_of_memory(error):
         return MachineError(message("memory", *_memory(error)))
+    if isinstance(error, RuntimeError) and LOST.search(str(error)):
+        return explain_lost(error)
     number = find_number(error)
     if number is None and not isinstance(error, OSError):
         return None
@@ -83,6 +91,23 @@ def explain_fault(error: BaseException, folder: Path) -> MachineError | None:
         fix = f"Look after the file system. {GONE_ON}"
         return MachineError(message(where, reason, "a file system that works", fix))
     return None
+
+
+def explain_lost(error: Exception) -> MachineError:
+    """Return what to tell the user of an error that says that another process is gone.
+
+    Args:
+        error: of the library by which processes talk to each other.
+    """
+    return MachineError(
+        message(
+            "processes",
+            f"one that has ended ({' '.join(str(error).split())[:120]})",
+            "all processes of the run",
+            "Look for its own message above, or whether memory ran out. What was finished is kept: "
+            "the same command goes on from there (a training with auto_resume=true).",
+        )
+    )
 
 
 def is_refusal(error: BaseException) -> bool:

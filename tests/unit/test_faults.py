@@ -46,6 +46,13 @@ def test_an_error_of_hdf5_while_it_closes_a_file_names_file_and_reason(tmp_path)
     assert not faults.is_refusal(OSError("file signature not found"))
 
 
+def test_a_training_that_has_lost_a_process_says_so(tmp_path):
+    error = RuntimeError("[../third_party/gloo/pair.cc:534] Connection closed by peer [127.0.0.1]")
+    text = str(explain_fault(error, tmp_path))
+    assert text.startswith("processes: got one that has ended ([../third_party/gloo/pair.cc:534]")
+    assert "auto_resume=true" in text
+
+
 def test_a_deleted_folder_and_a_missing_file_are_told_apart(tmp_path):
     error = FileNotFoundError(errno.ENOENT, "gone", str(tmp_path / "x"))
     assert "a file that is there" in str(explain_fault(error, tmp_path))
