@@ -46,6 +46,7 @@ from kills import (  # noqa: E402
 )
 from mutations import attack  # noqa: E402
 from small_files import OWN, make_all  # noqa: E402
+from warm_python import import_everything  # noqa: E402
 
 from mlepi.reference_systems.generate import DataSettings, generate  # noqa: E402
 
@@ -231,6 +232,7 @@ STRICT = ("structures", "config of an inference", "config of a training")
 
 def run(parts: Sequence[str], seed: int, share: float) -> Tally:
     """Attack; print what is found as it comes."""
+    import_everything()
     tally, clock = Tally(), Clock(count_plan(parts, share))
     made = {
         "kills": attack_by_kills,

@@ -63,7 +63,8 @@ def explain_fault(error: BaseException, folder: Path) -> MachineError | None:
         return explain_lost(error)
     number = find_number(error)
     if number is None and not isinstance(error, OSError):
-        return None
+        cause = None if isinstance(error, MlepiError) else error.__cause__
+        return None if cause is None else explain_fault(cause, folder)
     if NO_TEMPORARY in str(error):
         text = "no folder for temporary files"
         fix = f"Set TMPDIR to a folder that can be written to. {GONE_ON}"

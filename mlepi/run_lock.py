@@ -134,7 +134,8 @@ class RunLock:
             self._beat.join(timeout=1.0)
         found = _read(self.path)
         if found is not None and found.token == self.holder.token:
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # left behind; what went wrong before is told
+                self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> RunLock:
         """Hold it."""

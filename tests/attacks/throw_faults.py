@@ -13,11 +13,14 @@ from pathlib import Path
 
 import numpy as np
 from fault_scenarios import list_runs, list_writers, throw
+from warm_python import import_everything
 
 
 def main(folder: Path, seed: int, writers: int, runs: int) -> None:
     """Throw them."""
     warnings.simplefilter("ignore")
+    if runs:
+        import_everything()
     for each, scenarios in ((writers, list_writers()), (runs, list_runs())):
         for number, scenario in enumerate(scenarios if each else []):
             rng = np.random.default_rng([seed, number])
