@@ -33,6 +33,8 @@ SUPPLIED = {
     "optimizer.schedule": {"optimizer", "total_steps"},
 }  # fmt: skip
 """Node → arguments that this module supplies; they are no suggestions for a misspelt key."""
+SETTLED = {"task": {"level_shift"}}
+"""Node → arguments that are worked out of what the config gives: a word, for example."""
 
 
 def check_config(
@@ -48,7 +50,9 @@ def check_config(
     problems = list_unknown_keys("", config, known, "conf/train.yaml") + list_missing_values(config)
     if not problems:
         for path, node in find_targets(OmegaConf.to_container(config, resolve=True)):
-            problems += check_target(path, node, supplied=supplied.get(path, ()))
+            problems += check_target(
+                path, node, supplied=supplied.get(path, ()), settled=SETTLED.get(path, ())
+            )
     if problems:
         raise ConfigError("\n".join(problems))
 
