@@ -16,8 +16,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from mlepi.errors import message
 
-OWN = "mlepi"
-"""Package whose annotations say what a setting may be; others are left to themselves."""
+TYPED = ("mlepi", "lightning")
+"""Packages whose annotations say what a setting may be; others are left to themselves."""
 
 
 def list_wrong_types(path: str, function: Any, node: Mapping[str, Any]) -> list[str]:
@@ -28,7 +28,7 @@ def list_wrong_types(path: str, function: Any, node: Mapping[str, Any]) -> list[
         function: class or function that gets the settings.
         node: plain data; nodes with a ``_target_`` inside of it are looked at by themselves.
     """
-    if str(getattr(function, "__module__", "")).split(".")[0] != OWN:
+    if str(getattr(function, "__module__", "")).split(".")[0] not in TYPED:
         return []
     hints = _find_hints(function)
     return [
@@ -57,8 +57,8 @@ def is_of_type(value: Any, annotation: Any) -> bool:
     if isinstance(value, float) and not math.isfinite(value):
         return False
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return any(is_of_type(value, each) for each in arguments)
+    if origin in (Union, types.UnionType):  # a class among others is not what plain data stand for
+        return any(is_of_type(value, each) for each in arguments if not _is_foreign(each))
     if origin is Literal:
         return any(value == each and type(value) is type(each) for each in arguments)
     if annotation in (None, type(None)):
@@ -97,6 +97,14 @@ def describe_type(annotation: Any) -> str:
         inner = dict.fromkeys(describe_type(each) for each in arguments if each is not Ellipsis)
         return f"a list of {', '.join(inner)}" if inner else "a list"
     return getattr(annotation, "__name__", str(annotation))
+
+
+def _is_foreign(annotation: Any) -> bool:
+    """Tell whether an annotation is a class that no plain value is an instance of."""
+    plain = (bool, int, float, str, type(None), Path)
+    return (
+        inspect.isclass(annotation) and get_origin(annotation) is None and annotation not in plain
+    )
 
 
 def _are_of_types(value: Collection[Any], origin: type, arguments: tuple[Any, ...]) -> bool:

@@ -273,10 +273,26 @@ WRONG: Mapping[str, Sequence[Any]] = {
 """Kind of a setting → values without meaning, whatever it is about."""
 
 
-def doctor_config(plain: Mapping[str, Any], rng: np.random.Generator) -> tuple[str, dict[str, Any]]:
+UNTYPED: Mapping[str, Sequence[Any]] = {
+    "number": (math.nan, math.inf, "abc", {"a": 1}, [[]], ""),
+    "switch": ("maybe", {"a": 1}, [True]),
+    "text": ({"a": 1}, ["\x00"]),
+}
+"""The same where values are looked at later, when networks and data are built."""
+NOT_READ = ("size.", "optimizer.optimizer.")
+"""Settings of a training that others take over by their names, or that belong to torch."""
+
+
+def doctor_config(
+    plain: Mapping[str, Any], rng: np.random.Generator, values: Mapping[str, Sequence[Any]]
+) -> tuple[str, dict[str, Any]]:
     """Change one setting so that it has no meaning; return what was done, and the new config."""
     changed = deepcopy(dict(plain))
-    leaves = [(k, v) for k, v in list_leaves(changed) if not k.split(".")[-1].startswith("_")]
+    leaves = [
+        (key, value)
+        for key, value in list_leaves(changed)
+        if not key.split(".")[-1].startswith("_") and not key.startswith(NOT_READ)
+    ]
     key, value = leaves[int(rng.integers(len(leaves)))]
     *path, last = key.split(".")
     node: Any = changed
@@ -288,7 +304,7 @@ def doctor_config(plain: Mapping[str, Any], rng: np.random.Generator) -> tuple[s
         node[wrong] = node.pop(last)
         return f"{key} → {wrong}", changed
     kind = "switch" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
-    choices = WRONG[kind]
+    choices = values[kind]
     node[last] = choices[int(rng.integers(len(choices)))]
     return f"{key} = {node[last]!r}", changed
 
@@ -313,7 +329,8 @@ def attack_configs(rng: np.random.Generator, n: int) -> Iterator[Outcome]:
         bases.append((name, plain, check))
     for number in range(n):
         name, plain, check = bases[number % 4 == 3]
-        kind, changed = doctor_config(plain, rng)
+        values = UNTYPED if name.endswith("training") else WRONG
+        kind, changed = doctor_config(plain, rng, values)
         box: list[Any] = [plain]
 
         def read(check: Any = check, box: list[Any] = box, plain: Any = plain) -> str:
