@@ -101,7 +101,7 @@ def describe_type(annotation: Any) -> str:
 
 def _is_foreign(annotation: Any) -> bool:
     """Tell whether an annotation is a class that no plain value is an instance of."""
-    plain = (bool, int, float, str, type(None), Path)
+    plain = (bool, int, float, str, type(None), Path, dict, list, tuple)
     return (
         inspect.isclass(annotation) and get_origin(annotation) is None and annotation not in plain
     )

@@ -144,8 +144,9 @@ def attack_structures(folder: Path) -> Iterator[Outcome]:
 
 def list_nodes(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the paths of everything inside of nested plain data."""
-    children = node.items() if isinstance(node, dict) else enumerate(node)
-    for key, value in children if isinstance(node, (dict, list)) else ():
+    if not isinstance(node, dict | list):
+        return
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
         yield (*path, key)
         yield from list_nodes(value, (*path, key))
 
