@@ -140,7 +140,7 @@ class Wholes:
 
     def __init__(self, folder: Path) -> None:
         data = folder / "data"
-        ended = call(lambda: generate(data, DataSettings(n_structures=10)))
+        ended = call(lambda: generate(data, DataSettings(n_structures=20)))
         if ended.status:
             raise RuntimeError(ended.text)
         self.folder, self.programs = folder, list_programs(data)
@@ -246,7 +246,7 @@ def run(parts: Sequence[str], seed: int, share: float) -> Tally:
             if part in parts:
                 wholes = Wholes(folder) if wholes is None else wholes
                 rng = np.random.default_rng([seed, number])
-                for attempt in make(wholes, rng, share):
+                for attempt in _attempts(make(wholes, rng, share)):
                     tally.add(part, attempt.result, attempt.is_fine, asdict(attempt))
                     tally.numbers[f"{part}: processes killed"] += attempt.victims
                     tally.numbers["orphans"] += attempt.orphans
@@ -264,6 +264,14 @@ def run(parts: Sequence[str], seed: int, share: float) -> Tally:
                     tally.numbers["inputs: silent in foreign formats"] += 1
                 clock.tick("inputs")
     return tally
+
+
+def _attempts(attempts: Iterator[Attempt]) -> Iterator[Attempt]:
+    """Give all attempts; what cannot even run undisturbed is one that went wrong."""
+    try:
+        yield from attempts
+    except RuntimeError as error:
+        yield Attempt("none", "", "fails by itself", str(error), 0)
 
 
 def write_table(tally: Tally) -> str:
