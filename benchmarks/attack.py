@@ -96,15 +96,15 @@ class Clock:
 
     def __init__(self, plan: Mapping[str, int]) -> None:
         self.plan, self.done = dict(plan), Counter[str]()
-        self.spent: Counter[str] = Counter()
-        self.begin = self.last = time.monotonic()
+        self.spent = dict.fromkeys(plan, 0.0)
+        self.begin = self.last = self.before = time.monotonic()
 
     def tick(self, part: str, n: int = 1) -> None:
         """Note that something of a part is done; print a line every ten seconds."""
         now = time.monotonic()
         self.done[part] += n
-        self.spent[part] += now - getattr(self, "mark", self.begin)  # type: ignore[assignment]
-        self.mark = now
+        self.spent[part] += now - self.before
+        self.before = now
         if now - self.last < 10.0:
             return
         self.last = now

@@ -37,6 +37,10 @@ PATIENCE = 300.0
 POLL = 0.05
 PAUSE = "+stage.levels.pause=0.15"
 """So that a kill finds samples under way."""
+SLOW = "stage.levels.pause=0.6"
+"""So that another run, or several kills, do."""
+OTHER = "seed=1"
+"""What makes another run of a program."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +253,7 @@ def kill_workers(
         rng: source of randomness.
         n: how many.
     """
-    running = program.start(folder)
+    running = program.start(folder, SLOW)
     killed = 0
     family: set[int] = set()
     while running.is_running and time.monotonic() - running.begin < PATIENCE:
@@ -324,11 +328,6 @@ def stop_once(
     wrong += [] if result == "fine" else [result]
     shown = f"{text[-1200:]} {detail}" if wrong else ""
     return Attempt(f"stop by {name}", program.name, "; ".join(wrong) or "fine", shown, 1, orphans)
-
-
-OTHER = "seed=1"
-"""What makes another run of a program."""
-SLOW = "stage.levels.pause=0.5"
 
 
 def meet(program: Program, folder: Path, wholes: Sequence[str], delay: float) -> Attempt:
