@@ -155,7 +155,8 @@ def _choose(
 ) -> list[tuple[str, Point]]:
     """Choose cases, of every kind of fault as many."""
     kinds = {fault: [case for case in cases if case[0] == fault] for fault in (*FAULTS, LIMIT)}
-    orders = {fault: list(rng.permutation(len(some))) for fault, some in kinds.items()}
+    turns = [list(kinds)[k] for k in rng.permutation(len(kinds))]
+    orders = {fault: list(rng.permutation(len(kinds[fault]))) for fault in turns}
     chosen: list[tuple[str, Point]] = []
     while len(chosen) < n:
         for fault, order in orders.items():

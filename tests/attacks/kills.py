@@ -84,6 +84,7 @@ class Running:
             command, stdout=self._output, stderr=self._output, cwd=folder.parent, env=environment
         )
         self.begin = time.monotonic()
+        self.text = ""  # that it wrote, once it has ended
 
     @property
     def pid(self) -> int:
@@ -92,18 +93,16 @@ class Running:
 
     def wait(self, patience: float = PATIENCE) -> int | None:
         """Return its exit status; None where it hangs, and was killed."""
+        status: int | None = None
         try:
-            return int(self.process.wait(patience))
+            status = int(self.process.wait(patience))
         except subprocess.TimeoutExpired:
             kill_all([self.pid, *list_descendants(self.pid)])
             self.process.wait(PATIENCE)
-            return None
-
-    def text(self) -> str:
-        """Return what it has written so far."""
-        self._output.flush()
-        with open(f"/proc/self/fd/{self._output.fileno()}", "rb") as stream:  # noqa: PTH123
-            return stream.read().decode(errors="replace")
+        with self._output as stream:
+            stream.seek(0)
+            self.text = stream.read().decode(errors="replace")
+        return status
 
     @property
     def is_running(self) -> bool:
@@ -183,7 +182,7 @@ def run_whole(program: Program, folder: Path, *overrides: str) -> tuple[str, flo
     running = program.start(folder, *overrides)
     status = running.wait()
     if status != 0:
-        raise RuntimeError(f"{program.name} fails by itself ({status}): {running.text()[-2000:]}")
+        raise RuntimeError(f"{program.name} fails by itself ({status}): {running.text[-2000:]}")
     return program.look(folder), time.monotonic() - running.begin
 
 
@@ -192,7 +191,7 @@ def finish(program: Program, folder: Path, whole: str, *overrides: str) -> tuple
     running = program.start(folder, *overrides)
     status = running.wait()
     if status != 0:
-        return ("hang" if status is None else "does not go on"), running.text()[-1500:]
+        return ("hang" if status is None else "does not go on"), running.text[-1500:]
     if program.look(folder) != whole:
         return "other content", program.look(folder)
     left = [p.name for p in folder.rglob(".*") if p.is_file() and ".hydra" not in p.parts]
@@ -226,9 +225,9 @@ def kill_once(
     status = running.wait()
     orphans = count_orphans([pid for pid in family if pid != running.pid])
     if status is None:
-        return Attempt(f"kill {victim}", program.name, "hang", running.text()[-1500:], 1, orphans)
-    if has_traceback(running.text()) and target != running.pid:
-        return Attempt(f"kill {victim}", program.name, "traceback", running.text()[-1500:])
+        return Attempt(f"kill {victim}", program.name, "hang", running.text[-1500:], 1, orphans)
+    if has_traceback(running.text) and target != running.pid:
+        return Attempt(f"kill {victim}", program.name, "traceback", running.text[-1500:])
     if target != running.pid and status == 0 and program.look(folder) != whole:
         return Attempt(f"kill {victim}", program.name, "other content, exit 0", "", 1, orphans)
     result, detail = finish(program, folder, whole)
@@ -268,10 +267,10 @@ def kill_workers(
         time.sleep(POLL)
     status = running.wait()
     orphans = count_orphans(sorted(family))
-    if status == 0 and program.look(folder) == whole and not has_traceback(running.text()):
+    if status == 0 and program.look(folder) == whole and not has_traceback(running.text):
         return Attempt("kill workers", program.name, "fine", "", killed, orphans)
     result, detail = finish(program, folder, whole)
-    detail = f"status {status}: {running.text()[-1500:]} {detail}"
+    detail = f"status {status}: {running.text[-1500:]} {detail}"
     result = f"worker killed, run ended with {status}, then {result}"
     return Attempt("kill workers", program.name, result, detail, killed, orphans)
 
@@ -312,7 +311,7 @@ def stop_once(
     if not late:
         os.kill(running.pid, getattr(signal, name))
     status, text = running.wait(), ""
-    seconds, text = time.monotonic() - begin, running.text()
+    seconds, text = time.monotonic() - begin, running.text
     orphans = count_orphans(family)
     wrong = []
     if status == 0:
@@ -343,7 +342,7 @@ def meet(program: Program, folder: Path, wholes: Sequence[str], delay: float) ->
     time.sleep(delay)
     second = program.start(folder, SLOW, OTHER)
     statuses = (first.wait(), second.wait())
-    text = first.text() + second.text()
+    text = first.text + second.text
     if sorted(map(str, statuses)) != ["0", "1"]:
         return Attempt("two runs", program.name, f"exit statuses {statuses}", text[-2500:], 0)
     if "in use by" not in text or has_traceback(text):

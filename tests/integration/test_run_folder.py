@@ -22,9 +22,11 @@ def infer(folder, *overrides):
 
 
 def call(place, *arguments):
+    options = [word for word in arguments if word.startswith("-")]
+    overrides = arguments[len(options) :]
     environment = {**os.environ, "PYTHONPATH": f"{TOYS}:{TOYS.parent}", "OMP_NUM_THREADS": "1"}
     return warm_python.run(
-        [sys.executable, str(TOYS / "toy_infer.py"), *TOY_RUN, *arguments],
+        [sys.executable, str(TOYS / "toy_infer.py"), *options, *TOY_RUN, *overrides],
         capture_output=True,
         text=True,
         env=environment,
@@ -61,7 +63,7 @@ def test_ranks_share_the_folder_and_take_over_what_was_left_behind(tmp_path):
 
 
 def test_a_sweep_has_its_folder_and_goes_on_after_a_failing_job(tmp_path):
-    run = call(tmp_path, "-m", "folder=X", "stage.levels.fail_at=0,-1", "supercell=[2,2,1]")
+    run = call(tmp_path, "-m", "folder=X", "stage.levels.fail_at=0,-1")
     assert run.returncode == 1
     assert "error: these jobs failed:\n  0: error: sample: a failure on purpose\n" in run.stderr
     assert (tmp_path / "X" / "0" / "traceback.txt").is_file()
