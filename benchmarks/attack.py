@@ -160,7 +160,7 @@ def attack_by_kills(wholes: Wholes, rng: np.random.Generator, share: float) -> I
     """Kill runs, ranks, trainings, and workers of dask, and their first processes."""
     for name, n in scale("kills", share).items():
         program, whole, seconds = wholes.get("dask" if name == "workers" else name)
-        victims = cycle(["first"] if name in ("inference", "training") else ["first", "child"])
+        victims = cycle(["first"] if name in ("inference", "training") else ["child", "first"])
         for k in range(n):
             folder = wholes.folder / f"kill {name} {k}"
             if name == "workers":
