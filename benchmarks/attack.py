@@ -211,7 +211,7 @@ def attack_by_inputs(folder: Path, seed: int, share: float) -> Iterator[Any]:
     place = folder / "inputs"
     place.mkdir()
     yield from attack_structures(place)
-    yield from attack_configs(np.random.default_rng(seed), counts["configs"])
+    yield from attack_configs(place / "data", np.random.default_rng(seed), counts["configs"])
     for number, (name, small) in enumerate(make_all(place).items()):
         rng = np.random.default_rng([seed, number])
         yield from attack(name, small, rng, counts["bytes"])

@@ -117,14 +117,14 @@ def _are_of_types(value: Collection[Any], origin: type, arguments: tuple[Any, ..
 
 def _find_hints(function: Any) -> dict[str, Any]:
     """Return name → annotation of the arguments; none where they cannot be evaluated."""
-    constructor = (
-        vars(function).get("__init__", function) if inspect.isclass(function) else function
-    )
+    owners: list[Any] = [function]
+    if inspect.isclass(function):  # arguments may be handed on to the bases
+        bases = [vars(one)["__init__"] for one in function.__mro__ if "__init__" in vars(one)]
+        owners = [function, *reversed(bases)]
     found: dict[str, Any] = {}
-    for owner in (function, constructor):
+    for owner in owners:
         try:
             found |= typing.get_type_hints(owner)
         except (NameError, TypeError, AttributeError):
             continue
-    names = inspect.signature(function).parameters
-    return {name: hint for name, hint in found.items() if name in names}
+    return found

@@ -35,6 +35,8 @@ SUPPLIED = {
     "optimizer.schedule": {"optimizer", "total_steps"},
 }  # fmt: skip
 """Node → arguments that this module supplies; they are no suggestions for a misspelt key."""
+LOGGERS = ("wandb",)
+"""Keys of ``logger``; the curves of every training are written as CSV in any case."""
 TEXTS: Mapping[str, Any] = {
     "name": str,
     "init_from": str | None,
@@ -58,6 +60,8 @@ def check_config(
         supplied: dotted path of a node → arguments of its class that the program supplies itself.
     """
     problems = list_unknown_keys("", config, known, "conf/train.yaml") + list_missing_values(config)
+    if isinstance(config.get("logger"), Mapping):
+        problems += list_unknown_keys("logger", config.logger, LOGGERS)
     if not problems:
         for path, node in find_targets(OmegaConf.to_container(config, resolve=True)):
             problems += check_target(
@@ -74,7 +78,7 @@ def check_values(config: DictConfig) -> None:
         ConfigError: the first of them.
     """
     for key, annotation in TEXTS.items():
-        if not is_of_type(plain := _plain(config[key]), annotation):
+        if not is_of_type(plain := _plain(config[key]), annotation) or plain == "":
             expected = describe_type(annotation)
             raise ConfigError(message(key, repr(plain), expected, "Edit the config."))
     if not isinstance(config.seed, int) or isinstance(config.seed, bool):

@@ -29,9 +29,11 @@ from mlepi.graphs.plausibility import check_forces, check_hamiltonians, check_st
 from mlepi.observables import all_stages
 from mlepi.pipeline.configuration import check_config as check_inference
 from mlepi.reference_systems import HoneycombSprings
+from mlepi.reference_systems.generate import FORCES, SPLIT, DataSettings, generate
 from mlepi.structures import build_graphene
 from mlepi.structures.sources import find_sources, read_source
 from mlepi.training.configuration import KNOWN_KEYS, SUPPLIED, check_config, check_values
+from mlepi.training.run import build_data, build_task
 from mlepi.units import BOHR, HARTREE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -310,16 +312,21 @@ def doctor_config(
     return f"{key} = {node[last]!r}", changed
 
 
-def attack_configs(rng: np.random.Generator, n: int) -> Iterator[Outcome]:
-    """Check doctored configs of inferences and trainings.
+def attack_configs(folder: Path, rng: np.random.Generator, n: int) -> Iterator[Outcome]:
+    """Check doctored configs of inferences and trainings, up to the network and its data.
 
     Args:
+        folder: gets a data set.
         rng: source of randomness.
         n: how many.
     """
     stages = all_stages()
     infer = compose_config(ROOT / "conf", "infer", ["phonon=toy", "electron=toy"])
-    train = compose_config(ROOT / "conf", "train", ["experiment=toy_train_phonon"])
+    generate(folder, DataSettings(n_structures=10))
+    small = [f"{key}={value}" for key, value in SMALL.items()]
+    files = [f"data.path={folder / FORCES}", f"data.split={folder / SPLIT}"]
+    words = ["experiment=toy_train_phonon", *small, *files]
+    train = compose_config(ROOT / "conf", "train", words)
     bases: list[tuple[str, dict[str, Any], Callable[[DictConfig], Any]]] = []
     for name, config, check in (
         ("config of an inference", infer, lambda c: check_inference(c, stages)),
@@ -343,6 +350,20 @@ def attack_configs(rng: np.random.Generator, n: int) -> Iterator[Outcome]:
         yield measure((name, "", kind), small, partial(box.__setitem__, 0, changed), known)
 
 
+SMALL: Mapping[str, Any] = {
+    "size.phonon.num_features": 2,
+    "size.phonon.radial_widths": "[4]",
+    "model.network.backbone.l_max": 1,
+    "model.network.backbone.correlation": 2,
+    "graph.cutoffs.intra": 2.0,
+    "graph.cutoffs.inter": 4.0,
+    "check_units": "false",
+}
+"""Of a network that is built quickly."""
+
+
 def _check_training(config: DictConfig) -> None:
     check_config(config, KNOWN_KEYS, SUPPLIED)
     check_values(config)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    build_task(plain, build_data(plain))
