@@ -90,7 +90,7 @@ def describe_type(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(describe_type(each) for each in arguments)
     if origin is Literal:
-        return f"one of {list(arguments)}"
+        return " or ".join(map(repr, arguments))
     if inspect.isclass(origin) and issubclass(origin, Mapping):
         return "a mapping"
     if inspect.isclass(origin) and issubclass(origin, Collection):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from omegaconf import Container, DictConfig, OmegaConf
 
@@ -42,7 +42,6 @@ TEXTS: Mapping[str, Any] = {
     "init_from": str | None,
     "ckpt_path": str | None,
     "freeze": list[str],
-    "dtype": Literal["float32", "float64"],
 }
 """Key at the top → what it may be."""
 SETTLED = {"task": {"level_shift"}}
