@@ -1,5 +1,5 @@
-# One command each: make demo · make verify · make test · make coverage · make lint · make format · make wheel ·
-# make release · make bench · make bench-quick · make paper · make gpu-wheels · make gpu · make clean
+# One command each: make demo · make verify · make test · make coverage · make attack · make lint · make format ·
+# make wheel · make release · make bench · make bench-quick · make paper · make gpu-wheels · make gpu · make clean
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
@@ -10,13 +10,14 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 DEMO_OUTPUT ?= outputs/demo
 
-.PHONY: demo verify test coverage lint format wheel release bench bench-quick paper gpu-wheels gpu clean help
+.PHONY: demo verify test coverage attack lint format wheel release bench bench-quick paper gpu-wheels gpu clean help
 
 help:
 	@echo "make demo    temperature-dependent bands and Fermi velocity of bilayer graphene from the shipped checkpoints"
 	@echo "make verify  compare the package with known answers, from oscillators to networks trained on tight binding: minutes"
 	@echo "make test    lint, then the whole test suite on $(WORKERS) processes"
 	@echo "make coverage  the test suite, and which lines of mlepi it ran: htmlcov/index.html; fewer than 90 % are an error"
+	@echo "make attack  doctored files, faults of the disk, kills and signals, thousands of them: half an hour; results in benchmarks/results"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  rewrite the sources in the house style"
 	@echo "make wheel   dist/mlepi-….whl: the package with configs, data and checkpoints, for an installation without a clone"
@@ -59,6 +60,8 @@ STARTS := tests/unit/test_warm_python.py::test_it_is_the_process_that_subprocess
 coverage: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term --cov-report=html \
 		--deselect $(STARTS) $(TESTS)
+attack: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/attack.py $(ATTACK_OPTIONS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ and 2 had none: of these the CRC-32 that ``torch.save`` adds to every tensor is 
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Mapping, Set
 from importlib.metadata import version
@@ -159,7 +160,9 @@ def save_checkpoint(
     try:
         checksums = compute_checksums(stamp, weights)
         content = {KEY: dict(stamp), "state_dict": weights, CHECKSUMS: checksums}
-        torch.save(content, partial)
+        packed = io.BytesIO()  # a full disk is then an error of the system, not one of a zip file
+        torch.save(content, packed)
+        partial.write_bytes(packed.getbuffer())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import difflib
 import inspect
 import logging
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -19,6 +19,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from mlepi.errors import message
+from mlepi.setting_types import list_wrong_types
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -66,7 +67,12 @@ def list_unknown_keys(
 
 
 def check_target(
-    path: str, node: Mapping[str, Any], *, supplied: Iterable[str] = (), complete: bool = False
+    path: str,
+    node: Mapping[str, Any],
+    *,
+    supplied: Iterable[str] = (),
+    complete: bool = False,
+    settled: Collection[str] = (),
 ) -> list[str]:
     """Compare the keys of a node with the arguments of what its ``_target_`` names.
 
@@ -75,7 +81,9 @@ def check_target(
         node: plain data with ``_target_``.
         supplied: arguments that the program supplies itself; they are no suggestions for a misspelt
             key.
-        complete: tell arguments without default that the node does not give.
+        complete: tell arguments without default that the node does not give; otherwise null stands
+            for what is filled in later.
+        settled: arguments that are worked out of what the node gives, whatever type that has.
 
     Returns:
         One text per mistake.
@@ -86,7 +94,9 @@ def check_target(
             function = get_object(target)
     except Exception as error:  # get_object raises whatever the import of the module raises
         return [message(f"{path}._target_", *_explain_target(target, error))]
-    return check_arguments(path, function, node, supplied=supplied, complete=complete)
+    problems = check_arguments(path, function, node, supplied=supplied, complete=complete)
+    given = {k: x for k, x in node.items() if k not in settled and (complete or x is not None)}
+    return problems + list_wrong_types(path, function, given)
 
 
 def _explain_target(target: str, error: Exception) -> tuple[str, str, str]:

@@ -21,7 +21,18 @@ OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 """What torch, numpy and BLAS say of it; there are exceptions of that name, but not always."""
+LOST = re.compile(
+    r"Connection (closed|reset) by peer|Broken pipe|gloo.*(timed out|timeout|Read error)"
+    r"|NCCL.*(remote|timed out|timeout)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What gloo and NCCL say where another process of a run is gone."""
 NO_TEMPORARY = "No usable temporary directory"
+REFUSALS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE),
+)
+"""Numbers of errors that say nothing of the content of a file."""
 GONE_ON = "Nothing is damaged: what was finished is kept, and the same command goes on from there."
 GIGABYTE = 1e9
 
@@ -48,14 +59,17 @@ def explain_fault(error: BaseException, folder: Path) -> MachineError | None:
     """
     if is_out_of_memory(error):
         return MachineError(message("memory", *_memory(error)))
-    if not isinstance(error, OSError):
-        return None
+    if isinstance(error, RuntimeError) and LOST.search(str(error)):
+        return explain_lost(error)
+    number = find_number(error)
+    if number is None and not isinstance(error, OSError):
+        cause = None if isinstance(error, MlepiError) else error.__cause__
+        return None if cause is None else explain_fault(cause, folder)
     if NO_TEMPORARY in str(error):
         text = "no folder for temporary files"
         fix = f"Set TMPDIR to a folder that can be written to. {GONE_ON}"
         return MachineError(message("TMPDIR", text, "a folder with free space", fix))
-    number = find_number(error)
-    where = str(error.filename or folder)
+    where = str(getattr(error, "filename", None) or find_file(error) or folder)
     reason = os.strerror(number) if number else str(error)
     if number in (errno.ENOSPC, errno.EDQUOT):
         free = describe_free(Path(where))
@@ -74,18 +88,48 @@ def explain_fault(error: BaseException, folder: Path) -> MachineError | None:
             return MachineError(message(str(folder), text, "the run folder", fix))
         fix = f"Put it back, or start again. {GONE_ON}"
         return MachineError(message(where, reason, "a file that is there", fix))
-    if number in (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EFBIG):
+    if number in REFUSALS:
         fix = f"Look after the file system. {GONE_ON}"
         return MachineError(message(where, reason, "a file system that works", fix))
     return None
 
 
-def find_number(error: OSError) -> int | None:
+def explain_lost(error: Exception) -> MachineError:
+    """Return what to tell the user of an error that says that another process is gone.
+
+    Args:
+        error: of the library by which processes talk to each other.
+    """
+    return MachineError(
+        message(
+            "processes",
+            f"one that has ended ({' '.join(str(error).split())[:120]})",
+            "all processes of the run",
+            "Look for its own message above, or whether memory ran out. What was finished is kept: "
+            "the same command goes on from there (a training with auto_resume=true).",
+        )
+    )
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Tell whether the system refused to read or write, whatever the content of a file is."""
+    return find_number(error) in REFUSALS
+
+
+def find_number(error: BaseException) -> int | None:
     """Return the number of an error of the system, also where HDF5 has put it into words."""
-    if error.errno:
+    if isinstance(error, OSError) and error.errno:
         return error.errno
+    if not isinstance(error, (OSError, RuntimeError)):
+        return None
     found = re.search(r"errno = (\d+)", str(error))
     return int(found[1]) if found else None
+
+
+def find_file(error: BaseException) -> str | None:
+    """Return the file that HDF5 names in such words."""
+    found = re.search(r"filename = '([^']*)'", str(error))
+    return found[1] if found else None
 
 
 def describe_free(path: Path) -> str:

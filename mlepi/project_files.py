@@ -59,11 +59,19 @@ def find_file(where: str, path: str) -> Path:
     return found
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, complete or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, complete or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def find_commit(folder: Path) -> str:

@@ -134,7 +134,8 @@ class RunLock:
             self._beat.join(timeout=1.0)
         found = _read(self.path)
         if found is not None and found.token == self.holder.token:
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # left behind; what went wrong before is told
+                self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> RunLock:
         """Hold it."""
@@ -171,6 +172,7 @@ def acquire(folder: Path) -> RunLock:
     """
     path, holder = folder / FILE_NAME, _this_process()
     with _draft(folder, holder) as draft:
+        _remove_drafts(folder, draft)
         for _ in range(3):  # a lock may vanish between two looks at it
             if _create(draft, path):
                 return RunLock(folder, holder, is_owner=True)
@@ -279,7 +281,7 @@ def _take_over(draft: Path, path: Path, stale: Holder | None) -> bool:
     try:
         if _read(path) != stale:
             return False
-        copy = draft.with_suffix(".copy")
+        copy = _name_copy(draft)
         copy.write_bytes(draft.read_bytes())
         copy.replace(path)
         return True
@@ -322,7 +324,21 @@ def _draft(folder: Path, holder: Holder) -> Iterator[Path]:
         yield draft
     finally:
         draft.unlink(missing_ok=True)
-        draft.with_suffix(".copy").unlink(missing_ok=True)
+        _name_copy(draft).unlink(missing_ok=True)
+
+
+def _name_copy(draft: Path) -> Path:
+    """Name the file that replaces a lock: of this process alone, as its draft is."""
+    return draft.with_name(f"{draft.name}.copy")
+
+
+def _remove_drafts(folder: Path, own: Path) -> None:
+    """Remove what processes that died while they took the lock have left."""
+    for path in folder.glob(f".{FILE_NAME}.*"):
+        if path not in (own, _name_copy(own)):
+            age = _age(path, own)
+            if age is not None and is_left_behind(_read(path), age):
+                path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Holder | None:

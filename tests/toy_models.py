@@ -159,6 +159,7 @@ class LevelsStage(SampledStage):
 
     level: int = 0
     fail_at: int = -1
+    pause: float = 0.0  # s, of every sample
 
     def inputs(self, settings):
         return self.sample_inputs(settings)
@@ -173,6 +174,7 @@ class LevelsStage(SampledStage):
         if sample.key.sample == self.fail_at:
             raise PhysicsError("sample: a failure on purpose")
         self.seen.setdefault(self.name, []).append(sample.key)
+        time.sleep(self.pause)
         return {"levels": levels(sample.hamiltonian, sample.overlap)}
 
     def finish(self, prepared, ensemble, results):

@@ -245,7 +245,8 @@ _start_forking = cache(ForkingProcess)
 # From here on: in the process that forks.
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
+    """Import what commands import, and parse all configs, so that forks need not."""
     import importlib
     import pkgutil
 
@@ -411,6 +412,6 @@ def _execute(command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    _import_everything()
+    import_everything()
     with socket.socket(fileno=int(sys.argv[1])) as pytest_end:
         _serve(pytest_end)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
+import os
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -40,7 +40,7 @@ def _refuse_unwritable(folder: Path) -> None:
     Raises:
         MachineError: with the reason.
     """
-    probe = folder / f".{secrets.token_hex(8)}"
+    probe = folder / f".probe.{os.getpid()}.unfinished"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b" ")

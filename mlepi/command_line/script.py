@@ -75,6 +75,7 @@ def run_script(
         follow_parent(None if followed is None else int(followed))
     os.environ[PARENT] = str(os.getpid())
     keep_freed_memory()
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
     failed: dict[str, str] = {}
     try:
         typed, trusted = take_trust(sys.argv[1:] if arguments is None else arguments)

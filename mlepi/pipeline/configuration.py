@@ -42,6 +42,7 @@ from mlepi.pipeline.stage import Stage
 from mlepi.pipeline.valence import fill_electrons, list_missing_electrons
 from mlepi.project_files import locate_file
 from mlepi.results import ResultsStore
+from mlepi.setting_types import list_wrong_types
 
 GROUPS = ("stage", "sampler", "engine", "trainer")
 """Nodes of the config that hold more than one value."""
@@ -190,7 +191,8 @@ def _check_settings(where: str, stage: type[Stage], node: Any) -> list[str]:
     if not isinstance(node, Mapping):
         fix = f"Take it over from conf/stage/{stage.name}.yaml."
         return [message(where, repr(node), "the settings of the stage", fix)]
-    return check_arguments(where, stage, node, complete=True)
+    problems = check_arguments(where, stage, node, complete=True)
+    return problems + list_wrong_types(where, stage, node)
 
 
 def _check_source(name: str, value: Any, needed: bool) -> list[str]:

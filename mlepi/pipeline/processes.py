@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch.distributed
 
 from mlepi.errors import MlepiError, message
-from mlepi.faults import MachineError, explain_fault, is_out_of_memory
+from mlepi.faults import MachineError, explain_fault, explain_lost
 from mlepi.litter import remove_litter
 from mlepi.parents import PARENT, follow_file
 from mlepi.run_lock import HEARTBEAT, Holder, RunLock, acquire, join
@@ -131,7 +131,7 @@ class Processes:
         while self._waiting.is_alive():
             self._waiting.join(POLL)
         if failures:
-            raise _lost_process(failures[0])
+            raise explain_lost(failures[0])
         return values
 
     def on_first(self, action: Callable[[], Result]) -> Result:
@@ -229,9 +229,10 @@ def _share(failure: BaseException) -> BaseException:
     """
     if isinstance(failure, (*ENDS_ALL, Stopped)):
         return failure
-    if is_out_of_memory(failure):
-        return MachineError(str(explain_fault(failure, Path.cwd())))
-    raise failure
+    explained = explain_fault(failure, Path.cwd())
+    if explained is None:
+        raise failure
+    return MachineError(str(explained))
 
 
 def _no_meeting(error: Exception, n_processes: int) -> MachineError:
@@ -243,17 +244,5 @@ def _no_meeting(error: Exception, n_processes: int) -> MachineError:
             f"all {n_processes} processes within {MEETING.total_seconds() / 60:g} min",
             "Look whether all were started, with the same trainer.devices and trainer.num_nodes, "
             "and whether this address can be reached from every node.",
-        )
-    )
-
-
-def _lost_process(error: Exception) -> MachineError:
-    return MachineError(
-        message(
-            "processes",
-            f"one that has ended ({' '.join(str(error).split())[:120]})",
-            "all processes of the run",
-            "Look for its own message above, or whether memory ran out. Finished samples are kept: "
-            "the same command goes on from there.",
         )
     )

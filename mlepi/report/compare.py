@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from mlepi.figures.numbers import plain_numbers
 from mlepi.figures.panels import Choice, build_plot
 from mlepi.figures.style import COLD_TO_HOT
 from mlepi.pipeline.discovery import Stages
+from mlepi.project_files import write_whole
 from mlepi.report.answers import Answer, find_answers
 from mlepi.report.error_budgets import collect_budgets, write_size, write_value
 from mlepi.report.page_parts import ShownFigure, ShownTable, describe_figure
@@ -232,9 +232,7 @@ def write_comparison(runs: Sequence[ComparedRun], path: Path) -> Path:
     }
     figures = {} if figure is None else {figure.name: figure.content}
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(fill_page("compare.html.j2", page, figures), encoding="utf-8")
-    unfinished.replace(path)
+    write_whole(path, fill_page("compare.html.j2", page, figures))
     return path
 
 

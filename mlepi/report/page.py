@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from mlepi.doubts import Doubt, rank_doubts
 from mlepi.figures.structure_view import describe_structure, draw_structure
 from mlepi.pipeline.discovery import Stages
+from mlepi.project_files import write_whole
 from mlepi.report.answers import Answer, draw_answer, find_answers, unit_after
 from mlepi.report.page_parts import (
     TITLES,
@@ -70,9 +70,7 @@ def write_report(
     page = _describe(records, stages, store, figures)
     page |= {"answers": answers, "progress": progress, "reload": RELOAD if progress else 0}
     target = store.folder / FILE_NAME if path is None else Path(path)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    unfinished.write_text(fill_page("report.html.j2", page, shown), encoding="utf-8")
-    unfinished.replace(target)
+    write_whole(target, fill_page("report.html.j2", page, shown))
     return target
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import h5py
 
 from mlepi.errors import DataError, message
+from mlepi.faults import is_refusal
 from mlepi.results.hdf5 import UNIT, build_record, hash_group, read_fields, write_record
 from mlepi.results.provenance import find_version
 from mlepi.results.upgrades import (
@@ -259,6 +260,8 @@ class ResultsStore:
                 )
             ) from error
         except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+            if is_refusal(error):
+                raise  # the file may be whole: it must not be called damaged
             raise DataError(
                 message(
                     str(self.path),

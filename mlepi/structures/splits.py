@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlepi.errors import DataError, message
+from mlepi.project_files import write_json
 from mlepi.untrusted import read_json
 
 FORMAT = "mlepi-split"
@@ -150,9 +150,7 @@ def write_split(
         if named.unused:
             content["unused"] = list(named.unused)
     content[CHECKSUM] = _hash(content)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_json(path, content)
 
 
 def read_split(path: str | Path, names: Iterable[str]) -> dict[str, list[str]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 
 from mlepi.config_check import check_target, find_targets, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, message
+from mlepi.setting_types import describe_type, is_of_type
 
 KNOWN_KEYS = (
     "model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger",
@@ -33,6 +35,17 @@ SUPPLIED = {
     "optimizer.schedule": {"optimizer", "total_steps"},
 }  # fmt: skip
 """Node → arguments that this module supplies; they are no suggestions for a misspelt key."""
+LOGGERS = ("wandb",)
+"""Keys of ``logger``; the curves of every training are written as CSV in any case."""
+TEXTS: Mapping[str, Any] = {
+    "name": str,
+    "init_from": str | None,
+    "ckpt_path": str | None,
+    "freeze": list[str],
+}
+"""Key at the top → what it may be."""
+SETTLED = {"task": {"level_shift"}}
+"""Node → arguments that are worked out of what the config gives: a word, for example."""
 
 
 def check_config(
@@ -46,9 +59,13 @@ def check_config(
         supplied: dotted path of a node → arguments of its class that the program supplies itself.
     """
     problems = list_unknown_keys("", config, known, "conf/train.yaml") + list_missing_values(config)
+    if isinstance(config.get("logger"), Mapping):
+        problems += list_unknown_keys("logger", config.logger, LOGGERS)
     if not problems:
         for path, node in find_targets(OmegaConf.to_container(config, resolve=True)):
-            problems += check_target(path, node, supplied=supplied.get(path, ()))
+            problems += check_target(
+                path, node, supplied=supplied.get(path, ()), settled=SETTLED.get(path, ())
+            )
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -59,7 +76,11 @@ def check_values(config: DictConfig) -> None:
     Raises:
         ConfigError: the first of them.
     """
-    if not isinstance(config.seed, int):
+    for key, annotation in TEXTS.items():
+        if not is_of_type(plain := _plain(config[key]), annotation) or plain == "":
+            expected = describe_type(annotation)
+            raise ConfigError(message(key, repr(plain), expected, "Edit the config."))
+    if not isinstance(config.seed, int) or isinstance(config.seed, bool):
         raise ConfigError(message("seed", repr(config.seed), "an integer", "Edit the config."))
     for key in ("tf32", "compile", "test", "check_units", "auto_resume"):
         if not isinstance(config[key], bool):
@@ -67,6 +88,10 @@ def check_values(config: DictConfig) -> None:
     if not (config.threads is None or (isinstance(config.threads, int) and config.threads > 0)):
         expected = "null or a positive integer"
         raise ConfigError(message("threads", repr(config.threads), expected, "Edit the config."))
-    if isinstance(config.grace, bool) or not isinstance(config.grace, int | float):
-        expected = "a number of seconds"
+    if not is_of_type(config.grace, float) or config.grace < 0:
+        expected = "a number of seconds ≥ 0"
         raise ConfigError(message("grace", repr(config.grace), expected, "Edit the config."))
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if isinstance(value, Container) else value

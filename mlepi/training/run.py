@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import warnings
@@ -22,7 +21,13 @@ from mlepi.arithmetic import float32_precision
 from mlepi.checkpoint import stamp
 from mlepi.errors import ConfigError, message
 from mlepi.models.compilation import compile_method
-from mlepi.project_files import PROJECT_FOLDER, find_commit, find_file
+from mlepi.project_files import (
+    PROJECT_FOLDER,
+    find_commit,
+    find_file,
+    write_json,
+    write_whole,
+)
 from mlepi.run_lock import RunLock, hold
 from mlepi.stopping import Stopped, stop
 from mlepi.training.callbacks import (
@@ -308,12 +313,8 @@ def run_trainer(
     loggers = build_loggers(folder, plain["logger"], plain, read_kept_curves(resume))
     trainer = build_trainer(plain, loggers, task.monitor, folder, resume, lock)
     if trainer.is_global_zero:
-        (folder / "config.yaml").write_text(
-            OmegaConf.to_yaml(OmegaConf.create(dict(plain))), encoding="utf-8"
-        )
-        (folder / "run.json").write_text(
-            json.dumps(task.stamp["metadata"], indent=1) + "\n", encoding="utf-8"
-        )
+        write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(plain))))
+        write_json(folder / "run.json", task.stamp["metadata"])
         if data.made_split is not None:
             data.made_split.write(folder)
     trainer.fit(task, datamodule=data, ckpt_path=resume)

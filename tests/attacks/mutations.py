@@ -6,7 +6,7 @@ import resource
 import signal
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -96,7 +96,7 @@ def attack(name: str, small: Small, rng: np.random.Generator, n: int) -> Iterato
     Yields:
         What became of it; the files are whole again at the end.
     """
-    whole, usual = _read(small)
+    whole, usual = read_once(small)
     for _ in range(n):
         file = small.files[int(rng.integers(len(small.files)))]
         kind = KINDS[int(rng.integers(len(KINDS)))]
@@ -111,7 +111,31 @@ def attack(name: str, small: Small, rng: np.random.Generator, n: int) -> Iterato
         yield Outcome(name, file.name, kind, result, detail, seconds)
 
 
-def _read(small: Small) -> tuple[Any, set[str]]:
+def measure(
+    label: tuple[str, str, str],
+    small: Small,
+    doctor: Callable[[], object],
+    known: tuple[Any, set[str]],
+) -> Outcome:
+    """Read what was doctored in another way.
+
+    Args:
+        label: name of the format, file that is doctored, and what is done to it.
+        small: genuine files and their reader; whole again at the end.
+        doctor: does it.
+        known: what ``read_once`` gave of the genuine files.
+    """
+    kept = {path: path.read_bytes() for path in small.files}
+    try:
+        doctor()
+        result, detail, seconds = _try(small, *known)
+    finally:
+        for path, data in kept.items():
+            path.write_bytes(data)
+    return Outcome(*label, result, detail, seconds)
+
+
+def read_once(small: Small) -> tuple[Any, set[str]]:
     """Read once; return the content and the remarks."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("ignore")
@@ -132,7 +156,7 @@ def _try(small: Small, whole: Any, usual: set[str]) -> tuple[str, str, float]:
     children = _child_seconds()
     detail = ""
     try:
-        content, told = _read(small)
+        content, told = read_once(small)
         found = list_differences(whole, content)
         result = _judge(found, bool(told - usual))
         detail = ", ".join(f"{name} {amount:.2g}" for name, amount in found.items())

@@ -155,7 +155,7 @@ def _small(path: Path, read: Callable[[Path], Any] = read_any) -> Small:
     return Small(files, lambda: read(path))
 
 
-def _labels(name: str) -> LabelledStructure:
+def labelled_chain(name: str) -> LabelledStructure:
     """A chain of two atoms with hand-made blocks, exact in float32."""
     basis = OrbitalBasis({5: (0,), 7: (0, 1)}, {5: 1.2, 7: 1.4}, {5: "B-s1", 7: "N-s1p1"})
     atoms = Atoms("BN", [[0.0, 0.0, 0.0], [1.5, 0.1, 0.0]], cell=[3.1, 6.0, 6.0], pbc=True)
@@ -182,7 +182,7 @@ def _labels(name: str) -> LabelledStructure:
 
 
 def _own(folder: Path) -> dict[str, Small]:
-    structures = [_labels("a"), _labels("b")]
+    structures = [labelled_chain("a"), labelled_chain("b")]
     write_hamiltonian_dataset(folder / "plain.h5", structures, {"note": "small"})
     write_hamiltonian_dataset(folder / "packed.h5", structures, {"note": "small"}, quantum=2**-15)
     write_overlap_table(folder / "table.h5", gaussian_overlap_table(), {})
@@ -262,7 +262,7 @@ def _foreign(folder: Path) -> dict[str, Small]:
         "k-mesh": write_kmesh(folder / "mesh", sample, (5, 5, 5)),
     }
     made = {name: _small(path) for name, path in found.items()}
-    labels = _labels("chain_0")
+    labels = labelled_chain("chain_0")
     keep = select_one_direction(labels.edge_index, labels.edge_cell_shift)
     basis = OrbitalBasis({6: (0,)}, {6: 1.5}, {6: "C-s1"})
     np.savez(

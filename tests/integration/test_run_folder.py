@@ -11,20 +11,26 @@ from small_run import TINY_PHONON, run_training
 from toy_infer import TOY_RUN
 
 from mlepi.errors import DataError
+from mlepi.results import ResultsStore
 from mlepi.run_lock import FILE_NAME, acquire
 
 TOYS = Path(__file__).parents[1]
 
 
 def infer(folder, *overrides):
+    return call(folder.parent, f"hydra.run.dir={folder}", *overrides)
+
+
+def call(place, *arguments):
+    options = [word for word in arguments if word.startswith("-")]
+    overrides = arguments[len(options) :]
     environment = {**os.environ, "PYTHONPATH": f"{TOYS}:{TOYS.parent}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(TOYS / "toy_infer.py"), f"hydra.run.dir={folder}"]
     return warm_python.run(
-        [*command, *TOY_RUN, *overrides],
+        [sys.executable, str(TOYS / "toy_infer.py"), *options, *TOY_RUN, *overrides],
         capture_output=True,
         text=True,
         env=environment,
-        cwd=folder.parent,
+        cwd=place,
         check=False,
     )
 
@@ -54,3 +60,12 @@ def test_ranks_share_the_folder_and_take_over_what_was_left_behind(tmp_path):
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("took over from") == 1
     assert not (tmp_path / "run" / FILE_NAME).exists()
+
+
+def test_a_sweep_has_its_folder_and_goes_on_after_a_failing_job(tmp_path):
+    run = call(tmp_path, "-m", "folder=X", "stage.levels.fail_at=0,-1")
+    assert run.returncode == 1
+    assert "error: these jobs failed:\n  0: error: sample: a failure on purpose\n" in run.stderr
+    assert (tmp_path / "X" / "0" / "traceback.txt").is_file()
+    assert ResultsStore(tmp_path / "X" / "1").content("levels")
+    assert {path.name for path in tmp_path.iterdir()} == {"X"}

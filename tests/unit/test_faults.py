@@ -38,6 +38,30 @@ def test_words_of_hdf5_are_understood():
     assert find_number(OSError(text)) == errno.ENOSPC
 
 
+def test_an_error_of_hdf5_while_it_closes_a_file_names_file_and_reason(tmp_path):
+    said = "file write failed: filename = '/run/.results.h5.7', errno = 27, error message = …"
+    error = RuntimeError(f"Set slist enabled failed ({said})")
+    assert str(explain_fault(error, tmp_path)).startswith("/run/.results.h5.7: got File too large")
+    assert faults.is_refusal(error)
+    assert not faults.is_refusal(OSError("file signature not found"))
+
+
+def test_a_fault_behind_another_error_is_the_one_that_is_told(tmp_path):
+    error = ValueError("Unable to configure handler 'file'")
+    error.__cause__ = OSError(28, "No space left on device", "/run/infer.log")
+    assert str(explain_fault(error, tmp_path)).startswith("/run/infer.log: got a full disk")
+    own = ConfigError("a file of other content")
+    own.__cause__ = error.__cause__
+    assert explain_fault(own, tmp_path) is None
+
+
+def test_a_training_that_has_lost_a_process_says_so(tmp_path):
+    error = RuntimeError("[../third_party/gloo/pair.cc:534] Connection closed by peer [127.0.0.1]")
+    text = str(explain_fault(error, tmp_path))
+    assert text.startswith("processes: got one that has ended ([../third_party/gloo/pair.cc:534]")
+    assert "auto_resume=true" in text
+
+
 def test_a_deleted_folder_and_a_missing_file_are_told_apart(tmp_path):
     error = FileNotFoundError(errno.ENOENT, "gone", str(tmp_path / "x"))
     assert "a file that is there" in str(explain_fault(error, tmp_path))

@@ -229,3 +229,17 @@ def test_of_many_at_once_one_gets_the_folder(tmp_path, left_behind):
         racer.join()
     assert sum(token is not None for token in found) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_died_while_it_took_the_lock_leaves_nothing(tmp_path):
+    name = "token"
+    dead = replace(run_lock._this_process(), pid=2**22 + 1, born="1", **{name: "dead"})
+    alive = replace(run_lock._this_process(), **{name: "alive"})
+    drafts = [tmp_path / f".{FILE_NAME}.{one.token}" for one in (dead, alive)]
+    for path, one in zip(drafts, (dead, alive), strict=True):
+        for draft in (path, run_lock._name_copy(path)):
+            draft.write_text(json.dumps(vars(one)))
+    with acquire(tmp_path):
+        assert [path.exists() for path in drafts] == [False, True]
+        assert run_lock._name_copy(drafts[1]).exists(), "another process is about to rename it"
+        assert not run_lock._name_copy(drafts[0]).exists()

@@ -73,6 +73,19 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["results.h5"]
 
 
+def test_a_full_disk_is_not_called_damage_of_the_records(tmp_path, monkeypatch):
+    store = ResultsStore(tmp_path)
+    store.write("first", example(), "1", {})
+
+    def fill(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(h5py.Group, "copy", fill)  # of the records that are taken over
+    with pytest.raises(OSError, match="No space left on device"):
+        store.write("second", example(), "2", {})
+    assert store.stages() == ("first",)
+
+
 def test_damage_is_one_data_error(tmp_path):
     store = ResultsStore(tmp_path)
     with pytest.raises(
