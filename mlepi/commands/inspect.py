@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlepi.errors import DataError, MlepiError, message
+from mlepi.errors import DataError, MlepiError, NoLabelsError, message
 
 if TYPE_CHECKING:
     from mlepi.structures.card import ForcesCard, HamiltonianCard
@@ -24,6 +24,8 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         DataError: nothing that is known is there, or nothing of it can be read.
     """
+    from mlepi.structures.ase_files import read_structure
+    from mlepi.structures.labelled_structure import LabelledStructure
     from mlepi.structures.sources import FORMATS, find_sources, list_formats
 
     parser = argparse.ArgumentParser(
@@ -48,6 +50,10 @@ def main(arguments: Sequence[str]) -> int:
     structures, refusals = _read(chosen)
     for refusal in refusals:
         print(f"  refused: {refusal}")
+    if given.path.is_file() and any(isinstance(error, NoLabelsError) for error in refusals):
+        last = LabelledStructure(given.path.stem, read_structure(given.path))
+        print("\n".join(_bare_lines(last)))
+        return 0
     if not structures:
         got, fix = "nothing that can be read", "See what was refused."
         raise DataError(message(str(given.path), got, "labels", fix))
@@ -81,18 +87,18 @@ def _read_bare(path: Path) -> LabelledStructure | None:
     return None
 
 
-def _read(sources: Sequence[Any]) -> tuple[list[LabelledStructure], list[str]]:
+def _read(sources: Sequence[Any]) -> tuple[list[LabelledStructure], list[MlepiError]]:
     from mlepi.structures.sources import read_source
 
     structures: list[LabelledStructure] = []
-    refusals: list[str] = []
+    refusals: list[MlepiError] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for source in sources:
             try:
                 structures += read_source(source)
             except MlepiError as error:
-                refusals.append(str(error))
+                refusals.append(error)
     return structures, refusals
 
 

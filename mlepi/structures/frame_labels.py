@@ -17,7 +17,7 @@ from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
-from mlepi.errors import DataError, StructureError, message
+from mlepi.errors import DataError, NoLabelsError, StructureError, message
 from mlepi.structures.block_checks import check_geometry
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.remarks import UNUSUAL
@@ -97,7 +97,8 @@ def label_frame(path: Path, position: int, atoms: Atoms, file_format: str) -> La
             "In extxyz the keys must be `energy` and `forces`; in VASP the calculation must have "
             "finished."
         )
-        raise DataError(message(where, f"only {known or 'no labels'}", "an energy and forces", fix))
+        got = f"only {known or 'no labels'}"
+        raise NoLabelsError(message(where, got, "an energy and forces", fix))
     energy, forces = _check_numbers(where, energy, forces, len(atoms))
     check_periodic(where, atoms)
     fermi_energy = info.pop("fermi_energy", None)

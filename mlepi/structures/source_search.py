@@ -112,12 +112,13 @@ def _leave_copies(entries: list[Path]) -> list[Path]:
     return [entry for entry in entries if not is_second(entry)]
 
 
-def tell_refused(path: Path, expected: str) -> DataError:
+def tell_refused(path: Path, expected: str, whole: str | None = None) -> DataError:
     """Say why nothing was found in a path.
 
     Args:
         path: file or folder.
         expected: the formats that were looked for.
+        whole: what the folder of a file is, where it is a structure.
     """
     names = [path.name] if path.is_file() else [p.name for p in sorted(path.iterdir())][:2000]
     for name in names:
@@ -127,6 +128,9 @@ def tell_refused(path: Path, expected: str) -> DataError:
         )
         if reason:
             return DataError(message(str(path), name, "a format that is read", f"It is {reason}."))
+    if whole is not None and path.is_file():
+        fix = f"Give the folder, {path.parent}."
+        return DataError(message(str(path), "a single file of several", whole, fix))
     fix = "Check the path; docs/data_formats.md lists which files each format needs."
     got = "a file of no known format" if path.is_file() else "no structure in it or below it"
     return DataError(message(str(path), got, expected, fix))

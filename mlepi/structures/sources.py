@@ -256,8 +256,10 @@ def find_sources(paths: Iterable[str | Path], source_format: str | None = None) 
             raise DataError(message(str(path), "no such file or folder", "a source", fix))
         here = list(_search(path, source_format))
         if not here:
-            kinds = FORMATS if source_format is None else {source_format: FORMATS[source_format]}
-            raise tell_refused(path, "; ".join(kind.title for kind in kinds.values()))
+            kinds = _choose(source_format)
+            expected = "; ".join(kind.title for kind in kinds.values())
+            whole = next((kinds[kind].title for kind, *_ in _recognise(path.parent, kinds)), None)
+            raise tell_refused(path, expected, whole)
         for kind, place, frame in here:
             found.setdefault((kind, place.resolve(), frame), (kind, place, frame))
     return _name(list(found.values()))
@@ -282,19 +284,26 @@ def _search(path: Path, source_format: str | None) -> Iterable[tuple[str, Path, 
     """Recognise a path and everything below it."""
     if source_format is not None and source_format not in FORMATS:
         return [(source_format, path, None)]
-    chosen = FORMATS if source_format is None else {source_format: FORMATS[source_format]}
+    chosen = _choose(source_format)
+    return search_folder(path, lambda place: _recognise(place, chosen))
 
-    def recognise(place: Path) -> list[tuple[str, Path, int | None]]:
-        for name, kind in chosen.items():
-            try:
-                frames = kind.list_frames(place)
-            except DataError:  # its reader will say what is wrong with it
-                frames = [None]
-            if frames:
-                return [(name, place, frame) for frame in frames]
-        return []
 
-    return search_folder(path, recognise)
+def _choose(source_format: str | None) -> dict[str, ForeignFormat]:
+    return FORMATS if source_format is None else {source_format: FORMATS[source_format]}
+
+
+def _recognise(
+    path: Path, kinds: Mapping[str, ForeignFormat]
+) -> list[tuple[str, Path, int | None]]:
+    """Say what a path itself is, by the first format that it fits."""
+    for name, kind in kinds.items():
+        try:
+            frames = kind.list_frames(path)
+        except DataError:  # its reader will say what is wrong with it
+            frames = [None]
+        if frames:
+            return [(name, path, frame) for frame in frames]
+    return []
 
 
 def _name(found: list[tuple[str, Path, int | None]]) -> list[Source]:

@@ -705,7 +705,7 @@ def vasp_cases():
     ):
         yield "vasprun", f"{pattern} {new}", edit(xml, pattern, new, 0), told
     for pattern, new, told in (
-        ("TOTAL-FORCE", "OTHER", "unreadable|an energy and forces"),
+        (r"POSITION .*", "OTHER", "unreadable|an energy and forces"),
         ("free  energy   TOTEN", "something", "unreadable|an energy and forces"),
         ("direct lattice vectors", "other vectors", "unreadable|no periodic cell"),
         ("ions per type", "ions", "unreadable"),

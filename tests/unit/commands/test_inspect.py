@@ -104,6 +104,11 @@ def test_structures_alone(tmp_path, capsys):
     shown = capsys.readouterr().out
     for words in ("a structure, no labels", "CO, 2 atoms", "8.0000, 9.0000", "nearest atoms 1.100"):
         assert words in shown
+    ase.io.write(tmp_path / "bare.extxyz", atoms)
+    assert main(["inspect", str(tmp_path / "bare.extxyz")]) == 0
+    shown = capsys.readouterr().out
+    assert "refused: " in shown
+    assert "CO, 2 atoms" in shown
 
 
 def test_one_that_is_refused_does_not_hide_others(tmp_path, capsys):

@@ -99,6 +99,14 @@ def test_what_must_be_unpacked_first(tmp_path, name, text):
             find_sources([path])
 
 
+def test_one_file_of_a_folder_names_the_folder(tmp_path):
+    folder = write_legacy_folder(tmp_path / "a", real_sample())
+    for name in ("hamiltonians.h5", "info.json"):
+        text = f"{name}: got a single file of several; expected legacy DeepH folder. Give the "
+        with pytest.raises(DataError, match=rf"{text}folder, {folder}\."):
+            find_sources([folder / name])
+
+
 def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied")
