@@ -87,20 +87,20 @@ def build_labels(seed: int) -> LabelledStructure:
 
 def write_legacy(folder: Path, structure: LabelledStructure) -> None:
     """Write the older layout of DeepH, in which every block is a dataset, in OpenMX's order."""
-    assert structure.basis is not None  # noqa: S101
-    assert structure.edge_index is not None  # noqa: S101
-    assert structure.edge_cell_shift is not None  # noqa: S101
+    basis, edges, shift = structure.basis, structure.edge_index, structure.edge_cell_shift
+    if basis is None or edges is None or shift is None:
+        raise ValueError(f"{structure.name} has no blocks")
     folder.mkdir()
     atoms = structure.atoms
     np.savetxt(folder / "lat.dat", atoms.cell.array.T)
     np.savetxt(folder / "site_positions.dat", atoms.positions.T)
     np.savetxt(folder / "element.dat", atoms.numbers, fmt="%d")
-    words = " ".join(str(l) for l in structure.basis.shells[6])
+    words = " ".join(str(l) for l in basis.shells[6])
     (folder / "orbital_types.dat").write_text(f"{words}\n" * len(atoms), encoding="utf-8")
     info = {"isspinful": False, "fermi_level": structure.fermi_energy}
     (folder / "info.json").write_text(json.dumps(info), encoding="utf-8")
-    order = np.argsort(structure.basis.permutation(6, "openmx"))
-    pairs = np.column_stack([structure.edge_cell_shift, structure.edge_index[::-1].T + 1]).tolist()
+    order = np.argsort(basis.permutation(6, "openmx"))
+    pairs = np.column_stack([shift, edges[::-1].T + 1]).tolist()
     matrices = {
         "hamiltonians.h5": structure.hamiltonian_blocks,
         "overlaps.h5": structure.overlap_blocks,

@@ -42,7 +42,10 @@ def _read_outcar(path: Path) -> list[bool]:
 
 
 def _read_vasprun(path: Path) -> list[bool]:
-    """Say of every step whether it took fewer electronic steps than NELM allows."""
+    """Say of every step whether it took another number of electronic steps than NELM allows.
+
+    More of them are several loops in one step, of density functional perturbation theory.
+    """
     limit, counts = 0, [0]
     with path.open("rb") as file:
         for line in file:
@@ -50,4 +53,4 @@ def _read_vasprun(path: Path) -> list[bool]:
                 limit = int(found[1])
             counts[-1] += line.count(b"<scstep>")
             counts += [0] * line.count(b"</calculation>")
-    return [count < limit for count in counts[:-1]] if limit > 1 else []
+    return [count != limit for count in counts[:-1]] if limit > 1 else []

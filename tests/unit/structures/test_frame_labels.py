@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ase.io
 import h5py
 import numpy as np
@@ -105,6 +107,21 @@ def test_steps_of_a_vaspout(tmp_path):
     with pytest.warns(UnusualDataWarning, match="electronic loop has not converged"):
         [structure] = read_forces_dataset(path)
     assert structure.name == "vaspout_00001"
+
+
+@pytest.mark.parametrize(
+    ("name", "formula", "energy"),
+    [("OUTCAR_example_1", "Ni18", -68.22868532), ("vasprun_dfpt.xml", "ClNa", -6.74587304)],
+)
+def test_genuine_outputs_of_vasp(name, formula, energy):
+    """Those that come with ASE; the second has 80 electronic steps of several loops."""
+    path = Path(ase.__file__).parent / "test" / "testdata" / "vasp" / name
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    [structure] = read_forces_dataset(path)
+    assert structure.atoms.get_chemical_formula() == formula
+    assert structure.energy == pytest.approx(energy, abs=1e-8)
+    assert np.abs(structure.forces.sum(axis=0)).max() < 1e-3
 
 
 def test_names_that_repeat_get_numbers(tmp_path):
