@@ -28,6 +28,9 @@ ONE_RUN = ("vaspout.h5", "vasprun.xml", "outcar", "phonopy_params.yaml", "force_
 SAME_STEM = ((".scfout", ".out"), (".hsx", ".tshs", ".nc"))
 """Suffixes of files of one run, of which the first with the same stem is taken."""
 
+GRIDS = ".grid.nc"
+"""End of the names of SIESTA's densities and potentials, which are no matrices."""
+
 DEEPEST = 32
 """Folders inside each other that are searched."""
 
@@ -42,15 +45,13 @@ def find_only(path: Path, *suffixes: str) -> Path | None:
         suffixes: in capitals or not, the preferred one first.
     """
     wanted = [suffix.lower() for suffix in suffixes]
-    if path.is_file():
-        return path if path.suffix.lower() in wanted else None
-    if not path.is_dir():
-        return None
-    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in wanted]
-    found = sorted(
-        (file for file in files if file.is_file()),
-        key=lambda file: wanted.index(file.suffix.lower()),
-    )
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    found = [
+        file
+        for suffix in wanted
+        for file in files
+        if file.suffix.lower() == suffix and not file.name.endswith(GRIDS) and file.is_file()
+    ]
     return found[0] if len({file.stem for file in found}) == 1 else None
 
 
@@ -62,7 +63,7 @@ def search_folder(path: Path, recognise: Callable[[Path], list[Item]]) -> list[I
         recognise: what a single path is, nothing where it is unknown.
 
     Raises:
-        DataError: a folder cannot be listed.
+        DataError: a file or folder cannot be read.
     """
     return _search(path, recognise, set(), 0)
 
@@ -74,16 +75,17 @@ def _search(
     depth: int,
 ) -> list[Item]:
     """Search a folder once, however it is linked; files of a folder that is a structure are its."""
-    found = recognise(path)
-    if not path.is_dir():
-        return found
-    here = (path.stat().st_dev, path.stat().st_ino)
-    if here in seen or depth > DEEPEST:
-        return []
-    seen.add(here)
-    fix, got = "Change its permissions, or leave it out.", "a folder that cannot be listed"
-    with reading(str(path), "a readable folder", fix, got), os.scandir(path) as listed:
-        entries = sorted(Path(entry.path) for entry in listed if entry.name[0] != ".")
+    fix, got = "Change its permissions, or leave it out.", "a path that cannot be read"
+    with reading(str(path), "a readable file or folder", fix, got):
+        found = recognise(path)
+        if not path.is_dir():
+            return found
+        here = (path.stat().st_dev, path.stat().st_ino)
+        if here in seen or depth > DEEPEST:
+            return []
+        seen.add(here)
+        with os.scandir(path) as listed:
+            entries = sorted(Path(entry.path) for entry in listed if entry.name[0] != ".")
     below = [entry for entry in entries if entry.is_dir()] if found else _leave_copies(entries)
     return [
         *found,

@@ -33,6 +33,9 @@ from mlepi.untrusted import open_hdf5, reading, strip_compression
 
 FORCE_SUFFIXES = (".extxyz", ".xyz")
 
+SINGLE = ("openmx", "siesta")
+"""Formats of single files, which lie in folders with many others."""
+
 SIESTA_FILES = (".HSX", *SISL_FILES)
 
 Radii = Mapping[str, float] | None
@@ -258,7 +261,8 @@ def find_sources(paths: Iterable[str | Path], source_format: str | None = None) 
         if not here:
             kinds = _choose(source_format)
             expected = "; ".join(kind.title for kind in kinds.values())
-            whole = next((kinds[kind].title for kind, *_ in _recognise(path.parent, kinds)), None)
+            above = [kind for kind, *_ in _recognise(path.parent, kinds) if kind not in SINGLE]
+            whole = kinds[above[0]].title if above else None
             raise tell_refused(path, expected, whole)
         for kind, place, frame in here:
             found.setdefault((kind, place.resolve(), frame), (kind, place, frame))

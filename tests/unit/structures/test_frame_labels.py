@@ -8,9 +8,9 @@ import ase.io
 import h5py
 import numpy as np
 import pytest
+import test_readers
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from test_readers import STEPS, TestOutcar, TestVaspout, TestVasprun
 
 from mlepi.errors import DataError, UnusualDataWarning
 from mlepi.structures.ase_files import read_forces_dataset
@@ -76,12 +76,12 @@ def end_loops(path, *ends):
 def test_steps_of_an_outcar(tmp_path, second):
     """VASP 6 tells both ends of the loop, VASP 5 only the good one."""
     path = tmp_path / "OUTCAR"
-    TestOutcar().write(path)
+    test_readers.TestOutcar().write(path)
     end_loops(path, "because EDIFF is reached", second)
     with pytest.warns(UnusualDataWarning, match="1 steps whose electronic loop has not converged"):
         [structure] = read_forces_dataset(path)
-    assert structure.energy == pytest.approx(STEPS[0]["free_energy"])
-    TestOutcar().write(path)
+    assert structure.energy == pytest.approx(test_readers.STEPS[0]["free_energy"])
+    test_readers.TestOutcar().write(path)
     end_loops(path, second or "EDIFF was not reached", "EDIFF was not reached")
     with pytest.raises(DataError, match="2 steps, none with converged electrons"):
         read_forces_dataset(path)
@@ -90,7 +90,7 @@ def test_steps_of_an_outcar(tmp_path, second):
 def test_steps_of_a_vasprun(tmp_path):
     """As many electronic steps as NELM allows: not converged."""
     path = tmp_path / "vasprun.xml"
-    TestVasprun().write(path)
+    test_readers.TestVasprun().write(path)
     nelm = '<parameters><i type="int" name="NELM">     2</i></parameters><kpoints>'
     first, second, third = path.read_text().replace("<kpoints>", nelm).split("<scstep>")
     path.write_text(f"{first}<scstep>{second}<scstep></scstep>\n<scstep>{third}")
@@ -101,7 +101,7 @@ def test_steps_of_a_vasprun(tmp_path):
 
 def test_steps_of_a_vaspout(tmp_path):
     path = tmp_path / "vaspout.h5"
-    TestVaspout().write(path)
+    test_readers.TestVaspout().write(path)
     with h5py.File(path, "a") as file:
         file["intermediate/ion_dynamics/electronic_step_converged"] = np.array([[1.0], [0.0]])
     with pytest.warns(UnusualDataWarning, match="electronic loop has not converged"):

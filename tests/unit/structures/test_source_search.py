@@ -6,8 +6,8 @@ import os
 import shutil
 
 import pytest
+import test_readers
 from hamiltonian_samples import real_sample, write_legacy_folder, write_scfout
-from test_readers import TestOutcar, TestVasprun, write_frames
 
 from mlepi.errors import DataError
 from mlepi.structures.source_search import name_uniquely
@@ -45,7 +45,7 @@ def test_links_are_followed_once(tmp_path, scfout):
 
 
 def test_of_files_of_one_run_the_most_complete_is_taken(tmp_path, scfout):
-    for name in ("Si.TSHS", "Si.nc", "Si.HSX"):
+    for name in ("Si.TSHS", "Si.nc", "Si.HSX", "Rho.grid.nc"):
         (tmp_path / name).write_bytes(b"x")
     assert found(tmp_path) == [("siesta", tmp_path.name)]
     assert find_sources([tmp_path])[0].name == "Si"
@@ -112,7 +112,7 @@ def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "scandir", refuse)
-    text = r"cannot be listed \(PermissionError.*\. Change its permissions, or leave it out\."
+    text = r"cannot be read \(PermissionError.*\. Change its permissions, or leave it out\."
     with pytest.raises(DataError, match=text):
         find_sources([tmp_path])
 
@@ -127,10 +127,10 @@ def test_names_take_as_many_folders_as_they_need():
 def test_spaces_umlauts_and_relative_paths(tmp_path, monkeypatch):
     folder = tmp_path / "Läufe (neu) #1 @2"
     (folder / "erster Lauf").mkdir(parents=True)
-    TestOutcar().write(folder / "erster Lauf" / "OUTCAR")
+    test_readers.TestOutcar().write(folder / "erster Lauf" / "OUTCAR")
     (folder / "zweiter").mkdir()
-    TestVasprun().write(folder / "zweiter" / "vasprun.xml")
-    write_frames(folder / "däta@3.extxyz")
+    test_readers.TestVasprun().write(folder / "zweiter" / "vasprun.xml")
+    test_readers.write_frames(folder / "däta@3.extxyz")
     monkeypatch.chdir(folder / "zweiter")
     names = [source.name for source in find_sources([".."])]
     assert names == ["däta@3", "OUTCAR", "vasprun"]

@@ -8,7 +8,7 @@ import lzma
 
 import numpy as np
 import pytest
-from test_readers import STEPS, TestMlAb, TestOutcar, TestVaspout, TestVasprun, write_frames
+import test_readers
 
 from mlepi.errors import DataError
 from mlepi.structures.ase_files import read_forces_dataset
@@ -18,16 +18,25 @@ PACK = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 
 
 @pytest.mark.parametrize("suffix", PACK)
-@pytest.mark.parametrize("kind", [TestOutcar, TestVasprun, TestMlAb, TestVaspout, "t.extxyz"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        test_readers.TestOutcar,
+        test_readers.TestVasprun,
+        test_readers.TestMlAb,
+        test_readers.TestVaspout,
+        "t.extxyz",
+    ],
+)
 def test_forces_in_compressed_files(tmp_path, kind, suffix):
     name = kind if isinstance(kind, str) else kind.name
     plain = tmp_path / name
-    write_frames(plain) if isinstance(kind, str) else kind().write(plain)
+    test_readers.write_frames(plain) if isinstance(kind, str) else kind().write(plain)
     packed = tmp_path / f"{name}{suffix}"
     packed.write_bytes(PACK[suffix](plain.read_bytes()))
     plain.unlink()
     structures = read_forces_dataset(packed)
-    np.testing.assert_allclose(structures[1].forces, STEPS[1]["forces"], atol=1e-5)
+    np.testing.assert_allclose(structures[1].forces, test_readers.STEPS[1]["forces"], atol=1e-5)
     assert [s.name for s in structures] == [f"{plain.stem}_00000", f"{plain.stem}_00001"]
     assert strip_compression(packed) == name
 
