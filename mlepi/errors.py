@@ -19,6 +19,10 @@ class DataError(MlepiError):
     """A file or data set is missing, damaged, or inconsistent with what it claims to hold."""
 
 
+class NoLabelsError(DataError):
+    """Structures without the energies and forces that were looked for."""
+
+
 class StructureError(MlepiError):
     """An atomic structure cannot be used: unknown element, atoms too close, wrong periodicity."""
 

@@ -257,6 +257,42 @@ def write_scfout(
     return path
 
 
+def patch_bytes(path: Path, offset: int, values: object, dtype: str) -> Path:
+    """Overwrite bytes of a file."""
+    data = bytearray(path.read_bytes())
+    raw = np.asarray(values).astype(dtype).tobytes()
+    data[offset : offset + len(raw)] = raw
+    path.write_bytes(bytes(data))
+    return path
+
+
+def scfout_sections(sample: Sample) -> dict[str, int]:
+    """Where the sections of ``write_scfout`` begin, bytes."""
+    n = len(sample.numbers)
+    n_cells = len({tuple(p[:3]) for p in sample.pairs.tolist()})
+    n_pairs = len(sample.pairs)
+    sizes = {
+        "header": 24,
+        "order_max": 4,
+        "atv": 32 * n_cells,
+        "atv_ijk": 16 * n_cells,
+        "orbitals": 4 * n,
+        "fnan": 4 * n,
+        "natn": 4 * n_pairs,
+        "ncn": 4 * n_pairs,
+        "tv": 96,
+        "rtv": 96,
+        "positions": 32 * n,
+        "hamiltonian": 8 * sum(b.size for b in sample.hamiltonian),
+        "overlap": 0,
+    }
+    return dict(
+        zip(
+            sizes, np.concatenate([[0], np.cumsum(list(sizes.values()))])[:-1].tolist(), strict=True
+        )
+    )
+
+
 def openmx_out(sample: Sample) -> str:
     """OpenMX's text with energy, chemical potential and forces, after an earlier step."""
     rows = "".join(

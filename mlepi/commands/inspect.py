@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlepi.errors import DataError, message
+from mlepi.errors import DataError, MlepiError, NoLabelsError, message
 
 if TYPE_CHECKING:
     from mlepi.structures.card import ForcesCard, HamiltonianCard
@@ -24,6 +24,8 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         DataError: nothing that is known is there, or nothing of it can be read.
     """
+    from mlepi.structures.ase_files import read_structure
+    from mlepi.structures.labelled_structure import LabelledStructure
     from mlepi.structures.sources import FORMATS, find_sources, list_formats
 
     parser = argparse.ArgumentParser(
@@ -37,6 +39,9 @@ def main(arguments: Sequence[str]) -> int:
         "--most", type=int, default=20, help="structures with H that are read; %(default)s"
     )
     given = parser.parse_args(arguments)
+    if given.format is None and (structure := _read_bare(given.path)) is not None:
+        print("\n".join([f"{given.path}: a structure, no labels", *_bare_lines(structure)]))
+        return 0
     sources = find_sources([given.path], given.format)
     kinds = sorted({source.source_format for source in sources})
     title = ", ".join(FORMATS[kind].title if kind in FORMATS else kind for kind in kinds)
@@ -45,6 +50,10 @@ def main(arguments: Sequence[str]) -> int:
     structures, refusals = _read(chosen)
     for refusal in refusals:
         print(f"  refused: {refusal}")
+    if given.path.is_file() and any(isinstance(error, NoLabelsError) for error in refusals):
+        last = LabelledStructure(given.path.stem, read_structure(given.path))
+        print("\n".join(_bare_lines(last)))
+        return 0
     if not structures:
         got, fix = "nothing that can be read", "See what was refused."
         raise DataError(message(str(given.path), got, "labels", fix))
@@ -60,18 +69,36 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _read(sources: Sequence[Any]) -> tuple[list[LabelledStructure], list[str]]:
+def _read_bare(path: Path) -> LabelledStructure | None:
+    """Read a structure without labels, such as POSCAR or cif; None for everything else."""
+    from mlepi.structures.ase_files import read_structure
+    from mlepi.structures.labelled_structure import LabelledStructure
+    from mlepi.structures.sources import find_sources
+
+    if not path.is_file():
+        return None
+    try:
+        find_sources([path])
+    except DataError as unknown:
+        try:
+            return LabelledStructure(path.stem, read_structure(path))
+        except MlepiError:
+            raise unknown from None
+    return None
+
+
+def _read(sources: Sequence[Any]) -> tuple[list[LabelledStructure], list[MlepiError]]:
     from mlepi.structures.sources import read_source
 
     structures: list[LabelledStructure] = []
-    refusals: list[str] = []
+    refusals: list[MlepiError] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for source in sources:
             try:
                 structures += read_source(source)
-            except DataError as error:
-                refusals.append(str(error))
+            except MlepiError as error:
+                refusals.append(error)
     return structures, refusals
 
 
@@ -81,11 +108,13 @@ def _describe(
     """Print the cards and return the one to draw: the first structure with H, or the forces."""
     from mlepi.structures.card import describe_forces, describe_hamiltonian
 
-    cards = [describe_hamiltonian(s) for s in structures if s.hamiltonian_blocks is not None]
+    with_matrices = [s for s in structures if s.hamiltonian_blocks is not None]
+    cards = [describe_hamiltonian(structure) for structure in with_matrices]
     for card in cards:
         print("\n".join(_hamiltonian_lines(card)))
     if cards:
-        print(_electrons_line([s for s in structures if s.hamiltonian_blocks is not None]))
+        print(_electrons_line(with_matrices))
+        print("\n".join(_together_lines(with_matrices, cards)), end="")
     others = [s for s in structures if s.hamiltonian_blocks is None]
     with_forces = [s for s in others if s.forces is not None]
     for structure in (s for s in others if s.forces is None):
@@ -99,8 +128,18 @@ def _describe(
 
 def _bare_lines(structure: LabelledStructure) -> list[str]:
     """Describe what has neither Hamiltonian nor forces: an overlap alone, a text of a run."""
+    from mlepi.structures.card import find_shortest
+    from mlepi.structures.layers import get_layers
+
     atoms = structure.atoms
     rows = {"structure": f"{structure.name}: {atoms.get_chemical_formula()}, {len(atoms)} atoms"}
+    if set(atoms.arrays) - {"numbers", "positions"}:
+        rows["arrays"] = ", ".join(sorted(set(atoms.arrays) - {"numbers", "positions"}))
+    lengths, angles = atoms.cell.lengths(), atoms.cell.angles()
+    rows["cell"] = ", ".join(f"{x:.4f}" for x in lengths) + " Å; "
+    rows["cell"] += ", ".join(f"{x:.2f}" for x in angles) + "°"
+    rows["distances"] = f"nearest atoms {find_shortest(atoms):.3f} Å"
+    rows["layers"] = str(len(set(get_layers(atoms).tolist())))
     rows["has"] = (
         "an overlap, no Hamiltonian" if structure.overlap_blocks is not None else "no matrices"
     )
@@ -149,6 +188,24 @@ def _electrons_line(structures: Sequence[LabelledStructure]) -> str:
     return f"  {'electrons':<14} {text}"
 
 
+def _together_lines(
+    structures: Sequence[LabelledStructure], cards: Sequence[HamiltonianCard]
+) -> list[str]:
+    """Tell what is only seen when structures with H are compared."""
+    from mlepi.structures.card import find_duplicates, find_outliers
+
+    rows = _duplicates_row(find_duplicates(structures))
+    outliers = [f"{name} ({what})" for name, what in find_outliers(cards).items()]
+    if outliers:
+        rows["outliers"] = f"{len(outliers)}: {', '.join(outliers[:5])}"
+    return [*_lines(rows, "", {}), ""] if rows else []
+
+
+def _duplicates_row(duplicates: Sequence[tuple[str, str]]) -> dict[str, str]:
+    pairs = ", ".join(f"{a} = {b}" for a, b in duplicates[:5])
+    return {"duplicates": f"{len(duplicates)}: {pairs}"} if duplicates else {}
+
+
 def _forces_lines(card: ForcesCard) -> list[str]:
     kinds = ", ".join(f"{formula} ({n})" for formula, n in list(card.formulas.items())[:8])
     spread = float(card.energies.std())
@@ -162,9 +219,7 @@ def _forces_lines(card: ForcesCard) -> list[str]:
     }
     if card.outliers:
         rows["outliers"] = f"{len(card.outliers)}: {', '.join(card.outliers[:5])}"
-    if card.duplicates:
-        pairs = [f"{a} = {b}" for a, b in card.duplicates[:5]]
-        rows["duplicates"] = f"{len(card.duplicates)}: {', '.join(pairs)}"
+    rows |= _duplicates_row(card.duplicates)
     return _lines(rows, "forces", card.remarks)
 
 

@@ -1,5 +1,7 @@
 """Structures, energies and forces in files of VASP, phonopy, extxyz, and what else ASE reads.
 
+Files of forces may be compressed.
+
 Units are ASE's own, eV and Å, which are the internal ones. **Energy**: forces are derivatives of
 the electronic free energy, so where a file has it (VASP: ``free energy TOTEN``) it is taken, and
 not the one extrapolated to zero smearing, ASE's ``energy``.
@@ -7,11 +9,11 @@ not the one extrapolated to zero smearing, ASE's ``energy``.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,41 +24,53 @@ from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
-from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
-from numpy.typing import NDArray
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlepi.errors import DataError, StructureError, message
-from mlepi.structures.block_checks import check_geometry
+from mlepi.structures.frame_labels import (
+    CHECKSUM,
+    UNCONVERGED,
+    check_periodic,
+    hash_frame,
+    is_complete,
+    label_frame,
+    plain,
+)
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.phonopy_files import read_phonopy
 from mlepi.structures.remarks import UNUSUAL, tell
+from mlepi.structures.vasp_convergence import find_unconverged
 from mlepi.structures.vasp_output import read_ml_ab, read_vaspout
-from mlepi.untrusted import check_size, check_text, guard, limit_memory, open_hdf5, read_text
+from mlepi.untrusted import (
+    check_size,
+    check_text,
+    guard,
+    limit_memory,
+    open_hdf5,
+    read_text,
+    strip_compression,
+    unpack,
+)
 
 FORCE_FORMATS = {
-    "vasprun.xml": "vasp-xml",
-    "OUTCAR": "vasp-out",
-    "vaspout.h5": "vasp-h5",
-    "ML_AB": "vasp-ml",
-    "FORCE_SETS": "phonopy",
-    "phonopy": "phonopy",
-    ".db": "db",
-    ".traj": "traj",
+    r"vasprun.*\.xml": "vasp-xml",
+    r"outcar": "vasp-out",
+    r"vaspout.*\.h5$": "vasp-h5",
+    r"^ml_ab": "vasp-ml",
+    r"^force_sets": "phonopy",
+    r"^phonopy.*\.ya?ml$": "phonopy",
+    r"\.db$": "db",
+    r"\.traj$": "traj",
 }
-"""Names inside a file name by which files with forces are known, the first that fits; everything
-else with labels is taken as extxyz."""
+"""Patterns of names by which files with forces are known, the first that fits, in capitals or not;
+everything else with labels is taken as extxyz."""
 
-CHECKSUM = "checksum"
-"""Key of a frame that ``write_extxyz`` wrote: SHA-256 of its numbers and other keys."""
 EXPANSION = 4.0
 """Bytes in memory for one of a file of structures."""
 HDF5_SUFFIXES = (".h5", ".hdf5", ".nc")
 XYZ_SUFFIXES = (".xyz", ".extxyz")
 TEXT_SUFFIXES = (".xyz", ".extxyz", ".cif", ".vasp", ".poscar", ".xml", ".xsf", ".gen")
 TEXT_NAMES = ("POSCAR", "CONTCAR", "OUTCAR")
-LARGEST_FORCE, LARGEST_ENERGY = 1e4, 1e8
-"""eV/Å and eV: beyond are wrong bytes, not wrong units."""
-
 OWN_READERS: dict[str, Callable[[Path], list[Atoms]]] = {
     "vasp-h5": read_vaspout,
     "vasp-ml": read_ml_ab,
@@ -87,7 +101,7 @@ def read_structure(path: str | Path) -> Atoms:
     atoms.calc = None
     if path.suffix == ".cif":
         _check_formula(path, atoms)
-    _check_periodic(str(path), atoms)
+    check_periodic(str(path), atoms)
     atoms.pbc = True
     return atoms
 
@@ -97,20 +111,26 @@ def read_forces_dataset(path: str | Path) -> list[LabelledStructure]:
     """Read all structures of a file with their energies and forces.
 
     Args:
-        path: a file whose name contains one of ``FORCE_FORMATS``, or extxyz.
+        path: a file whose name fits one of ``FORCE_FORMATS``, or extxyz; may be compressed.
 
     Returns:
         One entry per structure: energy in eV (the free energy where the file has it), forces
         (n_atoms, 3) in eV/Å, stress (3, 3) in eV/Å³ where the file has it. Names are the ``name``
         of an extxyz frame, else the stem of the file and the position in it; other extxyz keys
-        become the provenance.
+        become the provenance. Frames without energy or forces, and those whose electrons have not
+        converged, are left out with a remark.
 
     Raises:
-        DataError: the file cannot be read or is empty, energy or forces are missing or not finite,
-            or a name repeats.
+        DataError: the file cannot be read or is empty, no frame has energy and forces, or they are
+            not finite, or a name repeats.
         StructureError: a structure is not periodic.
     """
-    path = Path(path)
+    with unpack(Path(path)) as plain_path:
+        return _read_forces(plain_path)
+
+
+def _read_forces(path: Path) -> list[LabelledStructure]:
+    """Read what ``read_forces_dataset`` reads, from a file that is not compressed."""
     file_format = find_force_format(path)
     if file_format in OWN_READERS:
         _require(path)
@@ -126,28 +146,74 @@ def read_forces_dataset(path: str | Path) -> list[LabelledStructure]:
                 "Check that the calculation has finished.",
             )
         )
+    structures, remarks = _label_frames(path, frames, file_format)
+    tell(str(path), remarks)
+    return _name_frames(path, structures, sealed=any(CHECKSUM in atoms.info for atoms in frames))
+
+
+def _label_frames(
+    path: Path, frames: list[Atoms], file_format: str
+) -> tuple[list[LabelledStructure], dict[str, float]]:
+    """Return the labels of complete frames, and what is unusual about the file."""
+    for position in find_unconverged(path, file_format, len(frames)):
+        frames[position].info[UNCONVERGED] = True
+    unconverged = sum(bool(atoms.info.get(UNCONVERGED, False)) for atoms in frames)
+    kept = [position for position, atoms in enumerate(frames) if is_complete(atoms)]
+    if not kept and unconverged:
+        got, fix = f"{unconverged} steps, none with converged electrons", "Raise NELM."
+        raise DataError(message(str(path), got, "a converged calculation", fix))
     structures = [
-        _labelled(path, position, atoms, file_format) for position, atoms in enumerate(frames)
+        label_frame(path, position, frames[position], file_format) for position in kept or [0]
     ]
     harmonic = sum("harmonic_energy" in s.provenance.get(UNUSUAL, {}) for s in structures)
-    if harmonic:
-        tell(str(path), {"harmonic_energy": float(harmonic)})
-    names = [structure.name for structure in structures]
-    if len(set(names)) != len(names):
-        raise DataError(
-            message(
-                str(path),
-                "two structures of one name",
-                "unique names",
-                "Change the key `name` of one frame.",
-            )
-        )
-    return structures
+    missing = len(frames) - len(kept) - unconverged
+    left_out = {"unconverged_steps": unconverged, "frames_without_labels": missing}
+    remarks = {kind: float(n) for kind, n in left_out.items() if n > 0}
+    if remarks:
+        first = structures[0].provenance
+        first[UNUSUAL] = {**first.get(UNUSUAL, {}), **remarks}
+    return structures, {**({"harmonic_energy": float(harmonic)} if harmonic else {}), **remarks}
+
+
+def _name_frames(
+    path: Path, structures: list[LabelledStructure], *, sealed: bool
+) -> list[LabelledStructure]:
+    """Number names that repeat, or refuse them in a file that mlepi has written."""
+    counts = Counter(structure.name for structure in structures)
+    if max(counts.values()) == 1:
+        return structures
+    numbered = [
+        replace(structure, name=f"{structure.name}_{position:05d}")
+        if counts[structure.name] > 1
+        else structure
+        for position, structure in enumerate(structures)
+    ]
+    if sealed or len({structure.name for structure in numbered}) < len(numbered):
+        fix = "Change the key `name` of one frame."
+        raise DataError(message(str(path), "two structures of one name", "unique names", fix))
+    return numbered
 
 
 def find_force_format(path: Path) -> str:
     """Return the format of a file with forces by its name: "extxyz" where nothing else fits."""
-    return next((name for part, name in FORCE_FORMATS.items() if part in path.name), "extxyz")
+    name = strip_compression(path)
+    known = FORCE_FORMATS.items()
+    return next((kind for part, kind in known if re.search(part, name, re.IGNORECASE)), "extxyz")
+
+
+def find_unfit_keys(info: dict[str, Any]) -> list[str]:
+    """Return the keys of a frame that extxyz reserves, or would read back as something else."""
+    reserved = {*all_properties, "Lattice", "Properties", "pbc", CHECKSUM} & set(info)
+
+    def comes_back(key: str, value: Any) -> bool:
+        try:
+            return bool(
+                plain(key_val_str_to_dict(key_val_dict_to_str({key: value}))) == {key: value}
+            )
+        except ValueError:  # special keys of ASE must have special shapes
+            return False
+
+    return sorted(reserved) + [key for key, value in info.items() if not comes_back(key, value)]
 
 
 def write_extxyz(path: str | Path, structures: Iterable[LabelledStructure]) -> None:
@@ -182,7 +248,7 @@ def write_extxyz(path: str | Path, structures: Iterable[LabelledStructure]) -> N
             "fermi_energy": structure.fermi_energy,
             **structure.provenance,
         }
-        atoms.info = {key: _plain(value) for key, value in extra.items() if value is not None}
+        atoms.info = {key: plain(value) for key, value in extra.items() if value is not None}
         _check_keys(structure.name, atoms.info)
         atoms.info[CHECKSUM] = hash_frame(structure, atoms.info)
         labels = {"energy": float(structure.energy), "forces": np.asarray(structure.forces)}
@@ -272,134 +338,10 @@ def _check_formula(path: Path, atoms: Atoms) -> None:
         raise DataError(message(str(path), got, f"the sum formula {formula}", fix))
 
 
-def _labelled(path: Path, position: int, atoms: Atoms, file_format: str) -> LabelledStructure:
-    info = dict(atoms.info)
-    where = f"{path}, structure {position}"
-    stored, described = info.pop(CHECKSUM, None), dict(info)
-    results: Mapping[str, Any] = atoms.calc.results if atoms.calc is not None else {}
-    energy, forces = results.get("free_energy", results.get("energy")), results.get("forces")
-    if energy is None or forces is None:
-        fix = (
-            "In extxyz the keys must be `energy` and `forces`; in VASP the calculation must have "
-            "finished."
-        )
-        raise DataError(
-            message(where, f"only {sorted(results) or 'no labels'}", "an energy and forces", fix)
-        )
-    forces = np.array(forces, dtype=np.float64)
-    finite = forces.shape == (len(atoms), 3) and bool(np.isfinite(forces).all())
-    if finite and (np.abs(forces).max() > LARGEST_FORCE or abs(energy) > LARGEST_ENERGY):
-        got = f"an energy of {energy:.4g} eV, forces up to {np.abs(forces).max():.4g} eV/Å"
-        expected = f"at most {LARGEST_ENERGY:g} and {LARGEST_FORCE:g}"
-        raise DataError(message(where, got, expected, "Copy the file again."))
-    if not finite or not np.isfinite(energy):
-        got = f"forces of shape {forces.shape} or a value that is not finite"
-        raise DataError(
-            message(
-                where,
-                got,
-                f"an energy and ({len(atoms)}, 3) finite forces",
-                "Remove the structure.",
-            )
-        )
-    _check_periodic(where, atoms)
-    fermi_energy = info.pop("fermi_energy", None)
-    if info.pop("harmonic_energy", False):
-        info[UNUSUAL] = {"harmonic_energy": 1.0}
-    atoms = atoms.copy()
-    atoms.info, atoms.pbc = {}, True
-    atoms.set_constraint()
-    name = str(info.pop("name", f"{path.stem}_{position:05d}"))
-    structure = LabelledStructure(
-        name=name,
-        atoms=atoms,
-        energy=float(energy),
-        forces=forces,
-        fermi_energy=None if fermi_energy is None else float(fermi_energy),
-        provenance={
-            "file": path.name,
-            "format": file_format,
-            **{key: _plain(value) for key, value in info.items()},
-        },
-        stress=_full_stress(where, results.get("stress")),
-    )
-    if stored is not None and stored != hash_frame(structure, described):
-        fix = "Copy the file again; if you changed the frame, remove its key checksum."
-        expected = "those of its checksum"
-        raise DataError(message(where, "changed numbers or keys", expected, fix))
-    return structure
-
-
-def hash_frame(structure: LabelledStructure, info: Mapping[str, Any]) -> str:
-    """Digest a frame as extxyz holds it: positions and forces to eight decimals.
-
-    Args:
-        structure: with energy and forces.
-        info: keys of the frame.
-    """
-    vectors = [structure.atoms.positions, structure.forces]
-    exact = [structure.atoms.cell.array, [structure.energy]]
-    if structure.stress is not None:
-        exact.append(structure.stress)
-    plain = {key: _plain(value) for key, value in info.items() if key != CHECKSUM}
-    pieces = [
-        json.dumps([structure.atoms.numbers.tolist(), plain], sort_keys=True),
-        *(f"{x:.8f}" for part in vectors for x in np.asarray(part, dtype=np.float64).flat),
-        *(f"{x:.12g}" for part in exact for x in np.asarray(part, dtype=np.float64).flat),
-    ]
-    return hashlib.sha256(" ".join(pieces).encode()).hexdigest()
-
-
-def _full_stress(where: str, stress: Any) -> NDArray[np.float64] | None:
-    """Return the stress as (3, 3), eV/Å³, from six or nine numbers; None without one."""
-    if stress is None:
-        return None
-    values = np.array(stress, dtype=np.float64)
-    if values.size not in (6, 9) or not np.isfinite(values).all():
-        got = f"a stress of shape {values.shape} or a value that is not finite"
-        raise DataError(message(where, got, "6 or 9 finite numbers", "Remove the key `stress`."))
-    if values.size == 6:
-        return np.asarray(voigt_6_to_full_3x3_stress(values))
-    return values.reshape(3, 3)
-
-
 def _check_keys(where: str, info: dict[str, Any]) -> None:
-    """Refuse keys that extxyz reserves, and text that it would read back as something else."""
-    reserved = sorted({*all_properties, "Lattice", "Properties", "pbc", CHECKSUM} & set(info))
-    changed = [
-        key
-        for key, value in info.items()
-        if _plain(key_val_str_to_dict(key_val_dict_to_str({key: value}))) != {key: value}
-    ]
-    if reserved or changed:
-        got = (
-            f"the keys {reserved + changed} with values {[info[key] for key in reserved + changed]}"
-        )
-        raise DataError(
-            message(
-                where,
-                got,
-                "a name and provenance that extxyz can hold",
-                "Rename the key or change its value.",
-            )
-        )
-
-
-def _check_periodic(where: str, atoms: Atoms) -> None:
-    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
-        raise StructureError(
-            message(
-                where, "positions or a cell that are not finite", "numbers in Å", "Check the file."
-            )
-        )
-    if atoms.cell.rank < 3 or atoms.cell.volume < 1e-3:
-        expected = "three lattice vectors; a slab needs vacuum along the third"
-        raise StructureError(
-            message(where, "no periodic cell", expected, "Add a lattice to the file.")
-        )
-    check_geometry(where, atoms)
-
-
-def _plain(value: Any) -> Any:
-    """Turn numpy values into Python's."""
-    return json.loads(json.dumps(value, default=lambda v: v.tolist()))
+    """Refuse keys that extxyz cannot hold."""
+    unfit = find_unfit_keys(info)
+    if unfit:
+        got = f"the keys {unfit} with values {[info[key] for key in unfit]}"
+        expected, fix = "a name and provenance that extxyz can hold", "Rename the key or change its"
+        raise DataError(message(where, got, expected, f"{fix} value."))

@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 import scipy.linalg
+import vesin
 from ase import Atoms
 from numpy.typing import NDArray
 
@@ -22,7 +23,10 @@ MESH_LIMIT, GAMMA_LIMIT = 120, 3000
 """Orbitals up to which S is diagonalised on the mesh, and up to which at Γ."""
 
 OUTLIER = 6.0
-"""Energies per atom and largest forces this many times the usual spread away are outliers."""
+"""Energies per atom, largest forces, levels this many times the usual spread away are outliers."""
+
+LONGEST = 200.0
+"""Å, up to which the nearest atoms are looked for."""
 
 
 @dataclass(frozen=True)
@@ -171,13 +175,6 @@ def describe_forces(structures: Sequence[LabelledStructure]) -> ForcesCard:
         for structure, *far in zip(structures, _far(energies), _far(largest), strict=True)
         if any(far)
     ]
-    seen: dict[bytes, str] = {}
-    duplicates: list[tuple[str, str]] = []
-    for structure in structures:
-        key = np.round(structure.atoms.positions, 5).tobytes() + structure.atoms.numbers.tobytes()
-        if key in seen:
-            duplicates.append((seen[key], structure.name))
-        seen.setdefault(key, structure.name)
     merged: dict[str, float] = {}
     for structure in structures:
         merged |= structure.provenance.get(UNUSUAL, {})
@@ -188,11 +185,53 @@ def describe_forces(structures: Sequence[LabelledStructure]) -> ForcesCard:
         energies,
         largest,
         net,
-        min(_shortest(structure.atoms) for structure in structures),
+        min(find_shortest(structure.atoms) for structure in structures),
         outliers,
-        duplicates,
+        find_duplicates(structures),
         merged,
     )
+
+
+def find_duplicates(structures: Sequence[LabelledStructure]) -> list[tuple[str, str]]:
+    """Return pairs of names of structures with equal atoms, positions and cells (1e-5 Å)."""
+    seen: dict[bytes, str] = {}
+    duplicates: list[tuple[str, str]] = []
+    for structure in structures:
+        atoms = structure.atoms
+        lengths = np.concatenate([atoms.positions, atoms.cell.array])
+        key = (np.round(lengths, 5) + 0.0).tobytes() + atoms.numbers.tobytes()
+        if key in seen:
+            duplicates.append((seen[key], structure.name))
+        seen.setdefault(key, structure.name)
+    return duplicates
+
+
+def find_outliers(cards: Sequence[HamiltonianCard]) -> dict[str, str]:
+    """Find structures unlike the others of their formula.
+
+    Returns:
+        Name → which of lowest level, Fermi energy and smallest eigenvalue of S is far from the
+        others'; at least five are compared.
+    """
+    found: dict[str, str] = {}
+    for formula in {card.formula for card in cards}:
+        mine = [card for card in cards if card.formula == formula]
+        figures = {
+            "lowest level": [card.levels[0] if card.levels.size else None for card in mine],
+            "Fermi energy": [card.fermi_energy for card in mine],
+            "S": [
+                np.log(max(card.overlap_eigenvalues.min(), 1e-12))
+                if card.overlap_eigenvalues.size
+                else None
+                for card in mine
+            ],
+        }
+        for what, values in figures.items():
+            if None in values:
+                continue
+            far = _far(np.array(values, dtype=np.float64))
+            found |= {card.name: what for card, odd in zip(mine, far, strict=True) if odd}
+    return found
 
 
 def _far(values: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -203,9 +242,14 @@ def _far(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return marked
 
 
-def _shortest(atoms: Atoms) -> float:
+def find_shortest(atoms: Atoms) -> float:
     """Return the shortest distance of two atoms, images included, Å."""
-    if len(atoms) == 1:
-        return float(atoms.cell.lengths().min())
-    distances = atoms.get_all_distances(mic=True)
-    return float(distances[~np.eye(len(atoms), dtype=bool)].min())
+    reach = float(np.cbrt(atoms.cell.volume / len(atoms)))
+    while reach < LONGEST:
+        lengths = vesin.NeighborList(cutoff=reach, full_list=False).compute(
+            points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="d"
+        )[0]
+        if len(lengths):
+            return float(lengths.min())
+        reach *= 2.0
+    return float("inf")

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -20,19 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from mlepi.errors import DataError, MlepiError, message
-from mlepi.structures.ase_files import write_extxyz
+from mlepi.structures.ase_files import find_unfit_keys, read_forces_dataset, write_extxyz
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.dataset_merge import merge_hamiltonian_datasets
 from mlepi.structures.dataset_writer import write_hamiltonian_dataset
+from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.layers import get_layers
 from mlepi.structures.remarks import UNUSUAL, merge_remarks
 from mlepi.structures.sources import FORMATS, Source, find_sources, read_source
 from mlepi.structures.valence import find_valence_electrons, read_symbols
-from mlepi.untrusted import read_json
+from mlepi.untrusted import read_json, strip_compression
 
 FORCES = (".extxyz", ".xyz")
 HAMILTONIANS = (".h5", ".hdf5")
-PARTS_VERSION = 1
+PARTS_VERSION = 2
 """Raise it when parts of earlier versions must not serve again."""
 
 
@@ -106,14 +108,17 @@ def convert(
         if progress is not None:
             progress(outcome)
     ordered = [outcomes[source.name] for source in sources]
-    good = [part for (source, part, _) in jobs if outcomes[source.name].refusal is None]
+    good = {source.name: part for source, part, _ in jobs if not outcomes[source.name].refusal}
     if not good:
         shutil.rmtree(folder, ignore_errors=True)
         text = "; ".join(sorted({outcome.refusal or "" for outcome in ordered})[:3])
         raise DataError(
             text if len(ordered) == 1 else f"all {len(ordered)} sources refused: {text}"
         )
-    _join(good, out, _describe(ordered, radii, note), read_symbols(electrons or {}))
+    if out.suffix in FORCES:
+        _separate_names(good)
+    parts = list(good.values())
+    _join(parts, out, _describe(ordered, radii, note), read_symbols(electrons or {}))
     shutil.rmtree(folder, ignore_errors=True)
     return ordered
 
@@ -156,17 +161,14 @@ def _make_part(source: Source, part: Path, radii: dict[str, float] | None) -> Ou
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             structures = read_source(source, radii)
-        wants_hamiltonian = part.suffix in HAMILTONIANS
-        if wants_hamiltonian and any(s.hamiltonian_blocks is None for s in structures):
-            only = "forces" if not _has_hamiltonian(source) else "an overlap without Hamiltonian"
-            fix = "Leave it out" + (", or name the output .extxyz." if only == "forces" else ".")
-            raise DataError(message(source.where, only, "a Hamiltonian and an overlap", fix))
-        if wants_hamiltonian:
+        _check_labels(source, structures, part.suffix in HAMILTONIANS)
+        if part.suffix in HAMILTONIANS:
             for structure in structures:
                 structure.atoms.set_array("layer", get_layers(structure.atoms))
             write_hamiltonian_dataset(part, structures, {})
         else:
-            write_extxyz(part, _renamed(source, structures))
+            structures = _renamed(source, structures)
+            write_extxyz(part, structures)
     except MlepiError as error:
         return Outcome(source, refusal=str(error))
     except Exception as error:  # one broken file must not end the conversion of a thousand others
@@ -174,27 +176,65 @@ def _make_part(source: Source, part: Path, radii: dict[str, float] | None) -> Ou
         fix = "Report it with the file: a reader should have said more."
         return Outcome(source, refusal=message(source.where, reason, "a file of its format", fix))
     remarks = merge_remarks(s.provenance.get(UNUSUAL, {}) for s in structures)
-    stored = {"n_structures": len(structures), "remarks": remarks}
+    names = [structure.name for structure in structures]
+    stored = {"n_structures": len(structures), "remarks": remarks, "names": names}
     note.write_text(json.dumps(stored), encoding="utf-8")
     return Outcome(source, len(structures), remarks)
 
 
-def _has_hamiltonian(source: Source) -> bool:
-    kind = FORMATS.get(source.source_format)
-    return kind is None or kind.has_hamiltonian
+def _check_labels(
+    source: Source, structures: Sequence[LabelledStructure], wants_hamiltonian: bool
+) -> None:
+    """Refuse a source that has other labels than those of the output."""
+    first = structures[0]
+    has_forces = all(s.energy is not None and s.forces is not None for s in structures)
+    if wants_hamiltonian and any(s.hamiltonian_blocks is None for s in structures):
+        got = "forces" if has_forces else "neither Hamiltonian nor forces"
+        got = "an overlap without Hamiltonian" if first.overlap_blocks is not None else got
+        fix = "Leave it out, or name the output .extxyz." if has_forces else "Leave it out."
+        raise DataError(message(source.where, got, "a Hamiltonian and an overlap", fix))
+    if not wants_hamiltonian and not has_forces:
+        known = [name for name in ("energy", "forces") if getattr(first, name) is not None]
+        got = f"only {' and '.join(known)}" if known else "neither energy nor forces"
+        fix = "Leave it out"
+        fix += ", or name the output .h5." if first.hamiltonian_blocks is not None else "."
+        raise DataError(message(source.where, got, "an energy and forces", fix))
 
 
-def _renamed(source: Source, structures: list[Any]) -> list[Any]:
-    """Put the name of the source in front where the reader named structures after the file."""
+def _renamed(source: Source, structures: list[LabelledStructure]) -> list[LabelledStructure]:
+    """Name structures of files of forces after the source; drop keys that extxyz cannot hold."""
     if source.source_format != "forces":
         return structures
-    stem = f"{source.path.stem}_"
-    return [
-        replace(structure, name=f"{source.name}_{structure.name.removeprefix(stem)}")
-        if structure.name.startswith(stem)
-        else structure
-        for structure in structures
-    ]
+    stem = f"{Path(strip_compression(source.path)).stem}_"
+    renamed = []
+    for structure in structures:
+        name, provenance = structure.name, dict(structure.provenance)
+        if name.startswith(stem):
+            name = f"{source.name}_{name.removeprefix(stem)}"
+        for key in find_unfit_keys(provenance):
+            del provenance[key]
+        renamed.append(replace(structure, name=name, provenance=provenance))
+    return renamed
+
+
+def _separate_names(parts: Mapping[str, Path]) -> None:
+    """Put the name of the source before names that several files of forces use."""
+    names = {
+        source: read_json(part.with_suffix(".json"))["names"] for source, part in parts.items()
+    }
+    counts = Counter(name for own in names.values() for name in own)
+    for source, part in parts.items():
+        if any(counts[name] > 1 for name in names[source]):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                structures = read_forces_dataset(part)
+            renamed = [
+                replace(structure, name=f"{source}_{structure.name}")
+                if counts[structure.name] > 1
+                else structure
+                for structure in structures
+            ]
+            write_extxyz(part, renamed)
 
 
 def _describe(

@@ -79,7 +79,7 @@ def _load(path: Path) -> tuple[Atoms, Any, tuple[float, float, float]]:
             (path.parent / n for n in STRUCTURE_FILES if (path.parent / n).is_file()), None
         )
         if beside is None:
-            fix = "Copy it from the folder of the displacements."
+            fix = "Copy it from the folder of the displacements; unpack a compressed FORCE_SETS."
             got = "no supercell beside it"
             raise DataError(message(str(path), got, f"one of {STRUCTURE_FILES}", fix))
         if beside.name == "SPOSCAR":

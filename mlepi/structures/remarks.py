@@ -96,6 +96,16 @@ KINDS = {
         "at least 1e-4",
         "Errors of H are multiplied by its inverse in the softest states: expect ghost states.",
     ),
+    "unconverged_steps": RemarkKind(
+        "{amount:.0f} steps whose electronic loop has not converged",
+        "EDIFF reached in every step",
+        "They are left out.",
+    ),
+    "frames_without_labels": RemarkKind(
+        "{amount:.0f} structures without energy or forces",
+        "both",
+        "They are left out.",
+    ),
     "harmonic_energy": RemarkKind(
         "{amount:.0f} structures with forces and no energies",
         "both",

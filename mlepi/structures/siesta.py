@@ -7,6 +7,7 @@ files beside it give radii (``.ORB_INDX``) and forces (``.FA``, eV/Å).
 from __future__ import annotations
 
 import re
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -158,8 +159,12 @@ def _read_with_sisl(path: Path, name: str) -> LabelledStructure:
         open_hdf5(path).close()
     try:
         inputs = sorted(path.parent.glob("*.fdf"))
-        known = {"geometry": sisl.get_sile(inputs[0]).read_geometry()} if len(inputs) == 1 else {}
-        matrix: Any = sisl.get_sile(path).read_hamiltonian(**known)
+        with warnings.catch_warnings():  # on supercells of the input, which the file's replace
+            warnings.simplefilter("ignore", sisl.SislWarning)
+            known = (
+                {"geometry": sisl.get_sile(inputs[0]).read_geometry()} if len(inputs) == 1 else {}
+            )
+            matrix: Any = sisl.get_sile(path).read_hamiltonian(**known)
     except Exception as error:  # sisl's readers raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         fix = "Give the .HSX of SIESTA 5."

@@ -1,13 +1,13 @@
 """Which files of other programs are known, how they are recognised, and how each is read.
 
-A format lists what a path holds; that decides whether a path is of it. Formats of other packages
-(``mlepi.plugins``) are read when they are named, never guessed.
+A format lists what a path holds; that decides whether a path is of it, in capitals or not. Formats
+of other packages (``mlepi.plugins``) are read when they are named, never guessed. How folders are
+searched is in ``source_search``.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,22 +28,15 @@ from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.openmx import read_openmx
 from mlepi.structures.openmx_out import is_openmx_out, read_openmx_out
 from mlepi.structures.siesta import SISL_FILES, read_siesta
-from mlepi.untrusted import open_hdf5, reading
+from mlepi.structures.source_search import find_only, name_uniquely, search_folder, tell_refused
+from mlepi.untrusted import open_hdf5, reading, strip_compression
 
-REFUSED = {
-    "graph_data.npz": "HamGNN's pickled graphs: mlepi unpickle FILE FOLDER makes files to convert",
-    ".mdb": "pickles in a database: export with dftio parse -f dat",
-    ".pkl": "a pickle, which can run any code: export it as text, HDF5 or .npy",
-}
-"""Ends of names that get one message instead of a reader."""
+FORCE_SUFFIXES = (".extxyz", ".xyz")
 
-FORCE_FILES = ("vaspout.h5", "vasprun.xml", "OUTCAR", "phonopy_params.yaml", "FORCE_SETS")
-"""Of these names, all of one run, the first in a folder is taken."""
+SINGLE = ("openmx", "siesta")
+"""Formats of single files, which lie in folders with many others."""
 
-DEEPEST = 32
-"""Folders inside each other that are searched."""
-
-FORCE_SUFFIXES = (".extxyz", ".xyz", ".db", ".traj")
+SIESTA_FILES = (".HSX", *SISL_FILES)
 
 Radii = Mapping[str, float] | None
 
@@ -99,16 +92,8 @@ def _has(path: Path, *names: str) -> bool:
     return path.is_dir() and all((path / name).is_file() for name in names)
 
 
-def _only(path: Path, *suffixes: str) -> Path | None:
-    """Return the file itself, or the only file of a folder with one of these suffixes."""
-    if path.is_file():
-        return path if path.suffix in suffixes else None
-    found = [file for suffix in suffixes for file in sorted(path.glob(f"*{suffix}"))]
-    return found[0] if len(found) == 1 else None
-
-
 def _read_openmx(source: Source, _: Radii) -> list[LabelledStructure]:
-    path = _only(source.path, ".scfout") or source.path
+    path = find_only(source.path, ".scfout") or source.path
     log = path.with_suffix(".out")
     return [read_openmx(path, log if log.exists() else None, name=source.name)]
 
@@ -133,8 +118,9 @@ def _read_own(source: Source, _: Radii) -> list[LabelledStructure]:
 
 
 def _list_forces(path: Path) -> list[int | None]:
-    known = find_force_format(path) != "extxyz" and not path.name.endswith("_disp.yaml")
-    return _one(path.is_file() and (known or path.suffix in FORCE_SUFFIXES))
+    name = strip_compression(path)
+    known = find_force_format(path) != "extxyz" and not name.endswith("_disp.yaml")
+    return _one(path.is_file() and (known or Path(name).suffix.lower() in FORCE_SUFFIXES))
 
 
 def _read_forces(source: Source, _: Radii) -> list[LabelledStructure]:
@@ -154,18 +140,18 @@ FORMATS = {
         "OpenMX .scfout",
         True,
         False,
-        lambda path: (_only(path, ".scfout") or path).stem,
-        lambda path: _one(_only(path, ".scfout") is not None),
+        lambda path: (find_only(path, ".scfout") or path).stem,
+        lambda path: _one(find_only(path, ".scfout") is not None),
         _read_openmx,
     ),
     "siesta": ForeignFormat(
         "SIESTA .HSX, .TSHS, .nc",
         True,
         True,
-        lambda path: (_only(path, ".HSX", *SISL_FILES) or path).stem,
-        lambda path: _one(_only(path, ".HSX", *SISL_FILES) is not None),
+        lambda path: (find_only(path, *SIESTA_FILES) or path).stem,
+        lambda path: _one(find_only(path, *SIESTA_FILES) is not None),
         lambda source, _: [
-            read_siesta(_only(source.path, ".HSX", *SISL_FILES) or source.path, source.name)
+            read_siesta(find_only(source.path, *SIESTA_FILES) or source.path, source.name)
         ],
     ),
     "abacus": ForeignFormat(
@@ -217,7 +203,7 @@ FORMATS = {
         True,
         True,
         lambda path: path.stem,
-        lambda path: _one(path.is_file() and path.suffix == ".gpw"),
+        lambda path: _one(path.is_file() and path.suffix.lower() == ".gpw"),
         lambda source, _: [read_gpaw(source.path, source.name)],
     ),
     "hamgnn": ForeignFormat(
@@ -240,7 +226,7 @@ FORMATS = {
         "forces of VASP, phonopy, extxyz, ASE",
         False,
         False,
-        lambda path: path.stem,
+        lambda path: Path(strip_compression(path)).stem,
         _list_forces,
         _read_forces,
     ),
@@ -257,25 +243,30 @@ def find_sources(paths: Iterable[str | Path], source_format: str | None = None) 
     """List every structure that some paths stand for, folders searched to their ends.
 
     Args:
-        paths: files and folders; a folder that is no structure itself stands for all below it.
+        paths: files and folders; a folder stands for what it is itself and for all below it.
         source_format: only this one; None to recognise each.
 
     Returns:
-        Sources by path, with unique names.
+        Sources by path, each once however often it is linked or given, with unique names.
 
     Raises:
         DataError: a path does not exist or holds nothing of a known format.
     """
-    found: list[tuple[str, Path, int | None]] = []
+    found: dict[tuple[str, Path, int | None], tuple[str, Path, int | None]] = {}
     for path in map(Path, paths):
         if not path.exists():
             fix = "Check the path."
             raise DataError(message(str(path), "no such file or folder", "a source", fix))
-        here = list(_search(path, source_format, set()))
+        here = list(_search(path, source_format))
         if not here:
-            raise _nothing(path, source_format)
-        found += here
-    return _name(found)
+            kinds = _choose(source_format)
+            expected = "; ".join(kind.title for kind in kinds.values())
+            above = [kind for kind, *_ in _recognise(path.parent, kinds) if kind not in SINGLE]
+            whole = kinds[above[0]].title if above else None
+            raise tell_refused(path, expected, whole)
+        for kind, place, frame in here:
+            found.setdefault((kind, place.resolve(), frame), (kind, place, frame))
+    return _name(list(found.values()))
 
 
 def read_source(source: Source, radii: Radii = None) -> list[LabelledStructure]:
@@ -293,69 +284,43 @@ def read_source(source: Source, radii: Radii = None) -> list[LabelledStructure]:
     return [structure]
 
 
-def _search(
-    path: Path, source_format: str | None, seen: set[tuple[int, int]], depth: int = 0
-) -> Iterable[tuple[str, Path, int | None]]:
-    """Recognise a path, or everything below it; a folder is searched once, however it is linked."""
+def _search(path: Path, source_format: str | None) -> Iterable[tuple[str, Path, int | None]]:
+    """Recognise a path and everything below it."""
     if source_format is not None and source_format not in FORMATS:
         return [(source_format, path, None)]
-    chosen = FORMATS if source_format is None else {source_format: FORMATS[source_format]}
-    for name, kind in chosen.items():
+    chosen = _choose(source_format)
+    return search_folder(path, lambda place: _recognise(place, chosen))
+
+
+def _choose(source_format: str | None) -> dict[str, ForeignFormat]:
+    return FORMATS if source_format is None else {source_format: FORMATS[source_format]}
+
+
+def _recognise(
+    path: Path, kinds: Mapping[str, ForeignFormat]
+) -> list[tuple[str, Path, int | None]]:
+    """Say what a path itself is, by the first format that it fits."""
+    for name, kind in kinds.items():
         try:
             frames = kind.list_frames(path)
         except DataError:  # its reader will say what is wrong with it
             frames = [None]
         if frames:
             return [(name, path, frame) for frame in frames]
-    if not path.is_dir():
-        return []
-    here = (path.stat().st_dev, path.stat().st_ino)
-    if here in seen or depth > DEEPEST:
-        return []
-    seen.add(here)
-    entries = sorted(Path(entry.path) for entry in os.scandir(path) if entry.name[0] != ".")
-    runs = [entry for name in FORCE_FILES for entry in entries if entry.name == name]
-    kept = [entry for entry in entries if entry not in runs[1:]]
-    return [item for entry in kept for item in _search(entry, source_format, seen, depth + 1)]
-
-
-def _nothing(path: Path, source_format: str | None) -> DataError:
-    """Say why nothing was found."""
-    names = [path.name] if path.is_file() else [p.name for p in sorted(path.iterdir())][:2000]
-    for name in names:
-        reason = next((text for end, text in REFUSED.items() if name.endswith(end)), None)
-        if reason:
-            return DataError(message(str(path), name, "a format that is read", f"It is {reason}."))
-    kinds = FORMATS if source_format is None else {source_format: FORMATS[source_format]}
-    expected = "; ".join(kind.title for kind in kinds.values())
-    fix = "Check the path; docs/data_formats.md lists which files each format needs."
-    got = "a file of no known format" if path.is_file() else "no structure in it or below it"
-    return DataError(message(str(path), got, expected, fix))
+    return []
 
 
 def _name(found: list[tuple[str, Path, int | None]]) -> list[Source]:
     """Name sources by file or folder, by the folders above too where that is not unique."""
     several = {path for _, path, frame in found if frame}
-
-    def names(depth: int) -> list[str]:
-        words = []
-        for kind, path, frame in found:
-            stem = FORMATS[kind].stem(path) if kind in FORMATS else path.stem
-            whole = path.resolve()
-            folder = whole if path.is_dir() and stem != whole.name else whole.parent
-            above = folder.parts[-depth:] if depth else ()
-            number = [f"{frame:05d}"] if path in several and frame is not None else []
-            words.append("_".join([*above, stem, *number]))
-        return words
-
-    chosen = names(0)
-    for depth in range(1, 5):
-        longer = names(depth)
-        chosen = [
-            long if chosen.count(short) > 1 else short
-            for short, long in zip(chosen, longer, strict=True)
-        ]
+    parts = []
+    for kind, path, frame in found:
+        stem = FORMATS[kind].stem(path) if kind in FORMATS else path.stem
+        whole = path.resolve()
+        folder = whole if path.is_dir() and stem != whole.name else whole.parent
+        number = f"_{frame:05d}" if path in several and frame is not None else ""
+        parts.append((folder.parts[1:], stem + number))
     return [
         Source(kind, path, frame, name)
-        for (kind, path, frame), name in zip(found, chosen, strict=True)
+        for (kind, path, frame), name in zip(found, name_uniquely(parts), strict=True)
     ]

@@ -12,9 +12,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
+from mlepi.structures.frame_labels import UNCONVERGED
 from mlepi.untrusted import guard, open_hdf5, read_text
 
 STEPS = "intermediate/ion_dynamics"
+NOT_CONVERGED = "electronic_step_converged"
+"""Since VASP 6.5: (n_steps, 1), 0 for a converged step."""
 FREE_ENERGY = "free energy"
 """How the tag of the energy begins whose derivatives the forces are."""
 
@@ -41,6 +44,7 @@ def read_vaspout(path: Path) -> list[Atoms]:
             cells = cells * (float(where["scale"][()]) if "scale" in where else 1.0)
             types = [_text(tag) for tag in where["ion_types"]]
             counts = np.asarray(where["number_ion_types"])
+            failed = np.asarray(steps.get(NOT_CONVERGED, [])).ravel()
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         fix = "Copy it again; the calculation must have finished a step."
         got = f"a missing array ({error})"
@@ -57,10 +61,13 @@ def read_vaspout(path: Path) -> list[Atoms]:
         for name, count in zip(types, counts, strict=True)
         for _ in range(count)
     ]
-    return [
+    frames = [
         _frame(symbols, cells[k], scaled[k] @ cells[k], float(energies[k, free]), forces[k])
         for k in range(n_steps)
     ]
+    for frame, wrong in zip(frames, failed, strict=False):
+        frame.info |= {UNCONVERGED: True} if wrong else {}
+    return frames
 
 
 @guard("an ML_AB of VASP")

@@ -6,12 +6,14 @@ looked through by a child process that may hang or crash. Whatever is wrong beco
 """
 
 from mlepi.untrusted.archives import check_archive, load_npy, open_npz, read_npy_header
+from mlepi.untrusted.compressed import COMPRESSED, strip_compression, unpack
 from mlepi.untrusted.hdf5 import note_own, open_hdf5
 from mlepi.untrusted.limits import check_size, guard, limit_memory, reading
 from mlepi.untrusted.shells import LARGEST_RADIUS, parse_shells
 from mlepi.untrusted.text import check_text, parse_json, read_json, read_text
 
 __all__ = [
+    "COMPRESSED",
     "LARGEST_RADIUS",
     "check_archive",
     "check_size",
@@ -28,4 +30,6 @@ __all__ = [
     "read_npy_header",
     "read_text",
     "reading",
+    "strip_compression",
+    "unpack",
 ]

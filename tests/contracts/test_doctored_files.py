@@ -1,10 +1,14 @@
-"""Files with one thing wrong are refused with one message: file, fault, expectation, remedy."""
+"""Files with one thing wrong are refused with one message: file, fault, expectation, remedy.
+
+``python tests/contracts/test_doctored_files.py`` counts kinds and places by format.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import h5py
@@ -12,7 +16,15 @@ import numpy as np
 import pytest
 import test_readers
 from foreign_writers import write_abacus, write_dftio, write_hsx, write_kmesh
-from hamiltonian_samples import slater_koster_sample, write_legacy_folder, write_new_folder
+from hamiltonian_samples import (
+    openmx_out,
+    patch_bytes,
+    scfout_sections,
+    slater_koster_sample,
+    write_legacy_folder,
+    write_new_folder,
+    write_scfout,
+)
 from test_hamiltonian_readers import by_element
 
 from mlepi.errors import MlepiError
@@ -22,6 +34,7 @@ from mlepi.structures.deeph import read_deeph
 from mlepi.structures.deeph_legacy import read_deeph_legacy
 from mlepi.structures.dftio import read_dftio
 from mlepi.structures.kmesh_files import read_kmesh
+from mlepi.structures.openmx import read_openmx
 from mlepi.structures.siesta import read_siesta
 
 SAMPLE = slater_koster_sample()
@@ -40,6 +53,9 @@ def good(tmp_path_factory):
     write_abacus(root / "newer", by_element(SAMPLE), "newer")
     (root / "siesta").mkdir()
     write_hsx(root / "siesta" / "a.HSX", SAMPLE)
+    (root / "openmx").mkdir()
+    write_scfout(root / "openmx" / "a.scfout", SAMPLE)
+    (root / "openmx" / "a.out").write_text(openmx_out(SAMPLE))
     for name, kind in FORCES.items():
         (root / name).mkdir()
         kind().write(root / name / kind.name)
@@ -50,6 +66,8 @@ FORCES = {
     "ml_ab": test_readers.TestMlAb,
     "vaspout": test_readers.TestVaspout,
     "extxyz": test_readers.TestExtxyz,
+    "vasprun": test_readers.TestVasprun,
+    "outcar": test_readers.TestOutcar,
 }
 
 
@@ -61,6 +79,7 @@ READ = {
     "older": lambda folder: read_abacus(folder / "OUT.sample"),
     "newer": lambda folder: read_abacus(folder / "OUT.sample"),
     "siesta": lambda folder: read_siesta(folder / "a.HSX"),
+    "openmx": lambda folder: read_openmx(folder / "a.scfout", folder / "a.out"),
     **{
         name: lambda folder, kind=kind: read_forces_dataset(folder / kind.name)[0]
         for name, kind in FORCES.items()
@@ -610,6 +629,93 @@ def forces_cases():
     yield "extxyz", "empty", write(name, ""), "unreadable|no structures"
 
 
+def openmx_cases():
+    """Faults of the .scfout by section, and of the .out beside it."""
+    sections = scfout_sections(SAMPLE)
+
+    def number(section, shift, value, kind):
+        place = sections[section] + shift
+        return lambda folder: patch_bytes(folder / "a.scfout", place, value, kind)
+
+    for fraction in (0.0, 0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999):
+        text = r"the end of the file \(\d+ bytes\) inside"
+        yield "openmx", f"a.scfout cut at {fraction}", cut("a.scfout", fraction), text
+    yield "openmx", "without a.scfout", remove("a.scfout"), "no such file"
+    yield "openmx", "without a.out", remove("a.out"), "no such file"
+    yield "openmx", "text", write("a.scfout", "System.Name graphene\n" * 9), "no OpenMX header"
+    for code, text in (
+        (0, "format code 0"),
+        (4, "format code 1"),
+        (8, "format code 2"),
+        (16, "format code 4"),
+        (13, "spin-polarised"),
+        (15, "non-collinear"),
+    ):
+        yield "openmx", f"code {code}", number("header", 4, code, "<i4"), text
+    for section, shift, value, kind, text in (
+        ("header", 12, 2, "<i4", "leads"),
+        ("orbitals", 0, 0, "<i4", "negative counts"),
+        ("fnan", 0, -2, "<i4", "negative counts"),
+        ("natn", 8, 0, "<i4", "indices"),
+        ("natn", 8, 4, "<i4", "indices from 1 to 4"),
+        ("natn", 0, 2, "<i4", "begin with the atom itself"),
+        ("ncn", 8, 9999, "<i4", "a cell index outside"),
+        ("ncn", 8, -1, "<i4", "a cell index outside"),
+        ("tv", 8, np.nan, "<f8", "cell and position values that are NaN"),
+        ("positions", 8, np.inf, "<f8", "cell and position values that are NaN"),
+        ("hamiltonian", 0, np.nan, "<f8", "1 Hamiltonian values that are NaN"),
+        ("hamiltonian", 8, 1.0, "<f8", "differ from their transposed reverse"),
+        ("overlap", 0, np.inf, "<f8", "1 overlap values that are NaN"),
+        ("overlap", 0, -1.0, "<f8", "on-site overlap of -1"),
+        ("overlap", 8, 0.3, "<f8", "differ from their transposed reverse"),
+    ):
+        yield "openmx", f"{section} {value} at {shift}", number(section, shift, value, kind), text
+    for old, new, text in (
+        ("  Utot. ", "  Vtot. ", "no Utot"),
+        ("coordinates\\.forces", "coordinates", "no coordinates.forces"),
+        (r"Chemical potential", "Chemical", "no Chemical potential"),
+        (r"-0\.0918", "-0.1918", "chemical potential -0.19"),
+        (r"  1\.10000 ", "  1.20000 ", "differ from the .scfout by up to"),
+        (r"  1\.10000 ", "  *.***** ", "could not convert"),
+        (r"    2     H ", "    2     C ", "or other elements"),
+        (r"    3     C ", "  # 3     C ", "forces on 2 atoms"),
+    ):
+        yield "openmx", f"a.out {old.strip()} {new.strip()}", edit("a.out", old, new, 0), text
+
+
+def vasp_cases():
+    """Faults of vasprun.xml and OUTCAR."""
+    xml, text = "vasprun.xml", "OUTCAR"
+    for form, name in (("vasprun", xml), ("outcar", text)):
+        yield form, "empty", write(name, ""), "unreadable|no structures|no labels"
+        yield form, "of something else", write(name, "nothing\n"), "unreadable|no structures"
+        yield form, "missing", remove(name), "no such file"
+        yield form, "zero bytes", lambda f, n=name: (f / n).write_bytes(bytes(99)), "a zero byte"
+    for pattern, new, told in (
+        ('name="forces"', 'name="other"', "an energy and forces|unreadable"),
+        ("e_fr_energy", "e_other", "unreadable|an energy"),
+        ('name="basis"', 'name="other"', "unreadable"),
+        ('name="positions"', 'name="other"', "unreadable"),
+        ("<atominfo>", "<atoms>", "unreadable"),
+        (r'(forces"><v> )\S+', r"\1nan", "not finite"),
+        (r'(forces"><v> )\S+', r"\1many", "unreadable"),
+        (r'(e_fr_energy"> )\S+', r"\1nan", "not finite"),
+        (r'(e_fr_energy"> )\S+', r"\1-1e300", "at most 1e"),
+        (r'(basis"><v> )\S+', r"\1nan", "not finite|unreadable"),
+    ):
+        yield "vasprun", f"{pattern} {new}", edit(xml, pattern, new, 0), told
+    for pattern, new, told in (
+        (r"POSITION .*", "OTHER", "unreadable|an energy and forces"),
+        ("free  energy   TOTEN", "something", "unreadable|an energy and forces"),
+        ("direct lattice vectors", "other vectors", "unreadable|no periodic cell"),
+        ("ions per type", "ions", "unreadable"),
+        (r"(TOTEN  =\s+)\S+", r"\1********", "unreadable"),
+        (r"0\.750000", "     nan", "not finite"),
+        (r"0\.750000", "********", "unreadable"),
+    ):
+        yield "outcar", f"{pattern} {new}", edit(text, pattern, new, 0), told
+
+
 def nan_at(folder: Path, place: int) -> None:
     data = bytearray((folder / "a.HSX").read_bytes())
     start = len(data) + place
@@ -625,12 +731,23 @@ CASES = [
     *abacus_cases(),
     *siesta_cases(),
     *forces_cases(),
+    *openmx_cases(),
+    *vasp_cases(),
 ]
 
 
+def count_cases() -> Counter[str]:
+    """Count kinds and places by format."""
+    return Counter(form for form, *_ in CASES)
+
+
 def test_there_are_enough_of_them():
-    assert len(CASES) >= 200
+    """As many as docs/data_formats.md says."""
     assert len({(form, what) for form, what, *_ in CASES}) == len(CASES)
+    docs = Path(__file__).parents[2] / "docs" / "data_formats.md"
+    said = re.search(r"(\d+) doctored files", docs.read_text(encoding="utf-8"))
+    assert said is not None
+    assert int(said[1]) == len(CASES)
 
 
 @pytest.mark.parametrize("form", READ)
@@ -654,3 +771,9 @@ def test_a_doctored_file_is_refused(good, tmp_path, form, doctor, text):
     found = re.fullmatch(r"(?s)(.+?): got (.+); expected (.+?)\. ([A-Z].+\.)", told)
     assert found, told
     assert "\n" not in told
+
+
+if __name__ == "__main__":
+    for form, count in count_cases().items():
+        print(f"{form:<10} {count:5d}")
+    print(f"{'together':<10} {len(CASES):5d}")

@@ -177,8 +177,9 @@ def test_silicon_of_abacus():
         pencil.append(printed * np.outer(signs, signs))
         summed = bloch_sum(structure, blocks, np.array([0.5, 0.0, 0.0]))
         np.testing.assert_allclose(summed, pencil[-1], atol=tolerance)
-    own = scipy.linalg.eigvalsh(*pencil)
-    np.testing.assert_allclose(levels(structure, [0.5, 0.0, 0.0]), own, atol=1e-3)
+    own, found = scipy.linalg.eigvalsh(*pencil), levels(structure, [0.5, 0.0, 0.0])
+    np.testing.assert_allclose(found[own < 30.0], own[own < 30.0], atol=1e-3)
+    np.testing.assert_allclose(found, own, rtol=1e-3)  # six digits of S, over its smallest 2e-3
 
 
 def test_molybdenum_disulfide_of_abacus():

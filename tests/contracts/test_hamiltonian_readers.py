@@ -20,6 +20,7 @@ from hamiltonian_samples import (
     write_scfout,
 )
 
+from mlepi.errors import UnusualDataWarning
 from mlepi.structures.abacus import read_abacus
 from mlepi.structures.deeph import read_deeph, write_deeph
 from mlepi.structures.deeph_legacy import read_deeph_legacy
@@ -297,3 +298,14 @@ def test_lattice_of_abacus_from_its_log(tmp_path):
     title = " Lattice vectors: (Cartesian coordinate: in unit of a_0)\n"
     log.write_text(f"{title}{vectors}\n Reciprocal vectors:\n{log.read_text()}")
     np.testing.assert_allclose(read_abacus(out).atoms.cell.array, expected, atol=1e-8)
+
+
+def test_a_mesh_too_coarse_for_its_orbitals_is_told(tmp_path):
+    """Orbitals of carbon reach 6.35 Å, half of a 4×4 supercell 4.9 Å: by how much, what to do."""
+    write_kmesh(tmp_path / "a", real_sample(), (4, 4, 1))
+    with pytest.warns(UnusualDataWarning) as told:
+        structure = read_kmesh(tmp_path / "a", 0)
+    assert 1e-3 < structure.provenance["unusual"]["coarse_mesh"] < 0.1
+    texts = [str(warning.message) for warning in told]
+    [text] = [text for text in texts if "at the border of the k-mesh" in text]
+    assert text.endswith("Take a denser mesh.")

@@ -14,8 +14,14 @@ from hamiltonian_samples import real_sample, write_legacy_folder
 
 from mlepi.commands.main import main
 from mlepi.structures.ase_files import read_forces_dataset
-from mlepi.structures.card import describe_forces, describe_hamiltonian
+from mlepi.structures.card import (
+    describe_forces,
+    describe_hamiltonian,
+    find_duplicates,
+    find_shortest,
+)
 from mlepi.structures.deeph_legacy import read_deeph_legacy
+from mlepi.structures.labelled_structure import LabelledStructure
 
 
 def test_card_of_a_hamiltonian(tmp_path, capsys):
@@ -73,6 +79,63 @@ def test_what_cannot_be_inspected(tmp_path, capsys):
     assert "nothing that can be read" in text.err
     assert main(["inspect", str(tmp_path / "absent")]) == 1
     assert "no such file or folder" in capsys.readouterr().err
+
+
+def test_structures_with_h_are_compared(tmp_path, capsys):
+    """One that lies there twice, one whose levels are shifted."""
+    sample = real_sample()
+    shifts = np.array([0.0, 0.01, 0.02, 0.03, 0.04, 3.0])
+    for k, shift in enumerate(shifts):
+        blocks = [h + shift * s for h, s in zip(sample.hamiltonian, sample.overlap, strict=True)]
+        moved = dataclasses.replace(
+            sample, hamiltonian=blocks, positions=sample.positions + 0.1 * max(k, 1)
+        )
+        write_legacy_folder(tmp_path / f"s{k}", moved)
+    assert main(["inspect", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "duplicates     1: s0 = s1" in shown
+    assert "outliers       1: s5 (lowest level)" in shown
+
+
+def test_structures_alone(tmp_path, capsys):
+    atoms = Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.1]], cell=[8, 9, 10], pbc=True)
+    ase.io.write(tmp_path / "POSCAR", atoms)
+    assert main(["inspect", str(tmp_path / "POSCAR")]) == 0
+    shown = capsys.readouterr().out
+    for words in ("a structure, no labels", "CO, 2 atoms", "8.0000, 9.0000", "nearest atoms 1.100"):
+        assert words in shown
+    ase.io.write(tmp_path / "bare.extxyz", atoms)
+    assert main(["inspect", str(tmp_path / "bare.extxyz")]) == 0
+    shown = capsys.readouterr().out
+    assert "refused: " in shown
+    assert "CO, 2 atoms" in shown
+
+
+def test_one_that_is_refused_does_not_hide_others(tmp_path, capsys):
+    molecule = Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.1]])
+    for name, cell in (("a", None), ("b", [9, 9, 9])):
+        frame = molecule.copy()
+        if cell:
+            frame.set_cell(cell)
+            frame.pbc = True
+        frame.calc = SinglePointCalculator(frame, energy=-14.0, forces=np.zeros((2, 3)))
+        ase.io.write(tmp_path / f"{name}.extxyz", frame)
+    assert main(["inspect", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "no periodic cell" in shown
+    assert "structures     1: CO (1)" in shown
+
+
+def test_distances_and_duplicates_of_small_cells():
+    """Atoms of a thin cell are nearest to their own images; equal positions are not equal cells."""
+    thin = Atoms("C2", positions=[[0, 0, 0], [0, 0, 5]], cell=[2.5, 2.5, 10], pbc=True)
+    assert find_shortest(thin) == pytest.approx(2.5)
+    frames = [
+        LabelledStructure(f"a{k}", Atoms("C", cell=np.eye(3) * (2.0 + 0.1 * k), pbc=True))
+        for k in (0, 1, 0)
+    ]
+    frames[2] = dataclasses.replace(frames[2], name="again")
+    assert find_duplicates(frames) == [("a0", "again")]
 
 
 def test_all_genuine_files(tmp_path, capsys):

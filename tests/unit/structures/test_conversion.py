@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import ase.io
 import h5py
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from hamiltonian_samples import openmx_out, real_sample, write_legacy_folder, write_scfout
 
 from mlepi.commands.main import main
@@ -148,3 +151,33 @@ def test_forces_of_many_runs(tmp_path):
 def test_outputs_that_cannot_be(folders, tmp_path, out, text):
     with pytest.raises(DataError, match=text):
         convert([folders], tmp_path / out)
+
+
+def write_frame(path, name, **info):
+    atoms = Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.1]], cell=[9, 9, 9], pbc=True)
+    atoms.calc = SinglePointCalculator(atoms, energy=-14.0, forces=np.zeros((2, 3)))
+    atoms.info = {"name": name, **info}
+    ase.io.write(path, atoms)
+
+
+def test_names_that_several_files_use_and_keys_that_extxyz_cannot_hold(tmp_path):
+    """What is written can be read again, whatever others call their frames and keys."""
+    write_frame(tmp_path / "p.extxyz", "slab", virial=np.eye(3), config_type="bulk opt")
+    write_frame(tmp_path / "q.extxyz", "slab")
+    write_frame(tmp_path / "r.extxyz", "bulk")
+    convert([tmp_path], tmp_path / "all.extxyz")
+    structures = read_forces_dataset(tmp_path / "all.extxyz")
+    assert [structure.name for structure in structures] == ["p_slab", "q_slab", "bulk"]
+    assert structures[0].provenance["config_type"] == "bulk opt"
+    assert "virial" not in structures[0].provenance
+
+
+def test_labels_that_the_output_does_not_want(folders, tmp_path):
+    """One message that names the file, what it has, and what to do."""
+    write_frame(tmp_path / "a.extxyz", "x")
+    outcomes = convert([folders / "a", tmp_path / "a.extxyz"], tmp_path / "x.h5")
+    text = "got forces; expected a Hamiltonian and an overlap. Leave it out, or name the output"
+    assert outcomes[1].refusal == f"{tmp_path / 'a.extxyz'}: {text} .extxyz."
+    outcomes = convert([folders / "a", tmp_path / "a.extxyz"], tmp_path / "x.extxyz")
+    text = "got neither energy nor forces; expected an energy and forces. Leave it out, or name the"
+    assert outcomes[0].refusal == f"{folders / 'a'}: {text} output .h5."

@@ -8,7 +8,9 @@ from hamiltonian_samples import (
     HARTREE,
     openmx_input,
     openmx_out,
+    patch_bytes,
     real_sample,
+    scfout_sections,
     slater_koster_sample,
     write_scfout,
 )
@@ -22,46 +24,10 @@ def sample():
     return slater_koster_sample()
 
 
-def patch(path, offset, values, dtype):
-    """Overwrite bytes of a file."""
-    data = bytearray(path.read_bytes())
-    raw = np.asarray(values).astype(dtype).tobytes()
-    data[offset : offset + len(raw)] = raw
-    path.write_bytes(bytes(data))
-    return path
-
-
-def section_offsets(sample):
-    """Where the sections of ``write_scfout`` begin, bytes."""
-    n = len(sample.numbers)
-    n_cells = len({tuple(p[:3]) for p in sample.pairs.tolist()})
-    n_pairs = len(sample.pairs)
-    sizes = {
-        "header": 24,
-        "order_max": 4,
-        "atv": 32 * n_cells,
-        "atv_ijk": 16 * n_cells,
-        "orbitals": 4 * n,
-        "fnan": 4 * n,
-        "natn": 4 * n_pairs,
-        "ncn": 4 * n_pairs,
-        "tv": 96,
-        "rtv": 96,
-        "positions": 32 * n,
-        "hamiltonian": 8 * sum(b.size for b in sample.hamiltonian),
-        "overlap": 0,
-    }
-    return dict(
-        zip(
-            sizes, np.concatenate([[0], np.cumsum(list(sizes.values()))])[:-1].tolist(), strict=True
-        )
-    )
-
-
 def test_units_of_one_element(sample, tmp_path):
     """The first on-site element of the sample is −14 eV: 14/27.2114 Hartree in the file."""
     path = write_scfout(tmp_path / "a.scfout", sample)
-    stored = np.frombuffer(path.read_bytes(), "<f8", 1, section_offsets(sample)["hamiltonian"])[0]
+    stored = np.frombuffer(path.read_bytes(), "<f8", 1, scfout_sections(sample)["hamiltonian"])[0]
     structure = read_openmx(path)
     onsite = (
         (structure.edge_index[0] == 0)
@@ -136,7 +102,7 @@ def test_truncated_at_any_section(sample, tmp_path):
         0,
         10,
         26,
-        *(start + 3 for start in section_offsets(sample).values()),
+        *(start + 3 for start in scfout_sections(sample).values()),
         len(data) - 1,
     ]:
         (tmp_path / "b.scfout").write_bytes(data[:end])
@@ -184,7 +150,7 @@ def test_not_an_scfout(tmp_path):
 def test_damaged_numbers(sample, tmp_path, section, shift, value, dtype, text):
     path = write_scfout(tmp_path / "a.scfout", sample)
     with pytest.raises(DataError, match=text):
-        read_openmx(patch(path, section_offsets(sample)[section] + shift, value, dtype))
+        read_openmx(patch_bytes(path, scfout_sections(sample)[section] + shift, value, dtype))
 
 
 def test_asymmetric_neighbour_list(sample, tmp_path):

@@ -1,0 +1,224 @@
+"""Energy, forces and stress of frames, under the names that programs give them, checked.
+
+Units are eV and Å. A frame without energy or forces, or of a step whose electrons have not
+converged, is left out; numbers that cannot be are an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
+from numpy.typing import NDArray
+
+from mlepi.errors import DataError, NoLabelsError, StructureError, message
+from mlepi.structures.block_checks import check_geometry
+from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.remarks import UNUSUAL
+
+CHECKSUM = "checksum"
+"""Key of a frame that ``write_extxyz`` wrote: SHA-256 of its numbers and other keys."""
+
+LARGEST_FORCE, LARGEST_ENERGY = 1e4, 1e8
+"""eV/Å and eV: beyond are wrong bytes, not wrong units."""
+
+UNCONVERGED = "unconverged"
+"""Key of a frame of a step whose electronic loop has ended before it converged."""
+
+ENERGY, FORCES = "energy", "forces"
+"""How the keys of labels end that have a prefix: REF_energy and REF_forces, dft_energy, …"""
+
+
+def find_labels(atoms: Atoms) -> dict[str, Any]:
+    """Return what a frame has of energy, forces and stress, and under which names.
+
+    Args:
+        atoms: with a calculator, or with ``PREFIXenergy`` and ``PREFIXforces`` of one prefix.
+
+    Returns:
+        "energy" (the free energy where there is one), "forces", "stress", each where it is there,
+        and "prefix", "" for the usual names.
+    """
+    results: Mapping[str, Any] = atoms.calc.results if atoms.calc is not None else {}
+    energy = results.get("free_energy", results.get(ENERGY))
+    labels = {ENERGY: energy, FORCES: results.get(FORCES), "stress": results.get("stress")}
+    prefixes = [
+        key[: -len(ENERGY)]
+        for key in atoms.info
+        if key.endswith(ENERGY) and f"{key[: -len(ENERGY)]}{FORCES}" in atoms.arrays
+    ]
+    chosen = ""
+    if (energy is None or labels[FORCES] is None) and len(prefixes) == 1:
+        chosen = prefixes[0]
+        labels = {
+            ENERGY: atoms.info[f"{chosen}{ENERGY}"],
+            FORCES: atoms.arrays[f"{chosen}{FORCES}"],
+            "stress": atoms.info.get(f"{chosen}stress"),
+        }
+    found = {key: value for key, value in labels.items() if value is not None}
+    return {**found, "prefix": chosen}
+
+
+def is_complete(atoms: Atoms) -> bool:
+    """Say whether a frame has energy and forces, of electrons that have converged."""
+    return {ENERGY, FORCES} <= set(find_labels(atoms)) and not atoms.info.get(UNCONVERGED, False)
+
+
+def label_frame(path: Path, position: int, atoms: Atoms, file_format: str) -> LabelledStructure:
+    """Check one frame and return its labels.
+
+    Args:
+        path: file.
+        position: of the frame in it.
+        atoms: as the reader of its format made it.
+        file_format: for the provenance.
+
+    Returns:
+        Labels, eV, eV/Å, eV/Å³; the name is the key ``name``, else stem and position.
+
+    Raises:
+        DataError: energy or forces are missing, cannot be, or have another checksum.
+        StructureError: the structure is not periodic.
+    """
+    info = dict(atoms.info)
+    where = f"{path}, structure {position}"
+    stored, described = info.pop(CHECKSUM, None), dict(info)
+    labels = find_labels(atoms)
+    prefix, energy, forces = labels["prefix"], labels.get(ENERGY), labels.get(FORCES)
+    if energy is None or forces is None:
+        known = sorted(atoms.calc.results) if atoms.calc is not None else []
+        fix = (
+            "In extxyz the keys must be `energy` and `forces`; in VASP the calculation must have "
+            "finished."
+        )
+        got = f"only {known or 'no labels'}"
+        raise NoLabelsError(message(where, got, "an energy and forces", fix))
+    energy, forces = _check_numbers(where, energy, forces, len(atoms))
+    check_periodic(where, atoms)
+    fermi_energy = info.pop("fermi_energy", None)
+    if info.pop("harmonic_energy", False):
+        info[UNUSUAL] = {"harmonic_energy": 1.0}
+    if prefix:
+        info["labels"] = f"{prefix}{ENERGY}, {prefix}{FORCES}"
+    atoms = atoms.copy()
+    atoms.info, atoms.pbc = {}, True
+    atoms.set_constraint()
+    atoms.arrays.pop(f"{prefix}{FORCES}", None)
+    return _seal(
+        where,
+        LabelledStructure(
+            name=str(info.pop("name", f"{path.stem}_{position:05d}")),
+            atoms=atoms,
+            energy=energy,
+            forces=forces,
+            fermi_energy=None if fermi_energy is None else float(fermi_energy),
+            provenance={
+                "file": path.name,
+                "format": file_format,
+                **{key: plain(value) for key, value in info.items()},
+            },
+            stress=_full_stress(where, labels.get("stress")),
+        ),
+        stored,
+        described,
+    )
+
+
+def _check_numbers(
+    where: str, energy: Any, forces: Any, n_atoms: int
+) -> tuple[float, NDArray[np.float64]]:
+    """Return energy and forces, finite and of a possible size."""
+    try:
+        energy, forces = float(energy), np.array(forces, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        got = f"an energy {str(energy)[:40]!r}"
+        raise DataError(message(where, got, "a number in eV", "Correct it.")) from error
+    finite = forces.shape == (n_atoms, 3) and bool(np.isfinite(forces).all())
+    if finite and (np.abs(forces).max() > LARGEST_FORCE or abs(energy) > LARGEST_ENERGY):
+        got = f"an energy of {energy:.4g} eV, forces up to {np.abs(forces).max():.4g} eV/Å"
+        expected = f"at most {LARGEST_ENERGY:g} and {LARGEST_FORCE:g}"
+        raise DataError(message(where, got, expected, "Copy the file again."))
+    if not finite or not np.isfinite(energy):
+        got = f"forces of shape {forces.shape} or a value that is not finite"
+        expected = f"an energy and ({n_atoms}, 3) finite forces"
+        raise DataError(message(where, got, expected, "Remove the structure."))
+    return energy, forces
+
+
+def _seal(
+    where: str, structure: LabelledStructure, stored: Any, described: Mapping[str, Any]
+) -> LabelledStructure:
+    """Compare a structure with the checksum of its frame, where it has one."""
+    if stored is not None and stored != hash_frame(structure, described):
+        fix = "Copy the file again; if you changed the frame, remove its key checksum."
+        expected = "those of its checksum"
+        raise DataError(message(where, "changed numbers or keys", expected, fix))
+    return structure
+
+
+def hash_frame(structure: LabelledStructure, info: Mapping[str, Any]) -> str:
+    """Digest a frame as extxyz holds it: positions and forces to eight decimals.
+
+    Args:
+        structure: with energy and forces.
+        info: keys of the frame.
+    """
+    vectors = [structure.atoms.positions, structure.forces]
+    exact = [structure.atoms.cell.array, [structure.energy]]
+    if structure.stress is not None:
+        exact.append(structure.stress)
+    kept = {key: plain(value) for key, value in info.items() if key != CHECKSUM}
+    pieces = [
+        json.dumps([structure.atoms.numbers.tolist(), kept], sort_keys=True),
+        *(f"{x:.8f}" for part in vectors for x in np.asarray(part, dtype=np.float64).flat),
+        *(f"{x:.12g}" for part in exact for x in np.asarray(part, dtype=np.float64).flat),
+    ]
+    return hashlib.sha256(" ".join(pieces).encode()).hexdigest()
+
+
+def _full_stress(where: str, stress: Any) -> NDArray[np.float64] | None:
+    """Return the stress as (3, 3), eV/Å³, from six or nine numbers; None without one."""
+    if stress is None:
+        return None
+    values = np.array(stress, dtype=np.float64)
+    if values.size not in (6, 9) or not np.isfinite(values).all():
+        got = f"a stress of shape {values.shape} or a value that is not finite"
+        raise DataError(message(where, got, "6 or 9 finite numbers", "Remove the key `stress`."))
+    if values.size == 6:
+        return np.asarray(voigt_6_to_full_3x3_stress(values))
+    return values.reshape(3, 3)
+
+
+def check_periodic(where: str, atoms: Atoms) -> None:
+    """Check that a structure is finite and periodic in three directions.
+
+    Args:
+        where: file, for the message.
+        atoms: structure, Å.
+
+    Raises:
+        StructureError: it is not.
+    """
+    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
+        raise StructureError(
+            message(
+                where, "positions or a cell that are not finite", "numbers in Å", "Check the file."
+            )
+        )
+    if atoms.cell.rank < 3 or atoms.cell.volume < 1e-3:
+        expected = "three lattice vectors; a slab needs vacuum along the third"
+        raise StructureError(
+            message(where, "no periodic cell", expected, "Add a lattice to the file.")
+        )
+    check_geometry(where, atoms)
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy values into Python's."""
+    return json.loads(json.dumps(value, default=lambda v: v.tolist()))

@@ -1,0 +1,56 @@
+"""Which ionic steps of a VASP run ended before their electronic loop had converged."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+FORCES = b"TOTAL-FORCE (eV/Angst)"
+REACHED, NOT_REACHED = b"EDIFF is reached", b"EDIFF was not reached"
+"""Lines of an OUTCAR: forces of a step, and before them how its electronic loop ended."""
+
+NELM = re.compile(rb'name="NELM"[^>]*>\s*(\d+)')
+
+
+def find_unconverged(path: Path, file_format: str, n_frames: int) -> list[int]:
+    """List the steps, from 0, that have not converged; none where the file does not tell.
+
+    Args:
+        path: OUTCAR or vasprun.xml.
+        file_format: ASE's name of it.
+        n_frames: that were read; a file with another number of steps does not tell.
+    """
+    read = {"vasp-out": _read_outcar, "vasp-xml": _read_vasprun}.get(file_format)
+    converged = read(path) if read else []
+    if len(converged) != n_frames:
+        return []
+    return [step for step, reached in enumerate(converged) if not reached]
+
+
+def _read_outcar(path: Path) -> list[bool]:
+    """Say of every step whether EDIFF was reached, where any step says so."""
+    steps: list[bool] = []
+    reached = told = False
+    with path.open("rb") as file:
+        for line in file:
+            if REACHED in line or NOT_REACHED in line:
+                reached, told = REACHED in line, True
+            elif FORCES in line:
+                steps.append(reached)
+                reached = False
+    return steps if told else []
+
+
+def _read_vasprun(path: Path) -> list[bool]:
+    """Say of every step whether it took another number of electronic steps than NELM allows.
+
+    More of them are several loops in one step, of density functional perturbation theory.
+    """
+    limit, counts = 0, [0]
+    with path.open("rb") as file:
+        for line in file:
+            if not limit and (found := NELM.search(line)):
+                limit = int(found[1])
+            counts[-1] += line.count(b"<scstep>")
+            counts += [0] * line.count(b"</calculation>")
+    return [count != limit for count in counts[:-1]] if limit > 1 else []
