@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mlepi.config_check import check_target, find_targets, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, message
+from mlepi.tracking import list_mistakes
 
 KNOWN_KEYS = (
     "model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger",
@@ -47,10 +48,20 @@ def check_config(
     """
     problems = list_unknown_keys("", config, known, "conf/train.yaml") + list_missing_values(config)
     if not problems:
+        problems = list_logger_mistakes(config)
         for path, node in find_targets(OmegaConf.to_container(config, resolve=True)):
             problems += check_target(path, node, supplied=supplied.get(path, ()))
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def list_logger_mistakes(config: DictConfig) -> list[str]:
+    """Return what is wrong with the settings of services, one text per mistake."""
+    if "logger" not in config:
+        return []
+    node = config["logger"]
+    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    return list_mistakes(plain)
 
 
 def check_values(config: DictConfig) -> None:
