@@ -48,9 +48,9 @@ class Doubt(str):
     @classmethod
     def from_dict(cls, parts: Mapping[str, Any]) -> Doubt:
         """Return what ``to_dict`` has told, as far as it is there."""
-        severity = parts.get("severity")
-        known = severity if severity in SEVERITIES else "caution"
-        return cls(*(str(parts.get(key, "")) for key in ("seen", "means", "remedy")), known)
+        seen, means, remedy = (str(parts.get(key, "")) for key in ("seen", "means", "remedy"))
+        known = [each for each in SEVERITIES if each == parts.get("severity")]
+        return cls(seen, means, remedy, *known)
 
     def to_dict(self) -> dict[str, str]:
         """Return plain data for the provenance of a record."""

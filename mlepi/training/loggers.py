@@ -13,6 +13,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
 from mlepi.tracking import Job, Trackers, start_trackers
+from mlepi.tracking.service import Cell
 
 CURVES = "csv"
 """Folder of ``metrics.csv`` in a run folder."""
@@ -179,7 +180,7 @@ def log_results(
     """
     trackers = find_trackers(loggers)
     trackers.log_summary({f"test/{name}": value for name, value in metrics.items()})
-    rows = [[name, float(value)] for name, value in metrics.items()]
+    rows: list[list[Cell]] = [[name, float(value)] for name, value in metrics.items()]
     trackers.log_table("test/table", ("metric", "value"), rows)
     for name, path in figures.items():
         trackers.log_image(name, path)
