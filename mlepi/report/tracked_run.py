@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from mlepi.tracking import Job, Trackers, start_trackers
 
 LOGGER = "logger"
 """Key of the settings of services in the config of a run."""
+LONGEST = 80
+"""Characters of the name of a table."""
 
 
 def track_run(run: Run, stages: Stages, sweep: str = "", page: Path | None = None) -> None:
@@ -123,5 +126,5 @@ def _number(value: Any) -> float | None:
 
 
 def _plain(title: str) -> str:
-    """Return a title without what would make groups of it."""
-    return title.replace("/", "÷").split(";")[0]
+    """Return what names a table in its title, which services also make names of files of."""
+    return re.sub(r"[^\w ,.×-]+", "-", re.split("[;:]", title)[0]).strip("- ")[:LONGEST]

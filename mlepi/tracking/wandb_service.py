@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 STEP = "trainer/global_step"
 """Horizontal axis of all curves."""
+LONGEST = 128
+"""Characters of a name that wandb takes."""
 KEPT = "artifacts"
 """Folder of files beside those of an offline run, as they were when they were logged."""
 
@@ -57,8 +59,8 @@ class WandbService(Service):
             dir=str(job.folder),
             project=options.get("project", "mlepi"),
             entity=options.get("entity"),
-            name=options.get("name") or job.name,
-            group=options.get("group") or job.sweep or None,
+            name=(options.get("name") or job.name)[:LONGEST],
+            group=(options.get("group") or job.sweep)[:LONGEST] or None,
             job_type=job.kind,
             tags=list(options.get("tags", ())),
             config=dict(job.config),

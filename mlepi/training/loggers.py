@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
+from mlepi.results.provenance import hide_secrets
 from mlepi.tracking import Job, Trackers, start_trackers
 from mlepi.tracking.service import Cell
 
@@ -153,7 +154,7 @@ def build_loggers(
     first = getattr(rank_zero_only, "rank", 0) in (0, None)
     if first and any(options is not None for options in config.values()):
         name = folder.name if sweep else str(run_config.get("name") or folder.name)
-        job = Job(folder, name, "train", sweep, run_config)
+        job = Job(folder, name, "train", sweep, hide_secrets(run_config))
         loggers.append(TrackedCurves(start_trackers(config, job), folder))
     return loggers
 
