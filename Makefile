@@ -60,6 +60,7 @@ STARTS := tests/unit/test_warm_python.py::test_it_is_the_process_that_subprocess
 coverage: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term --cov-report=html \
 		--deselect $(STARTS) $(TESTS)
+
 attack: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/attack.py $(ATTACK_OPTIONS)
 

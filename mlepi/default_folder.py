@@ -22,7 +22,7 @@ GROWING = ("n_samples", "temperature", "cell_series")
 """Keys by which a run grows."""
 HOW = (
     "folder", "hydra", "report", "reuse", "device", "batch_size", "prefetch", "compile", "trainer",
-    "engine", "check_units", "threads",
+    "engine", "check_units", "threads", "logger",
 )  # fmt: skip
 """Keys that decide how a run is computed."""
 CHOICES = ("run", "folder")

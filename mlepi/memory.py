@@ -1,4 +1,4 @@
-"""How the C library hands out memory: freed memory is kept, large tensors get large pages.
+"""How the C library hands out memory, kept and in large pages, and how much a process holds.
 
 A network allocates and frees the same tensors of some megabytes for every structure. The C
 library's own choice is to give them back to the system each time, which then has to find and clear
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -41,3 +42,21 @@ def keep_freed_memory() -> bool:
     if HUGE_PAGES.is_file() and "[never]" not in HUGE_PAGES.read_text(encoding="ascii"):
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first allocation
     return True
+
+
+def used_memory() -> int:
+    """Return the bytes of memory that this process holds now; the most so far outside Linux."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else 1024 * most
+    return pages * resource.getpagesize()
+
+
+def used_gpu_memory() -> int:
+    """Return the bytes that torch keeps on the present GPU; 0 where it uses none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    return int(torch.cuda.memory_reserved())

@@ -14,7 +14,7 @@ os.environ.update(
     {
         "OMP_NUM_THREADS": "1",
         "MPLBACKEND": "Agg",
-        "WANDB_MODE": "offline",
+        "WANDB_MODE": "disabled",
         "WANDB_SILENT": "true",
         "HYDRA_FULL_ERROR": "1",
     }

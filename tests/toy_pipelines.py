@@ -58,10 +58,12 @@ def make_run(folder, own_electron=None, own_calculator=None, **changes):
 
 
 def execute(run, names=ALL):
-    """Run stages and return what was said; ``seen()`` then tells of the samples."""
+    """Run stages and return what was said, doubts last; ``seen()`` then tells of the samples."""
     LevelsStage.seen.clear()
     stream = io.StringIO()
-    run_stages(run, names, Processes(), ProgressReport(stream=stream))
+    report = ProgressReport(stream=stream)
+    run_stages(run, names, Processes(), report)
+    report.tell_doubts()
     return stream.getvalue()
 
 

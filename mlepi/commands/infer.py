@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from mlepi.pipeline import Run
+    from mlepi.pipeline.progress import ProgressReport
 
 
 log = logging.getLogger(__name__)
@@ -30,18 +31,21 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(config: DictConfig, folder: Path) -> None:
     """Import the pipeline only when there is something to run, so that ``--help`` is quick."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
     from mlepi.observables import all_stages
     from mlepi.pipeline import infer
 
     stages = all_stages()
     _announce(f"run folder       {folder}")
+    hydra = HydraConfig.get()
+    sweep = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else ""
 
-    def report(run: Run) -> None:
-        if config.report:
-            from mlepi.report import print_tables, write_report
+    def conclude(run: Run, progress: ProgressReport) -> None:
+        from mlepi.report.conclusion import conclude_run
 
-            print_tables(folder, stages)
-            _announce(f"report           {write_report(folder, stages)}")
+        conclude_run(run, stages, progress, sweep)
 
     def show(run: Run, names: Sequence[str]) -> None:
         if config.report:
@@ -49,7 +53,7 @@ def _run(config: DictConfig, folder: Path) -> None:
 
             show_progress(run, names, stages)
 
-    infer(config, folder, stages, finish=report, between=show)
+    infer(config, folder, stages, finish=conclude, between=show)
 
 
 def _announce(line: str) -> None:

@@ -21,16 +21,17 @@ def main(arguments: Sequence[str]) -> int:
         description="Write report.html and the figures of run folders again, of any version.",
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder")
-    parser.add_argument("--screen", action="store_true", help="print the tables as well")
+    parser.add_argument("--screen", action="store_true", help="print all tables as well")
     given = parser.parse_args(arguments)
 
     from mlepi.observables import all_stages
-    from mlepi.report import print_tables, write_report
+    from mlepi.report import format_summary, print_tables, write_report
 
     stages = all_stages()
     for folder in given.runs:
         refuse_held(folder)
         if given.screen:
             print_tables(folder, stages)
+            print(format_summary(folder, stages))
         print(write_report(folder, stages))
     return 0

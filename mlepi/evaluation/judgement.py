@@ -37,9 +37,6 @@ FORMAT, FORMAT_VERSION = "mlepi-eval", 1
 MADE_SPLIT = "split.json"
 """File of a run folder with the split that a training made because none was given."""
 
-TOLD_EVERY = 10.0
-"""Seconds between two lines about the progress."""
-
 SLOPES = "slope_"
 """Beginning of the metrics of paired displacements, which no subset need hold alone."""
 
@@ -140,7 +137,6 @@ def measure_all(
     paired = {name for pair in find_pairs(data.names) for name in pair}
     findings: dict[str, Finding] = {}
     line.start(len(data.names))
-    told = time.monotonic()
     for name in data.names:
         labels = data.find(name)
         try:
@@ -150,9 +146,7 @@ def measure_all(
             findings[name] = measuring.measure(structure, data.numbers[name], name in paired)
         except MlepiError as error:
             raise type(error)(f"{labels.path.name}, {name}: {error}") from error
-        late = time.monotonic() - told > TOLD_EVERY
-        told = time.monotonic() if late else told
-        line.advance(f"{name}, {len(structure.atoms)} atoms" if late else "")
+        line.advance(f"{name}, {len(structure.atoms)} atoms")
     return findings
 
 

@@ -43,8 +43,9 @@ from mlepi.pipeline.valence import fill_electrons, list_missing_electrons
 from mlepi.project_files import locate_file
 from mlepi.results import ResultsStore
 from mlepi.setting_types import list_wrong_types
+from mlepi.tracking import list_mistakes
 
-GROUPS = ("stage", "sampler", "engine", "trainer")
+GROUPS = ("stage", "sampler", "engine", "trainer", "logger")
 """Nodes of the config that hold more than one value."""
 
 SOURCES = ("structure", "phonon", "electron")
@@ -132,6 +133,7 @@ def check_config(config: DictConfig, stages: Stages) -> Plan:
     wrong = list_wrong_values(plain)
     named = {text.split(":")[0] for text in wrong}
     problems += wrong + list_out_of_bounds({k: x for k, x in plain.items() if k not in named})
+    problems += list_mistakes(plain["logger"]) if "logger" in plain else []
     problems += list_unknown_keys("stage", chosen, ("run", "folder", *stages))
     committees = any(
         isinstance(plain.get(key), list) and len(plain[key]) > 1 for key in ("phonon", "electron")

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, message
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import StageLine
@@ -27,7 +28,9 @@ SAFETY = 1.1
 """Factor on the number of samples that the error bar asks for, since it is uncertain itself."""
 
 
-def grow_ensemble(together: Pass, processes: Processes, line: StageLine) -> tuple[int, str]:
+def grow_ensemble(
+    together: Pass, processes: Processes, line: StageLine
+) -> tuple[int, dict[str, Doubt]]:
     """Evaluate samples until the error bar asked for is reached, or all of them.
 
     Args:
@@ -36,13 +39,13 @@ def grow_ensemble(together: Pass, processes: Processes, line: StageLine) -> tupl
         line: where progress goes.
 
     Returns:
-        How many samples it took, and what the user should know of it; empty when nothing.
+        How many samples it took; and stage → doubt where its error bar is larger than asked for.
     """
     sampling, largest = _sampling(together.run), together.ensemble.n_samples
     judge = next((s for s in together.stages if sampling.target in s.targets), None)
     if sampling.target_error is None or judge is None:
         together.evaluate(largest, processes, line)
-        return largest, ""
+        return largest, {}
     n_samples = min(FIRST_SAMPLES, largest)
     while True:
         together.evaluate(n_samples, processes, line)
@@ -53,10 +56,11 @@ def grow_ensemble(together: Pass, processes: Processes, line: StageLine) -> tupl
         )
         if error <= sampling.target_error:
             line.tell(text)
-            return n_samples, ""
+            return n_samples, {}
         if n_samples == largest:
-            allowed = f"and no more than n_samples={largest} allowed."
-            return n_samples, f"{judge.name}: {text} {allowed}"
+            seen = f"{text} and no more than n_samples={largest} allowed."
+            remedy = "Raise n_samples; those that are done are not repeated."
+            return n_samples, {judge.name: Doubt(seen, remedy=remedy, severity="note")}
         n_samples = next_size(n_samples, error, sampling.target_error, largest)
         line.tell(f"{text}, going on to {n_samples}")
 

@@ -24,7 +24,7 @@ def infer(
     config: DictConfig,
     folder: Path,
     stages: Stages,
-    finish: Callable[[Run], object] | None = None,
+    finish: Callable[[Run, ProgressReport], object] | None = None,
     between: Callable[[Run, Sequence[str]], object] | None = None,
 ) -> Run | None:
     """Run the stages that the config asks for.
@@ -33,7 +33,8 @@ def infer(
         config: composed from ``conf/infer.yaml``.
         folder: run folder.
         stages: all that there are.
-        finish: called in the first process at the end, while the folder is still locked.
+        finish: called in the first process at the end, while the folder is still locked; what
+            makes the numbers doubtful is said after it, unless it has.
         between: called in the first process before every group of stages, with their names.
 
     Returns:
@@ -47,18 +48,18 @@ def infer(
     plan = check_config(config, stages)
     trainer = plan.plain["trainer"]
     processes = plan.engine.launch(trainer["devices"], trainer["num_nodes"])
+    report = ProgressReport(quiet=not processes.is_first)
     try:
         word = processes.hold_folder(folder)
         run = plan.build_run(folder, processes.local_rank)
         processes.on_first(lambda: _load_networks(run.networks, plan.needed_sources()))
         _check_same_networks(run, plan.needed_sources(), processes)
         with float32_precision(run.settings.tf32 and run.settings.on_gpu):
-            report = ProgressReport(quiet=not processes.is_first)
             if word:
-                report.say(f"WARNING: {word}")
+                report.tell("run folder", word)
             run_stages(run, plan.names, processes, report, plan.engine, between)
         if finish is not None:
-            processes.on_first(lambda: finish(run))
+            processes.on_first(lambda: finish(run, report))
     except ENDS_ALL:
         if processes.is_first:
             raise
@@ -68,6 +69,7 @@ def infer(
         stopped.add_note(f"{kept} {folder}; the same command goes on from there.")
         raise
     finally:
+        report.tell_doubts()
         plan.engine.close()
         processes.close()
     return run if processes.is_first else None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
 
+from mlepi.doubts import REMARKS, Doubt
 from mlepi.pipeline.discovery import list_dependents
 from mlepi.pipeline.engines import Engine, Local
 from mlepi.pipeline.fingerprints import fingerprint_stage
@@ -162,7 +163,7 @@ def _run_plain(
         doubts = processes.on_first(
             lambda: _write(run, stage, stage.compute(run, line), verdict, line)
         )
-    _tell_doubts(stage, doubts, report)
+    report.doubt(stage.name, doubts)
 
 
 def _hand_down(run: Run, nested: Run, stage: Stage) -> None:
@@ -195,24 +196,22 @@ def _run_sampled(
             processes.on_first(together.forget)
         if needs := processes.on_first(partial(together.compare_needs, processes.n_local)):
             line.tell(needs)
-        n_samples, warning = grow_ensemble(together, processes, line)
+        n_samples, short = grow_ensemble(together, processes, line)
         if alone:
-            doubts = _finish(together, pending[0], n_samples, verdicts, processes, line)
+            doubts = _finish(together, pending[0], n_samples, verdicts, processes, line, short)
         else:
             found = processes.on_first(lambda: together.find_ghosts(pending[0], n_samples))
             line.note = (
                 f"{n_samples} for {', '.join(stage.name for stage in pending)}; ghost states in "
                 f"{found.describe()}"
             )
-    if warning:
-        report.say(f"WARNING: {warning}")
     if alone:
-        _tell_doubts(pending[0], doubts, report)
+        report.doubt(pending[0].name, doubts)
         return
     for stage in pending:
         with report.stage(stage.name) as line:
-            doubts = _finish(together, stage, n_samples, verdicts, processes, line)
-        _tell_doubts(stage, doubts, report)
+            doubts = _finish(together, stage, n_samples, verdicts, processes, line, short)
+        report.doubt(stage.name, doubts)
 
 
 def _finish(
@@ -222,15 +221,20 @@ def _finish(
     verdicts: Mapping[str, Verdict],
     processes: Processes,
     line: StageLine,
+    short: Mapping[str, Doubt],
 ) -> list[str]:
-    """Combine the samples of a stage and write its record; return its doubts."""
+    """Combine the samples of a stage and write its record; return its doubts.
+
+    ``short`` has those of stages whose error bars are larger than asked for.
+    """
     verdict = verdicts[stage.name]
 
     def write() -> list[str]:
         found = together.find_ghosts(stage, n_samples)
         record = together.finish(stage, n_samples, found)
         makers = together.results(stage, n_samples).count_makers()
-        doubts = _write(together.run, stage, record, verdict, line, found, makers)
+        own = [short[stage.name]] if stage.name in short else []
+        doubts = _write(together.run, stage, record, verdict, line, found, makers, own)
         if len(together.stages) == 1:  # of several, the line of the samples has said it
             line.note += f"; ghost states in {found.describe()}"
         return doubts
@@ -246,10 +250,12 @@ def _write(
     line: StageLine,
     ghosts: GhostSummary | None = None,
     makers: Mapping[str, int] | None = None,
+    remarks: Sequence[Doubt] = (),
 ) -> list[str]:
     """Write the record of a stage and return its doubts.
 
-    ``ghosts`` are those of its samples, ``makers`` what computed how many of them.
+    ``ghosts`` are those of its samples, ``makers`` what computed how many of them, ``remarks``
+    doubts that the record itself does not show.
     """
     settings = run.settings
     inputs = describe_inputs(run, stage)
@@ -258,6 +264,8 @@ def _write(
         provenance[PROVENANCE] = ghosts.to_dict()
     if makers is not None:
         provenance["computed_by"] = dict(makers)
+    if remarks:
+        provenance[REMARKS] = [doubt.to_dict() for doubt in remarks]
     classes = {name: type(each) for name, each in run.stages.items()}
     run.store.write(
         stage.name,
@@ -269,9 +277,4 @@ def _write(
     )
     line.note = stage.summarize(record)
     left_out = ghosts.doubts() if ghosts is not None and averages(type(stage)) else []
-    return [*stage.doubts(record), *left_out]
-
-
-def _tell_doubts(stage: Stage, doubts: Sequence[str], report: ProgressReport) -> None:
-    for text in doubts:
-        report.say(f"WARNING: {stage.name}: {text}")
+    return [*stage.doubts(record), *left_out, *remarks]

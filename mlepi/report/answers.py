@@ -77,6 +77,15 @@ class Answer:
         """Say where the number was taken."""
         return f"{self.temperatures[self.last]:g} K"
 
+    def change(self, place: int) -> str:
+        """Write the change from the structure at rest in per cent; empty where it says nothing."""
+        if self.at_rest is None or not self.at_rest:
+            return ""
+        change = float(self.values[place] / self.at_rest - 1.0)
+        if not (np.isfinite(change) and abs(change) < LARGE_CHANGE):
+            return ""
+        return f"{100.0 * change:+.1f} %".replace("-", "−")
+
     def sentence(self) -> str:
         """Say the answer, how far it is from the structure at rest, and what no error bar holds."""
         name = self.headline.name
@@ -85,9 +94,8 @@ class Answer:
         said = f"{name[:1].upper()}{name[1:]}{detail} at {self.condition()}: {self.number()}{unit}"
         if self.at_rest is not None and np.isfinite(self.at_rest):
             said += f", against {self.at_rest:.4g}{unit} of the undisplaced structure"
-            change = self.values[self.last] / self.at_rest - 1.0 if self.at_rest else np.nan
-            if np.isfinite(change) and abs(change) < LARGE_CHANGE:
-                said += f" ({100.0 * change:+.1f} %)".replace("-", "−")
+            change = self.change(self.last)
+            said += f" ({change})" if change else ""
         missing = [PART_NAMES.get(part, part) for part in self.budget.missing((self.last,))]
         if len(missing) == 1 + len(SYSTEMATIC):
             return f"{said}. No part of its error was measured."

@@ -24,6 +24,7 @@ from mlepi.report.run_facts import (
     collect_provenance,
     describe_run,
     find_command,
+    find_target,
     last_config,
     list_packages,
     list_records,
@@ -144,10 +145,7 @@ def _list_answers(
 ) -> list[dict[str, Any]]:
     """Return what the first screen says; a run without averages shows a first fact and figure."""
     parts = list_error_parts(records, stages)
-    target = ""
-    for each in collect_provenance(store, records).values():
-        sampling = ((each.get("config") or {}).get("stage") or {}).get("sampling") or {}
-        target = str(sampling.get("target") or target)
+    target = find_target(collect_provenance(store, records))
     found = find_answers(records, stages, parts, target)
     if not found:
         return [_first_fact(records, stages, figures)]

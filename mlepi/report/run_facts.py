@@ -26,6 +26,15 @@ def last_config(provenance: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return next((config for config in reversed(known) if config), {})
 
 
+def find_target(provenance: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the name of the error bar that a run was asked for; empty where nobody says."""
+    target = ""
+    for each in provenance.values():
+        sampling = ((each.get("config") or {}).get("stage") or {}).get("sampling") or {}
+        target = str(sampling.get("target") or target)
+    return target
+
+
 def describe_run(
     store: ResultsStore, records: Mapping[str, Any], config: Mapping[str, Any], stages: Stages
 ) -> Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mlepi.doubts import Doubt
+from mlepi.doubts import REMARKS, Doubt, join_doubts
 from mlepi.errors import DataError, message
 from mlepi.figures import Comparison, Drawing, Presentation, Section
 from mlepi.figures.presentation import Tab
@@ -91,18 +91,29 @@ def list_doubts(
 ) -> list[Doubt]:
     """Say in words what a reader of the numbers must know, one text per reason for caution.
 
+    What holds for several stages is said once, with their names in front.
+
     Args:
         records: of the run.
         stages: all that there are.
         store: of the run; with it, samples that were left out are told too.
     """
-    texts: list[Doubt] = []
+    return join_doubts(name_doubts(records, stages, store))
+
+
+def name_doubts(
+    records: dict[str, Any], stages: Stages, store: ResultsStore | None = None
+) -> list[tuple[str, Doubt]]:
+    """Return the stages, in words, and their doubts; arguments as those of ``list_doubts``."""
+    named: list[tuple[str, Doubt]] = []
     for name, record in records.items():
-        found = None if store is None else find_ghosts(name, stages, store)
-        ghosts = [] if found is None else found.doubts()
-        for text in (*stages[name].doubts(record), *ghosts):
-            texts.append(Doubt.of(text).about(name.replace("_", " ")))
-    return texts
+        texts = list(stages[name].doubts(record))
+        if store is not None:
+            found = find_ghosts(name, stages, store)
+            texts += [] if found is None else found.doubts()
+            texts += [Doubt.from_dict(x) for x in store.provenance(name).get(REMARKS, ())]
+        named += [(name.replace("_", " "), Doubt.of(text)) for text in texts]
+    return named
 
 
 def find_ghosts(name: str, stages: Stages, store: ResultsStore) -> GhostSummary | None:

@@ -15,6 +15,8 @@ BETWEEN = 60.0
 
 _written: dict[str, float] = {}
 """Run folder → when its page was written last, by the clock of this process."""
+_failed: set[str] = set()
+"""Run folders without a page, which is told once; at the end it is an error."""
 
 
 def show_progress(run: Run, names: Sequence[str], stages: Stages) -> None:
@@ -41,4 +43,6 @@ def show_progress(run: Run, names: Sequence[str], stages: Stages) -> None:
         write_report(folder, stages, f"at {at}, there are {so_far}; {words} come next.")
         _written[folder] = now
     except Exception as error:
-        print(f"WARNING: no page of the run so far: {error}", flush=True)
+        if folder not in _failed:
+            print(f"no page of the run so far: {error}", flush=True)
+        _failed.add(folder)

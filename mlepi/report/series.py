@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mlepi.errors import MlepiError
@@ -17,13 +17,14 @@ from mlepi.observables.cell_error.take_parts import take_parts
 from mlepi.observables.cell_sizes.compare import STAGE
 from mlepi.observables.cell_sizes.page import format_page
 from mlepi.observables.cell_sizes.series import NAME, Series, write_series
-from mlepi.observables.cell_sizes.tables import format_series
+from mlepi.observables.cell_sizes.tables import format_series, velocity_table
 from mlepi.pipeline.discovery import Stages
 from mlepi.report.error_budgets import budget_section
 from mlepi.report.page import FILE_NAME as REPORT
 from mlepi.report.page import write_report
 from mlepi.report.run_records import list_error_parts, read_records
 from mlepi.results import ResultsStore, collect_provenance, hash_data
+from mlepi.tracking import log_comparison
 
 
 def finish_series(folder: Path, stages: Stages) -> tuple[str, str]:
@@ -49,10 +50,21 @@ def finish_series(folder: Path, stages: Stages) -> tuple[str, str]:
             _complete_run(run, series, stages)
         lines = [format_series(series.record), *_format_budgets(series, stages)]
         texts.append("\n".join(lines) + "\n")
+    _log_series(folder, found)
     everything, page = "\n".join(texts), format_page([series.record for series in found])
     for name, text in ((NAME, everything), ("tables", page)):
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
     return everything, page
+
+
+def _log_series(folder: Path, found: Sequence[Series]) -> None:
+    """Send the velocities of the series to the services that its runs went to."""
+    for series in found:
+        store = ResultsStore(series.folders[0])
+        config = store.provenance(STAGE).get("config") or {}
+        header, rows = velocity_table(series.record)
+        figures = {series.name: folder / f"{series.name}.png"}
+        log_comparison(folder, config.get("logger") or {}, header, rows, figures)
 
 
 def _complete_run(folder: Path, series: Series, stages: Stages) -> None:

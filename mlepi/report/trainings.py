@@ -28,7 +28,7 @@ from mlepi.report.training_rows import (
     read_jobs,
     summarize,
 )
-from mlepi.training.loggers import log_comparison
+from mlepi.tracking import log_comparison
 
 NAME = "comparison"
 EFFORT = {"parameters": "parameters", "steps": "steps", "processor_seconds": "processor s"}
@@ -43,7 +43,7 @@ def finish_sweep(folder: Path) -> str:
 
     Writes ``comparison.md``, ``.csv``, ``.json``, ``.png`` and ``.pdf`` there, and a figure of the
     errors against a number that was swept, if there is one; networks of several kinds get files of
-    their own. The table goes to wandb as well where the trainings did.
+    their own. Table and figures go to the services that the trainings went to.
 
     Args:
         folder: of the sweep.
@@ -73,12 +73,12 @@ def finish_sweep(folder: Path) -> str:
         write_json(folder / f"{name}.json", content)
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
         (folder / f"{name}.csv").write_text(format_csv(content), encoding="utf-8")
-        figure = save_figure(plot_bars(content), folder, name)
+        figures = {"bars": save_figure(plot_bars(content), folder, name)}
         curves = plot_curves(content)
         if curves is not None:
-            save_figure(curves, folder, f"{name}_curves")
+            figures["curves"] = save_figure(curves, folder, f"{name}_curves")
         header, rows = lay_out(content)
-        log_comparison(folder, jobs[0].config["logger"], header, rows, figure)
+        log_comparison(folder, jobs[0].config["logger"], header, rows, figures)
         texts.append(text)
     return "\n".join([*texts, f"Tables, numbers and figure: {folder / NAME}.*"])
 

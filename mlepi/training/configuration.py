@@ -10,6 +10,7 @@ from omegaconf import Container, DictConfig, OmegaConf
 from mlepi.config_check import check_target, find_targets, list_missing_values, list_unknown_keys
 from mlepi.errors import ConfigError, message
 from mlepi.setting_types import describe_type, is_of_type
+from mlepi.tracking import list_mistakes
 
 KNOWN_KEYS = (
     "model", "size", "task", "data", "graph", "optimizer", "trainer", "callbacks", "logger",
@@ -35,8 +36,6 @@ SUPPLIED = {
     "optimizer.schedule": {"optimizer", "total_steps"},
 }  # fmt: skip
 """Node → arguments that this module supplies; they are no suggestions for a misspelt key."""
-LOGGERS = ("wandb",)
-"""Keys of ``logger``; the curves of every training are written as CSV in any case."""
 TEXTS: Mapping[str, Any] = {
     "name": str,
     "init_from": str | None,
@@ -59,15 +58,23 @@ def check_config(
         supplied: dotted path of a node → arguments of its class that the program supplies itself.
     """
     problems = list_unknown_keys("", config, known, "conf/train.yaml") + list_missing_values(config)
-    if isinstance(config.get("logger"), Mapping):
-        problems += list_unknown_keys("logger", config.logger, LOGGERS)
     if not problems:
+        problems = list_logger_mistakes(config)
         for path, node in find_targets(OmegaConf.to_container(config, resolve=True)):
             problems += check_target(
                 path, node, supplied=supplied.get(path, ()), settled=SETTLED.get(path, ())
             )
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def list_logger_mistakes(config: DictConfig) -> list[str]:
+    """Return what is wrong with the settings of services, one text per mistake."""
+    if "logger" not in config:
+        return []
+    node = config["logger"]
+    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    return list_mistakes(plain)
 
 
 def check_values(config: DictConfig) -> None:

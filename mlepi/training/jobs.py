@@ -66,7 +66,7 @@ def run_job(config: DictConfig, folder: Path, overrides: Sequence[str]) -> dict[
         record: dict[str, Any] = {"overrides": list(overrides), "config": plain}
         _write(folder, record, "running")
         try:
-            metrics = train(config, folder)
+            metrics = train(config, folder, folder.parent.name)
         except Exception as error:
             _write(folder, {**record, "error": str(error)}, "failed")
             raise

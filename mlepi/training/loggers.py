@@ -1,20 +1,20 @@
-"""Where curves and tables go: CSV always, wandb if it can; nothing that wandb does stops a run."""
+"""Where curves and tables go: CSV always, and to the services of ``mlepi.tracking``."""
 
 from __future__ import annotations
 
 import csv
-import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
-log = logging.getLogger(__name__)
+from mlepi.results.provenance import hide_secrets
+from mlepi.tracking import Job, Trackers, start_trackers
+from mlepi.tracking.service import Cell
 
 CURVES = "csv"
 """Folder of ``metrics.csv`` in a run folder."""
@@ -98,123 +98,96 @@ def read_earlier(folder: Path, epoch: int) -> list[dict[str, str]]:
     ]
 
 
+class TrackedCurves(Logger):
+    """Hands the curves of a training on to the services of its run.
+
+    Args:
+        trackers: of the run; empty in all processes but the first.
+        folder: of the run.
+    """
+
+    def __init__(self, trackers: Trackers, folder: Path) -> None:
+        super().__init__()
+        self.trackers = trackers
+        self._folder = folder
+
+    @property
+    def name(self) -> str:
+        """Name of the logger."""
+        return "services"
+
+    @property
+    def version(self) -> str:
+        """None that would tell runs apart; their folders do."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """Folder of the run."""
+        return str(self._folder)
+
+    def log_hyperparams(self, *arguments: Any, **options: Any) -> None:
+        """Do nothing: services have had the whole configuration."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add one point to every curve."""
+        self.trackers.log_values(metrics, step)
+
+
 def build_loggers(
     folder: Path,
     config: Mapping[str, Any],
     run_config: Mapping[str, Any],
     earlier: Sequence[Mapping[str, str]] = (),
+    sweep: str = "",
 ) -> list[Logger]:
     """Return the loggers of a run, CSV first.
 
     Args:
         folder: run folder.
-        config: "wandb": None or the arguments of ``wandb.init`` (project, mode, name, …).
+        config: service → its settings, None for those that are not wanted (``conf/logger``).
         run_config: resolved configuration to log.
         earlier: rows of the curves that a resumed training goes on with.
+        sweep: name of the sweep that the run belongs to; empty for none.
     """
     loggers: list[Logger] = [CurveLogger(folder, earlier)]
-    if config.get("wandb") is not None:
-        wandb_logger = attempt("wandb", lambda: _start_wandb(folder, config["wandb"], run_config))
-        loggers += [wandb_logger] if wandb_logger is not None else []
+    first = getattr(rank_zero_only, "rank", 0) in (0, None)
+    if first and any(options is not None for options in config.values()):
+        name = folder.name if sweep else str(run_config.get("name") or folder.name)
+        job = Job(folder, name, "train", sweep, hide_secrets(run_config))
+        loggers.append(TrackedCurves(start_trackers(config, job), folder))
     return loggers
 
 
-def attempt(what: str, action: Callable[[], Any]) -> Any:
-    """Return the result of a service that the run can do without; None when it fails."""
-    try:
-        return action()
-    except Exception as error:
-        log.warning(
-            "%s failed (%s: %s); the run continues, with CSV only",
-            what,
-            type(error).__name__,
-            error,
-        )
-        return None
-
-
-class OptionalWandbLogger(WandbLogger):
-    """wandb that reports its first failure and is silent from then on."""
-
-    failed = False
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log values, if wandb still works."""
-        self.try_wandb(lambda: super(OptionalWandbLogger, self).log_metrics(metrics, step))
-
-    def finalize(self, status: str) -> None:
-        """Finish the run, if wandb still works."""
-        self.try_wandb(lambda: super(OptionalWandbLogger, self).finalize(status))
-
-    def try_wandb(self, action: Callable[[], Any]) -> None:
-        """Do something with wandb unless it has failed before."""
-
-        def guarded() -> bool:
-            action()
-            return True
-
-        if not self.failed:
-            self.failed = attempt("wandb", guarded) is None
-
-
-def _start_wandb(
-    folder: Path, options: Mapping[str, Any], run_config: Mapping[str, Any]
-) -> OptionalWandbLogger:
-    logger = OptionalWandbLogger(save_dir=folder, **options)
-    logger.experiment.config.update(dict(run_config), allow_val_change=True)
-    return logger
+def find_trackers(loggers: Iterable[Logger]) -> Trackers:
+    """Return the services of a run, as its loggers know them; none where it has none."""
+    found = [each.trackers for each in loggers if isinstance(each, TrackedCurves)]
+    return found[0] if found else Trackers({})
 
 
 def log_results(
-    loggers: list[Logger], metrics: Mapping[str, float], figures: Mapping[str, Path]
+    loggers: Iterable[Logger],
+    metrics: Mapping[str, float],
+    figures: Mapping[str, Path],
+    checkpoint: Path,
 ) -> None:
-    """Send the table of test metrics and the parity plots to wandb, if it takes part.
+    """Send what a test has found to the services of a run.
 
     Args:
         loggers: of the run.
-        metrics: name → value.
-        figures: name → PNG file.
+        metrics: name → value, of the table and of the summary by which runs are compared.
+        figures: name, such as "parity/forces" → PNG file.
+        checkpoint: the best one.
     """
-    rows = [[name, value] for name, value in metrics.items()]
-    for logger in loggers:
-        if isinstance(logger, OptionalWandbLogger):
-            logger.try_wandb(
-                partial(logger.log_table, "test/table", columns=["metric", "value"], data=rows)
-            )
-            for name, path in figures.items():
-                logger.try_wandb(partial(logger.log_image, f"parity/{name}", [str(path)]))
+    trackers = find_trackers(loggers)
+    trackers.log_summary({f"test/{name}": value for name, value in metrics.items()})
+    rows: list[list[Cell]] = [[name, float(value)] for name, value in metrics.items()]
+    trackers.log_table("test/table", ("metric", "value"), rows)
+    for name, path in figures.items():
+        trackers.log_image(name, path)
+    trackers.log_file("checkpoint", checkpoint, "model")
 
 
-def log_comparison(
-    folder: Path,
-    config: Mapping[str, Any],
-    header: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-    figure: Path,
-) -> None:
-    """Send the table of a sweep to wandb, as a run of its own, if its trainings went there.
-
-    Args:
-        folder: of the sweep.
-        config: of the loggers of a training.
-        header: of the table.
-        rows: as many cells each.
-        figure: PNG file.
-    """
-    options = config.get("wandb")
-    if options is None:
-        return
-    named = {**options, "name": f"{folder.name}_comparison"}
-    logger = attempt("wandb", lambda: _start_wandb(folder, named, {}))
-    if logger is not None:
-        table = {"columns": list(header), "data": [list(row) for row in rows]}
-        logger.try_wandb(partial(logger.log_table, "comparison/table", **table))
-        logger.try_wandb(partial(logger.log_image, "comparison/bars", [str(figure)]))
-        finish([logger])
-
-
-def finish(loggers: list[Logger]) -> None:
-    """Close wandb, so that the next run of a sweep starts its own."""
-    for logger in loggers:
-        if isinstance(logger, OptionalWandbLogger):
-            logger.try_wandb(logger.experiment.finish)
+def finish(loggers: Iterable[Logger]) -> None:
+    """Close the services of a run, so that the next run of a sweep starts its own."""
+    find_trackers(loggers).close()

@@ -30,6 +30,7 @@ from mlepi.project_files import (
 )
 from mlepi.run_lock import RunLock, hold
 from mlepi.stopping import Stopped, stop
+from mlepi.training.band_overlay import plot_band_overlay
 from mlepi.training.callbacks import (
     BestAndLast,
     EpochLines,
@@ -49,7 +50,13 @@ from mlepi.training.initial_weights import (
     freeze_parts,
     read_initial_weights,
 )
-from mlepi.training.loggers import build_loggers, finish, log_results, read_earlier
+from mlepi.training.loggers import (
+    build_loggers,
+    find_trackers,
+    finish,
+    log_results,
+    read_earlier,
+)
 from mlepi.training.parity import plot_parity
 from mlepi.training.reference_energies import align_energies
 from mlepi.training.stop_at_signal import StopAtSignal, describe_kept
@@ -74,13 +81,14 @@ TOLERATED_WARNINGS = (
 )
 
 
-def train(config: DictConfig, folder: Path) -> dict[str, float]:
+def train(config: DictConfig, folder: Path, sweep: str = "") -> dict[str, float]:
     """Train and test one network.
 
     Args:
         config: composed from ``conf/train.yaml``.
         folder: run folder, which gets checkpoints/, csv/, config.yaml, run.json, test_metrics.json,
             test_structures.json and parity plots.
+        sweep: name of the sweep that the training belongs to; empty for none.
 
     Returns:
         Metrics of the best checkpoint on the test subset; of the validation subset when ``test`` is
@@ -115,7 +123,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, float]:
         if resume is not None:
             check_resumed(resume, task.stamp, task.model)
         try:
-            return run_trainer(plain, data, task, folder, resume, lock)
+            return run_trainer(plain, data, task, folder, resume, lock, sweep)
         except Stopped as stopped:
             stopped.add_note(describe_kept(folder))
             raise
@@ -298,6 +306,7 @@ def run_trainer(
     folder: Path,
     resume: str | None,
     lock: RunLock | None = None,
+    sweep: str = "",
 ) -> dict[str, float]:
     """Fit, test the best checkpoint and write the table."""
     n_parameters = sum(parameter.numel() for parameter in task.model.parameters())
@@ -310,7 +319,7 @@ def run_trainer(
         sizes,
         folder,
     )
-    loggers = build_loggers(folder, plain["logger"], plain, read_kept_curves(resume))
+    loggers = build_loggers(folder, plain["logger"], plain, read_kept_curves(resume), sweep)
     trainer = build_trainer(plain, loggers, task.monitor, folder, resume, lock)
     if trainer.is_global_zero:
         write_whole(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(plain))))
@@ -344,9 +353,13 @@ def run_trainer(
     }
     if trainer.is_global_zero:
         figures = plot_parity(task, data.batches("test"), folder)
+        shown = {f"parity/{name}": path for name, path in figures.items()}
+        if find_trackers(loggers):
+            tested = [labelled for labelled, _ in data.evaluated().values()]
+            shown |= plot_band_overlay(tested, Path(best), folder)
         graphs = {name: graph for name, (_, graph) in data.evaluated().items()}
         metrics |= task.compare_structures(graphs)
         write_test(plain["name"], data, task, metrics, effort, best, folder)
-        log_results(loggers, metrics, figures)
+        log_results(loggers, metrics, shown, Path(best))
     finish(loggers)
     return metrics

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import hydra
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 import warm_python
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from recorded_service import record_into
 from small_run import FIRST_SPLITS, TINY_NETWORKS
 from tiny_networks import FACTS
 
@@ -359,6 +359,7 @@ def test_failing_wandb_does_not_stop_a_run(tmp_path, monkeypatch, caplog):
     def fail(*arguments, **options):
         raise RuntimeError("no service")
 
+    monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr("wandb.init", fail)
     config = compose(
         "model=mace",
@@ -370,7 +371,8 @@ def test_failing_wandb_does_not_stop_a_run(tmp_path, monkeypatch, caplog):
     train(config, tmp_path)
     assert (
         caplog.text.count(
-            "wandb failed (RuntimeError: no service); the run continues, with CSV only"
+            "wandb failed (RuntimeError: no service); the run continues, and its folder has "
+            "everything"
         )
         == 1
     )
@@ -378,21 +380,28 @@ def test_failing_wandb_does_not_stop_a_run(tmp_path, monkeypatch, caplog):
 
 
 @pytest.mark.slow
-def test_wandb_offline_gets_curves_table_and_plots(tmp_path):
-    result = run_command(
-        tmp_path,
-        "model=mace",
-        "logger=wandb",
-        "trainer.max_epochs=1",
-        *TINY["phonon"],
-        run=subprocess.run,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "wandb failed" not in result.stderr + result.stdout
-    [run] = Path(tmp_path / "wandb").glob("offline-run-*")
-    media = {path.parent.name + path.suffix for path in (run / "files/media").rglob("*.*")}
-    assert any(name.endswith(".png") for name in media)
-    assert any(name.endswith(".json") for name in media)
+def test_services_get_curves_table_plots_bands_and_the_checkpoint(tmp_path, monkeypatch):
+    service, jobs = record_into(monkeypatch, "mlepi.training.loggers")
+    overrides = ["logger=wandb", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
+    limits = ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "seed=3"]
+    config = compose("model=hedgenet_electron", *overrides, *limits, *TINY["electron"])
+    metrics = train(config, tmp_path / "seed=3", "some sweep")
+    [(settings, job)] = jobs
+    assert settings["wandb"]["offline"] is True
+    assert (job.name, job.sweep, job.kind) == ("seed=3", "some sweep", "train")
+    assert job.config["seed"] == 3
+    assert {"train/loss", "val/loss"} <= set().union(*(values for _, values in service.values))
+    header, rows = service.tables["test/table"]
+    assert header == ["metric", "value"]
+    assert dict(rows) == pytest.approx(metrics, nan_ok=True)
+    assert set(service.summary) == {f"test/{name}" for name in metrics}
+    parity = {name for name in service.images if name.startswith("parity/")}
+    assert parity == {"parity/H onsite", "parity/H intra", "parity/H inter"}
+    [bands] = set(service.images) - parity
+    assert bands.startswith("bands/")
+    checkpoint = tmp_path / "seed=3" / "checkpoints" / "best.ckpt"
+    assert service.files == {"checkpoint": (checkpoint, "model")}
+    assert service.closed
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ ROOM_ORDER: dict[str, float] = {
     "structures": 1,
     "physics": 1,
     "trust": 2,
+    "tracking": 2,
     "graphs": 2,
     "models": 3,
     "predictors": 4,
@@ -86,8 +87,8 @@ DISTRIBUTIONS = {
     "dask_jobqueue": "dask-jobqueue",
     "yaml": "PyYAML",
 }
-# Listed although no source imports them: phonopy calls symfc, Lightning calls wandb.
-CALLED_THROUGH_OTHERS = {"symfc", "wandb"}
+# Listed although no source imports it: phonopy calls symfc.
+CALLED_THROUGH_OTHERS = {"symfc"}
 
 
 @cache
@@ -160,7 +161,9 @@ def frameworks_outside_their_rooms(path):
     tops = {module.split(".")[0] for module, _ in imported_modules(path)}
     forbidden = set()
     if room not in {"training", "pipeline"}:
-        forbidden |= {"lightning", "pytorch_lightning", "torchmetrics", "wandb"}
+        forbidden |= {"lightning", "pytorch_lightning", "torchmetrics"}
+    if room != "tracking":
+        forbidden.add("wandb")
     command_lines = {"config_check", "default_folder", "trust", "command_line", "commands"}
     if room not in {"training", "pipeline", "checkpoint", *command_lines}:
         forbidden |= {"hydra", "omegaconf"}

@@ -87,3 +87,16 @@ def test_other_libraries_are_left_alone(environment, library):
 def test_other_systems_are_left_alone(environment):
     environment.setattr(sys, "platform", "darwin")
     assert not memory.keep_freed_memory()
+
+
+def test_used_memory_grows_with_what_is_held(monkeypatch):
+    before = memory.used_memory()
+    held = bytearray(b"x" * 2**26)
+    assert memory.used_memory() - before > 0.8 * len(held)
+    monkeypatch.setattr(memory.Path, "read_text", lambda *arguments, **options: "")
+    assert memory.used_memory() > len(held)  # the most so far, where nothing says more
+
+
+def test_a_gpu_that_is_not_used_holds_nothing(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert memory.used_gpu_memory() == 0

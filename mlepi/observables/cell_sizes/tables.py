@@ -29,10 +29,7 @@ def format_series(record: CellSizesRecord) -> str:
         "brackets the samples. The limit is that of a straight line in 1/N by weighted least "
         "squares.",
         "",
-        *tabulate(
-            ["estimator", "", "T (K)", "undisplaced", *size_headers(record), "1/N → 0", "χ² / dof"],
-            _velocity_rows(record),
-        ),
+        *tabulate(*velocity_table(record)),
     ]
     for title, header, rows in (
         (
@@ -56,6 +53,13 @@ def format_series(record: CellSizesRecord) -> str:
         if rows:
             lines += ["", title, "", *tabulate(header, rows)]
     return "\n".join(lines) + "\n"
+
+
+def velocity_table(record: CellSizesRecord) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of what every estimator says at every size, 10⁵ m/s."""
+    ends = ["1/N → 0", "χ² / dof"]
+    header = ["estimator", "", "T (K)", "undisplaced", *size_headers(record), *ends]
+    return header, _velocity_rows(record)
 
 
 def size_headers(record: CellSizesRecord) -> list[str]:

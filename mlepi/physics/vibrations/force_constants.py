@@ -11,7 +11,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -89,6 +89,7 @@ def compute_force_constants(
     displacement: float = 0.01,
     symmetrize: bool = True,
     symprec: float = 1e-5,
+    watch: Callable[[int, int], object] | None = None,
 ) -> ForceConstants:
     """Differentiate forces with respect to the symmetry-distinct displacements of a supercell.
 
@@ -105,6 +106,7 @@ def compute_force_constants(
         displacement: length of each displacement, Å.
         symmetrize: impose symmetry and the sum rule.
         symprec: distance within which atoms count as symmetric, Å.
+        watch: called with the number of displacements that are done, from 0 on, and of all.
 
     Returns:
         Force constants of the atoms of one cell; the residual of the sum rule before its imposition
@@ -128,7 +130,7 @@ def compute_force_constants(
     phonon = build_phonopy(atoms, repeats, symprec)
     order = repeat_order(phonon, atoms, repeats)
     phonon.generate_displacements(distance=displacement, is_plusminus="auto")
-    phonon.forces = _displaced_forces(phonon, order, atoms.repeat(repeats), calculator)
+    phonon.forces = _displaced_forces(phonon, order, atoms.repeat(repeats), calculator, watch)
     columns = compact_columns(phonon, order, len(atoms), repeats)
     phonon.produce_force_constants(calculate_full_force_constants=False, show_drift=False)
     plain = ForceConstants(atoms.copy(), repeats, from_phonopy(phonon, columns))
@@ -232,15 +234,22 @@ def _check_supercell(supercell: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _displaced_forces(
-    phonon: Phonopy, order: NDArray[np.int64], ideal: Atoms, calculator: Calculator
+    phonon: Phonopy,
+    order: NDArray[np.int64],
+    ideal: Atoms,
+    calculator: Calculator,
+    watch: Callable[[int, int], object] | None,
 ) -> NDArray[np.float64]:
     """Return forces less those at rest, (n_displacements, n_supercell, 3) in phonopy's order."""
+    tell = watch or (lambda done, total: None)
+    tell(0, len(phonon.displacements))
     rest = _forces(ideal, calculator)
-    forces = []
+    forces: list[NDArray[np.float64]] = []
     for atom, *vector in phonon.displacements:
         displaced = ideal.copy()
         displaced.positions[order[int(atom)]] += vector
         forces.append((_forces(displaced, calculator) - rest)[order])
+        tell(len(forces), len(phonon.displacements))
     return np.array(forces)
 
 

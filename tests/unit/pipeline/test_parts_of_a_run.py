@@ -1,13 +1,10 @@
-import io
 import logging
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from mlepi.errors import ConfigError, PhysicsError, StructureError
 from mlepi.pipeline.processes import Processes, launch_processes
-from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.sources import Source, load_structure
 from mlepi.pipeline.stages.structure.relaxation import measure_spacings
 from mlepi.structures import build_graphene
@@ -27,39 +24,6 @@ def test_an_error_in_the_first_process_reaches_all():
 
     with pytest.raises(PhysicsError, match=r"^no$"):
         Processes().on_first(fail)
-
-
-def test_plain_report_has_one_line_per_stage():
-    stream = io.StringIO()
-    report = ProgressReport(stream=stream)
-    with report.stage("phonon") as line:
-        line.start(3)
-        line.advance()
-        line.note = "done well"
-    report.say("bye")
-    lines = stream.getvalue().splitlines()
-    assert lines[0].split()[0] == "phonon"
-    assert lines[0].endswith(" s  done well")
-    assert lines[1:] == ["bye"]
-
-
-def test_terminal_shows_a_bar_with_an_estimate():
-    stream = io.StringIO()
-    report = ProgressReport(stream=stream)
-    report._console = Console(file=stream, force_terminal=True, width=120)
-    with report.stage("observables") as line:
-        line.start(4, 1)
-        line.advance()
-    assert "2/4" in stream.getvalue()
-    assert "left" in stream.getvalue()
-
-
-def test_quiet_report_says_nothing(capsys):
-    report = ProgressReport(quiet=True)
-    with report.stage("phonon") as line:
-        line.advance()
-    report.say("x")
-    assert capsys.readouterr().out == ""
 
 
 def test_sources_say_what_is_wrong():

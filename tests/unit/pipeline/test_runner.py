@@ -175,9 +175,7 @@ def test_nearly_singular_overlap_warns_and_an_indefinite_one_raises(tmp_path):
         electron=toy_source("electron", "ToyElectron", overlap=1 / 3 - 1e-6),
     )
     text = execute(run, ["structure", "hamiltonian"])
-    assert (
-        "WARNING: hamiltonian: S is nearly singular (smallest eigenvalue 3.0e-06 < 1e-04)" in text
-    )
+    assert "WARNING (serious): hamiltonian: S is nearly singular" in text
     run = make_run(
         tmp_path / "b",
         electron=toy_source("electron", "ToyElectron", overlap=0.4),

@@ -17,6 +17,7 @@ from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.runner import run_stages
 from mlepi.pipeline.samples import find_results
+from mlepi.report.run_records import list_doubts
 
 BOTH = (*PREPARATION, "levels", "other_levels")
 
@@ -86,8 +87,12 @@ def test_an_error_bar_that_is_not_reached_is_told(tmp_path):
     settings = {"target": "level", "target_error": 1e-9}
     run = make_run(tmp_path, sampling_settings=settings, n_samples=20)
     text = execute(run)
-    assert "WARNING: levels: 20 samples: error bar of level" in text
-    assert "n_samples=20 allowed" in text
+    told = " ".join(text.split())
+    assert "WARNING (note): levels: 20 samples: error bar of level" in told
+    assert "n_samples=20 allowed" in told
+    stages = {name: type(stage) for name, stage in run.stages.items()}
+    (kept,) = list_doubts({"levels": run.read("levels")}, stages, run.store)
+    assert kept.seen.startswith("levels: 20 samples: error bar of level")  # for the page as well
     assert run.read("levels").n_results == 40
 
 

@@ -215,6 +215,7 @@ def test_the_table_goes_to_wandb_as_the_trainings_do(sweep, monkeypatch, caplog)
     def fail(*arguments, **options):
         raise RuntimeError("no service")
 
+    monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr("wandb.init", fail)
     finish_sweep(sweep)
     assert "wandb failed (RuntimeError: no service)" in caplog.text

@@ -96,7 +96,7 @@ class PhononStage(PlainStage):
         """Return force constants, bands and density of states."""
         atoms = run.read("structure").atoms
         calculator, supercell = run.networks.calculator, run.settings.supercell
-        before = self._differentiate(atoms, calculator, supercell)
+        before = self._differentiate(atoms, calculator, supercell, line)
         loads = self._measure_loads(atoms, calculator)
         force_constants = impose_sum_rules(before, self.sum_rules, *loads)
         missed = measure_sum_rules(before, *loads)
@@ -174,7 +174,11 @@ class PhononStage(PlainStage):
         ]
 
     def _differentiate(
-        self, atoms: Atoms, calculator: Calculator, supercell: tuple[int, int, int]
+        self,
+        atoms: Atoms,
+        calculator: Calculator,
+        supercell: tuple[int, int, int],
+        line: StageLine,
     ) -> ForceConstants:
         if self.method == "derivatives":
             return differentiate_force_constants(
@@ -186,6 +190,7 @@ class PhononStage(PlainStage):
             supercell,
             displacement=self.displacement,
             symmetrize=self.symmetrize,
+            watch=lambda done, total: line.advance() if done else line.start(total),
         )
 
     def _measure_loads(

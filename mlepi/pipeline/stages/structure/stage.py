@@ -20,7 +20,7 @@ from mlepi.pipeline.stages.structure.relaxation import (
 )
 
 RELAXATIONS = ("none", "positions", "positions_and_cell")
-TOLD_EVERY = 30.0
+TOLD_EVERY = 60.0
 """s between two lines about a relaxation."""
 
 

@@ -26,7 +26,12 @@ def test_bands_follow_gamma_m_k_gamma_of_either_hexagonal_cell(angle):
             "C2", scaled_positions=[[1 / 3, 1 / 3, 0.5], [2 / 3, 2 / 3, 0.5]], cell=cell, pbc=True
         )
     calculator = SpringCalculator(atoms.repeat((6, 6, 1)), SHELLS)
-    bands = compute_phonon_bands(compute_force_constants(atoms, calculator, [6, 6, 1]), n_points=60)
+    told = []
+    found = compute_force_constants(
+        atoms, calculator, [6, 6, 1], watch=lambda *counts: told.append(counts)
+    )
+    assert told == [(done, told[0][1]) for done in range(told[0][1] + 1)]
+    bands = compute_phonon_bands(found, n_points=60)
     assert bands.labels == ("G", "M", "K", "G")
     assert np.all(bands.qpoints[:, 2] == 0)
     np.testing.assert_allclose(
