@@ -1,4 +1,4 @@
-# One command each: make demo · make verify · make test · make lint · make format · make wheel · make bench ·
+# One command each: make demo · make verify · make test · make lint · make format · make wheel · make docs · make bench ·
 # make bench-quick · make paper · make gpu-wheels · make gpu · make clean
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 DEMO_OUTPUT ?= outputs/demo
 
-.PHONY: demo verify test lint format wheel bench bench-quick paper gpu-wheels gpu clean help
+.PHONY: demo verify test lint format wheel docs bench bench-quick paper gpu-wheels gpu clean help
 
 help:
 	@echo "make demo    temperature-dependent bands and Fermi velocity of bilayer graphene from the shipped checkpoints"
@@ -19,6 +19,7 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make format  rewrite the sources in the house style"
 	@echo "make wheel   dist/mlepi-….whl: the package with configs, data and checkpoints, for an installation without a clone"
+	@echo "make docs    the documentation as a site, build/docs/index.html"
 	@echo "make bench   speed and memory beside mace-torch and a path-by-path network, 16 to 1,024 atoms and the magic-angle cell: hours"
 	@echo "make bench-quick  the same at 64 atoms: minutes; results in benchmarks/results"
 	@echo "make paper   the tables of docs/reproduction.md again, from the folders of finished sweeps of trainings"
@@ -63,6 +64,11 @@ format: $(VENV)/installed-dev
 wheel: $(VENV)/installed-dev
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls -s -h dist/*.whl
+
+# Pages, notebooks as they are stored, and docstrings; a warning, such as a dead link, is an error.
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html --conf-dir docs --doctree-dir build/doctrees . build/docs
+	@echo "$(abspath build/docs/index.html)"
 
 # The peers pin an older e3nn, so they live in an environment of their own.
 $(PEERS)/installed: benchmarks/constraints-peers.txt
