@@ -29,7 +29,6 @@ BAR = re.compile(r"(``[^`]*``)|\|")
 """Code, which is left as it is, or a bar."""
 
 project = "mlepi"
-author = "the mlepi developers"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 root_doc = "docs/index"
@@ -48,7 +47,10 @@ myst_heading_anchors = 4  # links such as speed.md#on-a-gpu
 myst_enable_extensions = ["colon_fence"]
 
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!mlepi\b).*")]  # types of other packages: no network here
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!mlepi\b).*"),  # types of other packages: no network here
+    (r"py:class", r"mlepi\..*"),  # types of arguments that no page shows are text
+]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True}
@@ -61,6 +63,7 @@ html_theme = "furo"
 html_title = "mlepi"
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#2b6cb0", "color-brand-content": "#2b6cb0"},
     "dark_css_variables": {"color-brand-primary": "#8ab4e8", "color-brand-content": "#8ab4e8"},

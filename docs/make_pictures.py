@@ -84,14 +84,19 @@ class Scan:
         return np.reshape(lines, (*shape, len(GRID)))
 
     def peaks(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return half the distance of the peaks of both bands and its jackknife error.
+        """Return half the distance of the peaks of both bands, of all samples and without each.
 
-        Of spectra that are averaged over the samples; mean over the three directions. Both are
-        (n_distances,), eV.
+        Of spectra that are averaged over the samples; mean over the three directions.
+        (n_distances,) and (n_samples, n_distances), eV.
         """
-        total, n = self.spectra.sum(axis=0), len(self.spectra)
-        left_out = np.array([_split(total - each) for each in self.spectra])
-        return _split(total), np.sqrt((n - 1) * left_out.var(axis=0))
+        total = self.spectra.sum(axis=0)
+        return _split(total), np.array([_split(total - each) for each in self.spectra])
+
+
+def jackknife_error(left_out: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the error of an estimate from those without one sample each (first axis)."""
+    n = len(left_out)
+    return np.asarray(np.sqrt((n - 1) * left_out.var(axis=0)))
 
 
 def _split(spectra: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -314,41 +319,39 @@ def draw_unfolding() -> Figure:
 
 
 def draw_estimators() -> Figure:
-    """Draw the cone of a 6×6 monolayer at 0 K by two estimators, and what size does to both."""
-    rows = []
+    """Draw the cone of a 6×6 monolayer at 0 K by two estimators, and what size does to slopes."""
+    distances = np.array([0.0, 0.02, 0.04, 0.1])
     figure = new_figure(6.6, 2.5)
     left, right = figure.subplots(1, 2)
-    for size, n_samples in ((3, 96), (6, 48), (9, 24), (12, 10)):
-        distances = np.array([0.0, 0.02, 0.05, 0.1, 0.15] if size == 6 else [0.0, 0.1])
+    for size, n_samples in ((3, 64), (6, 48), (9, 24), (12, 8)):
         (found,) = scan(size, [0.0], n_samples, near_k(distances))
-        at = int(np.argmin(np.abs(distances - 0.1)))
-        (peaks, errors), rest = found.peaks(), found.rest[: len(distances), 1]
-        levels, root = found.middle(), np.sqrt(n_samples)
-        mean, spread = levels.mean(axis=0), levels.std(axis=0, ddof=1) / root
-        ratio, error = peaks[at] / rest[at], errors[at] / rest[at]
-        rows.append((1 / size, 1e3 * mean[0], 1e3 * spread[0], ratio, error))
+        rest = found.rest[: len(distances), 1]
+        (peaks, peaks_left_out), levels = found.peaks(), found.middle()
+        mean = levels.mean(axis=0)
+        levels_left_out = (levels.sum(axis=0) - levels) / (n_samples - 1)
         if size == 6:
             left.plot(distances, rest, color=GREY, label="at rest")
             style = {"fmt": "o", "color": BLUE, "label": "peak of A(k, E)"}
-            left.errorbar(distances[1:], peaks[1:], errors[1:], **style)
+            left.errorbar(distances[1:], peaks[1:], jackknife_error(peaks_left_out)[1:], **style)
             style = {"fmt": "s--", "color": RED, "label": "mean of sorted levels"}
-            left.errorbar(distances, mean, spread, **style)
-    left.set(
-        xlabel="|k − K| (1/Å)",
-        ylabel="half the distance\nof the bands (eV)",
-        xlim=(-0.005, 0.16),
-        ylim=(0, None),
-    )
+            left.errorbar(distances, mean, jackknife_error(levels_left_out), **style)
+        for values, left_out, first, colour, label in (
+            (peaks, peaks_left_out, 2, BLUE, "peak, 0.04–0.10/Å"),
+            (mean, levels_left_out, 2, RED, "sorted, 0.04–0.10/Å"),
+            (mean, levels_left_out, 0, GREY, "sorted, K to 0.02/Å"),
+        ):
+            last = 3 if first else 1
+            flat = rest[last] - rest[first]
+            ratio = (values[last] - values[first]) / flat
+            error = jackknife_error((left_out[:, last] - left_out[:, first]) / flat)
+            shown = {"fmt": "o", "color": colour, "label": label if size == 3 else None}
+            right.errorbar(1 / size, ratio, error, **shown)
+    left.set(xlabel="|k − K| (1/Å)", xlim=(-0.005, 0.11), ylim=(0, None))
+    left.set_ylabel("half the distance\nof the bands (eV)")
     left.legend()
-    inverse, opening, opening_error, ratio, error = np.array(rows).T
-    right.errorbar(inverse, opening, opening_error, fmt="s--", color=RED)
-    right.set(xlabel="1/N of the N × N cell", xlim=(0, 0.36), ylim=(0, None))
-    right.set_ylabel("opening of K by sorting (meV)", color=RED)
-    twin = right.twinx()
-    twin.errorbar(inverse, ratio, error, fmt="o", color=BLUE)
-    twin.set_ylabel("peak at 0.1/Å over that at rest", color=BLUE)
-    twin.set_ylim(0.8, 1.0)
-    twin.spines["right"].set_visible(True)
+    right.set(xlabel="1/N of the N × N cell", xlim=(0, 0.36), ylim=(0, 1.1))
+    right.set_ylabel("slope over that at rest")
+    right.legend(loc="lower left")
     return figure
 
 
@@ -409,7 +412,7 @@ def draw_ghost_states() -> Figure:
                 )
     left.set(
         yscale="log",
-        xlabel="level at rest, from E_F (eV)",
+        xlabel="true level, from E_F (eV)",
         ylabel="its error by 1 meV\nof noise on H (meV)",
     )
     for (name, values), colour in zip(depths.items(), (RED, BLUE), strict=True):

@@ -35,7 +35,7 @@ def built(tmp_path_factory):
     from sphinx.util.docutils import docutils_namespace, patch_docutils
 
     folder, told = tmp_path_factory.mktemp("site"), io.StringIO()
-    path, filters = list(sys.path), warnings.filters[:]
+    path = list(sys.path)
     with warnings.catch_warnings(), patch_docutils(str(DOCS)), docutils_namespace():
         warnings.simplefilter("ignore")  # of Sphinx's own parts; what it says of pages is in `told`
         places = {"srcdir": ROOT, "confdir": DOCS, "outdir": folder / "html"}
@@ -43,7 +43,7 @@ def built(tmp_path_factory):
             **places, doctreedir=folder / "trees", buildername="html", status=None, warning=told
         )
         site.build(force_all=True)
-    sys.path[:], warnings.filters[:] = path, filters
+    sys.path[:] = path
     return folder / "html", told.getvalue()
 
 
