@@ -28,14 +28,12 @@ QUESTIONS = {
 """Question of a newcomer → words of its row on the start page, words of the page behind it."""
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """Build the site as `make docs` does; return its folder and what Sphinx warned of."""
+def build(folder):
+    """Build the site as `make docs` does; return what Sphinx warned of."""
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-    folder, told = tmp_path_factory.mktemp("site"), io.StringIO()
-    path = list(sys.path)
+    told, path = io.StringIO(), list(sys.path)
     with warnings.catch_warnings(), patch_docutils(str(DOCS)), docutils_namespace():
         warnings.simplefilter("ignore")  # of Sphinx's own parts; what it says of pages is in `told`
         places = {"srcdir": ROOT, "confdir": DOCS, "outdir": folder / "html"}
@@ -44,24 +42,11 @@ def built(tmp_path_factory):
         )
         site.build(force_all=True)
     sys.path[:] = path
-    return folder / "html", told.getvalue()
+    return told.getvalue().splitlines()
 
 
-@pytest.fixture(scope="module")
-def pages(built):
-    """Page → its HTML."""
-    return {path: path.read_text(encoding="utf-8") for path in built[0].rglob("*.html")}
-
-
-@pytest.mark.slow
-def test_site_is_built_without_a_warning(built):
-    folder, told = built
-    assert told == ""
-    assert (folder / "docs" / "index.html").is_file()
-
-
-@pytest.mark.slow
-def test_links_of_the_site_lead_somewhere(pages):
+def find_dead_links(pages):
+    """List links and anchors within the site that lead nowhere."""
     places = {page: set(re.findall(r'\bid="([^"]+)"', text)) for page, text in pages.items()}
     dead = []
     for page, text in pages.items():
@@ -70,32 +55,56 @@ def test_links_of_the_site_lead_somewhere(pages):
                 continue
             name, _, anchor = unescape(link).partition("#")
             target = (page.parent / name.partition("?")[0]).resolve() if name else page
-            if not target.is_file() or (
-                anchor and target in places and anchor not in places[target]
-            ):
+            known = places.get(target, {anchor})
+            if not target.is_file() or (anchor and anchor not in known):
                 dead.append(f"{page.name}: {link}")
-    assert dead == []
+    return dead
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_question_of_a_newcomer_is_one_click_from_the_start(built, pages, question):
-    wanted, answer = QUESTIONS[question]
-    start = built[0] / "docs" / "index.html"
+def find_unanswered(pages, start):
+    """List the questions that no page behind their row of the start page answers."""
     rows = re.findall(r"<tr.*?</tr>", pages[start], flags=re.DOTALL)
-    (row,) = [row for row in rows if wanted in words_of(row)]
-    links = re.findall(r'href="([^"#]+)', row)
-    found = [words_of(pages[(start.parent / link).resolve()]) for link in links]
-    assert any(answer in text for text in found)
+    unanswered = []
+    for question, (wanted, answer) in QUESTIONS.items():
+        (row,) = [row for row in rows if wanted in words_of(row)]
+        links = re.findall(r'href="([^"#]+)', row)
+        found = [words_of(pages[(start.parent / link).resolve()]) for link in links]
+        if not any(answer in text for text in found):
+            unanswered.append(question)
+    return unanswered
 
 
-@pytest.mark.slow
-def test_every_page_and_notebook_is_in_the_contents(built, pages):
-    start = pages[built[0] / "docs" / "index.html"]
+def find_unlisted(start_page):
+    """List pages and notebooks that are in no contents of the start page."""
+    unlisted = []
     for source in [*DOCS.rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]:
         name = source.relative_to(ROOT).with_suffix(".html")
         link = name.relative_to("docs") if name.parts[0] == "docs" else Path("..") / name
-        assert f'href="{link.as_posix()}"' in start or source.name == "index.md"
+        if f'href="{link.as_posix()}"' not in start_page and source.name != "index.md":
+            unlisted.append(source.name)
+    return unlisted
+
+
+@pytest.mark.slow
+def test_site_is_complete(tmp_path):
+    """One test, so that one process builds it once."""
+    told = build(tmp_path)
+    folder = (tmp_path / "html").resolve()
+    pages = {path: path.read_text(encoding="utf-8") for path in folder.rglob("*.html")}
+    start = folder / "docs" / "index.html"
+    assert told == []
+    assert find_dead_links(pages) == []
+    assert find_unanswered(pages, start) == []
+    assert find_unlisted(pages[start]) == []
+
+
+def test_what_is_wrong_with_a_site_is_found(tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("")
+    text = '<a id="here" href="#here"> <a href="#there"> <a href="none.html"> <a href="page.html">'
+    assert sorted(find_dead_links({page: text})) == ["page.html: #there", "page.html: none.html"]
+    assert "conf.py" not in find_unlisted("")
+    assert "method.md" in find_unlisted("")
 
 
 def words_of(html):
