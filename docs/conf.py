@@ -28,6 +28,11 @@ START = """<!doctype html>
 BAR = re.compile(r"(``[^`]*``)|\|")
 """Code, which is left as it is, or a bar."""
 
+ARRAY = re.compile(
+    r"[~\w.]*ndarray\[[~\w.]*tuple\[[~\w.]*Any, \.\.\.\], [~\w.]*dtype\[([^\]]*)\]\]"
+)
+"""How NDArray[…] is written out."""
+
 project = "mlepi"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
@@ -84,6 +89,20 @@ def _escape_bars(
     lines[:] = [BAR.sub(lambda found: found[0] if found[1] else "\\|", line) for line in lines]
 
 
+def _shorten_arrays(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: object,
+    options: object,
+    signature: str | None,
+    returned: str | None,
+) -> tuple[str | None, str | None]:
+    """Write NDArray[…] in signatures, as the source does."""
+    short = [text and ARRAY.sub(r"NDArray[\1]", text) for text in (signature, returned)]
+    return short[0], short[1]
+
+
 def _write_start(app: Sphinx, exception: Exception | None) -> None:
     """Lead from the folder that was built to its start page."""
     if exception is None and app.builder.format == "html":
@@ -94,4 +113,5 @@ def setup(app: Sphinx) -> None:
     """Connect what Sphinx calls."""
     app.connect("source-read", _give_title)
     app.connect("autodoc-process-docstring", _escape_bars)
+    app.connect("autodoc-process-signature", _shorten_arrays)
     app.connect("build-finished", _write_start)

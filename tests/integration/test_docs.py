@@ -37,14 +37,21 @@ COMMANDS = sorted(
     }
 )
 
-FENCED = re.compile(r"^```(?:bash)?\n.*?^```$", flags=re.DOTALL | re.MULTILINE)
+FENCED = re.compile(r"^```([^\n]*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+
+
+def shell_lines(text):
+    """List the blocks of a page that are typed into a shell."""
+    return [block for language, block in FENCED.findall(text) if language in ("", "bash")]
+
+
 OTHER = r"(mlepi (?!train|infer|demo|verify|bench)[a-z]+(?![\w,.])[^`\n]*)"
 OTHER_COMMANDS = sorted(
     {
         line.split("  #")[0].strip()
         for page in PAGES
         for place, text in (
-            (f"^{OTHER}", "".join(FENCED.findall(page.read_text("utf-8")))),
+            (f"^{OTHER}", "".join(shell_lines(page.read_text("utf-8")))),
             (f"`{OTHER}`", FENCED.sub("", page.read_text("utf-8"))),
         )
         for line in re.findall(place, text, flags=re.MULTILINE)
