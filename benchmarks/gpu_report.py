@@ -3,7 +3,7 @@
     python benchmarks/gpu_report.py     # writes all results/gpu-*.json into the pages
 
 The table replaces what stands between the comments ``<!-- gpu -->`` and ``<!-- /gpu -->``; as long
-as there is no result, that page and ``docs/limits.md`` say that there is none.
+as there is no result, that page and ``docs/concepts/limits.md`` say that there is none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from speed_settings import BENCHMARKS, ROOT
 
 from mlepi.errors import DataError, message
 
-SPEED, LIMITS = ROOT / "docs" / "speed.md", ROOT / "docs" / "limits.md"
+SPEED, LIMITS = ROOT / "docs" / "speed.md", ROOT / "docs" / "concepts" / "limits.md"
 HEADER = (
     "GPU",
     "H, 1,024 atoms (ms)",

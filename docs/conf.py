@@ -38,6 +38,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 root_doc = "docs/index"
 include_patterns = [
+    "C*.md",
     "docs/**.md",
     "notebooks/*.ipynb",
     "data/*/*.md",
@@ -45,6 +46,7 @@ include_patterns = [
     "benchmarks/results/*.md",
 ]
 _SOURCES = {"docs", "notebooks", "data", "benchmarks"}
+_SOURCES |= {path.name for path in ROOT.glob("C*.md")}
 exclude_patterns = [path.name for path in ROOT.iterdir() if path.name not in _SOURCES]
 
 nb_execution_mode = "off"  # tests run the notebooks; the site shows what they have stored
