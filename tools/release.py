@@ -168,8 +168,8 @@ def build(root: Path, target: Path) -> tuple[Path, Path]:
         clone = Path(folder) / "mlepi"
         run_git(root, "clone", "--quiet", str(root), str(clone))
         code = (
-            "import sys; from setuptools import build_meta as b;"
-            "print(b.build_wheel(sys.argv[1])); print(b.build_sdist(sys.argv[1]))"
+            "import sys; from setuptools import build_meta as b; target = sys.argv[1];"
+            "b.build_wheel(target); b.build_sdist(target)"  # both change sys.argv
         )
         command = [sys.executable, "-c", code, str(target.resolve())]
         subprocess.run(command, cwd=clone, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
