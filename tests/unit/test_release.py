@@ -151,7 +151,7 @@ def test_citation_has_what_its_schema_asks_for():
 
 def test_workflows_and_hooks_call_what_is_there():
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    targets = {*re.findall(r"^([\w-]+):", makefile, re.M), "docs"}
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.M))
     calls = {
         step["run"]
         for path in (ROOT / ".github" / "workflows").glob("*.yml")
