@@ -42,6 +42,7 @@ ROOM_ORDER: dict[str, float] = {
     "memory": 0,
     "former_names": 0,
     "untrusted": 0.5,  # reads files for all rooms above
+    "setting_types": 0.5,
     "plugins": 0,
     "stopping": 0,
     "litter": 0,
