@@ -49,7 +49,7 @@ class Inference:
         self.n_samples = n_samples
         command = [sys.executable, str(ROOT / "infer.py"), "experiment=demo", "trainer.devices=1"]
         command += [f"folder={folder}", f"temperature={TEMPERATURE:g}", f"n_samples={n_samples}"]
-        command += [f"device={device}", "report=false", *overrides]
+        command += [f"device={device}", "report=false", "logger=csv", *overrides]
         self.start = time.perf_counter()
         self.process = subprocess.Popen(  # noqa: S603 - our own script
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
@@ -69,7 +69,7 @@ class Inference:
         seconds = time.perf_counter() - self.start
         if self.process.returncode != 0:
             raise InferenceError("\n".join(text.strip().splitlines()[-15:]))
-        found = re.search(r"^samples +([\d.,]+) s", text, re.MULTILINE)
+        found = re.search(r"^samples +([\d.,]+) s  ", text, re.MULTILINE)
         each = float(found[1].replace(",", "")) / self.n_samples if found else None
         return {"n_samples": self.n_samples, "seconds": seconds, "seconds_per_sample": each}
 

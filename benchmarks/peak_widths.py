@@ -43,6 +43,7 @@ def scan(cell: int, samples: int, width: float, folder: Path) -> Any:
         f"stage.fermi_velocity.peak_width={width}",
         "stage.fermi_velocity.dos_mesh=[6,6,1]",
         "report=false",
+        "logger=csv",
     ]
     subprocess.run(command, check=True, cwd=ROOT)  # noqa: S603
     record = ResultsStore(folder).read("fermi_velocity", FermiVelocityRecord)

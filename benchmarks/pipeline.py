@@ -48,7 +48,7 @@ def measure_processor_seconds(action: Callable[[], Any]) -> tuple[float, Any]:
 def measure_command(*arguments: str) -> float:
     """Return the processor seconds of ``python infer.py …``."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, str(PROJECT / "infer.py"), *arguments]
+    command = [sys.executable, str(PROJECT / "infer.py"), "logger=csv", *arguments]
     subprocess.run(command, check=True, capture_output=True)  # noqa: S603
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -88,6 +88,7 @@ def run_loop(
         f"n_samples={N_SAMPLES}",
         f"temperature=[{','.join(f'{t:g}' for t in TEMPERATURES)}]",
         "report=false",
+        "logger=csv",
     ]
     _run_all(
         [

@@ -44,7 +44,7 @@ def test_the_same_command_takes_what_is_finished(tmp_path, monkeypatch, capsys):
     folder = f"hydra.sweep.dir={tmp_path}"
     trained = []
 
-    def train(config, folder):
+    def train(config, folder, sweep):
         trained.append(config.seed)
         (folder / "checkpoints").mkdir()
         (folder / "checkpoints/last.ckpt").touch()

@@ -490,6 +490,8 @@ def test_every_mistake_is_reported_at_once(tmp_path):
             ["valence_electrons={6:-1}"],
             "valence_electrons: got {6: -1}; expected a number > 0 per element",
         ),
+        (["logger.wandb.offline=7"], "logger.wandb.offline: got 7; expected true or false"),
+        (["+logger.wandb.projct=x"], "got an unknown key; expected a key of logger.wandb"),
     ],
 )
 def test_mistakes(tmp_path, overrides, expected):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from recorded_service import record_into
 from series_records import of_size, write_whole
 from velocity_records import fermi_velocity_record
 
@@ -51,6 +52,19 @@ def test_every_run_of_a_series_gets_the_cell_part_of_its_size(folder, monkeypatc
         assert text in everything
     assert (folder / "cell_sizes.md").read_text(encoding="utf-8") == everything
     assert (folder / "tables.md").read_text(encoding="utf-8") == page
+
+
+def test_velocities_of_a_series_go_where_its_runs_went(folder, monkeypatch):
+    service, jobs = record_into(monkeypatch, "mlepi.tracking.trackers")
+    finish_series(folder, STAGES)
+    [(_, job)] = jobs
+    assert (job.kind, job.sweep) == ("comparison", folder.name)
+    header, rows = service.tables["comparison/table"]
+    assert header[:4] == ["estimator", "", "T (K)", "undisplaced"]
+    assert [name.split()[0] for name in header[4:7]] == ["3×3", "4×4", "6×6"]
+    assert rows
+    assert set(service.images) == {"comparison/cell_sizes"}
+    assert service.closed
 
 
 def test_the_tables_are_printed(folder, monkeypatch, capsys):
