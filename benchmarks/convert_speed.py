@@ -183,7 +183,7 @@ def measure(folder: Path, out: Path, workers: int) -> dict[str, float]:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.returncode:
         raise SystemExit(f"mlepi convert failed:\n{shown}")
-    print(shown.strip().splitlines()[-1])
+    print(shown.strip())
     return {
         "wall_seconds": time.monotonic() - begin,
         "processor_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,

@@ -171,7 +171,8 @@ def _label_frames(
     remarks = {kind: float(n) for kind, n in left_out.items() if n > 0}
     if remarks:
         first = structures[0].provenance
-        first[UNUSUAL] = {**first.get(UNUSUAL, {}), **remarks}
+        unusual = {**first.get(UNUSUAL, {}), **remarks}
+        structures[0] = replace(structures[0], provenance={**first, UNUSUAL: unusual})
     return structures, {**({"harmonic_energy": float(harmonic)} if harmonic else {}), **remarks}
 
 
