@@ -63,7 +63,8 @@ def explain_fault(error: BaseException, folder: Path) -> MachineError | None:
         return explain_lost(error)
     number = find_number(error)
     if number is None and not isinstance(error, OSError):
-        cause = None if isinstance(error, MlepiError) else error.__cause__
+        # HDF5 fails once more, in other words, when it closes a file that it could not write
+        cause = None if isinstance(error, MlepiError) else error.__cause__ or error.__context__
         return None if cause is None else explain_fault(cause, folder)
     if NO_TEMPORARY in str(error):
         text = "no folder for temporary files"

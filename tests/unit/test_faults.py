@@ -50,6 +50,9 @@ def test_a_fault_behind_another_error_is_the_one_that_is_told(tmp_path):
     error = ValueError("Unable to configure handler 'file'")
     error.__cause__ = OSError(28, "No space left on device", "/run/infer.log")
     assert str(explain_fault(error, tmp_path)).startswith("/run/infer.log: got a full disk")
+    closing = RuntimeError("Can't decrement id ref count (unable to close file)")
+    closing.__context__ = error
+    assert str(explain_fault(closing, tmp_path)).startswith("/run/infer.log: got a full disk")
     own = ConfigError("a file of other content")
     own.__cause__ = error.__cause__
     assert explain_fault(own, tmp_path) is None

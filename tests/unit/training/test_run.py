@@ -16,7 +16,7 @@ from mlepi.training.run import check_config
         ("seed=null", "seed: got None; expected an integer"),
         ("tf32=high", "tf32: got 'high'; expected true or false"),
         ("compile=1", "compile: got 1; expected true or false"),
-        ("grace=.nan", "grace: got nan; expected a number of seconds"),
+        ("grace=nan", "grace: got nan; expected a number of seconds"),
         ("freeze=all", "freeze: got 'all'; expected a list of a text"),
         ("+logger.wwandb=null", "logger.wwandb: got an unknown key; .* Did you mean 'wandb'"),
         ("trainer.max_epochs=ten", "trainer.max_epochs: got 'ten'; expected an integer or null"),
