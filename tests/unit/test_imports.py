@@ -43,6 +43,7 @@ ROOM_ORDER: dict[str, float] = {
     "former_names": 0,
     "untrusted": 0.5,  # reads files for all rooms above
     "setting_types": 0.5,
+    "project_files": 0.5,
     "plugins": 0,
     "stopping": 0,
     "litter": 0,
@@ -55,7 +56,6 @@ ROOM_ORDER: dict[str, float] = {
     "sweep_names": 0,
     "arithmetic": 1,
     "config_check": 1,
-    "project_files": 1,
     "structures": 1,
     "physics": 1,
     "trust": 2,

@@ -35,7 +35,7 @@ from mlepi.structures.dftio import read_dftio
 from mlepi.structures.kmesh_files import read_kmesh
 from mlepi.structures.openmx_labels import read_label_file
 from mlepi.structures.sources import find_sources
-from mlepi.untrusted import check_text, load_npy, open_hdf5, open_npz, parse_json, read_json
+from mlepi.untrusted import check_text, hdf5, load_npy, open_hdf5, open_npz, parse_json, read_json
 
 TABLE = PROJECT_FOLDER / "data" / "blg_openmx" / "overlap_C6.0-s2p2.h5"
 SECONDS, MEGABYTES = 2.0, 200
@@ -416,3 +416,20 @@ def test_files_respect_the_umask(tmp_path, described):
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
+
+
+def test_files_of_many_small_blocks_have_time_to_be_looked_through(tmp_path, monkeypatch):
+    """A data set takes 0.1 ms, twice that on a core that is shared; one file has thousands."""
+    path, n_blocks = tmp_path / "hamiltonians.h5", 200
+    with h5py.File(path, "w") as file:
+        for k in range(n_blocks):
+            file[f"[0, 0, 0, {k}, 1]"] = np.ones((13, 13))
+    given = []
+    usual = hdf5.subprocess.run
+    monkeypatch.setattr(
+        hdf5.subprocess,
+        "run",
+        lambda command, **rest: given.append(command) or usual(command, **rest),
+    )
+    hdf5.open_hdf5(path).close()
+    assert float(given[0][-2]) - hdf5.SECONDS > 2e-4 * n_blocks
