@@ -138,7 +138,6 @@ def test_equal_file_names_get_their_folder_in_front(sample, tmp_path):
         (["legacy", "--format", "deeph_legacy", "--radius", "C=2"], "sum of the orbital radii"),
         (["legacy", "--format", "deeph"], "no structure in it or below it"),
         (["overlap_only", "--format", "deeph_legacy"], "an overlap without Hamiltonian"),
-        (["legacy", "legacy", "--format", "deeph_legacy"], "twice; expected unique names"),
     ],
 )
 def test_errors_are_one_line_and_write_nothing(
