@@ -49,7 +49,11 @@ def test_messages_name_the_compressed_file(tmp_path):
     assert str(told.value).startswith(f"{packed}: got an unreadable file")
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"x" * 1000)[:-9]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"x" * 1000)[:-9]],
+    ids=["empty", "other", "cut"],
+)
 def test_damaged_ones(tmp_path, content):
     packed = tmp_path / "a.extxyz.gz"
     packed.write_bytes(content)
