@@ -248,8 +248,9 @@ def test_row_of_the_table():
 
 
 def test_pages_say_that_there_is_none_until_there_is_one(tmp_path):
-    pages = [tmp_path / name for name in ("speed.md", "limits.md")]
-    texts = [(ROOT / "docs" / page.name).read_text("utf-8") for page in pages]
+    originals = (gpu_report.SPEED, gpu_report.LIMITS)
+    pages = [tmp_path / page.name for page in originals]
+    texts = [page.read_text("utf-8") for page in originals]
     for page, text in zip(pages, texts, strict=True):
         page.write_text(text, encoding="utf-8")
     (tmp_path / "gpu-toy-cpu.json").write_text(json.dumps({**RESULTS, "toy": True}))

@@ -460,8 +460,8 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         ),
         (
             ["stage.structure.relax=all"],
-            "stage.structure.relax: got 'all'; expected one of ['none', 'positions', "
-            "'positions_and_cell']",
+            "stage.structure.relax: got 'all'; expected 'none' or 'positions' or "
+            "'positions_and_cell'",
         ),
         (
             ["stage.run=[phonons]"],
