@@ -61,21 +61,14 @@ def summarise_demo(record: FermiVelocityRecord) -> dict[str, Any]:
 def plot_front(record: FermiVelocityRecord) -> Figure:
     """Draw A(k, E) at rest and at the highest temperature, and the slope at K by temperature."""
     from mlepi.figures import COLUMN, house_style, new_figure
+    from mlepi.observables.fermi_velocity.figure import draw_spectrum
 
     with house_style():
         figure = new_figure(2.1 * COLUMN, 0.72 * COLUMN)
         panels = figure.subplots(1, 3, width_ratios=(1.0, 1.0, 1.5))
         spectra = (record.equilibrium_spectral_function, record.spectral_functions[-1])
         for axes, spectrum in zip(panels[:2], spectra, strict=True):
-            image = axes.pcolormesh(
-                record.map_distances,
-                record.energies,
-                spectrum.T,
-                shading="gouraud",
-                vmin=0.0,
-                vmax=float(record.spectral_functions.max()),
-                rasterized=True,
-            )
+            image = draw_spectrum(axes, record, spectrum)
             ends = [record.map_distances[0], 0.0, record.map_distances[-1]]
             axes.set_xticks(ends, ["M ←" if axes is panels[0] else "", "K", "→ Γ"])
         panels[0].set_ylabel("E − E$_D$ (eV)")

@@ -173,6 +173,8 @@ def test_a_click_on_a_band_shows_its_motion(browser, page):
     picture = "document.querySelector('#figure-phonons canvas').toDataURL()"
     first = browser.evaluate(picture)
     browser.wait(f"{picture} !== {first!r}")
+    assert browser.evaluate(picture) != first, "it moves"
+    assert browser.evaluate(told) != before
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -63,6 +64,21 @@ def plot_bands(record: FermiVelocityRecord) -> Figure:
     return figure
 
 
+def draw_spectrum(
+    axes: Axes, record: FermiVelocityRecord, spectrum: NDArray[np.float64]
+) -> QuadMesh:
+    """Draw one A(k, E) of a record, (n_kpoints, n_energies), on the colour scale of all."""
+    return axes.pcolormesh(
+        record.map_distances,
+        record.energies,
+        spectrum.T,
+        shading="gouraud",
+        vmin=0.0,
+        vmax=float(np.max(record.spectral_functions)),
+        rasterized=True,
+    )
+
+
 def plot_spectral_functions(record: FermiVelocityRecord) -> Figure:
     """Draw A(k, E) along M–K–Γ at rest and at every temperature, with the peaks of the low bands.
 
@@ -78,15 +94,7 @@ def plot_spectral_functions(record: FermiVelocityRecord) -> Figure:
         spectra = [record.equilibrium_spectral_function, *record.spectral_functions]
         titles = ["equilibrium", *(f"{t:g} K" for t in record.temperatures)]
         for axes, title, spectrum in zip(panels, titles, spectra, strict=False):
-            image = axes.pcolormesh(
-                record.map_distances,
-                record.energies,
-                spectrum.T,
-                shading="gouraud",
-                vmin=0.0,
-                vmax=float(np.max(record.spectral_functions)),
-                rasterized=True,
-            )
+            image = draw_spectrum(axes, record, spectrum)
             axes.set_title(title)
             left, right = axes.get_xlim()
             axes.set_xticks([left, 0.0, right], ["M ←", "K", "→ Γ"])

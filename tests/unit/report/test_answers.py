@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 import pytest
+from width_records import Widths
 
 from mlepi.figures import Headline, Presentation
 from mlepi.physics.averages.error_budget import CELL, ErrorPart
 from mlepi.report.answers import draw_answer, find_answers, unit_after
-from mlepi.results import unit
-
-
-@dataclass(frozen=True)
-class Widths:
-    temperatures: np.ndarray = field(metadata=unit("K"))
-    widths: np.ndarray = field(metadata=unit("eV"))
-    errors: np.ndarray = field(metadata=unit("eV", error_of="widths"))
-    degrees_of_freedom: float = field(default=float("inf"), metadata=unit("1"))
 
 
 class Stage:

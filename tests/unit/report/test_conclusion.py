@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 import pytest
 from recorded_service import record_into
+from width_records import Widths
 
 from mlepi.doubts import Doubt
 from mlepi.figures import Drawing, Headline, Presentation, Section, Table, new_figure
@@ -17,17 +17,9 @@ from mlepi.pipeline.progress import ProgressReport
 from mlepi.report import format_summary
 from mlepi.report.conclusion import conclude_run
 from mlepi.report.screen import MOST_TEMPERATURES
-from mlepi.results import ResultsStore, unit
+from mlepi.results import ResultsStore
 
 LOGGER = {"wandb": {"project": "x", "name": None}, "tensorboard": None}
-
-
-@dataclass(frozen=True)
-class Widths:
-    temperatures: np.ndarray = field(metadata=unit("K"))
-    widths: np.ndarray = field(metadata=unit("eV"))
-    errors: np.ndarray = field(metadata=unit("eV", error_of="widths"))
-    degrees_of_freedom: float = field(default=float("inf"), metadata=unit("1"))
 
 
 def draw(record):
