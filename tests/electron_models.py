@@ -12,9 +12,11 @@ from e3nn_oracle import wigner_d
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from tiny_networks import gaussian_overlap_table
 
 from mlepi.graphs import fields
 from mlepi.graphs.build import build_graph
+from mlepi.predictors.electron import ElectronPredictor
 from mlepi.structures.basis import OrbitalBasis
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -118,6 +120,16 @@ def build_model(name: str, dtype=torch.float64, seed=1, **options):
         model.edge_scale.zero_()
         model.on_site_scale.zero_()
     return model
+
+
+def build_smooth_predictor(name: str = "hedgenet_late") -> ElectronPredictor:
+    """Smooth cutoffs, as derivatives demand, whatever the published network does."""
+    model = build_model(name)
+    model.envelope_width = 0.5
+    for backbone in model.network.sub_networks.values():
+        backbone.envelope_width = 0.5
+    table = gaussian_overlap_table(BASIS)
+    return ElectronPredictor(model, basis=BASIS, cutoffs=CUTOFFS, overlap_table=table)
 
 
 def bilayer(seed=0) -> Atoms:

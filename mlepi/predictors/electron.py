@@ -196,7 +196,7 @@ class ElectronPredictor(Predictor):
         if table is None and self.overlap_source is not None:
             source = self.overlap_source
             return [source.overlap(atoms, self.basis) for atoms in structures]
-        used = self._require_table(table)
+        used = self.require_table(table)
         pairs = [_find_overlapping_pairs(atoms, used) for atoms in structures]
         first = np.append(0, np.cumsum([len(atoms) for atoms in structures]))
         blocks = compute_overlap_blocks(
@@ -253,6 +253,20 @@ class ElectronPredictor(Predictor):
         """
         return self._differentiate(atoms, device, first, second)
 
+    def list_edges(
+        self, atoms: Atoms, graph: AtomGraph
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """List the blocks of H: on-site ones, then those of every relation.
+
+        Args:
+            atoms: structure.
+            graph: of it.
+
+        Returns:
+            ``edge_index`` (2, n_edges) and ``edge_cell_shift`` (n_edges, 3).
+        """
+        return _block_edges(len(atoms), graph, fields.RELATIONS)
+
     def _differentiate(
         self,
         atoms: Atoms,
@@ -260,13 +274,13 @@ class ElectronPredictor(Predictor):
         first: NDArray[np.float64],
         second: NDArray[np.float64] | None,
     ) -> MatrixDerivatives:
-        table = self._require_table(None)
+        table = self.require_table(None)
         self.check_elements(atoms.numbers)
         # compiled kernels know no forward mode
         network = copy.deepcopy(self._model).to(device=device, dtype=torch.float64)
         graph = build_graph(atoms, self.cutoffs, dtype=torch.float64)
         values = differentiate_network(network, graph.to(device), first, second)
-        edges = _block_edges(len(atoms), graph, fields.RELATIONS)
+        edges = self.list_edges(atoms, graph)
         pairs = _find_overlapping_pairs(atoms, table)
         source, target = pairs.edge_index
 
@@ -292,7 +306,12 @@ class ElectronPredictor(Predictor):
             FORWARD_MODE,
         )
 
-    def _require_table(self, table: OverlapTable | None) -> OverlapTable:
+    def require_table(self, table: OverlapTable | None = None) -> OverlapTable:
+        """Return the overlap table that is used: the one given, or the checkpoint's own.
+
+        Raises:
+            DataError: there is none, or it belongs to another basis.
+        """
         if table is not None:
             check_overlap_table(self.basis, table)
         used = self.overlap_table if table is None else table

@@ -3,7 +3,6 @@
 Forward mode against finite differences, sum rule, covariance, and the fallback for other models.
 """
 
-import functools
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +10,8 @@ import pytest
 import torch
 from electron_models import BASIS as MODEL_BASIS
 from electron_models import CUTOFFS as MODEL_CUTOFFS
-from electron_models import bilayer, build_model, orbital_rotation
+from electron_models import bilayer, build_model, build_smooth_predictor, orbital_rotation
 from scipy.spatial.transform import Rotation
-from tiny_networks import gaussian_overlap_table
 from toy_models import ToyElectron, build_honeycomb
 
 from mlepi.errors import DataError, PhysicsError
@@ -33,26 +31,9 @@ from mlepi.structures import build_graphene
 MODELS = ("hedgenet_late", "mace_hamiltonian", "deeph", "deeph_e3_exact", "structure_norm")
 
 
-@functools.cache
-def overlap_table():
-    return gaussian_overlap_table(MODEL_BASIS)
-
-
-@functools.cache
-def build_predictor(name="hedgenet_late"):
-    """Smooth cutoffs, as derivatives demand, whatever the published network does."""
-    model = build_model(name)
-    model.envelope_width = 0.5
-    for backbone in model.network.sub_networks.values():
-        backbone.envelope_width = 0.5
-    return ElectronPredictor(
-        model, basis=MODEL_BASIS, cutoffs=MODEL_CUTOFFS, overlap_table=overlap_table()
-    )
-
-
 @pytest.fixture(scope="module")
 def predictor():
-    return build_predictor()
+    return build_smooth_predictor()
 
 
 class Numerical:
@@ -68,7 +49,7 @@ def directions(count, seed=0):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_first_derivatives_are_limits_of_differences(name):
-    predictor = build_predictor(name)
+    predictor = build_smooth_predictor(name)
     atoms, moves = bilayer(), directions(2)
     exact = predictor.derivatives(atoms, moves)
     # Richardson: the error of central differences is even in the step
@@ -89,7 +70,7 @@ def test_first_derivatives_are_limits_of_differences(name):
 
 @pytest.mark.parametrize("name", MODELS[:3])
 def test_second_derivatives_are_differences_of_first_ones(name):
-    predictor = build_predictor(name)
+    predictor = build_smooth_predictor(name)
     atoms, first, second = bilayer(), directions(1), directions(1, seed=1)
     exact = predictor.second_derivatives(atoms, first, second)
     assert exact.ket_overlap is None
