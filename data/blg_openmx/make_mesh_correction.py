@@ -2,8 +2,8 @@
 
 ``python data/blg_openmx/make_mesh_correction.py CHECKPOINT FOLDER …`` writes
 ``mesh_correction.npz``, which ``make.py`` adds to the labels of the same FOLDERs. CHECKPOINT is an
-electron network trained on these labels (energies are the sums of the labels' own bands, forces
-need derivatives of H, which no label has). A run that was stopped goes on where it was.
+electron network trained on these labels: energies are sums of the labels' own bands, forces need
+derivatives of H, which no label has. A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -14,19 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from make import BASIS, CORRECTION, Correction, read_corrections, write_corrections
 
 import mlepi
 from mlepi.errors import MlepiError
 from mlepi.graphs.block_matrix import block_matrices
 from mlepi.predictors.band_forces import change_mesh
 from mlepi.predictors.electron import ElectronPredictor
-from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.openmx_labels import list_label_files, read_label_file
-from mlepi.units import BOHR
 
-OUTPUT = Path(__file__).parent / "mesh_correction.npz"
-BASIS = OrbitalBasis(shells={6: (0, 0, 1, 1)}, radii={6: 6.0 * BOHR}, names={6: "C6.0-s2p2"})
 FACTOR = 3
 """Of the divisions of the labels' meshes: twice as many again change forces by 0.6 meV/Å."""
 
@@ -42,10 +38,7 @@ def main(checkpoint: Path, folders: list[Path]) -> None:
     if not isinstance(model, ElectronPredictor):
         sys.exit(f"{checkpoint}: a {model.kind} network; give an electron network")
     paths = list_label_files(folders)
-    done: dict[str, NDArray[np.float64]] = {}
-    if OUTPUT.exists():
-        with np.load(OUTPUT) as archive:
-            done = dict(archive)
+    done = read_corrections() if CORRECTION.exists() else {}
     start = time.monotonic()
     for n, path in enumerate(paths):
         if path.stem in done:
@@ -60,16 +53,12 @@ def main(checkpoint: Path, folders: list[Path]) -> None:
             valence=VALENCE,
             labelled=block_matrices(labels),
         )
-        # first row: energy per atom, eV; then one row of forces per atom
-        rows = np.full((1, 3), change.energy / len(labels.atoms))
-        done[path.stem] = np.concatenate([rows, change.forces])
-        draft = OUTPUT.with_suffix(".draft.npz")
-        np.savez_compressed(draft, **done)
-        draft.replace(OUTPUT)
-        size = 1e3 * np.sqrt((change.forces**2).mean())
+        done[path.stem] = Correction(labels.atoms.positions, change.energy, change.forces)
+        write_corrections(done)
         print(
-            f"{n + 1}/{len(paths)} {path.stem}: {1e3 * rows[0, 0]:+.3f} meV/atom, forces "
-            f"{size:.1f} meV/Å RMS, {time.monotonic() - start:.0f} s",
+            f"{n + 1}/{len(paths)} {path.stem}: {1e3 * change.energy / len(labels.atoms):+.3f} "
+            f"meV/atom, forces {1e3 * np.sqrt((change.forces**2).mean()):.1f} meV/Å RMS, "
+            f"{time.monotonic() - start:.0f} s",
             flush=True,
         )
 

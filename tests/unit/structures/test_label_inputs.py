@@ -79,7 +79,7 @@ def test_openmx_input_describes_the_structure(tmp_path):
 
 
 def test_supercells_get_a_mesh_of_the_same_density():
-    """The shipped data: 18×18 for one cell, 6×6 for 3×3; even, so that it misses K."""
+    """The shipped data: 18×18 for one cell, 6×6 for 3×3; even."""
     assert reduce_kgrid([18, 18, 1], (1, 1, 1)) == (18, 18, 1)
     assert reduce_kgrid([18, 18, 1], (3, 3, 1)) == (6, 6, 1)
     assert reduce_kgrid([18, 18, 1], (6, 6, 1)) == (4, 4, 1)
