@@ -3,7 +3,7 @@
 A total energy from a mesh that is too coarse is wrong by an amount that depends on the cell, and
 its forces are no function of the atoms' surroundings: a network cannot learn them. The error is
 that of a sum over occupied bands, so whoever knows H and S of any structure can compute it, see
-``mlepi.physics.bands.band_energy``.
+``mlepi.graphs.band_sums``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.graphs import fields
+from mlepi.graphs.band_sums import sum_bands
 from mlepi.graphs.block_pairs import find_pairs, list_pairs
 from mlepi.graphs.build import build_graph
-from mlepi.physics.bands.band_energy import sum_bands
 from mlepi.physics.eigenstates.bloch import count_valence_electrons
 from mlepi.physics.overlaps.evaluate import compute_overlap_blocks_torch
 

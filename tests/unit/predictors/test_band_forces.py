@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from electron_models import bilayer, build_smooth_predictor
 
+from mlepi.graphs.band_sums import sum_bands
 from mlepi.graphs.block_matrix import BlockMatrix
-from mlepi.physics.bands.band_energy import sum_bands
 from mlepi.predictors.band_forces import change_mesh, compute_band_forces
 
 VALENCE = {6: 4.0, 1: 1.0}

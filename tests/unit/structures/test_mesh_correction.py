@@ -14,8 +14,8 @@ from shipped_data import open_shipped, shipped_labels
 
 from mlepi.checkpoint import load_model
 from mlepi.errors import DataError
+from mlepi.graphs.band_sums import sum_bands
 from mlepi.graphs.block_matrix import block_matrices
-from mlepi.physics.bands.band_energy import sum_bands
 from mlepi.predictors.band_forces import change_mesh
 from mlepi.project_files import find_file
 from mlepi.structures.openmx_labels import read_label_file

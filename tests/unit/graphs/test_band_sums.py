@@ -6,8 +6,8 @@ from scipy.linalg import eigvalsh
 from scipy.special import entr
 
 from mlepi.errors import PhysicsError
+from mlepi.graphs.band_sums import sum_bands
 from mlepi.graphs.block_matrix import BlockMatrix
-from mlepi.physics.bands.band_energy import sum_bands
 from mlepi.reference_systems import TightBinding
 from mlepi.structures import build_graphene
 

@@ -19,19 +19,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, eigh
 
 from mlepi.errors import PhysicsError, message
+from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.physics.bands.lattice import build_k_mesh
 from mlepi.physics.bands.optics import fermi_occupations
 from mlepi.physics.eigenstates.bloch import SPIN_DEGENERACY, fermi_energy_from_eigenvalues
-
-if TYPE_CHECKING:
-    from mlepi.graphs.block_matrix import BlockMatrix
 
 
 @dataclass(frozen=True)
