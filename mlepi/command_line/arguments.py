@@ -18,7 +18,8 @@ def translate_arguments(arguments: Sequence[str], config_name: str = "infer") ->
     understood. ``phonon._target_=CLASS phonon.KEY=VALUE`` puts a class in the place of a file,
     ``structure.KEY=VALUE`` is any argument of its builder, ``graph.cutoffs.B-N=4`` names a relation
     that only the data know, ``data=FILE`` a data set of one's own, and ``folder=`` names the run
-    folder of a training as it does that of an inference.
+    folder of a training as it does that of an inference. Lightning names further processes, and so
+    their logs, after a training, whatever they do: here they are named after the script.
 
     Args:
         arguments: of the command line.
@@ -35,6 +36,8 @@ def translate_arguments(arguments: Sequence[str], config_name: str = "infer") ->
                 translated.append(f"stage.folder={found[1]}")
         elif config_name == "train" and (found := re.fullmatch(r"folder=(.+)", argument)):
             translated.append(f"hydra.{'sweep' if sweep else 'run'}.dir={found[1]}")
+        elif found := re.fullmatch(r"hydra\.job\.name=train_ddp_process_(\d+)", argument):
+            translated.append(f"hydra.job.name={config_name}_process_{found[1]}")
         elif re.match(r"valence_electrons=\{|graph\.cutoffs(=\{|\.)", argument):
             translated.append(f"++{argument}")  # of elements that the default does not know
         elif found := re.fullmatch(r"(\+{0,2}experiment=)(.*)", argument):

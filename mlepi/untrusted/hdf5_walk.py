@@ -72,6 +72,8 @@ PREFIX, MOST_HEADER = 16, 4096
 """Bytes before the first message of an object header of version 1, and of the longest header."""
 DATASPACE, LAYOUT, CONTINUED, MODIFIED = 0x0001, 0x0008, 0x0010, 0x0012
 """Messages of an object header."""
+SHARED = 2
+"""Flag of a message that stands elsewhere."""
 ONE_STRETCH = bytes([3, 1])
 """Layout message: version 3, contiguous."""
 MOST_POINTS = 2**20
@@ -126,10 +128,10 @@ def parse_header(raw: bytes) -> PlainHeader | None:
         kind = int.from_bytes(raw[start : start + 2], "little")
         body = start + 8
         start = body + int.from_bytes(raw[start + 2 : start + 4], "little")
-        content = raw[body:start]
-        if kind == CONTINUED or start > length:
+        content, shared = raw[body:start], raw[body - 4] & SHARED
+        if kind == CONTINUED or start > length or (shared and kind in (DATASPACE, LAYOUT)):
             return None
-        if kind == DATASPACE and content[:1] == b"\1" and not shape:
+        if kind == DATASPACE and content[:1] == b"\1" and len(content) >= 8 and not shape:
             rank, limited, shape = content[1], bool(content[2] & 1), body + 8
             end = shape + 8 * rank * (1 + limited)
             if rank == 0 or end > start:

@@ -284,6 +284,13 @@ def test_a_training_has_a_folder_as_an_inference_has():
     assert translate_arguments(["-m", "folder=a"], "train") == ["-m", "hydra.sweep.dir=a"]
 
 
+@pytest.mark.parametrize("script", ["infer", "train"])
+def test_further_processes_log_under_the_name_of_their_script(script):
+    """Lightning calls them all after a training."""
+    words = ["hydra.job.name=train_ddp_process_3", "hydra.output_subdir=null"]
+    assert translate_arguments(words, script)[0] == f"hydra.job.name={script}_process_3"
+
+
 def test_any_argument_of_a_builder_can_be_given():
     config = compose_infer("structure.lattice_constant=2.5", "structure.height=20")
     assert config.structure.lattice_constant == 2.5
