@@ -48,7 +48,7 @@ def test_the_setting_and_what_it_may_be_are_named():
 
 
 def test_texts_are_empty_only_where_they_are_so_by_themselves():
-    from mlepi.pipeline.stages.structure import StructureStage
+    from mlepi.pipeline.stages.structure.stage import StructureStage
 
     assert list_wrong_types("stage.structure", StructureStage, {"note": ""}) == []
     [text] = list_wrong_types("stage.structure", StructureStage, {"note": " "})
