@@ -48,7 +48,7 @@ LEVELS = {0: (-15.0, 12.0), 1: (-6.0, 18.0)}
 HUECKEL = 1.75
 """Factor of Wolfsberg and Helmholz (1952), doi:10.1063/1.1700580."""
 LAYOUTS = ("legacy", "new")
-INTERVAL = 0.2
+INTERVAL = 1.0
 """Seconds between two looks at the memory."""
 SET_CHILD_SUBREAPER = 36
 """``PR_SET_CHILD_SUBREAPER`` of prctl(2)."""

@@ -228,6 +228,7 @@ class ArrayWriter:
         check_written(self._file)
         for key, values in rows.items():
             column = COLUMNS[key]
+            typed: NDArray[Any]
             if key not in self._arrays:
                 self._create(key)
             if column.dtype == "str":

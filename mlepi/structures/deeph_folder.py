@@ -163,10 +163,10 @@ def join_blocks(
     Raises:
         DataError: a block has not the orbitals of its atoms, or has them twice (spin).
     """
-    expected = list(map(tuple, counts[pairs[:, 3:]].tolist()))
-    for pair, block, shape in zip(pairs, blocks, expected, strict=True):
-        if block.shape != shape:
-            refuse_spin(where, block.shape == (2 * shape[0], 2 * shape[1]))
-            check_shape(where, str(pair.tolist()), block.shape, shape)
+    sizes = counts[pairs[:, 3:]].tolist()
+    for pair, block, (n_rows, n_columns) in zip(pairs, blocks, sizes, strict=True):
+        if block.shape != (n_rows, n_columns):
+            refuse_spin(where, block.shape == (2 * n_rows, 2 * n_columns))
+            check_shape(where, str(pair.tolist()), block.shape, (n_rows, n_columns))
     ends = np.concatenate([[0], np.cumsum([block.size for block in blocks])]).astype(np.int64)
     return BlockList(pairs, np.concatenate([block.ravel() for block in blocks]), ends)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -214,5 +215,5 @@ def _read_key(where: str, text: str) -> list[int]:
     raise DataError(message(where, f"key {text!r}", expected, "Write the file again."))
 
 
-def _is_key(key: list[object]) -> bool:
+def _is_key(key: list[Any]) -> bool:
     return len(key) == 5 and all(type(v) is int and abs(v) < LARGEST for v in key)

@@ -311,6 +311,7 @@ class GraphDataModule(LightningDataModule):
             if structure is not None
         ]
         number_graphs(self.further_graphs, self.n_structures - len(self.further))
+        self._source = {}
 
     @property
     def n_structures(self) -> int:

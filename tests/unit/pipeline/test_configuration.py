@@ -278,6 +278,12 @@ def test_short_forms(words, expected):
     assert translate_arguments(words) == expected
 
 
+def test_arguments_of_all_data_sets_need_no_plus():
+    words = ["data.in_memory=false", "data.workers=2", "+data.train_order=listed"]
+    data = compose_config(CONF, "train", words).data
+    assert (data.in_memory, data.workers, data.train_order) == (False, 2, "listed")
+
+
 def test_a_training_has_a_folder_as_an_inference_has():
     assert translate_arguments(["folder=a"]) == ["folder=a"]
     assert translate_arguments(["folder=a"], "train") == ["hydra.run.dir=a"]
