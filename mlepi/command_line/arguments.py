@@ -20,9 +20,10 @@ def translate_arguments(arguments: Sequence[str], config_name: str = "infer") ->
     ``stage=NAME`` chooses what to run, ``stage.run``; former names of stages and experiments are
     understood. ``phonon._target_=CLASS phonon.KEY=VALUE`` puts a class in the place of a file,
     ``structure.KEY=VALUE`` is any argument of its builder, ``graph.cutoffs.B-N=4`` names a relation
-    that only the data know, ``data.workers=4`` is an argument of every data set, ``data=FILE`` a data
-    set of one's own, and ``folder=`` names the run folder of a training as it does that of an inference. Lightning names further processes, and so
-    their logs, after a training, whatever they do: here they are named after the script.
+    that only the data know, ``data.workers=4`` is an argument of every data set, ``data=FILE`` a
+    data set of one's own, and ``folder=`` names the run folder of a training as it does that of an
+    inference. Lightning names further processes, and so their logs, after a training, whatever they
+    do: here they are named after the script.
 
     Args:
         arguments: of the command line.
