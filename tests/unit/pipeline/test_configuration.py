@@ -462,6 +462,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
             "'stacking'?",
         ),
         (["temperature=[0,0.0]"], "temperature: got [0, 0.0]; expected a number of kelvin"),
+        (["folder=''"], "folder: got ''; expected the name of a folder. Leave it out"),
         (["temperature=???"], "temperature: got no value (???); expected a value"),
         (
             ["structure._target_=mlepi.structures.build_graphite"],
