@@ -10,6 +10,7 @@ Only ``--distinct`` structures are different; the others are these, shifted as a
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +48,10 @@ LEVELS = {0: (-15.0, 12.0), 1: (-6.0, 18.0)}
 HUECKEL = 1.75
 """Factor of Wolfsberg and Helmholz (1952), doi:10.1063/1.1700580."""
 LAYOUTS = ("legacy", "new")
-INTERVAL = 0.2
+INTERVAL = 1.0
 """Seconds between two looks at the memory."""
+SET_CHILD_SUBREAPER = 36
+"""``PR_SET_CHILD_SUBREAPER`` of prctl(2)."""
 
 
 def build_labels(seed: int) -> LabelledStructure:
@@ -163,8 +167,28 @@ def _resident(process: int) -> float:
     return total
 
 
+def adopt_orphans() -> None:
+    """Become the parent of processes whose own has ended, so that their seconds are counted here.
+
+    The workers of a pool belong to a server of forks, which ends after the command.
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def wait_for_orphans() -> None:
+    """Wait until all processes have ended that were adopted."""
+    with suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
 def measure(folder: Path, out: Path, workers: int) -> dict[str, float]:
-    """Run the command; return seconds of the wall clock and of processors, and memory in MB."""
+    """Run the command; return seconds of the wall clock and of processors, and memory in MB.
+
+    Seconds of processors are those of all processes of the command.
+    """
+    adopt_orphans()
     command = [sys.executable, "-m", "mlepi", "convert", str(folder), "--out", str(out)]
     command += ["--workers", str(workers)]
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
@@ -178,14 +202,16 @@ def measure(folder: Path, out: Path, workers: int) -> dict[str, float]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     shown, _ = process.communicate()
+    seconds = time.monotonic() - begin
     over.set()
     watcher.join()
+    wait_for_orphans()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.returncode:
         raise SystemExit(f"mlepi convert failed:\n{shown}")
     print(shown.strip())
     return {
-        "wall_seconds": time.monotonic() - begin,
+        "wall_seconds": seconds,
         "processor_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "peak_mb": peak[0],
         "largest_process_mb": after.ru_maxrss / 1e3,
@@ -218,6 +244,7 @@ def main() -> None:
             "machine": f"{platform.machine()}, {os.cpu_count()} processors",
             **measure(folder, base / "converted.h5", given.workers),
         }
+        row["processor_seconds_each"] = row["processor_seconds"] / given.structures
     known = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else []
     same = ("layout", "structures", "workers")
     kept = [old for old in known if any(old[key] != row[key] for key in same)]

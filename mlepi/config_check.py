@@ -21,6 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from mlepi.errors import message
 from mlepi.setting_types import list_wrong_types
 
+SETTINGS_OF = "settings_of"
+"""Attribute of a class: its arguments that are settings of another → that other one."""
+
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return a hint with the closest known word, or all of them."""
@@ -96,7 +99,32 @@ def check_target(
         return [message(f"{path}._target_", *_explain_target(target, error))]
     problems = check_arguments(path, function, node, supplied=supplied, complete=complete)
     given = {k: x for k, x in node.items() if k not in settled and (complete or x is not None)}
-    return problems + list_wrong_types(path, function, given)
+    problems += list_wrong_types(path, function, given)
+    return problems + _check_inner(path, getattr(function, SETTINGS_OF, {}), node)
+
+
+def _check_inner(path: str, owners: Mapping[str, Any], node: Mapping[str, Any]) -> list[str]:
+    """Compare settings inside of an argument with the constructors that they are for.
+
+    Args:
+        path: dotted path of the node.
+        owners: argument, or dotted place inside of one → constructor of the settings there.
+        node: plain data.
+    """
+    problems = []
+    for place, owner in owners.items():
+        found: Any = node
+        for name in place.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(found, Mapping):
+            where = f"{path}.{place}"
+            own = {key: x for key, x in found.items() if f"{place}.{key}" not in owners}
+            problems += check_arguments(where, owner, own, complete=True)
+            problems += list_wrong_types(where, owner, own)
+        elif found is not None:
+            expected, fix = f"settings of {owner.__name__}", "See docs/config.md."
+            problems.append(message(f"{path}.{place}", repr(found)[:200], expected, fix))
+    return problems
 
 
 def _explain_target(target: str, error: Exception) -> tuple[str, str, str]:

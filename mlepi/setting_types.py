@@ -30,7 +30,7 @@ def list_wrong_types(path: str, function: Any, node: Mapping[str, Any]) -> list[
     """
     if str(getattr(function, "__module__", "")).split(".")[0] not in TYPED:
         return []
-    hints = _find_hints(function)
+    hints, defaults = _find_hints(function), _find_defaults(function)
     return [
         message(
             f"{path}.{name}",
@@ -40,13 +40,14 @@ def list_wrong_types(path: str, function: Any, node: Mapping[str, Any]) -> list[
         )
         for name, value in node.items()
         if name in hints and not is_of_type(value, hints[name])
+        if value != "" or defaults.get(name) != ""  # texts that are empty unless they are given
     ]
 
 
 def is_of_type(value: Any, annotation: Any) -> bool:
     """Tell whether plain data may stand for an annotation; what is not known here may be anything.
 
-    Numbers must be finite; lists stand for sequences and tuples, texts for paths.
+    Numbers must be finite, texts not empty; lists stand for sequences and tuples, texts for paths.
 
     Args:
         value: plain data.
@@ -54,7 +55,7 @@ def is_of_type(value: Any, annotation: Any) -> bool:
     """
     if isinstance(value, Mapping) and "_target_" in value:
         return True
-    if isinstance(value, float) and not math.isfinite(value):
+    if (isinstance(value, float) and not math.isfinite(value)) or is_empty_text(value):
         return False
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):  # a class among others is not what plain data stand for
@@ -79,10 +80,20 @@ def is_of_type(value: Any, annotation: Any) -> bool:
     return True
 
 
+def is_empty_text(value: Any) -> bool:
+    """Tell whether a value is a text without a word, which stands for nothing."""
+    return isinstance(value, str) and not value.strip()
+
+
 def describe_type(annotation: Any) -> str:
     """Say in words what an annotation allows."""
     origin, arguments = get_origin(annotation), get_args(annotation)
-    words = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
+    words = {
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+        str: "a text",
+    }
     if annotation in words:
         return words[annotation]
     if annotation in (None, type(None)):
@@ -113,6 +124,15 @@ def _are_of_types(value: Collection[Any], origin: type, arguments: tuple[Any, ..
             is_of_type(each, kind) for each, kind in zip(value, arguments, strict=True)
         )
     return all(is_of_type(each, arguments[0]) for each in value)
+
+
+def _find_defaults(function: Any) -> dict[str, Any]:
+    """Return name → default of the arguments that have one."""
+    try:
+        arguments = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return {}
+    return {one.name: one.default for one in arguments if one.default is not one.empty}
 
 
 def _find_hints(function: Any) -> dict[str, Any]:

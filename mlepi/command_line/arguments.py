@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from mlepi.former_names import FORMER_EXPERIMENT_NAMES, FORMER_STAGE_NAMES
 
+OF_ANY_DATA = ("in_memory", "workers", "train_order")
+"""Arguments of every data set that no file of ``conf/data`` has to list."""
+
 OWN_FOLDERS = ("hamiltonian", "bands", "sparse_bands")
 """Stages of a cell of its own: chosen alone, they do not write into the folder of a scan."""
 
@@ -17,8 +20,10 @@ def translate_arguments(arguments: Sequence[str], config_name: str = "infer") ->
     ``stage=NAME`` chooses what to run, ``stage.run``; former names of stages and experiments are
     understood. ``phonon._target_=CLASS phonon.KEY=VALUE`` puts a class in the place of a file,
     ``structure.KEY=VALUE`` is any argument of its builder, ``graph.cutoffs.B-N=4`` names a relation
-    that only the data know, ``data=FILE`` a data set of one's own, and ``folder=`` names the run
-    folder of a training as it does that of an inference.
+    that only the data know, ``data.workers=4`` is an argument of every data set, ``data=FILE`` a
+    data set of one's own, and ``folder=`` names the run folder of a training as it does that of an
+    inference. Lightning names further processes, and so their logs, after a training, whatever they
+    do: here they are named after the script.
 
     Args:
         arguments: of the command line.
@@ -35,8 +40,12 @@ def translate_arguments(arguments: Sequence[str], config_name: str = "infer") ->
                 translated.append(f"stage.folder={found[1]}")
         elif config_name == "train" and (found := re.fullmatch(r"folder=(.+)", argument)):
             translated.append(f"hydra.{'sweep' if sweep else 'run'}.dir={found[1]}")
+        elif found := re.fullmatch(r"hydra\.job\.name=train_ddp_process_(\d+)", argument):
+            translated.append(f"hydra.job.name={config_name}_process_{found[1]}")
         elif re.match(r"valence_electrons=\{|graph\.cutoffs(=\{|\.)", argument):
             translated.append(f"++{argument}")  # of elements that the default does not know
+        elif re.match(rf"data\.({'|'.join(OF_ANY_DATA)})=", argument):
+            translated.append(f"++{argument}")
         elif found := re.fullmatch(r"(\+{0,2}experiment=)(.*)", argument):
             name = FORMER_EXPERIMENT_NAMES.get(found[2], found[2])
             translated.append(f"{found[1]}{name}")

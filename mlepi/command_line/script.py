@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -70,51 +70,88 @@ def run_script(
         announce: says one line about the run.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on instead of printing them
-    followed = os.environ.get(PARENT)
-    if is_follower(os.environ, os.getppid()):
-        follow_parent(None if followed is None else int(followed))
-    os.environ[PARENT] = str(os.getpid())
     keep_freed_memory()
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
-    failed: dict[str, str] = {}
-    try:
-        typed, trusted = take_trust(sys.argv[1:] if arguments is None else arguments)
-        if not trusted:
-            check_files(find_user_folders(typed))
-    except MlepiError as error:
-        fail(error)
-    given = translate_arguments(typed, config_name)
-    started_by = list(sys.argv)
-    sys.argv[1:] = given  # where Hydra reads them
+    with _leading_processes(), _keeping_arguments():
+        typed, trusted = _read_arguments(arguments)
+        script = _Script(action, config_name, config_folder, announce, trusted)
+        script.given = translate_arguments(typed, config_name)
+        script.register()
+        script.run()
+    if script.failed:
+        fail_jobs(script.failed)
 
-    def register() -> None:
-        register_stages(config_folder)
+
+class _Script:
+    """A script that runs once, or once per job of a multirun.
+
+    Args:
+        action: what it does.
+        config_name: primary config.
+        config_folder: folder of the YAML files.
+        announce: says one line about the run.
+        trusted: configs of other folders may do anything.
+
+    Attributes:
+        given: overrides and options of Hydra.
+        failed: name of a job of a multirun → what is printed of its error.
+    """
+
+    def __init__(
+        self,
+        action: Callable[[DictConfig, Path], Any],
+        config_name: str,
+        config_folder: Path,
+        announce: Callable[[str], None],
+        trusted: bool,
+    ) -> None:
+        self.action, self.announce = action, announce
+        self.config_name, self.config_folder = config_name, config_folder
+        self.trusted = trusted
+        self.given: list[str] = []
+        self.failed: dict[str, str] = {}
+        self._started_by = list(sys.argv)
+
+    def register(self) -> None:
+        """Make known what the composition of a config needs."""
+        register_stages(self.config_folder)
         Plugins.instance().register(PluginConfigs)
-        register_names(given)
+        register_names(self.given)
 
-    register()
+    def run(self) -> None:
+        """Compose the config, and run every job."""
+        sys.argv[1:] = self.given  # where Hydra reads them
+        try:
+            with stopping.listen():
+                hydra.main(
+                    version_base="1.3",
+                    config_path=str(self.config_folder.resolve()),
+                    config_name=self.config_name,
+                )(SweepJob(self.do_job, self.register, self.failed))()
+        except Stopped as stopped:
+            end_stopped(stopped)
+        except KeyboardInterrupt:
+            sys.exit(stopping.INTERRUPTED)
+        except Exception as error:
+            fail(self.explain(error, Path.cwd()))
 
-    def explain(error: Exception, folder: Path | None = None) -> Exception:
-        if isinstance(error, (HydraException, OmegaConfBaseException)):
-            return explain_config_error(error, config_folder, config_name, given)
-        return explain_fault(error, Path.cwd() if folder is None else folder) or error
-
-    def job(config: DictConfig) -> Any:
-        sys.argv[:] = started_by  # with which further processes of this run are started
+    def do_job(self, config: DictConfig) -> Any:
+        """Do one job; keep the traceback of what fails in its folder."""
+        sys.argv[:] = self._started_by  # with which further processes of this run are started
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             if word := choose_threads(config):
-                announce(word)
-            if not trusted:
-                check_targets(config, config_folder)
-            result = action(config, folder)
+                self.announce(word)
+            if not self.trusted:
+                check_targets(config, self.config_folder)
+            result = self.action(config, folder)
         except Exception as error:
-            explained = explain(error, folder)
+            explained = self.explain(error, folder)
             _keep_traceback(folder, explained)
             log.info(describe(explained))  # the screen has it from elsewhere
             if HydraConfig.get().mode == RunMode.MULTIRUN:
-                failed[folder.name] = describe(explained)
-                print(failed[folder.name], file=sys.stderr, flush=True)
+                self.failed[folder.name] = describe(explained)
+                print(self.failed[folder.name], file=sys.stderr, flush=True)
                 return None
             # here, since Hydra adds a line of its own to an error that passes through it
             fail(explained)
@@ -125,31 +162,59 @@ def run_script(
             (folder / TRACEBACK_FILE).unlink(missing_ok=True)
         return result
 
+    def explain(self, error: Exception, folder: Path) -> Exception:
+        """Return an error with a text for users, where there is one."""
+        if isinstance(error, (HydraException, OmegaConfBaseException)):
+            return explain_config_error(error, self.config_folder, self.config_name, self.given)
+        return explain_fault(error, folder) or error
+
+
+@contextlib.contextmanager
+def _leading_processes() -> Iterator[None]:
+    """Follow the process that has started this one for its run, and lead those that it starts."""
+    followed = os.environ.get(PARENT)
+    if is_follower(os.environ, os.getppid()):
+        follow_parent(None if followed is None else int(followed))
+    os.environ[PARENT] = str(os.getpid())
     try:
-        with stopping.listen():
-            hydra.main(
-                version_base="1.3",
-                config_path=str(config_folder.resolve()),
-                config_name=config_name,
-            )(SweepJob(job, register, failed))()
-    except Stopped as stopped:
-        end_stopped(stopped)
-    except KeyboardInterrupt:
-        sys.exit(stopping.INTERRUPTED)
-    except Exception as error:
-        fail(explain(error))
+        yield
     finally:
-        sys.argv[:] = started_by
         os.environ.pop(PARENT, None)
         if followed is not None:
             os.environ[PARENT] = followed
-    if failed:
-        names = "\n".join(
-            f"  {name}: {text.splitlines()[0][:200]}" for name, text in failed.items()
-        )
-        fix = "The same command tries them again and takes what is finished from its folder."
-        print(f"error: these jobs failed:\n{names}\n{fix}", file=sys.stderr)
-        sys.exit(1)
+
+
+@contextlib.contextmanager
+def _keeping_arguments() -> Iterator[None]:
+    """Leave the arguments of the process as they are."""
+    before = list(sys.argv)
+    try:
+        yield
+    finally:
+        sys.argv[:] = before
+
+
+def _read_arguments(arguments: Sequence[str] | None) -> tuple[list[str], bool]:
+    """Return what was typed, and whether configs of other folders are trusted."""
+    try:
+        typed, trusted = take_trust(sys.argv[1:] if arguments is None else arguments)
+        if not trusted:
+            check_files(find_user_folders(typed))
+    except MlepiError as error:
+        fail(error)
+    return typed, trusted
+
+
+def fail_jobs(failed: Mapping[str, str]) -> NoReturn:
+    """Name the jobs of a multirun that failed, and end.
+
+    Args:
+        failed: name of a job → what was printed of its error.
+    """
+    names = "\n".join(f"  {name}: {text.splitlines()[0][:200]}" for name, text in failed.items())
+    fix = "The same command tries them again and takes what is finished from its folder."
+    print(f"error: these jobs failed:\n{names}\n{fix}", file=sys.stderr)
+    sys.exit(1)
 
 
 def end_stopped(stopped: Stopped) -> NoReturn:

@@ -18,6 +18,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.exports.output import new_file
+from mlepi.hdf5_files import create_hdf5
 from mlepi.physics.coupling.cell_response import CellResponse
 from mlepi.physics.coupling.linear_response import BlockResponses
 
@@ -100,7 +101,7 @@ def write_couplings(path: str | Path, couplings: Couplings) -> None:
     atoms = couplings.atoms
     own = {"positions": atoms.positions, "cell": atoms.cell.array}
     own |= {"numbers": atoms.numbers, "masses": atoms.get_masses()}
-    with new_file(path) as unfinished, h5py.File(unfinished, "w") as file:
+    with new_file(path) as unfinished, create_hdf5(unfinished) as file:
         file.attrs.update(
             {
                 "format": FORMAT,

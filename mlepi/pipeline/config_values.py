@@ -14,6 +14,7 @@ from mlepi.pipeline.settings import REUSES
 from mlepi.pipeline.sources import DRIVES
 from mlepi.project_files import PROJECT_FOLDER, locate_file
 from mlepi.results.store import FILE_NAME
+from mlepi.setting_types import is_empty_text
 
 
 def list_absent_keys(where: str, node: Mapping[str, Any], needed: Iterable[str]) -> list[str]:
@@ -193,6 +194,9 @@ def list_wrong_values(plain: Mapping[str, Any]) -> list[str]:
         for key, (check, expected) in CHECKS.items()
         if key in plain and plain[key] != "???" and not check(plain[key])
     ]
+    if is_empty_text(plain.get("folder")):
+        fix = "Leave it out for a folder that is named by the settings."
+        problems.append(message("folder", repr(plain["folder"]), "the name of a folder", fix))
     trainer = plain.get("trainer", {})
     return problems + [
         message(f"trainer.{key}", repr(value), "a positive integer", "Give 1 or more.")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,11 @@ from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.graphs.block_matrix import BlockMatrix
+from mlepi.hdf5_files import replace_hdf5
 from mlepi.results.provenance import find_version
 from mlepi.results.upgrades import refuse_newer
 from mlepi.structures.basis import OrbitalBasis
-from mlepi.untrusted import note_own, open_hdf5, parse_json
+from mlepi.untrusted import open_hdf5, parse_json
 
 FORMAT = 1
 HEADER = "header_checksum"
@@ -72,32 +72,24 @@ def write_hamiltonian(
         arrays[f"{name}/blocks"] = np.asarray(matrix.blocks)
     checksum = _checksum(arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs.update(
-                {
-                    "format": FORMAT,
-                    "mlepi": find_version(),
-                    "basis": json.dumps(hamiltonian.basis.to_dict()),
-                    "checksum": checksum,
-                }
+    with replace_hdf5(path) as file:
+        file.attrs.update(
+            {
+                "format": FORMAT,
+                "mlepi": find_version(),
+                "basis": json.dumps(hamiltonian.basis.to_dict()),
+                "checksum": checksum,
+            }
+        )
+        file.attrs["provenance"] = json.dumps(provenance)
+        file.attrs[HEADER] = _hash_header(file)
+        for name, values in arrays.items():
+            options = (
+                {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+                if values.size > 4096
+                else {}
             )
-            file.attrs["provenance"] = json.dumps(provenance)
-            file.attrs[HEADER] = _hash_header(file)
-            for name, values in arrays.items():
-                options = (
-                    {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-                    if values.size > 4096
-                    else {}
-                )
-                file.create_dataset(name, data=values, **options).attrs["unit"] = UNITS.get(
-                    name, "1"
-                )
-        temporary.replace(path)
-        note_own(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            file.create_dataset(name, data=values, **options).attrs["unit"] = UNITS.get(name, "1")
     return checksum
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ import h5py
 
 from mlepi.errors import DataError, message
 from mlepi.faults import is_refusal
+from mlepi.hdf5_files import replace_hdf5
 from mlepi.results.hdf5 import UNIT, build_record, hash_group, read_fields, write_record
 from mlepi.results.provenance import find_version
 from mlepi.results.upgrades import (
@@ -36,7 +36,7 @@ from mlepi.results.upgrades import (
     refuse_newer,
     upgrade,
 )
-from mlepi.untrusted import note_own, open_hdf5, parse_json
+from mlepi.untrusted import open_hdf5, parse_json
 
 FILE_NAME = "results.h5"
 SEAL = "sha256"
@@ -188,20 +188,12 @@ class ResultsStore:
     def _replace(self, stage: str, drop: Collection[str]) -> Iterator[h5py.File]:
         """Open a file for one new record; it gets the others too and replaces the present file."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{FILE_NAME}.{os.getpid()}")
-        try:
-            with h5py.File(temporary, "w") as target:
-                target.attrs.update({"format": RECORD_FORMAT, "mlepi": find_version()})
-                yield target
-                content = next(iter(target.values())).attrs["content"]
-                stale = set(drop) if content != self.content(stage) else set()
-                self._copy_other_stages({stage, *stale}, target)
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            temporary.replace(self.path)
-            note_own(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replace_hdf5(self.path, durable=True) as target:
+            target.attrs.update({"format": RECORD_FORMAT, "mlepi": find_version()})
+            yield target
+            content = next(iter(target.values())).attrs["content"]
+            stale = set(drop) if content != self.content(stage) else set()
+            self._copy_other_stages({stage, *stale}, target)
 
     def _copy_other_stages(self, replaced: set[str], target: h5py.File) -> None:
         if self.path.exists():

@@ -31,6 +31,7 @@ from mlepi.structures.pair_lists import (
     complete_directions,
     judge_lists,
     judge_missing,
+    number_pairs,
     pair_distances,
 )
 from mlepi.structures.remarks import UNUSUAL, tell
@@ -141,7 +142,9 @@ def _unite_pairs(
             padded = np.concatenate([padded, padded[lonely].transpose(0, 2, 1)])
         complete[quantity] = pairs, padded
     keys = [pairs[:, [3, 4, 0, 1, 2]] for pairs, _ in complete.values()]
-    edges, rows = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
+    numbers = np.concatenate(number_pairs(*keys))
+    _, first, rows = np.unique(numbers, return_index=True, return_inverse=True)
+    edges = np.concatenate(keys)[first]
     edge_index = np.ascontiguousarray(edges[:, [1, 0]].T)
     shift = np.ascontiguousarray(edges[:, 2:])
     reverse = reverse_edges(edge_index, shift)
@@ -150,7 +153,7 @@ def _unite_pairs(
     start = 0
     for quantity, (pairs, padded) in complete.items():
         values = np.zeros((len(edges), basis.max_orbitals, basis.max_orbitals))
-        values[rows.ravel()[start : start + len(pairs)]] = padded
+        values[rows[start : start + len(pairs)]] = padded
         start += len(pairs)
         difference = values - values[reverse].transpose(0, 2, 1)
         asymmetry[quantity] = float(np.abs(difference).max(initial=0.0))

@@ -33,7 +33,7 @@ class Bonds:
 
     def by_elements(self, chosen: NDArray[np.bool_]) -> dict[tuple[int, int], NDArray[np.int64]]:
         """Return the chosen edges by ordered pair of elements (target, source)."""
-        elements = sorted({int(z) for z in self.targets})
+        elements = np.unique(self.targets).tolist()
         found = {
             (a, b): np.flatnonzero(chosen & (self.targets == a) & (self.sources == b))
             for a, b in product(elements, elements)

@@ -30,7 +30,7 @@ from mlepi.structures.layers import get_layers
 from mlepi.structures.remarks import UNUSUAL, merge_remarks
 from mlepi.structures.sources import FORMATS, Source, find_sources, read_source
 from mlepi.structures.valence import find_valence_electrons, read_symbols
-from mlepi.untrusted import read_json, strip_compression
+from mlepi.untrusted import note_own, read_json, strip_compression
 
 FORCES = (".extxyz", ".xyz")
 HAMILTONIANS = (".h5", ".hdf5")
@@ -47,12 +47,14 @@ class Outcome:
         n_structures: that were written.
         remarks: kind → how much, over its structures.
         refusal: why nothing was written; None where it was.
+        made: its part was written now, and not by an earlier command.
     """
 
     source: Source
     n_structures: int = 0
     remarks: dict[str, float] | None = None
     refusal: str | None = None
+    made: bool = False
 
 
 def convert(
@@ -102,13 +104,16 @@ def convert(
     folder = out.with_name(f".{out.name}.parts")
     folder.mkdir(exist_ok=True)
     jobs = [(source, _part(folder, source, out.suffix, radii), radii) for source in sources]
+    parts = {source.name: part for source, part, _ in jobs}
     outcomes: dict[str, Outcome] = {}
     for outcome in _run(jobs, n_workers):
         outcomes[outcome.source.name] = outcome
+        if outcome.made:
+            note_own(parts[outcome.source.name])
         if progress is not None:
             progress(outcome)
     ordered = [outcomes[source.name] for source in sources]
-    good = {source.name: part for source, part, _ in jobs if not outcomes[source.name].refusal}
+    good = {name: part for name, part in parts.items() if not outcomes[name].refusal}
     if not good:
         shutil.rmtree(folder, ignore_errors=True)
         text = "; ".join(sorted({outcome.refusal or "" for outcome in ordered})[:3])
@@ -117,8 +122,7 @@ def convert(
         )
     if out.suffix in FORCES:
         _separate_names(good)
-    parts = list(good.values())
-    _join(parts, out, _describe(ordered, radii, note), read_symbols(electrons or {}))
+    _join(list(good.values()), out, _describe(ordered, radii, note), read_symbols(electrons or {}))
     shutil.rmtree(folder, ignore_errors=True)
     return ordered
 
@@ -165,7 +169,7 @@ def _make_part(source: Source, part: Path, radii: dict[str, float] | None) -> Ou
         if part.suffix in HAMILTONIANS:
             for structure in structures:
                 structure.atoms.set_array("layer", get_layers(structure.atoms))
-            write_hamiltonian_dataset(part, structures, {})
+            write_hamiltonian_dataset(part, structures, {}, compression="lzf")
         else:
             structures = _renamed(source, structures)
             write_extxyz(part, structures)
@@ -179,7 +183,7 @@ def _make_part(source: Source, part: Path, radii: dict[str, float] | None) -> Ou
     names = [structure.name for structure in structures]
     stored = {"n_structures": len(structures), "remarks": remarks, "names": names}
     note.write_text(json.dumps(stored), encoding="utf-8")
-    return Outcome(source, len(structures), remarks)
+    return Outcome(source, len(structures), remarks, made=True)
 
 
 def _check_labels(
@@ -254,18 +258,25 @@ def _describe(
     }
 
 
-def _count(parts: Sequence[Path], given: set[int]) -> Mapping[int, float]:
+def _count(datasets: Sequence[HamiltonianDataset], given: set[int]) -> Mapping[int, float]:
     """Return the valence electrons that parts show; nothing where all elements are given."""
-    datasets = [HamiltonianDataset(part) for part in parts]
     places = [(dataset, name) for dataset in datasets for name in dataset.names]
     given = given.union(*(dataset.basis.valence_electrons for dataset in datasets))
     if given >= {z for dataset in datasets for z in dataset.basis.elements}:
         return {}
-    outlines = [dataset.outline(name) for dataset, name in places]
-    found = find_valence_electrons(outlines, lambda k: places[k][0][places[k][1]])
-    for dataset in datasets:
+    outlines = []
+    for dataset in datasets:  # one file at a time is open
+        outlines += [dataset.outline(name) for name in dataset.names]
         dataset.close()
+    found = find_valence_electrons(outlines, lambda k: places[k][0][places[k][1]])
     return found.electrons or {}
+
+
+def _open(part: Path) -> HamiltonianDataset:
+    """Verify the tables of a part; its file is opened again when it is read."""
+    dataset = HamiltonianDataset(part)
+    dataset.close()
+    return dataset
 
 
 def _join(
@@ -277,9 +288,10 @@ def _join(
     """Join parts to the data set, complete or not at all."""
     if out.suffix in HAMILTONIANS:
         inferred = provenance["radii"].startswith("inferred")
-        known = {**_count(parts, set(electrons)), **electrons}
+        datasets = [_open(part) for part in parts]
+        known = {**_count(datasets, set(electrons)), **electrons}
         merge_hamiltonian_datasets(
-            out, parts, provenance, largest_radii=inferred, electrons=known or None
+            out, datasets, provenance, largest_radii=inferred, electrons=known or None
         )
         return
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,10 @@ from mlepi.structures.dataset_format import (
     COLUMNS,
     FORMAT,
     PACKED,
+    add_to_checksum,
     check_layout,
+    find_arrays,
+    tell_changed,
     verify_checksums,
     verify_header,
 )
@@ -71,7 +75,7 @@ class HamiltonianDataset:
             verify_checksums(
                 self.path,
                 file,
-                [k for k in COLUMNS if k.startswith(("structures/", "atoms/")) and k in file],
+                [key for key in find_arrays(file) if key.startswith(("structures/", "atoms/"))],
             )
             self.basis = OrbitalBasis.from_dict(parse_json(str(self.path), file.attrs["basis"]))
             self.provenance: dict[str, Any] = parse_json(str(self.path), file.attrs["provenance"])
@@ -116,17 +120,13 @@ class HamiltonianDataset:
         index = self.index(item) if isinstance(item, str) else range(len(self))[item]
         name = self.names[index]
         with self._reading(f"structure {name!r}") as file:
-            row = {
-                key: file[key][index]
-                for key in COLUMNS
-                if key.startswith("structures/") and key in file
-            }
+            arrays = find_arrays(file)
+            levels = {key: COLUMNS[key].level for key in arrays}
+            row = {key: arrays[key][index] for key in arrays if key.startswith("structures/")}
             part = {
-                key: file[key][self._stretch(column.level, index)]
-                for key, column in COLUMNS.items()
-                if column.level != "structure"
-                and (with_blocks or column.level == "atom")
-                and key in file
+                key: arrays[key][self._stretch(level, index)]
+                for key, level in levels.items()
+                if level != "structure" and (with_blocks or level == "atom")
             }
             provenance = parse_json(str(self.path), row["structures/provenance"])
         forces = part["atoms/forces"]
@@ -206,7 +206,25 @@ class HamiltonianDataset:
             DataError: some differ; the message names them.
         """
         with self._reading("the file") as file:
-            verify_checksums(self.path, file, [key for key in COLUMNS if key in file])
+            verify_checksums(self.path, file, find_arrays(file))
+
+    def read_arrays(self) -> dict[str, NDArray[Any]]:
+        """Read all arrays of the file, key of ``COLUMNS`` → values, and verify each.
+
+        Raises:
+            DataError: some are not those of the stored checksums; the message names them.
+        """
+        with self._reading("the file") as file:
+            arrays = find_arrays(file)
+            values = {key: array[()] for key, array in arrays.items()}
+            stored = {key: array.attrs["sha256"] for key, array in arrays.items()}
+        damaged = []
+        for key, read in values.items():
+            digest = hashlib.sha256()
+            add_to_checksum(digest, read)
+            damaged += [] if digest.hexdigest() == stored[key] else [key]
+        tell_changed(self.path, damaged)
+        return values
 
     def close(self) -> None:
         """Close the file; the next access opens it again."""

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 
@@ -93,14 +95,15 @@ def check_layout(path: Path, file: h5py.File) -> None:
                 "Use the mlepi version that wrote it.",
             )
         )
+    arrays = find_arrays(file)
     problems = [
         key
         for key, column in COLUMNS.items()
-        if version in column.versions and key not in file and not column.optional
+        if version in column.versions and key not in arrays and not column.optional
     ]
     if version == PACKED and not float(file.attrs.get("quantum", 0.0)) > 0:
         problems.append("quantum")
-    problems = problems or _list_inconsistent(file)
+    problems = problems or _list_inconsistent(arrays)
     if problems:
         raise DataError(
             message(
@@ -112,29 +115,30 @@ def check_layout(path: Path, file: h5py.File) -> None:
         )
 
 
-def _list_inconsistent(file: h5py.File) -> list[str]:
+def find_arrays(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """Return the arrays of the format that a file has, in the order of ``COLUMNS``."""
+    return {key: file[key] for key in COLUMNS if key in file}
+
+
+def _list_inconsistent(arrays: Mapping[str, h5py.Dataset]) -> list[str]:
     """Return the arrays whose type, shape or offsets are not those of the format."""
-    levels = [key.split("/")[1].removesuffix("_offsets") for key in COLUMNS if "_offsets" in key]
-    levels = [level for level in levels if f"structures/{level}_offsets" in file]
-    ends = {level: file[f"structures/{level}_offsets"][()] for level in levels}
+    levels = [key.split("/")[1].removesuffix("_offsets") for key in arrays if "_offsets" in key]
+    ends = {level: arrays[f"structures/{level}_offsets"][()] for level in levels}
     lengths = {level: int(values[-1]) for level, values in ends.items()}
-    lengths["structure"] = len(file["structures/name"])
+    lengths["structure"] = len(arrays["structures/name"])
     problems = [
         f"{level}_offsets"
         for level, values in ends.items()
         if values[0] != 0 or (np.diff(values) < 0).any()
     ]
-    for key, column in COLUMNS.items():
-        if key in file:
-            shape = (lengths[column.level] + column.ends, *column.shape)
-            same_type = (
-                h5py.check_string_dtype(file[key].dtype)
-                if column.dtype == "str"
-                else file[key].dtype == column.dtype
-            )
-            problems += [] if file[key].shape == shape and same_type else [key]
-            unit = file[key].attrs.get("unit")
-            problems += [] if unit == column.unit else [f"{key} in {unit} (not {column.unit})"]
+    for key, array in arrays.items():
+        column, dtype = COLUMNS[key], array.dtype
+        shape = (lengths[column.level] + column.ends, *column.shape)
+        is_text = column.dtype == "str"
+        same_type = h5py.check_string_dtype(dtype) if is_text else dtype == column.dtype
+        problems += [] if array.shape == shape and same_type else [key]
+        unit = array.attrs.get("unit")
+        problems += [] if unit == column.unit else [f"{key} in {unit} (not {column.unit})"]
     return problems
 
 
@@ -143,10 +147,9 @@ def hash_header(file: h5py.File) -> str:
     names = ("format", "format_version", "quantum", "basis", "provenance")
     header = {name: str(file.attrs[name]) for name in names if name in file.attrs}
     arrays = {
-        key: [str(file[key].attrs[name]) for name in ("unit", "sha256")]
-        + [str(file[key].dtype), list(file[key].shape)]
-        for key in COLUMNS
-        if key in file
+        key: [str(array.attrs[name]) for name in ("unit", "sha256")]
+        + [str(array.dtype), list(array.shape)]
+        for key, array in find_arrays(file).items()
     }
     text = json.dumps([header, arrays], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -175,7 +178,17 @@ def verify_checksums(path: Path, file: h5py.File, keys: Iterable[str]) -> None:
     Raises:
         DataError: some differ; the message names them.
     """
-    damaged = [key for key in keys if file[key].attrs["sha256"] != checksum(file[key])]
+    arrays = {key: file[key] for key in keys}
+    tell_changed(path, [key for key, a in arrays.items() if a.attrs["sha256"] != checksum(a)])
+
+
+def tell_changed(path: Path, damaged: Sequence[str]) -> None:
+    """Raise ``DataError`` where there are arrays with other values than were written.
+
+    Args:
+        path: of the data set.
+        damaged: keys of these arrays.
+    """
     if damaged:
         raise DataError(
             message(
@@ -192,10 +205,13 @@ def checksum(array: h5py.Dataset) -> str:
     digest = hashlib.sha256()
     step = 16 * CHUNK
     for start in range(0, len(array), step):
-        values = array[start : start + step]
-        digest.update(
-            b"\0".join(values) + b"\0"
-            if values.dtype == object
-            else np.ascontiguousarray(values).tobytes()
-        )
+        add_to_checksum(digest, array[start : start + step])
     return digest.hexdigest()
+
+
+def add_to_checksum(digest: Any, values: NDArray[Any]) -> None:
+    """Add the next values of an array, of the type of its column, to its SHA-256."""
+    if values.dtype == object:
+        digest.update(b"".join(value + b"\0" for value in values))
+    else:
+        digest.update(np.ascontiguousarray(values).data)

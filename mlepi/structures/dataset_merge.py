@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from mlepi.errors import DataError, message
+from mlepi.hdf5_files import replace_hdf5
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.dataset_format import COLUMNS
-from mlepi.structures.dataset_writer import append_rows, finish
-from mlepi.untrusted import note_own, open_hdf5
+from mlepi.structures.dataset_writer import ArrayWriter
 
 
 def merge_hamiltonian_datasets(
     path: str | Path,
-    parts: Sequence[Path],
+    parts: Sequence[HamiltonianDataset],
     provenance: Mapping[str, Any],
     largest_radii: bool = False,
     electrons: Mapping[int, float] | None = None,
@@ -42,38 +40,26 @@ def merge_hamiltonian_datasets(
     path = Path(path)
     basis: OrbitalBasis | None = None
     names: set[str] = set()
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with h5py.File(unfinished, "w", libver="v110") as file:
-            for part in parts:
-                opened = HamiltonianDataset(part)
-                basis = _unite(opened, basis, largest_radii)
-                if names & set(opened.names):
-                    got = f"the name {sorted(names & set(opened.names))[0]!r} twice"
-                    raise DataError(message(str(path), got, "unique names", "Rename a file."))
-                names |= set(opened.names)
-                with open_hdf5(Path(part)) as given:
-                    if "edges/index" in file and ("blocks/overlap" in given) != (
-                        "blocks/overlap" in file
-                    ):
-                        got, fix = "overlaps for some structures only", "Leave the others out."
-                        raise DataError(message(opened.names[0], got, "for all or none", fix))
-                    append_rows(file, {key: _values(given, key) for key in COLUMNS if key in given})
-            if basis is None:
-                raise DataError(message(str(path), "no structure", "at least one", "Check them."))
-            if electrons is not None:
-                known = {**basis.valence_electrons, **electrons}
-                basis = replace(basis, valence_electrons=known)
-            finish(file, basis, provenance)
-        unfinished.replace(path)
-        note_own(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _values(file: h5py.File, key: str) -> Any:
-    """Return the values of an array; lengths for offsets."""
-    return np.diff(file[key][()]) if COLUMNS[key].ends else file[key][()]
+    with replace_hdf5(path, libver="v110") as file:
+        writer = ArrayWriter(file, 1)
+        for part in parts:
+            basis = _unite(part, basis, largest_radii)
+            if names & set(part.names):
+                got = f"the name {sorted(names & set(part.names))[0]!r} twice"
+                raise DataError(message(str(path), got, "unique names", "Rename a file."))
+            if names and part.has_overlap != writer.has("blocks/overlap"):
+                got, fix = "overlaps for some structures only", "Leave the others out."
+                raise DataError(message(part.names[0], got, "for all or none", fix))
+            names |= set(part.names)
+            arrays = part.read_arrays()
+            part.close()
+            writer.append({k: np.diff(v) if COLUMNS[k].ends else v for k, v in arrays.items()})
+        if basis is None:
+            raise DataError(message(str(path), "no structure", "at least one", "Check them."))
+        if electrons is not None:
+            known = {**basis.valence_electrons, **electrons}
+            basis = replace(basis, valence_electrons=known)
+        writer.finish(basis, provenance)
 
 
 def _unite(opened: HamiltonianDataset, basis: OrbitalBasis | None, largest: bool) -> OrbitalBasis:

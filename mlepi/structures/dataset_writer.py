@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
+from mlepi.hdf5_files import check_written, replace_hdf5
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset_format import (
     CHUNK,
@@ -22,14 +23,13 @@ from mlepi.structures.dataset_format import (
     HEADER_CHECKSUM,
     PACKED,
     PLAIN,
-    checksum,
+    add_to_checksum,
     hash_header,
 )
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.packing import pack_blocks
 from mlepi.structures.ragged import block_offsets, flatten_blocks, select_one_direction
 from mlepi.structures.validation import check_hamiltonian_labels
-from mlepi.untrusted import note_own
 
 
 def write_hamiltonian_dataset(
@@ -37,6 +37,7 @@ def write_hamiltonian_dataset(
     structures: Iterable[LabelledStructure],
     provenance: Mapping[str, Any],
     quantum: float | None = None,
+    compression: int | str | None = None,
 ) -> None:
     """Write structures with their Hamiltonians, one after the other.
 
@@ -46,30 +47,27 @@ def write_hamiltonian_dataset(
         provenance: how the data were made; plain Python data.
         quantum: eV; round H to whole multiples of it and compress them, to a third of the size;
             None keeps float32.
+        compression: of all arrays, 1 to 9, or "lzf" for files that do not last; None for 1, and 9
+            with a quantum, which saves 3 % of float32 blocks and takes five times as long.
 
     Raises:
         DataError: a structure has no name, blocks or basis, a name occurs twice, blocks are not
             Hermitian, or the bases of two structures contradict each other.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with h5py.File(unfinished, "w", libver="v110") as file:
-            _write(file, path, structures, provenance, quantum)
-        unfinished.replace(path)
-        note_own(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replace_hdf5(path, libver="v110") as file:
+        writer = ArrayWriter(file, compression or (1 if quantum is None else 9))
+        _write(writer, path, structures, provenance, quantum)
 
 
 def _write(
-    file: h5py.File,
+    writer: ArrayWriter,
     path: Path,
     structures: Iterable[LabelledStructure],
     provenance: Mapping[str, Any],
     quantum: float | None,
 ) -> None:
-    """Append every structure to the open file, then add basis, provenance and checksums."""
+    """Append every structure, then add basis, provenance and checksums."""
     names: set[str] = set()
     basis: OrbitalBasis | None = None
     for structure in structures:
@@ -83,7 +81,7 @@ def _write(
                 )
             )
         rows = _rows(structure, quantum)
-        if names and ("blocks/overlap" in rows) != ("blocks/overlap" in file):
+        if names and ("blocks/overlap" in rows) != writer.has("blocks/overlap"):
             raise DataError(
                 message(
                     structure.name,
@@ -94,38 +92,12 @@ def _write(
             )
         names.add(structure.name)
         basis = _merge_bases(basis, structure)
-        append_rows(file, rows, 1 if quantum is None else 9)
+        writer.append(rows)
     if basis is None:
         raise DataError(
             message(str(path), "no structure", "at least one", "Check the folder of labels.")
         )
-    finish(file, basis, provenance, quantum)
-
-
-def finish(
-    file: h5py.File,
-    basis: OrbitalBasis,
-    provenance: Mapping[str, Any],
-    quantum: float | None = None,
-) -> None:
-    """Add what a data set has beside its arrays: basis, provenance and the checksums of everything.
-
-    Args:
-        file: open data set with all its arrays.
-        basis: of all structures.
-        provenance: how the data were made; plain Python data.
-        quantum: eV, of packed blocks; None where they are float32.
-    """
-    file.attrs["format"] = FORMAT
-    file.attrs["format_version"] = PLAIN if quantum is None else PACKED
-    if quantum is not None:
-        file.attrs["quantum"] = quantum
-    file.attrs["basis"] = json.dumps(basis.to_dict())
-    file.attrs["provenance"] = json.dumps(dict(provenance))
-    for key in COLUMNS:
-        if key in file:
-            file[key].attrs["sha256"] = checksum(file[key])
-    file.attrs[HEADER_CHECKSUM] = hash_header(file)
+    writer.finish(basis, provenance, quantum)
 
 
 def _rows(structure: LabelledStructure, quantum: float | None) -> dict[str, Any]:
@@ -201,48 +173,6 @@ def _number_or_nan(value: float | None) -> float:
     return np.nan if value is None else value
 
 
-def append_rows(file: h5py.File, rows: Mapping[str, Any], compression: int = 1) -> None:
-    """Append values to the arrays of an open data set, and make those that are not there.
-
-    Args:
-        file: data set.
-        rows: key of ``COLUMNS`` → values; lengths, or one of them, stand for offsets.
-        compression: of new arrays, 1 to 9; more than 1 saves 3 % of float32 blocks and takes five
-            times as long.
-    """
-    for key, values in rows.items():
-        _append(file, key, values, compression)
-
-
-def _append(file: h5py.File, key: str, values: Any, compression: int) -> None:
-    column = COLUMNS[key]
-    if key not in file:
-        dtype: Any = h5py.string_dtype() if column.dtype == "str" else np.dtype(column.dtype)
-        filters: dict[str, Any] = (
-            {}
-            if column.dtype == "str"
-            else {"compression": compression, "shuffle": True, "fletcher32": True}
-        )
-        chunk = max(1, CHUNK // int(np.prod(column.shape))) if column.level != "structure" else 64
-        data = [0] if column.ends else None
-        shape = (len(data) if data else 0, *column.shape)
-        file.create_dataset(
-            key,
-            shape=shape,
-            data=data,
-            dtype=dtype,
-            maxshape=(None, *column.shape),
-            chunks=(chunk, *column.shape),
-            **filters,
-        )
-        file[key].attrs["unit"] = column.unit
-    array = file[key]
-    values = array[-1] + np.cumsum(np.atleast_1d(values)) if column.ends else values
-    start = len(array)
-    array.resize(start + len(values), axis=0)
-    array[start:] = values
-
-
 def _merge_bases(basis: OrbitalBasis | None, structure: LabelledStructure) -> OrbitalBasis | None:
     """Unite the bases of all structures; ``DataError`` when one element has two bases."""
     new = structure.basis
@@ -266,3 +196,92 @@ def _merge_bases(basis: OrbitalBasis | None, structure: LabelledStructure) -> Or
         {**basis.names, **new.names},
         {**basis.valence_electrons, **new.valence_electrons},
     )
+
+
+class ArrayWriter:
+    """Arrays of an open data set, appended to, with the checksums of what is appended.
+
+    Args:
+        file: data set, empty.
+        compression: of the arrays, 1 to 9 or "lzf".
+    """
+
+    def __init__(self, file: h5py.File, compression: int | str) -> None:
+        self._file, self._compression = file, compression
+        self._arrays: dict[str, h5py.Dataset] = {}
+        self._digests: dict[str, Any] = {}
+        self._ends: dict[str, int] = {}
+
+    def has(self, key: str) -> bool:
+        """Say whether there is an array, by its key of ``COLUMNS``."""
+        return key in self._arrays
+
+    def append(self, rows: Mapping[str, Any]) -> None:
+        """Append values, and make arrays that are not there.
+
+        Args:
+            rows: key of ``COLUMNS`` → values; lengths, or one of them, stand for offsets.
+
+        Raises:
+            OSError: something could not be written before.
+        """
+        check_written(self._file)
+        for key, values in rows.items():
+            column = COLUMNS[key]
+            typed: NDArray[Any]
+            if key not in self._arrays:
+                self._create(key)
+            if column.dtype == "str":
+                texts = [text.encode() if isinstance(text, str) else text for text in values]
+                typed = np.array(texts, dtype=object)
+            elif column.ends:
+                typed = self._ends[key] + np.cumsum(np.atleast_1d(values), dtype=column.dtype)
+                self._ends[key] = int(typed[-1])
+            else:
+                typed = np.asarray(values, dtype=column.dtype)
+            array, start = self._arrays[key], len(self._arrays[key])
+            array.resize(start + len(typed), axis=0)
+            array[start:] = typed
+            add_to_checksum(self._digests[key], typed)
+
+    def _create(self, key: str) -> None:
+        """Make an array, empty or with the first of its offsets."""
+        column = COLUMNS[key]
+        is_text = column.dtype == "str"
+        packed = {"compression": self._compression, "shuffle": True, "fletcher32": True}
+        chunk = max(1, CHUNK // int(np.prod(column.shape))) if column.level != "structure" else 64
+        self._arrays[key] = self._file.create_dataset(
+            key,
+            shape=(int(column.ends), *column.shape),
+            data=[0] if column.ends else None,
+            dtype=h5py.string_dtype() if is_text else np.dtype(column.dtype),
+            maxshape=(None, *column.shape),
+            chunks=(chunk, *column.shape),
+            **({} if is_text else packed),
+        )
+        self._arrays[key].attrs["unit"] = column.unit
+        self._digests[key] = hashlib.sha256()
+        if column.ends:
+            self._ends[key] = 0
+            add_to_checksum(self._digests[key], np.zeros(1, dtype=column.dtype))
+
+    def finish(
+        self, basis: OrbitalBasis, provenance: Mapping[str, Any], quantum: float | None = None
+    ) -> None:
+        """Add what a data set has beside its arrays: basis, provenance, checksums of everything.
+
+        Args:
+            basis: of all structures.
+            provenance: how the data were made; plain Python data.
+            quantum: eV, of packed blocks; None where they are float32.
+        """
+        attributes = self._file.attrs
+        attributes["format"] = FORMAT
+        attributes["format_version"] = PLAIN if quantum is None else PACKED
+        if quantum is not None:
+            attributes["quantum"] = quantum
+        attributes["basis"] = json.dumps(basis.to_dict())
+        attributes["provenance"] = json.dumps(dict(provenance))
+        for key, array in self._arrays.items():
+            array.attrs["sha256"] = self._digests[key].hexdigest()
+        attributes[HEADER_CHECKSUM] = hash_header(self._file)

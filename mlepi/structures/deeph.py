@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import h5py
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
@@ -22,6 +21,7 @@ from ase.io import write as write_ase
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
+from mlepi.hdf5_files import create_hdf5
 from mlepi.structures.assembly import assemble_labels, element_number
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.block_checks import check_atom_indices, remove_rounding
@@ -300,7 +300,7 @@ def _write_chunks(
     shapes = counts[pairs[:, 3:]]
     rows = np.arange(blocks.shape[1])
     keep = (rows[None, :] < shapes[:, :1])[:, :, None] & (rows[None, :] < shapes[:, 1:])[:, None, :]
-    with h5py.File(path, "w") as file:
+    with create_hdf5(path) as file:
         file["atom_pairs"] = pairs
         file["chunk_shapes"] = shapes
         file["chunk_boundaries"] = np.concatenate(

@@ -7,7 +7,7 @@ structures of one data set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.structures.assembly import infer_radii
@@ -143,3 +144,29 @@ def check_shape(where: str, key: str, shape: tuple[int, ...], expected: tuple[in
                 "The orbital types do not belong to the matrices.",
             )
         )
+
+
+def join_blocks(
+    where: str,
+    pairs: NDArray[np.int64],
+    blocks: Sequence[NDArray[np.float64]],
+    counts: NDArray[np.int64],
+) -> BlockList:
+    """Join blocks that were read one by one.
+
+    Args:
+        where: file, for messages.
+        pairs: (n_pairs, 5) int, as in ``BlockList``.
+        blocks: one per pair.
+        counts: (n_atoms,) int, orbitals of every atom.
+
+    Raises:
+        DataError: a block has not the orbitals of its atoms, or has them twice (spin).
+    """
+    sizes = counts[pairs[:, 3:]].tolist()
+    for pair, block, (n_rows, n_columns) in zip(pairs, blocks, sizes, strict=True):
+        if block.shape != (n_rows, n_columns):
+            refuse_spin(where, block.shape == (2 * n_rows, 2 * n_columns))
+            check_shape(where, str(pair.tolist()), block.shape, (n_rows, n_columns))
+    ends = np.concatenate([[0], np.cumsum([block.size for block in blocks])]).astype(np.int64)
+    return BlockList(pairs, np.concatenate([block.ravel() for block in blocks]), ends)

@@ -6,9 +6,10 @@ included, in eV; lengths are in Å. Atoms are counted from 1 and orbitals are in
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -20,7 +21,7 @@ from mlepi.structures.assembly import assemble_labels
 from mlepi.structures.block_checks import check_atom_indices, check_finite
 from mlepi.structures.deeph_folder import (
     build_basis,
-    check_shape,
+    join_blocks,
     open_matrix,
     read_fermi_energy,
     read_info,
@@ -39,6 +40,13 @@ from mlepi.untrusted import (
     parse_shells,
     read_text,
 )
+
+NUMBER = r"-?(?:0|[1-9]\d{0,9})"
+KEY = re.compile(rf"\[(?:{NUMBER}, ?){{4}}{NUMBER}\]", re.ASCII)
+"""Key of a block as DeepH writes it."""
+NO_BRACKETS = str.maketrans("[],", "   ")
+LARGEST = 2**31
+"""Beyond all numbers of a key."""
 
 
 @guard("a legacy DeepH folder")
@@ -172,47 +180,40 @@ def _read_legacy_blocks(path: Path, counts: NDArray[np.int64]) -> BlockList:
     """Read one dataset per pair; atoms are counted from 1 in the keys and from 0 in the result."""
     with open_matrix(path) as file:
         found = list(read_small_datasets(str(path), file))
-    keys = _read_keys(str(path), [name for name, _ in found])
-    blocks = [block for _, block in found]
-    if not keys:
+    if not found:
         raise DataError(
             message(str(path), "no blocks", "one dataset per pair", "Write the file again.")
         )
-    pairs = np.array(keys, dtype=np.int64)
+    pairs = _read_keys(str(path), [name for name, _ in found])
     check_atom_indices(str(path), pairs[:, 3:], len(counts), base=1)
     pairs[:, 3:] -= 1
-    for key, pair, block in zip(keys, pairs, blocks, strict=True):
-        check_shape(str(path), str(key), block.shape, (int(counts[pair[3]]), int(counts[pair[4]])))
-    values = np.concatenate([block.ravel() for block in blocks])
-    return BlockList(
-        pairs,
-        values,
-        np.concatenate([[0], np.cumsum([block.size for block in blocks])]).astype(np.int64),
-    )
+    return join_blocks(str(path), pairs, [block for _, block in found], counts)
 
 
-def _read_keys(where: str, names: list[str]) -> list[list[int]]:
-    """Read keys "[Rx, Ry, Rz, i, j]", all at once or else one by one to find the wrong one."""
-    try:
-        keys: list[list[int]] = json.loads(f"[{','.join(names)}]")
-        if len(keys) == len(names) and all(map(_is_key, keys)):
+def _read_keys(where: str, names: list[str]) -> NDArray[np.int64]:
+    """Read keys "[Rx, Ry, Rz, i, j]", all at once or else one by one to find the wrong one.
+
+    Returns:
+        (n, 5) int.
+    """
+    if all(map(KEY.fullmatch, names)):
+        words = " ".join(names).translate(NO_BRACKETS).split()
+        keys = np.array(words, dtype=np.int64).reshape(-1, 5)
+        if int(np.abs(keys).max(initial=0)) < LARGEST:
             return keys
-    except (ValueError, RecursionError):
-        pass
-    for text in names:
-        try:
-            valid = _is_key(parse_json(where, text))
-        except DataError:
-            valid = False
-        if not valid:
-            expected = "'[Rx, Ry, Rz, i, j]'"
-            raise DataError(message(where, f"key {text!r}", expected, "Write the file again."))
-    raise DataError(message(where, "keys with commas", "one per dataset", "Write the file again."))
+    return np.array([_read_key(where, text) for text in names], dtype=np.int64)
 
 
-def _is_key(key: object) -> bool:
-    return (
-        isinstance(key, list)
-        and len(key) == 5
-        and all(type(v) is int and abs(v) < 2**31 for v in key)
-    )
+def _read_key(where: str, text: str) -> list[int]:
+    try:
+        key = parse_json(where, text)
+    except DataError:
+        key = None
+    if isinstance(key, list) and _is_key(key):
+        return key
+    expected = "'[Rx, Ry, Rz, i, j]'"
+    raise DataError(message(where, f"key {text!r}", expected, "Write the file again."))
+
+
+def _is_key(key: list[Any]) -> bool:
+    return len(key) == 5 and all(type(v) is int and abs(v) < LARGEST for v in key)

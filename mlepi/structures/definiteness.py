@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from mlepi.errors import DataError, message
 
@@ -85,9 +86,13 @@ def add_up(
     Returns:
         (n_orbitals, n_orbitals), of the type of the blocks.
     """
-    n_atoms, size = mask.shape
-    padded = np.zeros((n_atoms, n_atoms, size, size), dtype=blocks.dtype)
-    np.add.at(padded, (edge_index[1], edge_index[0]), blocks)
-    keep = np.flatnonzero(mask.ravel())
+    (n_atoms, size), n_edges = mask.shape, edge_index.shape[1]
+    places = edge_index[1] * n_atoms + edge_index[0], np.arange(n_edges)
+    ones = np.ones(n_edges, dtype=blocks.dtype)
+    gather = csr_array((ones, places), shape=(n_atoms**2, n_edges))  # in the order of the edges
+    padded = (gather @ blocks.reshape(n_edges, size**2)).reshape(n_atoms, n_atoms, size, size)
     dense: NDArray[Any] = padded.transpose(0, 2, 1, 3).reshape(n_atoms * size, n_atoms * size)
+    if mask.all():
+        return dense
+    keep = np.flatnonzero(mask.ravel())
     return dense[np.ix_(keep, keep)]

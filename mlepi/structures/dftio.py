@@ -21,9 +21,8 @@ from mlepi.structures.basis import SHELL_LETTERS
 from mlepi.structures.block_checks import check_atom_indices
 from mlepi.structures.deeph_folder import (
     build_basis,
-    check_shape,
+    join_blocks,
     open_matrix,
-    refuse_spin,
 )
 from mlepi.structures.deeph_legacy import load_table
 from mlepi.structures.labelled_structure import LabelledStructure
@@ -179,10 +178,4 @@ def _read_blocks(path: Path, frame: int, counts: NDArray[np.int64]) -> BlockList
             blocks.append(block)
     pairs = np.array(keys, dtype=np.int64)
     check_atom_indices(str(path), pairs[:, 3:], len(counts), base=0)
-    for pair, block in zip(pairs, blocks, strict=True):
-        shape = (int(counts[pair[3]]), int(counts[pair[4]]))
-        refuse_spin(str(path), block.shape == (2 * shape[0], 2 * shape[1]))
-        check_shape(str(path), str(pair.tolist()), block.shape, shape)
-    values = np.concatenate([block.ravel() for block in blocks]).astype(np.float64)
-    ends = np.concatenate([[0], np.cumsum([block.size for block in blocks])]).astype(np.int64)
-    return BlockList(pairs, values, ends)
+    return join_blocks(str(path), pairs, blocks, counts)

@@ -75,13 +75,14 @@ def clean_list(
         raise DataError(message(where, got, f"cells up to ±{FARTHEST_CELL}", fix))
     check_finite(where, quantity, blocks.values)
     _check_onsite(where, quantity, blocks.pairs, len(counts))
-    unique, first, places = np.unique(blocks.pairs, axis=0, return_index=True, return_inverse=True)
+    (numbers,) = number_pairs(blocks.pairs)
+    unique, first, places = np.unique(numbers, return_index=True, return_inverse=True)
     n_repeated = len(blocks.pairs) - len(unique)
     if not n_repeated:
         return blocks, {}
     sizes = np.diff(blocks.boundaries)
     for again in np.setdiff1d(np.arange(len(blocks.pairs)), first):
-        original = first[places.ravel()[again]]
+        original = first[places[again]]
         one, other = (
             blocks.values[blocks.boundaries[k] : blocks.boundaries[k] + sizes[k]]
             for k in (original, again)
@@ -134,7 +135,7 @@ def complete_directions(
         All pairs, (m, 5) int, and for those appended, (m − n,) int, which pair is their reverse.
     """
     reverse = np.column_stack([-pairs[:, :3], pairs[:, 4], pairs[:, 3]])
-    keys, reverse_keys = _number_pairs(pairs, reverse)
+    keys, reverse_keys = number_pairs(pairs, reverse)
     lonely = np.flatnonzero(~np.isin(reverse_keys, keys))
     return np.concatenate([pairs, reverse[lonely]]), lonely
 
@@ -169,7 +170,7 @@ def judge_missing(
         points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="ijSd"
     )
     near = np.column_stack([shifts, i, j]).astype(np.int64)
-    known, wanted = _number_pairs(pairs[listed], near)
+    known, wanted = number_pairs(pairs[listed], near)
     absent = ~np.isin(wanted, known)
     worst = 0.0
     blocks = _by_elements(atoms, pairs[listed], sizes[listed])
@@ -187,7 +188,7 @@ def judge_lists(lists: Mapping[str, BlockList]) -> dict[str, float]:
     if "Hamiltonian" not in lists:
         return {}
     blocks = lists["Hamiltonian"]
-    known, wanted = _number_pairs(lists["overlap"].pairs, blocks.pairs)
+    known, wanted = number_pairs(lists["overlap"].pairs, blocks.pairs)
     worst = 0.0
     for k in np.flatnonzero(~np.isin(wanted, known)):
         values = blocks.values[blocks.boundaries[k] : blocks.boundaries[k + 1]]
@@ -203,8 +204,11 @@ def pair_distances(atoms: Atoms, pairs: NDArray[np.int64]) -> NDArray[np.float64
     return lengths
 
 
-def _number_pairs(*tables: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Give equal pairs of several lists, (n, 5) each, equal numbers, (n,) each."""
+def number_pairs(*tables: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Give equal pairs of several lists, (n, 5) each, equal numbers, (n,) each.
+
+    Numbers are in the order of the rows, the first column deciding first.
+    """
     every = np.concatenate(tables)
     lowest, width = every.min(axis=0), np.ptp(every, axis=0) + 1
     return [np.ravel_multi_index(tuple((table - lowest).T), tuple(width)) for table in tables]

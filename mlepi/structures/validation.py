@@ -12,6 +12,7 @@ from itertools import product
 
 import numpy as np
 import scipy.linalg
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
@@ -191,12 +192,9 @@ def _check_reach(
     where: str, basis: OrbitalBasis, edge_index: NDArray[np.int64], bonds: Bonds
 ) -> None:
     """Check that no pair is longer than its two radii."""
-    reach = np.array(
-        [
-            basis.radii.get(int(a), 0.0) + basis.radii.get(int(b), 0.0)
-            for a, b in zip(bonds.targets, bonds.sources, strict=True)
-        ]
-    )
+    radii = np.zeros(len(chemical_symbols))
+    radii[list(basis.radii)] = list(basis.radii.values())
+    reach = radii[bonds.targets] + radii[bonds.sources]
     excess = bonds.distances - reach
     if excess.size and excess.max() > DISTANCE:
         worst = int(np.argmax(excess))

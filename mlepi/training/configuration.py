@@ -84,7 +84,7 @@ def check_values(config: DictConfig) -> None:
         ConfigError: the first of them.
     """
     for key, annotation in TEXTS.items():
-        if not is_of_type(plain := _plain(config[key]), annotation) or plain == "":
+        if not is_of_type(plain := _plain(config[key]), annotation):
             expected = describe_type(annotation)
             raise ConfigError(message(key, repr(plain), expected, "Edit the config."))
     if not isinstance(config.seed, int) or isinstance(config.seed, bool):

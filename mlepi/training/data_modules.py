@@ -133,9 +133,8 @@ class HamiltonianDataModule(GraphDataModule):
         return list(self._open(path, names).values())
 
     def open_structures(self) -> Mapping[str, LabelledStructure]:
-        """Return all structures of the data set by name, in memory or in the file."""
-        stored = self._open(self.path)
-        return dict(stored) if self.in_memory else stored
+        """Return all structures of the data set by name, each read when it is taken."""
+        return self._open(self.path)
 
     def _open(self, path: Path, names: Iterable[str] | None = None) -> StoredStructures:
         """Verify a data set, once, and return its structures, not yet read."""

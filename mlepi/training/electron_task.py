@@ -74,6 +74,7 @@ class ElectronTask(Task):
         "shifted_ghosts_per_1000_k": "shifted: ghosts/1000 k",
         "shifted_soft_states_kpoints_percent": "shifted: k with soft states (%)",
     }
+    settings_of: ClassVar[dict[str, type]] = {"loss": ElectronLoss, "loss.metric": MetricLoss}
     orbital_mask: Tensor
 
     def __init__(

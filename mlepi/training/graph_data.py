@@ -129,6 +129,7 @@ class GraphDataModule(LightningDataModule):
         self.named = NamedSubsets()
         self.further: dict[str, LabelledStructure | None] = {}
         self.further_graphs: list[AtomGraph] = []
+        self._source: Mapping[str, LabelledStructure] = {}
         self._collations: dict[str, Collation] = {}
 
     @abstractmethod
@@ -166,12 +167,6 @@ class GraphDataModule(LightningDataModule):
         if self.graphs:
             return
         structures = self.open_structures()
-        names = list(structures)
-        sample = ChosenStructures(
-            structures, names if self.in_memory else names[thin_out(len(names))]
-        )
-        if self.check_units:
-            self.check_plausible(sample)
         split = self._divide(structures)
         missing = [subset for subset in SUBSETS if not split.get(subset)]
         if missing:
@@ -189,6 +184,9 @@ class GraphDataModule(LightningDataModule):
         }
         if self.in_memory:
             self.structures = {subset: list(some) for subset, some in self.structures.items()}
+        sample = self._sample(structures, chain.from_iterable(chosen.values()))
+        if self.check_units:
+            self.check_plausible(sample)
         train = self.sample_structures()
         elements = {int(z) for labelled in train for z in labelled.atoms.numbers}
         if self.partition_kind == SHELLS_KIND:
@@ -204,6 +202,16 @@ class GraphDataModule(LightningDataModule):
     def open_structures(self) -> Mapping[str, LabelledStructure]:
         """Return all structures of the data set by name."""
         return {structure.name: structure for structure in self.read_structures(self.path)}
+
+    def _sample(
+        self, structures: Mapping[str, LabelledStructure], used: Iterable[str]
+    ) -> Sequence[LabelledStructure]:
+        """Return what checks and cutoffs come from: what is used, or all that had to be read."""
+        lazy = isinstance(structures, StoredStructures)
+        if lazy and self.in_memory:
+            return list(chain.from_iterable(self.structures.values()))
+        every = ChosenStructures(structures, list(used if lazy else structures))
+        return every if self.in_memory else every[thin_out(len(every))]
 
     def sample_structures(self) -> Sequence[LabelledStructure]:
         """Return the training structures that facts come from: all, where they are in memory."""
@@ -278,9 +286,8 @@ class GraphDataModule(LightningDataModule):
                     )
                 )
         absent = set(elsewhere) if self.extra_path is None else set()
-        self.further = {
-            name: structures.get(name) for name in wanted if name not in tested | absent
-        }
+        self.further = dict.fromkeys(name for name in wanted if name not in tested | absent)
+        self._source = structures if self.further else {}
         present = {
             subset: [name for name in members if name not in absent]
             for subset, members in named.test.items()
@@ -290,10 +297,11 @@ class GraphDataModule(LightningDataModule):
         )
 
     def prepare_further(self) -> None:
-        """Read what is in the extra data set and build the graphs of further test subsets, once."""
+        """Read the structures of further test subsets and build their graphs, once."""
         if self.further_graphs or not self.further:
             return
-        elsewhere = [name for name, structure in self.further.items() if structure is None]
+        elsewhere = [name for name in self.further if name not in self._source]
+        self.further |= {name: self._source[name] for name in self.further if name in self._source}
         if elsewhere and self.extra_path is not None:
             for structure in self.read_structures(self.extra_path, elsewhere):
                 self.further[structure.name] = structure
@@ -303,6 +311,7 @@ class GraphDataModule(LightningDataModule):
             if structure is not None
         ]
         number_graphs(self.further_graphs, self.n_structures - len(self.further))
+        self._source = {}
 
     @property
     def n_structures(self) -> int:

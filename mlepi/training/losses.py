@@ -52,6 +52,21 @@ def elementwise_loss(kind: str) -> Callable[[Tensor], Tensor]:
     return kinds[kind]
 
 
+def check_units(**units: float) -> None:
+    """Refuse differences that cannot count as 1.
+
+    Args:
+        units: setting of a loss → its value.
+
+    Raises:
+        ConfigError: one is not positive.
+    """
+    for name, value in units.items():
+        if not value > 0.0:
+            expected, fix = "a positive difference, which counts as 1", "Edit the config."
+            raise ConfigError(message(f"task.loss.{name}", f"{value:g}", expected, fix))
+
+
 def global_loss(terms: Mapping[str, Term]) -> Tensor:
     """Add up the terms with counts over all processes.
 
@@ -133,7 +148,7 @@ class PhononLoss:
         layers_unit: difference of such a force per atom that counts as 1, eV/Å.
 
     Raises:
-        ConfigError: an unknown elementwise loss.
+        ConfigError: an unknown elementwise loss, or a unit that is not positive.
     """
 
     def __init__(
@@ -147,6 +162,7 @@ class PhononLoss:
         layers_weight: float = 0.0,
         layers_unit: float = 1.0,
     ) -> None:
+        check_units(energy_unit=energy_unit, forces_unit=forces_unit, layers_unit=layers_unit)
         self.energy_weight = energy_weight
         self.forces_weight = forces_weight
         self.layers_weight = layers_weight
@@ -285,9 +301,13 @@ class ElectronLoss:
         balanced: average each block type (on-site, intra, inter) by itself and add up the three
             means, because the on-site blocks are few but shift whole bands; otherwise one mean over
             all elements (published).
+
+    Raises:
+        ConfigError: an unknown elementwise loss, or a unit that is not positive.
     """
 
     def __init__(self, *, kind: str, gauge_free: bool, unit: float, balanced: bool) -> None:
+        check_units(unit=unit)
         self.elementwise = elementwise_loss(kind)
         self.gauge_free = gauge_free
         self.balanced = balanced

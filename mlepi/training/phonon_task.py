@@ -31,6 +31,7 @@ class PhononTask(Task):
         "forces_mae_mev_per_angstrom": "forces MAE (meV/Å)",
         "forces_rmse_mev_per_angstrom": "RMSE",
     }
+    settings_of: ClassVar[dict[str, type]] = {"loss": PhononLoss}
 
     def build_loss(self, config: dict[str, Any]) -> PhononLoss:
         """Return the loss of energies and forces."""

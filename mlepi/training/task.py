@@ -86,6 +86,7 @@ class Task(LightningModule, ABC):
     main_metric: ClassVar[str]  # by which networks are compared; lower is better
     main_quantity: ClassVar[str]  # of which it is a mean
     columns: ClassVar[dict[str, str]]  # metric → heading, in tables of several subsets
+    settings_of: ClassVar[dict[str, type]]  # argument → class that its settings are for
 
     def __init__(
         self,

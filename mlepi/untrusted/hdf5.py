@@ -23,10 +23,10 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 PLACES = (0, *(512 * 2**k for k in range(12)))
 """Where the signature may stand: behind a block of the user's own, of these sizes."""
 SECONDS, BYTES_PER_SECOND = 0.75, 4 * 2**20
-"""Processor time of the child: for every file (it needs 0.02), and more for large ones.
+"""Processor time of the child: for every file (it needs 0.03), and more for large ones.
 
-Small data sets cost most: 5,400 blocks of 13×13 orbitals, 9 MB, take 0.4 to 0.6 s, and twice that
-where other processes share the core.
+Small data sets cost most, where their headers differ: 5,400 of 13×13 numbers, 5 MB, take 0.5 s, and
+twice that where other processes share the core; with equal headers 0.08 s.
 """
 WALL = 60
 """Seconds in which the file system must deliver the file's tables."""

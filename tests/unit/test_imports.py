@@ -42,6 +42,7 @@ ROOM_ORDER: dict[str, float] = {
     "memory": 0,
     "former_names": 0,
     "untrusted": 0.5,  # reads files for all rooms above
+    "hdf5_files": 0.7,
     "setting_types": 0.5,
     "project_files": 0.5,
     "plugins": 0,

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from mlepi.errors import DataError, message
+from mlepi.hdf5_files import replace_hdf5
 from mlepi.physics.overlaps.orbitals import read_pao
 from mlepi.physics.overlaps.table import OverlapTable
 from mlepi.physics.overlaps.tabulate import tabulate_overlaps
-from mlepi.untrusted import note_own, open_hdf5, parse_json
+from mlepi.untrusted import open_hdf5, parse_json
 
 FORMAT = "mlepi-overlap-table"
 VERSION = 1
@@ -56,44 +55,36 @@ def write_overlap_table(
         provenance: how the table was made; plain Python data.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     data = table.to_dict()
-    try:
-        with h5py.File(partial, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["version"] = VERSION
-            file.attrs["basis"] = json.dumps(data["basis"])
-            file.attrs["provenance"] = json.dumps(dict(provenance))
-            file.attrs["checksum"] = _checksum(data)
-            for pair, values in data["values"].items():
-                group = file.create_group(pair)
-                group.attrs["channels"] = json.dumps(
-                    [list(c) for c in table.channels(*map(int, pair.split("-")))]
+    with replace_hdf5(path) as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = VERSION
+        file.attrs["basis"] = json.dumps(data["basis"])
+        file.attrs["provenance"] = json.dumps(dict(provenance))
+        file.attrs["checksum"] = _checksum(data)
+        for pair, values in data["values"].items():
+            group = file.create_group(pair)
+            group.attrs["channels"] = json.dumps(
+                [list(c) for c in table.channels(*map(int, pair.split("-")))]
+            )
+            group.attrs["channels_meaning"] = (
+                "shell of element 1, shell of element 2, total angular momentum L"
+            )
+            radial = group.create_dataset("values", data=values)
+            radial.attrs["unit"] = "1/Å^L"
+            radial.attrs["meaning"] = (
+                "s_L(R)/R^L on equal steps of R from 0 to the sum of the two orbital radii"
+            )
+            grid = group.create_dataset(
+                "distances",
+                data=np.linspace(0.0, table.cutoff(*map(int, pair.split("-"))), values.shape[1]),
+            )
+            grid.attrs["unit"] = "Å"
+            if pair in data["fitted_intervals"]:
+                intervals = group.create_dataset(
+                    "fitted_intervals", data=data["fitted_intervals"][pair]
                 )
-                group.attrs["channels_meaning"] = (
-                    "shell of element 1, shell of element 2, total angular momentum L"
-                )
-                radial = group.create_dataset("values", data=values)
-                radial.attrs["unit"] = "1/Å^L"
-                radial.attrs["meaning"] = (
-                    "s_L(R)/R^L on equal steps of R from 0 to the sum of the two orbital radii"
-                )
-                grid = group.create_dataset(
-                    "distances",
-                    data=np.linspace(
-                        0.0, table.cutoff(*map(int, pair.split("-"))), values.shape[1]
-                    ),
-                )
-                grid.attrs["unit"] = "Å"
-                if pair in data["fitted_intervals"]:
-                    intervals = group.create_dataset(
-                        "fitted_intervals", data=data["fitted_intervals"][pair]
-                    )
-                    intervals.attrs["unit"] = "Å"
-        partial.replace(path)
-        note_own(path)
-    finally:
-        partial.unlink(missing_ok=True)
+                intervals.attrs["unit"] = "Å"
 
 
 def read_overlap_table(path: str | Path) -> OverlapTable:

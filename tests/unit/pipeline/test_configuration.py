@@ -278,10 +278,23 @@ def test_short_forms(words, expected):
     assert translate_arguments(words) == expected
 
 
+def test_arguments_of_all_data_sets_need_no_plus():
+    words = ["data.in_memory=false", "data.workers=2", "+data.train_order=listed"]
+    data = compose_config(CONF, "train", words).data
+    assert (data.in_memory, data.workers, data.train_order) == (False, 2, "listed")
+
+
 def test_a_training_has_a_folder_as_an_inference_has():
     assert translate_arguments(["folder=a"]) == ["folder=a"]
     assert translate_arguments(["folder=a"], "train") == ["hydra.run.dir=a"]
     assert translate_arguments(["-m", "folder=a"], "train") == ["-m", "hydra.sweep.dir=a"]
+
+
+@pytest.mark.parametrize("script", ["infer", "train"])
+def test_further_processes_log_under_the_name_of_their_script(script):
+    """Lightning calls them all after a training."""
+    words = ["hydra.job.name=train_ddp_process_3", "hydra.output_subdir=null"]
+    assert translate_arguments(words, script)[0] == f"hydra.job.name={script}_process_3"
 
 
 def test_any_argument_of_a_builder_can_be_given():
@@ -449,6 +462,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
             "'stacking'?",
         ),
         (["temperature=[0,0.0]"], "temperature: got [0, 0.0]; expected a number of kelvin"),
+        (["folder=''"], "folder: got ''; expected the name of a folder. Leave it out"),
         (["temperature=???"], "temperature: got no value (???); expected a value"),
         (
             ["structure._target_=mlepi.structures.build_graphite"],

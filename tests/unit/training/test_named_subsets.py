@@ -21,7 +21,7 @@ from mlepi.structures import (
     write_hamiltonian_dataset,
     write_split,
 )
-from mlepi.training import ForcesDataModule
+from mlepi.training import ForcesDataModule, HamiltonianDataModule
 
 SLIDES = [f"slide_{a}_{d}" for a in ("+0.000_+0.000", "+0.083_+0.083") for d in ("3.00", "3.25")]
 SPLIT = {"train": SLIDES[:1], "val": SLIDES[1:3], "test": SLIDES[3:]}
@@ -210,3 +210,35 @@ def test_what_is_trained_on_cannot_be_unused(folder):
     write_split(folder / "both.json", SPLIT, {}, NamedSubsets(unused=[SLIDES[0]]))
     with pytest.raises(DataError, match="of train or val left unused"):
         read_named_subsets(folder / "both.json")
+
+
+def test_only_what_is_used_is_read_and_once(folder, monkeypatch):
+    """Of Hamiltonians, whose blocks take long to unpack: those of a split, and then its others."""
+    read = []
+    usual = HamiltonianDataset._read
+
+    def note(self, item, with_blocks):
+        read.append((self.path.stem, self.names[item] if isinstance(item, int) else item))
+        return usual(self, item, with_blocks)
+
+    monkeypatch.setattr(HamiltonianDataset, "_read", note)
+    data = HamiltonianDataModule(
+        path=str(folder / "main.h5"),
+        split=str(folder / "split.json"),
+        extra=str(folder / "extra.h5"),
+        batch_size=1,
+        eval_batch_size=1,
+        n_train=None,
+        cutoffs=None,
+        dtype="float32",
+        seed=1,
+        energy_zero="as_computed",
+        overlap_table="data/blg_openmx/overlap_C6.0-s2p2.h5",
+    )
+    data.prepare()
+    assert sorted(read) == sorted(("main", name) for name in SLIDES)
+    assert data.n_structures == 7
+    read.clear()
+    data.prepare_further()
+    assert sorted(read) == [("extra", "random3_0001"), *(("main", name) for name in sorted(PAIR))]
+    assert len(data.further_graphs) == 3

@@ -36,6 +36,7 @@ from mlepi.structures.kmesh_files import read_kmesh
 from mlepi.structures.openmx_labels import read_label_file
 from mlepi.structures.sources import find_sources
 from mlepi.untrusted import check_text, hdf5, load_npy, open_hdf5, open_npz, parse_json, read_json
+from mlepi.untrusted.hdf5_walk import MOST_HEADER, Alike, has_plain_addresses, parse_header
 
 TABLE = PROJECT_FOLDER / "data" / "blg_openmx" / "overlap_C6.0-s2p2.h5"
 SECONDS, MEGABYTES = 2.0, 200
@@ -433,3 +434,69 @@ def test_files_of_many_small_blocks_have_time_to_be_looked_through(tmp_path, mon
     )
     hdf5.open_hdf5(path).close()
     assert float(given[0][-2]) - hdf5.SECONDS > 2e-4 * n_blocks
+
+
+def _blocks(path, change=None):
+    """Write datasets with equal headers; change bytes of the one that is named 17."""
+    with h5py.File(path, "w") as file:
+        for k in range(40):
+            file[f"deep/er/{k}"] = np.full((3, 2), float(k))
+        file["deep/er/again"] = file["deep"]  # a ring of groups
+        inner = file["deep/er"]
+        place = inner.id.links.get_info(b"17").u
+    content = bytearray(path.read_bytes())
+    if change is not None:
+        content[place : place + 128] = change(content[place : place + 128])
+    path.write_bytes(content)
+
+
+def _resize(header):
+    """Give a header 2^40 rows, in its sizes and in the largest ones."""
+    three = (3).to_bytes(8, "little")
+    assert header.count(three) >= 1
+    return header.replace(three, (2**40).to_bytes(8, "little"))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (None, ""),
+        (lambda h: b"\7" + h[1:], "'deep/er/17'"),
+        (lambda h: h[:8] + b"\xff\xff\0\0" + h[12:], "'deep/er/17'"),
+        (_resize, "'deep/er/17'"),
+    ],
+)
+def test_one_wrong_header_among_equal_ones_is_found(tmp_path, change, text):
+    """Those with the same header are not opened, those with another one are."""
+    path = tmp_path / "a.h5"
+    _blocks(path, change)
+    if text:
+        with refused(text):
+            open_hdf5(path)
+        return
+    with open_hdf5(path) as file:
+        assert len(file["deep/er"]) == 41
+
+
+def test_headers_tell_which_bytes_may_differ(tmp_path):
+    _blocks(tmp_path / "a.h5")
+    content = (tmp_path / "a.h5").read_bytes()
+    assert has_plain_addresses(content[:16])
+    assert not has_plain_addresses(bytes(512) + content[:16])
+    with h5py.File(tmp_path / "a.h5") as file:
+        outer, inner = file["deep"], file["deep/er"]
+        places = [inner.id.links.get_info(f"{k}".encode()).u for k in range(40)]
+        offsets = [inner[f"{k}"].id.get_offset() for k in range(40)]
+        group = outer.id.links.get_info(b"er").u
+    first = parse_header(content[places[0] : places[0] + MOST_HEADER])
+    assert first is not None
+    assert first.rank == 2
+    known = Alike(first, *(int.from_bytes(b, "little") for b in (first.fixed, b"")), 8)
+    raw = content[places[0] : places[0] + first.length]
+    known = known._replace(value=int.from_bytes(raw, "little") & known.mask)
+    assert [known.measure(content, place) for place in places] == [48] * 40
+    assert known.measure(content, group) is None
+    starts = [content[p + first.stretch :][:8] for p in places]
+    assert [int.from_bytes(word, "little") for word in starts] == offsets
+    assert parse_header(content[group : group + MOST_HEADER]) is None
+    assert parse_header(raw[:-1]) is None
