@@ -18,13 +18,16 @@ def translate_arguments(arguments: Sequence[str], config_name: str = "infer") ->
     understood. ``phonon._target_=CLASS phonon.KEY=VALUE`` puts a class in the place of a file,
     ``structure.KEY=VALUE`` is any argument of its builder, ``graph.cutoffs.B-N=4`` names a relation
     that only the data know, ``data=FILE`` a data set of one's own, and ``folder=`` names the run
-    folder of a training as it does that of an inference.
+    folder of a training as it does that of an inference, or of a sweep, which an experiment may be
+    without ``-m``.
 
     Args:
         arguments: of the command line.
         config_name: primary config that they are for.
     """
     sweep = any(argument in ("-m", "--multirun") for argument in arguments)
+    brings_own = any(re.match(r"\+{0,2}experiment=", argument) for argument in arguments)
+    kinds = ("sweep",) if sweep else ("run", "sweep") if brings_own else ("run",)
     former = "|".join(FORMER_STAGE_NAMES)
     translated = []
     for argument in _open_data(_open_structure(_open_sources(arguments))):
@@ -34,7 +37,7 @@ def translate_arguments(arguments: Sequence[str], config_name: str = "infer") ->
             if found[1] in OWN_FOLDERS and not chosen:
                 translated.append(f"stage.folder={found[1]}")
         elif config_name == "train" and (found := re.fullmatch(r"folder=(.+)", argument)):
-            translated.append(f"hydra.{'sweep' if sweep else 'run'}.dir={found[1]}")
+            translated += [f"hydra.{kind}.dir={found[1]}" for kind in kinds]
         elif re.match(r"valence_electrons=\{|graph\.cutoffs(=\{|\.)", argument):
             translated.append(f"++{argument}")  # of elements that the default does not know
         elif found := re.fullmatch(r"(\+{0,2}experiment=)(.*)", argument):
