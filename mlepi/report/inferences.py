@@ -183,9 +183,14 @@ def _tabulate_quantity(quantity: str, runs: Sequence[SweptRun]) -> list[str]:
         if answer is None:
             rows.append([label, NONE, *(NONE for _ in temperatures)])
             continue
-        rest = NONE if answer.at_rest is None else f"{answer.at_rest:.4g}"
-        numbers = {float(t): answer.number(n) for n, t in enumerate(answer.temperatures)}
-        rows.append([label, rest, *(numbers.get(t, NONE) for t in temperatures)])
+        rest = _finite(answer.at_rest)
+        numbers = {
+            float(t): answer.number(n)
+            for n, t in enumerate(answer.temperatures)
+            if np.isfinite(answer.values[n])
+        }
+        told = NONE if rest is None else f"{rest:.4g}"
+        rows.append([label, told, *(numbers.get(t, NONE) for t in temperatures)])
     return tabulate(["", "at rest", *(f"{t:g} K" for t in temperatures)], rows)
 
 
