@@ -23,6 +23,7 @@ def run_line(line: str) -> str:
         MlepiError: it fails; the message holds the end of what it says.
     """
     said = io.StringIO()
+    status: int | str
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
             status = main(shlex.split(line))

@@ -51,6 +51,8 @@ def _draw_quantity(axes: Axes, name: str, runs: Swept, key: str | None) -> None:
     together = any(len(answer.temperatures) > 1 for each in found for answer in each)
     kelvin = sorted({float(t) for each in found for a in each for t in a.temperatures})
     for place, ((settings, _), answers) in enumerate(zip(runs, found, strict=True)):
+        if key is not None and key not in settings:
+            continue
         for answer in answers:
             x = float(place) if key is None else float(settings[key])
             rest = ", ".join(v for other, v in settings.items() if key and other != key)

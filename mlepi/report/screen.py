@@ -89,7 +89,9 @@ def format_summary(folder: str | Path, stages: Stages, width: int = SUMMARY_WIDT
         for row in list_facts(records, stages):
             table.add_row(*row)
     text = io.StringIO()
-    Console(file=text, width=width, color_system=None).print(table, markup=False)
+    # in a notebook rich would show the table instead of writing it
+    console = Console(file=text, width=width, color_system=None, force_jupyter=False)
+    console.print(table, markup=False)
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 
