@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import matplotlib as mpl
 import nbformat
@@ -66,6 +67,17 @@ def _encode(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _run_and_leave(path: Path) -> NoReturn:
+    """Run a notebook in a process of its own, and end it without tidying up what was imported."""
+    try:
+        run_notebook(path)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)
+
+
 def main(names: Sequence[str]) -> int:
     """Run the named notebooks, or all, each in a process that has imported everything already."""
     import mlepi.observables
@@ -80,9 +92,7 @@ def main(names: Sequence[str]) -> int:
         start = time.monotonic()
         child = os.fork()
         if child == 0:
-            run_notebook(path)
-            sys.stdout.flush()
-            os._exit(0)
+            _run_and_leave(path)
         _, status, used = os.wait4(child, 0)
         failed += status != 0
         told = "failed" if status else f"{used.ru_utime:.0f} processor seconds"
