@@ -50,6 +50,7 @@ _SOURCES |= {path.name for path in ROOT.glob("C*.md")}
 exclude_patterns = [path.name for path in ROOT.iterdir() if path.name not in _SOURCES]
 
 nb_execution_mode = "off"  # tests run the notebooks; the site shows what they have stored
+nb_render_markdown_format = "myst"  # of outputs, which have tables
 myst_heading_anchors = 4  # links such as speed.md#on-a-gpu
 myst_enable_extensions = ["colon_fence"]
 

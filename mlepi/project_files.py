@@ -19,6 +19,8 @@ SHIPPED = "shipped"
 """Folder of the package that a wheel fills with ``conf`` and ``data``."""
 COMMIT_FILE = "commit.txt"
 """File beside them that says which commit the wheel was built from."""
+TRACEBACK_FILE = "traceback.txt"
+"""File of a run folder that tells how the run failed."""
 
 
 def find_project_folder(package: Path) -> Path:

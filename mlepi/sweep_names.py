@@ -1,7 +1,7 @@
 """Names of sweeps and of their jobs: the same command leads to the same folders.
 
 A sweep is several runs of one command, ``-m``; a job is one of them. A sweep is named after its
-arguments in any order, a job after what is swept.
+arguments in any order, a job after what is swept, and so is what a comparison says of it.
 """
 
 from __future__ import annotations
@@ -72,6 +72,53 @@ def split_override(text: str) -> tuple[str, str]:
     """Return key and value of an override, without what says that a key is new."""
     key, _, value = text.partition("=")
     return key.lstrip("+~").split("@")[0].replace("/", "."), value
+
+
+def find_swept(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the keys by which jobs differ, without those that decide nothing.
+
+    An experiment that comes with a difference in other keys is not named beside them.
+
+    Args:
+        settings: key → value of the overrides of every job.
+    """
+    keys = [
+        key
+        for key in dict.fromkeys(key for each in settings for key in each)
+        if not is_free(key) and len({each.get(key) for each in settings}) > 1
+    ]
+    others = [key for key in keys if key != "experiment"]
+    if len({_select(each, others) for each in settings}) == len(settings):
+        return others
+    return keys
+
+
+def _select(settings: Mapping[str, str], keys: Iterable[str]) -> tuple[str | None, ...]:
+    return tuple(settings.get(key) for key in keys)
+
+
+def write_label(own: Mapping[str, str], keys: Sequence[str]) -> str:
+    """Write what is special about a job; networks and data need no key.
+
+    Args:
+        own: key → value of those that the job has.
+        keys: all by which jobs differ.
+    """
+    last = [key.rsplit(".", 1)[-1] for key in keys]
+    parts = []
+    for key, value in own.items():
+        short = key.rsplit(".", 1)[-1]
+        name = short if last.count(short) == 1 else key
+        parts.append(value if key in ("model", "data", "experiment") else f"{name}={value}")
+    return ", ".join(parts)
+
+
+def order_naturally(name: str) -> list[tuple[bool, float, str]]:
+    """Return a key by which 5 comes before 10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", name)
+    return [
+        (True, float(part), "") if i % 2 else (False, 0.0, part) for i, part in enumerate(parts)
+    ]
 
 
 def _shorten(text: str) -> str:

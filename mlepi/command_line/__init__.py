@@ -1,7 +1,13 @@
 """The command line of the scripts: composition with Hydra, start and end of a run."""
 
 from mlepi.command_line.arguments import translate_arguments
-from mlepi.command_line.callbacks import CellSizes, FreeFolder, SweepEnd, Trainings
+from mlepi.command_line.callbacks import (
+    CellSizes,
+    FreeFolder,
+    Inferences,
+    SweepEnd,
+    Trainings,
+)
 from mlepi.command_line.composition import PluginConfigs, compose_config
 from mlepi.command_line.mistakes import explain_config_error, find_user_folders
 from mlepi.command_line.resolvers import (
@@ -15,6 +21,7 @@ from mlepi.command_line.script import run_script
 __all__ = [
     "CellSizes",
     "FreeFolder",
+    "Inferences",
     "PluginConfigs",
     "SweepEnd",
     "Trainings",

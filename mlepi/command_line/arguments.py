@@ -22,14 +22,17 @@ def translate_arguments(arguments: Sequence[str], config_name: str = "infer") ->
     ``structure.KEY=VALUE`` is any argument of its builder, ``graph.cutoffs.B-N=4`` names a relation
     that only the data know, ``data.workers=4`` is an argument of every data set, ``data=FILE`` a
     data set of one's own, and ``folder=`` names the run folder of a training as it does that of an
-    inference. Lightning names further processes, and so their logs, after a training, whatever they
-    do: here they are named after the script.
+    inference, or of a sweep, which an experiment may be without ``-m``. Lightning names further
+    processes, and so their logs, after a training, whatever they do: here they are named after the
+    script.
 
     Args:
         arguments: of the command line.
         config_name: primary config that they are for.
     """
     sweep = any(argument in ("-m", "--multirun") for argument in arguments)
+    brings_own = any(re.match(r"\+{0,2}experiment=", argument) for argument in arguments)
+    kinds = ("sweep",) if sweep else ("run", "sweep") if brings_own else ("run",)
     former = "|".join(FORMER_STAGE_NAMES)
     translated = []
     for argument in _open_data(_open_structure(_open_sources(arguments))):
@@ -39,7 +42,7 @@ def translate_arguments(arguments: Sequence[str], config_name: str = "infer") ->
             if found[1] in OWN_FOLDERS and not chosen:
                 translated.append(f"stage.folder={found[1]}")
         elif config_name == "train" and (found := re.fullmatch(r"folder=(.+)", argument)):
-            translated.append(f"hydra.{'sweep' if sweep else 'run'}.dir={found[1]}")
+            translated += [f"hydra.{kind}.dir={found[1]}" for kind in kinds]
         elif found := re.fullmatch(r"hydra\.job\.name=train_ddp_process_(\d+)", argument):
             translated.append(f"hydra.job.name={config_name}_process_{found[1]}")
         elif re.match(r"valence_electrons=\{|graph\.cutoffs(=\{|\.)", argument):

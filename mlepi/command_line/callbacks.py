@@ -81,6 +81,17 @@ class CellSizes(SweepEnd):
         return everything
 
 
+class Inferences(SweepEnd):
+    """Compare the runs of a sweep, ``python infer.py -m``, whatever was swept."""
+
+    def compare(self, folder: Path) -> str:
+        """Write tables, numbers, figure and page; return the tables."""
+        from mlepi.observables import all_stages
+        from mlepi.report.inferences import finish_inferences
+
+        return finish_inferences(folder, all_stages())
+
+
 class Trainings(SweepEnd):
     """Compare the trainings of a sweep, ``python train.py -m``."""
 

@@ -37,15 +37,13 @@ from mlepi.errors import MlepiError
 from mlepi.faults import explain_fault
 from mlepi.memory import keep_freed_memory
 from mlepi.parents import PARENT, follow_parent, is_follower
-from mlepi.project_files import CONFIG_FOLDER
+from mlepi.project_files import CONFIG_FOLDER, TRACEBACK_FILE
 from mlepi.run_lock import is_first_process
 from mlepi.stopping import Stopped
 from mlepi.threads import choose_threads
 from mlepi.trust import check_files, check_targets, take_trust
 
 log = logging.getLogger("mlepi.command_line")
-
-TRACEBACK_FILE = "traceback.txt"
 
 
 def run_script(

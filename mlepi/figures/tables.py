@@ -1,7 +1,9 @@
-"""Tables as lines of Markdown."""
+"""Tables as lines of Markdown, and as CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 
 
@@ -12,3 +14,12 @@ def tabulate(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         "|" + "---|" * len(header),
         *("| " + " | ".join(row) + " |" for row in rows),
     ]
+
+
+def format_csv(header: Sequence[str], rows: Sequence[Sequence[float | str | None]]) -> str:
+    """Write a table as CSV; what is None stays empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([["" if cell is None else cell for cell in row] for row in rows])
+    return text.getvalue()

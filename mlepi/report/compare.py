@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from mlepi.report.error_budgets import collect_budgets, write_size, write_value
 from mlepi.report.page_parts import ShownFigure, ShownTable, describe_figure
 from mlepi.report.run_facts import collect_provenance, describe_run, last_config
 from mlepi.report.run_records import list_doubts, list_error_parts, read_records
-from mlepi.report.screen import TABLE_WIDTH
+from mlepi.report.screen import TABLE_WIDTH, list_facts
 from mlepi.report.templates import fill_page
 from mlepi.results import ResultsStore
 
@@ -47,6 +47,7 @@ class ComparedRun:
         answers: its headlines.
         numbers: (quantity, temperature) → value and total error.
         doubts: from the worst.
+        found: facts of its stages, where it has no headlines.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ComparedRun:
     answers: Sequence[Answer]
     numbers: Mapping[tuple[str, float], tuple[float, float]]
     doubts: Sequence[Doubt]
+    found: Mapping[str, str] = field(default_factory=dict)
 
 
 def compare_runs(folders: Sequence[Path], stages: Stages) -> list[ComparedRun]:
@@ -73,7 +75,7 @@ def compare_runs(folders: Sequence[Path], stages: Stages) -> list[ComparedRun]:
         fix = "Name two or more run folders."
         raise DataError(message("mlepi compare", got, "different run folders", fix))
     return [
-        _read(folder, name, stages)
+        read_run(folder, name, stages)
         for folder, name in zip(folders, name_folders(resolved), strict=True)
     ]
 
@@ -86,7 +88,14 @@ def name_folders(folders: Sequence[Path]) -> list[str]:
     return ["/".join(folder.parts[-depth:]) for folder in folders]
 
 
-def _read(folder: Path, name: str, stages: Stages) -> ComparedRun:
+def read_run(folder: Path, name: str, stages: Stages) -> ComparedRun:
+    """Read what is compared of one run.
+
+    Args:
+        folder: of the run.
+        name: by which it is told from the others.
+        stages: all that there are.
+    """
     store = ResultsStore(folder)
     records = read_records(store, stages)
     parts = list_error_parts(records, stages)
@@ -104,13 +113,15 @@ def _read(folder: Path, name: str, stages: Stages) -> ComparedRun:
                 key = f"{stage.replace('_', ' ')}: {words}{unit}"
                 where = float(quantity.temperatures[place[0]])
                 numbers[key, where] = (float(quantity.values[place]), float(total[place]))
+    answers = find_answers(records, stages, parts)
     return ComparedRun(
         name=name,
         config=config,
         facts=dict(describe_run(store, records, config, stages)),
-        answers=find_answers(records, stages, parts),
+        answers=answers,
         numbers=numbers,
         doubts=rank_doubts(list_doubts(records, stages, store)),
+        found={} if answers else dict(list_facts(records, stages)),
     )
 
 
@@ -176,7 +187,7 @@ def _distance(first: tuple[float, float] | None, other: tuple[float, float] | No
 
 def draw_comparison(runs: Sequence[ComparedRun]) -> ShownFigure | None:
     """Return the headlines of all runs against temperature; None where there are none."""
-    names = dict.fromkeys(_name(answer) for run in runs for answer in run.answers)
+    names = dict.fromkeys(name_quantity(answer) for run in runs for answer in run.answers)
     if not names:
         return None
     traces: list[dict[str, Any]] = []
@@ -185,7 +196,7 @@ def draw_comparison(runs: Sequence[ComparedRun]) -> ShownFigure | None:
         red, green, blue, _ = COLD_TO_HOT(shades[number])
         colour = f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
         for answer in run.answers:
-            name = _name(answer)
+            name = name_quantity(answer)
             common = {"name": run.name, "legendgroup": run.name, "choose": {"quantity": name}}
             traces.append(
                 {
@@ -210,7 +221,8 @@ def draw_comparison(runs: Sequence[ComparedRun]) -> ShownFigure | None:
     return ShownFigure("runs", caption, describe_figure(caption, content), "estimates", content)
 
 
-def _name(answer: Answer) -> str:
+def name_quantity(answer: Answer) -> str:
+    """Return the name of a headline with its unit."""
     unit = "" if answer.unit == "1" else f" ({answer.unit})"
     return f"{answer.headline.name}{unit}"
 
@@ -245,7 +257,7 @@ def print_comparison(runs: Sequence[ComparedRun]) -> None:
     for run in runs:
         for answer in run.answers:
             for place, temperature in enumerate(answer.temperatures):
-                row = rows.setdefault((_name(answer), f"{temperature:g}"), {})
+                row = rows.setdefault((name_quantity(answer), f"{temperature:g}"), {})
                 row[run.name] = answer.number(place)
     names = [run.name for run in runs]
     told = [[*key, *(cells.get(name, NONE) for name in names)] for key, cells in rows.items()]

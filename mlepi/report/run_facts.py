@@ -80,12 +80,19 @@ def describe_source(source: Any) -> str:
 
 def find_command(folder: Path) -> str:
     """Return the command line that made a run, as far as the folder has kept it; else empty."""
+    overrides = read_overrides(folder)
+    if overrides is None:
+        return ""
+    return " ".join(["python infer.py", *(shlex.quote(word) for word in overrides)])
+
+
+def read_overrides(folder: Path) -> list[str] | None:
+    """Return the overrides of a run as the folder has kept them; None where it has not."""
     path = folder / ".hydra" / "overrides.yaml"
     if not path.is_file():
-        return ""
+        return None
     lines = path.read_text(encoding="utf-8").splitlines()
-    overrides = [_unquote(line[2:].strip()) for line in lines if line.startswith("- ")]
-    return " ".join(["python infer.py", *(shlex.quote(word) for word in overrides)])
+    return [_unquote(line[2:].strip()) for line in lines if line.startswith("- ")]
 
 
 def _unquote(word: str) -> str:

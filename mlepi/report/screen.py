@@ -86,10 +86,12 @@ def format_summary(folder: str | Path, stages: Stages, width: int = SUMMARY_WIDT
     else:
         table.add_column("quantity", justify="left")
         table.add_column("value", justify="left")
-        for row in _facts(records, stages):
+        for row in list_facts(records, stages):
             table.add_row(*row)
     text = io.StringIO()
-    Console(file=text, width=width, color_system=None).print(table, markup=False)
+    # in a notebook rich would show the table instead of writing it
+    console = Console(file=text, width=width, color_system=None, force_jupyter=False)
+    console.print(table, markup=False)
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 
@@ -126,7 +128,8 @@ def _rows(answer: Answer) -> Iterator[tuple[str, ...]]:
         first = rest = ""
 
 
-def _facts(records: dict[str, Any], stages: Stages) -> Iterator[tuple[str, str]]:
+def list_facts(records: dict[str, Any], stages: Stages) -> Iterator[tuple[str, str]]:
+    """Return what the stages of a run without averages say of their records."""
     for name, shown in list_presentations(records, stages):
         if shown.facts is not None and shown.tab != "trust":
             yield from ((fact, told) for fact, told in shown.facts(records[name])[:3])

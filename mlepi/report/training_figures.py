@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,11 +51,15 @@ def _draw_bars(
     axes.set_title(f"{subset} ({content['subsets'][subset]})")
 
 
-def find_number(content: Mapping[str, Any]) -> str | None:
-    """Return the one swept key whose values are three or more numbers; None unless it is one."""
+def find_number(settings: Iterable[Mapping[str, str]]) -> str | None:
+    """Return the one swept key whose values are three or more numbers; None unless it is one.
+
+    Args:
+        settings: key → value of what is swept, of every row.
+    """
     values: dict[str, set[str]] = {}
-    for row in content["rows"]:
-        for key, value in row["settings"].items():
+    for each in settings:
+        for key, value in each.items():
             values.setdefault(key, set()).add(value)
     found = [key for key, each in values.items() if len(each) > 2 and all(map(_is_number, each))]
     return found[0] if len(found) == 1 else None
@@ -78,7 +82,7 @@ def plot_curves(content: Mapping[str, Any]) -> Figure | None:
     Returns:
         None where no number, or more than one, was swept.
     """
-    key = find_number(content)
+    key = find_number([row["settings"] for row in content["rows"]])
     if key is None:
         return None
     metric = content["main_metric"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.physics.averages.significance import adjust_p_values, compare_errors
-from mlepi.sweep_names import is_free, split_override
+from mlepi.sweep_names import (
+    find_swept,
+    is_free,
+    order_naturally,
+    split_override,
+    write_label,
+)
 from mlepi.untrusted import read_json
 
 JOB_FILE, METRICS_FILE, STRUCTURES_FILE = "job.json", "test_metrics.json", "test_structures.json"
@@ -87,7 +92,9 @@ def read_jobs(folder: Path) -> tuple[list[Job], dict[str, str]]:
         those that are not finished.
     """
     jobs, unfinished = [], {}
-    for path in sorted(folder.glob(f"*/{JOB_FILE}"), key=_natural):
+    for path in sorted(
+        folder.glob(f"*/{JOB_FILE}"), key=lambda path: order_naturally(path.parent.name)
+    ):
         record = _read(path)
         if record["state"] != "finished":
             told = record.get("error", "").splitlines()
@@ -96,14 +103,6 @@ def read_jobs(folder: Path) -> tuple[list[Job], dict[str, str]]:
         if job is not None and record["state"] in ("finished", "stopped"):
             jobs.append(job)
     return jobs, unfinished
-
-
-def _natural(path: Path) -> list[tuple[bool, float, str]]:
-    """Return a key by which 5 comes before 10."""
-    parts = re.split(r"(\d+(?:\.\d+)?)", path.parent.name)
-    return [
-        (True, float(part), "") if i % 2 else (False, 0.0, part) for i, part in enumerate(parts)
-    ]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -155,28 +154,16 @@ def gather_rows(jobs: Iterable[Job]) -> list[Row]:
         groups.setdefault(json.dumps(_without_free(kept), sort_keys=True), []).append(job)
     found = list(groups.values())
     settings = [group[0].settings for group in found]
-    keys = [
-        key
-        for key in dict.fromkeys(key for each in settings for key in each)
-        if not is_free(key) and len({each.get(key) for each in settings}) > 1
-    ]
-    if len({_select(each, [k for k in keys if k != "experiment"]) for each in settings}) == len(
-        found
-    ):
-        keys = [key for key in keys if key != "experiment"]
+    keys = find_swept(settings)
     rows = []
     for group in found:
         own = {key: group[0].settings[key] for key in keys if key in group[0].settings}
-        rows.append(Row(_label(own, keys) or str(group[0].config["name"]), own, group))
+        rows.append(Row(write_label(own, keys) or str(group[0].config["name"]), own, group))
     labels = [row.label for row in rows]
     return [
         row if labels.count(row.label) == 1 else Row(row.jobs[0].name, row.settings, row.jobs)
         for row in rows
     ]
-
-
-def _select(settings: Mapping[str, str], keys: Iterable[str]) -> tuple[str | None, ...]:
-    return tuple(settings.get(key) for key in keys)
 
 
 def _without_free(node: Any, prefix: str = "") -> Any:
@@ -188,17 +175,6 @@ def _without_free(node: Any, prefix: str = "") -> Any:
         for key, value in node.items()
         if not is_free(f"{prefix}{key}")
     }
-
-
-def _label(own: Mapping[str, str], keys: Sequence[str]) -> str:
-    """Write what is special about a row; networks and data need no key."""
-    last = [key.rsplit(".", 1)[-1] for key in keys]
-    parts = []
-    for key, value in own.items():
-        short = key.rsplit(".", 1)[-1]
-        name = short if last.count(short) == 1 else key
-        parts.append(value if key in ("model", "data", "experiment") else f"{name}={value}")
-    return ", ".join(parts)
 
 
 def summarize(values: Sequence[float]) -> dict[str, Any]:

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 from mlepi.errors import DataError, MlepiError, message
 from mlepi.figures import save_figure
-from mlepi.figures.tables import tabulate
+from mlepi.figures.tables import format_csv, tabulate
 from mlepi.physics.averages.significance import LEVEL
 from mlepi.project_files import write_json
 from mlepi.report.training_figures import plot_bars, plot_curves
@@ -72,13 +70,13 @@ def finish_sweep(folder: Path) -> str:
         text = format_comparison(content)
         write_json(folder / f"{name}.json", content)
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
-        (folder / f"{name}.csv").write_text(format_csv(content), encoding="utf-8")
+        header, cells = lay_out(content)
+        (folder / f"{name}.csv").write_text(format_csv(header, cells), encoding="utf-8")
         figures = {"bars": save_figure(plot_bars(content), folder, name)}
         curves = plot_curves(content)
         if curves is not None:
             figures["curves"] = save_figure(curves, folder, f"{name}_curves")
-        header, rows = lay_out(content)
-        log_comparison(folder, jobs[0].config["logger"], header, rows, figures)
+        log_comparison(folder, jobs[0].config["logger"], header, cells, figures)
         texts.append(text)
     return "\n".join([*texts, f"Tables, numbers and figure: {folder / NAME}.*"])
 
@@ -155,16 +153,6 @@ def lay_out(content: Mapping[str, Any]) -> tuple[list[str], list[list[float | st
         rows.append(cells)
     header = list(dict.fromkeys(name for cells in rows for name in cells))
     return header, [[cells.get(name) for name in header] for cells in rows]
-
-
-def format_csv(content: Mapping[str, Any]) -> str:
-    """Write all numbers as CSV, a line per row."""
-    header, rows = lay_out(content)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([["" if cell is None else cell for cell in row] for row in rows])
-    return text.getvalue()
 
 
 def format_comparison(content: Mapping[str, Any]) -> str:

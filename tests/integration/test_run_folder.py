@@ -68,4 +68,5 @@ def test_a_sweep_has_its_folder_and_goes_on_after_a_failing_job(tmp_path):
     assert "error: these jobs failed:\n  0: error: sample: a failure on purpose\n" in run.stderr
     assert (tmp_path / "X" / "0" / "traceback.txt").is_file()
     assert ResultsStore(tmp_path / "X" / "1").content("levels")
+    assert "Not finished: 0, failed: " in (tmp_path / "X" / "comparison.md").read_text("utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"X"}

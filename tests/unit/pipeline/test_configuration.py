@@ -288,6 +288,8 @@ def test_a_training_has_a_folder_as_an_inference_has():
     assert translate_arguments(["folder=a"]) == ["folder=a"]
     assert translate_arguments(["folder=a"], "train") == ["hydra.run.dir=a"]
     assert translate_arguments(["-m", "folder=a"], "train") == ["-m", "hydra.sweep.dir=a"]
+    either = translate_arguments(["experiment=ablation_phonon", "folder=a"], "train")
+    assert either[1:] == ["hydra.run.dir=a", "hydra.sweep.dir=a"]  # it brings a sweep along
 
 
 @pytest.mark.parametrize("script", ["infer", "train"])

@@ -177,7 +177,7 @@ def test_a_number_that_was_swept_gives_curves(tmp_path):
             overrides = [f"model={model}", f"data.n_train={n_train}", "seed=1"]
             write_job(tmp_path / f"{model}{n_train}", overrides, draw(n_train, 100.0 / n_train))
     content = describe_sweep("x", read_jobs(tmp_path)[0])
-    assert find_number(content) == "data.n_train"
+    assert find_number([row["settings"] for row in content["rows"]]) == "data.n_train"
     axes = plot_curves(content).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
     assert axes.get_xscale() == "log"
