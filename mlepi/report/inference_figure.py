@@ -61,10 +61,10 @@ def _draw_quantity(axes: Axes, name: str, runs: Swept, key: str | None) -> None:
                 lines.setdefault(line, []).append((x, value, error))
     colours = dict(zip(kelvin, temperature_colours(np.array(kelvin)), strict=True))
     rests = list(dict.fromkeys(rest for _, rest in lines))
-    for number, ((temperature, rest), points) in enumerate(lines.items()):
+    for number, ((at, rest), points) in enumerate(lines.items()):
         plain, marker = MARKERS[rests.index(rest) % len(MARKERS)]
-        colour = plain if temperature is None else colours[temperature]
-        label = ", ".join(text for text in (_kelvin(temperature), rest) if text)
+        colour = plain if at is None else colours[at]
+        label = ", ".join(text for text in (_kelvin(at), rest) if text)
         x, y, error = np.array(sorted(points)).T
         style = "none" if key is None else "-"
         shown = label if label and number < MOST_LABELS else None
