@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlepi.structures import LabelledStructure
+from mlepi.structures import LabelledStructure, OrbitalBasis
 
 if TYPE_CHECKING:
     from mlepi.physics.overlaps import OverlapTable
@@ -81,11 +80,11 @@ class Code(ABC):
             InterruptedCalculationError: the run stops.
         """
 
-    def tabulate_overlaps(self, elements: Sequence[int]) -> OverlapTable | None:
+    def tabulate_overlaps(self, basis: OrbitalBasis) -> OverlapTable | None:
         """Return the radial functions that S follows from; None where S is not two-centre.
 
         Args:
-            elements: atomic numbers.
+            basis: of the labelled structures.
         """
         return None
 

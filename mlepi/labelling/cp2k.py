@@ -210,9 +210,9 @@ class Cp2k(Code):
             {z: self._count_electrons(chemical_symbols[z]) for z in orbitals},
         )
 
-    def tabulate_overlaps(self, elements: Sequence[int]) -> OverlapTable | None:
-        """Return the overlaps of the basis sets."""
-        orbitals = list(self._read_orbitals(list(elements)).values())
+    def tabulate_overlaps(self, basis: OrbitalBasis) -> OverlapTable | None:
+        """Return the overlaps of the basis sets, cut where CP2K cuts them."""
+        orbitals = list(self._read_orbitals(basis.elements, basis.radii).values())
         return tabulate_overlaps(orbitals, k_max=find_k_max(orbitals))
 
     def choose_noise_shift(self, atoms: Atoms) -> NDArray[np.float64] | None:
@@ -225,11 +225,15 @@ class Cp2k(Code):
         shift: NDArray[np.float64] = 0.5 * spacing * directions.sum(axis=0)
         return shift
 
-    def _read_orbitals(self, elements: Sequence[int]) -> dict[int, RadialOrbitals]:
+    def _read_orbitals(
+        self, elements: Sequence[int], radii: Mapping[int, float] | None = None
+    ) -> dict[int, RadialOrbitals]:
+        """Read basis sets: atomic number → radial functions, up to given radii (Å) or whole."""
         path = self.data_folder / self.settings.basis_file
+        cut = radii or {}
         try:
             return {
-                z: read_gaussians(path, symbol, self.settings.name_basis(symbol))
+                z: read_gaussians(path, symbol, self.settings.name_basis(symbol), cut.get(z))
                 for z, symbol in ((z, chemical_symbols[z]) for z in elements)
             }
         except DataError as error:

@@ -174,7 +174,7 @@ class LabelledSet:
         """Write the table of overlaps, and compare it with S of some structures."""
         data = HamiltonianDataset(self.folder / DATA)
         try:
-            table = code.tabulate_overlaps(data.basis.elements)
+            table = code.tabulate_overlaps(data.basis)
             if table is None:
                 return None
             samples = []

@@ -17,6 +17,8 @@ LOOK = 0.1
 """s between two looks at a program."""
 PATIENCE = 5.0
 """s that a program is given to end itself before it is killed."""
+RANKS = ("PMI_", "PMIX_", "OMPI_")
+"""Beginnings of variables by which a launcher of this process would number a program of MPI."""
 
 
 def run_to_end(
@@ -44,7 +46,8 @@ def run_to_end(
         InterruptedCalculationError: the run stops.
     """
     threads = dict.fromkeys(VARIABLES, str(calculation.threads))
-    variables = {**os.environ, **threads, **(environment or {})}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(RANKS)}
+    variables = {**own, **threads, **(environment or {})}
     end = time.monotonic() + 3600.0 * hours
     try:
         with (calculation.folder / printed).open("ab") as stream:

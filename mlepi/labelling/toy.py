@@ -14,7 +14,7 @@ from mlepi.labelling.code import Calculation, Code, InterruptedCalculationError
 from mlepi.reference_systems.generate import label_structure
 from mlepi.reference_systems.springs import HoneycombSprings
 from mlepi.reference_systems.tight_binding import TightBinding
-from mlepi.structures import LabelledStructure
+from mlepi.structures import LabelledStructure, OrbitalBasis
 
 if TYPE_CHECKING:
     from mlepi.physics.overlaps import OverlapTable
@@ -87,6 +87,6 @@ class Fake(Code):
         )  # calculators keep their last structure, threads must not share
         return label_structure(calculation.name, calculation.atoms, self._model, springs)
 
-    def tabulate_overlaps(self, elements: Sequence[int]) -> OverlapTable | None:
+    def tabulate_overlaps(self, basis: OrbitalBasis) -> OverlapTable | None:
         """Return the overlaps of the model."""
         return self._model.overlap_table()

@@ -110,7 +110,7 @@ def test_what_is_done_stays_done_and_a_set_grows(labelled):
 
 def test_other_settings_and_other_structures_are_refused(tmp_path):
     label_structures(tmp_path, displaced(1), fake(), Told())
-    with pytest.raises(DataError, match="orbitals 'sp' instead of 's'.*choose another folder"):
+    with pytest.raises(DataError, match=r"orbitals 'sp' instead of 's'.*choose another folder"):
         label_structures(tmp_path, displaced(1), fake(orbitals="sp"), Told())
     with pytest.raises(DataError, match="another structure of this name"):
         label_structures(tmp_path, displaced(1, seed=1), fake(), Told())
