@@ -35,7 +35,7 @@ SETTINGS = {
     "electronic_temperature": 300.0,
     "criterion": 1e-6,
     "accuracy": 1e-10,
-    "orbital_threshold": 1e-3,
+    "orbital_threshold": 1e-4,
     "steps": 50,
     "mixing": 0.3,
 }

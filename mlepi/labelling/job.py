@@ -9,6 +9,7 @@ lost.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
 import time
 from collections.abc import Mapping
@@ -140,10 +141,21 @@ class Job:
         """Keep how far it is."""
         write_json(self.folder / STATE, asdict(state))
 
+    def attempt_folder(self, number: int) -> Path:
+        """Return the folder of the files of an attempt."""
+        return self.folder / f"attempt-{number}"
+
     def open_attempt(self, number: int, text: str) -> Path:
-        """Return an empty folder for an attempt, with the input in it."""
-        folder = self.folder / f"attempt-{number}"
-        shutil.rmtree(folder, ignore_errors=True)
+        """Return an empty folder for an attempt, with the input in it.
+
+        One that is there goes out of the way first: a program whose run was killed may still write
+        into it.
+        """
+        folder = self.attempt_folder(number)
+        if folder.exists():
+            old = self.folder / f".{folder.name}.{secrets.token_hex(4)}"
+            folder.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / INPUT).write_text(text, encoding="utf-8")
         return folder

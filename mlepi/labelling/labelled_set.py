@@ -41,7 +41,7 @@ REFUSED = "failed.tsv"
 FORMAT = 1
 """Of ``set.json``."""
 
-PATIENCE, LOOK = 120.0, 0.5
+PATIENCE, LOOK = 600.0, 0.5
 """s that another process is given to write the set, and between two looks."""
 COMPARED = 10
 """Structures whose S is compared with that of the table."""

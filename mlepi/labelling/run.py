@@ -243,6 +243,7 @@ def _attempt(worker: _Worker, job: Job, state: State, lock: RunLock) -> None:
             raise
         except MlepiError as error:
             reason = str(error)
+        clear_folder(job.attempt_folder(number), worker.keep)
         seconds = time.monotonic() - begin
         attempt = Attempt(number, started, seconds, hash_text(text), worker.version, reason)
         state = State(RUNNING, (*state.attempts, attempt))
@@ -272,18 +273,17 @@ def _compute(
         "wall_time": round(time.monotonic() - begin, 2),
         "labelled": now(),
     }
-    clear_folder(folder, worker.keep)
     return labels, notes
 
 
 def clear_folder(folder: Path, keep: str) -> None:
-    """Remove files of a finished calculation, never its input.
+    """Remove files of a calculation that has ended, never its input.
 
     Args:
-        folder: of an attempt.
+        folder: of an attempt; one that is not there has none.
         keep: one of ``KEEP``.
     """
-    for path in folder.iterdir():
+    for path in folder.iterdir() if folder.is_dir() else ():
         is_text = path.suffix not in MATRICES and path.stat().st_size <= LARGEST_TEXT
         if path.name == INPUT or keep == "all" or (keep == "text" and is_text):
             continue

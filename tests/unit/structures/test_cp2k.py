@@ -159,7 +159,7 @@ def test_s_is_that_of_the_basis_set(recorded, tmp_path):
     vectors = find_bonds(labels.atoms, labels.edge_index, labels.edge_cell_shift).vectors
     table = tabulate_overlaps(orbitals)
     expected = compute_overlap_blocks(table, labels.atoms.numbers, labels.edge_index, vectors)
-    assert np.abs(expected - labels.overlap_blocks).max() < 1e-3  # tails cut there
+    assert np.abs(expected - labels.overlap_blocks).max() < 2e-4  # tails cut at 1e-4
     near = np.linalg.norm(vectors, axis=1) < 2.0
     assert np.abs(expected - labels.overlap_blocks)[near].max() < 2e-5
 
@@ -178,10 +178,6 @@ def test_atoms_given_in_other_cells_have_the_same_blocks(recorded):
     other = np.lexsort(np.column_stack([again.edge_index.T, again.edge_cell_shift]).T)
     np.testing.assert_array_equal(again.edge_cell_shift[other], keys[order][:, 2:])
     np.testing.assert_array_equal(again.hamiltonian_blocks[other], labels.hamiltonian_blocks[order])
-
-
-def change(path, pattern, text, count=1):
-    path.write_text(re.sub(pattern, text, path.read_text(), count=count))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +213,7 @@ def change(path, pattern, text, count=1):
 )
 def test_damage_is_told(copy, file, pattern, text, error, match):
     before = (copy / file).read_text()
-    change(copy / file, pattern, text, count=0 if "Pint" in text else 1)
+    (copy / file).write_text(re.sub(pattern, text, before))
     assert (copy / file).read_text() != before
     with pytest.raises(error, match=match):
         read_cp2k(copy, "hbn", hbn(), place_atoms(hbn()), basis())
