@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from toy_labels import Told, displaced, fake
 
-from mlepi.errors import ConfigError, DataError, StructureError
+from mlepi.errors import ConfigError, DataError
 from mlepi.labelling import LabelledSet, label_structures
 from mlepi.labelling.card import compare_labels
+from mlepi.labelling.job import State
 from mlepi.labelling.structure_files import NamedStructure
 from mlepi.physics.overlaps import read_overlap_table
 from mlepi.reference_systems.generate import label_structure
@@ -126,7 +127,6 @@ def test_a_structure_that_no_attempt_can_help_is_tried_once(tmp_path):
     summary = label_structures(tmp_path, [NamedStructure("bc", atoms)], fake(), Told())
     assert "carbon only" in summary.written.failed["bc"]
     assert len(LabelledSet(tmp_path).job("bc").read_state().attempts) == 1
-    assert issubclass(StructureError, Exception)
 
 
 def test_an_attempt_that_was_killed_is_made_again(tmp_path):
@@ -134,7 +134,7 @@ def test_an_attempt_that_was_killed_is_made_again(tmp_path):
     with the_set.locked():
         the_set.prepare(fake(), "mlepi.reference_systems", displaced(2))
     job = the_set.job("a_0")
-    job.write_state(json_state("running"))
+    job.write_state(State("running"))
     (job.folder / "attempt-1").mkdir()
     (job.folder / "attempt-1" / "half").write_text("half")
     (job.folder / ".labels.h5.999999999.unfinished").write_text("half")
@@ -143,12 +143,6 @@ def test_an_attempt_that_was_killed_is_made_again(tmp_path):
     assert len(job.read_state().attempts) == 1
     assert [path.name for path in (job.folder / "attempt-1").iterdir()] == ["input.txt"]
     assert not list(job.folder.glob(".labels*"))
-
-
-def json_state(status):
-    from mlepi.labelling.job import State
-
-    return State(status)
 
 
 def test_a_job_that_another_process_holds_is_left_to_it(tmp_path):
@@ -176,6 +170,23 @@ def test_a_signal_ends_calculations_and_loses_only_them(tmp_path, monkeypatch):
     assert "the same command goes on" in stopped.value.__notes__[0]
     assert statuses(tmp_path) == {"a_0": "running", "b_1": "waiting"}
     assert not list(tmp_path.rglob("run.lock"))
+
+
+def test_the_noise_of_the_grid_is_measured_once(tmp_path, monkeypatch):
+    """Tight binding has no grid: a shift changes nothing, beyond the rounding of float32."""
+    code = fake()
+    monkeypatch.setattr(code, "choose_noise_shift", lambda atoms: np.array([0.1, 0.05, 0.02]))
+    told = Told()
+    summary = label_structures(tmp_path, displaced(1), code, told, measure_noise=True)
+    assert (told.total, told.done) == (2, 2)
+    assert summary.written.names == ["a_0"]
+    noise = LabelledSet(tmp_path).noise
+    moved = noise.read_structure().atoms.positions - displaced(1)[0].atoms.positions
+    np.testing.assert_allclose(moved, [[0.1, 0.05, 0.02]] * 2, atol=1e-12)
+    card = (tmp_path / "README.md").read_text()
+    assert "| `a_0` shifted by half a grid spacing: energy 0.000 meV per atom" in card
+    label_structures(tmp_path, displaced(2)[1:], code, told, measure_noise=True)
+    assert (told.total, told.done) == (3, 3)
 
 
 def test_a_damaged_state_is_refused(tmp_path):
