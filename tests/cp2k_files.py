@@ -1,9 +1,9 @@
 """A recorded calculation of CP2K, the data that it needs, and a program that plays it.
 
 ``tests/data/cp2k_hbn.tar.xz`` holds what CP2K 2023.1 wrote for two atoms of hexagonal boron
-nitride, displaced, one of them outside the cell that CP2K counts from, with ``SETTINGS``. References
-and timings are cut out of the text. ``cp2k_hbn_input.txt`` is the input of another calculation that
-has run. ``python tests/cp2k_files.py FOLDER`` records anew.
+nitride, displaced, one of them outside the cell that CP2K counts from, with ``SETTINGS``; its list
+of references and its timings are cut out. ``cp2k_hbn_input.txt`` is the input of another
+calculation that has run. ``python tests/cp2k_files.py FOLDER`` records anew.
 """
 
 import sys
