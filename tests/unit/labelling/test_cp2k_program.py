@@ -38,15 +38,15 @@ def test_a_set_is_labelled_by_the_program(tmp_path):
     assert found.overlap < 1e-7
     assert found.forces < 1e-12
     assert stored.energy == labels.energy
-    assert stored.provenance["k_mesh"] == [2, 2, 1]
+    assert stored.provenance["k_mesh"] == [4, 4, 1]
     assert data.basis.valence_electrons == {5: 3.0, 7: 5.0}
     check_overlap_table(data.basis, read_overlap_table(folder / "overlap.h5"))
     data.close()
-    assert summary.written.overlaps.largest < 2e-4
+    assert summary.written.overlaps.largest < 1e-5
     assert not list(folder.rglob("*.csr"))
     card = (folder / "README.md").read_text()
     assert "| basis set | SZV-MOLOPT-SR-GTH |" in card
-    assert "| k-meshes | 2×2×1 (1) |" in card
+    assert "| k-meshes | 4×4×1 (1) |" in card
     assert "| bands of H and S against the code's own, at most |" in card
 
 
