@@ -23,6 +23,10 @@ class NoLabelsError(DataError):
     """Structures without the energies and forces that were looked for."""
 
 
+class NotConvergedError(DataError):
+    """A calculation whose self-consistency was not reached: its numbers are no labels."""
+
+
 class StructureError(MlepiError):
     """An atomic structure cannot be used: unknown element, atoms too close, wrong periodicity."""
 

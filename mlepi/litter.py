@@ -17,11 +17,12 @@ UNFINISHED = re.compile(
 """Names of such files."""
 
 
-def remove_litter(folder: Path) -> list[Path]:
+def remove_litter(folder: Path, deep: bool = True) -> list[Path]:
     """Remove the half-written files of processes that are gone; to be called under the lock.
 
     Args:
         folder: of a run.
+        deep: also in the folders in it; false where others may be at work in those.
 
     Returns:
         What was removed.
@@ -35,6 +36,8 @@ def remove_litter(folder: Path) -> list[Path]:
             with contextlib.suppress(OSError):
                 (Path(place) / name).unlink()
                 removed.append(Path(place) / name)
+        if not deep:
+            break
     return removed
 
 

@@ -32,6 +32,8 @@ PREFIXES = (
 )
 """Packages whose classes may be named, where they are defined in them: they compute, and neither
 open files nor start programs."""
+PROGRAMS = "mlepi.labelling."
+"""What starts programs that its settings name is never allowed."""
 KEY = "trusted"
 LARGEST, MOST_EVENTS, DEEPEST = 2**20, 100_000, 64
 """Bytes, entries and levels of one file."""
@@ -111,7 +113,7 @@ def check_targets(config: DictConfig, config_folder: Path) -> None:
 
 @functools.cache
 def list_known(folders: tuple[Path, ...]) -> frozenset[str]:
-    """Return every ``_target_`` in the YAML files of installed packages.
+    """Return every ``_target_`` in the YAML files of installed packages that starts no program.
 
     Args:
         folders: of their configs.
@@ -120,7 +122,7 @@ def list_known(folders: tuple[Path, ...]) -> frozenset[str]:
     for path in (path for folder in folders for path in folder.rglob("*.yaml")):
         words = re.findall(r"_target_: *['\"]?([\w.]+)", path.read_text(encoding="utf-8"))
         found |= set(words)
-    return frozenset(found)
+    return frozenset(target for target in found if not target.startswith(PROGRAMS))
 
 
 def _is_allowed(target: str) -> bool:

@@ -106,6 +106,19 @@ def read_structure(path: str | Path) -> Atoms:
     return atoms
 
 
+@guard("structures in a format that ASE knows")
+def read_frames(path: str | Path) -> list[Atoms]:
+    """Read all structures of a file, with what the file says of them and no labels required.
+
+    Args:
+        path: a file in any format that ASE knows.
+
+    Raises:
+        DataError: the file is missing or cannot be read.
+    """
+    return _read_frames(Path(path), index=":", file_format=None)
+
+
 @guard("structures with energies and forces")
 def read_forces_dataset(path: str | Path) -> list[LabelledStructure]:
     """Read all structures of a file with their energies and forces.

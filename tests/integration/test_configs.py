@@ -31,6 +31,7 @@ PRIMARY = {
     ),
     "sampler": "infer",
     "engine": "infer",
+    "dft": "label",
 }
 """Config group → script that composes it; ``experiment`` and ``hydra`` belong to either.
 

@@ -72,6 +72,7 @@ ROOM_ORDER: dict[str, float] = {
     "training": 6,
     "pipeline": 6,
     "observables": 7,
+    "labelling": 7,
     "report": 8,
     "evaluation": 9,
     "verification": 9,
