@@ -110,7 +110,9 @@ class LabelledSet:
         """
         common = {"version": version, **code.describe()}
         path = self.folder / SETTINGS
-        stored = read_json(path) if path.is_file() else {"format": FORMAT, "common": common}
+        stored: dict[str, Any] = {"format": FORMAT, "common": common}
+        if path.is_file():
+            stored = read_json(path)
         if stored.get("format") != FORMAT:
             got, fix = f"format {stored.get('format')}", "Use the mlepi that wrote it."
             raise DataError(message(str(path), got, f"format {FORMAT}", fix))
@@ -165,7 +167,7 @@ class LabelledSet:
         if not done:
             return Written([], failed, None)
         provenance = {"code": common["version"], "settings": dict(common)}
-        parts = [job.folder / HAMILTONIAN for job in done]
+        parts = [HamiltonianDataset(job.folder / HAMILTONIAN) for job in done]
         merge_hamiltonian_datasets(self.folder / DATA, parts, provenance)
         _join_frames([job.folder / FORCES for job in done], self.folder / FRAMES)
         return Written([job.name for job in done], failed, self._write_overlaps(code, common))
