@@ -18,10 +18,10 @@ SMALL = {
     "1_quick_start": {"kind": "slide", "k_points": 2, "steps": 2, "n_samples": 2},
     "2_train_your_own": {"n_structures": 10, "epochs": 2, "n_points": 7},
     "3_own_material": {
-        "n_structures": 3,
-        "epochs": 1,
-        "size": "size.electron.channels=[4,2] size.electron.pseudo_channels=[0,2] "
-        "size.electron.num_radial=4 size.electron.radial_hidden=[4] size.electron.num_layers=1",
+        "n_structures": 8,
+        "epochs": 6,
+        "size": "size.electron.channels=[8,4] size.electron.pseudo_channels=[0,2] "
+        "size.electron.num_radial=8 size.electron.radial_hidden=[8] size.electron.num_layers=1",
         "spacing": 0.6,
     },
     "4_ablation": {
@@ -42,7 +42,7 @@ NOT_RUN = tuple(SMALL)[1:]
 ANSWERS = {
     "1_quick_start": r"meV at 300 K \(mean ± standard error of 2 samples\)",
     "2_train_your_own": r"After 2 epochs on 8 structures .* meV/Å off",
-    "3_own_material": r"After 1 epochs on 3 files H is .* are \d+ meV from DFT",
+    "3_own_material": r"After 6 epochs on 8 files H is .* are \d+ meV from DFT",
     "4_ablation": r"Lowest .*(No winner|Lower than every other row).* 1 random starts each",
     "5_what_is_a_third": r"changes by .* ± .* % in 2×2, .* % in 3×3",
     "6_magic_angle": r"at \d\.\d\d°; with those of the literature for relaxed layers, at 1\.\d\d°",
