@@ -87,8 +87,7 @@ def sum_bands(
                 )
             ) from error
         levels.append(solution[0])
-        # bands that no temperature in sight fills cost memory only
-        vectors.append(solution[1][:, : _count_kept(solution[0], n_electrons)])
+        vectors.append(solution[1])
     eigenvalues = np.array(levels)
     fermi = fermi_energy_from_eigenvalues(eigenvalues, weights, n_electrons, temperature)
     occupied = SPIN_DEGENERACY * fermi_occupations(eigenvalues, fermi, temperature)
@@ -97,15 +96,12 @@ def sum_bands(
     for kpoint, weight, filling, energies, states in zip(
         kpoints, weights, occupied, eigenvalues, vectors, strict=True
     ):
-        kept = states.shape[1]
+        some = filling > 0.0
+        kept = states[:, some]
         for matrix, pick, total, factors in zip(
-            (hamiltonian, overlap),
-            picks,
-            sums,
-            (filling[:kept], (filling * energies)[:kept]),
-            strict=True,
+            (hamiltonian, overlap), picks, sums, (filling, filling * energies), strict=True
         ):
-            density = (states.conj() * factors) @ states.T
+            density = (kept.conj() * factors[some]) @ kept.T
             phases = np.exp(2j * np.pi * matrix.edge_cell_shift @ kpoint)
             total += weight * (density[pick.rows, pick.columns] * phases[:, None, None]).real
     density, energy_density = (
@@ -133,8 +129,3 @@ def _elements(matrix: BlockMatrix) -> _Elements:
     first = np.where(present, offsets[:-1, None] + inside, 0)
     real = present[target][:, :, None] & present[source][:, None, :]
     return _Elements(first[target][:, :, None], first[source][:, None, :], real.astype(np.float64))
-
-
-def _count_kept(levels: NDArray[np.float64], n_electrons: float) -> int:
-    """Return the number of bands up to well above the occupied ones."""
-    return min(len(levels), int(np.ceil(0.55 * n_electrons)) + 8)

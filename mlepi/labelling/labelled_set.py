@@ -9,7 +9,6 @@ set itself only while it is written.
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from mlepi.project_files import write_json, write_whole
 from mlepi.run_lock import acquire
 from mlepi.structures import HamiltonianDataset
 from mlepi.structures.bonds import find_bonds
+from mlepi.structures.conversion import join_files
 from mlepi.structures.dataset_merge import merge_hamiltonian_datasets
 from mlepi.untrusted import read_json
 
@@ -169,7 +169,7 @@ class LabelledSet:
         provenance = {"code": common["version"], "settings": dict(common)}
         parts = [HamiltonianDataset(job.folder / HAMILTONIAN) for job in done]
         merge_hamiltonian_datasets(self.folder / DATA, parts, provenance)
-        _join_frames([job.folder / FORCES for job in done], self.folder / FRAMES)
+        join_files([job.folder / FORCES for job in done], self.folder / FRAMES)
         return Written([job.name for job in done], failed, self._write_overlaps(code, common))
 
     def _write_overlaps(self, code: Code, common: Mapping[str, Any]) -> OverlapErrors | None:
@@ -195,18 +195,6 @@ class LabelledSet:
         compared = {"compared": errors.describe(), "code": common["version"]}
         write_overlap_table(self.folder / OVERLAP, table, compared)
         return errors
-
-
-def _join_frames(parts: Sequence[Path], out: Path) -> None:
-    """Join files of frames, complete or not at all."""
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            for part in parts:
-                file.write(part.read_bytes())
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def list_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

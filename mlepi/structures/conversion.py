@@ -294,6 +294,11 @@ def _join(
             out, datasets, provenance, largest_radii=inferred, electrons=known or None
         )
         return
+    join_files(parts, out)
+
+
+def join_files(parts: Sequence[Path], out: Path) -> None:
+    """Write files one after the other as one, complete or not at all."""
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
     try:
         with unfinished.open("wb") as file:

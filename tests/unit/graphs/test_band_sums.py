@@ -40,6 +40,13 @@ def test_densities_return_the_energy_and_the_electrons():
     assert contract(bands.density, overlap) == pytest.approx(8.0, rel=1e-10)
 
 
+def test_no_filled_band_is_left_out_however_hot_the_electrons():
+    hamiltonian, overlap = matrices(sheet(3))
+    bands = sum_bands(hamiltonian, overlap, (1, 1, 1), 72, 50000.0)
+    assert contract(bands.density, overlap) == pytest.approx(72.0, rel=1e-10)
+    assert contract(bands.density, hamiltonian) == pytest.approx(bands.energy, rel=1e-10)
+
+
 def test_a_finer_mesh_is_a_larger_cell():
     small, large = (
         sum_bands(*matrices(sheet(repeat)), mesh, 8 * repeat**2, TEMPERATURE)

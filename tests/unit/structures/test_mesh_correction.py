@@ -118,7 +118,7 @@ def test_grids_leave_no_trace_in_the_spread_of_a_cell_s_energies(make):
 
 
 def test_what_is_predicted_is_what_dft_gives_with_a_doubled_mesh(corrections):
-    """Two structures were computed again; nothing in the prediction is fitted to them."""
+    """A structure that was computed again; nothing in the prediction is fitted to it."""
     name = "shape_003"
     again = json.loads((FOLDER / "dense_mesh.json").read_text(encoding="utf-8"))
     dense = next(one for one in again["structures"] if one["name"] == name)
