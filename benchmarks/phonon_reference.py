@@ -8,6 +8,8 @@ are paired by their order.
 
 Shear and breathing come from rigid displacements u of one layer, as in the reference: ω² = k/μ with
 k = −[F(u) − F(−u)]/2u, F the force on the layer per cell and μ half the mass of a layer per cell.
+The reference for them is that of a dense k-mesh (``data/blg_openmx/rigid_layers.json``), as are the
+corrected labels.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from mlepi.physics.vibrations.force_constants import ForceConstants
 from mlepi.physics.vibrations.phonon_bands import compute_frequencies
 from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
 
-REFERENCE = Path(__file__).resolve().parents[1] / "data" / "blg_openmx" / "phonon_frequencies.json"
+DATA = Path(__file__).resolve().parents[1] / "data" / "blg_openmx"
+REFERENCE = DATA / "phonon_frequencies.json"
+RIGID_LAYERS = DATA / "rigid_layers.json"
 
 RIGID_STEPS = (0.05, 0.1)
 """Displacements of a layer, Å."""
@@ -36,11 +40,18 @@ RIGID_MODES = {"shear": ((1, 0, 0), (0, 1, 0)), "breathing": ((0, 0, 1),)}
 """Mode → directions in which a layer is displaced."""
 
 
-def read_reference(path: Path = REFERENCE) -> dict[str, Any]:
-    """Read the reference; "q" of every q-point becomes three fractional coordinates."""
-    reference: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+def read_reference() -> dict[str, Any]:
+    """Read the reference.
+
+    "q" of every q-point becomes three fractional coordinates, and "range" of the rigid layers is
+    that of the densest k-mesh.
+    """
+    reference: dict[str, Any] = json.loads(REFERENCE.read_text(encoding="utf-8"))
     for point in reference["qpoints"]:
         point["q"] = [float(Fraction(value)) for value in point["q"]]
+    dense = json.loads(RIGID_LAYERS.read_text(encoding="utf-8"))["modes"]
+    for mode, entry in reference["rigid_layers"].items():
+        entry["range"] = list(dense[mode].values())[-1]
     return reference
 
 

@@ -70,8 +70,8 @@ K_MODES = {"ZA, ZO": 4, "TA": 2, "LA, LO": 4, "TO": 2}
 
 REFERENCES: dict[str, dict[str, tuple[str, str]]] = {
     "Γ": {
-        "shear": ("20–22", "31 exp. [2]"),
-        "breathing": ("64–70", "81 exp. [3]"),
+        "shear": ("", "31 exp. [2]"),
+        "breathing": ("", "81 exp. [3]"),
         "ZO": ("902", "881 PBE, monolayer [1]"),
         "G": ("1617", "1554 PBE, monolayer [1]"),
     },
@@ -84,8 +84,8 @@ REFERENCES: dict[str, dict[str, tuple[str, str]]] = {
 }
 """Point → mode → DFT of the training level (OpenMX, small basis, AB, a = 2.46 Å, d = 3.35 Å, finite
 differences of 0.01 Å in
-the 3×3 cell; shear and breathing by rigid displacements of a layer; see the data card) and
-literature, cm⁻¹."""
+the 3×3 cell; "" for shear and breathing, which stand with the other references) and literature,
+cm⁻¹."""
 
 SOURCES = """DFT: the level of the training data (data card), AB at a = 2.46 Å and d = 3.35 Å, \
 to compare with "fixed".
@@ -94,6 +94,15 @@ to compare with "fixed".
 doi:10.1038/nmat3245, arXiv:1106.1146. \
 [3] arXiv:1405.6735 (Raman of free-standing bilayers).
 [4] Kudin, Scuseria, Yakobson, PRB 64, 235406 (2001), doi:10.1103/PhysRevB.64.235406."""
+
+
+def list_references(point: str) -> dict[str, tuple[str, str]]:
+    """Return mode → DFT of the training level and literature, cm⁻¹, of Γ or K."""
+    rigid = read_reference()["rigid_layers"]
+    return {
+        mode: (dft or "–".join(f"{end:.0f}" for end in rigid[mode]["range"]), literature)
+        for mode, (dft, literature) in REFERENCES[point].items()
+    }
 
 
 def classify_gamma_modes(force_constants: ForceConstants) -> dict[str, list[float]]:
@@ -368,7 +377,7 @@ def format_tables(results: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for point, key in (("Γ", "gamma_modes"), ("K", "k_modes")):
-        for mode, (dft, literature) in REFERENCES[point].items():
+        for mode, (dft, literature) in list_references(point).items():
             values = [format_modes(result[key][mode]) for result in (relaxed, fixed)]
             lines.append(f"| {point} {mode} | {values[0]} | {values[1]} | {dft} | {literature} |")
     shown = [
@@ -395,7 +404,7 @@ def plot_bands(bands: Mapping[str, PhononBands], folder: Path, name: str) -> Pat
         for point, letter in (("Γ", "G"), ("K", "K")):
             numbers = [
                 float(np.mean([float(end) for end in value.split("–")]))
-                for dft, _ in REFERENCES[point].values()
+                for dft, _ in list_references(point).values()
                 for value in dft.split(",")
             ]
             for place, label in zip(places, labels, strict=True):

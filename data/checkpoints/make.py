@@ -1,6 +1,7 @@
 """Ship the best checkpoint of a training, or those of several as a committee.
 
-``python data/checkpoints/make.py RUN_FOLDER [RUN_FOLDER …] [--name NAME] [--storage float16]``.
+``python data/checkpoints/make.py RUN_FOLDER [RUN_FOLDER …] [--name NAME] [--add]
+[--storage float16]``.
 
 Writes NAME.ckpt (weights only, with the overlap table of an electron network), NAME.md (the model
 card), NAME.json (all measured numbers) and NAME.yaml (the config of the run) next to this file, and
@@ -9,7 +10,8 @@ for a phonon network NAME.png (its phonons). The numbers are measured here on th
 
 Of several runs, one per seed, NAME_1.ckpt, NAME_2.ckpt, … and one card of all of them: the tables
 are those of the first, with the errors of every network, the calibration of their spread, which the
-checkpoints then carry, and its reliability plot, NAME_committee.png.
+checkpoints then carry, and its reliability plot, NAME_committee.png. With --add the runs join the
+network, or the committee, that is shipped under this name.
 """
 
 from __future__ import annotations
@@ -24,9 +26,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from member import Member, recall, require_one_recipe
 from model_card import describe_member, format_accuracy, format_card, list_failures
 from omegaconf import OmegaConf
-from run_folder import describe_structures, portable, read_command, read_history, require_run
+from run_folder import (
+    describe_structures,
+    portable,
+    read_command,
+    read_config,
+    read_history,
+    require_run,
+)
 
 from mlepi.checkpoint import export_checkpoint, load_checkpoint, load_model
 from mlepi.errors import CheckpointError, DataError, MlepiError, message
@@ -154,7 +164,7 @@ def measure(checkpoint: Path, run: Path, data: Mapping[str, Any]) -> dict[str, A
     return {name: value for name, value in found.items() if name not in LEFT_OUT}
 
 
-LEFT_OUT = ("orbitals", "provenance", "seconds")
+LEFT_OUT = ("checkpoint", "orbitals", "provenance", "seconds")
 """Parts of a judgement that the file of a card does not need."""
 
 
@@ -180,79 +190,80 @@ def check_reproduced(run: Path, metrics: Mapping[str, float]) -> None:
             )
 
 
-def ship(
-    run: Path, name: str, output: Path, storage: str, with_phonons: bool = True
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Export the best checkpoint of a run and measure it.
+def ship(run: Path, name: str, output: Path, storage: str) -> Member:
+    """Export the best checkpoint of a run and measure its accuracy.
 
     Args:
         run: folder of ``train.py``.
         name: of the checkpoint.
-        output: gets NAME.ckpt, and NAME.png where phonons are measured.
+        output: gets NAME.ckpt.
         storage: of the weights.
-        with_phonons: measure the phonons of a phonon network.
-
-    Returns:
-        "accuracy" and, where they are measured, "phonons" → numbers, and the table.
 
     Raises:
         DataError: a measurement failed.
         CheckpointError: the checkpoint cannot be used, is too large, or has other errors than its
             training reported.
     """
-    data: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))["data"]  # type: ignore[call-overload]
+    data = read_config(run)["data"]
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        trial = folder / f"{name}.ckpt"
+        trial = Path(scratch) / f"{name}.ckpt"
         electron = load_checkpoint(run / "checkpoints" / "best.ckpt")[0]["kind"] == "electron"
         learned = find_level_shift(run, data) if electron else {}
         export(run, trial, storage=storage, learned=learned)
-        phonons = with_phonons and load_model(trial).kind == "phonon"
-        results = {"accuracy": measure(trial, run, data)}
-        tables = {"accuracy": format_accuracy(results["accuracy"])}
-        if phonons:
-            results["phonons"] = run_benchmark("phonons", trial, folder)
-            tables["phonons"] = (folder / "phonons.md").read_text(encoding="utf-8")
-        metrics = results["accuracy"]["metrics"]
-        check_reproduced(run, metrics)
-        export(run, output / trial.name, metrics, storage, learned)
-        if phonons:
-            shutil.copyfile(folder / "phonons.png", output / f"{name}.png")
-    return results, tables
-
-
-def describe(run: Path, checkpoint: Path, failed: Sequence[str]) -> dict[str, Any]:
-    """Return the facts that a card tells of a run and its checkpoint, see ``format_card``."""
-    config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
-    predictor, data = load_model(checkpoint), config["data"]
-    return {
-        "kind": predictor.kind,
+        accuracy = measure(trial, run, data)
+        check_reproduced(run, accuracy["metrics"])
+        export(run, output / trial.name, accuracy["metrics"], storage, learned)
+    numbers = {
+        "accuracy": accuracy,
+        "training": read_history(run),
         "command": read_command(run),
-        "n_parameters": sum(parameter.numel() for parameter in predictor.network().parameters()),
-        "metadata": predictor.metadata,
-        "history": read_history(run),
         "covered": describe_structures(
             find_file("data.path", data["path"]), find_file("data.split", data["split"])
         ),
-        "size": checkpoint.stat().st_size,
-        "failed": list(failed),
+    }
+    return Member(output / trial.name, numbers)
+
+
+def measure_phonons(member: Member, name: str, output: Path) -> str:
+    """Measure the phonons of a network that has some, and return their table.
+
+    They join the member's numbers, and their figure is NAME.png.
+    """
+    if load_model(member.checkpoint).kind != "phonon":
+        return ""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        member.numbers["phonons"] = run_benchmark("phonons", member.checkpoint, folder)
+        shutil.copyfile(folder / "phonons.png", output / f"{name}.png")
+        return (folder / "phonons.md").read_text(encoding="utf-8")
+
+
+def describe(member: Member) -> dict[str, Any]:
+    """Return the facts that a card tells of a network, see ``format_card``."""
+    predictor, numbers = load_model(member.checkpoint), member.numbers
+    return {
+        "kind": predictor.kind,
+        "command": numbers["command"],
+        "n_parameters": sum(parameter.numel() for parameter in predictor.network().parameters()),
+        "metadata": predictor.metadata,
+        "history": numbers["training"],
+        "covered": numbers["covered"],
+        "size": member.checkpoint.stat().st_size,
+        "failed": list_failures(numbers, format_accuracy(numbers["accuracy"])),
     }
 
 
 def write_card(
     name: str,
-    run: Path,
     output: Path,
     facts: Mapping[str, Any],
     numbers: Mapping[str, Any],
     tables: Mapping[str, str],
 ) -> None:
-    """Write NAME.md, NAME.json with all numbers and NAME.yaml with the config of a run."""
-    config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
+    """Write NAME.md, NAME.json with all numbers and NAME.yaml with the config of the training."""
+    config = OmegaConf.create(portable(facts["metadata"]["config"]))
     (output / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-    (output / f"{name}.yaml").write_text(
-        OmegaConf.to_yaml(OmegaConf.create(portable(config))), encoding="utf-8"
-    )
+    (output / f"{name}.yaml").write_text(OmegaConf.to_yaml(config), encoding="utf-8")
     (output / f"{name}.md").write_text(format_card(name, facts, tables), encoding="utf-8")
 
 
@@ -275,16 +286,21 @@ def make(
         CheckpointError: see ``ship``.
     """
     require_run(run)
-    name = name or str(OmegaConf.load(run / "config.yaml").name)
-    results, tables = ship(run, name, output, storage)
-    checkpoint = output / f"{name}.ckpt"
-    facts = describe(run, checkpoint, list_failures(results, tables["accuracy"]))
-    write_card(name, run, output, facts, {**results, "training": facts["history"]}, tables)
-    return checkpoint
+    name = name or str(read_config(run)["name"])
+    member = ship(run, name, output, storage)
+    tables = {"accuracy": format_accuracy(member.numbers["accuracy"])}
+    if phonons := measure_phonons(member, name, output):
+        tables["phonons"] = phonons
+    write_card(name, output, describe(member), member.numbers, tables)
+    return member.checkpoint
 
 
 def make_committee(
-    runs: Sequence[Path], name: str, output: Path = HERE, storage: str = AS_TRAINED
+    runs: Sequence[Path],
+    name: str,
+    output: Path = HERE,
+    storage: str = AS_TRAINED,
+    add: bool = False,
 ) -> list[Path]:
     """Export, measure, calibrate and describe the best checkpoints of several runs of one recipe.
 
@@ -293,6 +309,7 @@ def make_committee(
         name: of the committee; its members are NAME_1, NAME_2, …
         output: folder to write into.
         storage: of the weights.
+        add: the runs join what is shipped under this name.
 
     Returns:
         The checkpoints, with their calibration.
@@ -303,34 +320,27 @@ def make_committee(
     """
     for run in runs:
         require_run(run)
-    names = [f"{name}_{number}" for number in range(1, len(runs) + 1)]
-    files = [output / f"{member}.ckpt" for member in names]
-    shipped = [
-        ship(run, member, output, storage, with_phonons=member == names[0])
-        for run, member in zip(runs, names, strict=True)
-    ]
-    results, tables = shipped[0]
-    data: Any = OmegaConf.to_container(OmegaConf.load(runs[0] / "config.yaml"))["data"]  # type: ignore[call-overload]
+    members = recall(name, output) if add else []
+    for run in runs:
+        members.append(ship(run, f"{name}_{len(members) + 1}", output, storage))
+    require_one_recipe(members)
+    first, files = members[0], [member.checkpoint for member in members]
+    tables = {"accuracy": format_accuracy(first.numbers["accuracy"])}
+    if phonons := measure_phonons(first, name, output):
+        tables["phonons"] = phonons
+    data = read_config(runs[0])["data"]
     with tempfile.TemporaryDirectory() as scratch:
         options = ["--data", str(data["path"]), "--split", str(data["split"]), "--store"]
         measured = run_benchmark("committee", files, Path(scratch), options)
-        table = (Path(scratch) / "committee.md").read_text(encoding="utf-8")
+        tables["committee"] = (Path(scratch) / "committee.md").read_text(encoding="utf-8")
         shutil.copyfile(Path(scratch) / "committee.png", output / f"{name}_committee.png")
-    facts = describe(runs[0], files[0], list_failures(results, tables["accuracy"]))
-    facts["members"] = [
-        describe_member(run, file, own["accuracy"]["metrics"])
-        for run, file, (own, _) in zip(runs, files, shipped, strict=True)
-    ]
-    if (output / f"{names[0]}.png").is_file():
-        (output / f"{names[0]}.png").replace(output / f"{name}.png")
+    facts = describe(first)
+    facts["members"] = [describe_member(member.checkpoint, member.numbers) for member in members]
     numbers = {
-        "members": {
-            member: {**own, "training": read_history(run)}
-            for member, run, (own, _) in zip(names, runs, shipped, strict=True)
-        },
+        "members": {member.checkpoint.stem: member.numbers for member in members},
         "committee": measured,
     }
-    write_card(name, runs[0], output, facts, numbers, {**tables, "committee": table})
+    write_card(name, output, facts, numbers, tables)
     return files
 
 
@@ -344,6 +354,9 @@ def main() -> None:
     )
     parser.add_argument("--name", help="of the checkpoint; that of the run by default")
     parser.add_argument(
+        "--add", action="store_true", help="the runs join the network or committee NAME"
+    )
+    parser.add_argument(
         "--storage", default=AS_TRAINED, choices=STORAGES, help="of the learned weights"
     )
     parser.add_argument(
@@ -355,12 +368,12 @@ def main() -> None:
     chosen = parser.parse_args()
     arguments: Any = {"output": chosen.output, "storage": chosen.storage}
     try:
-        if len(chosen.runs) == 1:
+        if len(chosen.runs) == 1 and not chosen.add:
             files = [make(chosen.runs[0], chosen.name, **arguments)]
         else:
             require_run(chosen.runs[0])
-            name = chosen.name or str(OmegaConf.load(chosen.runs[0] / "config.yaml").name)
-            files = make_committee(chosen.runs, name, **arguments)
+            name = chosen.name or str(read_config(chosen.runs[0])["name"])
+            files = make_committee(chosen.runs, name, add=chosen.add, **arguments)
     except MlepiError as error:
         sys.exit(f"error: {error}")
     for path in files:

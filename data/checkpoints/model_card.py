@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from run_folder import read_command, read_history
-
 from mlepi.evaluation.labels import label, order
 from mlepi.predictors.level_shifts import KEY as SHIFT_KEY
 from mlepi.training import ElectronTask, PhononTask
@@ -272,12 +270,17 @@ MEMBER_METRICS = {
 """Metric → column of the table of members, where they have it."""
 
 
-def describe_member(run: Path, file: Path, metrics: Mapping[str, float]) -> dict[str, str]:
-    """Return the row of a member of a committee: column → cell."""
-    history = read_history(run)
+def describe_member(file: Path, numbers: Mapping[str, Any]) -> dict[str, str]:
+    """Return the row of a member of a committee: column → cell.
+
+    Args:
+        file: its checkpoint.
+        numbers: "accuracy", "training" and "command".
+    """
+    history, metrics = numbers["training"], numbers["accuracy"]["metrics"]
     return {
         "checkpoint": f"[{file.name}]({file.name}), {file.stat().st_size / 1e6:.2f} MB",
-        "command": f"`{read_command(run)}`",
+        "command": f"`{numbers['command']}`",
         "epochs (best), wall time": f"{history['epochs']} ({history['best_epoch']}), "
         f"{history['wall_time']}",
         **{title: f"{metrics[key]:.3g}" for key, title in MEMBER_METRICS.items() if key in metrics},

@@ -53,6 +53,13 @@ def portable(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
+def read_config(run: Path) -> dict[str, Any]:
+    """Return the config of a run as plain data."""
+    config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
+    found: dict[str, Any] = config
+    return found
+
+
 def read_command(run: Path) -> str:
     """Return the command line of a run, without where its files went."""
     overrides: Any = OmegaConf.to_container(OmegaConf.load(run / ".hydra" / "overrides.yaml"))

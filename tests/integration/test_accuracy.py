@@ -189,15 +189,22 @@ def test_a_shipped_checkpoint_and_its_card(run_folder, tmp_path):
     )
 
 
-def test_a_shipped_committee_and_its_card(run_folder, tmp_path):
-    runs = [run_folder, tmp_path / "second"]
-    shutil.copytree(*runs)
-    content = torch.load(runs[1] / "checkpoints" / "best.ckpt", weights_only=True)
+@pytest.fixture
+def second_run(run_folder, tmp_path):
+    """A run of the same recipe with another seed, whose network differs a little."""
+    run = tmp_path / "second"
+    shutil.copytree(run_folder, run)
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     for value in content["state_dict"].values():
         value += 1e-3 * torch.randn_like(value)
     content["checksums"] = compute_checksums(content["mlepi"], content["state_dict"])
-    torch.save(content, runs[1] / "checkpoints" / "best.ckpt")
-    (runs[1] / ".hydra" / "overrides.yaml").write_text("- experiment=x\n- seed=2\n")
+    torch.save(content, run / "checkpoints" / "best.ckpt")
+    (run / ".hydra" / "overrides.yaml").write_text("- experiment=x\n- seed=2\n")
+    return run
+
+
+def test_a_shipped_committee_and_its_card(run_folder, second_run, tmp_path):
+    runs = [run_folder, second_run]
     files = make.make_committee(runs, "tiny", tmp_path, "float16")
     assert [file.name for file in files] == ["tiny_1.ckpt", "tiny_2.ckpt"]
     members = [load_model(file, kind="electron") for file in files]
@@ -224,6 +231,35 @@ def test_a_shipped_committee_and_its_card(run_folder, tmp_path):
     assert numbers["committee"]["calibration"] == calibration.to_dict()
     own = numbers["members"]["tiny_2"]["accuracy"]["metrics"]
     assert members[1].metadata["test_metrics"] == own
+
+
+def test_a_run_joins_what_was_shipped_alone(run_folder, second_run, tmp_path):
+    together, later = tmp_path / "together", tmp_path / "later"
+    together.mkdir()
+    later.mkdir()
+    make.make_committee([run_folder, second_run], "tiny", together)
+    make.make(run_folder, "tiny", later)
+    files = make.make_committee([second_run], "tiny", later, add=True)
+    assert [file.name for file in files] == ["tiny_1.ckpt", "tiny_2.ckpt"]
+    assert not (later / "tiny.ckpt").exists()
+    for file in files:
+        ours, theirs = load_checkpoint(file), load_checkpoint(together / file.name)
+        assert ours[0]["metadata"] == theirs[0]["metadata"]
+        assert all(torch.equal(value, theirs[1][name]) for name, value in ours[1].items())
+    assert (later / "tiny.json").read_bytes() == (together / "tiny.json").read_bytes()
+    assert (later / "tiny.md").read_bytes() == (together / "tiny.md").read_bytes()
+    with pytest.raises(DataError, match=r"tiny.json: got no such file"):
+        make.make_committee([second_run], "tiny", tmp_path, add=True)
+
+
+def test_a_network_of_another_recipe_is_refused(run_folder, second_run, tmp_path):
+    path = second_run / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["mlepi"]["metadata"]["config"]["optimizer"] = {"max_epochs": 3}
+    content["checksums"] = compute_checksums(content["mlepi"], content["state_dict"])
+    torch.save(content, path)
+    with pytest.raises(DataError, match=r"tiny_2.ckpt: got another optimizer than tiny_1.ckpt"):
+        make.make_committee([run_folder, second_run], "tiny", tmp_path)
 
 
 def test_what_cannot_be_shipped_is_refused(run_folder, tmp_path, monkeypatch):

@@ -34,6 +34,9 @@ def test_reference_is_complete():
         assert np.allclose(cells, np.rint(cells))
     assert set(reference["largest_rmse"]) == {point["group"] for point in reference["qpoints"]}
     assert set(reference["rigid_layers"]) == set(phonon_reference.RIGID_MODES)
+    for entry in reference["rigid_layers"].values():
+        low, high = entry["range"]
+        assert 0 < low <= high < 2 * low
 
 
 def test_named_points_are_those_of_the_lattice():
@@ -115,8 +118,16 @@ def test_an_unstable_layer_has_a_negative_frequency():
 
 def test_every_requirement_can_be_met_and_missed():
     reference = phonon_reference.read_reference()
-    good = {"3×3": 4.9, "M": 5.9, "(1/6, 0)": 7.9}, {"shear": [18.0, 24.0], "breathing": [62.0]}
-    bad = {"3×3": 5.1, "M": 6.1, "(1/6, 0)": 8.1}, {"shear": [21.0, 26.0], "breathing": [60.0]}
+    middle = {mode: np.mean(entry["range"]) for mode, entry in reference["rigid_layers"].items()}
+    shear, breathing = middle["shear"], middle["breathing"]
+    good = (
+        {"3×3": 4.9, "M": 5.9, "(1/6, 0)": 7.9},
+        {"shear": [shear - 3.9, shear + 3.9], "breathing": [breathing - 5.9]},
+    )
+    bad = (
+        {"3×3": 5.1, "M": 6.1, "(1/6, 0)": 8.1},
+        {"shear": [shear, shear + 4.1], "breathing": [breathing - 6.1]},
+    )
     verdicts = phonon_reference.judge_against_reference(*good, reference)
     assert [row["met"] for row in verdicts] == [True] * 5
     verdicts = phonon_reference.judge_against_reference(*bad, reference)
