@@ -8,7 +8,7 @@ card), NAME.json (all measured numbers) and NAME.yaml (the config of the run) ne
 for a phonon network NAME.png (its phonons). The numbers are measured here on the exported file, as
 ``mlepi eval`` does and by the scripts in ``benchmarks/``.
 
-Of several runs, one per seed, NAME_1.ckpt, NAME_2.ckpt, … and one card of all of them: the tables
+Of several runs, one per seed, NAME.ckpt, NAME_2.ckpt, … and one card of all of them: the tables
 are those of the first, with the errors of every network, the calibration of their spread, which the
 checkpoints then carry, and its reliability plot, NAME_committee.png. With --add the runs join the
 network, or the committee, that is shipped under this name.
@@ -306,7 +306,7 @@ def make_committee(
 
     Args:
         runs: folders of ``train.py``, one per seed.
-        name: of the committee; its members are NAME_1, NAME_2, …
+        name: of the committee; its members are NAME, NAME_2, …
         output: folder to write into.
         storage: of the weights.
         add: the runs join what is shipped under this name.
@@ -322,7 +322,8 @@ def make_committee(
         require_run(run)
     members = recall(name, output) if add else []
     for run in runs:
-        members.append(ship(run, f"{name}_{len(members) + 1}", output, storage))
+        number = len(members) + 1
+        members.append(ship(run, f"{name}_{number}" if number > 1 else name, output, storage))
     require_one_recipe(members)
     first, files = members[0], [member.checkpoint for member in members]
     tables = {"accuracy": format_accuracy(first.numbers["accuracy"])}
@@ -378,8 +379,7 @@ def main() -> None:
         sys.exit(f"error: {error}")
     for path in files:
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
-    card = f"{chosen.name or files[0].stem.removesuffix('_1')}.md"
-    print(f"card: {chosen.output / card}")
+    print(f"card: {files[0].with_suffix('.md')}")
 
 
 if __name__ == "__main__":

@@ -34,19 +34,15 @@ class Member:
 def recall(name: str, output: Path) -> list[Member]:
     """Return the networks that are shipped under a name, as NAME.json tells of them.
 
-    One that was alone becomes the first of a committee: its file is renamed to NAME_1.ckpt.
-
     Raises:
         DataError: there are none, or they were shipped before their commands were stored.
     """
     path = output / f"{name}.json"
     known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    records = known.get("members", {f"{name}_1": known} if known else {})
+    records = known.get("members", {name: known} if known else {})
     if not records or not all("command" in numbers for numbers in records.values()):
         reason = "no commands of trainings" if records else "no such file"
         raise DataError(message(str(path), reason, "shipped networks", "Ship all runs again."))
-    if (output / f"{name}.ckpt").is_file():
-        (output / f"{name}.ckpt").replace(output / f"{name}_1.ckpt")
     return [Member(output / f"{member}.ckpt", numbers) for member, numbers in records.items()]
 
 

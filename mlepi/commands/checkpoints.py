@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,16 +58,22 @@ def find_checkpoint(name: str) -> Path:
     return files[stem]
 
 
+def _find_card(file: Path) -> Path:
+    """Return the card of a network; members of a committee share that of the first."""
+    own = file.with_suffix(".md")
+    return own if own.is_file() else file.with_name(re.sub(r"_\d+$", "", file.stem) + ".md")
+
+
 def _describe(file: Path) -> str:
     """Return one line: name, size, and the first sentence of the card after its heading."""
-    card = file.with_suffix(".md")
+    card = _find_card(file)
     paragraphs = card.read_text(encoding="utf-8").split("\n\n") if card.is_file() else []
     summary = paragraphs[1].split(". ")[0].rstrip(".") if len(paragraphs) > 1 else "no card"
     return f"{file.stem:<20} {file.stat().st_size / 1e6:5.1f} MB  {summary}"
 
 
 def _read_card(file: Path) -> str:
-    card = file.with_suffix(".md")
+    card = _find_card(file)
     if not card.is_file():
         fix = "Ask mlepi.load_model(…).metadata."
         raise CheckpointError(message(str(card), "no such file", "a model card", fix))

@@ -206,7 +206,7 @@ def second_run(run_folder, tmp_path):
 def test_a_shipped_committee_and_its_card(run_folder, second_run, tmp_path):
     runs = [run_folder, second_run]
     files = make.make_committee(runs, "tiny", tmp_path, "float16")
-    assert [file.name for file in files] == ["tiny_1.ckpt", "tiny_2.ckpt"]
+    assert [file.name for file in files] == ["tiny.ckpt", "tiny_2.ckpt"]
     members = [load_model(file, kind="electron") for file in files]
     calibration = find_calibration(members)
     assert calibration.data["subset"] == "val"
@@ -227,7 +227,7 @@ def test_a_shipped_committee_and_its_card(run_folder, second_run, tmp_path):
         assert text in card
     assert (tmp_path / "tiny_committee.png").is_file()
     numbers = json.loads((tmp_path / "tiny.json").read_text("utf-8"))
-    assert numbers["members"].keys() == {"tiny_1", "tiny_2"}
+    assert numbers["members"].keys() == {"tiny", "tiny_2"}
     assert numbers["committee"]["calibration"] == calibration.to_dict()
     own = numbers["members"]["tiny_2"]["accuracy"]["metrics"]
     assert members[1].metadata["test_metrics"] == own
@@ -240,8 +240,7 @@ def test_a_run_joins_what_was_shipped_alone(run_folder, second_run, tmp_path):
     make.make_committee([run_folder, second_run], "tiny", together)
     make.make(run_folder, "tiny", later)
     files = make.make_committee([second_run], "tiny", later, add=True)
-    assert [file.name for file in files] == ["tiny_1.ckpt", "tiny_2.ckpt"]
-    assert not (later / "tiny.ckpt").exists()
+    assert [file.name for file in files] == ["tiny.ckpt", "tiny_2.ckpt"]
     for file in files:
         ours, theirs = load_checkpoint(file), load_checkpoint(together / file.name)
         assert ours[0]["metadata"] == theirs[0]["metadata"]
@@ -258,7 +257,7 @@ def test_a_network_of_another_recipe_is_refused(run_folder, second_run, tmp_path
     content["mlepi"]["metadata"]["config"]["optimizer"] = {"max_epochs": 3}
     content["checksums"] = compute_checksums(content["mlepi"], content["state_dict"])
     torch.save(content, path)
-    with pytest.raises(DataError, match=r"tiny_2.ckpt: got another optimizer than tiny_1.ckpt"):
+    with pytest.raises(DataError, match=r"tiny_2.ckpt: got another optimizer than tiny.ckpt"):
         make.make_committee([run_folder, second_run], "tiny", tmp_path)
 
 

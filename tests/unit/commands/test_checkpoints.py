@@ -38,3 +38,14 @@ def test_mistakes_are_told(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.split(maxsplit=1)[1].strip() == "0.0 MB  no card"
     assert main(["checkpoints", "card", "bare"]) == 1
     assert "expected a model card" in capsys.readouterr().err
+
+
+def test_members_of_a_committee_share_a_card(tmp_path, monkeypatch, capsys):
+    for name in ("net.ckpt", "net_2.ckpt"):
+        (tmp_path / name).write_bytes(b"0")
+    (tmp_path / "net.md").write_text("# net\n\nForces of both.\n")
+    monkeypatch.setattr(checkpoints, "FOLDER", tmp_path)
+    assert main(["checkpoints"]) == 0
+    assert capsys.readouterr().out.count("Forces of both") == 2
+    assert main(["checkpoints", "card", "net_2"]) == 0
+    assert capsys.readouterr().out.startswith("# net\n")
