@@ -43,15 +43,16 @@ RIGID_MODES = {"shear": ((1, 0, 0), (0, 1, 0)), "breathing": ((0, 0, 1),)}
 def read_reference() -> dict[str, Any]:
     """Read the reference.
 
-    "q" of every q-point becomes three fractional coordinates, and "range" of the rigid layers is
-    that of the densest k-mesh.
+    "q" of every q-point becomes three fractional coordinates, and the rigid layers get "range", of
+    the densest k-mesh.
     """
     reference: dict[str, Any] = json.loads(REFERENCE.read_text(encoding="utf-8"))
     for point in reference["qpoints"]:
         point["q"] = [float(Fraction(value)) for value in point["q"]]
     dense = json.loads(RIGID_LAYERS.read_text(encoding="utf-8"))["modes"]
     for mode, entry in reference["rigid_layers"].items():
-        entry["range"] = list(dense[mode].values())[-1]
+        values = list(dense[mode].values())[-1]
+        entry["range"] = [min(values), max(values)]
     return reference
 
 

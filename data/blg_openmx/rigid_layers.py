@@ -1,125 +1,87 @@
-"""Compute what a denser k-mesh changes in the frequencies of rigid layers, and store them.
+"""Shear and breathing of rigid layers of AB bilayer graphene, from DFT energies.
 
-``python data/blg_openmx/rigid_layers.py CHECKPOINT`` writes ``rigid_layers.json``. DFT gave shear
-and breathing by rigid displacements of one layer on the labels' mesh ("rigid_layers" of
-``phonon_frequencies.json``); a denser mesh adds to the stiffness k = ω²μ the curvature of
-E(dense) − E(mesh), a sum over the bands of the displaced cells (``mlepi.predictors.band_forces``).
-CHECKPOINT is an electron network trained on these labels: no label has these displacements.
+``python data/blg_openmx/rigid_layers.py`` renews "modes" of ``rigid_layers.json`` from its
+"energies": total energies E(u) of the cell whose upper layer is displaced by u, with all else as in
+the labels but for a finer grid, which does not move with the atoms. The frequency is ω² = k/μ with
+k = [E(u) − 2E(0) + E(−u)]/u² and μ half the mass of a layer per cell. Displacements by whole steps
+of the grid keep the layers where they are on it, so that its noise drops out.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from make_mesh_correction import FACTOR, TEMPERATURE, VALENCE
 
-import mlepi
-from mlepi.errors import MlepiError
-from mlepi.predictors.band_forces import change_mesh
-from mlepi.predictors.electron import ElectronPredictor
 from mlepi.structures import build_graphene
-from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
+from mlepi.units import FORCE_CONSTANT_TO_THZ, HARTREE, THZ_TO_INVERSE_CM
 
-HERE = Path(__file__).resolve().parent
+ENERGIES = Path(__file__).resolve().parent / "rigid_layers.json"
 
-MESH = (18, 18, 1)
-"""Of the labels, per primitive cell."""
-
-FINER = (FACTOR, 2 * FACTOR)
-"""Times as many divisions; the first is what is stored, the second shows that it suffices."""
-
-STEPS = (0.05, 0.1)
-"""Displacements of a layer, Å."""
-
-DIRECTIONS = {"shear": (0, 1), "breathing": (2,)}
-"""Mode → Cartesian directions in which a layer is displaced."""
+MODES = {"shear": "x", "breathing": "z"}
+"""Mode → direction of the displacement."""
 
 
-def measure_curvature(
-    model: ElectronPredictor, direction: int, step: float, factor: int
-) -> tuple[float, float]:
-    """Measure d²[E(dense) − E(mesh)]/du² of a rigid displacement u of the upper layer.
+def compute_frequency(energies: tuple[float, float, float], step: float) -> float:
+    """Return the frequency of two layers that move against each other.
 
     Args:
-        model: electron network.
-        direction: Cartesian.
+        energies: of the cell with the upper layer displaced by −step, 0 and step, eV.
         step: Å.
-        factor: of the divisions.
 
     Returns:
-        eV/Å² per cell, and the reduced mass of the two layers, u.
+        cm⁻¹, negative where the curvature is.
     """
-    energies = []
-    for u in (-step, 0.0, step):
-        atoms = build_graphene("AB", lattice_constant=2.46, spacing=3.35)
-        upper = atoms.arrays["layer"] == 1
-        atoms.positions[upper, direction] += u
-        change = change_mesh(model, atoms, MESH, factor, TEMPERATURE, valence=VALENCE)
-        energies.append(change.energy)
-    curvature = (energies[0] - 2.0 * energies[1] + energies[2]) / step**2
-    return float(curvature), float(atoms.get_masses()[upper].sum() / 2.0)
+    below, middle, above = energies
+    stiffness = (below - 2.0 * middle + above) / step**2
+    atoms = build_graphene("AB")
+    reduced = atoms.get_masses()[atoms.arrays["layer"] == 1].sum() / 2.0
+    root = np.sign(stiffness) * np.sqrt(abs(stiffness) / reduced)
+    return float(root * FORCE_CONSTANT_TO_THZ * THZ_TO_INVERSE_CM)
 
 
-def correct_frequency(frequency: float, curvature: float, mass: float) -> float:
-    """Return the frequency whose stiffness is larger by a curvature.
+def list_frequencies(energies: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Return mode → divisions of the k-mesh → frequencies of all displacements, cm⁻¹, ascending.
+
+    A shear along x has a mirror, x → −x, so that one sign is enough.
 
     Args:
-        frequency: cm⁻¹.
-        curvature: eV/Å².
-        mass: reduced, u.
+        energies: rows of ``rigid_layers.json``: "direction", "displacement" (Å), "divisions" and
+            "energy" (Hartree).
     """
-    to_inverse_cm = FORCE_CONSTANT_TO_THZ * THZ_TO_INVERSE_CM
-    square = frequency**2 + to_inverse_cm**2 * curvature / mass
-    return float(np.sign(square) * np.sqrt(abs(square)))
-
-
-def correct_mode(
-    model: ElectronPredictor, mode: str, as_calculated: Sequence[float]
-) -> dict[str, list[float]]:
-    """Return, for every number of divisions, the range of a mode's frequencies, cm⁻¹."""
-    ranges = {}
-    for factor in FINER:
-        curvatures = [
-            measure_curvature(model, direction, step, factor)
-            for direction in DIRECTIONS[mode]
-            for step in STEPS
-        ]
-        found = [correct_frequency(f, *change) for f in as_calculated for change in curvatures]
-        divisions = "×".join(str(factor * n) for n in MESH[:2])
-        ranges[divisions] = [round(min(found), 1), round(max(found), 1)]
-        print(f"{mode}, {divisions}: {ranges[divisions]} cm⁻¹", flush=True)
-    return ranges
-
-
-def main(checkpoint: Path) -> None:
-    """Write the frequencies of rigid layers."""
-    model = mlepi.load_model(checkpoint)
-    if not isinstance(model, ElectronPredictor):
-        sys.exit(f"{checkpoint}: a {model.kind} network; give an electron network")
-    known = json.loads((HERE / "phonon_frequencies.json").read_text(encoding="utf-8"))
-    modes = {
-        mode: correct_mode(model, mode, entry["as_calculated"])
-        for mode, entry in known["rigid_layers"].items()
+    known = {
+        (row["direction"], row["displacement"], row["divisions"]): row["energy"] * HARTREE
+        for row in energies
     }
-    content = {
-        "unit": "cm⁻¹; lowest and highest, by divisions of the k-mesh",
-        "source": "data/blg_openmx/rigid_layers.py",
-        "modes": modes,
-    }
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    (HERE / "rigid_layers.json").write_text(text, encoding="utf-8")
+    found: dict[str, dict[str, list[float]]] = {mode: {} for mode in MODES}
+    for (axis, step, divisions), energy in sorted(known.items(), key=lambda item: item[0][2]):
+        opposite = energy if axis == "x" else known.get((axis, -step, divisions))
+        if step <= 0.0 or opposite is None:
+            continue
+        middle = known[("", 0.0, divisions)]
+        mode = next(name for name, direction in MODES.items() if direction == axis)
+        frequency = round(compute_frequency((opposite, middle, energy), step), 1)
+        values = found[mode].setdefault(f"{divisions}×{divisions}", [])
+        values.append(frequency)
+        values.sort()
+    return found
+
+
+def main() -> None:
+    """Renew the frequencies in the file, and print them."""
+    content = json.loads(ENERGIES.read_text(encoding="utf-8"))
+    content["modes"] = list_frequencies(content["energies"])
+    rows = [json.dumps(row, ensure_ascii=False) for row in content.pop("energies")]
+    text = json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}")
+    text += ',\n "energies": [\n  ' + ",\n  ".join(rows) + "\n ]\n}\n"
+    ENERGIES.write_text(text, encoding="utf-8")
+    for mode, meshes in content["modes"].items():
+        for divisions, values in meshes.items():
+            print(f"{mode}, {divisions}: {', '.join(map(str, values))} cm⁻¹")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    torch.set_num_threads(1)
-    try:
-        main(Path(sys.argv[1]))
-    except MlepiError as error:
-        sys.exit(str(error))
+    main()
