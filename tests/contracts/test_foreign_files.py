@@ -14,9 +14,12 @@ from mlepi.errors import DataError, UnusualDataWarning
 from mlepi.structures.abacus import read_abacus
 from mlepi.structures.deeph import read_deeph, write_deeph
 from mlepi.structures.deeph_legacy import read_deeph_legacy
+from mlepi.structures.dftio import read_dftio
+from mlepi.structures.hamgnn import read_hamgnn, unpickle_graphs
 from mlepi.structures.kmesh import list_mesh
 from mlepi.structures.kmesh_files import read_kmesh
 from mlepi.structures.siesta import read_siesta
+from mlepi.structures.sources import find_sources
 from mlepi.units import BOHR, HARTREE
 
 
@@ -149,6 +152,40 @@ def test_wrong_order_of_functions_in_genuine_matrices():
         read_kmesh(foreign("graphene-E2g"), 10, settings={**E2G, "order": "e3nn"})
     with pytest.raises(DataError, match=r"expected \(64, 18, 18\)"):
         read_kmesh(foreign("graphene-E2g"), 10, settings={**E2G, "shells": {"C": [0, 0, 1, 1, 0]}})
+
+
+GRAPHS = "hamgnn/GaAs"
+
+
+def read_hamgnn_bands(path, n_bands):
+    """Distances along HamGNN's path (n_points,), and levels above the valence edge, eV."""
+    table = np.loadtxt(path).reshape(n_bands, -1, 2)
+    return table[0, :, 0], table[:, :, 1].T
+
+
+def test_gallium_arsenide_of_hamgnn(tmp_path):
+    """The bands that HamGNN printed are those of its predicted blocks in the graph's order."""
+    [path] = unpickle_graphs(foreign(GRAPHS) / "graph_data.npz", tmp_path / "graphs")
+    with np.load(path) as file:
+        arrays = dict(file)
+    blocks = np.load(foreign(GRAPHS) / "prediction_hamiltonian.npy")
+    np.savez(path, **{**arrays, "Hon": blocks[:2], "Hoff": blocks[2:]})
+    with pytest.warns(UnusualDataWarning, match=r"a total energy of 0; .* no label to train on"):
+        structure = read_hamgnn(path)
+    assert structure.energy is None
+    assert structure.provenance["unusual"]["no_total_energy"] == 0.0
+    assert structure.basis.shells == {31: (0, 0, 0, 1, 1, 2, 2), 33: (0, 0, 0, 1, 1, 2, 2)}
+    distances, bands = read_hamgnn_bands(foreign(GRAPHS) / "band_1.dat", 38)
+    corner, middle = np.array([0.5, 0.25, 0.75]), np.array([0.5, 0.5, 0.5])
+    lowest = levels(structure, corner)[0]
+    for n in (0, 7, 13):  # W to L
+        found = levels(structure, corner + (middle - corner) * distances[n] / 0.065244)
+        np.testing.assert_allclose(found - lowest, bands[n] - bands[0, 0], atol=2e-4)
+
+
+def test_graphs_of_hamgnn_must_be_unpickled():
+    with pytest.raises(DataError, match="mlepi unpickle FILE FOLDER"):
+        find_sources([foreign(GRAPHS) / "graph_data.npz"])
 
 
 def read_upper_triangle(path):
