@@ -173,7 +173,8 @@ def _label_frames(
     unconverged = sum(bool(atoms.info.get(UNCONVERGED, False)) for atoms in frames)
     kept = [position for position, atoms in enumerate(frames) if is_complete(atoms)]
     if not kept and unconverged:
-        got, fix = f"{unconverged} steps, none with converged electrons", "Raise NELM."
+        got = f"{unconverged} steps, none with converged electrons"
+        fix = "Raise NELM; with ALGO = None nothing is computed."
         raise DataError(message(str(path), got, "a converged calculation", fix))
     structures = [
         label_frame(path, position, frames[position], file_format) for position in kept or [0]

@@ -117,6 +117,22 @@ def assemble_labels(
     return replace(structure, provenance={**structure.provenance, UNUSUAL: remarks})
 
 
+def add_remark(
+    where: str, structure: LabelledStructure, kind: str, amount: float
+) -> LabelledStructure:
+    """Tell what is unusual about a structure beyond its blocks, and add it to the provenance.
+
+    Args:
+        where: file, for the message.
+        structure: as it was read.
+        kind: of ``remarks.KINDS``.
+        amount: how much.
+    """
+    tell(where, {kind: amount})
+    remarks = {**structure.provenance.get(UNUSUAL, {}), kind: amount}
+    return replace(structure, provenance={**structure.provenance, UNUSUAL: remarks})
+
+
 def _unite_pairs(
     where: str,
     lists: Mapping[str, BlockList],

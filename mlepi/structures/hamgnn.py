@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.structures import programs
-from mlepi.structures.assembly import assemble_labels
+from mlepi.structures.assembly import add_remark, assemble_labels
 from mlepi.structures.child_process import run_program
 from mlepi.structures.deeph_folder import build_basis
 from mlepi.structures.labelled_structure import LabelledStructure
@@ -119,7 +119,7 @@ def read_hamgnn(
         for what, values in blocks.items()
     }
     energy = float(data["total_energy"]) * HARTREE if "total_energy" in data else None
-    return assemble_labels(
+    structure = assemble_labels(
         where,
         name or path.name.removesuffix(GRAPH),
         atoms,
@@ -130,6 +130,7 @@ def read_hamgnn(
         energy=energy or None,
         provenance={"format": "HamGNN", "code": "OpenMX", "padding": size},
     )
+    return add_remark(where, structure, "no_total_energy", 0.0) if energy == 0.0 else structure
 
 
 def _present(

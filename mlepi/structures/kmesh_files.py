@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,15 @@ from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.structures.ase_files import check_counts
-from mlepi.structures.assembly import assemble_labels, element_number, infer_radii
+from mlepi.structures.assembly import (
+    add_remark,
+    assemble_labels,
+    element_number,
+    infer_radii,
+)
 from mlepi.structures.basis import ORBITAL_ORDERS, OrbitalBasis
 from mlepi.structures.kmesh import transform_to_cells
 from mlepi.structures.labelled_structure import LabelledStructure
-from mlepi.structures.remarks import UNUSUAL, tell
 from mlepi.units import HARTREE
 from mlepi.untrusted import (
     check_size,
@@ -114,7 +117,7 @@ def _try_settings(
             continue
         for warning in told:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, 0)
-        return _remark(str(files["fock"]), structure, "found_by_trial", 1.0)
+        return add_remark(str(files["fock"]), structure, "found_by_trial", 1.0)
     _read_settings(folder)
     raise DataError("unreachable: the line above raises")
 
@@ -168,17 +171,8 @@ def _assemble(
     )
     border = lists["over"][1]
     if border > BORDER_OVERLAP:
-        return _remark(str(files["fock"]), structure, "coarse_mesh", border)
+        return add_remark(str(files["fock"]), structure, "coarse_mesh", border)
     return structure
-
-
-def _remark(
-    where: str, structure: LabelledStructure, kind: str, amount: float
-) -> LabelledStructure:
-    """Tell a remark and add it to the provenance."""
-    tell(where, {kind: amount})
-    remarks = {**structure.provenance.get(UNUSUAL, {}), kind: amount}
-    return replace(structure, provenance={**structure.provenance, UNUSUAL: remarks})
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:

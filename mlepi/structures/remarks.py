@@ -60,6 +60,12 @@ KINDS = {
         "mesh, shells and orbital order in it",
         "The only ones that fit the files were taken; the provenance names them.",
     ),
+    "no_total_energy": RemarkKind(
+        "a total energy of {amount:g}",
+        "that of a self-consistent calculation",
+        "HamGNN writes 0 where it had no text of OpenMX, as in graphs for predictions: H of those "
+        "is that of overlapping atoms (overlap.scfout), no label to train on; S is right.",
+    ),
     "missing_pairs": RemarkKind(
         "pairs within reach that are not listed, with overlaps of up to {amount:.2g} by their "
         "distance",

@@ -8,6 +8,7 @@ searched is in ``source_search``.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -311,12 +312,19 @@ def _recognise(
 
 
 def _name(found: list[tuple[str, Path, int | None]]) -> list[Source]:
-    """Name sources by file or folder, by the folders above too where that is not unique."""
+    """Name sources by file or folder, by the folders above too where that is not unique.
+
+    Files of one folder and stem (``vasprun.xml-001``, ``vasprun.xml-002``) have their whole names.
+    """
     several = {path for _, path, frame in found if frame}
+    stems = [FORMATS[kind].stem(path) if kind in FORMATS else path.stem for kind, path, _ in found]
+    places = {(path.resolve(), stem) for (_, path, _), stem in zip(found, stems, strict=True)}
+    counts = Counter((place.parent, stem) for place, stem in places if place.is_file())
     parts = []
-    for kind, path, frame in found:
-        stem = FORMATS[kind].stem(path) if kind in FORMATS else path.stem
+    for (_, path, frame), stem in zip(found, stems, strict=True):
         whole = path.resolve()
+        if counts[whole.parent, stem] > 1 and whole.is_file():
+            stem = whole.name
         folder = whole if path.is_dir() and stem != whole.name else whole.parent
         number = f"_{frame:05d}" if path in several and frame is not None else ""
         parts.append((folder.parts[1:], stem + number))

@@ -10,6 +10,11 @@ REACHED, NOT_REACHED = b"EDIFF is reached", b"EDIFF was not reached"
 """Lines of an OUTCAR: forces of a step, and before them how its electronic loop ended."""
 
 NELM = re.compile(rb'name="NELM"[^>]*>\s*(\d+)')
+FIXED = re.compile(rb'\bIALGO"?\s*[>=]\s*2\b')
+"""ALGO = None or Nothing (VASP's manual): orbitals stay as they were read, or, where a dry run has
+read none, as they were drawn at random."""
+FIXED_NAMES = ("none", "nothing")
+"""The same as ALGO, which must be spelled out."""
 
 
 def find_unconverged(path: Path, file_format: str, n_frames: int) -> list[int]:
@@ -28,15 +33,17 @@ def find_unconverged(path: Path, file_format: str, n_frames: int) -> list[int]:
 
 
 def _read_outcar(path: Path) -> list[bool]:
-    """Say of every step whether EDIFF was reached, where any step says so."""
+    """Say of every step whether EDIFF was reached, where any says so; none by fixed orbitals."""
     steps: list[bool] = []
-    reached = told = False
+    reached = told = fixed = False
     with path.open("rb") as file:
         for line in file:
-            if REACHED in line or NOT_REACHED in line:
+            if FIXED.search(line):
+                fixed = told = True
+            elif REACHED in line or NOT_REACHED in line:
                 reached, told = REACHED in line, True
             elif FORCES in line:
-                steps.append(reached)
+                steps.append(reached and not fixed)
                 reached = False
     return steps if told else []
 
@@ -44,13 +51,17 @@ def _read_outcar(path: Path) -> list[bool]:
 def _read_vasprun(path: Path) -> list[bool]:
     """Say of every step whether it took another number of electronic steps than NELM allows.
 
-    More of them are several loops in one step, of density functional perturbation theory.
+    More of them are several loops in one step, of density functional perturbation theory. Steps
+    of fixed orbitals have not converged.
     """
-    limit, counts = 0, [0]
+    limit, fixed, counts = 0, False, [0]
     with path.open("rb") as file:
         for line in file:
             if not limit and (found := NELM.search(line)):
                 limit = int(found[1])
+            fixed = fixed or FIXED.search(line) is not None
             counts[-1] += line.count(b"<scstep>")
             counts += [0] * line.count(b"</calculation>")
+    if fixed:
+        return [False] * len(counts[:-1])
     return [count != limit for count in counts[:-1]] if limit > 1 else []

@@ -14,19 +14,22 @@ from mlepi.errors import DataError, UnusualDataWarning
 from mlepi.structures.abacus import read_abacus
 from mlepi.structures.deeph import read_deeph, write_deeph
 from mlepi.structures.deeph_legacy import read_deeph_legacy
+from mlepi.structures.dftio import read_dftio
+from mlepi.structures.hamgnn import read_hamgnn, unpickle_graphs
 from mlepi.structures.kmesh import list_mesh
 from mlepi.structures.kmesh_files import read_kmesh
 from mlepi.structures.siesta import read_siesta
+from mlepi.structures.sources import find_sources
 from mlepi.units import BOHR, HARTREE
 
 
-def levels(structure, kpoint):
-    """Generalised eigenvalues at one k-point, eV."""
+def levels(structure, kpoint, shift=0.0):
+    """Generalised eigenvalues at one k-point, eV, with a number added to the diagonal of S."""
     H, S = (
         bloch_sum(structure, blocks, np.asarray(kpoint))
         for blocks in (structure.hamiltonian_blocks, structure.overlap_blocks)
     )
-    return scipy.linalg.eigvalsh(H, S)
+    return scipy.linalg.eigvalsh(H, S + shift * np.eye(len(S)))
 
 
 def test_molybdenum_ditelluride_in_both_layouts(tmp_path):
@@ -149,6 +152,64 @@ def test_wrong_order_of_functions_in_genuine_matrices():
         read_kmesh(foreign("graphene-E2g"), 10, settings={**E2G, "order": "e3nn"})
     with pytest.raises(DataError, match=r"expected \(64, 18, 18\)"):
         read_kmesh(foreign("graphene-E2g"), 10, settings={**E2G, "shells": {"C": [0, 0, 1, 1, 0]}})
+
+
+GRAPHS = "hamgnn/GaAs"
+
+
+def read_hamgnn_bands(path, n_bands):
+    """Distances along HamGNN's path (n_points,), and levels above the valence edge, eV."""
+    table = np.loadtxt(path).reshape(n_bands, -1, 2)
+    return table[0, :, 0], table[:, :, 1].T
+
+
+def test_gallium_arsenide_of_hamgnn(tmp_path):
+    """The bands that HamGNN printed are those of its predicted blocks in the graph's order."""
+    [path] = unpickle_graphs(foreign(GRAPHS) / "graph_data.npz", tmp_path / "graphs")
+    with np.load(path) as file:
+        arrays = dict(file)
+    blocks = np.load(foreign(GRAPHS) / "prediction_hamiltonian.npy")
+    np.savez(path, **{**arrays, "Hon": blocks[:2], "Hoff": blocks[2:]})
+    with pytest.warns(UnusualDataWarning) as told:
+        structure = read_hamgnn(path)
+    [text] = [str(item.message) for item in told if "total energy" in str(item.message)]
+    assert "got a total energy of 0; expected that of a self-consistent" in text
+    assert structure.energy is None
+    assert structure.provenance["unusual"]["no_total_energy"] == 0.0
+    assert structure.basis.shells == {31: (0, 0, 0, 1, 1, 2, 2), 33: (0, 0, 0, 1, 1, 2, 2)}
+    distances, bands = read_hamgnn_bands(foreign(GRAPHS) / "band_1.dat", 38)
+    corner, middle = np.array([0.5, 0.25, 0.75]), np.array([0.5, 0.5, 0.5])
+    lowest = levels(structure, corner, 1e-6)[0]
+    for n in (0, 7, 13):  # W to L
+        kpoint = corner + (middle - corner) * distances[n] / 0.065244
+        found = levels(structure, kpoint, 1e-6)  # which HamGNN adds to S
+        printed = bands[n] - bands[0, 0] + lowest
+        printed = printed[np.abs(printed) > 5e-3]  # at 0: orbitals of an f shell without overlap
+        assert len(printed) == 31
+        np.testing.assert_allclose(found[:31], printed, atol=1e-3)
+
+
+def test_graphs_of_hamgnn_must_be_unpickled():
+    with pytest.raises(DataError, match="mlepi unpickle FILE FOLDER"):
+        find_sources([foreign(GRAPHS) / "graph_data.npz"])
+
+
+def test_silicon_of_deeptb():
+    """64 atoms, 1s1p: levels are those of the sum over its blocks i_j_R as they are named."""
+    folder = foreign("deeptb/Si64.0")
+    structure = read_dftio(folder)
+    assert structure.basis.shells == {14: (0, 1)}
+    kpoint = np.array([0.21, -0.37, 0.1])
+    pencil = []
+    for name in ("hamiltonians.h5", "overlaps.h5"):
+        dense = np.zeros((64, 4, 64, 4), dtype=complex)
+        with h5py.File(folder / name) as file:
+            for key, block in file["0"].items():
+                i, j, *shift = map(int, key.split("_"))
+                dense[i, :, j] += np.exp(2j * np.pi * kpoint @ shift) * block[()]
+        dense = dense.reshape(256, 256)
+        pencil.append((dense + dense.conj().T) / 2)
+    np.testing.assert_allclose(levels(structure, kpoint), scipy.linalg.eigvalsh(*pencil), atol=1e-3)
 
 
 def read_upper_triangle(path):
