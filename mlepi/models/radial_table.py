@@ -174,7 +174,7 @@ def multiply_rows(table: Tensor, rows: Tensor, values: Tensor) -> Tensor:
     products = torch.ops.aten._embedding_bag_per_sample_weights_backward(
         values.contiguous(), table, rows.flatten(), starts, edge, 0
     )
-    return products.view(n, SUPPORT)  # type: ignore[no-any-return]
+    return products.view(n, SUPPORT)
 
 
 class _LookUp(Function):
@@ -244,7 +244,7 @@ def fit_spline(function: RadialFunction, cutoff: float, n_intervals: int) -> BSp
         derivatives at both ends are the function's.
     """
     spacing = (cutoff - MINIMUM_DISTANCE) / n_intervals
-    nodes = MINIMUM_DISTANCE + spacing * np.arange(n_intervals + 1)
+    nodes = (MINIMUM_DISTANCE + spacing * np.arange(n_intervals + 1)).astype(np.float64)
     knots = MINIMUM_DISTANCE + spacing * np.arange(-DEGREE, n_intervals + DEGREE + 1)
     nodes[-1] = knots[n_intervals + DEGREE] = cutoff
     values, _, _ = differentiate(function, nodes)

@@ -80,7 +80,7 @@ class Predictor:
         key = (str(device), dtype)
         if key not in self._networks:
             check_device(device)
-            network = copy.deepcopy(self._model)
+            network: Any = copy.deepcopy(self._model)
             on_processor = torch.device(device).type == "cpu"
             if self._tabulated and on_processor and hasattr(network, "tabulate_radial"):
                 network.double().tabulate_radial()
