@@ -193,7 +193,9 @@ class Benchmark:
         }
         request |= {"cutoff": CUTOFFS[kind], "mean_neighbours": MEAN_NEIGHBOURS[kind]}
         request |= {"basis": BASIS, "dtype": chosen.dtype, "device": chosen.device}
-        return Side(worker, {**request, "compile": False, "last": "blocks", **more})
+        tables = work == "energy_forces" and chosen.device == "cpu"
+        request |= {"compile": False, "last": "blocks", "tables": tables}
+        return Side(worker, {**request, **more})
 
     def _compare_peer(self, work: str, threads: int) -> None:
         """Measure a work at all sizes against its peer.

@@ -96,6 +96,8 @@ class OurJob(Job):
             with np.load(request["weights"]) as arrays:
                 weights = {name: torch.as_tensor(arrays[name]) for name in arrays.files}
             load_mace_weights(network.double(), weights)  # type: ignore[arg-type]
+        if request.get("tables"):  # as the pipeline prepares a network for inference
+            network.double().tabulate_radial()  # type: ignore[operator]
         network = network.to(self.device, dtype)
         if request["compile"]:
             # a row of compiled code must not be plain code

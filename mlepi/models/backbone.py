@@ -190,6 +190,9 @@ class Backbone(nn.Module, ABC):
         """Build what makes the features of edges for a read-out; None without edge features."""
         return None
 
+    def tabulate_radial(self) -> None:
+        """Make tables of radial functions for inference; where there are none, do nothing."""
+
     def compile_kernels(self, backend: Backend = "inductor") -> None:
         """Compile inner functions with torch.compile.
 

@@ -180,6 +180,15 @@ class HeteroNetwork(nn.Module):
         rest = smooth_step_envelope(edges.lengths, starts, self.partition.overlap)
         return replace(edges, weight=1.0 - rest)
 
+    def tabulate_radial(self) -> None:
+        """Make tables of the radial functions of all sub-networks, for inference.
+
+        Edges of relations that do not begin at zero distance have a weight of their own, for which
+        there are no tables.
+        """
+        for backbone in self.sub_networks.values() if not self.partition.starts else ():
+            backbone.tabulate_radial()
+
     def compile_kernels(self, backend: Backend = "inductor") -> None:
         """Compile the inner functions of all sub-networks.
 

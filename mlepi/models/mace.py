@@ -29,134 +29,19 @@ from mlepi.models.backbone import (
     sum_of_neighbours,
 )
 from mlepi.models.channel_linear import ChannelLinear, ElementLinear
-from mlepi.models.compilation import Backend, compile_kernel
+from mlepi.models.compilation import Backend, are_operations_plain
+from mlepi.models.interaction import Interaction
 from mlepi.models.message_paths import message_paths
-from mlepi.models.messages import PieceFunctions, build_piece_functions, sum_messages
-from mlepi.models.neighbourhoods import Neighbourhoods, coupling_table, neighbour_table
-from mlepi.models.radial import BesselBasis, RadialMLP, polynomial_cutoff
+from mlepi.models.neighbourhoods import (
+    Neighbourhoods,
+    NeighbourTable,
+    coupling_table,
+    neighbour_table,
+)
+from mlepi.models.radial import BesselBasis, polynomial_cutoff
+from mlepi.models.radial_table import RadialFunction, RadialTables, TablePlaces
 from mlepi.models.symmetric_contraction import SymmetricContraction
 from mlepi.models.wigner import AXES
-
-
-class Interaction(nn.Module):
-    """Messages of one layer.
-
-    Radial weights × neighbour features ⊗ harmonics, summed over neighbours, mixed.
-
-    Args:
-        l_max_in: largest l of the neighbours' features.
-        l_max: largest l of harmonics and messages.
-        num_features: channels.
-        radial_widths: input and hidden sizes of the radial network.
-        mean_neighbours: the sum over neighbours is divided by it.
-    """
-
-    def __init__(
-        self,
-        *,
-        l_max_in: int,
-        l_max: int,
-        num_features: int,
-        radial_widths: Sequence[int],
-        mean_neighbours: float,
-    ) -> None:
-        super().__init__()
-        self.paths = tuple(message_paths(l_max_in, l_max))
-        self.l_max, self.num_features = l_max, num_features
-        self.mean_neighbours = float(mean_neighbours)
-        self.linear_up = ChannelLinear(l_max_in, num_features, num_features)
-        self.radial_network = RadialMLP([*radial_widths, len(self.paths) * num_features])
-        self.counts = [sum(path[2] == l for path in self.paths) for l in range(l_max + 1)]
-        # drawn so that messages have unit variance although the sum of random signs is divided by
-        # the number of terms
-        spread = math.sqrt(self.mean_neighbours)
-        self.mixing = nn.ParameterList(
-            [
-                nn.Parameter(spread * torch.randn(count * num_features, num_features))
-                for count in self.counts
-            ]
-        )
-        self.functions = build_piece_functions(self.paths)
-
-    def compile_kernels(self, backend: Backend) -> None:
-        """Compile the sum over neighbours."""
-        plain = build_piece_functions(self.paths)
-        self.functions = PieceFunctions(
-            value=compile_kernel(plain.value, "messages", backend=backend),
-            gradients=compile_kernel(
-                plain.gradients, "first derivatives of messages", backend=backend
-            ),
-            second=compile_kernel(plain.second, "second derivatives of messages", backend=backend),
-        )
-
-    def forward(self, nodes: Tensor, neighbourhoods: Neighbourhoods) -> Tensor:
-        """Return the mixed messages.
-
-        Args:
-            nodes: (n_atoms, (l_max_in+1)², num_features).
-            neighbourhoods: edge state.
-
-        Returns:
-            (n_atoms, (l_max+1)², num_features).
-        """
-        table = neighbourhoods.table
-        senders, weight = self.linear_up(nodes), self.radial_network.last_weight()
-        hidden = self.radial_network.hidden(neighbourhoods.radial)
-        parts = (
-            table.split(values)
-            for values in (hidden, neighbourhoods.couplings, neighbourhoods.source)
-        )
-        sums = [
-            sum_messages(self.functions, senders, z, weight, couplings, source)
-            for z, couplings, source in zip(*parts, strict=True)
-        ]
-        sizes = [count * (2 * l + 1) for l, count in enumerate(self.counts)]
-        messages = table.to_rows(sums, (sum(sizes), self.num_features), nodes).split(sizes, dim=1)
-        mixed = [
-            part.unflatten(1, (2 * l + 1, self.counts[l])).flatten(2) @ self.normalised_mixing(l)
-            for l, part in enumerate(messages)
-        ]
-        return table.to_atoms(torch.cat(mixed, dim=1))
-
-    def from_elements(self, embedding: Tensor, neighbourhoods: Neighbourhoods) -> Tensor:
-        """Return the mixed messages of neighbours that are known by their element.
-
-        Args:
-            embedding: (n_kinds, 1, num_features), features of the species ``neighbourhoods.kinds``.
-            neighbourhoods: edge state.
-
-        Returns:
-            (n_atoms, (l_max+1)², num_features).
-        """
-        table, n_kinds = neighbourhoods.table, neighbourhoods.kinds.shape[0]
-        hidden = self.radial_network.hidden(neighbourhoods.radial)
-        width = n_kinds * hidden.shape[1]
-        if n_kinds > 1:
-            hidden = (
-                nn.functional.one_hot(neighbourhoods.kind, n_kinds).to(hidden).unsqueeze(2)
-                * hidden.unsqueeze(1)
-            ).flatten(1)
-        pairs = zip(table.split(neighbourhoods.harmonics), table.split(hidden), strict=True)
-        sums = [harmonics.transpose(1, 2) @ part for harmonics, part in pairs]
-        sizes = [2 * l + 1 for l in range(self.l_max + 1)]
-        moments = table.to_atoms(table.to_rows(sums, (sum(sizes), width), hidden)).split(
-            sizes, dim=1
-        )
-        features = self.linear_up(embedding)  # (n_kinds, 1, channels)
-        weights = (
-            self.radial_network.last_weight()
-            .view(len(self.paths), self.num_features, -1)
-            .transpose(1, 2)
-        )
-        mixed = [
-            part @ (((weights[l] * features) @ self.normalised_mixing(l)).flatten(0, 1))
-            for l, part in enumerate(moments)
-        ]
-        return torch.cat(mixed, dim=1)
-
-    def normalised_mixing(self, l: int) -> Tensor:
-        """Return the matrix that mixes paths and channels of the messages of one l."""
-        return self.mixing[l] / (math.sqrt(self.mixing[l].shape[0]) * self.mean_neighbours)
 
 
 class MACE(Backbone):
@@ -236,6 +121,7 @@ class MACE(Backbone):
         self.self_connections = nn.ModuleList()
         self.contractions = nn.ModuleList()
         self.linears = nn.ModuleList()
+        self.radial_tables: RadialTables | None = None
         for layer, (l_in, l_out) in enumerate(zip(degrees_in, degrees_out, strict=True)):
             self.interactions.append(
                 Interaction(
@@ -293,14 +179,15 @@ class MACE(Backbone):
         table = neighbour_table(edges.target, species.shape[0])
         slots = table.edge_of_slot
         lengths = edges.lengths.index_select(0, slots)
-        cutoffs = lengths.new_tensor(self.cutoffs)[edges.relation.index_select(0, slots)]
-        envelope = polynomial_cutoff(lengths, cutoffs, self.cutoff_power) * table.filled
-        if edges.weight is not None:
-            envelope = envelope * edges.weight.index_select(0, slots)
-        radial = self.radial_basis(lengths, cutoffs) * envelope.unsqueeze(1)
-        if self.relation_feature:
-            told = nn.functional.one_hot(edges.relation.index_select(0, slots), len(self.cutoffs))
-            radial = torch.cat([radial, told.to(radial) * envelope.unsqueeze(1)], dim=1)
+        relation = edges.relation.index_select(0, slots)
+        places = self._find_places(edges, lengths, relation, table)
+        if places is None:
+            factors = [table.filled]
+            if edges.weight is not None:
+                factors.append(edges.weight.index_select(0, slots))
+            radial = self._expand(lengths, relation, factors)
+        else:
+            radial = lengths.new_empty(lengths.shape[0], 0)
         harmonics = o3.spherical_harmonics(
             list(range(self.l_max + 1)),
             edges.vectors[:, AXES].index_select(0, slots),
@@ -319,8 +206,67 @@ class MACE(Backbone):
             couplings=harmonics @ coupling_table(self.paths, self.l_max).to(harmonics)
             if self.paths
             else harmonics,
+            places=places,
         )
         return self.embed_elements(species), state
+
+    def _expand(self, lengths: Tensor, relation: Tensor, factors: Sequence[Tensor]) -> Tensor:
+        """Return what the radial networks see of lengths (n,), (n, num_radial), with an envelope.
+
+        Args:
+            lengths: Å.
+            relation: (n,) int.
+            factors: (n,) each, of the envelope.
+        """
+        all_cutoffs = torch.tensor(self.cutoffs, dtype=lengths.dtype, device=lengths.device)
+        cutoffs = all_cutoffs[relation]
+        envelope = polynomial_cutoff(lengths, cutoffs, self.cutoff_power)
+        for factor in factors:
+            envelope = envelope * factor
+        radial = self.radial_basis(lengths, cutoffs) * envelope.unsqueeze(1)
+        if self.relation_feature:
+            told = nn.functional.one_hot(relation, len(self.cutoffs))
+            radial = torch.cat([radial, told.to(radial) * envelope.unsqueeze(1)], dim=1)
+        return radial
+
+    def _find_places(
+        self, edges: Edges, lengths: Tensor, relation: Tensor, table: NeighbourTable
+    ) -> TablePlaces | None:
+        """Find the slots in the tables; None where the radial networks are to be evaluated.
+
+        That is in training, in forward mode, for edges with weights of their own, and where an edge
+        is shorter than the tables.
+        """
+        tables = self.radial_tables
+        if tables is None or self.training or edges.weight is not None or are_operations_plain():
+            return None
+        return tables.find(lengths, relation, table.filled)
+
+    def tabulate_radial(self) -> None:
+        """Make tables of the radial functions, in float64; see ``radial_table``.
+
+        Parameters and their names stay. Where tables cannot be used, radial networks are, which
+        follow their parameters while tables do not.
+        """
+        alike = len(set(self.cutoffs)) == 1 and not self.relation_feature
+        curves = range(1 if alike else len(self.cutoffs))
+        layers = [cast(Interaction, part).radial_network for part in self.interactions]
+
+        def function(layer: int, curve: int) -> RadialFunction:
+            hidden = layers[layer].hidden
+            return lambda lengths: hidden(
+                self._expand(lengths, torch.full_like(lengths, curve, dtype=torch.long), ())
+            )
+
+        tables = RadialTables(
+            [[function(layer, curve) for layer in range(self.num_layers)] for curve in curves],
+            [self.cutoffs[curve] for curve in curves],
+            [0] * len(self.cutoffs) if alike else list(curves),
+            "MACE.radial_widths",
+        )
+        for layer in range(1, self.num_layers):
+            tables.multiply(layer, layers[layer].last_weight().detach())
+        self.radial_tables = tables
 
     def embed_elements(self, species: Tensor) -> Tensor:
         """Return the embedding of some species, (n, 1, num_features)."""
@@ -338,11 +284,13 @@ class MACE(Backbone):
         l is ``l_max_out`` after the last layer, ``l_max_hidden`` before.
         """
         interaction = cast(Interaction, self.interactions[layer])
+        tables = self.radial_tables
+        rows = None if tables is None or state.places is None else tables.rows_of(layer)
         contract, linear = self.contractions[layer], self.linears[layer]
         if layer > 0:
-            messages = interaction(nodes, state)
+            messages = interaction(nodes, state, rows)
         else:
-            messages = interaction.from_elements(self.embed_elements(state.kinds), state)
+            messages = interaction.from_elements(self.embed_elements(state.kinds), state, rows)
             if self.first_self_connection == "message":
                 return cast(
                     Tensor,

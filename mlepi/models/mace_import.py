@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from mlepi.errors import CheckpointError, ConfigError, message
 from mlepi.models.channel_linear import ChannelLinear, ElementLinear
-from mlepi.models.mace import MACE, Interaction
+from mlepi.models.interaction import Interaction
+from mlepi.models.mace import MACE
 from mlepi.models.phonon_network import PhononNetwork
 from mlepi.models.radial import RadialMLP
 from mlepi.models.symmetric_contraction import SymmetricContraction, symmetric_couplings

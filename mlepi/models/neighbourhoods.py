@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mlepi.models.message_paths import Path, path_blocks
+from mlepi.models.radial_table import TablePlaces
 from mlepi.models.wigner import wigner_3j
 
 LEAST_FILLING = 0.8
@@ -119,6 +120,8 @@ class Neighbourhoods:
         harmonics: (n_slots, (l_max+1)²), unit variance ("component").
         couplings: (n_slots, Σ_p (2·l1+1)(2·l3+1)), Clebsch–Gordan coefficients contracted with
             Y_l2, as in ``path_blocks``; of the layers after the first.
+        places: where the slots are in the tables of the radial functions; ``radial`` then has no
+            columns. None without tables.
     """
 
     table: NeighbourTable
@@ -128,6 +131,14 @@ class Neighbourhoods:
     radial: Tensor
     harmonics: Tensor
     couplings: Tensor
+    places: TablePlaces | None = None
+
+    @property
+    def known_places(self) -> TablePlaces:
+        """The places, where there are tables."""
+        if self.places is None:
+            raise LookupError("neighbourhoods that were not found in a table")
+        return self.places
 
 
 @cache

@@ -181,6 +181,14 @@ class PhononNetwork(nn.Module):
         """
         self.network.compile_kernels(backend)
 
+    def tabulate_radial(self) -> None:
+        """Make tables of the radial functions of all sub-networks, for inference in float64.
+
+        Convert the network to the precision that is wanted afterwards; see ``radial_table``.
+        Backbones without tables stay as they are.
+        """
+        self.network.tabulate_radial()
+
     def free_atom_readouts(self) -> Tensor:
         """Return the sum of read-outs of an atom without neighbours.
 

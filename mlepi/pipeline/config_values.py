@@ -172,6 +172,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "prefetch": (lambda value: value is None or isinstance(value, bool), "null, true or false"),
     "compile": _SWITCH,
+    "radial_tables": _SWITCH,
     "check_units": _SWITCH,
     "reuse": (lambda value: value in REUSES, f"one of {list(REUSES)}"),
     "tf32": _SWITCH,

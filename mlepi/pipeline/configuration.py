@@ -100,6 +100,7 @@ class Plan:
             batch_size=plain["batch_size"],
             prefetch=plain["prefetch"],
             compiled=plain["compile"],
+            radial_tables=plain["radial_tables"],
             tf32=plain["tf32"],
             reuse=plain["reuse"],
             level_shift=read_level_shift(plain["level_shift"]),

@@ -47,7 +47,9 @@ class Networks:
         if self.own_calculator is not None:
             return self.own_calculator
         settings = self.settings
-        return load_calculator(settings.phonon, settings.device, settings.compiled)
+        return load_calculator(
+            settings.phonon, settings.device, settings.compiled, settings.radial_tables
+        )
 
     @cached_property
     def electron(self) -> ElectronModel:
@@ -79,7 +81,7 @@ class Networks:
         if self.own_calculator is not None or not settings.phonon.is_committee:
             return (calculator,)
         further = (
-            load_calculator(member, settings.device, settings.compiled)
+            load_calculator(member, settings.device, settings.compiled, settings.radial_tables)
             for member in settings.phonon.members[1:]
         )
         return getattr(calculator, "members", None) or (calculator, *further)

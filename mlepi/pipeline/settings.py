@@ -46,6 +46,7 @@ class Settings:
         prefetch: predict the next samples in a thread while one is diagonalised; None does so with
             a GPU only.
         compiled: run the kernels of the networks compiled.
+        radial_tables: take the radial functions of the phonon network from tables on a processor.
         tf32: let a GPU round the factors of float32 products.
         reuse: which stored results serve again.
         level_shift: of the soft directions of S, against ghost states; "auto" takes that of the
@@ -70,6 +71,7 @@ class Settings:
     batch_size: int | None = None
     prefetch: bool | None = None
     compiled: bool = False
+    radial_tables: bool = True
     tf32: bool = False
     reuse: Reuse = "auto"
     level_shift: LevelShift | Literal["auto", "off"] = "auto"
@@ -117,6 +119,14 @@ class Settings:
             if name in needed
         }
         return {**digests, "overlap": self.described_overlap}
+
+    def describe_phonon(self) -> dict[str, Any]:
+        """Return what decides energies and forces, as plain data.
+
+        Tables are not named: what was stored without them serves with them.
+        """
+        exact = {} if self.radial_tables else {"radial_tables": False}
+        return {"phonon": self.phonon.fingerprint(), **exact}
 
     def describe_electron(self) -> dict[str, Any]:
         """Return what decides H, without the level shift, and S of a structure, as plain data."""

@@ -180,7 +180,9 @@ class Source:
         return self.value
 
 
-def load_calculator(source: Source, device: str, compiled: bool = False) -> Calculator:
+def load_calculator(
+    source: Source, device: str, compiled: bool = False, tabulated: bool = False
+) -> Calculator:
     """Return the ASE calculator of a phonon checkpoint, of a target, or of a list of them.
 
     A checkpoint computes in float64, as finite differences need. All members of a list are loaded
@@ -190,6 +192,7 @@ def load_calculator(source: Source, device: str, compiled: bool = False) -> Calc
         source: of energies and forces.
         device: of the network.
         compiled: run the network's kernels compiled; a target decides for itself.
+        tabulated: take radial functions from tables, see ``Predictor.tabulate_radial``; likewise.
 
     Raises:
         ConfigError: the network has no compiled kernels, or the device cannot be used.
@@ -198,7 +201,9 @@ def load_calculator(source: Source, device: str, compiled: bool = False) -> Calc
     if source.is_committee:
         from mlepi.predictors.committee import PhononCommittee
 
-        calculators = [load_calculator(member, device, compiled) for member in source.members]
+        calculators = [
+            load_calculator(member, device, compiled, tabulated) for member in source.members
+        ]
         committee = PhononCommittee(calculators)
         return calculators[0] if source.drive == "first" else committee
     if source.path is None:
@@ -208,6 +213,8 @@ def load_calculator(source: Source, device: str, compiled: bool = False) -> Calc
     model: Any = load_model(source.path, kind="phonon", data=source.content[0])
     if compiled:
         model.compile_kernels()
+    if tabulated:
+        model.tabulate_radial()
     calculator: Calculator = model.calculator(device=device, dtype="float64")
     return calculator
 

@@ -41,6 +41,7 @@ class Predictor:
         self._model = model.eval().requires_grad_(False)
         self._networks: dict[tuple[str, str], nn.Module] = {}
         self._compiled = False
+        self._tabulated = False
 
     @property
     def reach(self) -> float:
@@ -60,6 +61,15 @@ class Predictor:
         self._compiled = True
         self._networks.clear()
 
+    def tabulate_radial(self) -> None:
+        """Take radial functions from tables from now on, where a processor runs the network.
+
+        The tables are made when a network is first asked for; see ``models.radial_table``.
+        Networks without tables stay as they are.
+        """
+        self._tabulated = True
+        self._networks.clear()
+
     def network(self, device: str | torch.device = "cpu", dtype: str = "float64") -> nn.Module:
         """Return the network on a device and in a precision; one copy of each is kept.
 
@@ -70,7 +80,11 @@ class Predictor:
         key = (str(device), dtype)
         if key not in self._networks:
             check_device(device)
-            network = copy.deepcopy(self._model).to(device=device, dtype=precision)
+            network: Any = copy.deepcopy(self._model)
+            on_processor = torch.device(device).type == "cpu"
+            if self._tabulated and on_processor and hasattr(network, "tabulate_radial"):
+                network.double().tabulate_radial()
+            network = network.to(device=device, dtype=precision)
             if self._compiled:
                 compile_method(network)()
             self._networks[key] = network

@@ -15,7 +15,7 @@ from mlepi.graphs.build import build_graph
 from mlepi.models.backbone import Backbone, Channels
 from mlepi.models.compilation import Kernel, compile_method
 from mlepi.models.edge_convolution import EdgeConvolution
-from mlepi.models.mace import Interaction
+from mlepi.models.interaction import Interaction
 from mlepi.models.so2 import flat_size
 from mlepi.structures.basis import OrbitalBasis
 

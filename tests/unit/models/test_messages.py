@@ -11,7 +11,8 @@ import torch
 from mlepi.models import messages
 from mlepi.models.compilation import plain_operations
 from mlepi.models.message_paths import message_paths, path_blocks
-from mlepi.models.messages import build_piece_functions, sum_messages
+from mlepi.models.message_pieces import build_piece_functions
+from mlepi.models.messages import sum_messages
 
 
 def draw(paths, n_senders=5, n_atoms=6, n_neighbours=4, channels=3, width=2, dtype=torch.float64):

@@ -58,13 +58,16 @@ def test_run_is_what_the_config_says(tmp_path):
     assert {"structure", "phonon", "fermi_velocity", "sparse_bands"} <= set(run.stages)
     assert settings.config["temperature"] == 300
     own = [settings.batch_size, settings.prefetch, settings.compiled, settings.tf32]
-    assert [*own, settings.reuse] == [None, None, False, False, "auto"]
+    own.append(settings.radial_tables)
+    assert [*own, settings.reuse] == [None, None, False, False, True, "auto"]
     gpu = plan_of("device=cuda").build_run(tmp_path, local_rank=1).settings
     assert gpu.device == "cuda:1"
     chosen = ["batch_size=3", "prefetch=true", "compile=true", "tf32=true", "reuse=never"]
+    chosen.append("radial_tables=false")
     settings = plan_of(*chosen).build_run(tmp_path).settings
     own = [settings.batch_size, settings.prefetch, settings.compiled, settings.tf32]
-    assert [*own, settings.reuse] == [3, True, True, True, "never"]
+    own.append(settings.radial_tables)
+    assert [*own, settings.reuse] == [3, True, True, True, False, "never"]
 
 
 PREPARATION = ["structure", "phonon", "sampling", "hamiltonian"]
@@ -406,6 +409,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         "batch_size=0",
         "prefetch=2",
         "compile=1",
+        "radial_tables=2",
         "tf32=null",
     )
     OmegaConf.update(config, "phonon", "missing.ckpt")
@@ -434,10 +438,11 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         "batch_size: got 0; expected null or a positive integer",
         "prefetch: got 2; expected null, true or false",
         "compile: got 1; expected true or false",
+        "radial_tables: got 2; expected true or false",
         "tf32: got None; expected true or false",
     ):
         assert expected in text
-    assert len(text.splitlines()) == 18
+    assert len(text.splitlines()) == 19
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ class PhononStage(PlainStage):
             **own,
             "dos_mesh": list(self.dos_mesh),
             "supercell": list(settings.supercell),
-            "phonon": settings.phonon.fingerprint(),
+            **settings.describe_phonon(),
         }
 
     def compute(self, run: Run, line: StageLine) -> PhononRecord:

@@ -67,7 +67,7 @@ class StructureStage(PlainStage):
             inputs |= {"max_force": self.max_force, "max_steps": self.max_steps}
             if self.hold_layers:  # records from before this setting stay what they are
                 inputs["hold_layers"] = True
-            inputs["phonon"] = settings.phonon.fingerprint()
+            inputs |= settings.describe_phonon()
         return inputs
 
     def compute(self, run: Run, line: StageLine) -> StructureRecord:
