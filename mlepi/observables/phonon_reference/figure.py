@@ -46,8 +46,15 @@ def plot_reference(record: PhononReferenceRecord) -> Figure:
         bands = record.band_frequencies * THZ_TO_INVERSE_CM
         axes.plot(record.band_distances, bands, color=BLUE)[0].set_label("network")
         points = record.reference[record.place_qpoints] * THZ_TO_INVERSE_CM
-        style = {"color": "black", "markerfacecolor": "none", "markersize": 3.5, "clip_on": False}
-        lines = axes.plot(record.places, points, "o", **style)
+        lines = axes.plot(
+            record.places,
+            points,
+            "o",
+            color="black",
+            markerfacecolor="none",
+            markersize=3.5,
+            clip_on=False,
+        )
         if lines:
             lines[0].set_label("reference")
         _draw_rigid_layers(axes, record)
