@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from mlepi.errors import StructureError, message
 from mlepi.physics.bands.unfolding import AtomMap
@@ -40,7 +41,8 @@ def find_sites(atoms: Atoms, repeats: Sequence[int]) -> AtomMap:
     places = np.linalg.solve(cell.T, atoms.positions.T).T
     layers = np.asarray(atoms.arrays.get("layer", np.zeros(len(atoms), dtype=np.int64)))
     sites: list[int] = []
-    owners, cells = np.empty(len(atoms), dtype=np.int64), np.zeros((len(atoms), 3), dtype=np.int64)
+    owners: NDArray[np.int64] = np.empty(len(atoms), dtype=np.int64)
+    cells: NDArray[np.int64] = np.zeros((len(atoms), 3), dtype=np.int64)
     for atom, place in enumerate(places):
         known = np.array(sites, dtype=np.int64)
         steps = np.round(place - places[known])
