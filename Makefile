@@ -26,7 +26,7 @@ help:
 	@echo "make docs    the documentation as a site, build/docs/index.html"
 	@echo "make bench   speed and memory beside mace-torch and a path-by-path network, 16 to 1,024 atoms and the magic-angle cell: hours"
 	@echo "make bench-quick  the same at 64 atoms: minutes; results in benchmarks/results"
-	@echo "make paper   the tables of docs/reproduction.md again, from the folders of finished sweeps of trainings"
+	@echo "make paper   docs/reproduction.md again: figures from the shipped checkpoints in minutes, tables of finished sweeps"
 	@echo "make gpu-wheels   fetch what a Python with torch and CUDA lacks to run mlepi, for a machine without a network"
 	@echo "make gpu PYTHON=python3   everything that a GPU is wanted for, in five minutes; results in benchmarks/results"
 	@echo "make clean   remove caches and build products; the environments and the outputs stay"

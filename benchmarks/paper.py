@@ -1,8 +1,10 @@
-"""Renew the tables of ``docs/reproduction.md`` from the folders of finished sweeps.
+"""Renew the tables and figures of ``docs/reproduction.md``.
 
-``python benchmarks/paper.py`` compares every sweep of ``PARTS`` that is there again, keeps its
-numbers and its figure in ``benchmarks/results/paper``, and writes the tables into the page. Sweeps
-that are not there leave what was kept before. ``--print`` shows the page and writes nothing.
+``python benchmarks/paper.py`` runs the inferences of ``FIGURES`` from the shipped checkpoints,
+minutes each, or goes on with them where they stopped; compares every sweep of ``PARTS`` that is
+there again; keeps numbers and figures in ``benchmarks/results/paper``, and writes them into the
+page. Sweeps that are not there leave what was kept before. ``--without-figures`` runs no inference,
+``--print`` shows the page and writes nothing.
 """
 
 from __future__ import annotations
@@ -11,15 +13,23 @@ import argparse
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from mlepi.figures import Paragraph
+from mlepi.figures.tables import tabulate
+from mlepi.observables import all_stages
 from mlepi.report.trainings import NAME, finish_sweep, format_comparison
+from mlepi.results import ResultsStore
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reproduction.md"
 KEPT = ROOT / "benchmarks" / "results" / "paper"
 RUNS = ROOT / "runs"
+NOT_RUN = "Not run yet."
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,86 @@ PARTS = tuple(
 """Sweeps of the page, in its order."""
 
 
+@dataclass(frozen=True)
+class FigurePart:
+    """One figure of the page, made by one inference.
+
+    Attributes:
+        name: of its experiment, of the files that are kept, and of its place in the page.
+        stage: whose figure and tables are shown.
+    """
+
+    name: str
+    stage: str
+
+
+FIGURES = (
+    FigurePart("paper_phonons", "phonon_reference"),
+    FigurePart("paper_sample", "labelled_bands"),
+)
+"""Figures of the page that two cores make in minutes, in its order."""
+
+
+def run_figure(part: FigurePart, runs: Path) -> None:
+    """Run the inference of a figure, as a user types it; what is finished there stays.
+
+    Args:
+        part: of the page.
+        runs: folder of all runs.
+
+    Raises:
+        subprocess.CalledProcessError: the inference failed.
+    """
+    line = ["infer.py", f"experiment={part.name}", f"folder={runs / part.name}", "logger=csv"]
+    subprocess.run([sys.executable, *line], cwd=ROOT, check=True)  # noqa: S603 - fixed arguments
+
+
+def keep_figure(part: FigurePart, runs: Path, kept: Path) -> bool:
+    """Keep tables, figure and provenance of a finished inference; False where it is not there.
+
+    Args:
+        part: of the page.
+        runs: folder of all runs.
+        kept: folder of what is kept.
+    """
+    store, stages = ResultsStore(runs / part.name), all_stages()
+    if part.stage not in store.stages():
+        return False
+    stage = stages[part.stage]
+    records = {part.stage: store.read(part.stage, stage.record)}
+    shown, provenance = stage.presentation(), store.provenance(part.stage)
+    blocks: list[dict[str, Any]] = []
+    for section in filter(None, (build(records) for build in shown.sections)):
+        blocks += [
+            {"text": block.text}
+            if isinstance(block, Paragraph)
+            else {"header": list(block.header), "rows": [list(row) for row in block.rows]}
+            for block in section.blocks
+        ]
+    kept.mkdir(parents=True, exist_ok=True)
+    content = {
+        "blocks": blocks,
+        "provenance": {key: value for key, value in provenance.items() if key != "config"},
+    }
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    (kept / f"{part.name}.json").write_text(text, encoding="utf-8")
+    drawing = shown.drawings[0].name
+    shutil.copyfile(store.folder / "figures" / f"{drawing}.png", kept / f"{part.name}.png")
+    return True
+
+
+def format_figure(part: FigurePart, kept: Path) -> str:
+    """Return the text of the place of a figure, from what is kept."""
+    if not (kept / f"{part.name}.json").is_file():
+        return NOT_RUN
+    content = json.loads((kept / f"{part.name}.json").read_text(encoding="utf-8"))
+    blocks = [
+        block["text"] if "text" in block else "\n".join(tabulate(block["header"], block["rows"]))
+        for block in content["blocks"]
+    ]
+    return "\n\n".join([*blocks, f"![{part.name}](../benchmarks/results/paper/{part.name}.png)"])
+
+
 def keep(part: Part, runs: Path, kept: Path) -> bool:
     """Compare a sweep again and keep numbers and figures; False where it is not there.
 
@@ -75,7 +165,7 @@ def keep(part: Part, runs: Path, kept: Path) -> bool:
 def format_part(part: Part, kept: Path) -> str:
     """Return the text of one place of the page, from what is kept."""
     if not (kept / f"{part.name}.json").is_file():
-        return "Not run yet."
+        return NOT_RUN
     content = json.loads((kept / f"{part.name}.json").read_text(encoding="utf-8"))
     figures = [
         f"![{part.name}](../benchmarks/results/paper/{part.name}{ending}.png)"
@@ -95,12 +185,14 @@ def fill_page(text: str, kept: Path) -> str:
     Raises:
         ValueError: the page has no place for a part.
     """
-    for part in PARTS:
-        begin, end = f"<!-- begin {part.name} -->", f"<!-- end {part.name} -->"
+    texts = {part.name: format_part(part, kept) for part in PARTS}
+    texts |= {part.name: format_figure(part, kept) for part in FIGURES}
+    for name, part_text in texts.items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         found = re.search(f"{re.escape(begin)}.*?{re.escape(end)}", text, flags=re.DOTALL)
         if found is None:
-            raise ValueError(f"{PAGE.name} has no place for {part.name}: {begin} … {end}")
-        new = f"{begin}\n{format_part(part, kept)}\n{end}"
+            raise ValueError(f"{PAGE.name} has no place for {name}: {begin} … {end}")
+        new = f"{begin}\n{part_text}\n{end}"
         text = text[: found.start()] + new + text[found.end() :]
     return text
 
@@ -110,8 +202,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the sweeps")
     parser.add_argument("--print", action="store_true", help="show the page, write nothing")
+    parser.add_argument("--without-figures", action="store_true", help="run no inference")
     given = parser.parse_args()
     if not given.print:
+        for figure in FIGURES:
+            if not given.without_figures:
+                run_figure(figure, given.runs.resolve())
+            renewed = keep_figure(figure, given.runs, KEPT)
+            print(figure.name, "renewed" if renewed else "as kept before")
         for part in PARTS:
             print(part.name, "renewed" if keep(part, given.runs, KEPT) else "as kept before")
     text = fill_page(PAGE.read_text(encoding="utf-8"), KEPT)

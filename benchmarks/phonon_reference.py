@@ -1,33 +1,35 @@
-"""Compare a phonon network with DFT frequencies of the level that it was trained on.
+"""Judge a phonon network by DFT frequencies of the level that it was trained on.
 
 The reference (``data/blg_openmx/phonon_frequencies.json``) holds AB bilayer graphene at the spacing
 of experiment: q-points of the 3×3 cell, of which most training cells are made, and M and (1/6, 0),
-which they do not have. A dynamical matrix at a q that a supercell contains is exact whatever the
-supercell, so that one 6×6 calculation is compared with references from 3×3, 2×2 and 6×1. Branches
-are paired by their order.
+which they do not have. The comparison is that of the stage ``phonon_reference``; what stands here
+is what a network should reach.
 
-Shear and breathing come from rigid displacements u of one layer, as in the reference: ω² = k/μ with
-k = −[F(u) − F(−u)]/2u, F the force on the layer per cell and μ half the mass of a layer per cell.
-The reference for them is that of a dense k-mesh (``data/blg_openmx/rigid_layers.json``), as are the
-corrected labels.
+Shear and breathing come from rigid displacements of one layer, as in the reference. The reference
+for them is that of a dense k-mesh (``data/blg_openmx/rigid_layers.json``), as are the corrected
+labels.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from ase.calculators.calculator import Calculator
-from numpy.typing import NDArray
 
+from mlepi.observables.phonon_reference.errors import pool_groups, root_mean_square
+from mlepi.observables.phonon_reference.reference_file import (
+    ReferenceFrequencies,
+    read_reference,
+    read_rigid_layers,
+)
+from mlepi.observables.phonon_reference.stage import fit_branches, measure_rigid_layers
 from mlepi.physics.vibrations.force_constants import ForceConstants
 from mlepi.physics.vibrations.phonon_bands import compute_frequencies
-from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
+from mlepi.units import THZ_TO_INVERSE_CM
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "blg_openmx"
 REFERENCE = DATA / "phonon_frequencies.json"
@@ -36,124 +38,83 @@ RIGID_LAYERS = DATA / "rigid_layers.json"
 RIGID_STEPS = (0.05, 0.1)
 """Displacements of a layer, Å."""
 
-RIGID_MODES = {"shear": ((1, 0, 0), (0, 1, 0)), "breathing": ((0, 0, 1),)}
-"""Mode → directions in which a layer is displaced."""
 
+def read_targets() -> dict[str, Any]:
+    """Read what a network should reach.
 
-def read_reference() -> dict[str, Any]:
-    """Read the reference.
-
-    "q" of every q-point becomes three fractional coordinates, and the rigid layers get "range", of
-    the densest k-mesh.
+    Returns:
+        "largest_rmse" of every group of q-points, cm⁻¹, and "rigid_layers" with the "range" of the
+        densest k-mesh and the "largest_deviation" from its middle, cm⁻¹.
     """
-    reference: dict[str, Any] = json.loads(REFERENCE.read_text(encoding="utf-8"))
-    for point in reference["qpoints"]:
-        point["q"] = [float(Fraction(value)) for value in point["q"]]
-    dense = json.loads(RIGID_LAYERS.read_text(encoding="utf-8"))["modes"]
-    for mode, entry in reference["rigid_layers"].items():
-        values = list(dense[mode].values())[-1]
-        entry["range"] = [min(values), max(values)]
-    return reference
+    targets: dict[str, Any] = json.loads(REFERENCE.read_text(encoding="utf-8"))
+    for mode, ends in read_rigid_layers(RIGID_LAYERS).items():
+        targets["rigid_layers"][mode]["range"] = [end * THZ_TO_INVERSE_CM for end in ends]
+    return targets
 
 
 def compare_qpoints(
-    force_constants: ForceConstants, reference: Mapping[str, Any]
+    force_constants: ForceConstants, reference: ReferenceFrequencies
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Compare frequencies at the q-points of the reference.
 
     Args:
         force_constants: eV/Å², of a supercell that contains all of them.
-        reference: of ``read_reference``.
+        reference: frequencies.
 
     Returns:
         For every q-point "name", "group", "dft", "network" (cm⁻¹, ascending) and "rmse"; and the
         root mean square error of every group of q-points, cm⁻¹.
     """
-    points = reference["qpoints"]
-    found = compute_frequencies(force_constants, np.array([point["q"] for point in points]))
+    found = compute_frequencies(force_constants, reference.qpoints) * THZ_TO_INVERSE_CM
+    wanted = fit_branches(REFERENCE.name, reference, found.shape[1]) * THZ_TO_INVERSE_CM
     rows = []
-    squares: dict[str, list[NDArray[np.float64]]] = {}
-    for point, frequencies in zip(points, found * THZ_TO_INVERSE_CM, strict=True):
-        network = frequencies[point["lowest_left_out"] :]
-        errors = network - np.array(point["frequencies"], dtype=float)
-        squares.setdefault(point["group"], []).append(errors**2)
+    for name, group, dft, network in zip(
+        reference.names, reference.groups, wanted, found, strict=True
+    ):
+        known = np.isfinite(dft)
         rows.append(
             {
-                "name": point["name"],
-                "group": point["group"],
-                "dft": list(point["frequencies"]),
-                "network": network.tolist(),
-                "rmse": float(np.sqrt(np.mean(errors**2))),
+                "name": name,
+                "group": group,
+                "dft": dft[known].tolist(),
+                "network": network[known].tolist(),
+                "rmse": root_mean_square(network - dft),
             }
         )
-    groups = {
-        name: float(np.sqrt(np.mean(np.concatenate(parts)))) for name, parts in squares.items()
-    }
-    return rows, groups
-
-
-def compute_rigid_frequency(
-    atoms: Atoms, calculator: Calculator, direction: Sequence[float], step: float
-) -> float:
-    """Compute the frequency of two layers that move rigidly against each other.
-
-    Args:
-        atoms: two layers of equal mass, with the layer of each atom; not modified.
-        calculator: forces, eV/Å.
-        direction: (3,), unit vector.
-        step: displacement of the upper layer, Å.
-
-    Returns:
-        cm⁻¹, negative where the force pulls away.
-    """
-    along, upper = np.array(direction, dtype=float), atoms.arrays["layer"] == 1
-    pulls = []
-    for sign in (1.0, -1.0):
-        moved = atoms.copy()
-        moved.positions[upper] += sign * step * along
-        moved.calc = calculator
-        # both layers: a calculator's own net force drops out
-        forces = moved.get_forces() @ along
-        pulls.append(0.5 * (forces[upper].sum() - forces[~upper].sum()))
-    stiffness = -(pulls[0] - pulls[1]) / (2.0 * step)
-    reduced = atoms.get_masses()[upper].sum() / 2.0
-    root = np.sign(stiffness) * np.sqrt(abs(stiffness) / reduced)
-    return float(root * FORCE_CONSTANT_TO_THZ * THZ_TO_INVERSE_CM)
+    return rows, pool_groups(found - wanted, reference.groups)
 
 
 def compare_with_reference(
-    force_constants: ForceConstants, calculator: Calculator, reference: Mapping[str, Any]
+    force_constants: ForceConstants, calculator: Calculator
 ) -> dict[str, Any]:
     """Compare one structure with the reference.
 
     Args:
         force_constants: eV/Å², of a supercell that contains the q-points.
         calculator: forces.
-        reference: of ``read_reference``.
 
     Returns:
         Plain Python data: "qpoints", "rmse" by group, "rigid" (mode → its frequencies), "verdicts"
         as those of ``phonons.judge``.
     """
-    rows, groups = compare_qpoints(force_constants, reference)
+    targets = read_targets()
+    rows, groups = compare_qpoints(force_constants, read_reference(REFERENCE))
+    measured = measure_rigid_layers(
+        force_constants.atoms, calculator, targets["rigid_layers"], RIGID_STEPS
+    )
     rigid = {
-        mode: [
-            compute_rigid_frequency(force_constants.atoms, calculator, direction, step)
-            for direction in directions
-            for step in RIGID_STEPS
-        ]
-        for mode, directions in RIGID_MODES.items()
+        mode: (values * THZ_TO_INVERSE_CM).ravel().tolist() for mode, values in measured.items()
     }
     return {
         "qpoints": rows,
         "rmse": groups,
         "rigid": rigid,
-        "verdicts": judge_against_reference(groups, rigid, reference),
+        "verdicts": judge_against_reference(groups, rigid, targets),
     }
 
 
 def judge_against_reference(
-    groups: Mapping[str, float], rigid: Mapping[str, Sequence[float]], reference: Mapping[str, Any]
+    groups: Mapping[str, float], rigid: Mapping[str, Sequence[float]], targets: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Compare with what is required: "requirement", "value", "limit", "met"."""
     verdicts = [
@@ -164,9 +125,9 @@ def judge_against_reference(
             "limit": f"≤ {limit:g}",
             "met": bool(groups[name] <= limit),
         }
-        for name, limit in reference["largest_rmse"].items()
+        for name, limit in targets["largest_rmse"].items()
     ]
-    for mode, wanted in reference["rigid_layers"].items():
+    for mode, wanted in targets["rigid_layers"].items():
         middle, limit = float(np.mean(wanted["range"])), wanted["largest_deviation"]
         low, high = min(rigid[mode]), max(rigid[mode])
         verdicts.append(

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
-from phonon_reference import compare_with_reference, format_comparison, read_reference
+from phonon_reference import compare_with_reference, format_comparison, read_targets
 
 from mlepi.checkpoint import load_model
 from mlepi.errors import MlepiError
@@ -98,7 +98,7 @@ doi:10.1038/nmat3245, arXiv:1106.1146. \
 
 def list_references(point: str) -> dict[str, tuple[str, str]]:
     """Return mode → DFT of the training level and literature, cm⁻¹, of Γ or K."""
-    rigid = read_reference()["rigid_layers"]
+    rigid = read_targets()["rigid_layers"]
     return {
         mode: (dft or "–".join(f"{end:.0f}" for end in rigid[mode]["range"]), literature)
         for mode, (dft, literature) in REFERENCES[point].items()
@@ -325,9 +325,7 @@ def measure(
         results[name], bands[name], found = measure_structure(atoms, predictor, repeats)
         results[name]["verdicts"] = judge(results[name])
         if name == "fixed":
-            results[name]["reference"] = compare_with_reference(
-                found, predictor.calculator(), read_reference()
-            )
+            results[name]["reference"] = compare_with_reference(found, predictor.calculator())
     return results, bands
 
 

@@ -11,9 +11,16 @@ import numpy as np
 
 from mlepi.observables.control_variate.record import ControlledRecord, ControlVariateRecord
 from mlepi.observables.domain.record import DomainRecord
+from mlepi.observables.labelled_bands.record import (
+    LabelledBandsRecord,
+    LevelErrors,
+    SampleBands,
+)
 from mlepi.observables.linear_response.record import LinearResponseRecord, SecondOrderRecord
+from mlepi.observables.phonon_reference.record import PhononReferenceRecord
 from mlepi.observables.sparse_bands.record import ContinuumRecord, SparseBandsRecord
 from mlepi.observables.tight_binding.record import TightBindingRecord
+from mlepi.units import THZ_TO_INVERSE_CM
 
 TEMPERATURES = np.array([0.0, 150.0, 300.0])
 
@@ -152,3 +159,53 @@ def sparse_bands_record() -> SparseBandsRecord:
             1.08, 5.7, 0.114, 0.113, "network", 1.097, distances, np.tile(1.1 * flat, (3, 1))
         ),
     )
+
+
+def phonon_reference_record() -> PhononReferenceRecord:
+    """One atom, three branches: errors of 3 cm⁻¹ at Γ and of 4 at M; shear of rigid layers."""
+    bands = np.array([[0.0, 0.0, 1003.0], [50.0, 300.0, 1000.0], [100.0, 504.0, 1000.0]])
+    known = np.array([[np.nan, np.nan, 1000.0], [100.0, 500.0, 1000.0]])
+    return PhononReferenceRecord(
+        source="another code",
+        supercell=(2, 2, 1),
+        names=("Γ", "M"),
+        groups=("Γ", "M"),
+        qpoints=np.array([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0]]),
+        contained=np.array([1, 1]),
+        reference=known / THZ_TO_INVERSE_CM,
+        frequencies=bands[[0, 2]] / THZ_TO_INVERSE_CM,
+        band_distances=np.array([0.0, 0.7, 1.4]),
+        band_frequencies=bands / THZ_TO_INVERSE_CM,
+        band_labels=("G", "M"),
+        band_label_distances=np.array([0.0, 1.4]),
+        places=np.array([0.0, 1.4]),
+        place_qpoints=np.array([0, 1]),
+        rigid_reference={"shear": np.array([30.0, 34.0]) / THZ_TO_INVERSE_CM},
+        rigid_frequencies={"shear": np.array([[31.0, 33.0], [31.0, 33.0]]) / THZ_TO_INVERSE_CM},
+        rigid_steps=np.array([0.05, 0.1]),
+    )
+
+
+def labelled_bands_record() -> LabelledBandsRecord:
+    """Four levels along five k-points, the network's a little higher."""
+    levels = np.array([-1.0, -0.3, 0.3, 1.0]) + 0.1 * np.arange(5)[:, None]
+    energies = np.linspace(-2.0, 2.0, 9)
+    spectrum = np.exp(-((energies - 0.1 * np.arange(5)[:, None]) ** 2))
+    sample = SampleBands(
+        name="toy",
+        n_atoms=16,
+        fermi_energy=0.2,
+        kpoints=np.linspace(0.0, 0.5, 5)[:, None] * np.array([1.0, 0.0, 0.0]),
+        distances=np.linspace(0.0, 1.4, 5),
+        labels=("Γ", "M"),
+        label_distances=np.array([0.0, 1.4]),
+        n_levels=12,
+        labelled_levels=levels,
+        levels=levels + 0.012,
+        energies=energies,
+        labelled_spectrum=spectrum,
+        spectrum=0.9 * spectrum,
+        plain=LevelErrors(0.030, 0.020, 0.010, 3, 2),
+        shifted=LevelErrors(0.012, 0.011, 0.005, 0, 0),
+    )
+    return LabelledBandsRecord("labels.h5", (2, 2, 1), 2.0, {"0": sample})

@@ -44,7 +44,7 @@ def compute_frequency(energies: tuple[float, float, float], step: float) -> floa
 
 
 def list_frequencies(energies: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Return mode → divisions of the k-mesh → frequencies of all displacements, cm⁻¹, ascending.
+    """Return mode → divisions of the k-mesh → lowest and highest of all displacements, cm⁻¹.
 
     A shear along x has a mirror, x → −x, so that one sign is enough.
 
@@ -64,9 +64,8 @@ def list_frequencies(energies: Sequence[Mapping[str, Any]]) -> dict[str, dict[st
         middle = known[("", 0.0, divisions)]
         mode = next(name for name, direction in MODES.items() if direction == axis)
         frequency = round(compute_frequency((opposite, middle, energy), step), 1)
-        values = found[mode].setdefault(f"{divisions}×{divisions}", [])
-        values.append(frequency)
-        values.sort()
+        ends = found[mode].setdefault(f"{divisions}×{divisions}", [frequency, frequency])
+        ends[:] = min(ends[0], frequency), max(ends[1], frequency)
     return found
 
 
@@ -80,7 +79,7 @@ def main() -> None:
     ENERGIES.write_text(text, encoding="utf-8")
     for mode, meshes in content["modes"].items():
         for divisions, values in meshes.items():
-            print(f"{mode}, {divisions}: {', '.join(map(str, values))} cm⁻¹")
+            print(f"{mode}, {divisions}: {values[0]:g}–{values[1]:g} cm⁻¹")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ BOUNDS: Mapping[str, Bound] = {
     "stage.hamiltonian.ghost_margin": ENERGY,
     "stage.linear_response.floor_frequency": FREQUENCY,
     "stage.linear_response.step": STEP,
+    "stage.phonon_reference.rigid_steps": STEP,
     "stage.linear_response.chemical_potential": ENERGY,
     "stage.domain.openmx.electronic_temperature": ELECTRONS,
     **{
@@ -59,6 +60,7 @@ BOUNDS: Mapping[str, Bound] = {
             "fermi_velocity": ("distances", "velocity_window", "windows", "band_spacing"),
             "linear_response": ("distances", "velocity_window"),
             "self_energy": ("distances", "velocity_window", "windows"),
+            "labelled_bands": ("spacing",),
             "sparse_bands": ("spacing",),
             "tight_binding": ("distances",),
         }.items()
@@ -72,6 +74,7 @@ BOUNDS: Mapping[str, Bound] = {
             "effective_mass": ("energy_window",),
             "fermi_velocity": ("dos_window", "energy_window"),
             "gap": ("energy_window",),
+            "labelled_bands": ("window",),
             "self_energy": ("energy_window",),
             "sparse_bands": ("guess", "continuum_w_aa", "continuum_w_ab"),
         }.items()
@@ -85,6 +88,7 @@ BOUNDS: Mapping[str, Bound] = {
             "effective_mass": ("energy_step", "peak_width"),
             "fermi_velocity": ("dos_width", "energy_step", "line_width", "peak_width"),
             "gap": ("energy_step", "peak_width"),
+            "labelled_bands": ("line_width",),
             "linear_response": ("broadening",),
             "self_energy": ("broadening", "energy_step", "tolerance"),
             "sparse_bands": ("tolerance",),

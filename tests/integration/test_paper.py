@@ -5,9 +5,13 @@ from dataclasses import replace
 
 import paper
 import pytest
+from plain_records import phonon_reference_record
 
+from mlepi.observables import all_stages
 from mlepi.project_files import CONFIG_FOLDER
+from mlepi.report import write_report
 from mlepi.report.trainings import format_comparison
+from mlepi.results import ResultsStore
 
 
 def test_the_page_is_up_to_date():
@@ -26,6 +30,7 @@ def test_every_part_is_an_experiment_with_that_folder():
 def test_sweeps_are_kept_and_shown(tmp_path, monkeypatch):
     part = replace(paper.PARTS[0], folder="sweep")
     monkeypatch.setattr(paper, "PARTS", (part,))
+    monkeypatch.setattr(paper, "FIGURES", ())
     runs, kept = tmp_path / "runs", tmp_path / "kept"
     assert not paper.keep(part, runs, kept)
     page = f"before\n<!-- begin {part.name} -->\nold\n<!-- end {part.name} -->\nafter\n"
@@ -58,3 +63,41 @@ def test_sweeps_are_kept_and_shown(tmp_path, monkeypatch):
     assert text.endswith("after\n")
     with pytest.raises(ValueError, match="has no place for paper_table1"):
         paper.fill_page("nothing", kept)
+
+
+def test_every_figure_is_an_experiment_that_runs_its_stage():
+    for part in paper.FIGURES:
+        text = (CONFIG_FOLDER / "experiment" / f"{part.name}.yaml").read_text(encoding="utf-8")
+        assert f"run: {part.stage}" in text
+        assert f"infer.py experiment={part.name}" in paper.PAGE.read_text(encoding="utf-8")
+
+
+def test_figures_are_kept_and_shown(tmp_path, monkeypatch):
+    part = paper.FigurePart("figure", "phonon_reference")
+    monkeypatch.setattr(paper, "PARTS", ())
+    monkeypatch.setattr(paper, "FIGURES", (part,))
+    runs, kept = tmp_path / "runs", tmp_path / "kept"
+    assert not paper.keep_figure(part, runs, kept)
+    page = "before\n<!-- begin figure -->\nold\n<!-- end figure -->\nafter\n"
+    assert paper.fill_page(page, kept) == page.replace("old", "Not run yet.")
+    store = ResultsStore(runs / "figure")
+    provenance = {"commit": "abc", "config": {"folder": "somewhere"}}
+    store.write("phonon_reference", phonon_reference_record(), "inputs", provenance)
+    write_report(runs / "figure", all_stages())
+    assert paper.keep_figure(part, runs, kept)
+    content = json.loads((kept / "figure.json").read_text(encoding="utf-8"))
+    assert content["provenance"] == {"commit": "abc"}
+    assert (kept / "figure.png").stat().st_size > 1000
+    text = paper.fill_page(page, kept)
+    assert "| M | 100, 500, 1000 | 100, 504, 1000 | 2.3 |" in text
+    assert "![figure](../benchmarks/results/paper/figure.png)" in text
+
+
+def test_a_figure_is_run_as_a_user_types_it(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(paper.subprocess, "run", lambda line, **given: lines.append((line, given)))
+    paper.run_figure(paper.FIGURES[0], tmp_path)
+    ((line, given),) = lines
+    assert line[1:3] == ["infer.py", "experiment=paper_phonons"]
+    assert line[3] == f"folder={tmp_path / 'paper_phonons'}"
+    assert given == {"cwd": paper.ROOT, "check": True}
