@@ -45,6 +45,8 @@ class GapRecord:
         supercell_edge_errors: (n_temperatures, 3).
         degrees_of_freedom: of the standard errors, independent groups of samples less one; NaN in
             records of earlier versions.
+        pseudo_gaps: (n_blocks, n_temperatures), jackknife pseudo-values of the gap, one per block
+            of independent groups of samples; none in records of earlier versions.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -74,3 +76,6 @@ class GapRecord:
         )
     )
     degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
+    pseudo_gaps: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty((0, 0)), metadata=unit("eV")
+    )

@@ -94,6 +94,15 @@ def test_workers_give_the_numbers_of_one_process(tmp_path, engine, alone):
     assert "1 threads" in maker
 
 
+def test_workers_stop_at_the_error_bar_of_one_process(tmp_path, engine):
+    settings = {"sampling_settings": {"target": "level", "relative_error": 0.005}, "n_samples": 80}
+    runs = [make_run(tmp_path / name, **settings) for name in ("alone", "workers")]
+    for each, run in zip((None, engine), runs, strict=True):
+        run_with(each, run)
+    assert runs[0].read("levels").counts.max() > 32
+    assert digests(runs[1]) == digests(runs[0])
+
+
 def test_an_error_in_a_worker_ends_the_run_and_another_engine_goes_on(tmp_path, engine, alone):
     run = make_run(tmp_path, n_samples=8, levels_settings={"fail_at": 5})
     with pytest.raises(PhysicsError, match=r"^sample: a failure on purpose$"):
