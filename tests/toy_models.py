@@ -208,6 +208,16 @@ class LevelsStage(SampledStage):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoisyStage(LevelsStage):
+    """Normal numbers around 1 in place of levels, common to all temperatures: sd 0.01 to 0.02."""
+
+    def evaluate(self, prepared, sample):
+        super().evaluate(prepared, sample)
+        noise = np.random.default_rng(sample.key.sample).normal()
+        return {"levels": np.array([1.0 + 0.01 * (1.0 + sample.key.temperature / 300.0) * noise])}
+
+
+@dataclass(frozen=True, kw_only=True)
 class OtherLevelsStage(LevelsStage):
     """The same under another name."""
 

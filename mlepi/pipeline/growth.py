@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -28,7 +28,7 @@ from mlepi.physics.averages.sequential import (
     Evidence,
     find_skewness,
 )
-from mlepi.pipeline.precision import Precision
+from mlepi.pipeline.precision import Precision, write_counts
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import StageLine, write_time
 from mlepi.pipeline.run import Run
@@ -63,6 +63,7 @@ class Look(NamedTuple):
         allowed: the one that was asked for, in the same unit.
         reached: whether it is small enough.
         growth: factor by which the samples should become more, at least 1.
+        least: samples before which nothing is decided, by this look or an earlier one.
     """
 
     value: float
@@ -70,6 +71,7 @@ class Look(NamedTuple):
     allowed: float
     reached: bool
     growth: float
+    least: float = 1.0
 
 
 def grow_ensemble(together: Pass, processes: Processes, line: StageLine) -> Grown:
@@ -88,13 +90,14 @@ def grow_ensemble(together: Pass, processes: Processes, line: StageLine) -> Grow
         together.evaluate(every, processes, line)
         return Grown(every)
     counts = (processes.on_first(partial(_pilot_size, together)),) * len(ensemble.temperatures)
-    stopped = (False,) * len(counts)
+    stopped, least = (False,) * len(counts), (1.0,) * len(counts)
     n_new, seconds = 0, 0.0
     while True:
         begin = time.monotonic()
         n_new += together.evaluate(counts, processes, line)
         seconds += time.monotonic() - begin
-        looks = processes.on_first(partial(_look, together, judge, counts))
+        looks = processes.on_first(partial(_look, together, judge, counts, least))
+        least = tuple(look.least for look in looks)
         stopped = tuple(s or look.reached for s, look in zip(stopped, looks, strict=True))
         precision = _sum_up(together.run, counts, looks, stopped)
         following = next_counts(together, judge, counts, looks, stopped)
@@ -131,7 +134,9 @@ def next_counts(
     return sizes if judge.uneven else (max(sizes),) * len(sizes)
 
 
-def next_size(n_samples: int, growth: float, largest: int, whole: Any = int) -> int:
+def next_size(
+    n_samples: int, growth: float, largest: int, whole: Callable[[int], int] = int
+) -> int:
     """Return the size to which an ensemble grows.
 
     Args:
@@ -203,8 +208,13 @@ def _pilot_size(together: Pass) -> int:
     return n_samples
 
 
-def _look(together: Pass, judge: SampledStage[Any], counts: tuple[int, ...]) -> list[Look]:
-    """Make the record of the judge and compare its error bars with the target."""
+def _look(
+    together: Pass, judge: SampledStage[Any], counts: tuple[int, ...], least: tuple[float, ...]
+) -> list[Look]:
+    """Make the record of the judge and compare its error bars with the target.
+
+    ``least`` are the samples of every temperature that earlier looks have asked for.
+    """
     sampling, summary = _sampling(together.run), together.find_ghosts(judge, counts)
     kept, target = together.kept(judge, counts, summary), str(sampling.target)
     record = together.finish(judge, counts, summary)
@@ -221,12 +231,14 @@ def _look(together: Pass, judge: SampledStage[Any], counts: tuple[int, ...]) -> 
             n_groups=n_blocks,
             skewness=math.nan if told is None else find_skewness(told[:, column], n_blocks),
             group_size=n_samples / n_groups if fixed else 0.0,
+            demanded=max(1.0, least[column] / counts[column]),
         )
         value = float(values[column])
         wanted = sampling.target_error
         allowed = float(sampling.relative_error or 0.0) * abs(value) if wanted is None else wanted
         reached, growth = evidence.reaches(allowed), evidence.growth(allowed)
-        looks.append(Look(value, evidence.error, allowed, reached, growth))
+        asked = counts[column] * evidence.lacking
+        looks.append(Look(value, evidence.error, allowed, reached, growth, asked))
     return looks
 
 
@@ -312,13 +324,6 @@ def _find_short(judge: SampledStage[Any], precision: Precision, largest: int) ->
     )
     remedy = "Raise n_samples; those that are done are not repeated."
     return {judge.name: Doubt(seen, remedy=remedy, severity="note")}
-
-
-def write_counts(counts: Counts) -> str:
-    """Write numbers of samples: one where they are equal, else the smallest and the largest."""
-    each = (counts,) if isinstance(counts, int) else counts
-    low, high = min(each), max(each)
-    return f"{low}" if low == high else f"{low}–{high}"
 
 
 def _sampling(run: Run) -> SamplingStage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,3 +77,10 @@ class Precision:
             )
             for place, (temperature, error, n_samples, reached) in enumerate(told)
         ]
+
+
+def write_counts(counts: int | Sequence[int]) -> str:
+    """Write numbers of samples: one where they are equal, else the smallest and the largest."""
+    each = (counts,) if isinstance(counts, int) else counts
+    low, high = min(each), max(each)
+    return f"{low}" if low == high else f"{low}–{high}"

@@ -17,7 +17,7 @@ from mlepi.pipeline.discovery import list_dependents
 from mlepi.pipeline.engines import Engine, Local
 from mlepi.pipeline.fingerprints import fingerprint_stage
 from mlepi.pipeline.ghosts import PROVENANCE, GhostSummary
-from mlepi.pipeline.growth import Grown, check_target, grow_ensemble, write_counts
+from mlepi.pipeline.growth import Grown, check_target, grow_ensemble
 from mlepi.pipeline.plain_stage import NestedStage, PlainStage
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport, StageLine
@@ -204,9 +204,8 @@ def _run_sampled(
         else:
             found = processes.on_first(lambda: together.find_ghosts(pending[0], grown.counts))
             names = ", ".join(stage.name for stage in pending)
-            line.note = (
-                f"{write_counts(grown.counts)} for {names}; ghost states in {found.describe()}"
-            )
+            taken = precision.write_counts(grown.counts)
+            line.note = f"{taken} for {names}; ghost states in {found.describe()}"
     if alone:
         report.doubt(pending[0].name, doubts)
         return

@@ -6,28 +6,32 @@ rule of ``mlepi.physics.averages.sequential`` stops. Snapshots come from the sam
 normal, and one that is exactly exponential for normal coordinates, skewness 2.
 """
 
+from functools import cache
+
 import interval_coverage as coverage
 import numpy as np
 import pytest
 
 from mlepi.physics.averages.block_averages import MAX_BLOCKS
 from mlepi.physics.averages.intervals import ONE_SIGMA, TWO_SIGMA, quantile
-from mlepi.physics.averages.sequential import MIN_GROUPS, MIN_POINTS, Evidence, find_skewness
+from mlepi.physics.averages.sequential import (
+    MIN_GROUPS,
+    MIN_POINTS,
+    MIN_REPLICATES,
+    Evidence,
+    find_skewness,
+)
 from mlepi.physics.vibrations.samplers import ZG, Antithetic, MonteCarlo, Sobol
 from mlepi.pipeline.growth import next_size
 
-TRIALS = 6000
+TRIALS = 4000
 LONGEST = 2048
 """Groups that a campaign may take; few are so long."""
 PROMISED = {ONE_SIGMA: (0.65, 0.71), TWO_SIGMA: (0.93, 0.97)}
 POOL = {MonteCarlo: 8000, Antithetic: 4000, ZG: 400}
 """Groups that are made; every trial draws some of them, and the truth is the mean of all."""
-REPLICATES, POINTS = 256, 256
-
-
-@pytest.fixture(scope="module")
-def toy():
-    return coverage.Toy()
+REPLICATES, POINTS = 256, 64
+SHAPES = ["normal", "exponential"]
 
 
 def observe(ensemble, normals):
@@ -40,15 +44,22 @@ def observe(ensemble, normals):
     return np.stack([normal, 0.5 * np.sum((zeta @ pair) ** 2, axis=1)], axis=1)
 
 
-def make_pool(toy, sampler):
+@cache
+def make_toy():
+    return coverage.Toy()
+
+
+@cache
+def make_pool(kind):
     """Means of independent groups, (n_groups, 2)."""
-    size = 1 if isinstance(sampler, MonteCarlo) else 2
-    n_groups = POOL[type(sampler)]
+    toy, sampler = make_toy(), kind()
+    size = 1 if kind is MonteCarlo else 2
+    n_groups = POOL[kind]
     values = observe(toy.ensemble, sampler.normals(toy.ensemble, range(size * n_groups), 0))
     return values.reshape(n_groups, size, 2).mean(axis=1)
 
 
-def look(cumulative, n, fixed_size=0.0):
+def look(cumulative, n, fixed_size=0.0, demanded=1.0):
     """Mean, standard error, blocks and evidence from the first n groups of one campaign."""
     n_blocks = min(n, MAX_BLOCKS)
     edges = -(-np.arange(n_blocks + 1) * n // n_blocks)
@@ -60,15 +71,16 @@ def look(cumulative, n, fixed_size=0.0):
     error = np.sqrt(np.sum(kept * (without - np.sum(kept * without) / kept.sum()) ** 2))
     skewness = find_skewness(n_blocks * mean - (n_blocks - 1) * without)
     half = quantile(n_blocks - 1.0) * error
-    return mean, error, n_blocks, Evidence(half, n_blocks, skewness, fixed_size)
+    return mean, error, n_blocks, Evidence(half, n_blocks, skewness, fixed_size, demanded)
 
 
 def stop_among_groups(values, target):
     """Return mean, standard error, blocks and groups where a campaign stops."""
     cumulative = np.concatenate([[0.0], np.cumsum(values)])
-    n = MIN_GROUPS
+    n, least = MIN_GROUPS, 1.0
     while True:
-        mean, error, n_blocks, evidence = look(cumulative, n)
+        mean, error, n_blocks, evidence = look(cumulative, n, demanded=max(1.0, least / n))
+        least = n * evidence.lacking
         if evidence.reaches(target) or n == len(values):
             return mean, error, n_blocks, n
         n = next_size(n, evidence.growth(target), len(values))
@@ -82,7 +94,9 @@ def stop_among_points(paths, target):
     while True:
         size = n // n_replicates
         values = paths[:, size - 1]
-        mean, error, n_blocks, evidence = look(np.append(0.0, np.cumsum(values)), 8, float(size))
+        mean, error, n_blocks, evidence = look(
+            np.append(0.0, np.cumsum(values)), n_replicates, float(size)
+        )
         if evidence.reaches(target) or n == largest:
             return mean, error, n_blocks, n
         n = next_size(n, evidence.growth(target), largest, sampler.whole)
@@ -102,12 +116,23 @@ def assert_promise(found):
         assert low <= share <= high, found
 
 
-@pytest.mark.parametrize(
-    "sampler", [MonteCarlo(), Antithetic(), ZG()], ids=lambda s: type(s).__name__
-)
-@pytest.mark.parametrize("shape", ["normal", "exponential"])
-def test_coverage_where_a_campaign_stops(toy, sampler, shape):
-    pool = make_pool(toy, sampler)[:, ["normal", "exponential"].index(shape)]
+@cache
+def make_paths():
+    """Running means over the points of independent replicates, (n_replicates, n_points, 2)."""
+    sampler, ensemble = Sobol(n_replicates=MIN_REPLICATES), make_toy().ensemble
+    paths = []
+    for number in range(REPLICATES):
+        seed, replicate = divmod(number, MIN_REPLICATES)
+        points = replicate + MIN_REPLICATES * np.arange(POINTS)
+        values = observe(ensemble, sampler.normals(ensemble, points, seed))
+        paths.append(np.cumsum(values, axis=0) / np.arange(1, POINTS + 1)[:, None])
+    return np.array(paths)
+
+
+@pytest.mark.parametrize("kind", POOL)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_coverage_where_a_campaign_stops(kind, shape):
+    pool = make_pool(kind)[:, SHAPES.index(shape)]
     for needed in (15, 50, 150):  # groups that would do if the variance were known
         rng = np.random.default_rng(needed)
         target = pool.std() / np.sqrt(needed)
@@ -118,24 +143,16 @@ def test_coverage_where_a_campaign_stops(toy, sampler, shape):
         assert_promise(measure(campaigns, pool.mean()))
 
 
-@pytest.mark.parametrize("shape", ["normal", "exponential"])
-def test_coverage_of_replicates(toy, shape):
-    sampler, ensemble = Sobol(), toy.ensemble
-    column = ["normal", "exponential"].index(shape)
-    paths = []
-    for seed in range(REPLICATES // 8):
-        for replicate in range(8):
-            numbers = replicate + 8 * np.arange(POINTS)
-            values = observe(ensemble, sampler.normals(ensemble, numbers, seed))[:, column]
-            paths.append(np.cumsum(values) / np.arange(1, POINTS + 1))
-    paths = np.array(paths)
-    for needed in (8, 20, 64):  # points per replicate
+@pytest.mark.parametrize("shape", SHAPES)
+def test_coverage_of_replicates(shape):
+    paths = make_paths()[:, :, SHAPES.index(shape)]
+    for needed in (4, 10, 30):  # points per replicate
         rng = np.random.default_rng(needed)
-        target = paths[:, needed - 1].std() / np.sqrt(8)
+        target = paths[:, needed - 1].std() / np.sqrt(MIN_REPLICATES)
         campaigns = [
-            stop_among_points(paths[rng.choice(len(paths), size=8)], target) for _ in range(TRIALS)
+            stop_among_points(paths[rng.choice(len(paths), size=MIN_REPLICATES)], target)
+            for _ in range(TRIALS)
         ]
         # the truth is that of the size at which a campaign stops
-        sizes = np.array([n // 8 for *_, n in campaigns])
-        truth = paths.mean(axis=0)[sizes - 1]
-        assert_promise(measure(campaigns, truth))
+        sizes = np.array([n // MIN_REPLICATES for *_, n in campaigns])
+        assert_promise(measure(campaigns, paths.mean(axis=0)[sizes - 1]))

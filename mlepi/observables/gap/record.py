@@ -20,7 +20,7 @@ class GapRecord:
 
     Attributes:
         temperatures: (n_temperatures,).
-        n_samples: supercells per temperature.
+        n_samples: supercells per temperature, the most where they differ.
         supercell: primitive cells along each lattice vector.
         reference: middle of the gap of the undisplaced crystal.
         align: "none" or "mean_potential": whether rigid shifts of H between samples were removed.

@@ -10,7 +10,8 @@ many samples; for few, three things are needed here:
   replicates of a Sobol sequence). Groups that are visibly skewed must be more,
   n ≥ ``SKEW_GROUPS`` (|G₁| + δG₁)² with δG₁ = √(6/n): Cochran's rule n > 25 G₁² (1977, sec. 2.15),
   with a larger factor, since a sample of few shows too little of its skewness, and since looking
-  again and again needs more than looking once.
+  again and again needs more than looking once. What a look has asked for is not taken back by a
+  later one, which may be lucky.
 - **A bound instead of the error bar.** s² from ν degrees of freedom is too small by more than
   χ²_β(ν)/ν in a share β of all cases; what must lie below the target is the error bar times
   √(ν/χ²_β(ν)), the upper end of a one-sided interval of σ: ``bound``.
@@ -40,16 +41,20 @@ from scipy import special
 MIN_GROUPS = 32
 """Independent groups before which nothing is decided."""
 
-MIN_REPLICATES, MIN_POINTS = 8, 8
-"""Groups, and samples in each, where more samples make larger groups and not more of them."""
+MIN_REPLICATES, MIN_POINTS = 32, 4
+"""Groups, and samples in each, where more samples make larger groups and not more of them.
+
+An error bar of fewer replicates varies more between two looks than it falls: with 8, intervals of
+simulated campaigns held the truth in 0.63–0.64 and 0.91–0.92 of all cases.
+"""
 
 UNKNOWN_SHAPE = 64
 """Groups before which nothing is decided where their skewness is not known."""
 
-SKEW_GROUPS = 50.0
+SKEW_GROUPS = 80.0
 """Groups per squared skewness; Cochran's rule has 25 for looking once."""
 
-VISIBLE = 2.0
+VISIBLE = 1.0
 """Skewness in units of its error for normal groups, beyond which it counts."""
 
 BETA = 0.25
@@ -71,12 +76,14 @@ class Evidence:
         n_groups: independent groups of samples, or blocks of them, that it rests on.
         skewness: G₁ of what single groups contribute; NaN where it is not known.
         group_size: samples per group where the number of groups is fixed; 0 where it grows.
+        demanded: factor by which the samples must become more because an earlier look said so.
     """
 
     error: float
     n_groups: int
     skewness: float = math.nan
     group_size: float = 0.0
+    demanded: float = 1.0
 
     @property
     def bound(self) -> float:
@@ -90,16 +97,16 @@ class Evidence:
     def lacking(self) -> float:
         """Factor by which the samples must become more before anything is decided; 1 if not."""
         if self.group_size > 0.0:
-            return max(1.0, MIN_POINTS / self.group_size)
+            return max(self.demanded, MIN_POINTS / self.group_size)
         least = float(MIN_GROUPS if math.isfinite(self.skewness) else UNKNOWN_SHAPE)
         noise = math.sqrt(6.0 / max(self.n_groups, 1))
         if abs(self.skewness) > VISIBLE * noise:
             least = max(least, SKEW_GROUPS * (abs(self.skewness) + noise) ** 2)
-        return max(1.0, least / max(self.n_groups, 1))
+        return max(self.demanded, least / max(self.n_groups, 1))
 
     def reaches(self, target: float) -> bool:
         """Tell whether the error is below a target, in its unit, beyond reasonable doubt."""
-        return self.lacking <= 1.0 and (self.error == 0.0 or self.bound <= target)
+        return self.lacking <= 1.0 and bool(self.error == 0.0 or self.bound <= target)
 
     def growth(self, target: float) -> float:
         """Return by which factor the samples should become more for a target, at least 1.
@@ -111,7 +118,7 @@ class Evidence:
             return self.lacking
         if not target > 0.0:
             return math.inf
-        return max(1.0, self.lacking, (self.bound / target) ** 2 * SAFETY)
+        return float(max(1.0, self.lacking, (self.bound / target) ** 2 * SAFETY))
 
 
 def find_skewness(contributions: NDArray[np.float64], n_groups: int | None = None) -> float:

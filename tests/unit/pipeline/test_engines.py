@@ -8,7 +8,7 @@ import os
 import re
 
 import pytest
-from toy_models import DyingStage, LevelsStage
+from toy_models import DyingStage, LevelsStage, NoisyStage
 from toy_pipelines import ALL, PREPARATION, make_run, seen
 
 from mlepi.errors import ConfigError, DataError, PhysicsError
@@ -95,8 +95,11 @@ def test_workers_give_the_numbers_of_one_process(tmp_path, engine, alone):
 
 
 def test_workers_stop_at_the_error_bar_of_one_process(tmp_path, engine):
-    settings = {"sampling_settings": {"target": "level", "relative_error": 0.005}, "n_samples": 80}
-    runs = [make_run(tmp_path / name, **settings) for name in ("alone", "workers")]
+    settings = {
+        "sampling_settings": {"target": "level", "target_error": 0.003},
+        "stages": {"levels": NoisyStage()},
+    }
+    runs = [make_run(tmp_path / x, n_samples=120, **settings) for x in ("alone", "workers")]
     for each, run in zip((None, engine), runs, strict=True):
         run_with(each, run)
     assert runs[0].read("levels").counts.max() > 32

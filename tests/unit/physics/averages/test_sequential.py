@@ -37,6 +37,9 @@ def test_nothing_is_decided_before_the_minimum():
     skewed = Evidence(lucky, 64, 1.0)
     assert not skewed.reaches(1.0)
     assert skewed.growth(1.0) == pytest.approx(SKEW_GROUPS * (1.0 + math.sqrt(6 / 64)) ** 2 / 64)
+    # what a look has asked for holds at the next one
+    assert not Evidence(lucky, 64, 0.0, demanded=1.5).reaches(1.0)
+    assert Evidence(lucky, 64, 0.0, demanded=1.5).growth(1.0) == 1.5
     # replicates do not become more, their points do
     assert not Evidence(lucky, 8, group_size=MIN_POINTS / 2).reaches(1.0)
     assert Evidence(lucky, 8, group_size=MIN_POINTS / 2).growth(1.0) == 2.0
