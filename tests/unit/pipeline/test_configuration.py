@@ -441,7 +441,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         "tf32: got None; expected true or false",
     ):
         assert expected in text
-    assert len(text.splitlines()) == 18
+    assert len(text.splitlines()) == 19
 
 
 @pytest.mark.parametrize(
