@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import Container, DictConfig, OmegaConf
 
-GROWING = ("n_samples", "temperature", "cell_series")
+GROWING = ("n_samples", "temperature", "cell_series", "target_error", "relative_error")
 """Keys by which a run grows."""
 HOW = (
     "folder", "hydra", "report", "reuse", "device", "batch_size", "prefetch", "compile", "trainer",
@@ -27,7 +27,7 @@ HOW = (
 """Keys that decide how a run is computed."""
 CHOICES = ("run", "folder")
 """Keys of ``stage`` that are no stages."""
-STOPPING = {"sampling": ("target", "target_error")}
+STOPPING = {"sampling": ("target", "target_error", "relative_error")}
 """Stage → settings by which a run grows."""
 FORMER = {"valence_electrons": {6: 4}}
 """Key → what it held where a config left it out, when folders were first named: a network carries

@@ -145,6 +145,8 @@ class LevelsRecord:
     errors: np.ndarray = field(metadata=unit("eV"))
     equilibrium: np.ndarray = field(metadata=unit("eV"))
     n_results: int = field(default=0, metadata=unit("1"))
+    counts: np.ndarray = field(default_factory=lambda: np.empty(0), metadata=unit("1"))
+    centred: np.ndarray = field(default_factory=lambda: np.empty((0, 0)), metadata=unit("eV"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +157,7 @@ class LevelsStage(SampledStage):
     record: ClassVar = LevelsRecord
     targets: ClassVar = ("level",)
     least_samples: ClassVar = 1
+    uneven: ClassVar = True
     seen: ClassVar = {}
 
     level: int = 0
@@ -183,13 +186,35 @@ class LevelsStage(SampledStage):
         by_t = [[v for key, v in values if key.temperature == t] for t in ensemble.temperatures]
         errors = [np.std(some) / np.sqrt(len(some)) for some in by_t]
         means = [np.mean(some) for some in by_t]
-        return LevelsRecord(np.array(means), np.array(errors), prepared, len(values))
+        counts = np.array([len(some) for some in by_t])
+        centred = np.zeros((ensemble.n_samples, len(by_t)))  # of absent samples: the mean
+        for column, some in enumerate(by_t):
+            centred[: len(some), column] = np.array(some) - means[column]
+        return LevelsRecord(
+            np.array(means), np.array(errors), prepared, len(values), counts, centred
+        )
 
     def summarize(self, record):
         return f"{record.n_results} results"
 
     def error_bars(self, record):
         return {"level": record.errors}
+
+    def target_values(self, record):
+        return {"level": record.mean}
+
+    def contributions(self, record):
+        return {"level": record.mean + record.centred}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyStage(LevelsStage):
+    """Normal numbers around 1 in place of levels, common to all temperatures: sd 0.01 to 0.02."""
+
+    def evaluate(self, prepared, sample):
+        super().evaluate(prepared, sample)
+        noise = np.random.default_rng(sample.key.sample).normal()
+        return {"levels": np.array([1.0 + 0.01 * (1.0 + sample.key.temperature / 300.0) * noise])}
 
 
 @dataclass(frozen=True, kw_only=True)

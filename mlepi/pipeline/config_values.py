@@ -141,12 +141,19 @@ def _is_series(value: Any) -> bool:
     )
 
 
+def _is_error(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value is None or (number and 0.0 < value < math.inf)
+
+
 _SWITCH = (lambda value: isinstance(value, bool), "true or false")
 _SOURCE = (is_source, "a path or {_target_: …}")
 _MODEL = (are_sources, "a path, toy, or {_target_: …}, or a list of different ones")
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "temperature": (_are_temperatures, "a number of kelvin ≥ 0, or a list of different ones"),
     "n_samples": (lambda value: is_integer(value, 1), "a positive integer"),
+    "relative_error": (_is_error, "null or a positive number, in parts of the target"),
+    "target_error": (_is_error, "null or a positive number, in the unit of the target"),
     "seed": (lambda value: is_integer(value, 0), "an integer ≥ 0"),
     "supercell": (_is_supercell, "three positive integers such as [6,6,1]"),
     "structure": _SOURCE,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -97,6 +97,7 @@ class Ensemble:
         ghost_margin: eV; states further below all levels at rest than this are ghosts.
         left_out: snapshots that no average contains, by their numbers among all; samples are
             numbered without them.
+        fewer: K → samples, of temperatures that have fewer than ``n_samples``, the first ones.
     """
 
     equilibrium: Equilibrium
@@ -111,6 +112,14 @@ class Ensemble:
     folder: Path
     ghost_margin: float = GHOST_MARGIN
     left_out: tuple[int, ...] = ()
+    fewer: Mapping[float, int] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Samples of every temperature, (n_temperatures,)."""
+        return tuple(
+            min(self.n_samples, self.fewer.get(t, self.n_samples)) for t in self.temperatures
+        )
 
     @property
     def device(self) -> str:
@@ -126,31 +135,41 @@ class Ensemble:
     def design(self) -> SampleDesign:
         """How the samples belong together, for averages and error bars."""
         whole = self.sampler.design(self.distribution, self.n_samples + len(self.left_out))
-        if not self.left_out:
+        uneven = min(self.counts) < self.n_samples
+        if not self.left_out and not uneven:
             return whole
         kept = np.setdiff1d(np.arange(whole.n_samples), self.left_out)
-        return SampleDesign(whole.groups[kept], whole.weights[kept])
+        return SampleDesign(whole.groups[kept], whole.weights[kept], uneven)
 
     @cached_property
     def ghost_energy(self) -> float:
         """Energy below which a state is a ghost, eV."""
         return lowest_level(*self.equilibrium[1:]) - self.ghost_margin
 
-    def first(self, n_samples: int) -> Ensemble:
-        """Return the ensemble of the first samples alone."""
-        return replace(self, n_samples=n_samples)
+    def first(self, counts: int | Sequence[int]) -> Ensemble:
+        """Return the ensemble of the first samples alone, so many at every temperature."""
+        if isinstance(counts, int):
+            return replace(self, n_samples=counts)
+        most = max(counts)
+        fewer = {t: n for t, n in zip(self.temperatures, counts, strict=True) if n < most}
+        return replace(self, n_samples=most, fewer=fewer)
 
     def without(self, left_out: Sequence[int]) -> Ensemble:
         """Return the ensemble that averages are taken over, the others numbered without gaps."""
         if not left_out:
             return self
+        fewer = {t: n - sum(i < n for i in left_out) for t, n in self.fewer.items()}
         return replace(
-            self, n_samples=self.n_samples - len(left_out), left_out=tuple(sorted(left_out))
+            self,
+            n_samples=self.n_samples - len(left_out),
+            left_out=tuple(sorted(left_out)),
+            fewer=fewer,
         )
 
     def sample_keys(self) -> list[SampleKey]:
         """Return all samples, in the order of snapshots and, within one, of temperatures."""
-        return [SampleKey(n, t) for n in range(self.n_samples) for t in self.temperatures]
+        counts = tuple(zip(self.temperatures, self.counts, strict=True))
+        return [SampleKey(n, t) for n in range(self.n_samples) for t, most in counts if n < most]
 
     def displacements(self, temperature: float, indices: Sequence[int]) -> NDArray[np.float64]:
         """Return the displacements of any snapshots: (n_samples, n_supercell, 3), Å.

@@ -47,6 +47,7 @@ class GhostSummary:
         unknown: samples whose ghosts were not counted, by an older version.
         left_out: snapshots that no average contains.
         level_shift: parameters of the shift, None without one.
+        absent: samples of snapshots that temperatures with fewer samples do not have.
     """
 
     n_samples: int
@@ -56,6 +57,7 @@ class GhostSummary:
     unknown: int
     left_out: tuple[int, ...]
     level_shift: Mapping[str, float] | None
+    absent: int = 0
 
     @classmethod
     def from_provenance(cls, provenance: Mapping[str, Any]) -> GhostSummary | None:
@@ -73,7 +75,7 @@ class GhostSummary:
     @property
     def n_counted(self) -> int:
         """Samples whose ghosts were counted, at all temperatures."""
-        return self.n_samples * len(self.temperatures) - self.unknown
+        return self.n_samples * len(self.temperatures) - self.unknown - self.absent
 
     def describe(self) -> str:
         """Say in one line how many there were."""
@@ -149,9 +151,10 @@ def summarize_ghosts(
         PhysicsError: no snapshot is left.
     """
     plain, shifted = dict.fromkeys(temperatures, 0), dict.fromkeys(temperatures, 0)
-    snapshots, haunted, unknown = set(), set(left_out), 0
+    snapshots, haunted, unknown, seen = set(), set(left_out), 0, 0
     for key, found in counts:
         snapshots.add(key.sample)
+        seen += 1
         if found is None:
             unknown += 1
             continue
@@ -177,6 +180,7 @@ def summarize_ghosts(
         unknown=unknown,
         left_out=tuple(sorted(haunted)),
         level_shift=level_shift,
+        absent=len(snapshots) * len(temperatures) - seen,
     )
 
 

@@ -82,5 +82,6 @@ class Run:
             seed=settings.seed,
             networks=self.networks,
             folder=self.store.folder,
+            fewer=settings.fewer,
             ghost_margin=getattr(self.stages.get("hamiltonian"), "ghost_margin", GHOST_MARGIN),
         )

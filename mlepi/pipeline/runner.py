@@ -12,11 +12,12 @@ from functools import partial
 from typing import Any, Literal, cast
 
 from mlepi.doubts import REMARKS, Doubt
+from mlepi.pipeline import precision
 from mlepi.pipeline.discovery import list_dependents
 from mlepi.pipeline.engines import Engine, Local
 from mlepi.pipeline.fingerprints import fingerprint_stage
 from mlepi.pipeline.ghosts import PROVENANCE, GhostSummary
-from mlepi.pipeline.growth import check_target, grow_ensemble
+from mlepi.pipeline.growth import Grown, check_target, grow_ensemble
 from mlepi.pipeline.plain_stage import NestedStage, PlainStage
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport, StageLine
@@ -68,7 +69,7 @@ def describe_inputs(run: Run, stage: Stage) -> dict[str, Any]:
 
     Settings, networks, and the digests of the records it reads.
     """
-    stopping = {}
+    stopping, fewer = {}, run.settings.fewer
     if isinstance(stage, SampledStage):
         stopping = cast(SamplingStage, run.stages["sampling"]).stopping()
     return {
@@ -80,6 +81,7 @@ def describe_inputs(run: Run, stage: Stage) -> dict[str, Any]:
         **({"stopping": stopping} if stopping else {}),
         **(run.networks.describe_shift() if stage.solves and "electron" in stage.networks else {}),
         **({"left_out": list(run.settings.left_out)} if run.settings.left_out else {}),
+        **({"fewer": {f"{t:g}": n for t, n in fewer.items()}} if fewer else {}),
     }
 
 
@@ -196,50 +198,64 @@ def _run_sampled(
             processes.on_first(together.forget)
         if needs := processes.on_first(partial(together.compare_needs, processes.n_local)):
             line.tell(needs)
-        n_samples, short = grow_ensemble(together, processes, line)
+        grown = grow_ensemble(together, processes, line)
         if alone:
-            doubts = _finish(together, pending[0], n_samples, verdicts, processes, line, short)
+            doubts = _finish(together, pending[0], grown, verdicts, processes, line)
         else:
-            found = processes.on_first(lambda: together.find_ghosts(pending[0], n_samples))
-            line.note = (
-                f"{n_samples} for {', '.join(stage.name for stage in pending)}; ghost states in "
-                f"{found.describe()}"
-            )
+            found = processes.on_first(lambda: together.find_ghosts(pending[0], grown.counts))
+            names = ", ".join(stage.name for stage in pending)
+            taken = precision.write_counts(grown.counts)
+            line.note = f"{taken} for {names}; ghost states in {found.describe()}"
     if alone:
         report.doubt(pending[0].name, doubts)
         return
     for stage in pending:
         with report.stage(stage.name) as line:
-            doubts = _finish(together, stage, n_samples, verdicts, processes, line, short)
+            doubts = _finish(together, stage, grown, verdicts, processes, line)
         report.doubt(stage.name, doubts)
 
 
 def _finish(
     together: Pass,
     stage: SampledStage[Any],
-    n_samples: int,
+    grown: Grown,
     verdicts: Mapping[str, Verdict],
     processes: Processes,
     line: StageLine,
-    short: Mapping[str, Doubt],
 ) -> list[str]:
-    """Combine the samples of a stage and write its record; return its doubts.
-
-    ``short`` has those of stages whose error bars are larger than asked for.
-    """
-    verdict = verdicts[stage.name]
+    """Combine the samples of a stage and write its record; return its doubts."""
+    verdict, counts = verdicts[stage.name], grown.counts
 
     def write() -> list[str]:
-        found = together.find_ghosts(stage, n_samples)
-        record = together.finish(stage, n_samples, found)
-        makers = together.results(stage, n_samples).count_makers()
-        own = [short[stage.name]] if stage.name in short else []
-        doubts = _write(together.run, stage, record, verdict, line, found, makers, own)
+        found = together.find_ghosts(stage, counts)
+        record = together.finish(stage, counts, found)
+        makers = together.results(stage, counts).count_makers()
+        own = _remarks(together, stage, grown)
+        further = {PROVENANCE: found.to_dict(), "computed_by": dict(makers)}
+        if grown.precision is not None and stage.name == grown.judge:
+            further[precision.PROVENANCE] = grown.precision.to_dict()
+        doubts = _write(together.run, stage, record, verdict, line, found, further, own)
         if len(together.stages) == 1:  # of several, the line of the samples has said it
             line.note += f"; ghost states in {found.describe()}"
         return doubts
 
     return processes.on_first(write)
+
+
+def _remarks(together: Pass, stage: SampledStage[Any], grown: Grown) -> list[Doubt]:
+    """Return doubts about the samples of a record that it does not show itself."""
+    own = [grown.short[stage.name]] if stage.name in grown.short else []
+    taken = together.counts_for(stage, grown.counts)
+    if taken != grown.counts:
+        own.append(
+            Doubt(
+                f"from the first {taken} samples, which all temperatures have; some have more, "
+                "for the error bar that was asked for.",
+                remedy=f"Ask for this stage without an error, n_samples={taken} or more.",
+                severity="note",
+            )
+        )
+    return own
 
 
 def _write(
@@ -249,21 +265,18 @@ def _write(
     verdict: Verdict,
     line: StageLine,
     ghosts: GhostSummary | None = None,
-    makers: Mapping[str, int] | None = None,
+    further: Mapping[str, Any] | None = None,
     remarks: Sequence[Doubt] = (),
 ) -> list[str]:
     """Write the record of a stage and return its doubts.
 
-    ``ghosts`` are those of its samples, ``makers`` what computed how many of them, ``remarks``
-    doubts that the record itself does not show.
+    ``ghosts`` are those of its samples, ``further`` entries of the provenance about them,
+    ``remarks`` doubts that the record itself does not show.
     """
     settings = run.settings
     inputs = describe_inputs(run, stage)
     provenance = collect_provenance(settings.config, inputs, settings.seed)
-    if ghosts is not None:
-        provenance[PROVENANCE] = ghosts.to_dict()
-    if makers is not None:
-        provenance["computed_by"] = dict(makers)
+    provenance |= further or {}
     if remarks:
         provenance[REMARKS] = [doubt.to_dict() for doubt in remarks]
     classes = {name: type(each) for name, each in run.stages.items()}

@@ -30,6 +30,8 @@ class SampledStage(Stage, Generic[Prepared]):
         targets: observables whose error bars can decide when an ensemble is large enough.
         least_samples: fewest that make a record with error bars.
         averages: whether the record is an average; it then lacks the samples with ghost states.
+        uneven: whether ``finish`` understands temperatures with fewer samples than others
+            (``Ensemble.counts``); a stage that does not is given those that all have.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("structure", "phonon", "sampling", "hamiltonian")
@@ -39,6 +41,7 @@ class SampledStage(Stage, Generic[Prepared]):
     targets: ClassVar[tuple[str, ...]] = ()
     least_samples: ClassVar[int] = 2
     averages: ClassVar[bool] = True
+    uneven: ClassVar[bool] = False
 
     @abstractmethod
     def sample_inputs(self, settings: Settings) -> dict[str, Any]:
@@ -74,6 +77,18 @@ class SampledStage(Stage, Generic[Prepared]):
 
     def error_bars(self, record: Record) -> Mapping[str, NDArray[Any]]:
         """Return half the 68 % interval of every target, (n_temperatures,), in its unit."""
+        return {}
+
+    def target_values(self, record: Record) -> Mapping[str, NDArray[Any]]:
+        """Return every target, (n_temperatures,), in its unit; for errors relative to it."""
+        return {}
+
+    def contributions(self, record: Record) -> Mapping[str, NDArray[Any]]:
+        """Return what single groups of samples contribute to every target.
+
+        Jackknife pseudo-values, (n_groups, n_temperatures), in its unit: they tell how skewed the
+        groups are. A stage that does not say it needs more of them before its error bar decides.
+        """
         return {}
 
     def prepare(self, ensemble: Ensemble) -> Prepared:

@@ -42,6 +42,9 @@ from mlepi.stopping import Stopped, stop_if_requested
 
 STOP_FILE = "stop"
 
+Counts = int | tuple[int, ...]
+"""Samples at every temperature: the same number, or one for each."""
+
 
 def describe_sample_inputs(run: Run, stage: SampledStage[Any]) -> dict[str, Any]:
     """Return everything that decides the result of one sample.
@@ -164,12 +167,24 @@ class Pass:
     prepared: Mapping[str, Any]
     engine: Engine
 
-    def results(self, stage: SampledStage[Any], n_samples: int) -> SampleResults:
+    def results(self, stage: SampledStage[Any], counts: Counts) -> SampleResults:
         """Return what a stage has found in the first samples."""
-        return find_results(self.run, stage, self.ensemble.first(n_samples))
+        return find_results(self.run, stage, self.ensemble.first(counts))
+
+    def counts_for(self, stage: SampledStage[Any], counts: Counts) -> Counts:
+        """Return how many samples enter the record of a stage, of those that there are."""
+        return counts if stage.uneven or isinstance(counts, int) else min(counts)
+
+    def kept(
+        self, stage: SampledStage[Any], counts: Counts, summary: GhostSummary | None = None
+    ) -> Ensemble:
+        """Return the ensemble of the first samples that enter the record of a stage."""
+        summary = self.find_ghosts(stage, counts) if summary is None else summary
+        first = self.ensemble.first(self.counts_for(stage, counts))
+        return first.without(summary.left_out if stage.averages else ())
 
     def finish(
-        self, stage: SampledStage[Any], n_samples: int, summary: GhostSummary | None = None
+        self, stage: SampledStage[Any], counts: Counts, summary: GhostSummary | None = None
     ) -> Any:
         """Return the record of a stage from the first samples.
 
@@ -177,53 +192,58 @@ class Pass:
 
         Args:
             stage: one of them.
-            n_samples: snapshots per temperature.
+            counts: snapshots at every temperature.
             summary: of ``find_ghosts``, where it is known.
 
         Raises:
             PhysicsError: too few snapshots without them.
         """
-        found, first = self.results(stage, n_samples), self.ensemble.first(n_samples)
-        summary = self.find_ghosts(stage, n_samples) if summary is None else summary
+        counts = self.counts_for(stage, counts)
+        found = self.results(stage, counts)
+        summary = self.find_ghosts(stage, counts) if summary is None else summary
         left_out = summary.left_out if stage.averages else ()
-        kept = first.without(left_out)
-        if left_out and kept.n_samples < stage.least_samples:
+        kept = self.kept(stage, counts, summary)
+        if left_out and min(kept.counts) < stage.least_samples:
             raise PhysicsError(
                 message(
                     "samples",
-                    f"{kept.n_samples} of {n_samples} snapshots without ghost states",
+                    f"{min(kept.counts)} of {summary.n_samples} snapshots without ghost states",
                     f"at least {stage.least_samples}, for an error bar",
                     "Ask for more samples, or use a network that knows such structures.",
                 )
             )
         return stage.finish(self.prepared[stage.name], kept, RenumberedResults(found, left_out))
 
-    def find_ghosts(self, stage: SampledStage[Any], n_samples: int) -> GhostSummary:
+    def find_ghosts(self, stage: SampledStage[Any], counts: Counts) -> GhostSummary:
         """Say which of the first samples have ghost states."""
         shift = self.run.networks.describe_shift().get("level_shift")
-        counts = ((key, part.get(KEY)) for key, part in self.results(stage, n_samples))
+        results = self.results(stage, self.counts_for(stage, counts))
+        found = ((key, part.get(KEY)) for key, part in results)
         left_out = self.run.settings.left_out
-        return summarize_ghosts(counts, self.ensemble.temperatures, shift, left_out)
+        return summarize_ghosts(found, self.ensemble.temperatures, shift, left_out)
 
     def forget(self) -> None:
         """Delete what was found in samples before."""
         for stage in self.stages:
             self.results(stage, 0).forget()
 
-    def evaluate(self, n_samples: int, processes: Processes, line: StageLine) -> None:
+    def evaluate(self, counts: Counts, processes: Processes, line: StageLine) -> int:
         """Give the first samples to every stage that has not seen them.
 
         The results are in the part files afterwards.
 
         Args:
-            n_samples: snapshots per temperature.
+            counts: snapshots at every temperature.
             processes: the group that shares the samples.
             line: where progress goes.
+
+        Returns:
+            How many samples were new, in all processes.
 
         Raises:
             MlepiError: the first thing that went wrong, in every process; finished samples stay.
         """
-        results = processes.on_first(lambda: [self.results(s, n_samples) for s in self.stages])
+        results = processes.on_first(lambda: [self.results(s, counts) for s in self.stages])
         folder, keys = results[0].folder, results[0].keys
         done = processes.on_first(lambda: _find_done(folder, results))
         missing = [key for key in keys if not all(key in found for found in done)]
@@ -236,6 +256,7 @@ class Pass:
         ]
         parts = {n: r.part(processes.rank) for n, r in zip(names, results, strict=True)}
         processes.on_each(lambda: self._evaluate(tasks, parts, folder, line, processes))
+        return len(missing)
 
     def _evaluate(
         self,

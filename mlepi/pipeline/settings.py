@@ -52,6 +52,7 @@ class Settings:
         level_shift: of the soft directions of S, against ghost states; "auto" takes that of the
             electron checkpoint.
         left_out: numbers of snapshots that no average contains.
+        fewer: K → samples, of temperatures that have fewer than ``n_samples``.
         check_units: refuse a structure whose lengths cannot be in Å.
         config: the resolved config, for provenance.
     """
@@ -76,6 +77,7 @@ class Settings:
     reuse: Reuse = "auto"
     level_shift: LevelShift | Literal["auto", "off"] = "auto"
     left_out: tuple[int, ...] = ()
+    fewer: Mapping[float, int] = field(default_factory=dict)
     check_units: bool = True
     config: Mapping[str, Any] = field(default_factory=dict)
 

@@ -18,6 +18,7 @@ from mlepi.report.run_records import (
     FIGURES_FOLDER,
     list_figures,
     list_ghosts,
+    list_precisions,
     list_presentations,
     list_tabbed_sections,
 )
@@ -206,9 +207,12 @@ def _facts(
     for name, presentation in list_presentations(records, stages):
         if presentation.facts is not None:
             found.setdefault(presentation.tab, []).extend(presentation.facts(records[name]))
-    ghosts = list_ghosts(records, stages, store)
-    if ghosts:
-        found.setdefault("trust", []).extend(ghosts)
+    for tab, rows in (
+        ("errors", list_precisions(records, store)),
+        ("trust", list_ghosts(records, stages, store)),
+    ):
+        if rows:
+            found.setdefault(tab, []).extend(rows)
     return {tab: rows for tab, rows in found.items() if rows}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlepi.pipeline.discovery import Stages
+from mlepi.pipeline.precision import Precision, write_counts
 from mlepi.report.page_parts import ShownTable
 from mlepi.results import ResultsStore
 
@@ -47,14 +48,25 @@ def describe_run(
     for kind in ("phonon", "electron"):
         if config.get(kind):
             rows.append((f"{kind} network", describe_source(config[kind])))
-    sizes = _sizes(records, config)
+    sizes = _sizes(records, config, count_samples(store, records))
     rows += [(name, text) for name, text in sizes if text]
     rows.append(("stages", ", ".join(name.replace("_", " ") for name in records)))
     rows.append(("folder", store.folder.resolve().name))
     return rows
 
 
-def _sizes(records: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def count_samples(store: ResultsStore, records: Mapping[str, Any]) -> str:
+    """Return the samples per temperature: those that an error bar took, or all of the run."""
+    for name in records:
+        precision = Precision.from_provenance(store.provenance(name))
+        if precision is not None:
+            return write_counts(precision.n_samples)
+    return str(getattr(records.get("sampling"), "n_samples", ""))
+
+
+def _sizes(
+    records: Mapping[str, Any], config: Mapping[str, Any], n_samples: str
+) -> Iterator[tuple[str, str]]:
     sampling = records.get("sampling")
     if sampling is None:
         return
@@ -63,7 +75,7 @@ def _sizes(records: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tu
     kelvin = ", ".join(f"{t:g}" for t in getattr(sampling, "temperatures", ()))
     yield "temperatures", f"{kelvin} K" if kelvin else ""
     kind = getattr(sampling, "sampler", "")
-    yield "samples", f"{getattr(sampling, 'n_samples', '')} per temperature, {kind}"
+    yield "samples", f"{n_samples} per temperature, {kind}"
     yield "seed", str(getattr(sampling, "seed", ""))
 
 

@@ -12,6 +12,7 @@ from mlepi.figures.presentation import Tab
 from mlepi.physics.averages.error_budget import ErrorPart
 from mlepi.pipeline.discovery import Stages, order_stages
 from mlepi.pipeline.ghosts import GhostSummary
+from mlepi.pipeline.precision import Precision
 from mlepi.pipeline.sampled_stage import averages
 from mlepi.report.error_budgets import budget_section
 from mlepi.results import ResultsStore
@@ -133,3 +134,9 @@ def list_ghosts(
         if found is not None:
             lines.setdefault(found.describe(), []).append(name.replace("_", " "))
     return [(f"ghost states: {', '.join(names)}", text) for text, names in lines.items()]
+
+
+def list_precisions(records: dict[str, Any], store: ResultsStore) -> list[tuple[str, str]]:
+    """Return a line per error bar that a run was asked for: target, reached error and samples."""
+    found = (Precision.from_provenance(store.provenance(name)) for name in records)
+    return [row for precision in found if precision is not None for row in precision.rows()]

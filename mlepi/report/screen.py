@@ -17,7 +17,7 @@ from mlepi.figures import Table
 from mlepi.pipeline.discovery import Stages
 from mlepi.report.answers import PART_NAMES, Answer, find_answers, unit_after
 from mlepi.report.error_budgets import write_size, write_value
-from mlepi.report.run_facts import collect_provenance, find_target
+from mlepi.report.run_facts import collect_provenance, count_samples, find_target
 from mlepi.report.run_records import (
     list_error_parts,
     list_presentations,
@@ -75,7 +75,8 @@ def format_summary(folder: str | Path, stages: Stages, width: int = SUMMARY_WIDT
     records = read_records(store, stages)
     target = find_target(collect_provenance(store, records))
     answers = find_answers(records, stages, list_error_parts(records, stages), target)
-    table = RichTable(title=_title(records), title_justify="left", box=SIMPLE, pad_edge=False)
+    title = _title(records, count_samples(store, records))
+    table = RichTable(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
     if answers:
         for name in HEADER:
             words = name in (HEADER[0], HEADER[-1])
@@ -95,12 +96,12 @@ def format_summary(folder: str | Path, stages: Stages, width: int = SUMMARY_WIDT
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 
-def _title(records: Mapping[str, Any]) -> str:
+def _title(records: Mapping[str, Any], n_samples: str) -> str:
     structure, sampling = records.get("structure"), records.get("sampling")
     atoms = getattr(structure, "atoms", None)
     parts = [] if atoms is None else [atoms.get_chemical_formula()]
     if sampling is not None:
-        parts.append(f"{sampling.n_samples} samples per temperature ({sampling.sampler})")
+        parts.append(f"{n_samples} samples per temperature ({sampling.sampler})")
     return ", ".join(["Summary", *parts])
 
 

@@ -222,6 +222,19 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
     assert ResultsStore(tmp_path / "failed").content("levels") == one.content("levels")
 
 
+def test_two_processes_stop_at_the_error_bar_of_one(tmp_path):
+    asked = ("stage.sampling.target=level", "target_error=6e-4", "n_samples=40")
+    for name, *devices in (("one",), ("two", "trainer.devices=2")):
+        run = infer(tmp_path / name, *TOY_RUN, *asked, *devices)
+        assert run.returncode == 0, run.stderr
+        assert "error bar of level" in run.stdout
+    one, two = (ResultsStore(tmp_path / name) for name in ("one", "two"))
+    assert one.content("levels") == two.content("levels")
+    told = one.provenance("levels")["precision"]
+    assert told == two.provenance("levels")["precision"]
+    assert 32 <= min(told["n_samples"]) <= max(told["n_samples"]) <= 40
+
+
 def test_help_loads_no_framework():
     code = (
         "import sys; sys.argv = ['infer.py', '--help']; import runpy\ntry: "

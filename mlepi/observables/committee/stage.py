@@ -207,7 +207,7 @@ def _nest(run: Run, kind: str, member: Source, folder: Any, n_samples: int) -> R
     """Return the run of one member; stages that it must not take over are objects of its own."""
     sampling = cast(Any, run.stages["sampling"])
     own: dict[str, Stage] = {
-        "sampling": replace(sampling, target_error=None, export=False),
+        "sampling": replace(sampling.without_target(), export=False),
         "hamiltonian": HamiltonianStage(),
     }
     given = run.networks

@@ -271,6 +271,10 @@ class ConductivityStage(SampledStage[SheetSamples]):
         """Return the error bars of the mean conductivity in the window, e²/4ħ."""
         return {"optical_conductivity": half_interval(record, "mean_errors")}
 
+    def target_values(self, record: ConductivityRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the mean conductivity in the window, e²/4ħ."""
+        return {"optical_conductivity": record.means}
+
 
 def _gather(
     results: Iterable[tuple[SampleKey, Part]], temperatures: Sequence[float]

@@ -7,7 +7,7 @@ the same seed and sampler: the first cheap samples are those of the network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -22,6 +22,7 @@ from mlepi.physics.averages.statistics import standard_errors
 from mlepi.pipeline.ghosts import GhostSummary
 from mlepi.pipeline.networks import Networks
 from mlepi.pipeline.plain_stage import NestedStage
+from mlepi.pipeline.precision import Precision
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.settings import Settings
@@ -88,7 +89,7 @@ class ControlVariateStage(NestedStage):
         """Return the runs of the tight binding: on the samples of the network, and on many."""
         same = run.read("fermi_velocity").n_samples + len(_find_left_out(run))
         return [
-            (_nest(run, "same", same), NESTED_STAGES),
+            (_nest(run, "same", same, _find_fewer(run)), NESTED_STAGES),
             (_nest(run, "many", max(self.n_samples, same)), NESTED_STAGES),
         ]
 
@@ -130,7 +131,7 @@ class ControlVariateStage(NestedStage):
         return ControlledRecord(
             plain=plain,
             plain_errors=standard_errors(pseudo),
-            degrees_of_freedom=len(pseudo) - 1.0,
+            degrees_of_freedom=float(np.fmin(len(pseudo) - 1.0, expensive.degrees_of_freedom)),
             **vars(controlled),
         )
 
@@ -141,7 +142,16 @@ def _find_left_out(run: Run) -> tuple[int, ...]:
     return () if ghosts is None else ghosts.left_out
 
 
-def _nest(run: Run, name: str, n_samples: int) -> Run:
+def _find_fewer(run: Run) -> dict[float, int]:
+    """Return the temperatures with fewer samples, where an error bar has chosen their number."""
+    precision = Precision.from_provenance(run.store.provenance("fermi_velocity"))
+    if precision is None:
+        return {}
+    counts = dict(zip(precision.temperatures, precision.n_samples, strict=True))
+    return {t: n for t, n in counts.items() if n < max(counts.values())}
+
+
+def _nest(run: Run, name: str, n_samples: int, fewer: Mapping[float, int] | None = None) -> Run:
     """Return a run of the tight binding on the first samples of the same ensemble."""
     fit = run.read("tight_binding")
     arguments = describe_tight_binding(
@@ -159,13 +169,14 @@ def _nest(run: Run, name: str, n_samples: int) -> Run:
         overlap_program=(),
         level_shift="off",
         left_out=_find_left_out(run),
+        fewer=fewer or {},
         dtype="float64",
         compiled=False,
     )
     # fields of a stage by its name: its class is not known here
     sampling, velocity = (cast(Any, run.stages[key]) for key in ("sampling", "fermi_velocity"))
     own: dict[str, Stage] = {
-        "sampling": replace(sampling, target_error=None),
+        "sampling": sampling.without_target(),
         "hamiltonian": HamiltonianStage(),
         "fermi_velocity": replace(velocity, valence_electrons={CARBON: 1.0}),
     }

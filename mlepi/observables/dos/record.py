@@ -22,7 +22,7 @@ class DosRecord:
 
     Attributes:
         temperatures: (n_temperatures,).
-        n_samples: supercells per temperature.
+        n_samples: supercells per temperature, the most where they differ.
         supercell: primitive cells along each lattice vector.
         mesh: k-points of the supercell.
         reference: Fermi energy of the undisplaced crystal on the same k-points, where its states

@@ -78,6 +78,7 @@ class DosStage(SampledStage[DosReference]):
 
     name: ClassVar[str] = "dos"
     record: ClassVar[type] = DosRecord
+    uneven: ClassVar[bool] = True
 
     valence_electrons: Mapping[int, float]
     mesh: Sequence[int]

@@ -20,7 +20,7 @@ class EffectiveMassRecord:
 
     Attributes:
         temperatures: (n_temperatures,).
-        n_samples: supercells per temperature.
+        n_samples: supercells per temperature, the most where they differ.
         supercell: primitive cells along each lattice vector.
         kpoint: (3,), where the curvature is taken.
         toward: (3,), another point of the line.

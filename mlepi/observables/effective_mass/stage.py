@@ -42,6 +42,7 @@ class EffectiveMassStage(PeakStage):
 
     name: ClassVar[str] = "effective_mass"
     record: ClassVar[type] = EffectiveMassRecord
+    uneven: ClassVar[bool] = True
 
     kpoint: str | Sequence[float]
     toward: str | Sequence[float]

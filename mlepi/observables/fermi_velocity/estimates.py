@@ -78,7 +78,8 @@ class FollowedBands:
             self.split_off,
         )
         counts = samples.spectra.n_samples[velocity.convergence_counts - 1]
-        return replace(velocity, convergence_counts=counts), windows
+        degrees = samples.spectra.degrees_of_freedom
+        return replace(velocity, convergence_counts=counts, degrees_of_freedom=degrees), windows
 
 
 def estimate_all(samples: VelocitySamples, fit: VelocityFit) -> dict[str, Any]:

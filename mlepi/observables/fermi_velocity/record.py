@@ -61,7 +61,7 @@ class FermiVelocityRecord:
         dos_energies: (n_dos,), relative to the Fermi energy.
         dos: (n_dos,), equilibrium, per cell and spin.
         temperatures: (n_temperatures,).
-        n_samples: supercells per temperature.
+        n_samples: supercells per temperature, the most where they differ.
         supercell: primitive cells along each lattice vector.
         line_shape: "gaussian" or "lorentzian".
         line_width: standard deviation or half width of the lines of ``spectral_functions``.

@@ -88,6 +88,7 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
     record: ClassVar[type] = FermiVelocityRecord
     lists: ClassVar[tuple[str, ...]] = ("all", "full")
     targets: ClassVar[tuple[str, ...]] = ("fermi_velocity", "fermi_velocity_change")
+    uneven: ClassVar[bool] = True
 
     electronic_temperature: float
     band_spacing: float
@@ -216,7 +217,7 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
             spectral_functions=collected.total,
             captured_weights=collected.captured,
             miscounted_shares=collected.miscounted
-            / (ensemble.n_samples * np.count_nonzero(collected.inner)),
+            / (np.array(ensemble.counts) * np.count_nonzero(collected.inner)),
             velocity_window=self.fit.window,
             dispersion=self.dispersion,
             split_off_bands=spectra.split_off_bands,
@@ -333,6 +334,19 @@ class FermiVelocityStage(VelocityStage[LineThroughK]):
             "fermi_velocity": half_interval(record.spectral, "slope_errors"),
             "fermi_velocity_change": half_interval(record.spectral, "slope_change_errors"),
         }
+
+    def target_values(self, record: FermiVelocityRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the mean slope of spectral peaks and its change, m/s."""
+        spectral = record.spectral
+        return {
+            "fermi_velocity": spectral.slopes,
+            "fermi_velocity_change": spectral.slope_changes,
+        }
+
+    def contributions(self, record: FermiVelocityRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the pseudo-values of the mean slope and of its change, m/s."""
+        slopes = record.spectral.pseudo_velocities[:, :, 1]
+        return {"fermi_velocity": slopes, "fermi_velocity_change": slopes - slopes[:, :1]}
 
 
 def _doubt_width(widths: PeakWidthRecord, temperatures: NDArray[np.float64]) -> list[str]:

@@ -20,7 +20,7 @@ class GapRecord:
 
     Attributes:
         temperatures: (n_temperatures,).
-        n_samples: supercells per temperature.
+        n_samples: supercells per temperature, the most where they differ.
         supercell: primitive cells along each lattice vector.
         reference: middle of the gap of the undisplaced crystal.
         align: "none" or "mean_potential": whether rigid shifts of H between samples were removed.
@@ -45,6 +45,8 @@ class GapRecord:
         supercell_edge_errors: (n_temperatures, 3).
         degrees_of_freedom: of the standard errors, independent groups of samples less one; NaN in
             records of earlier versions.
+        pseudo_gaps: (n_blocks, n_temperatures), jackknife pseudo-values of the gap, one per block
+            of independent groups of samples; none in records of earlier versions.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -74,3 +76,6 @@ class GapRecord:
         )
     )
     degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
+    pseudo_gaps: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty((0, 0)), metadata=unit("eV")
+    )

@@ -48,6 +48,7 @@ class GapStage(PeakStage):
     name: ClassVar[str] = "gap"
     record: ClassVar[type] = GapRecord
     targets: ClassVar[tuple[str, ...]] = ("gap", "gap_change")
+    uneven: ClassVar[bool] = True
 
     kpoints: Sequence[str | Sequence[float]] | None
     mesh: Sequence[int]
@@ -117,6 +118,7 @@ class GapStage(PeakStage):
             supercell_edges=edges,
             supercell_edge_errors=edge_errors,
             degrees_of_freedom=averages.degrees_of_freedom,
+            pseudo_gaps=averages.pseudo_gaps(),
         )
 
     def summarize(self, record: GapRecord) -> str:
@@ -159,6 +161,15 @@ class GapStage(PeakStage):
         """Return the error bars of the gap and of its change from the first temperature, eV."""
         names = {"gap": "gap_errors", "gap_change": "gap_change_errors"}
         return {target: half_interval(record, name) for target, name in names.items()}
+
+    def target_values(self, record: GapRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the gap and its change from the first temperature, eV."""
+        return {"gap": record.gaps, "gap_change": record.gap_changes}
+
+    def contributions(self, record: GapRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the pseudo-values of the gap and of its change, eV."""
+        gaps = record.pseudo_gaps
+        return {"gap": gaps, "gap_change": gaps - gaps[:, :1]}
 
 
 NO_GAP = 1e-3

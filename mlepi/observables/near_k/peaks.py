@@ -24,7 +24,7 @@ from mlepi.observables.near_k.reference_bands import (
 from mlepi.observables.near_k.unfold_sample import unfold_sample
 from mlepi.observables.stage_settings import describe_electrons
 from mlepi.physics.averages.block_averages import BlockAverages
-from mlepi.physics.averages.statistics import bootstrap
+from mlepi.physics.averages.statistics import bootstrap, pseudo_values
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.spectra import compute_spectral_function, find_peaks
 from mlepi.physics.eigenstates.dense_bloch import solve_many
@@ -254,6 +254,11 @@ class PeakAverages:
         (n_resamples, …) → (…).
         """
         return self.spectra.bootstrap_errors(resampled)
+
+    def pseudo_gaps(self) -> NDArray[np.float64]:
+        """Return the jackknife pseudo-values of the gap, (n_blocks, n_temperatures) eV."""
+        without = [distance_of_edges(self.energies(weights)) for weights in self.spectra.left_out]
+        return pseudo_values(distance_of_edges(self.energies()), np.array(without))
 
     @property
     def degrees_of_freedom(self) -> float:

@@ -83,7 +83,8 @@ class VelocitySamples:
         self.followed = self.bands + reference.states.shape[2] // 2
         self.settings, self.reference = settings, reference
         self.design, self.temperatures = design, list(temperatures)
-        self.total = np.zeros((len(temperatures), len(distances), len(settings.energies)))
+        self.sums = np.zeros((len(temperatures), len(distances), len(settings.energies)))
+        self.held = np.zeros(len(temperatures))
         self.captured = np.ones(len(temperatures))
         self.miscounted = np.zeros(len(temperatures))
         levels = (len(self.fitted), len(self.bands))
@@ -106,6 +107,7 @@ class VelocitySamples:
             arrays: of ``unfold_sample``, with the slopes at the fitted points.
         """
         column = self.temperatures.index(key.temperature)
+        self.held[column] += self.design.weights[key.sample]
         self._add_total(column, self.design.weights[key.sample], arrays)
         self._examine(column, arrays)
         self.spectra.add(*key, self.spectra_of(arrays))
@@ -114,6 +116,11 @@ class VelocitySamples:
         if self.has_split_off:
             self.outer_spectra.add(*key, self._outer_spectra_of(arrays))
             self.outer_levels.add(*key, self.levels_of(self.pins, OUTER, arrays))
+
+    @property
+    def total(self) -> NDArray[np.float64]:
+        """A(k, E) of all bands, (n_temperatures, n_points, n_energies), 1/eV."""
+        return self.sums / self.held[:, None, None] if self.design.uneven else self.sums
 
     def spectra_of(self, arrays: Mapping[str, NDArray]) -> NDArray[np.float32]:
         """Compute A(E) of the fitted bands, and A(E) with every state counted times its slope.
@@ -195,7 +202,7 @@ class VelocitySamples:
         settings = self.settings
         for point in range(len(self.reference.kpoints)):
             levels, weights = self._at(point, arrays)
-            self.total[column, point] += weight * compute_spectral_function(
+            self.sums[column, point] += weight * compute_spectral_function(
                 settings.energies, levels, weights[-1], settings.line_width, settings.line_shape
             )
 

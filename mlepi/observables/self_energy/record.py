@@ -23,7 +23,7 @@ class SelfEnergyRecord:
 
     Attributes:
         temperatures: (n_temperatures,).
-        n_samples: supercells per temperature.
+        n_samples: supercells per temperature, the most where they differ.
         supercell: primitive cells along each lattice vector.
         dirac_energy: middle of the low bands at K, equilibrium.
         broadening: η.

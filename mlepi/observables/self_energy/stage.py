@@ -59,6 +59,7 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
     name: ClassVar[str] = "self_energy"
     record: ClassVar[type] = SelfEnergyRecord
     targets: ClassVar[tuple[str, ...]] = ("quasiparticle_velocity",)
+    uneven: ClassVar[bool] = True
 
     energy_window: float
     energy_step: float
@@ -218,7 +219,9 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
             split_off_bands=self.with_split_off,
             n_resamples=self.n_resamples,
             velocity=replace(
-                velocity, convergence_counts=greens.n_samples[velocity.convergence_counts - 1]
+                velocity,
+                convergence_counts=greens.n_samples[velocity.convergence_counts - 1],
+                degrees_of_freedom=greens.degrees_of_freedom,
             ),
             windows=estimate_windows(
                 resampled[:, 0], plan, distances, bare, fit, self.other_windows, split_off
@@ -254,6 +257,14 @@ class SelfEnergyStage(VelocityStage[ReferenceBands]):
     def error_bars(self, record: SelfEnergyRecord) -> dict[str, NDArray[np.float64]]:
         """Return the error bar of the mean slope of quasiparticle energies, m/s."""
         return {"quasiparticle_velocity": half_interval(record.velocity, "slope_errors")}
+
+    def target_values(self, record: SelfEnergyRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the mean slope of quasiparticle energies, m/s."""
+        return {"quasiparticle_velocity": record.velocity.slopes}
+
+    def contributions(self, record: SelfEnergyRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the pseudo-values of the mean slope, m/s."""
+        return {"quasiparticle_velocity": record.velocity.pseudo_velocities[:, :, 1]}
 
     def _relative_bands(self, reference: ReferenceBands) -> NDArray[np.int64]:
         """Return the bands that are followed, relative to the lowest empty one."""

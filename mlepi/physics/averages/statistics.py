@@ -42,10 +42,12 @@ class SampleDesign:
         groups: (n_samples,) int; samples of one group are not independent of each other, different
             groups are.
         weights: (n_samples,) ≥ 0, statistical weights; normalised to sum one.
+        uneven: whether some temperatures have the first of these samples only.
     """
 
     groups: NDArray[np.int64]
     weights: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    uneven: bool = False
 
     def __post_init__(self) -> None:
         """Number the groups from 0 and normalise the weights."""

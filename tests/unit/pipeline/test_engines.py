@@ -8,7 +8,7 @@ import os
 import re
 
 import pytest
-from toy_models import DyingStage, LevelsStage
+from toy_models import DyingStage, LevelsStage, NoisyStage
 from toy_pipelines import ALL, PREPARATION, make_run, seen
 
 from mlepi.errors import ConfigError, DataError, PhysicsError
@@ -92,6 +92,18 @@ def test_workers_give_the_numbers_of_one_process(tmp_path, engine, alone):
     maker = next(iter(run.store.provenance("levels")["computed_by"]))
     assert run.store.provenance("levels")["computed_by"] == {maker: 16}
     assert "1 threads" in maker
+
+
+def test_workers_stop_at_the_error_bar_of_one_process(tmp_path, engine):
+    settings = {
+        "sampling_settings": {"target": "level", "target_error": 0.003},
+        "stages": {"levels": NoisyStage()},
+    }
+    runs = [make_run(tmp_path / x, n_samples=120, **settings) for x in ("alone", "workers")]
+    for each, run in zip((None, engine), runs, strict=True):
+        run_with(each, run)
+    assert runs[0].read("levels").counts.max() > 32
+    assert digests(runs[1]) == digests(runs[0])
 
 
 def test_an_error_in_a_worker_ends_the_run_and_another_engine_goes_on(tmp_path, engine, alone):

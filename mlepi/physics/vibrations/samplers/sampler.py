@@ -38,6 +38,15 @@ class Sampler(ABC):
         """Say what the user should know about this number of samples; usually nothing."""
         return []
 
+    @property
+    def fixed_groups(self) -> int | None:
+        """Number of independent groups where it does not grow with the samples; else None."""
+        return None
+
+    def whole(self, n_samples: int) -> int:
+        """Return the smallest number of samples that is not smaller and cuts no group."""
+        return n_samples
+
     @abstractmethod
     def displacements(
         self, ensemble: HarmonicEnsemble, temperature: float, indices: Sequence[int], seed: int

@@ -48,6 +48,10 @@ class SignSampler(HarmonicSampler):
         """A pair is a group."""
         return np.arange(n_samples) // 2
 
+    def whole(self, n_samples: int) -> int:
+        """Round up to whole pairs."""
+        return n_samples + n_samples % 2
+
     def advice(self, n_samples: int, temperatures: Sequence[float]) -> list[str]:
         """Tell of an incomplete pair."""
         return incomplete_pair(n_samples)

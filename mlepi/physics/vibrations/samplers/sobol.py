@@ -99,6 +99,16 @@ class Sobol(HarmonicSampler):
         """A replicate is a group."""
         return np.arange(n_samples) % self.n_replicates
 
+    @property
+    def fixed_groups(self) -> int:
+        """The replicates."""
+        return self.n_replicates
+
+    def whole(self, n_samples: int) -> int:
+        """Round up to a power of two of points in every replicate."""
+        per_replicate = max(1, -(-n_samples // self.n_replicates))
+        return self.n_replicates * 2 ** (per_replicate - 1).bit_length()
+
     def advice(self, n_samples: int, temperatures: Sequence[float]) -> list[str]:
         """Tell of a number of samples without balanced sequences or without an error bar."""
         per_replicate = n_samples / self.n_replicates

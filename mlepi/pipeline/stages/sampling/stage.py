@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -66,13 +67,14 @@ class SamplingStage(PlainStage):
         interlayer_mesh: wave vectors on which the motion of layers against each other is compared
             with that of the supercell.
         export: write the displaced supercells as extxyz files, one per temperature.
-        target: observable whose error bar decides when there are enough samples; needed with
-            ``target_error`` only.
-        target_error: error bar at which the ensemble stops growing, at every temperature, in the
-            unit of the observable; None takes all ``n_samples``.
+        target: observable whose error bar decides when there are enough samples; needed with an
+            error only.
+        target_error: half the 68 % interval at which a temperature has enough samples, in the unit
+            of the observable; None and no ``relative_error`` takes all ``n_samples``.
+        relative_error: the same over the observable itself.
 
     Raises:
-        ConfigError: an error bar that is not positive, or a mesh that is none.
+        ConfigError: an error that is not positive, both of them, or a mesh that is none.
     """
 
     name: ClassVar[str] = "sampling"
@@ -87,9 +89,10 @@ class SamplingStage(PlainStage):
     export: bool = False
     target: str | None = None
     target_error: float | None = None
+    relative_error: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an error bar that is not positive."""
+        """Refuse an error that is not positive, and two of them."""
         mesh = tuple(int(n) for n in self.interlayer_mesh)
         object.__setattr__(self, "interlayer_mesh", mesh)
         if len(mesh) != 3 or min(mesh) < 1:
@@ -101,13 +104,20 @@ class SamplingStage(PlainStage):
                     "Take [48, 48, 1].",
                 )
             )
-        if self.target_error is not None and not self.target_error > 0:
+        given = {"target_error": self.target_error, "relative_error": self.relative_error}
+        for key, error in given.items():
+            if error is not None and not 0.0 < error < math.inf:
+                unit = "the target's unit" if key == "target_error" else "parts of the target"
+                raise ConfigError(
+                    message(key, f"{error}", "null or a positive error bar", f"Give it in {unit}.")
+                )
+        if None not in given.values():
             raise ConfigError(
                 message(
-                    "stage.sampling.target_error",
-                    f"{self.target_error}",
-                    "null or a positive error bar",
-                    "Give it in the target's unit.",
+                    "target_error and relative_error",
+                    f"{self.target_error} and {self.relative_error}",
+                    "one of them",
+                    "Leave out the one that does not matter.",
                 )
             )
 
@@ -143,9 +153,15 @@ class SamplingStage(PlainStage):
 
     def stopping(self) -> dict[str, Any]:
         """Return what decides how many of the samples the later stages look at."""
-        if self.target_error is None:
-            return {}
-        return {"target": self.target, "target_error": self.target_error}
+        if self.target_error is not None:
+            return {"target": self.target, "target_error": self.target_error}
+        if self.relative_error is not None:
+            return {"target": self.target, "relative_error": self.relative_error}
+        return {}
+
+    def without_target(self) -> SamplingStage:
+        """Return the same stage for a run that takes all its samples."""
+        return replace(self, target_error=None, relative_error=None)
 
     def compute(self, run: Run, line: StageLine) -> SamplingRecord:
         """Look at every snapshot once, a few at a time, and return what characterises them."""
