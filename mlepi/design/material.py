@@ -79,7 +79,7 @@ def examine_material(atoms: Atoms, vacuum: float) -> Material:
     n_layers = int(layer.max()) + 1
     if n_layers > 1 and not _are_stacked(fractions[:, STACKING], layer, heights[STACKING]):
         got = f"{n_layers} layers whose atoms are at equal heights along c"
-        fix = "Exchange the lattice vectors."
+        fix = "Exchange the lattice vectors, or give all atoms the layer 0 in an extxyz file."
         raise StructureError(message("structure", got, "layers stacked along c", fix))
     material = atoms.copy()
     material.set_array("layer", layer)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from ase.io.extxyz import write_xyz
+from numpy.typing import NDArray
 
 from mlepi.design.card import write_card
 from mlepi.design.cost import Cost
@@ -34,10 +35,10 @@ from mlepi.labelling.job import to_plain
 from mlepi.labelling.structure_files import NamedStructure
 from mlepi.litter import remove_litter
 from mlepi.project_files import write_json, write_whole
-from mlepi.results import hash_data
+from mlepi.results import hash_data, hash_file
 from mlepi.run_lock import acquire
 from mlepi.stopping import stop_if_requested
-from mlepi.untrusted import read_json
+from mlepi.untrusted import read_json, reading
 
 STRUCTURES, TABLE, FIGURE = "structures.extxyz", "design.json", "design"
 
@@ -128,7 +129,9 @@ def design_structures(
         write_whole(folder / STRUCTURES, _write_frames(chosen, settings.ranges.seed))
         save_figure(figure, folder, FIGURE)
         write_card(folder, design)
-        write_json(folder / TABLE, {**design.to_plain(), "made_from": made_from})
+        digest = hash_file(folder / STRUCTURES)
+        content = {**design.to_plain(), "made_from": made_from, "structures_sha256": digest}
+        write_json(folder / TABLE, content)
     return design
 
 
@@ -158,20 +161,30 @@ def _describe_inputs(
 
 
 def _read_design(folder: Path, made_from: Mapping[str, Any]) -> Design | None:
-    """Return the design that a folder holds; None where it holds none."""
+    """Return the design that a folder holds; None where it holds none.
+
+    Raises:
+        DataError: it holds another one, or its files were changed.
+    """
     path = folder / TABLE
     if not path.is_file():
         return None
     content = read_json(path)
     before = content.get("made_from") if isinstance(content, dict) else None
+    fix = "Choose another folder, or remove it."
     if not isinstance(before, dict) or content.get("format") != FORMAT:
-        fix = "Choose another folder, or remove it."
         raise DataError(message(str(path), "a damaged file", f"format {FORMAT}", fix))
     differ = [key for key in made_from if before.get(key) != made_from[key]]
     if differ:
         got = f"a design with other settings ({', '.join(differ)})"
         raise DataError(message(str(path), got, "the same", "Choose another folder."))
-    return Design.from_plain(content)
+    if not (folder / STRUCTURES).is_file():
+        return None
+    if hash_file(folder / STRUCTURES) != content.get("structures_sha256"):
+        got, fix = "structures that were changed since", "Choose another folder, or remove them."
+        raise DataError(message(str(folder / STRUCTURES), got, "those of this design", fix))
+    with reading(str(path), "a design", fix):
+        return Design.from_plain(content)
 
 
 def _build_drawer(
@@ -324,14 +337,22 @@ def _expect_displacement(drawer: Drawer, temperature: float) -> float:
     return float(np.sqrt(np.mean(squares)))
 
 
-def project(descriptors: Any) -> Any:
-    """Project descriptors on their two largest principal components: (n, 2)."""
+def project(descriptors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Project descriptors on their two largest principal components.
+
+    Args:
+        descriptors: (n, n_components).
+
+    Returns:
+        (n, 2); the largest entry of each is positive.
+    """
     centred = descriptors - descriptors.mean(axis=0)
     left, values, _ = np.linalg.svd(centred, full_matrices=False)
     plane = np.zeros((len(descriptors), 2))
     found = (left * values)[:, :2]
     plane[:, : found.shape[1]] = found
-    return plane * np.sign(plane.sum(axis=0) + 1e-300)
+    largest = plane[np.abs(plane).argmax(axis=0), [0, 1]]
+    return np.where(largest < 0.0, -plane, plane)
 
 
 def _write_frames(chosen: Sequence[Drawn], seed: int) -> str:
@@ -354,6 +375,6 @@ def _write_frames(chosen: Sequence[Drawn], seed: int) -> str:
     return text.getvalue()
 
 
-def write_matrix(matrix: Any) -> str:
-    """Write the matrix of a supercell, row by row: (3 1 0)(-1 4 0)(0 0 1)."""
-    return "".join(f"({' '.join(map(str, row))})" for row in np.asarray(matrix).tolist())
+def write_matrix(matrix: NDArray[np.int64]) -> str:
+    """Write the matrix of a supercell (3, 3), row by row: (3 1 0)(-1 4 0)(0 0 1)."""
+    return "".join(f"({' '.join(map(str, row))})" for row in matrix.tolist())

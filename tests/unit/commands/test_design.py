@@ -79,6 +79,14 @@ def test_a_file_that_is_not_there_is_told(tmp_path, capsys, monkeypatch):
     assert "none.cif" in capsys.readouterr().err
 
 
+def test_a_builder_may_stand_in_the_place_of_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    builder = ["structure._target_=mlepi.structures.build_graphene", "structure.stacking=monolayer"]
+    assert main([*builder, "folder=d", "shares={thermal:1}", "phonon=toy", *SMALL]) == 0
+    assert "2 structures" in capsys.readouterr().out
+
+
 def test_settings_are_those_of_the_config():
     plain = check("temperature=300", "estimate=[10,2]", "power=1")
     settings = build_settings(plain)

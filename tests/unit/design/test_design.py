@@ -100,6 +100,12 @@ def test_a_run_that_was_killed_goes_on_and_one_that_is_done_stays(made, tmp_path
     assert (tmp_path / "structures.extxyz").stat().st_mtime_ns == before
     assert again.to_plain() == found.to_plain()
     assert told.done == told.total == 6
+    (tmp_path / "structures.extxyz").write_text("changed by hand")
+    with pytest.raises(DataError, match="changed since"):
+        design(tmp_path)
+    (tmp_path / "structures.extxyz").unlink()
+    design(tmp_path)
+    assert (tmp_path / "structures.extxyz").read_bytes() == same
 
 
 def test_another_design_or_another_run_in_the_folder_is_refused(made, tmp_path):
