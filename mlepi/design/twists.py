@@ -95,7 +95,7 @@ def _find_turn(material: Material) -> NDArray[np.int64] | None:
 
 
 def _fill(row: tuple[int, int], turn: NDArray[np.int64]) -> NDArray[np.int64]:
-    matrix = np.eye(3, dtype=np.int64)
+    matrix: NDArray[np.int64] = np.eye(3, dtype=np.int64)
     matrix[0, :2] = row
     matrix[1, :2] = np.array(row) @ turn
     return matrix

@@ -98,7 +98,7 @@ def divide_modes(
     values, vectors = np.linalg.eigh(internal.T @ dynamical[0].real @ internal)
     eigenvalues[0] = np.concatenate([np.zeros(3), values])
     eigenvectors[0] = np.concatenate([rigid, internal @ vectors], axis=1)
-    translations = np.zeros((len(dynamical), 3 * n), dtype=bool)
+    translations: NDArray[np.bool_] = np.zeros((len(dynamical), 3 * n), dtype=bool)
     translations[0, :3] = True
     frequencies = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * FORCE_CONSTANT_TO_THZ
     return frequencies, eigenvectors, translations

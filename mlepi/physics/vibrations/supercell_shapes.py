@@ -67,7 +67,7 @@ def reduce_shape(
         axes: along which cells are repeated.
     """
     reduced = np.array(matrix, dtype=np.int64)
-    places = np.ix_(axes, axes)
+    places: tuple[NDArray[np.int64], ...] = np.ix_(axes, axes)
     if len(axes) == 3:
         operation = minkowski_reduce(reduced @ cell)[1]
         reduced = np.asarray(operation, dtype=np.int64) @ reduced
@@ -152,7 +152,7 @@ def _list_normal_forms(size: int, axes: Sequence[int]) -> Iterator[NDArray[np.in
             block = np.diag(diagonal)
             for (row, column), entry in zip(above, entries, strict=True):
                 block[row, column] = entry
-            matrix = np.eye(3, dtype=np.int64)
+            matrix: NDArray[np.int64] = np.eye(3, dtype=np.int64)
             matrix[np.ix_(axes, axes)] = block
             yield matrix
 
