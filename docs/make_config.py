@@ -66,6 +66,7 @@ def build_page() -> str:
     files = [
         conf / "train.yaml",
         conf / "infer.yaml",
+        conf / "design.yaml",
         conf / "label.yaml",
         *sorted(path for path in conf.rglob("*.yaml") if path.parent != conf),
     ]

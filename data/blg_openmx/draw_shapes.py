@@ -26,15 +26,18 @@ from ase.io import write
 from numpy.typing import NDArray
 
 from mlepi.checkpoint import load_model
+from mlepi.physics.vibrations import supercell_shapes
 from mlepi.physics.vibrations.force_constants import ForceConstants, compute_force_constants
-from mlepi.physics.vibrations.phonon_bands import compute_eigenvectors
-from mlepi.physics.vibrations.thermal import mode_variance
+from mlepi.physics.vibrations.shaped_modes import compute_shaped_modes
+from mlepi.physics.vibrations.thermal import HarmonicEnsemble
 from mlepi.structures.builders import build_graphene
 
 PHONONS = Path(__file__).resolve().parents[1] / "checkpoints" / "hedgenet_phonon.ckpt"
 TEMPERATURES = (0.0, 150.0, 300.0, 450.0, 600.0)
 SIZES = range(9, 17)
 """Primitive cells of four atoms: 36 to 64 atoms."""
+IN_PLANE = (0, 1)
+"""Lattice vectors along which cells are repeated."""
 
 SHORTEST_ROW = 1.9
 """Lattice constants. A thinner cell lets flexural waves grow to amplitudes that no crystal has."""
@@ -49,53 +52,31 @@ SOFTEST = 0.3
 Shape = tuple[tuple[int, int], tuple[int, int]]
 
 
-def reduce_shape(shape: NDArray[np.int64], cell: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the shortest rows that span the same lattice (Lagrange–Gauss reduction)."""
-    rows = shape.copy()
-    while True:
-        lengths = np.linalg.norm(rows @ cell, axis=1)
-        if lengths[0] > lengths[1] + 1e-9:
-            rows = rows[::-1].copy()
-            lengths = lengths[::-1]
-        projection = float((rows[0] @ cell) @ (rows[1] @ cell) / lengths[0] ** 2)
-        if abs(projection) <= 0.5 + 1e-9:
-            break
-        rows[1] -= int(np.rint(projection)) * rows[0]
-    if np.linalg.det(rows) < 0:
-        rows[1] *= -1
-    return rows
-
-
 def list_shapes(cell: NDArray[np.float64]) -> list[Shape]:
     """List all supercells of the accepted sizes and widths, 3×3 and 4×4 left out.
 
     Args:
         cell: (2, 2) primitive vectors, rows, in lattice constants.
     """
-    shapes: set[Shape] = set()
-    for size in SIZES:
-        for a in range(1, size + 1):
-            if size % a:
-                continue
-            for b in range(size // a):
-                rows = reduce_shape(np.array([[a, b], [0, size // a]]), cell)
-                lengths = np.linalg.norm(rows @ cell, axis=1)
-                square = np.allclose(lengths, np.sqrt(size)) and np.isclose(
-                    abs((rows[0] @ cell) @ (rows[1] @ cell)), size / 2
-                )
-                if lengths[0] >= SHORTEST_ROW and not (square and size in (9, 16)):
-                    shapes.add(((*map(int, rows[0]),), (*map(int, rows[1]),)))  # type: ignore[arg-type]
+    vectors = np.eye(3)
+    vectors[:2, :2] = cell
+    shapes: list[Shape] = []
+    for matrix in supercell_shapes.list_shapes(vectors, IN_PLANE, SIZES):
+        rows, size = matrix[:2, :2], supercell_shapes.count_cells(matrix)
+        lengths = np.linalg.norm(rows @ cell, axis=1)
+        square = np.allclose(lengths, np.sqrt(size)) and np.isclose(
+            abs((rows[0] @ cell) @ (rows[1] @ cell)), size / 2
+        )
+        if lengths[0] >= SHORTEST_ROW and not (square and size in (9, 16)):
+            shapes.append(((*map(int, rows[0]),), (*map(int, rows[1]),)))  # type: ignore[arg-type]
     return sorted(shapes)
 
 
-def list_supercell(shape: Shape) -> NDArray[np.int64]:
-    """List the lattice points of the primitive cell inside a supercell: (n_cells, 2)."""
-    matrix = np.array(shape)
-    reach = int(np.abs(matrix).sum())
-    axis = np.arange(-reach, reach + 1)
-    points = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
-    inside = points @ np.linalg.inv(matrix)
-    return np.asarray(points[np.all((inside > -1e-9) & (inside < 1 - 1e-9), axis=1)])
+def fill_matrix(shape: Shape) -> NDArray[np.int64]:
+    """Return the (3, 3) matrix of a supercell that is not repeated along the third vector."""
+    matrix = np.eye(3, dtype=np.int64)
+    matrix[:2, :2] = shape
+    return matrix
 
 
 def displace(
@@ -109,25 +90,14 @@ def displace(
         temperature: K.
         normals: (n_cells, 3 n_atoms), dimensionless.
     """
-    cells = list_supercell(shape)
-    n_cells, n_atoms = len(cells), len(phonons.atoms)
-    # M·q is an integer vector: q runs over the cells of the transposed lattice, divided by M
-    transposed: Shape = tuple(zip(*shape, strict=True))  # type: ignore[assignment]
-    qpoints = list_supercell(transposed) @ np.linalg.inv(np.array(shape)).T
-    frequencies, vectors = compute_eigenvectors(
-        phonons, np.column_stack([qpoints, np.zeros(n_cells)])
+    shaped = compute_shaped_modes(phonons, fill_matrix(shape))
+    ensemble = HarmonicEnsemble(
+        shaped.modes, (temperature,), imaginary="floor", floor_frequency=SOFTEST
     )
-    moving = np.ones_like(frequencies)
-    origin = int(np.argmin(np.linalg.norm(qpoints, axis=1)))
-    moving[origin, np.argsort(np.abs(frequencies[origin]))[:3]] = 0.0
-    amplitudes = moving * np.sqrt(mode_variance(np.maximum(frequencies, SOFTEST), temperature))
-    roots = (vectors * amplitudes[:, None, :]) @ vectors.conj().swapaxes(1, 2)
-    phases = np.exp(2j * np.pi * qpoints @ cells.T)  # (n_q, n_cells)
-    waves = np.einsum("qij,qj->qi", roots, phases.conj() @ normals)
-    moved = (phases.T @ waves).real / n_cells  # q and −q are both there
-    masses = np.repeat(phonons.atoms.get_masses(), 3)
-    result = (moved / np.sqrt(masses)).reshape(n_cells, n_atoms, 3)
-    return np.asarray(result - result.mean(axis=(0, 1)))
+    ordered = np.empty((1, shaped.modes.n_supercell, 3))
+    ordered[0, shaped.order] = normals.reshape(-1, 3)
+    moved = ensemble.displacements_at(temperature, ordered)[0, shaped.order]
+    return np.asarray(moved.reshape(len(normals), -1, 3))
 
 
 def draw_structure(phonons: ForceConstants, shape: Shape, seed: list[int], index: int) -> Atoms:
@@ -151,20 +121,12 @@ def draw_structure(phonons: ForceConstants, shape: Shape, seed: list[int], index
         moved = displace(phonons, shape, temperature, normals)
         if np.abs(moved).max() <= LARGEST_STRETCH:
             break
-    vectors = primitive.cell.array
-    cells = list_supercell(shape) @ vectors[:2]
-    positions = (primitive.positions[None] + cells[:, None]).reshape(-1, 3)
-    rows = np.vstack([np.array(shape) @ vectors[:2], vectors[2:]])
+    atoms = supercell_shapes.build_shaped_supercell(primitive, fill_matrix(shape))
     deformation = np.eye(3)
     if strain is not None:
         deformation[:2, :2] += [[strain[0], strain[2] / 2], [strain[2] / 2, strain[1]]]
-    atoms = Atoms(
-        numbers=np.tile(primitive.numbers, len(cells)),
-        positions=positions @ deformation + moved.reshape(-1, 3),
-        cell=rows @ deformation,
-        pbc=True,
-    )
-    atoms.set_array("layer", np.tile(primitive.arrays["layer"], len(cells)))
+    atoms.set_cell(atoms.cell.array @ deformation)
+    atoms.positions = atoms.positions @ deformation + moved.reshape(-1, 3)
     job: dict[str, Any] = {
         "kind": "shape",
         "seed": seed,

@@ -35,7 +35,7 @@ def translate_arguments(arguments: Sequence[str], config_name: str = "infer") ->
     kinds = ("sweep",) if sweep else ("run", "sweep") if brings_own else ("run",)
     former = "|".join(FORMER_STAGE_NAMES)
     translated = []
-    for argument in _open_data(_open_structure(_open_sources(arguments))):
+    for argument in _open_data(_open_structure(_open_sources(arguments), config_name)):
         if found := re.fullmatch(r"stage=(.*)", argument):
             translated.append(f"stage.run={found[1]}")
             chosen = any(re.match(r"\+{0,2}stage\.folder=", other) for other in arguments)
@@ -84,14 +84,15 @@ OF_THE_BUILDER = ("stacking", "spacing")
 """Arguments of the structure that the default builder takes, and others need not."""
 
 
-def _open_structure(arguments: Sequence[str]) -> list[str]:
-    """Take any argument of a builder, and leave those of the default one to it."""
+def _open_structure(arguments: Sequence[str], config_name: str) -> list[str]:
+    """Take any argument of a builder, and leave those of the default one, where there is one."""
     opened = [
         f"++{argument}" if re.match(r"structure\.\w+=", argument) else argument
         for argument in arguments
     ]
     named = any(re.match(r"\+{0,2}structure\._target_=", argument) for argument in arguments)
-    if not named or any(re.match(r"\+{0,2}experiment=", argument) for argument in arguments):
+    brings_own = any(re.match(r"\+{0,2}experiment=", argument) for argument in arguments)
+    if not named or brings_own or config_name == "design":
         return opened
     mentioned = " ".join(arguments)
     return opened + [

@@ -50,6 +50,7 @@ COMMANDS = {
         Command("unpickle", "own", "HamGNN's graph_data.npz to files that convert reads"),
         Command("overlaps", "own", "a table of overlaps from .pao, .ion.xml or Gaussians"),
         Command("mace", "own", "a foundation model of mace-torch as a checkpoint to start from"),
+        Command("design", "own", "which structures to label: proposals for a material", True),
         Command("label", "own", "DFT: structures in, H, S, energies and forces out", True),
         Command("split", "own", "divide labelled structures into train, val and test"),
         Command("train", "own", "train a phonon or an electron network", True),

@@ -31,7 +31,7 @@ COMMANDS = sorted(
         line.split("#")[0].strip().replace("mlepi demo ", "mlepi infer experiment=demo ")
         for page in PAGES
         for line in re.findall(
-            r"(?:python (?:train|infer)\.py|mlepi (?:train|infer|label|demo) )[^`\n]*",
+            r"(?:python (?:train|infer)\.py|mlepi (?:train|infer|design|label|demo) )[^`\n]*",
             page.read_text("utf-8"),
         )
     }
@@ -45,7 +45,7 @@ def shell_lines(text):
     return [block for language, block in FENCED.findall(text) if language in ("", "bash")]
 
 
-OTHER = r"(mlepi (?!train|infer|label|demo|verify|bench)[a-z]+(?![\w,.])[^`\n]*)"
+OTHER = r"(mlepi (?!train|infer|design|label|demo|verify|bench)[a-z]+(?![\w,.])[^`\n]*)"
 OTHER_COMMANDS = sorted(
     {
         line.split("  #")[0].strip()

@@ -73,6 +73,8 @@ ROOM_ORDER: dict[str, float] = {
     "pipeline": 6,
     "observables": 7,
     "labelling": 7,
+    "design": 8,
+    "study": 8,
     "report": 8,
     "evaluation": 9,
     "verification": 9,

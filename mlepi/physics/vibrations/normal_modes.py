@@ -69,6 +69,27 @@ def compute_modes(force_constants: ForceConstants) -> NormalModes:
     transformed = np.fft.ifftn(scaled, axes=(1, 2, 3), norm="forward")
     transformed = np.moveaxis(transformed, 0, 3).transpose(0, 1, 2, 3, 5, 4, 6)
     dynamical = transformed.reshape(-1, 3 * n, 3 * n)
+    frequencies, eigenvectors, translations = divide_modes(dynamical, masses)
+    axes = np.meshgrid(*(np.arange(m) / m for m in repeats), indexing="ij")
+    qpoints = np.stack(axes, axis=-1).reshape(-1, 3)
+    return NormalModes(
+        force_constants.atoms, repeats, qpoints, frequencies, eigenvectors, translations
+    )
+
+
+def divide_modes(
+    dynamical: NDArray[np.complex128], masses: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.complex128], NDArray[np.bool_]]:
+    """Diagonalise dynamical matrices, those of Γ without the three translations.
+
+    Args:
+        dynamical: (n_qpoints, 3 n_atoms, 3 n_atoms), eV/(Å² amu), Γ first.
+        masses: (n_atoms,), amu.
+
+    Returns:
+        Frequencies, eigenvectors and translations, as in ``NormalModes``.
+    """
+    n = len(masses)
     dynamical = 0.5 * (dynamical + dynamical.conj().swapaxes(1, 2))
     rigid = np.kron(np.sqrt(masses / masses.sum())[:, None], np.eye(3))
     # an orthonormal basis of everything that is no translation: the last columns of a complete QR
@@ -77,11 +98,7 @@ def compute_modes(force_constants: ForceConstants) -> NormalModes:
     values, vectors = np.linalg.eigh(internal.T @ dynamical[0].real @ internal)
     eigenvalues[0] = np.concatenate([np.zeros(3), values])
     eigenvectors[0] = np.concatenate([rigid, internal @ vectors], axis=1)
-    translations = np.zeros(eigenvalues.shape, dtype=bool)
+    translations: NDArray[np.bool_] = np.zeros((len(dynamical), 3 * n), dtype=bool)
     translations[0, :3] = True
     frequencies = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues)) * FORCE_CONSTANT_TO_THZ
-    axes = np.meshgrid(*(np.arange(m) / m for m in repeats), indexing="ij")
-    qpoints = np.stack(axes, axis=-1).reshape(-1, 3)
-    return NormalModes(
-        force_constants.atoms, repeats, qpoints, frequencies, eigenvectors, translations
-    )
+    return frequencies, eigenvectors, translations

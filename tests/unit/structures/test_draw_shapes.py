@@ -56,12 +56,6 @@ def canonical(shape):
     return a, b % d, d
 
 
-def test_reduction_keeps_the_lattice_and_ends(script):
-    for shape in ([[5, 0], [17, 3]], [[1, 0], [2, 7]], [[2, 4], [-2, 5]]):
-        rows = script.reduce_shape(np.array(shape), HEXAGONAL)
-        assert canonical(rows) == canonical(shape)
-
-
 def test_displacements_have_the_covariance_of_the_harmonic_ensemble(script, phonons):
     ensemble = HarmonicEnsemble(compute_modes(phonons), (300.0,), imaginary="error")
     expected = ensemble.covariance()[0]
