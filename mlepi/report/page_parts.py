@@ -207,10 +207,11 @@ def _facts(
     for name, presentation in list_presentations(records, stages):
         if presentation.facts is not None:
             found.setdefault(presentation.tab, []).extend(presentation.facts(records[name]))
-    for tab, rows in (
-        ("errors", list_precisions(records, store)),
-        ("trust", list_ghosts(records, stages, store)),
-    ):
+    more: dict[Tab, list[tuple[str, str]]] = {
+        "errors": list_precisions(records, store),
+        "trust": list_ghosts(records, stages, store),
+    }
+    for tab, rows in more.items():
         if rows:
             found.setdefault(tab, []).extend(rows)
     return {tab: rows for tab, rows in found.items() if rows}
