@@ -24,7 +24,7 @@ from mlepi.labelling.program_code import (
 )
 from mlepi.labelling.returned import return_labels
 from mlepi.structures import LabelledStructure
-from mlepi.structures.espresso_input import build_espresso_input
+from mlepi.structures.espresso_input import Namelists, build_espresso_input
 from mlepi.structures.k_density import shift_half_grid
 from mlepi.units import BOLTZMANN, RYDBERG
 from mlepi.untrusted import guard, read_text
@@ -114,7 +114,7 @@ class Espresso(ProgramCode):
         """
         find_element_files("dft.potentials", self._folder, self._potentials, atoms)
         steps, mixing = self.soften(attempt)
-        namelists = {
+        namelists: Namelists = {
             "CONTROL": {
                 "calculation": "scf",
                 "prefix": "label",
