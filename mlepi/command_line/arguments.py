@@ -20,11 +20,11 @@ def translate_arguments(arguments: Sequence[str], config_name: str = "infer") ->
     ``stage=NAME`` chooses what to run, ``stage.run``; former names of stages and experiments are
     understood. ``phonon._target_=CLASS phonon.KEY=VALUE`` puts a class in the place of a file,
     ``structure.KEY=VALUE`` is any argument of its builder, ``graph.cutoffs.B-N=4`` names a relation
-    that only the data know, ``data.workers=4`` is an argument of every data set, ``data=FILE`` a
-    data set of one's own, and ``folder=`` names the run folder of a training as it does that of an
-    inference, or of a sweep, which an experiment may be without ``-m``. Lightning names further
-    processes, and so their logs, after a training, whatever they do: here they are named after the
-    script.
+    that only the data know, ``dft.potentials={B: FILE}`` elements and keywords of a program,
+    ``data.workers=4`` is an argument of every data set, ``data=FILE`` a data set of one's own, and
+    ``folder=`` names the run folder of a training as it does that of an inference, or of a sweep,
+    which an experiment may be without ``-m``. Lightning names further processes, and so their logs,
+    after a training, whatever they do: here they are named after the script.
 
     Args:
         arguments: of the command line.
@@ -47,6 +47,8 @@ def translate_arguments(arguments: Sequence[str], config_name: str = "infer") ->
             translated.append(f"hydra.job.name={config_name}_process_{found[1]}")
         elif re.match(r"valence_electrons=\{|graph\.cutoffs(=\{|\.)", argument):
             translated.append(f"++{argument}")  # of elements that the default does not know
+        elif re.match(r"dft\.\w+(=\{|\.)|engine\.job(=\{|\.)", argument):
+            translated.append(f"++{argument}")  # of elements or keywords, of which none is there
         elif re.match(rf"data\.({'|'.join(OF_ANY_DATA)})=", argument):
             translated.append(f"++{argument}")
         elif found := re.fullmatch(r"(\+{0,2}experiment=)(.*)", argument):

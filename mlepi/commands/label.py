@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,12 @@ TYPES: Mapping[str, Any] = {
 }
 """Key of ``conf/label.yaml`` → what it may be."""
 
+GROUPS: Mapping[str, tuple[str, str]] = {
+    "dft": ("a code with its settings", "cp2k"),
+    "engine": ("where calculations run", "local"),
+}
+"""Group of ``conf/label.yaml`` → what it is, and a choice."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Label structures, or do what else Hydra is asked for; errors end the process."""
@@ -50,13 +57,15 @@ def _run(config: DictConfig, folder: Path) -> None:
     paths = [] if given is None else [given] if isinstance(given, str) else given
     structures = read_structures(paths)
     code = instantiate(plain["dft"], _convert_="all")
+    engine = instantiate(plain["engine"], _convert_="all")
     _announce(f"labelled set     {folder}")
-    with ProgressReport().stage("label") as line:
+    with closing(engine), ProgressReport().stage("label") as line:
         summary = label_structures(
             folder,
             structures,
             code,
             line,
+            engine=engine,
             jobs=plain["jobs"],
             threads=plain["threads"],
             retry_failed=plain["retry_failed"],
@@ -87,17 +96,17 @@ def check_config(config: DictConfig) -> dict[str, Any]:
 
     problems = list_missing_values(config)
     plain: Any = OmegaConf.to_container(config, resolve=not problems)
-    problems += list_unknown_keys("", plain, (*TYPES, "dft"), "conf/label.yaml")
+    problems += list_unknown_keys("", plain, (*TYPES, *GROUPS), "conf/label.yaml")
     for key, kind in TYPES.items():
         if not is_of_type(plain.get(key), kind):
             got, fix = repr(plain.get(key)), "See docs/config.md."
             problems.append(message(key, got, describe_type(kind), fix))
-    node = plain.get("dft")
-    if isinstance(node, dict) and "_target_" in node:
-        problems += check_target("dft", node, complete=True)
-    else:
-        fix = "Choose one: dft=cp2k."
-        problems.append(message("dft", repr(node), "a code with its settings", fix))
+    for group, (what, example) in GROUPS.items():
+        node = plain.get(group)
+        if isinstance(node, dict) and "_target_" in node:
+            problems += check_target(group, node, complete=True)
+        else:
+            problems.append(message(group, repr(node), what, f"Choose one: {group}={example}."))
     if problems:
         raise ConfigError("\n".join(problems))
     return dict(plain)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlepi.labelling.job import DONE, HAMILTONIAN, Job
+from mlepi.labelling.job import DONE, Job
 from mlepi.labelling.labelled_set import (
     DATA,
     FRAMES,
@@ -45,6 +46,8 @@ WORDS = {
     "criterion": "criterion of self-consistency",
     "accuracy": "accuracy of integrals",
     "orbital_threshold": "where the tails of orbitals are cut",
+    "keywords": "keywords of its input",
+    "grid_spacing": "distance of grid points at most (Å)",
 }
 """Key of the settings → what a card calls it."""
 
@@ -56,13 +59,13 @@ class Noise:
     Attributes:
         energy: eV per atom.
         forces: largest component, eV/Å.
-        hamiltonian: root mean square and largest element, eV.
+        hamiltonian: root mean square and largest element, eV; None without matrices.
         overlap: largest element.
     """
 
     energy: float
     forces: float
-    hamiltonian: tuple[float, float]
+    hamiltonian: tuple[float, float] | None
     overlap: float
 
 
@@ -72,6 +75,27 @@ def compare_labels(one: LabelledStructure, other: LabelledStructure) -> Noise:
     Raises:
         ValueError: one of them is incomplete.
     """
+    if one.forces is None or other.forces is None:
+        raise ValueError(f"{one.name} has no forces")
+    pairs = None
+    if one.hamiltonian_blocks is not None and other.hamiltonian_blocks is not None:
+        pairs = _pair_blocks(one, other)
+    hamiltonian, overlap = None, 0.0
+    if pairs is not None:
+        h_difference, s_difference = (np.array([a[k] - b[k] for a, b in pairs]) for k in (0, 1))
+        root = float(np.sqrt(np.mean(h_difference**2)))
+        hamiltonian = (root, float(np.abs(h_difference).max()))
+        overlap = float(np.abs(s_difference).max())
+    return Noise(
+        abs((one.energy or 0.0) - (other.energy or 0.0)) / len(one.atoms),
+        float(np.abs(one.forces - other.forces).max()),
+        hamiltonian,
+        overlap,
+    )
+
+
+def _pair_blocks(one: LabelledStructure, other: LabelledStructure) -> list[tuple[Any, Any]]:
+    """Return H and S of one pair of atoms after the other, of both; zero where one has none."""
     blocks: list[dict[tuple[int, ...], tuple[Any, Any]]] = []
     for s in (one, other):
         edges, shift, h = s.edge_index, s.edge_cell_shift, s.hamiltonian_blocks
@@ -81,19 +105,10 @@ def compare_labels(one: LabelledStructure, other: LabelledStructure) -> Noise:
         keys = map(tuple, np.column_stack([edges.T, shift]).tolist())
         blocks.append(dict(zip(keys, zip(h, overlap, strict=True), strict=True)))
     nothing = tuple(np.zeros_like(x) for x in next(iter(blocks[0].values())))
-    pairs = [
+    return [
         (blocks[0].get(key, nothing), blocks[1].get(key, nothing))
         for key in {*blocks[0], *blocks[1]}
     ]
-    h_difference, s_difference = (np.array([a[k] - b[k] for a, b in pairs]) for k in (0, 1))
-    if one.forces is None or other.forces is None:
-        raise ValueError(f"{one.name} has no forces")
-    return Noise(
-        abs((one.energy or 0.0) - (other.energy or 0.0)) / len(one.atoms),
-        float(np.abs(one.forces - other.forces).max()),
-        (float(np.sqrt(np.mean(h_difference**2))), float(np.abs(h_difference).max())),
-        float(np.abs(s_difference).max()),
-    )
 
 
 def write_card(the_set: LabelledSet, common: Mapping[str, Any], written: Written) -> None:
@@ -111,13 +126,9 @@ def write_card(the_set: LabelledSet, common: Mapping[str, Any], written: Written
     if written.names:
         jobs = [the_set.job(name) for name in written.names]
         frames = read_forces_dataset(the_set.folder / FRAMES)
-        with_h = HamiltonianDataset(the_set.folder / DATA)
-        try:
-            outlines = [with_h.outline(name) for name in with_h.names]
-            few = [with_h[k] for k in range(min(LOOKED_AT, len(with_h)))]
-        finally:
-            with_h.close()
-        lines += _describe_files(written)
+        has_matrices = (the_set.folder / DATA).is_file()
+        outlines, few = _read_matrices(the_set.folder / DATA) if has_matrices else (frames, [])
+        lines += _describe_files(written, has_matrices)
         lines += _describe_structures(frames, jobs)
         lines += _describe_calculation(common, outlines)
         lines += _describe_checks(frames, outlines, few, written, the_set.noise)
@@ -127,26 +138,38 @@ def write_card(the_set: LabelledSet, common: Mapping[str, Any], written: Written
     write_whole(the_set.folder / CARD, "\n".join([*lines, ""]))
 
 
+def _read_matrices(path: Path) -> tuple[list[LabelledStructure], list[LabelledStructure]]:
+    """Return the outlines of all structures, and a few with H and S."""
+    data = HamiltonianDataset(path)
+    try:
+        few = [data[k] for k in range(min(LOOKED_AT, len(data)))]
+        return [data.outline(name) for name in data.names], few
+    finally:
+        data.close()
+
+
 def _table(title: str, head: tuple[str, str], rows: Mapping[str, Any]) -> list[str]:
     body = [f"| {key} | {value} |" for key, value in rows.items()]
     return ["", f"## {title}", "", f"| {head[0]} | {head[1]} |", "|---|---|", *body]
 
 
-def _describe_files(written: Written) -> list[str]:
+def _describe_files(written: Written, has_matrices: bool) -> list[str]:
+    matrices = {
+        f"`{DATA}`": "H and S in real space, internal orbital order, with energies and forces"
+    }
     rows = {
-        f"`{DATA}`": "H and S in real space, internal orbital order, with energies and forces",
-        f"`{FRAMES}`": "the same structures with energies (eV) and forces (eV/Å)",
+        **(matrices if has_matrices else {}),
+        f"`{FRAMES}`": f"{'the same ' * has_matrices}structures with energies (eV), forces (eV/Å)",
         "`jobs`": "a folder per structure: as it was given, how far it is, input and output",
     }
     if written.overlaps is not None:
         rows[f"`{OVERLAP}`"] = "radial functions from which S of any structure follows"
     if written.failed:
         rows[f"`{REFUSED}`"] = "structures that are not labelled, and why"
-    return [
-        *_table("Files", ("file", "what"), rows),
-        "",
-        f"Divide them by `mlepi split {DATA}`; train with `data={DATA}` or `data={FRAMES}`.",
-    ]
+    data = DATA if has_matrices else FRAMES
+    both = f"`data={DATA}` or `data={FRAMES}`" if has_matrices else f"`data={FRAMES}`"
+    use = f"Divide them by `mlepi split {data}`; train with {both}."
+    return [*_table("Files", ("file", "what"), rows), "", use]
 
 
 def _describe_structures(frames: Sequence[LabelledStructure], jobs: Sequence[Job]) -> list[str]:
@@ -173,6 +196,10 @@ def _describe_calculation(
         WORDS.get(key, key): "none" if value is None else _write(value)
         for key, value in common.items()
     }
+    versions = Counter(str(o.provenance["code"]) for o in outlines if "code" in o.provenance)
+    if versions and set(versions) != {str(common["version"])}:
+        told = ", ".join(f"{name} ({n})" for name, n in versions.items())
+        rows["version, as the outputs tell"] = told
     meshes = _collect(outlines, "k_mesh")
     if meshes:
         rows["k-meshes"] = ", ".join(
@@ -208,7 +235,8 @@ def _describe_checks(
     softest = [float(c.overlap_eigenvalues.min()) for c in cards if c.overlap_eigenvalues.size]
     if softest:
         rows[f"smallest eigenvalue of S, of {len(softest)} structures"] = f"{min(softest):.2e}"
-    rows["longest pair"] = f"{max(card.longest for card in cards):.3f} Å"
+    if cards:
+        rows["longest pair"] = f"{max(card.longest for card in cards):.3f} Å"
     if written.overlaps is not None:
         rows["S from the table, largest error"] = (
             f"{written.overlaps.largest:.1e} (RMS {written.overlaps.rms:.1e})"
@@ -230,22 +258,17 @@ def _describe_noise(noise: Job | None) -> str:
     first = Job(noise.folder.parents[1] / "jobs" / noise.name)
     if state.status != DONE or first.read_state().status != DONE:
         return f"not measured ({state.reason or 'not labelled'})"
-    both = [_read_labels(job) for job in (first, noise)]
-    found = compare_labels(both[0], both[1])
-    return (
+    found = compare_labels(first.read_labels(), noise.read_labels())
+    text = (
         f"`{noise.name}` shifted by half a grid spacing: energy {1000.0 * found.energy:.3f} meV "
-        f"per atom, forces {found.forces:.1e} eV/Å, H {1000.0 * found.hamiltonian[0]:.3f} meV RMS "
+        f"per atom, forces {found.forces:.1e} eV/Å"
+    )
+    if found.hamiltonian is None:
+        return text
+    return (
+        f"{text}, H {1000.0 * found.hamiltonian[0]:.3f} meV RMS "
         f"({1000.0 * found.hamiltonian[1]:.2f} at most), S {found.overlap:.0e}"
     )
-
-
-def _read_labels(job: Job) -> LabelledStructure:
-    """Read H, S, energy and forces of one structure."""
-    data = HamiltonianDataset(job.folder / HAMILTONIAN)
-    try:
-        return data[0]
-    finally:
-        data.close()
 
 
 def _collect(outlines: Iterable[LabelledStructure], key: str) -> list[tuple[int, ...]]:

@@ -51,6 +51,13 @@ class Code(ABC):
     attempts: int = 2
     """At one structure; the later ones are safer, and lead to the same labels."""
 
+    gives_matrices: bool = True
+    """Whether labels have H and S, or energy and forces alone."""
+
+    infers_radii: bool = False
+    """Whether the radii of orbitals are those of the longest pairs of a structure: a set takes the
+    largest."""
+
     @abstractmethod
     def find_version(self) -> str:
         """Return name and version of what computes.

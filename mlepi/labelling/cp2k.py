@@ -6,7 +6,6 @@ as they are, with forces, in one run. Tested with 2023.1, ``apt-get install cp2k
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shlex
@@ -36,11 +35,10 @@ from mlepi.structures.cp2k import read_cp2k
 from mlepi.structures.cp2k_input import (
     Cp2kSettings,
     build_cp2k_input,
-    choose_mesh,
     place_atoms,
 )
 from mlepi.structures.cp2k_output import OUTPUT
-from mlepi.units import BOHR
+from mlepi.structures.k_density import choose_mesh, shift_half_grid
 
 if TYPE_CHECKING:
     from mlepi.physics.overlaps import OverlapTable
@@ -216,14 +214,8 @@ class Cp2k(Code):
         return tabulate_overlaps(orbitals, k_max=find_k_max(orbitals))
 
     def choose_noise_shift(self, atoms: Atoms) -> NDArray[np.float64] | None:
-        """Return half a grid spacing along every lattice vector.
-
-        A plane wave of the cutoff E, in Ry, has half its wavelength, π/√E Bohr, between two points.
-        """
-        spacing = math.pi / math.sqrt(self.settings.cutoff) * BOHR
-        directions = atoms.cell.array / atoms.cell.lengths()[:, None]
-        shift: NDArray[np.float64] = 0.5 * spacing * directions.sum(axis=0)
-        return shift
+        """Return half a grid spacing along every lattice vector."""
+        return shift_half_grid(atoms, self.settings.cutoff)
 
     def _read_orbitals(
         self, elements: Sequence[int], radii: Mapping[int, float] | None = None

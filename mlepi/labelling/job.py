@@ -24,7 +24,14 @@ from ase import Atoms
 from mlepi.errors import DataError, message
 from mlepi.labelling.structure_files import NamedStructure
 from mlepi.project_files import write_json
-from mlepi.structures import LabelledStructure, get_layers, write_extxyz, write_hamiltonian_dataset
+from mlepi.structures import (
+    HamiltonianDataset,
+    LabelledStructure,
+    get_layers,
+    read_forces_dataset,
+    write_extxyz,
+    write_hamiltonian_dataset,
+)
 from mlepi.structures.ase_files import find_unfit_keys
 from mlepi.untrusted import read_json
 
@@ -148,17 +155,28 @@ class Job:
     def open_attempt(self, number: int, text: str) -> Path:
         """Return an empty folder for an attempt, with the input in it.
 
-        One that is there goes out of the way first: a program whose run was killed may still write
-        into it.
+        One that is there goes out of the way first, and is removed last, so that the two are never
+        taken for one: a program whose run was killed may still write into it.
         """
         folder = self.attempt_folder(number)
+        old = self.folder / f".{folder.name}.{secrets.token_hex(4)}"
         if folder.exists():
-            old = self.folder / f".{folder.name}.{secrets.token_hex(4)}"
             folder.rename(old)
-            shutil.rmtree(old, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / INPUT).write_text(text, encoding="utf-8")
-        return folder
+        shutil.rmtree(old, ignore_errors=True)
+        return folder.resolve()
+
+    def read_labels(self) -> LabelledStructure:
+        """Return the labels: with H and S where the code gives them."""
+        path = self.folder / HAMILTONIAN
+        if not path.is_file():
+            return read_forces_dataset(self.folder / FORCES)[0]
+        data = HamiltonianDataset(path)
+        try:
+            return data[0]
+        finally:
+            data.close()
 
     def write_labels(self, labels: LabelledStructure, notes: Mapping[str, Any]) -> None:
         """Keep labels of the structure, with where they come from.
@@ -184,7 +202,8 @@ class Job:
         atoms = given if "layer" in given.arrays else labels.atoms.copy()
         atoms.set_array("layer", get_layers(atoms))
         complete = replace(labels, name=self.name, atoms=atoms, provenance=provenance)
-        write_hamiltonian_dataset(self.folder / HAMILTONIAN, [complete], {})
+        if complete.hamiltonian_blocks is not None:
+            write_hamiltonian_dataset(self.folder / HAMILTONIAN, [complete], {})
         for key in find_unfit_keys(dict(provenance)):
             del provenance[key]
         write_extxyz(self.folder / FORCES, [replace(complete, provenance=provenance)])

@@ -167,10 +167,15 @@ class LabelledSet:
         if not done:
             return Written([], failed, None)
         provenance = {"code": common["version"], "settings": dict(common)}
-        parts = [HamiltonianDataset(job.folder / HAMILTONIAN) for job in done]
-        merge_hamiltonian_datasets(self.folder / DATA, parts, provenance)
+        names = [job.name for job in done]
         join_files([job.folder / FORCES for job in done], self.folder / FRAMES)
-        return Written([job.name for job in done], failed, self._write_overlaps(code, common))
+        if not code.gives_matrices:
+            return Written(names, failed, None)
+        parts = [HamiltonianDataset(job.folder / HAMILTONIAN) for job in done]
+        merge_hamiltonian_datasets(
+            self.folder / DATA, parts, provenance, largest_radii=code.infers_radii
+        )
+        return Written(names, failed, self._write_overlaps(code, common))
 
     def _write_overlaps(self, code: Code, common: Mapping[str, Any]) -> OverlapErrors | None:
         """Write the table of overlaps, and compare it with S of some structures."""

@@ -2,33 +2,32 @@
 
 Whoever starts the same command again, or beside, takes what is waiting: what is done stays done,
 what is locked belongs to another process, what was running when its process died is tried again.
+Calculations go to an engine; states and labels are written by this process alone.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import threading
-import time
 import warnings
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from mlepi.errors import ConfigError, DataError, MlepiError, UnusualDataWarning, message
 from mlepi.faults import MachineError
+from mlepi.labelling.attempt import Order, compute_labels
 from mlepi.labelling.card import write_card
-from mlepi.labelling.code import Calculation, Code, InterruptedCalculationError
+from mlepi.labelling.code import Code
 from mlepi.labelling.job import DONE, FAILED, INPUT, RUNNING, Attempt, Job, State, hash_text, now
 from mlepi.labelling.labelled_set import NOISE, LabelledSet, Written
 from mlepi.labelling.structure_files import NamedStructure
 from mlepi.litter import remove_litter
+from mlepi.pipeline.engines import Calls, Ended, Engine, Local
 from mlepi.run_lock import FolderLostError, RunLock, acquire
 from mlepi.stopping import Stopped, stop_if_requested
-from mlepi.structures import LabelledStructure
-from mlepi.threads import VARIABLES, count_cores
 
 LOOK = 0.2
 """s between two looks for a signal."""
@@ -65,23 +64,13 @@ class Summary:
     elsewhere: list[str]
 
 
-@dataclass(frozen=True)
-class _Worker:
-    """What all threads of a run share."""
-
-    code: Code
-    version: str
-    threads: int
-    keep: str
-    stop: threading.Event
-
-
 def label_structures(
     folder: Path,
     structures: Sequence[NamedStructure],
     code: Code,
     progress: Progress,
     *,
+    engine: Engine | None = None,
     jobs: int = 1,
     threads: int | None = None,
     retry_failed: bool = False,
@@ -95,8 +84,9 @@ def label_structures(
         structures: to be in it beside those that are; none to go on with those.
         code: that computes.
         progress: where this is told.
-        jobs: calculations at once.
-        threads: of each; None shares those that this process may take.
+        engine: where calculations run; None: in this process.
+        jobs: calculations at once, where the engine does not say it.
+        threads: of each; None leaves it to the engine.
         retry_failed: try again those that were given up.
         measure_noise: label the first structure once more, shifted, for the noise of the grid.
         keep: one of ``KEEP``.
@@ -120,18 +110,17 @@ def label_structures(
     every = [*the_set.jobs(), *extra]
     waiting = [job for job in every if _is_waiting(job, retry_failed)]
     progress.start(len(every), len(every) - len(waiting))
-    worker = _Worker(
-        code=code,
-        version=version,
-        threads=threads or max(1, int(os.environ.get(VARIABLES[0], count_cores())) // jobs),
-        keep=keep,
-        stop=threading.Event(),
-    )
-    try:
-        elsewhere = _run_all(worker, waiting, jobs, retry_failed, progress)
-    except Stopped as stopped:
-        stopped.add_note(f"Labels so far are kept in {folder}; the same command goes on there.")
-        raise
+    elsewhere: list[str] = []
+    if waiting:
+        function = partial(compute_labels, code)
+        with (engine or Local()).open_calls(function, folder, jobs, progress.tell) as calls:
+            run = _Run(code, version, threads or calls.threads, keep, retry_failed, calls, progress)
+            try:
+                elsewhere = run.work(waiting)
+            except Stopped as stopped:
+                text = f"Labels so far are kept in {folder}; the same command goes on there."
+                stopped.add_note(text)
+                raise
     with the_set.locked():
         written = the_set.write_data(code, common)
         write_card(the_set, common, written)
@@ -165,115 +154,174 @@ def _is_waiting(job: Job, retry_failed: bool) -> bool:
     return status != DONE and (retry_failed or status != FAILED)
 
 
-def _run_all(
-    worker: _Worker, waiting: Sequence[Job], jobs: int, retry_failed: bool, progress: Progress
-) -> list[str]:
-    """Run jobs in threads, which mostly wait for programs; return the names of those left out."""
-    elsewhere: list[str] = []
-    with warnings.catch_warnings(), ThreadPoolExecutor(jobs, "label") as pool:
-        warnings.simplefilter("ignore", UnusualDataWarning)  # provenance and card have them
-        futures: dict[Future[bool], Job] = {
-            pool.submit(_run_job, worker, job, retry_failed): job for job in waiting
-        }
-        left = set(futures)
-        try:
-            while left:
-                stop_if_requested()
-                ended, left = wait(left, timeout=LOOK, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    if future.result():
-                        progress.advance(_describe(futures[future], progress))
-                    else:
-                        elsewhere.append(futures[future].name)
-        except BaseException:
-            worker.stop.set()
-            for future in left:
-                future.cancel()
-            raise
-    return elsewhere
+@dataclass
+class _Active:
+    """A structure that is at work.
 
-
-def _describe(job: Job, progress: Progress) -> str:
-    """Tell a failure at once, and return what the next line of progress says."""
-    state = job.read_state()
-    if state.status == FAILED:
-        progress.tell(f"{job.name} failed: {state.reason}")
-    return f"{job.name} {state.status}"
-
-
-def _run_job(worker: _Worker, job: Job, retry_failed: bool) -> bool:
-    """Label one structure or give it up; False where another process is at work on it."""
-    if worker.stop.is_set():
-        return False
-    try:
-        lock = acquire(job.folder)
-    except DataError:
-        return False
-    with lock:
-        remove_litter(job.folder)
-        state = job.read_state()
-        if state.status == DONE or (state.status == FAILED and not retry_failed):
-            return True  # another process was faster
-        failures = () if state.status == FAILED else state.attempts
-        _attempt(worker, job, State(RUNNING, failures), lock)
-    return True
-
-
-def _attempt(worker: _Worker, job: Job, state: State, lock: RunLock) -> None:
-    """Try until it is labelled, or all attempts have failed.
-
-    An attempt that did not end, since its process was killed, is made again.
+    Attributes:
+        job: its folder.
+        lock: of the folder.
+        structure: as it was given.
+        state: so far, with the attempts that count.
+        text: input of the attempt that runs.
+        started: when it began, UTC.
     """
-    structure = job.read_structure()
-    first = len(state.attempts) + 1
-    for number in range(first, worker.code.attempts + 1):
-        job.write_state(replace(state, status=RUNNING))
-        started, begin = now(), time.monotonic()
-        reason, text, hopeless = "", "", True
+
+    job: Job
+    lock: RunLock
+    structure: NamedStructure
+    state: State
+    text: str = ""
+    started: str = ""
+
+    @property
+    def number(self) -> int:
+        """Of the attempt that runs, or is next."""
+        return len(self.state.attempts) + 1
+
+
+class _Run:
+    """The structures of a run on their way through an engine."""
+
+    def __init__(
+        self,
+        code: Code,
+        version: str,
+        threads: int,
+        keep: str,
+        retry_failed: bool,
+        calls: Calls,
+        progress: Progress,
+    ) -> None:
+        self._code, self._version, self._threads = code, version, threads
+        self._keep, self._retry_failed = keep, retry_failed
+        self._calls, self._progress = calls, progress
+        self._active: dict[str, _Active] = {}
+
+    def work(self, waiting: Sequence[Job]) -> list[str]:
+        """Label structures or give them up; return the names of those of other processes."""
+        left, elsewhere = deque(waiting), list[str]()
         try:
-            text = worker.code.write_input(structure.atoms, number)
-            hopeless = False
-            labels, notes = _compute(worker, job, structure, number, text)
-            lock.check()
-            job.write_labels(labels, notes)
-        except InterruptedCalculationError:
-            job.write_state(replace(state, status=RUNNING))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UnusualDataWarning)  # provenance and card have them
+                while left or self._active:
+                    stop_if_requested()
+                    while left and self._calls.room > 0:
+                        job = left.popleft()
+                        if not self._begin(job):
+                            elsewhere.append(job.name)
+                    for ended in self._calls.take(LOOK) if self._active else ():
+                        self._receive(ended)
+        finally:
+            self._calls.close()
+            for active in self._active.values():
+                active.lock.release()
+        return elsewhere
+
+    def _begin(self, job: Job) -> bool:
+        """Take a structure; False where another process is at work on it."""
+        try:
+            lock = acquire(job.folder)
+        except DataError:
+            return False
+        key = f"{job.folder.parent.name}/{job.name}"
+        try:
+            remove_litter(job.folder)
+            state = job.read_state()
+            is_failed = state.status == FAILED
+            active = _Active(job, lock, job.read_structure(), state)
+            self._active[key] = active
+            if state.status == DONE or (is_failed and not self._retry_failed):
+                self._finish(key)  # another process was faster
+                return True
+            active.state = State(RUNNING, () if is_failed else state.attempts)
+        except BaseException:
+            lock.release()
+            self._active.pop(key, None)
+            raise
+        self._try(key)
+        return True
+
+    def _try(self, key: str) -> None:
+        """Hand out the next attempt; give the structure up where there is none.
+
+        An attempt that did not end, since its process was killed, is made again.
+        """
+        active = self._active[key]
+        if active.number > self._code.attempts:
+            active.job.write_state(replace(active.state, status=FAILED))
+            self._finish(key)
             return
+        active.job.write_state(active.state)
+        active.started, active.text = now(), ""
+        structure, number = active.structure, active.number
+        try:
+            active.text = self._code.write_input(structure.atoms, number)
         except (ConfigError, FolderLostError, MachineError):
             raise
         except MlepiError as error:
-            reason = str(error)
-        clear_folder(job.attempt_folder(number), worker.keep)
-        seconds = time.monotonic() - begin
-        attempt = Attempt(number, started, seconds, hash_text(text), worker.version, reason)
-        state = State(RUNNING, (*state.attempts, attempt))
-        if not reason:
-            job.write_state(replace(state, status=DONE))
+            self._count(active, 0.0, str(error))
+            active.job.write_state(replace(active.state, status=FAILED))
+            self._finish(key)
             return
-        if hopeless:
-            break
-    job.write_state(replace(state, status=FAILED))
+        folder = active.job.open_attempt(number, active.text)
+        order = Order(structure.name, structure.atoms, folder, active.text, number, self._threads)
+        self._calls.submit(key, order)
 
+    def _receive(self, ended: Ended) -> None:
+        """Keep the labels of an attempt, or try again."""
+        active = self._active.get(ended.name)
+        if active is None:
+            return
+        if ended.lost:
+            self._try(ended.name)
+            return
+        reason = "" if ended.error is None else str(ended.error)
+        if isinstance(ended.error, ConfigError | FolderLostError | MachineError):
+            raise ended.error
+        if ended.error is None:
+            notes: dict[str, Any] = {
+                **active.structure.notes,
+                "attempt": active.number,
+                "input_sha256": hash_text(active.text),
+                "wall_time": round(ended.seconds, 2),
+                "labelled": now(),
+            }
+            active.lock.check()
+            try:
+                active.job.write_labels(ended.result, notes)
+            except (ConfigError, FolderLostError, MachineError):
+                raise
+            except MlepiError as error:
+                reason = str(error)
+        self._count(active, ended.seconds, reason)
+        if reason:
+            self._try(ended.name)
+            return
+        active.job.write_state(replace(active.state, status=DONE))
+        self._finish(ended.name)
 
-def _compute(
-    worker: _Worker, job: Job, structure: NamedStructure, number: int, text: str
-) -> tuple[LabelledStructure, dict[str, Any]]:
-    """Make one attempt; return its labels, and where they come from."""
-    folder = job.open_attempt(number, text)
-    begin = time.monotonic()
-    labels = worker.code.compute(
-        Calculation(
-            structure.name, structure.atoms, folder, text, number, worker.threads, worker.stop
+    def _count(self, active: _Active, seconds: float, reason: str) -> None:
+        """Add an attempt that has ended."""
+        clear_folder(active.job.attempt_folder(active.number), self._keep)
+        attempt = Attempt(
+            active.number,
+            active.started,
+            seconds,
+            hash_text(active.text),
+            self._version,
+            reason,
         )
-    )
-    notes: dict[str, Any] = {
-        **structure.notes,
-        "attempt": number,
-        "input_sha256": hash_text(text),
-        "wall_time": round(time.monotonic() - begin, 2),
-        "labelled": now(),
-    }
-    return labels, notes
+        active.state = State(RUNNING, (*active.state.attempts, attempt))
+
+    def _finish(self, key: str) -> None:
+        """Let go of a structure, and tell what became of it; a failure at once."""
+        active = self._active.pop(key)
+        active.lock.release()
+        state = active.job.read_state()
+        if state.status == FAILED:
+            self._progress.tell(f"{active.job.name} failed: {state.reason}")
+        self._progress.advance(f"{active.job.name} {state.status}")
 
 
 def clear_folder(folder: Path, keep: str) -> None:

@@ -6,6 +6,7 @@ order. CP2K's bands at k-points on no mesh must be those of H and S as read.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,8 +31,7 @@ HERMITICITY = 1e-9
 """Largest accepted |H_ij(R) − H_ji(−R)ᵀ|, eV; CP2K writes 14 digits."""
 
 BAND_ERROR = 1e-5
-"""Largest accepted difference of bands from CP2K's own, eV. Its Hartree, of an older CODATA, makes
-2e-6 of it at −19 eV."""
+"""Largest accepted difference of bands from CP2K's own, eV, which prints eight decimals."""
 
 
 def read_cp2k(
@@ -115,13 +115,29 @@ def compare_bands(structure: LabelledStructure, path: Path) -> float:
         structure: with H and S.
         path: CP2K's bands at k-points.
     """
+    return compare_levels(structure, read_bands(path))
+
+
+def compare_levels(
+    structure: LabelledStructure,
+    levels: Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> float:
+    """Return the largest difference of the bands of H and S from those of a code, eV.
+
+    Args:
+        structure: with H and S.
+        levels: fractional k-points, (3,), and the lowest energies of the code there, (n,) eV.
+
+    Raises:
+        DataError: there is no H or S.
+    """
     basis, edges, shift = structure.basis, structure.edge_index, structure.edge_cell_shift
     matrices = structure.hamiltonian_blocks, structure.overlap_blocks
     if basis is None or edges is None or shift is None or any(m is None for m in matrices):
         raise DataError(message(structure.name, "no H and S", "both", AGAIN))
     mask = basis.mask(structure.atoms.numbers)
     worst = 0.0
-    for kpoint, energies in read_bands(path):
+    for kpoint, energies in levels:
         h, s = (sum_bloch(edges, shift, m, mask, kpoint) for m in matrices if m is not None)
         own = scipy.linalg.eigvalsh(h, s)[: len(energies)]
         worst = max(worst, float(np.abs(own - energies).max(initial=0.0)))

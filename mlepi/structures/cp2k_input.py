@@ -7,7 +7,6 @@ those places: ``place_atoms`` chooses them and keeps how many lattice vectors ea
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, StructureError, message
+from mlepi.structures.k_density import find_gap
 
 PROJECT = "label"
 """First part of the names of files that CP2K writes."""
@@ -160,38 +160,6 @@ def place_atoms(atoms: Atoms) -> Placement:
             shift[axis] = 0.5 - middle
     moved = -np.floor(fractional + shift + 0.5).astype(np.int64)
     return Placement((fractional + shift + moved) @ atoms.cell.array, moved)
-
-
-def find_gap(fractional: NDArray[np.float64]) -> tuple[float, float]:
-    """Return middle and width of the widest empty stretch along a periodic axis.
-
-    Args:
-        fractional: (n_atoms,) coordinates along the axis.
-    """
-    ordered = np.sort(fractional % 1.0)
-    widths = np.diff(np.append(ordered, ordered[0] + 1.0))
-    widest = int(np.argmax(widths))
-    return float((ordered[widest] + 0.5 * widths[widest]) % 1.0), float(widths[widest])
-
-
-def choose_mesh(atoms: Atoms, k_spacing: float, vacuum: float) -> tuple[int, int, int]:
-    """Return the divisions of a mesh through Γ of equal density in every cell.
-
-    A mesh of n × m divisions and that of n divisions of a cell m times as long are the same points.
-
-    Args:
-        atoms: structure, Å.
-        k_spacing: largest distance of two k-points, 1/Å, 2π included.
-        vacuum: an axis with so much empty space, Å, has one.
-    """
-    lengths = 2.0 * math.pi * np.linalg.norm(atoms.cell.reciprocal(), axis=1)
-    divisions = []
-    fractional = atoms.cell.scaled_positions(atoms.positions)
-    for axis, length in enumerate(lengths):
-        height = 2.0 * math.pi / length
-        is_empty = find_gap(fractional[:, axis])[1] * height >= vacuum
-        divisions.append(1 if is_empty else max(1, math.ceil(length / k_spacing - 1e-6)))
-    return divisions[0], divisions[1], divisions[2]
 
 
 def build_cp2k_input(

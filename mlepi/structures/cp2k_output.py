@@ -18,10 +18,15 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, NotConvergedError, message
+from mlepi.units import HARTREE
 from mlepi.untrusted import guard, read_text
 
 OUTPUT = "output.txt"
 """File of what CP2K prints."""
+
+OWN_HARTREE = 27.21138386
+"""eV, by which CP2K prints bands: CODATA 2006 (Mohr, Taylor, Newell, Rev. Mod. Phys. 80, 633
+(2008), doi:10.1103/RevModPhys.80.633)."""
 
 AGAIN = "Remove the folder of this calculation and repeat it with CP2K 2023.1."
 
@@ -178,7 +183,7 @@ def read_forces(path: Path, n_atoms: int) -> NDArray[np.float64]:
 
 @guard("bands of CP2K")
 def read_bands(path: Path) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Read k-points, (3,) fractional, and energies there, (n_bands,) eV in CP2K's units.
+    """Read k-points, (3,) fractional, and energies there, (n_bands,) eV.
 
     Raises:
         DataError: there are none.
@@ -188,7 +193,8 @@ def read_bands(path: Path) -> list[tuple[NDArray[np.float64], NDArray[np.float64
         first, *others = part.splitlines()
         rows = [line.split() for line in others if line.strip() and not line.startswith("#")]
         kpoint = np.array(first.split()[:3], dtype=np.float64)
-        found.append((kpoint, np.array([row[1] for row in rows], dtype=np.float64)))
+        energies = np.array([row[1] for row in rows], dtype=np.float64)
+        found.append((kpoint, energies * (HARTREE / OWN_HARTREE)))
     if not found:
         raise DataError(message(str(path), "no bands", "energies at k-points", AGAIN))
     return found

@@ -137,6 +137,30 @@ def write_openmx_input(
         StructureError: an element that the settings do not know, or no cell with a volume.
     """
     path = Path(path)
+    text = build_openmx_input(path.stem, atoms, settings, kgrid)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def build_openmx_input(
+    name: str,
+    atoms: Atoms,
+    settings: OpenmxSettings,
+    kgrid: Sequence[int],
+    further: Mapping[str, object] | None = None,
+) -> str:
+    """Return the text of an input file.
+
+    Args:
+        name: of the calculation, with which the names of its files begin.
+        atoms: structure with three lattice vectors, Å.
+        settings: of the calculation.
+        kgrid: k-points along the three reciprocal vectors.
+        further: keyword → value; those that are written here anyway are replaced.
+
+    Raises:
+        StructureError: an element that the settings do not know, or no cell with a volume.
+    """
     missing = sorted(set(atoms.numbers.tolist()) - {int(z) for z in settings.bases or {}})
     if missing or atoms.cell.rank < 3:
         got = (
@@ -144,43 +168,44 @@ def write_openmx_input(
             if missing
             else f"a cell of rank {atoms.cell.rank}"
         )
-        raise StructureError(
-            message(
-                path.name,
-                got,
-                "elements of the settings in a periodic cell",
-                "Complete the settings or the structure.",
-            )
-        )
+        expected = "elements of the settings in a periodic cell"
+        fix = "Complete the settings or the structure."
+        raise StructureError(message(f"{name}.dat", got, expected, fix))
     species, rows = _describe_atoms(atoms, settings)
-    lines = [
-        "System.CurrrentDirectory            ./",
-        f"System.Name                         {path.stem}",
-        "level.of.stdout                     1",
-        "level.of.fileout                    0",
-        "HS.fileout                          on",
-        f"Species.Number                      {len(species)}",
-        *_block("Definition.of.Atomic.Species", species),
-        f"Atoms.Number                        {len(atoms)}",
-        "Atoms.SpeciesAndCoordinates.Unit    Ang",
-        *_block("Atoms.SpeciesAndCoordinates", rows),
-        "Atoms.UnitVectors.Unit              Ang",
-        *_block("Atoms.UnitVectors", [f" {_coordinates(vector)}" for vector in atoms.cell.array]),
-        f"scf.XcType                          {settings.functional}",
-        "scf.SpinPolarization                off",
-        f"scf.ElectronicTemperature           {settings.electronic_temperature:g}",
-        f"scf.energycutoff                    {settings.grid_cutoff:g}",
-        "scf.maxIter                         200",
-        "scf.EigenvalueSolver                band",
-        f"scf.Kgrid                           {' '.join(str(int(n)) for n in kgrid)}",
-        "scf.Mixing.Type                     rmm-diisk",
-        f"scf.criterion                       {settings.criterion:.1e}",
-        f"scf.dftD                            {'on' if settings.dispersion else 'off'}",
-        *(["version.dftD                        2"] if settings.dispersion else []),
-        "MD.Type                             nomd",
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    keywords: dict[str, object] = {
+        "System.CurrrentDirectory": "./",
+        "System.Name": name,
+        "level.of.stdout": 1,
+        "level.of.fileout": 0,
+        "HS.fileout": "on",
+        "Species.Number": len(species),
+        "<Definition.of.Atomic.Species": species,
+        "Atoms.Number": len(atoms),
+        "Atoms.SpeciesAndCoordinates.Unit": "Ang",
+        "<Atoms.SpeciesAndCoordinates": rows,
+        "Atoms.UnitVectors.Unit": "Ang",
+        "<Atoms.UnitVectors": [f" {_coordinates(vector)}" for vector in atoms.cell.array],
+        "scf.XcType": settings.functional,
+        "scf.SpinPolarization": "off",
+        "scf.ElectronicTemperature": f"{settings.electronic_temperature:g}",
+        "scf.energycutoff": f"{settings.grid_cutoff:g}",
+        "scf.maxIter": 200,
+        "scf.EigenvalueSolver": "band",
+        "scf.Kgrid": " ".join(str(int(n)) for n in kgrid),
+        "scf.Mixing.Type": "rmm-diisk",
+        "scf.criterion": f"{settings.criterion:.1e}",
+        "scf.dftD": "on" if settings.dispersion else "off",
+        **({"version.dftD": 2} if settings.dispersion else {}),
+        "MD.Type": "nomd",
+        **(further or {}),
+    }
+    lines: list[str] = []
+    for keyword, value in keywords.items():
+        if isinstance(value, list):
+            lines += _block(keyword.removeprefix("<"), value)
+        else:
+            lines.append(f"{keyword:<35} {value}")
+    return "\n".join(lines) + "\n"
 
 
 def _describe_atoms(atoms: Atoms, settings: OpenmxSettings) -> tuple[list[str], list[str]]:

@@ -65,9 +65,28 @@ def write_siesta_input(
         StructureError: no cell with a volume.
     """
     path = Path(path)
+    text = build_siesta_input(path.stem, atoms, settings, kgrid)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def build_siesta_input(
+    name: str, atoms: Atoms, settings: SiestaSettings, kgrid: Sequence[int]
+) -> str:
+    """Return the text of an input file.
+
+    Args:
+        name: label of the system, with which the names of its files begin.
+        atoms: structure with three lattice vectors, Å.
+        settings: of the calculation.
+        kgrid: k-points along the three reciprocal vectors, Γ among them.
+
+    Raises:
+        StructureError: no cell with a volume.
+    """
     if atoms.cell.rank < 3:
         got, fix = f"a cell of rank {atoms.cell.rank}", "Add vacuum and a third lattice vector."
-        raise StructureError(message(path.name, got, "a periodic cell", fix))
+        raise StructureError(message(f"{name}.fdf", got, "a periodic cell", fix))
     numbers = sorted(set(atoms.numbers.tolist()))
     species = [f"{k + 1} {z} {chemical_symbols[z]}" for k, z in enumerate(numbers)]
     sites = [
@@ -80,12 +99,12 @@ def write_siesta_input(
         for k, n in enumerate(kgrid)
     ]
     lines = [
-        f"SystemName {path.stem}",
-        f"SystemLabel {path.stem}",
+        f"SystemName {name}",
+        f"SystemLabel {name}",
         f"NumberOfSpecies {len(numbers)}",
         f"NumberOfAtoms {len(atoms)}",
         "SaveHS true",
-        *(f"{name} {_text(value)}" for name, value in settings.fdf.items()),
+        *(f"{label} {_text(value)}" for label, value in settings.fdf.items()),
         *_block("ChemicalSpeciesLabel", species),
         "LatticeConstant 1.0 Ang",
         *_block("LatticeVectors", vectors),
@@ -93,10 +112,9 @@ def write_siesta_input(
         *_block("AtomicCoordinatesAndAtomicSpecies", sites),
         *_block("kgrid_Monkhorst_Pack", mesh),
     ]
-    for name, text in settings.blocks.items():
-        lines += _block(str(name), str(text).rstrip().splitlines())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for label, text in settings.blocks.items():
+        lines += _block(str(label), str(text).rstrip().splitlines())
+    return "\n".join(lines) + "\n"
 
 
 def _block(name: str, rows: Sequence[str]) -> list[str]:

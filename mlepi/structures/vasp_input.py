@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
 
@@ -51,13 +53,36 @@ def write_vasp_input(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    order = np.argsort(atoms.get_chemical_symbols(), kind="stable")
-    ase.io.write(folder / "POSCAR", atoms[order], format="vasp", direct=False)
-    tags = {"SYSTEM": folder.name, **settings.incar}
+    for name, text in build_vasp_input(folder.name, atoms, settings, kgrid).items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def build_vasp_input(
+    name: str, atoms: Atoms, settings: VaspSettings, kgrid: Sequence[int]
+) -> dict[str, str]:
+    """Return the texts of POSCAR (Cartesian, atoms sorted by element), INCAR and KPOINTS.
+
+    Args:
+        name: of the system.
+        atoms: structure, Å.
+        settings: of the calculation.
+        kgrid: k-points along the three reciprocal vectors.
+    """
+    stream = io.StringIO()
+    ase.io.write(stream, atoms[sort_by_element(atoms)], format="vasp", direct=False)
+    tags = {"SYSTEM": name, **settings.incar}
     lines = [f"{tag} = {_text(value)}" for tag, value in tags.items()]
-    (folder / "INCAR").write_text("\n".join(lines) + "\n", encoding="utf-8")
     mesh = " ".join(str(int(n)) for n in kgrid)
-    (folder / "KPOINTS").write_text(f"{folder.name}\n0\nGamma\n{mesh}\n0 0 0\n", encoding="utf-8")
+    return {
+        "POSCAR": stream.getvalue(),
+        "INCAR": "\n".join(lines) + "\n",
+        "KPOINTS": f"{name}\n0\nGamma\n{mesh}\n0 0 0\n",
+    }
+
+
+def sort_by_element(atoms: Atoms) -> NDArray[np.int64]:
+    """Return the atoms in the order of the symbols of their elements, (n_atoms,) int."""
+    return np.argsort(atoms.get_chemical_symbols(), kind="stable")
 
 
 def _text(value: object) -> str:

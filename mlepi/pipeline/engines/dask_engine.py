@@ -10,10 +10,12 @@ import os
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlepi.errors import ConfigError, message
+from mlepi.pipeline.engines.calls import Calls, Function
 from mlepi.pipeline.engines.clusters import JOB_SYSTEMS, JobOptions, open_cluster
 from mlepi.pipeline.engines.engine import Engine, Found, Task, Work
 from mlepi.pipeline.fingerprints import stage_modules
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from mlepi.pipeline.engines.dask_worker import SentWork
+    from mlepi.pipeline.engines.dask_worker import Sent
+
+SomeSent = TypeVar("SomeSent", bound="Sent")
 
 
 class Dask(Engine):
@@ -86,13 +90,16 @@ class Dask(Engine):
             got = "dask together with trainer.devices, trainer.num_nodes or a launcher"
             fix = "Set engine.workers, or use engine=ranks."
             raise ConfigError(message("engine", got, "one process that hands out work", fix))
+        self._check_packages()
+        return Processes()
+
+    def _check_packages(self) -> None:
         needed = ["distributed"] + ["dask_jobqueue"] * (self.cluster in JOB_SYSTEMS)
         absent = [name for name in needed if find_spec(name) is None]
         if absent:
             got = f"dask without the packages {', '.join(absent)}"
             fix = "pip install 'mlepi[dask]'."
             raise ConfigError(message("engine", got, "dask.distributed and dask-jobqueue", fix))
-        return Processes()
 
     def evaluate(
         self, work: Work, tasks: Sequence[Task], say: Callable[[str], None]
@@ -104,13 +111,37 @@ class Dask(Engine):
             MlepiError: a sample cannot be evaluated.
         """
         from mlepi.pipeline.engines.dask_blocks import Blocks
+        from mlepi.pipeline.engines.dask_worker import SentWork
 
         if not tasks:
             return
         client = self._connect(work.ensemble.folder, say)
-        sent, smallest = self._pack(work), work.ensemble.networks.settings.largest_batch
+        networks = work.ensemble.networks
+        modules = sorted(set().union(*(stage_modules(networks, stage) for stage in work.stages)))
+        sent, smallest = self._pack(SentWork, work, modules), networks.settings.largest_batch
         with Blocks(client, sent, tasks, smallest, self, say) as blocks:
             yield from blocks.run()
+
+    def open_calls(
+        self, function: Function, folder: Path, jobs: int, say: Callable[[str], None]
+    ) -> Calls:
+        """Return calls in workers, one at a time in each.
+
+        Raises:
+            ConfigError: dask is not installed, there is no cluster, or ``jobs`` is asked for.
+            DataError: no scheduler answers.
+        """
+        self._check_packages()
+        if jobs > 1:
+            got, fix = f"{jobs} with engine=dask", "Set engine.workers instead."
+            raise ConfigError(message("jobs", got, "1: a worker has one at a time", fix))
+        from mlepi.pipeline.engines.dask_calls import DaskCalls
+        from mlepi.pipeline.engines.dask_worker import SentFunction
+
+        parts = [function] if not isinstance(function, partial) else [function.func, *function.args]
+        modules = sorted({getattr(part, "__module__", type(part).__module__) for part in parts})
+        sent = self._pack(SentFunction, function, modules)
+        return DaskCalls(self._connect(folder, say), sent, self, say)
 
     def close(self) -> None:
         """Let the workers go, and the scheduler where it was started here."""
@@ -124,16 +155,15 @@ class Dask(Engine):
             say(f"workers of dask, dashboard at {self._client.dashboard_link}")
         return self._client
 
-    def _pack(self, work: Work) -> SentWork:
+    def _pack(self, kind: type[SomeSent], content: Any, modules: Sequence[str]) -> SomeSent:
+        """Pack what every worker is given."""
         from distributed.protocol.pickle import dumps
 
-        from mlepi.pipeline.engines.dask_worker import SentWork, describe_software
+        from mlepi.pipeline.engines.dask_worker import describe_software
 
-        networks = work.ensemble.networks
-        modules = sorted(set().union(*(stage_modules(networks, stage) for stage in work.stages)))
-        return SentWork(
+        return kind(
             name=f"mlepi-{uuid.uuid4().hex[:12]}",
-            content=dumps(work),
+            content=dumps(content),
             modules=modules,
             software=describe_software(modules),
             threads=self.options.threads,

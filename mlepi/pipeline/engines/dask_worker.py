@@ -1,4 +1,4 @@
-"""What happens in a worker of dask.distributed: it gets the work once, then evaluates blocks.
+"""What happens in a worker of dask.distributed: it gets the work once, then does tasks of it.
 
 The work travels as a plugin, which the scheduler keeps and hands to every worker that joins,
 instead of with each block or as data that would be lost with the worker that holds it. It is packed
@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,8 @@ from mlepi.results.provenance import list_packages
 if TYPE_CHECKING:
     from distributed import Worker
 
-TOPIC = "mlepi-blocks"
-"""Topic of the events by which workers say that they have begun a block."""
+TOPIC = "mlepi-tasks"
+"""Topic of the events by which workers say that they have begun a task."""
 
 _ONE_AT_A_TIME = threading.Lock()
 """Networks, and the number of threads, belong to the whole process."""
@@ -68,31 +69,33 @@ def describe_software(modules: Sequence[str]) -> Software:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a block.
+    """What came of a task.
 
     Attributes:
         worker: address.
-        found: of the samples that were evaluated.
+        found: what it has found, of the samples that were evaluated, or the result of a call.
         seconds: that it took.
         error: what stopped it.
         refused: why this worker must not compute for this run; empty where it may.
         missing: whether the work has not arrived there.
+        left: whether the worker has left it, since it must close.
     """
 
     worker: str
-    found: list[Found] = field(default_factory=list)
+    found: list[Any] = field(default_factory=list)
     seconds: float = 0.0
     error: MlepiError | None = None
     refused: str = ""
     missing: bool = False
+    left: bool = False
 
 
-class SentWork(WorkerPlugin):
-    """The work of a pass, in every worker.
+class Sent(WorkerPlugin, ABC):
+    """What a worker needs for all tasks of one kind.
 
     Args:
         name: tells it from that of other passes.
-        content: ``Work``, pickled.
+        content: pickled.
         modules: names of the modules that decide the results.
         software: of the process that sends it.
         threads: of a worker.
@@ -106,7 +109,7 @@ class SentWork(WorkerPlugin):
         self._modules = modules
         self._software = software
         self._threads = threads
-        self._work: Work | None = None
+        self._loaded: Any = None
         self._refused: str | None = None
 
     def setup(self, worker: Worker) -> None:
@@ -122,15 +125,33 @@ class SentWork(WorkerPlugin):
                 self._refused = str(error)
         return self._refused
 
+    def load(self) -> Any:
+        """Return the content, unpacked once."""
+        torch.set_num_threads(self._threads)
+        if self._loaded is None:
+            self._loaded = loads(self._content)
+        return self._loaded
+
+    @abstractmethod
+    def do(self, task: Any) -> Iterator[Any]:
+        """Yield what a task finds.
+
+        Raises:
+            MlepiError: it cannot be done.
+        """
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether what the last task has found is worth nothing, since the worker must close."""
+        return False
+
+
+class SentWork(Sent):
+    """The work of a pass over samples, ``Work``."""
+
     def load(self) -> Work:
         """Return the work, unpacked once."""
-        torch.set_num_threads(self._threads)
-        if self._work is None:
-            self._work = loads(self._content)
-        self._check_folder(self._work)
-        return self._work
-
-    def _check_folder(self, work: Work) -> None:
+        work: Work = super().load()
         folder = work.ensemble.folder
         if work.files is not None and not folder.is_dir():
             raise DataError(
@@ -141,31 +162,66 @@ class SentWork(WorkerPlugin):
                     "Choose another folder=…, or set stage.hamiltonian.store=false.",
                 )
             )
+        return work
+
+    def do(self, task: Sequence[Task]) -> Iterator[Found]:
+        """Evaluate samples."""
+        return self.load().evaluate(task)
 
 
-def evaluate_block(name: str, number: int, tasks: Sequence[Task]) -> Answer:
-    """Evaluate a block of samples in a worker.
+class SentFunction(Sent):
+    """A function that is called with arguments; a worker that closes ends the call."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent: events stay where they are."""
+        return {key: value for key, value in self.__dict__.items() if key != "_stop"}
+
+    def setup(self, worker: Worker) -> None:
+        """Be ready to stop."""
+        self._stop = threading.Event()
+
+    def teardown(self, worker: Worker) -> None:
+        """End what runs: the worker closes, or the run does."""
+        self._stop.set()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the worker must close."""
+        return self._stop.is_set()
+
+    def do(self, task: tuple[Any, ...]) -> Iterator[Any]:
+        """Call the function."""
+        yield self.load()(self._stop, *task)
+
+
+def do_task(name: str, number: int, content: Any) -> Answer:
+    """Do a task in a worker.
 
     Args:
-        name: of the work.
-        number: of the block.
-        tasks: its samples.
+        name: of what was sent.
+        number: of the task.
+        content: of the task.
     """
     worker: Any = get_worker()
     address = str(worker.address)
     with _ONE_AT_A_TIME:
-        sent: SentWork | None = worker.plugins.get(name)
+        sent: Sent | None = worker.plugins.get(name)
         if sent is None:
             return Answer(address, missing=True)
-        start = {"block": number, "worker": address, "nanny": worker.nanny}
+        start = {"handed": number, "worker": address, "nanny": worker.nanny}
         worker.loop.add_callback(worker.log_event, TOPIC, start)
         if refused := sent.refuse():
             return Answer(address, refused=refused)
         begin = time.monotonic()
-        found: list[Found] = []
+        found: list[Any] = []
         error: MlepiError | None = None
         try:
-            found.extend(sent.load().evaluate(tasks))
+            found.extend(sent.do(content))
         except MlepiError as failure:
             error = failure
+        except Exception:
+            if not sent.is_leaving:
+                raise
+        if sent.is_leaving:
+            return Answer(address, left=True)
         return Answer(address, found, time.monotonic() - begin, error)

@@ -2,7 +2,8 @@
 
 What is to be done is a value, ``Work`` and ``Task``, that can be sent to another process; what
 comes back is a stream of ``Found`` in any order. An engine never writes a result: the pass over the
-samples stores what it yields, so that every engine goes on where any other one has stopped.
+samples stores what it yields, so that every engine goes on where any other one has stopped. Other
+work than samples is handed out as ``Calls``.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from mlepi.arithmetic import float32_precision
+from mlepi.errors import ConfigError, message
 from mlepi.pipeline.ahead import run_ahead
 from mlepi.pipeline.batch_sizes import predict_in_batches
+from mlepi.pipeline.engines.calls import Calls, Function
 from mlepi.pipeline.ensemble import Ensemble, Sample, SampleKey
 from mlepi.pipeline.ghosts import KEY, count_ghosts
 from mlepi.pipeline.processes import Processes
@@ -136,6 +139,24 @@ class Engine(ABC):
         Raises:
             MlepiError: a sample cannot be evaluated.
         """
+
+    def open_calls(
+        self, function: Function, folder: Path, jobs: int, say: Callable[[str], None]
+    ) -> Calls:
+        """Return calls of a function, to be entered as a context.
+
+        Args:
+            function: see ``Function``; whatever goes to another process is pickled.
+            folder: of the run.
+            jobs: calls at once, where the engine does not say it.
+            say: what the user should know goes here, line by line.
+
+        Raises:
+            ConfigError: this engine hands out samples only, or what it needs is missing.
+        """
+        name = type(self).__name__.lower()
+        fix = "Use engine=local or engine=dask."
+        raise ConfigError(message("engine", name, "one that hands out calls", fix))
 
     def close(self) -> None:  # noqa: B027 - most have started nothing
         """Let go of everything that was started."""

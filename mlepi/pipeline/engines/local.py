@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
 
 from mlepi.errors import ConfigError, message
+from mlepi.pipeline.engines.calls import Calls, Function, LocalCalls
 from mlepi.pipeline.engines.engine import Engine, Found, Task, Work
 from mlepi.pipeline.processes import Processes, launch_processes
+from mlepi.threads import VARIABLES, count_cores
 
 
 class Local(Engine):
@@ -22,6 +25,13 @@ class Local(Engine):
     ) -> Generator[Found]:
         """Evaluate them here."""
         return work.evaluate(tasks)
+
+    def open_calls(
+        self, function: Function, folder: Path, jobs: int, say: Callable[[str], None]
+    ) -> Calls:
+        """Return calls in threads, which share the cores that this process may take."""
+        cores = int(os.environ.get(VARIABLES[0], count_cores()))
+        return LocalCalls(function, jobs, max(1, cores // jobs))
 
 
 class Ranks(Local):
@@ -46,3 +56,13 @@ class Ranks(Local):
                 )
             )
         return super().launch(devices, num_nodes)
+
+    def open_calls(
+        self, function: Function, folder: Path, jobs: int, say: Callable[[str], None]
+    ) -> Calls:
+        """Refuse: every rank would make every call.
+
+        Raises:
+            ConfigError: always.
+        """
+        return Engine.open_calls(self, function, folder, jobs, say)

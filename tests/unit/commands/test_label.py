@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mlepi.command_line.arguments import translate_arguments
 from mlepi.command_line.composition import compose_config
 from mlepi.commands.label import check_config, conclude, main
 from mlepi.errors import ConfigError, DataError
@@ -55,6 +56,32 @@ def test_the_defaults_are_a_code_that_can_be_built():
     plain = check_config(compose_config(CONFIG_FOLDER, "label"))
     assert plain["structures"] is None
     assert plain["dft"]["_target_"] == "mlepi.labelling.Cp2k"
+
+
+def test_elements_of_a_program_are_named_on_the_command_line():
+    given = [
+        "dft=openmx",
+        "dft.bases={B:B7.0-s2p2d1,N:N6.0-s2p2d1}",
+        "dft.valence_electrons={B:3,N:5}",
+        "dft.keywords={scf.Mixing.StartPulay:10}",
+        "engine=dask",
+        "engine.job={interface:lo}",
+    ]
+    plain = check_config(
+        compose_config(CONFIG_FOLDER, "label", translate_arguments(given, "label"))
+    )
+    assert plain["dft"]["bases"] == {"B": "B7.0-s2p2d1", "N": "N6.0-s2p2d1"}
+    assert plain["dft"]["keywords"] == {"scf.Mixing.StartPulay": 10}
+    assert plain["engine"]["job"] == {"interface": "lo"}
+    wrong = translate_arguments(["dft=siesta", "dft.potential={B:B.psml}"], "label")
+    with pytest.raises(ConfigError, match=r"dft.potential: got an unknown key"):
+        check_config(compose_config(CONFIG_FOLDER, "label", wrong))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIG_FOLDER / "dft").iterdir()))
+def test_every_code_composes(name):
+    plain = check_config(compose_config(CONFIG_FOLDER, "label", [f"dft={name}"]))
+    assert plain["dft"]["_target_"].startswith("mlepi.labelling.")
 
 
 def test_the_end_tells_what_failed(tmp_path):
