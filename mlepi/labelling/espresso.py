@@ -179,8 +179,8 @@ def read_espresso(path: Path, name: str) -> LabelledStructure:
         fix = "Look at the end of the file."
         raise DataError(message(str(path), words[:200], "JOB DONE.", fix))
     try:
-        atoms = ase.io.read(path, format="espresso-out")
-        results = atoms.calc.results if isinstance(atoms, Atoms) and atoms.calc else {}
+        (atoms,) = ase.io.iread(path, index=-1, format="espresso-out")
+        results = atoms.calc.results if atoms.calc else {}
         energy, forces = float(results["energy"]), np.asarray(results["forces"])
     except Exception as error:  # ASE's parsers raise anything
         got = f"no energy and forces ({type(error).__name__}: {error})"
