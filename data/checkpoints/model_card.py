@@ -157,7 +157,7 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         f"- Lattice constants {low:.3f}–{high:.3f} Å (strain {strains} from 2.46 Å).",
         f"- Displacements: {describe_displacements(covered['kinds'])}; largest distance of an atom "
         f"from the mean plane of its layer {covered['out_of_plane']:.2f} Å.",
-        f"- Training cells of {cells} atoms. Larger cells work as far as the table of sizes says; "
+        f"- Training cells of {cells}. Larger cells work as far as the table of sizes says; "
         "longer waves were never seen.",
         f"- Not tested: {NOT_TESTED}",
         "",
