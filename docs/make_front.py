@@ -41,6 +41,9 @@ MEASURES = (
 )
 """Words, network, names of the measure (the second in cards of 0.1) and unit."""
 
+TESTED = "test"
+"""Subset whose measures these are."""
+
 
 def summarise_demo(record: FermiVelocityRecord) -> dict[str, Any]:
     """Return what the README says of the demo: slopes at K over those at rest, and their errors."""
@@ -100,7 +103,7 @@ def _draw_slopes(axes: Axes, record: FermiVelocityRecord) -> None:
         )
     axes.set_xlabel("temperature (K)")
     axes.set_title("slope of the bands at K (10⁵ m/s)")
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.93))
 
 
 def build_table(
@@ -117,9 +120,11 @@ def build_table(
     """
     lines = ["| | | measured on |", "|---|---|---|"]
     for words, network, names, unit in MEASURES:
-        accuracy = cards[network]["accuracy"]
+        card_numbers = cards[network]
+        accuracy = card_numbers.get("members", {network: card_numbers})[network]["accuracy"]
         value = next(accuracy["metrics"][name] for name in names if name in accuracy["metrics"])
-        tested = f"{accuracy['data']['n_structures']} test structures of bilayer graphene"
+        n_structures = accuracy["data"]["n_structures"][TESTED]
+        tested = f"{n_structures} test structures of bilayer graphene"
         card = f"[card](data/checkpoints/{network}.md)"
         lines.append(f"| {words} | {value:.3g} {unit} | {tested}: {card} |")
     cell = "×".join(map(str, demo["supercell"][:2]))
