@@ -161,7 +161,8 @@ def test_a_path_of_kpoints_that_was_killed_goes_on(tmp_path, capsys):
     _, done = run(half, BANDS, capsys)
     record = done.read("sparse_bands")
     expected = ResultsStore(whole).read("sparse_bands", type(record))
-    np.testing.assert_array_equal(record.energies, expected.energies)
+    # rounding of the two that are solved here is the processor's
+    np.testing.assert_allclose(record.energies, expected.energies, rtol=0, atol=1e-12)
     assert record.proven == expected.proven == 1
     assert (half / "parts" / "bands.0.part").read_bytes() == before  # read, never written to
     new = PartFile(half / "parts" / "sparse_bands.0.part", "").places()

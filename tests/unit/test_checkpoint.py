@@ -127,19 +127,31 @@ def test_half_precision_rounds_what_was_learned_and_nothing_else(files, tmp_path
 
 
 def test_half_precision_of_the_shipped_networks_is_far_below_their_errors(tmp_path):
-    """H of the bilayer by 0.01 meV on average, forces by 0.3 meV/Å: hundredths of the errors."""
+    """A twentieth of the errors on test structures at most: 0.02 meV of H, 1 meV/Å of forces.
+
+    A network that is shipped in half precision stays what it is.
+    """
     atoms = mlepi.structures.build_graphene(stacking="AB").repeat((2, 2, 1))
     atoms.positions += np.random.default_rng(0).normal(scale=0.04, size=atoms.positions.shape)
     found = {}
+    halved = {}
     for kind in ("electron", "phonon"):
-        source = SHIPPED / f"hedgenet_{kind}.ckpt"
-        export_checkpoint(source, tmp_path / f"{kind}.ckpt", storage="float16")
-        assert (tmp_path / f"{kind}.ckpt").stat().st_size < 0.6 * source.stat().st_size
-        found[kind] = [load_model(file) for file in (source, tmp_path / f"{kind}.ckpt")]
+        source, half = SHIPPED / f"hedgenet_{kind}.ckpt", tmp_path / f"{kind}.ckpt"
+        export_checkpoint(source, half, storage="float16")
+        dtypes = {value.dtype for value in load_checkpoint(source)[1].values()}
+        halved[kind] = torch.float16 not in dtypes
+        assert half.stat().st_size < (0.6 if halved[kind] else 1.01) * source.stat().st_size
+        found[kind] = [load_model(file) for file in (source, half)]
     h = [m.hamiltonian(atoms, dtype="float64").blocks for m in found["electron"]]
-    assert 0 < np.abs(h[0] - h[1]).mean() < 2e-5
     forces = [m.energy_and_forces([atoms])[1][0] for m in found["phonon"]]
-    assert 0 < np.sqrt(np.mean((forces[0] - forces[1]) ** 2)) < 6e-4
+    changes = {
+        "electron": ("hamiltonian_gauge_free_mae_mev", np.abs(h[0] - h[1]).mean()),
+        "phonon": ("forces_rmse_mev_per_angstrom", np.sqrt(np.mean((forces[0] - forces[1]) ** 2))),
+    }
+    for kind, (metric, change) in changes.items():
+        error = 1e3 * change / found[kind][0].metadata["test_metrics"][metric]
+        assert error < 0.05
+        assert (error > 0) == halved[kind]
 
 
 def test_storage_that_cannot_be(files, tmp_path):

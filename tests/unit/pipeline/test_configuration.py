@@ -446,7 +446,7 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         "tf32: got None; expected true or false",
     ):
         assert expected in text
-    assert len(text.splitlines()) == 19
+    assert len(text.splitlines()) == 20
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,8 @@ def test_points_of_the_first_format_serve_again(tmp_path, solved):
     assert len(solved) == 2
     record = run.read("sparse_bands")
     expected = ResultsStore(whole).read("sparse_bands", type(record))
-    np.testing.assert_array_equal(record.energies, expected.energies)
+    # rounding of the two that are solved here is the processor's
+    np.testing.assert_allclose(record.energies, expected.energies, rtol=0, atol=1e-12)
     assert (half / "parts" / "bands.0.part").read_bytes() == old
 
 
