@@ -19,7 +19,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from mlepi.errors import message
-from mlepi.setting_types import list_wrong_types
+from mlepi.setting_types import describe_type, is_of_type, list_wrong_types
 
 SETTINGS_OF = "settings_of"
 """Attribute of a class: its arguments that are settings of another → that other one."""
@@ -67,6 +67,29 @@ def list_unknown_keys(
         for key in found
         if str(key) not in known
     ]
+
+
+def read_typed(
+    config: DictConfig, types: Mapping[str, Any], file: str, groups: Collection[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """Return a config as plain data, and what is missing, unknown or of a wrong type in it.
+
+    Args:
+        config: composed.
+        types: key → annotation of what it may be.
+        file: that has all keys, for messages.
+        groups: further keys, which are judged by the caller.
+    """
+    problems = list_missing_values(config)
+    missing = {text.split(":")[0] for text in problems}
+    plain: Any = OmegaConf.to_container(config, resolve=not problems)
+    problems += list_unknown_keys("", plain, (*types, *groups), file)
+    problems += [
+        message(key, repr(plain.get(key)), describe_type(kind), "See docs/config.md.")
+        for key, kind in types.items()
+        if key not in missing and not is_of_type(plain.get(key), kind)
+    ]
+    return dict(plain), problems
 
 
 def check_target(

@@ -127,24 +127,12 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: one text, a line per mistake.
     """
-    from omegaconf import OmegaConf
+    from mlepi.config_check import check_target, read_typed
 
-    from mlepi.config_check import check_target, list_missing_values, list_unknown_keys
-    from mlepi.setting_types import describe_type, is_of_type
-
-    problems = list_missing_values(config)
-    missing = {text.split(":")[0] for text in problems}
-    plain: Any = OmegaConf.to_container(config, resolve=not problems)
-    problems += list_unknown_keys("", plain, TYPES, "conf/design.yaml")
-    for key, kind in TYPES.items():
-        if key in missing:
-            continue
-        value = plain.get(key)
-        if not is_of_type(value, kind):
-            fix = "See docs/config.md."
-            problems.append(message(key, repr(value), describe_type(kind), fix))
-        else:
-            problems += _list_out_of_bounds(key, value)
+    plain, problems = read_typed(config, TYPES, "conf/design.yaml")
+    wrong = {text.split(":")[0] for text in problems}
+    for key in (key for key in TYPES if key not in wrong):
+        problems += _list_out_of_bounds(key, plain[key])
     for key in ("structure", "phonon"):
         value = plain.get(key)
         for node in value if isinstance(value, list) else [value]:
@@ -154,7 +142,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
         problems += _list_contradictions(plain)
     if problems:
         raise ConfigError("\n".join(problems))
-    return dict(plain)
+    return plain
 
 
 def build_settings(plain: Mapping[str, Any]) -> DesignSettings:

@@ -89,18 +89,9 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: one text, a line per mistake.
     """
-    from omegaconf import OmegaConf
+    from mlepi.config_check import check_target, read_typed
 
-    from mlepi.config_check import check_target, list_missing_values, list_unknown_keys
-    from mlepi.setting_types import describe_type, is_of_type
-
-    problems = list_missing_values(config)
-    plain: Any = OmegaConf.to_container(config, resolve=not problems)
-    problems += list_unknown_keys("", plain, (*TYPES, *GROUPS), "conf/label.yaml")
-    for key, kind in TYPES.items():
-        if not is_of_type(plain.get(key), kind):
-            got, fix = repr(plain.get(key)), "See docs/config.md."
-            problems.append(message(key, got, describe_type(kind), fix))
+    plain, problems = read_typed(config, TYPES, "conf/label.yaml", GROUPS)
     for group, (what, example) in GROUPS.items():
         node = plain.get(group)
         if isinstance(node, dict) and "_target_" in node:
@@ -109,7 +100,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
             problems.append(message(group, repr(node), what, f"Choose one: {group}={example}."))
     if problems:
         raise ConfigError("\n".join(problems))
-    return dict(plain)
+    return plain
 
 
 def conclude(folder: Path, summary: Summary) -> list[str]:
