@@ -72,7 +72,7 @@ def transform_to_cells(
                 f"less than {IMAGINARY * scale:.1g}",
                 "The order of the k-points or the gauge is another: give them in the order of "
                 f"{mesh}, Γ first, the last axis fastest, phases of cells alone. In runs of mlepi "
-                "label, the real-space grid is too coarse: raise dft.cutoff.",
+                "label the real-space grid is too coarse (dft.cutoff, dft.grid_spacing).",
             )
         )
     pairs, blocks, border = [], [], 0.0
