@@ -209,10 +209,12 @@ def write_scfout(
     code: int = 12,
     order_max: int = 2,
     text: str | None = None,
+    n_central: int = 0,
 ) -> Path:
     """Write every section of the OpenMX 3.9/4.0 format.
 
-    Matrices that a reader has to skip are filled with 777.
+    Matrices that a reader has to skip are filled with 777. Atoms between leads are counted, by
+    OpenMX, in runs of NEGF alone: all others have n_central = 0.
     """
     i4, f8 = byte_order + "i4", byte_order + "f8"
     n_atoms = len(sample.numbers)
@@ -232,7 +234,7 @@ def write_scfout(
     garbage = np.full(n_values, 777.0).astype(f8).tobytes()
     lines = (openmx_input(sample) if text is None else text).splitlines(keepends=True)
     parts = [
-        np.array([n_atoms, code, n_atoms, 0, 0, len(cells) - 1]).astype(i4).tobytes(),
+        np.array([n_atoms, code, n_central, 0, 0, len(cells) - 1]).astype(i4).tobytes(),
         np.array([order_max]).astype(i4).tobytes(),
         padded(np.array(cells) @ sample.cell / BOHR),
         np.column_stack([np.full(len(cells), 9), cells]).astype(i4).tobytes(),

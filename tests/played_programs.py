@@ -1,19 +1,25 @@
 """Programs of DFT that play prepared files, for the tests of labelling.
 
-No run of OpenMX, SIESTA, ABACUS or VASP was recorded for these tests: what is played was written
-by the independent writers of ``hamiltonian_samples`` and ``foreign_writers``, which follow the
-formats, or comes from ``shared/data/foreign`` and from ASE's own test data, where a test says so.
+No run of SIESTA, ABACUS or VASP was recorded for these tests: what is played was written by the
+independent writers of ``hamiltonian_samples`` and ``foreign_writers``, which follow the formats, or
+comes from ``shared/data/foreign`` and from ASE's own test data, where a test says so.
+
+``tests/data/openmx_c2.tar.xz`` holds .out (without its timings) and .scfout of a calculation of
+``carbon()`` by OpenMX 3.9, changed to put its k-points on a mesh through Γ, with ``RECORDED``.
 """
 
+import re
 import shutil
+import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import scipy.linalg
 from ase import Atoms
 from foreign_files import bloch_sum
 from foreign_writers import write_abacus, write_hsx
-from hamiltonian_samples import openmx_out, write_scfout
+from hamiltonian_samples import HARTREE, openmx_out, write_scfout
 
 from mlepi.labelling import Abacus, Openmx, Siesta
 from mlepi.labelling.abacus import LOG
@@ -96,6 +102,43 @@ OPENMX = {
     "dispersion": True,
     "keywords": {"scf.Mixing.StartPulay": 10},
 }
+RECORDED = {
+    **OPENMX,
+    "bases": {"C": "C6.0-s1p1"},
+    "grid_cutoff": 100.0,
+    "electronic_temperature": 2000.0,
+    "criterion": 1e-9,
+    "dispersion": False,
+    "k_spacing": 0.5,
+    "steps": 100,
+    "keywords": {"scf.fixed.grid": "0.0 0.0 0.0"},
+}
+BANDS = re.compile(r"k1=\s*(\S+) k2=\s*(\S+) k3=\s*(\S+)\s+((?:\d+ +\S+ +\S+\s+)+)")
+BESIDE = np.array([1e-6, -1e-6, 2e-6])
+"""How far OpenMX's k-points are from the mesh (Shift_K_Point), fractional."""
+
+
+def carbon():
+    """Return a chain of molecules of carbon."""
+    positions = [[0.2, 3.3, 3.2], [1.3, 3.8, 3.6]]
+    return Atoms("C2", positions, cell=[4.6, 7.0, 7.0], pbc=True)
+
+
+def unpack_openmx(folder):
+    """Unpack the recorded calculation; return OpenMX that plays it, and its bands in eV."""
+    played = folder / "played"
+    with tarfile.open(Path(__file__).parent / "data" / "openmx_c2.tar.xz") as archive:
+        archive.extractall(played, filter="data")
+    bands = [
+        (
+            np.array([float(x) for x in found.groups()[:3]]) + BESIDE,
+            np.array([float(line.split()[1]) for line in found[4].strip().splitlines()]) * HARTREE,
+        )
+        for found in BANDS.finditer((played / "label.out").read_text())
+    ]
+    return Openmx(**{**RECORDED, "command": play(folder, played)}), bands
+
+
 SIESTA_TEXT = """Siesta Version  : 5.0.0
 {scf}
 siesta: Program's energy decomposition (eV):

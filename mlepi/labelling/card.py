@@ -40,7 +40,7 @@ WORDS = {
     "dispersion_reach": "reach of the dispersion (Å)",
     "cutoff": "cutoff of the grid (Ry)",
     "relative_cutoff": "relative cutoff (Ry)",
-    "k_spacing": "distance of k-points at most (1/Å, with 2π), mesh through Γ",
+    "k_spacing": "distance of k-points at most (1/Å, with 2π)",
     "vacuum": "empty space from which an axis has one k-point (Å)",
     "electronic_temperature": "electronic temperature (K)",
     "criterion": "criterion of self-consistency",

@@ -28,6 +28,8 @@ from mlepi.untrusted import read_text
 
 NAME = "label"
 """System.Name: the beginning of the names of files that OpenMX writes."""
+GRID_ORIGIN = "scf.fixed.grid"
+"""Keyword: where the real-space grid begins."""
 
 
 class Openmx(ProgramCode):
@@ -135,7 +137,13 @@ class Openmx(ProgramCode):
         return choose_even_mesh(atoms, self._k_spacing, self._vacuum)
 
     def choose_noise_shift(self, atoms: Atoms) -> NDArray[np.float64] | None:
-        """Return half a spacing of the real-space grid."""
+        """Return half a spacing of the real-space grid where the grid stays, else None.
+
+        Unless scf.fixed.grid is among the keywords, the grid of OpenMX follows the mean position
+        of the atoms: a shift of all of them changes nothing and tells nothing.
+        """
+        if GRID_ORIGIN not in {keyword.lower() for keyword in self._keywords}:
+            return None
         return shift_half_grid(atoms, self._settings.grid_cutoff)
 
     def _describe(self) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def transform_to_cells(
                 f"matrices in real space with imaginary parts up to {imaginary:.2g}",
                 f"less than {IMAGINARY * scale:.1g}",
                 "The order of the k-points or the gauge is another: give them in the order of "
-                f"{mesh}, Γ first, the last axis fastest, phases of cells alone.",
+                f"{mesh}, Γ first, the last axis fastest, phases of cells alone. In runs of mlepi "
+                "label the real-space grid is too coarse (dft.cutoff, dft.grid_spacing).",
             )
         )
     pairs, blocks, border = [], [], 0.0

@@ -138,7 +138,7 @@ def _read_header(file: _Binary) -> tuple[int, int, int]:
                 "Set scf.SpinPolarization off.",
             )
         )
-    if n_central != n_atoms or n_left or n_right:
+    if n_central not in (0, n_atoms) or n_left or n_right:  # 0: not a run of NEGF
         raise DataError(
             message(
                 file.where,

@@ -36,7 +36,9 @@ def label(source: str, folder: str) -> None:
     cell.ke_cutoff, cell.precision = given["cutoff"], 1e-10
     cell.build()
     mesh = given["mesh"]
-    field: Any = dft.KRKS(cell, cell.make_kpts(mesh), xc=given["functional"])
+    # k and −k, not k and 1 − k: plane waves around both are the same ones then, up to their sign
+    kmesh = cell.make_kpts(mesh, wrap_around=True)
+    field: Any = dft.KRKS(cell, kmesh, xc=given["functional"])
     field = smearing_(field, sigma=given["width"], method="fermi")
     field.conv_tol, field.max_cycle = given["criterion"], given["steps"]
     field.damp = 1.0 - given["mixing"]

@@ -1,8 +1,8 @@
 """Codes with H and S that run as programs: inputs, what is read, what is refused.
 
-OpenMX, SIESTA and ABACUS were not run for these tests. Inputs are compared with golden ones, made
-by this package and read against the manuals; outputs are those of ``played_programs``, written by
-hand after the formats, except where a test says that a file is genuine.
+SIESTA and ABACUS were not run for these tests, OpenMX was once. Inputs are compared with golden
+ones, made by this package and read against the manuals; outputs are those of ``played_programs``,
+written by hand after the formats, except where a test says that a file is genuine.
 """
 
 import shutil
@@ -18,11 +18,13 @@ from played_programs import (
     OPENMX,
     SIESTA,
     abacus,
+    carbon,
     differ,
     moved,
     openmx,
     play,
     siesta,
+    unpack_openmx,
     write_files,
 )
 from toy_labels import Told
@@ -38,8 +40,10 @@ from mlepi.labelling.siesta import read_energy
 from mlepi.labelling.structure_files import NamedStructure
 from mlepi.structures import HamiltonianDataset, read_forces_dataset, read_openmx
 from mlepi.structures.abacus_input import place_in_cell
+from mlepi.structures.cp2k import compare_levels
 from mlepi.structures.k_density import choose_even_mesh, choose_mesh
 from mlepi.structures.siesta import read_siesta
+from mlepi.units import BOHR, HARTREE
 
 GOLDEN = Path(__file__).parents[2] / "data" / "dft_inputs"
 PROGRAMS = {"openmx": openmx, "siesta": siesta, "abacus": abacus}
@@ -118,6 +122,33 @@ def test_golden_inputs(tmp_path, name, kind, settings):
     code = kind(**{**settings, **folders})
     atoms = Atoms("C2", [[0.1, 0.2, 3.0], [0.0, 1.42, 13.0]], cell=[2.46, 4.26, 20.0], pbc=True)
     assert code.write_input(atoms, 1) == (GOLDEN / f"{name}.txt").read_text()
+
+
+def test_a_set_is_labelled_by_genuine_files_of_openmx(tmp_path):
+    """Bands of H and S, as read, are those that OpenMX prints; energy and a force are read off."""
+    code, bands = unpack_openmx(tmp_path)
+    played = tmp_path / "played"
+    assert len(bands) == 3
+    read = read_openmx(played / "label.scfout", played / "label.out")
+    assert compare_levels(read, bands) < 1e-7
+    folder = tmp_path / "set"
+    given = NamedStructure("c2", carbon())
+    summary = label_structures(folder, [given], code, Told(), measure_noise=False)
+    assert summary.written.names == ["c2"], summary.written.failed
+    data = HamiltonianDataset(folder / "hamiltonians.h5")
+    stored = data["c2"]
+    data.close()
+    assert stored.energy == pytest.approx(-11.142030039840 * HARTREE, abs=1e-5)
+    assert stored.forces[1, 0] == pytest.approx(0.221876466888 * HARTREE / BOHR, abs=1e-5)
+    assert compare_levels(stored, bands) < 1e-3  # blocks are stored in float32
+
+
+def test_the_grid_of_openmx_follows_the_atoms_unless_told_otherwise():
+    """A shift of all atoms then changes nothing, and would be taken for the absence of noise."""
+    atoms = carbon()
+    assert Openmx(**OPENMX).choose_noise_shift(atoms) is None
+    code = Openmx(**{**OPENMX, "keywords": {"scf.Fixed.grid": "0.0 0.0 0.0"}})
+    assert np.all(code.choose_noise_shift(atoms) > 0.05)
 
 
 def test_genuine_steps_of_openmx():

@@ -15,7 +15,6 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from cp2k_files import hbn
 from toy_labels import Told
 
 from mlepi.errors import ConfigError
@@ -44,10 +43,10 @@ PYSCF = {
     "basis": "gth-szv-molopt-sr",
     "potential": "gth-pbe",
     "functional": "pbe",
-    "cutoff": 120.0,
-    "criterion": 1e-8,
-    "largest_band_error": 0.05,
-    "k_spacing": 0.75,
+    "cutoff": 80.0,
+    "criterion": 1e-10,
+    "largest_band_error": 0.005,
+    "k_spacing": 0.28,
     "mixing": 1.0,
 }
 pytestmark = pytest.mark.filterwarnings("ignore::mlepi.errors.UnusualDataWarning")
@@ -166,16 +165,26 @@ HAS_PYSCF = PYSCF["python"] or importlib.util.find_spec("pyscf")
     not HAS_PYSCF, reason="no PySCF; MLEPI_PYSCF_PYTHON may name a Python that has it"
 )
 def test_pyscf_for_real(tmp_path):
-    """Two atoms: bands of H(R) and S(R) beside the mesh are PySCF's own, forces its derivatives."""
+    """A chain of SiS: bands of H(R), S(R) beside the mesh are PySCF's, forces its derivatives.
+
+    The central difference exceeds the force by a third of what the mean force of both ends does.
+    """
     code = Pyscf(**PYSCF)
-    folder = tmp_path / "set"
-    summary = label_structures(
-        folder, [NamedStructure("hbn", hbn())], code, Told(), threads=1, keep="all"
-    )
-    assert summary.written.names == ["hbn"], summary.written.failed
+    folder, step = tmp_path / "set", 0.01
+    structures = []
+    for name, moved in (("middle", 0.0), ("plus", step), ("minus", -step)):
+        positions = [[0.3, 3.4, 3.6], [1.9, 4.3 + moved, 4.15]]
+        atoms = Atoms("SiS", positions, cell=[4.5, 7.8, 7.4], pbc=True)
+        structures.append(NamedStructure(name, atoms))
+    summary = label_structures(folder, structures, code, Told(), threads=1, measure_noise=False)
+    assert summary.written.names == ["middle", "plus", "minus"], summary.written.failed
     data = HamiltonianDataset(folder / "hamiltonians.h5")
-    stored = data["hbn"]
-    assert data.basis.shells == {5: (0, 1), 7: (0, 1)}
+    middle, plus, minus = (data[name] for name in summary.written.names)
+    assert data.basis.shells == {14: (0, 1), 16: (0, 1)}
     data.close()
-    assert stored.provenance["band_error"] < PYSCF["largest_band_error"]
-    assert np.abs(stored.forces).max() > 0.1
+    assert max(s.provenance["band_error"] for s in (middle, plus, minus)) < 1e-3
+    force = middle.forces[1, 1]
+    bend = 0.5 * (plus.forces[1, 1] + minus.forces[1, 1]) - force
+    found = (minus.energy - plus.energy) / (2.0 * step)
+    assert found == pytest.approx(force + bend / 3.0, abs=1e-4)
+    assert force == pytest.approx(1.64, abs=0.01)

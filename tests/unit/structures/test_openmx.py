@@ -46,6 +46,12 @@ def test_big_endian_reads_the_same(sample, tmp_path):
     np.testing.assert_array_equal(little.edge_cell_shift, big.edge_cell_shift)
 
 
+def test_all_atoms_may_count_as_between_leads(sample, tmp_path):
+    plain = read_openmx(write_scfout(tmp_path / "a.scfout", sample))
+    counted = read_openmx(write_scfout(tmp_path / "b.scfout", sample, n_central=3))
+    np.testing.assert_array_equal(plain.hamiltonian_blocks, counted.hamiltonian_blocks)
+
+
 @pytest.mark.parametrize("order_max", [1, 3])
 def test_number_of_position_matrices_is_respected(sample, tmp_path, order_max):
     structure = read_openmx(write_scfout(tmp_path / "a.scfout", sample, order_max=order_max))
@@ -121,6 +127,7 @@ def test_not_an_scfout(tmp_path):
 @pytest.mark.parametrize(
     ("section", "shift", "value", "dtype", "text"),
     [
+        ("header", 8, 2, "<i4", "leads"),
         ("header", 12, 2, "<i4", "leads"),
         ("orbitals", 0, 0, "<i4", "negative counts"),
         (
