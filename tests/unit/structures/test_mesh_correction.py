@@ -90,6 +90,7 @@ def test_the_correction_of_another_structure_is_refused(make, corrections, chang
         make.correct_labels(labels, corrections, make.fit_law())
 
 
+@pytest.mark.usefixtures("make")  # imports grid_energy
 def test_the_grid_is_the_one_that_openmx_reports():
     """Its own words for these cells, "Num. of grids of a-, b-, and c-axes"."""
     count = sys.modules["grid_energy"].count_points
