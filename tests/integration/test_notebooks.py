@@ -36,9 +36,6 @@ SMALL = {
 }
 """Notebook → what its parameters are here."""
 
-NOT_RUN = ("3_own_material",)
-"""Those that are stored without outputs until ``docs/make_notebooks.py`` has run them."""
-
 ANSWERS = {
     "1_quick_start": r"meV at 300 K \(mean ± standard error of 2 samples\)",
     "2_train_your_own": r"After 2 epochs on 8 structures .* meV/Å off",
@@ -73,13 +70,7 @@ def test_a_notebook_has_a_question_an_answer_and_at_most_15_cells(name):
     assert sum("parameters" in cell.metadata.get("tags", ()) for cell in notebook.cells) == 1
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True) if name in NOT_RUN else ())
-        for name in SMALL
-    ],
-)
+@pytest.mark.parametrize("name", SMALL)
 def test_a_notebook_is_stored_as_it_was_run(name):
     cells = code_of(read(name))
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
