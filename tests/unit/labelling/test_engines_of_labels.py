@@ -3,12 +3,13 @@
 Most workers of dask are threads here; one test kills real ones.
 """
 
-import os
 import threading
 
 import numpy as np
 import pytest
 from dying_codes import Dying
+from toy_clusters import SETTINGS as DASK
+from toy_clusters import kept_environment, threads_as_workers
 from toy_labels import Told, displaced, fake
 
 from mlepi.errors import ConfigError
@@ -20,38 +21,20 @@ from mlepi.run_lock import FolderLostError
 from mlepi.stopping import Stopped
 from mlepi.structures import HamiltonianDataset
 
-SETTINGS = {
-    "cluster": "local",
-    "workers": 2,
-    "least_workers": 0,
-    "threads": 1,
-    "memory": None,
-    "walltime": "01:00:00",
-    "queue": None,
-    "account": None,
-    "job": {},
-    "deaths": 2,
-    "patience": 60.0,
-    "dashboard": ":0",
-}
+SETTINGS = {**DASK, "deaths": 2}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def environment():
     """What dask sets in this process for its workers is taken back."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    with kept_environment():
+        yield
 
 
 @pytest.fixture(scope="module")
 def scheduler():
     """A scheduler whose workers are threads of this process."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
-    ) as cluster:
+    with threads_as_workers() as cluster:
         yield cluster
 
 

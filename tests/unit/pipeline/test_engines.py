@@ -4,10 +4,10 @@ Most workers of dask are threads here; one test kills real ones.
 """
 
 import io
-import os
 import re
 
 import pytest
+from toy_clusters import SETTINGS, kept_environment, threads_as_workers
 from toy_models import DyingStage, LevelsStage, NoisyStage
 from toy_pipelines import ALL, PREPARATION, make_run, seen
 
@@ -17,21 +17,6 @@ from mlepi.pipeline.engines.clusters import JobOptions, plan_lifetime, read_wall
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.runner import run_stages
-
-SETTINGS = {
-    "cluster": "local",
-    "workers": 2,
-    "least_workers": 0,
-    "threads": 1,
-    "memory": None,
-    "walltime": "01:00:00",
-    "queue": None,
-    "account": None,
-    "job": {},
-    "deaths": 3,
-    "patience": 60.0,
-    "dashboard": ":0",
-}
 
 
 def run_with(engine, run, names=ALL):
@@ -49,10 +34,8 @@ def digests(run):
 @pytest.fixture(scope="module", autouse=True)
 def environment():
     """What dask sets in this process for its workers is taken back."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    with kept_environment():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +49,7 @@ def alone(tmp_path_factory):
 @pytest.fixture(scope="module")
 def scheduler():
     """A scheduler whose workers are threads of this process."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
-    ) as cluster:
+    with threads_as_workers() as cluster:
         yield cluster
 
 

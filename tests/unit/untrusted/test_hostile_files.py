@@ -43,8 +43,8 @@ SECONDS, MEGABYTES = 2.0, 200
 
 
 @contextmanager
-def refused(text: str, kind: type[MlepiError] = DataError):
-    """Expect one message, within bounds of processor time and memory."""
+def assert_refused(text: str, kind: type[MlepiError] = DataError):
+    """Assert that what follows ends in one message, within bounds of processor time and memory."""
 
     def spent() -> float:
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -75,7 +75,7 @@ def test_a_header_in_which_the_library_never_comes_back(tmp_path, place):
     content = bytearray(TABLE.read_bytes())
     content[place : place + 512] = bytes(512)
     path.write_bytes(content)
-    with refused("its tables lead the HDF5 library nowhere"):
+    with assert_refused("its tables lead the HDF5 library nowhere"):
         read_overlap_table(path)
 
 
@@ -125,22 +125,22 @@ def _filter(file):
 def test_hdf5_that_claims_too_much_or_leads_elsewhere(tmp_path, fill, text):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         fill(file)
-    with refused(text):
+    with assert_refused(text):
         open_hdf5(tmp_path / "x.h5")
 
 
 def test_no_hdf5_and_a_file_of_holes(tmp_path):
     path = tmp_path / "x.h5"
     path.write_bytes(b"x" * 5000)
-    with refused("no readable HDF5"):
+    with assert_refused("no readable HDF5"):
         open_hdf5(path)
     with path.open("wb") as file:
         file.truncate(2**43)
-    with refused("8388608 MB; expected at most"):
+    with assert_refused("8388608 MB; expected at most"):
         open_hdf5(path)
-    with refused("no such file"):
+    with assert_refused("no such file"):
         open_hdf5(tmp_path / "none.h5")
-    with refused("no regular file"):
+    with assert_refused("no regular file"):
         open_hdf5(tmp_path)
 
 
@@ -163,7 +163,7 @@ def test_no_hdf5_and_a_file_of_holes(tmp_path):
 def test_wrong_types_and_sizes_in_info(deeph, change, text):
     path = deeph / "info.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with refused(text):
+    with assert_refused(text):
         read_deeph(deeph)
 
 
@@ -183,7 +183,7 @@ def test_wrong_types_and_sizes_in_info(deeph, change, text):
 def test_json_that_is_too_deep_or_in_another_encoding(tmp_path, content, text):
     path = tmp_path / "x.json"
     path.write_bytes(content)
-    with refused(text):
+    with assert_refused(text):
         read_json(path)
 
 
@@ -197,20 +197,20 @@ def test_json_of_usual_depth_and_with_a_mark_is_read(tmp_path):
 def test_archives_that_unpack_to_more_than_they_hold(tmp_path):
     path = tmp_path / "x.npz"
     np.savez_compressed(path, x=np.zeros(9 * 2**20))
-    with refused(r"\d+ bytes that unpack to"), open_npz("x.npz", path):
+    with assert_refused(r"\d+ bytes that unpack to"), open_npz("x.npz", path):
         pass
     one = io.BytesIO()
     np.save(one, np.zeros(2))
     content = one.getvalue().replace(b"(2,)", b"(99999999999,)")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", content)
-    with refused("x.npz: got "), open_npz("x.npz", path) as archive:
+    with assert_refused("x.npz: got "), open_npz("x.npz", path) as archive:
         archive["x"]
     path.write_bytes(b"PK\3\4 and nothing else")
-    with refused("a damaged file"), open_npz("x.npz", path):
+    with assert_refused("a damaged file"), open_npz("x.npz", path):
         pass
     basis = OrbitalBasis({6: (0,)}, {6: 1.0}, {})
-    with refused("a damaged file"):
+    with assert_refused("a damaged file"):
         read_label_file(path, basis)
 
 
@@ -218,10 +218,10 @@ def test_arrays_of_another_size_than_their_header(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, np.zeros(4))
     path.write_bytes(path.read_bytes().replace(b"(4,)", b"(99999999999,)"))
-    with refused("a damaged file|bytes for an array"):
+    with assert_refused("a damaged file|bytes for an array"):
         load_npy(path)
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
-    with refused("Python objects"):
+    with assert_refused("Python objects"):
         load_npy(path)
     np.save(path, np.arange(6.0))
     assert load_npy(path).shape == (6,)
@@ -243,20 +243,20 @@ def test_arrays_of_another_size_than_their_header(tmp_path):
 def test_extxyz_that_claims_too_much(tmp_path, content, text):
     path = tmp_path / "x.extxyz"
     path.write_text(content)
-    with refused(text):
+    with assert_refused(text):
         read_forces_dataset(path)
 
 
 def test_structures_that_claim_too_much(tmp_path):
     path = tmp_path / "POSCAR"
     path.write_text("x\n1.0\n3 0 0\n0 3 0\n0 0 3\nC\n999999999\nDirect\n0 0 0\n")
-    with refused("an unreadable file"):
+    with assert_refused("an unreadable file"):
         read_structure(path)
     path.write_text("x\n1.0\n3 0 0\n0 3 0\n0 0 3\nC\n2\nDirect\n0.0 0.0 0.0\n0.5 0.5 0")
-    with refused("cut off inside its last line"):
+    with assert_refused("cut off inside its last line"):
         read_structure(path)
     path.write_text("x\n1.0\n1e-3 0 0\n0 1e3 0\n0 0 1e3\nC\n1\nDirect\n0 0 0\n")
-    with refused("in a cell of", StructureError):
+    with assert_refused("in a cell of", StructureError):
         read_structure(path)
 
 
@@ -271,24 +271,24 @@ def test_a_cif_that_lost_an_atom(tmp_path):
     path.write_text(text)
     assert len(read_structure(path)) == 2
     path.write_text(text.replace("Cl 0.5 0.5 0.5\n", ""))
-    with refused("the sum formula Cs1 Cl1"):
+    with assert_refused("the sum formula Cs1 Cl1"):
         read_structure(path)
 
 
 def test_text_tables(tmp_path, sample):
     folder = write_legacy_folder(tmp_path / "old", sample)
     (folder / "orbital_types.dat").write_text("0 99999999999\n" * 3)
-    with refused("shells"):
+    with assert_refused("shells"):
         read_deeph_legacy(folder)
     (folder / "orbital_types.dat").write_bytes(b"\xff\xfe0\x00")
-    with refused("UTF-16"):
+    with assert_refused("UTF-16"):
         read_deeph_legacy(folder)
     (folder / "lat.dat").write_bytes(b"1 0 0\n0 1 0\n0 0 \xff\n")
-    with refused("lat.dat"):
+    with assert_refused("lat.dat"):
         read_deeph_legacy(folder)
     path = tmp_path / "table.dat"
     path.write_text("1.000 2.000\n3.000 4.0")
-    with refused("cut off"):
+    with assert_refused("cut off"):
         check_text(path, ends=True)
 
 
@@ -300,7 +300,7 @@ def test_basis_of_dftio_is_no_python(tmp_path):
     (folder / "atomic_numbers.dat").write_text("6\n")
     for text in ("(" * 10_000, "{'C': '9999999999s'}", "{'C': '99s'}", "__import__('os')", ""):
         (folder / "basis.dat").write_text(text)
-        with refused("no basis|shells"):
+        with assert_refused("no basis|shells"):
             read_dftio(folder)
 
 
@@ -319,7 +319,7 @@ def test_settings_of_a_mesh(tmp_path, settings):
     for what in ("fock", "over"):
         np.save(tmp_path / f"a_{what}_0.npy", np.ones((1, 1, 1)))
     (tmp_path / "kmesh.json").write_text(json.dumps(settings))
-    with refused(r"kmesh\.json"):
+    with assert_refused(r"kmesh\.json"):
         read_kmesh(tmp_path, 0)
 
 
@@ -328,7 +328,7 @@ def test_links_in_a_ring_end(tmp_path):
         (tmp_path / name).mkdir()
         for other in "abc":
             (tmp_path / name / other).symlink_to(tmp_path)
-    with refused("no structure in it or below it"):
+    with assert_refused("no structure in it or below it"):
         find_sources([tmp_path])
 
 
@@ -369,7 +369,7 @@ def test_checkpoints_that_claim_too_much(tmp_path, described, change, text):
     change(content)
     path = tmp_path / "x.ckpt"
     torch.save(content, path)
-    with refused(text, CheckpointError):
+    with assert_refused(text, CheckpointError):
         load_checkpoint(path)
 
 
@@ -380,21 +380,21 @@ def test_archives_that_are_no_checkpoints(tmp_path, described):
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
             new.writestr(name, old.read(name))
-    with refused("compressed members", CheckpointError):
+    with assert_refused("compressed members", CheckpointError):
         load_checkpoint(bomb)
     shutil.copy(path, bomb)
     content = bytearray(bomb.read_bytes())
     content[content.rindex(b"PK\1\2") + 24] ^= 0x40  # a size in the table of contents
     bomb.write_bytes(content)
-    with refused("x|bomb", CheckpointError):
+    with assert_refused("x|bomb", CheckpointError):
         load_checkpoint(bomb)
 
 
 def test_a_basis_that_makes_blocks_of_any_size_is_refused():
     for shells in ((1e308,), (10**6,), (0,) * 1000, (True,), (0.5,), (-1,)):
-        with refused("shells"):
+        with assert_refused("shells"):
             OrbitalBasis({6: shells}, {6: 1.0}, {})
-    with refused("radii"):
+    with assert_refused("radii"):
         OrbitalBasis({6: (0,)}, {6: float("inf")}, {})
 
 
@@ -471,7 +471,7 @@ def test_one_wrong_header_among_equal_ones_is_found(tmp_path, change, text):
     path = tmp_path / "a.h5"
     _blocks(path, change)
     if text:
-        with refused(text):
+        with assert_refused(text):
             open_hdf5(path)
         return
     with open_hdf5(path) as file:
