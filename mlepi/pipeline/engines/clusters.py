@@ -2,7 +2,8 @@
 
 What their defaults would do to long numerical work is set here: a task may be lost any number of
 times, since workers die for reasons of their own; memory is never spilled to a disk, and a worker
-is not paused, which looks like a run that hangs, but restarted when it needs too much.
+is not paused, which looks like a run that hangs, but restarted when it needs too much. A restart may
+take its time on a busy machine: 15 s, after which dask gives a worker up for good, are too few.
 """
 
 from __future__ import annotations
@@ -38,12 +39,15 @@ SCHEDULER: Mapping[str, Any] = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    "distributed.deploy.lost-worker-timeout": "2 minutes",
 }
 LOGGERS = {"distributed": logging.ERROR, "distributed.nanny": logging.WARNING}
 """What is told of the scheduler; what nannies say is asked for when a worker has died."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 LOGS = "workers"
 """Folder of the logs of jobs, in the run folder."""
+ENDED = ("closed", "failed")
+"""Names of the states of workers that compute nothing any more."""
 CONNECT = 30.0
 """s within which a scheduler that runs already must answer."""
 ADAPT: Mapping[str, Any] = {"target_duration": "1s", "interval": "1s", "wait_count": 10}
@@ -151,6 +155,27 @@ def open_cluster(engine: Dask, folder: Path) -> Iterator[Client]:
         else:
             cluster.adapt(minimum=engine.least_workers, maximum=engine.workers, **ADAPT)
         yield stack.enter_context(Client(cluster, set_as_default=False))
+
+
+def replace_lost_workers(client: Client) -> None:
+    """Start the workers that a cluster of ours should have and has not.
+
+    By itself dask does so only when their number changes. Jobs that wait in a queue are there.
+
+    Args:
+        client: connection to it; a scheduler that somebody else has started is left alone.
+    """
+    if client.cluster is not None:
+        client.cluster.loop.add_callback(_replace_lost, client.cluster)
+
+
+def _replace_lost(cluster: Any) -> None:
+    """Forget workers that have ended, and start as many as are planned; in the loop of a cluster."""
+    for name, worker in list(cluster.workers.items()):
+        if worker.status.name in ENDED:
+            del cluster.workers[name]
+    if cluster.plan:
+        cluster.scale(len(cluster.plan))
 
 
 @contextmanager

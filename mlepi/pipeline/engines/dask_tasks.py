@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from distributed import Client, Future, KilledWorker
 
 from mlepi.errors import DataError, message
+from mlepi.pipeline.engines.clusters import replace_lost_workers
 from mlepi.pipeline.engines.dask_worker import TOPIC, Answer, Sent, do_task
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ ASK = 20.0
 """s within which a nanny must answer."""
 SILENCE = 60.0
 """s without a connection to the scheduler after which it counts as gone."""
+REPLACE = 30.0
+"""s with too few workers after which those that are lost are started again."""
 LEAVING = 2.0
 """s after which a nanny whose job ends as well is gone."""
 LINES = 12
@@ -77,6 +80,7 @@ class DaskTasks(ABC):
         self._flying: dict[int, Handed] = {}
         self._n_workers, self._looked, self._heard = 0, 0.0, time.monotonic()
         self._alone_since, self._patience = time.monotonic(), engine.patience
+        self._enough = time.monotonic()
         self._running: dict[str, tuple[int, str | None]] = {}
         self._deaths: Counter[str] = Counter()
         self._strangers: set[str] = set()
@@ -198,6 +202,11 @@ class DaskTasks(ABC):
                 "the queue; workers that fail say why in their own log (folder workers of the run)."
             )
             self._patience *= 2.0
+        if self._n_workers >= max(1, self._engine.least_workers):
+            self._enough = now
+        elif now - self._enough >= REPLACE:
+            self._enough = now
+            replace_lost_workers(self._client)
 
     def _hand_out(self) -> None:
         """Give enough tasks to the scheduler that no worker waits."""

@@ -5,6 +5,7 @@ Most workers of dask are threads here; one test kills real ones.
 
 import io
 import re
+import time
 
 import pytest
 from toy_clusters import SETTINGS, kept_environment, threads_as_workers
@@ -13,7 +14,13 @@ from toy_pipelines import ALL, PREPARATION, make_run, seen
 
 from mlepi.errors import ConfigError, DataError, PhysicsError
 from mlepi.pipeline.engines import Dask, Local, Ranks
-from mlepi.pipeline.engines.clusters import JobOptions, plan_lifetime, read_walltime
+from mlepi.pipeline.engines.clusters import (
+    SCHEDULER,
+    JobOptions,
+    plan_lifetime,
+    read_walltime,
+    replace_lost_workers,
+)
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import ProgressReport
 from mlepi.pipeline.runner import run_stages
@@ -193,6 +200,32 @@ def test_deaths_count_only_for_the_block_that_was_running(tmp_path):
         engine.close()
 
 
+@pytest.fixture(scope="module")
+def connected():
+    """A scheduler with workers of its own, and a connection to it."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        threads_as_workers() as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def test_lost_workers_are_replaced(connected):
+    """By itself dask would wait for ever, once it has given up a worker."""
+    dask_config, cluster = pytest.importorskip("dask.config"), connected.cluster
+    [name, other] = cluster.workers
+    with dask_config.set({"distributed.deploy.lost-worker-timeout": "0.1s"}):
+        cluster.sync(cluster.workers[name].close)
+        end = time.monotonic() + 20.0
+        while name in cluster.workers and time.monotonic() < end:
+            time.sleep(0.05)
+    assert set(cluster.workers) == {other}
+    replace_lost_workers(connected)
+    connected.wait_for_workers(2, timeout=20)
+    assert set(cluster.workers) == {name, other}
+
+
 @pytest.mark.parametrize("system", ["slurm", "pbs", "sge", "lsf"])
 def test_jobs_end_before_their_walltime_with_the_threads_asked_for(tmp_path, system):
     jobqueue = pytest.importorskip("dask_jobqueue")
@@ -209,6 +242,12 @@ def test_jobs_end_before_their_walltime_with_the_threads_asked_for(tmp_path, sys
         assert expected in script
     assert "--lifetime 6480s --lifetime-stagger 360s" in script
     assert "export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False" in script
+
+
+def test_a_worker_may_take_its_time_to_start_again():
+    """Fifteen seconds, the default of dask, are too few on a busy machine."""
+    parse = pytest.importorskip("dask.utils").parse_timedelta
+    assert parse(SCHEDULER["distributed.deploy.lost-worker-timeout"]) > 60
 
 
 def test_walltimes():
