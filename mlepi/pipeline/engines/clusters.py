@@ -2,8 +2,8 @@
 
 What their defaults would do to long numerical work is set here: a task may be lost any number of
 times, since workers die for reasons of their own; memory is never spilled to a disk, and a worker
-is not paused, which looks like a run that hangs, but restarted when it needs too much. A restart may
-take its time on a busy machine: 15 s, after which dask gives a worker up for good, are too few.
+is not paused, which looks like a run that hangs, but restarted when it needs too much. On a busy
+machine that takes its time: 15 s, after which dask gives a worker up for good, are too few.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def replace_lost_workers(client: Client) -> None:
 
 
 def _replace_lost(cluster: Any) -> None:
-    """Forget workers that have ended, and start as many as are planned; in the loop of a cluster."""
+    """Forget workers that have ended, and start as many as are planned; in its loop."""
     for name, worker in list(cluster.workers.items()):
         if worker.status.name in ENDED:
             del cluster.workers[name]
