@@ -1,8 +1,9 @@
-"""``infer.py`` with two stages of another package beside its own."""
+"""``infer.py`` with two stages of another package beside its own.
+
+As there, what takes long to import comes after the process follows the one that started it.
+"""
 
 from pathlib import Path
-
-from toy_models import LevelsStage, OtherLevelsStage
 
 from mlepi.command_line import run_script
 
@@ -28,6 +29,8 @@ TOY_RUN = [
 
 
 def run(config, folder):
+    from toy_models import LevelsStage, OtherLevelsStage
+
     from mlepi.observables import all_stages
     from mlepi.pipeline import infer
 
