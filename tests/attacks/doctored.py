@@ -33,6 +33,7 @@ from mlepi.reference_systems.generate import FORCES, SPLIT, DataSettings, genera
 from mlepi.structures import build_graphene
 from mlepi.structures.sources import find_sources, read_source
 from mlepi.training.configuration import KNOWN_KEYS, SUPPLIED, check_config, check_values
+from mlepi.training.initial_weights import read_initial_weights
 from mlepi.training.run import build_data, build_task
 from mlepi.units import BOHR, HARTREE
 
@@ -287,19 +288,26 @@ NOT_READ = ("size.", "optimizer.optimizer.")
 
 
 def doctor_config(
-    plain: Mapping[str, Any], rng: np.random.Generator, values: Mapping[str, Sequence[Any]]
+    plain: Mapping[str, Any],
+    resolved: Mapping[str, Any],
+    rng: np.random.Generator,
+    values: Mapping[str, Sequence[Any]],
 ) -> tuple[str, dict[str, Any]]:
     """Change one setting so that it has no meaning; return what was done, and the new config."""
     changed = deepcopy(dict(plain))
     leaves = [
         (key, value)
-        for key, value in list_leaves(changed)
+        for key, value in list_leaves(resolved)
         if not key.split(".")[-1].startswith("_") and not key.startswith(NOT_READ)
     ]
     key, value = leaves[int(rng.integers(len(leaves)))]
     *path, last = key.split(".")
     node: Any = changed
+    source: Any = resolved
     for name in path:
+        source = source[name]
+        if not isinstance(node[name], dict):  # taken over as a whole
+            node[name] = deepcopy(source)
         node = node[name]
     if rng.random() < 0.25:
         place = int(rng.integers(len(last)))
@@ -327,18 +335,20 @@ def attack_configs(folder: Path, rng: np.random.Generator, n: int) -> Iterator[O
     files = [f"data.path={folder / FORCES}", f"data.split={folder / SPLIT}"]
     words = ["experiment=toy_train_phonon", *small, *files]
     train = compose_config(ROOT / "conf", "train", words)
-    bases: list[tuple[str, dict[str, Any], Callable[[DictConfig], Any]]] = []
+    bases: list[tuple[str, list[Any], Callable[[DictConfig], Any]]] = []
     for name, config, check in (
         ("config of an inference", infer, lambda c: check_inference(c, stages)),
         ("config of a training", train, _check_training),
     ):
         check(config)
-        plain: Any = OmegaConf.to_container(config, resolve=True)
-        bases.append((name, plain, check))
+        # of a training as it is written: what takes over a doctored setting is doctored as well
+        ways = (config is not train, True)
+        plains = [OmegaConf.to_container(config, resolve=resolve) for resolve in ways]
+        bases.append((name, plains, check))
     for number in range(n):
-        name, plain, check = bases[number % 4 == 3]
+        name, (plain, resolved), check = bases[number % 4 == 3]
         values = UNTYPED if name.endswith("training") else WRONG
-        kind, changed = doctor_config(plain, rng, values)
+        kind, changed = doctor_config(plain, resolved, rng, values)
         box: list[Any] = [plain]
 
         def read(check: Any = check, box: list[Any] = box, plain: Any = plain) -> str:
@@ -366,4 +376,5 @@ def _check_training(config: DictConfig) -> None:
     check_config(config, KNOWN_KEYS, SUPPLIED)
     check_values(config)
     plain: Any = OmegaConf.to_container(config, resolve=True)
+    read_initial_weights(plain["init_from"], "phonon")
     build_task(plain, build_data(plain))
