@@ -44,9 +44,9 @@ $(VENV)/installed-run: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
-# Two processes share the samples, so each takes one thread.
+# Two processes share the samples, so each takes one thread. Further keys: make demo DEMO_OPTIONS=n_samples=100
 demo: $(VENV)/installed-run
-	OMP_NUM_THREADS=1 $(BIN)/mlepi demo folder=$(DEMO_OUTPUT)
+	OMP_NUM_THREADS=1 $(BIN)/mlepi demo folder=$(DEMO_OUTPUT) $(DEMO_OPTIONS)
 	@echo "Figures, records and report.html: $(abspath $(DEMO_OUTPUT))"
 
 # Trainings and inferences of the full loop run two at a time, so each process takes one thread.

@@ -188,6 +188,29 @@ def test_all_text_can_be_read_and_nothing_sticks_out(browser, page, scheme, widt
         assert browser.evaluate("document.documentElement.scrollWidth") <= width, tab
 
 
+def test_a_phone_shows_the_chosen_part_and_wide_enough_plots(browser, page):
+    browser.open(page, 390, 800, touch=True)
+    left, right = browser.evaluate(
+        "(() => { const l = document.querySelector('#figure-answer_1 .canvas')._fullLayout;"
+        " return [l.xaxis._length, l.width]; })()"
+    )
+    assert left > 0.7 * right, "the labels of the panel below take no room of this one"
+    for tab in ("trust", "downloads", "overview"):
+        browser.evaluate(f"openTab({tab!r})")
+        ends = browser.evaluate(
+            f"(() => {{ const b = document.querySelector('[data-tab={tab}]')"
+            ".getBoundingClientRect(); return [b.left, b.right]; })()"
+        )
+        assert 0 <= ends[0] < ends[1] <= 390
+    open_tab(browser, "phonons")
+    drawn(browser, "phonons")
+    assert browser.evaluate(
+        "(() => { const c = document.querySelector('#figure-phonons .canvas');"
+        " const b = c.querySelector('.x2title').getBoundingClientRect();"
+        " return b.right <= c.getBoundingClientRect().right; })()"
+    )
+
+
 def test_keys_move_between_the_parts_and_pictures_have_words(browser, page):
     browser.open(page)
     browser.evaluate("document.querySelector('[role=tab]').focus()")
