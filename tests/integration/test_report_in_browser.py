@@ -211,6 +211,21 @@ def test_a_phone_shows_the_chosen_part_and_wide_enough_plots(browser, page):
     )
 
 
+def test_paper_shows_all_parts_and_all_columns(browser, page):
+    browser.open(page, 718, 1000)  # A4 between margins of 1 cm
+    browser.evaluate("dispatchEvent(new Event('beforeprint'))")
+    browser.imitate_paper()
+    assert browser.evaluate("document.querySelectorAll('[role=tabpanel]').length") == 8
+    assert browser.evaluate(
+        "[...document.querySelectorAll('[role=tabpanel]')].every((e) => e.getClientRects().length)"
+    )
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 718
+    assert browser.evaluate(
+        "[...document.querySelectorAll('.scroll')].map((e) => e.scrollWidth - e.clientWidth)"
+        ".filter((more) => more > 1)"
+    ) == []  # fmt: skip
+
+
 def test_keys_move_between_the_parts_and_pictures_have_words(browser, page):
     browser.open(page)
     browser.evaluate("document.querySelector('[role=tab]').focus()")
