@@ -48,14 +48,17 @@ TRAIN = (
     " size.electron.wide_channels=[5,3] size.electron.pseudo_channels=[0,2]"
     " size.electron.num_radial=4 size.electron.radial_hidden=[4] size.electron.num_layers=1"
 )
-INFER = "supercell=[3,3,1] n_samples=2 temperature=[0,300] stage.phonon.dos_mesh=[4,4,1]"
+DEMO = "supercell=[3,3,1] n_samples=2 temperature=[0,300] stage.phonon.dos_mesh=[4,4,1]"
+INFER = f"{DEMO} report=false"
 
 SIZES = {
-    r"(mlepi infer|python infer\.py) experiment=headline\b": "supercell=[3,3,1],[4,4,1] n_samples=2"
+    r"(mlepi infer|python infer\.py) experiment=headline\b": "supercell=[2,2,1],[3,3,1]"
+    " n_samples=2 report=false"
     " stage.structure.relax=none stage.sampling.project_out=none",
     r"mlepi infer experiment=tbg_magic\b": "structure.m=3",
     r"mlepi train\b|python train\.py\b": TRAIN,
-    r"mlepi (infer|demo)\b|python infer\.py\b": INFER,
+    r"mlepi demo\b": DEMO,
+    r"mlepi infer\b|python infer\.py\b": INFER,
     r"mlepi design\b": "n_structures=2 n_shapes=2 min_atoms=8 max_atoms=16 reach=5",
     r"mlepi label\b.* dft=cp2k\b": "measure_noise=false"
     " dft.basis=SZV-MOLOPT-SR-GTH dft.cutoff=100 dft.k_spacing=2",
@@ -249,7 +252,7 @@ def build_environment(folder: Path) -> dict[str, str]:
         "WANDB_MODE": "disabled",
         "PIP_DRY_RUN": "1",  # nothing that a page says may change the packages of this script
         "PIP_NO_INDEX": "1",
-        "DEMO_OPTIONS": INFER,
+        "DEMO_OPTIONS": DEMO,
     }
 
 
