@@ -1,5 +1,5 @@
 # One command each: make demo · make verify · make test · make coverage · make attack · make docs · make lint ·
-# make format · make wheel · make release · make bench · make bench-quick · make paper · make gpu-wheels · make gpu ·
+# make format · make docs-run · make wheel · make release · make bench · make bench-quick · make paper · make gpu-wheels · make gpu ·
 # make clean
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 DEMO_OUTPUT ?= outputs/demo
 
-.PHONY: demo verify test coverage attack docs lint format wheel release bench bench-quick paper gpu-wheels gpu clean help
+.PHONY: demo verify test coverage attack docs docs-run lint format wheel release bench bench-quick paper gpu-wheels gpu clean help
 
 help:
 	@echo "make demo    temperature-dependent bands and Fermi velocity of bilayer graphene from the shipped checkpoints"
@@ -24,6 +24,7 @@ help:
 	@echo "make wheel   dist/mlepi-….whl: the package with configs, data and checkpoints, for an installation without a clone"
 	@echo "make release  check the tree, build wheel and sdist into dist/, check both; python tools/release.py --tag tags them"
 	@echo "make docs    the documentation as a site, build/docs/index.html"
+	@echo "make docs-run  every shell block of the pages, run at small size in a copy of the clone: what ran, how long, what came of it"
 	@echo "make bench   speed and memory beside mace-torch and a path-by-path network, 16 to 1,024 atoms and the magic-angle cell: hours"
 	@echo "make bench-quick  the same at 64 atoms: minutes; results in benchmarks/results"
 	@echo "make paper   docs/reproduction.md again: figures from the shipped checkpoints in minutes, tables of finished sweeps"
@@ -44,9 +45,9 @@ $(VENV)/installed-run: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
-# Two processes share the samples, so each takes one thread.
+# Two processes share the samples, so each takes one thread. Further keys: make demo DEMO_OPTIONS=n_samples=100
 demo: $(VENV)/installed-run
-	OMP_NUM_THREADS=1 $(BIN)/mlepi demo folder=$(DEMO_OUTPUT)
+	OMP_NUM_THREADS=1 $(BIN)/mlepi demo folder=$(DEMO_OUTPUT) $(DEMO_OPTIONS)
 	@echo "Figures, records and report.html: $(abspath $(DEMO_OUTPUT))"
 
 # Trainings and inferences of the full loop run two at a time, so each process takes one thread.
@@ -86,6 +87,10 @@ release: $(VENV)/installed-dev
 docs: $(VENV)/installed-dev
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html --conf-dir docs --doctree-dir build/doctrees . build/docs
 	@echo "$(abspath build/docs/index.html)"
+
+# Some pages alone: make docs-run PAGES="docs/label.md README.md"
+docs-run: $(VENV)/installed-dev
+	$(BIN)/python tools/run_docs.py $(PAGES)
 
 # The peers pin an older e3nn, so they live in an environment of their own.
 $(PEERS)/installed: benchmarks/constraints-peers.txt

@@ -56,11 +56,15 @@ class Browser:
             width=width, height=height, deviceScaleFactor=1, mobile=touch,
         )  # fmt: skip
         feature = {"name": "prefers-color-scheme", "value": scheme}
-        self._ask("Emulation.setEmulatedMedia", features=[feature])
+        self._ask("Emulation.setEmulatedMedia", media="", features=[feature])
         self._ask("Page.navigate", url="about:blank")
         self._ask("Page.navigate", url=f"file://{path}")
         self.wait("location.protocol === 'file:' && Boolean(document.documentElement)")
         self.wait("document.documentElement.dataset.ready === 'yes'")
+
+    def imitate_paper(self):
+        """Take the style of print until the next page is opened."""
+        self._ask("Emulation.setEmulatedMedia", media="print")
 
     def evaluate(self, script):
         """Return the value of an expression in the page."""

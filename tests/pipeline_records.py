@@ -14,8 +14,8 @@ TEMPERATURES = np.array([0.0, 150.0, 300.0])
 
 
 def structure_record(**changes) -> StructureRecord:
-    own = {"relaxation": "none", "n_steps": 0, "energy": -1.0, "max_force": 0.012}
-    return StructureRecord(honeycomb(bilayer=True), "<builder> & co", **{**own, **changes})
+    own = {"source": "<builder> & co", "relaxation": "none", "n_steps": 0, "energy": -1.0}
+    return StructureRecord(honeycomb(bilayer=True), **{**own, "max_force": 0.012, **changes})
 
 
 def phonon_record(**changes) -> PhononRecord:

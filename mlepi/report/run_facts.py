@@ -140,9 +140,9 @@ def _digests(provenance: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         inputs = each.get("inputs")
         settings = inputs.get("settings") if isinstance(inputs, Mapping) else None
         for key, value in settings.items() if isinstance(settings, Mapping) else ():
-            if key in ("phonon", "electron", "calculator", "network", "overlap"):
-                text = value if isinstance(value, str) else json.dumps(value)
-                found[key] = text
+            named = key in ("phonon", "electron", "calculator", "network", "overlap")
+            if named and value:  # a stage may list a committee, which is none in most runs
+                found[key] = value if isinstance(value, str) else json.dumps(value)
     return found
 
 

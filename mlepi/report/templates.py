@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -21,13 +22,20 @@ LIBRARY = ASSETS / "plotly-cartesian.min.js.gz"
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["signs"] = write_signs
+    return made
+
+
+def write_signs(text: str) -> str:
+    """Write the minus of numbers in a sentence as one; names and ranges keep their hyphens."""
+    return re.sub(r"(?<![^\s(±≈])-(?=\d)", "−", text)
 
 
 def fill_page(template: str, page: Mapping[str, Any], figures: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ Every network instantiates.
 """
 
 import inspect
+import re
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
@@ -228,3 +230,22 @@ def test_every_network_instantiates_at_every_size(model, size):
     backbones = set(network.network.backbones)
     assert backbones == expected.get(model.split("_")[0], {"all"})
     assert all(parameter.isfinite().all() for parameter in network.parameters())
+
+
+SWEPT = [
+    path.stem
+    for path in (CONF / "experiment").glob("*.yaml")
+    if re.search(r"^    dir: runs/.*\$\{hydra", path.read_text("utf-8"), re.MULTILINE)
+]
+"""Experiments that name the folder of their sweep by what is chosen."""
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_the_folder_of_a_sweep_is_known_before_its_first_job(name, monkeypatch):
+    """Hydra asks for it when ``${hydra:…}`` cannot be resolved yet."""
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    register_stages(CONF)
+    setup_globals()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides=[f"experiment={name}"], return_hydra_config=True)
+    assert config.hydra.sweep.dir == f"runs/{name}_small"

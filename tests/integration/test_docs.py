@@ -208,6 +208,22 @@ def test_named_files_exist(page):
     assert not [path for path in named if not IMAGINED.search(path) and not (ROOT / path).exists()]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_named_keys_exist(page):
+    """Keys in backticks that begin with a group of configs, here by their ends."""
+    listed = re.findall(r"^\| `([\w.]+)` \|", (ROOT / "docs/config.md").read_text("utf-8"), re.M)
+    groups = "callbacks|data|dft|engine|graph|model|optimizer|sampler|size|stage|task|trainer"
+    text = FENCED.sub("", page.read_text("utf-8"))
+    unknown = []
+    for key in re.findall(rf"`((?:{groups})\.[a-z][\w.]*\w)(?:=[^`]*)?`", text):
+        words = key.removesuffix("._target_").split(".")
+        ends = {".".join(words[start:]) for start in range(len(words))}
+        known = ends & {*listed, "in_memory"}  # of data; it is there whether a config has it or not
+        if not known and not IMAGINED.search(key) and not key.endswith(".py"):
+            unknown.append(key)
+    assert unknown == []
+
+
 def python_blocks(page):
     return [block for _, block in blocks(page, "python")]
 

@@ -188,6 +188,44 @@ def test_all_text_can_be_read_and_nothing_sticks_out(browser, page, scheme, widt
         assert browser.evaluate("document.documentElement.scrollWidth") <= width, tab
 
 
+def test_a_phone_shows_the_chosen_part_and_wide_enough_plots(browser, page):
+    browser.open(page, 390, 800, touch=True)
+    left, right = browser.evaluate(
+        "(() => { const l = document.querySelector('#figure-answer_1 .canvas')._fullLayout;"
+        " return [l.xaxis._length, l.width]; })()"
+    )
+    assert left > 0.7 * right, "the labels of the panel below take no room of this one"
+    for tab in ("trust", "downloads", "overview"):
+        browser.evaluate(f"openTab({tab!r})")
+        ends = browser.evaluate(
+            f"(() => {{ const b = document.querySelector('[data-tab={tab}]')"
+            ".getBoundingClientRect(); return [b.left, b.right]; })()"
+        )
+        assert 0 <= ends[0] < ends[1] <= 390
+    open_tab(browser, "phonons")
+    drawn(browser, "phonons")
+    assert browser.evaluate(
+        "(() => { const c = document.querySelector('#figure-phonons .canvas');"
+        " const b = c.querySelector('.x2title').getBoundingClientRect();"
+        " return b.right <= c.getBoundingClientRect().right; })()"
+    )
+
+
+def test_paper_shows_all_parts_and_all_columns(browser, page):
+    browser.open(page, 718, 1000)  # A4 between margins of 1 cm
+    browser.evaluate("dispatchEvent(new Event('beforeprint'))")
+    browser.imitate_paper()
+    assert browser.evaluate("document.querySelectorAll('[role=tabpanel]').length") == 8
+    assert browser.evaluate(
+        "[...document.querySelectorAll('[role=tabpanel]')].every((e) => e.getClientRects().length)"
+    )
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 718
+    assert browser.evaluate(
+        "[...document.querySelectorAll('.scroll')].map((e) => e.scrollWidth - e.clientWidth)"
+        ".filter((more) => more > 1)"
+    ) == []  # fmt: skip
+
+
 def test_keys_move_between_the_parts_and_pictures_have_words(browser, page):
     browser.open(page)
     browser.evaluate("document.querySelector('[role=tab]').focus()")

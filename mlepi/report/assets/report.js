@@ -83,7 +83,7 @@ function logTicks(axis) {
   return { tickvals: values, ticktext: values.map((value) => String(Number(value.toPrecision(2)))) };
 }
 /* Lay out rows and columns for a width: one below the other where it is narrow. */
-function arrange(layout, grid, width, name, rowHeight) {
+function arrange(layout, grid, width, name, rowHeight, words) {
   const margin = layout.margin;
   const stacked = width < 560 && grid.columns > 1;
   const across = stacked ? (grid.cells.length > 4 && grid.cells.every((cell) => layout["yaxis" + cell.axes].scaleanchor || layout.coloraxis) ? 2 : 1) : grid.columns;
@@ -109,6 +109,11 @@ function arrange(layout, grid, width, name, rowHeight) {
     const tall = (1 - gapY * (rows - 1)) / rows;
     y.domain = [1 - (place.row + 1) * tall - place.row * gapY, 1 - place.row * (tall + gapY)].map((v) => Math.min(1, Math.max(0, v)));
     if (sharedX && under(cell, n)) { x.showticklabels = false; x.title = { text: "" }; }
+    if (stacked && y.automargin) {  /* room for its own long labels, not for those of all panels */
+      const longest = Math.max(0, ...words(cell.axes).map((word) => word.length));
+      y.automargin = false;
+      x.domain[0] = Math.max(x.domain[0], (6.8 * longest + 10 - margin.l) / (width - margin.l - margin.r));
+    }
     if (inner(cell)) { y.showticklabels = false; y.title = { text: "" }; }
     if (stacked && !y.title.text && y.matches) y.title = copy(layout["yaxis" + y.matches.slice(1)].title);
     if (cell.title) layout.annotations.push({ text: cell.title, x: 0.5, y: 1, yshift: 20, xref: `x${cell.axes} domain`, yref: `y${cell.axes} domain`, showarrow: false, yanchor: "top", font: { size: 12.5, color: THEMES[name].soft } });
@@ -126,7 +131,9 @@ function prepare(figure, state, width, name, legend) {
   const layout = { ...baseLayout(name), ...copy(figure.layout) };
   const rowHeight = figure.height || 300;
   for (const key of Object.keys(layout)) if (/^[xy]axis\d*$/.test(key)) layout[key] = axisStyle(layout[key], name);
-  arrange(layout, figure.grid, width, name, rowHeight);
+  if (width < 560) for (const key of Object.keys(layout)) if (/^xaxis\d*$/.test(key)) layout[key].nticks = Math.min(layout[key].nticks, 5);
+  const words = (axes) => figure.data.filter((trace) => (trace.yaxis || "y") === "y" + axes).flatMap((trace) => Array.isArray(trace.y) ? trace.y : []).filter((y) => typeof y === "string");
+  arrange(layout, figure.grid, width, name, rowHeight, words);
   if (layout.coloraxis) layout.coloraxis.colorbar = { ...layout.coloraxis.colorbar, lenmode: "pixels", len: Math.min(280, rowHeight), tickfont: { color: THEMES[name].soft }, outlinewidth: 0 };
   layout.shapes.forEach((shape) => { if (shape.line && shape.line.color) shape.line.color = readable(shape.line.color, name); });
   layout.annotations.forEach((each) => { each.font = { size: 12, color: THEMES[name].soft, ...each.font }; });
@@ -252,7 +259,7 @@ function modesFigure(figure, state, width, name) {
   const layout = { ...baseLayout(name), width, height: 400, shapes: figure.ticks.slice(1, -1).map((t) => ({ type: "line", x0: t.at, x1: t.at, y0: 0, y1: 1, yref: "y domain", line: { color: c.line, width: 1 }, layer: "below" })) };
   layout.xaxis = axisStyle({ domain: [0, 0.76], tickvals: figure.ticks.map((t) => t.at), ticktext: figure.ticks.map((t) => t.name), range: [figure.distances[0], figure.distances.at(-1)], showgrid: false }, name);
   layout.yaxis = axisStyle({ title: { text: figure.labels[0] }, zeroline: true }, name);
-  layout.xaxis2 = axisStyle({ domain: [0.8, 1], title: { text: figure.labels[1] }, rangemode: "tozero", anchor: "y2", nticks: 3 }, name);
+  layout.xaxis2 = axisStyle({ domain: [0.8, 1], title: { text: width < 560 ? figure.labels[1].replace(" (", "<br>(") : figure.labels[1] }, rangemode: "tozero", anchor: "y2", nticks: 3 }, name);
   layout.yaxis2 = axisStyle({ matches: "y", showticklabels: false, anchor: "x2" }, name);
   const data = figure.frequencies.map((y, n) => ({ type: "scatter", mode: "lines", x: figure.distances, y, line: { color: blue, width: 1.6 }, hovertemplate: `mode ${n + 1}: %{y:.1f}<extra></extra>` }));
   data.push({ type: "scatter", mode: "lines", x: figure.dos.x, y: figure.dos.y, fill: "tozerox", line: { color: blue, width: 1.4 }, fillcolor: "rgba(64,128,208,.22)", xaxis: "x2", yaxis: "y2", hoverinfo: "skip" });
@@ -379,6 +386,8 @@ function openTab(name, focus) {
     byId("part-" + tab.dataset.tab).hidden = !on;
   }
   if (focus) chosen.focus();
+  const bar = chosen.parentElement;
+  bar.scrollLeft = chosen.offsetLeft - bar.offsetLeft - (bar.clientWidth - chosen.offsetWidth) / 2;
   if (location.hash.slice(1) !== chosen.dataset.tab) history.replaceState(null, "", "#" + chosen.dataset.tab);
   if (window.Plotly) showAll(byId("part-" + chosen.dataset.tab));
 }

@@ -22,8 +22,9 @@ from mlepi.figures import (
 )
 from mlepi.pipeline import PlainStage
 from mlepi.report import print_tables, write_report
-from mlepi.report.run_facts import find_command
+from mlepi.report.run_facts import find_command, list_packages
 from mlepi.report.run_records import list_doubts, list_figures, list_sections, read_records
+from mlepi.report.templates import write_signs
 from mlepi.results import ResultsStore, unit
 
 
@@ -203,3 +204,19 @@ def test_the_command_line_is_told_where_it_was_kept(write):
     assert find_command(folder) == """python infer.py 'a=[1,2]' 'b=it'"'"'s' 'c=é'"""
     page = write_report(folder, STAGES).read_text(encoding="utf-8")
     assert "<pre>python infer.py &#39;a=[1,2]&#39;" in page
+
+
+def test_digests_of_networks_are_those_of_the_stages_that_have_them():
+    provenance = {
+        "hamiltonian": {"inputs": {"settings": {"electron": "1974c0"}}},
+        "domain": {"inputs": {"settings": {"electron": []}}},  # no committee
+        "committee": {"inputs": {"settings": {"phonon": ["a", "b"]}}},
+    }
+    rows = dict(list_packages(provenance, {"electron": "e.ckpt"}).rows)
+    assert rows["digest: electron"] == "1974c0"
+    assert rows["digest: phonon"] == '["a", "b"]'
+
+
+def test_numbers_of_sentences_have_a_sign_and_names_keep_their_hyphens():
+    told = "-4.4 cm⁻¹ (-0.5, +1), 0-9, hBN-2, ± -1"
+    assert write_signs(told) == "−4.4 cm⁻¹ (−0.5, +1), 0-9, hBN-2, ± −1"

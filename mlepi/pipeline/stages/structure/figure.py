@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from mlepi.figures import Fact, Presentation
@@ -11,9 +13,11 @@ from mlepi.pipeline.stages.structure.record import StructureRecord, format_layer
 def list_facts(record: StructureRecord) -> list[Fact]:
     """Return formula, lattice and, of a relaxation, what force is left."""
     a, b, c = record.atoms.cell.lengths()
+    source = re.sub(r"^(\w+\.)+(?=\w+\()", "", record.source)  # a builder without its module
+    relaxed = record.relaxation.replace("_", " ")
     facts = [
-        ("structure", f"{record.atoms.get_chemical_formula()} from {record.source}"),
-        ("lattice", f"a = {a:.4f} Å, b = {b:.4f} Å, c = {c:.2f} Å; relaxed: {record.relaxation}"),
+        ("structure", f"{record.atoms.get_chemical_formula()} from {source}"),
+        ("lattice", f"a = {a:.4f} Å, b = {b:.4f} Å, c = {c:.2f} Å; relaxed: {relaxed}"),
     ]
     if record.max_force is not None:
         facts.append(("largest force on an atom", f"{record.max_force:.4f} eV/Å"))

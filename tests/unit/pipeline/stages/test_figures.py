@@ -58,6 +58,9 @@ def test_facts_of_the_structure():
     facts = dict(StructureStage.presentation().facts(structure_record()))
     assert facts["structure"] == "C4 from <builder> & co"
     assert facts["lattice"].startswith("a = 2.4600 Å, b = 2.4600 Å, c = 18.00 Å")
+    built = structure_record(source="mlepi.structures.build_graphene(stacking=AB)")
+    told = dict(StructureStage.presentation().facts(built))["structure"]
+    assert told == "C4 from build_graphene(stacking=AB)"
     assert facts["largest force on an atom"] == "0.0120 eV/Å"
     assert len(StructureStage.presentation().facts(structure_record(max_force=None))) == 2
 
