@@ -50,6 +50,7 @@ def prepare(folder: Path, size: int, n_samples: int) -> Run:
     """Run the stages before the samples."""
     overrides = [
         "experiment=demo",
+        "electron=data/checkpoints/hedgenet_electron.ckpt",  # one network
         f"supercell=[{size},{size},1]",
         f"temperature=[{TEMPERATURE:g}]",
         f"n_samples={max(2, n_samples)}",

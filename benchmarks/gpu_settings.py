@@ -78,7 +78,7 @@ def choose_scale(toy: bool) -> Scale:
         models={"forward": (*HEDGENETS, *BACKBONES), "step": HEDGENETS},
         twist=30,
         seconds=1.0,
-        scan=(),
+        scan=("electron=data/checkpoints/hedgenet_electron.ckpt",),  # one network
         n_samples=200,
         n_compared=8,
     )

@@ -56,7 +56,8 @@ def measure_command(*arguments: str) -> float:
 
 def prepare(folder: Path, n_samples: int) -> Run:
     """Run the stages before the samples."""
-    overrides = ["experiment=demo", f"n_samples={n_samples}"]
+    one = "electron=data/checkpoints/hedgenet_electron.ckpt"  # one network
+    overrides = ["experiment=demo", one, f"n_samples={n_samples}"]
     config = compose_config(PROJECT / "conf", "infer", overrides)
     run = check_config(config, all_stages()).build_run(folder)
     run_stages(run, PREPARATION, Processes(), ProgressReport(quiet=True))
