@@ -30,7 +30,7 @@ class Round:
         n_labels: that the networks were trained on.
         parts: that are measured of the error budget, that of the networks above all → half width
             of the 68 % interval, in the unit of the target.
-        hours: CPU-hours spent so far.
+        hours: spent so far.
     """
 
     n_labels: int
@@ -46,7 +46,7 @@ class Round:
         Args:
             n_labels: that the networks were trained on.
             budget: of the target.
-            hours: CPU-hours spent so far.
+            hours: spent so far.
             index: of the value, such as one temperature.
         """
         found = {name: float(budget.part(name)[index]) for name in (STATISTICAL, *SYSTEMATIC)}
@@ -71,7 +71,7 @@ class Forecast:
     Attributes:
         n_labels: in all; infinite where they cannot help.
         power: p of the error of the networks, ∝ n^−p.
-        hours: CPU-hours in all, at what a label has cost so far; NaN where that is not known.
+        hours: in all, at what a label has cost so far; NaN where that is not known.
     """
 
     n_labels: float
@@ -138,7 +138,7 @@ def decide(
     Args:
         rounds: in order, one at least.
         target_error: half width of the 68 % interval that is wanted, in the unit of the target.
-        max_hours: CPU-hours that may be spent; None for no bound.
+        max_hours: that may be spent; None for no bound.
         patience: rounds after which labels that did not lower the error of the networks stop it.
 
     Raises:
@@ -157,7 +157,7 @@ def decide(
     if last.error <= target_error:
         return Decision(REACHED, told, forecast)
     if max_hours is not None and last.hours >= max_hours:
-        return Decision(SPENT, f"{told}; {last.hours:.3g} CPU-hours spent", forecast)
+        return Decision(SPENT, f"{told}; {last.hours:.3g} hours spent", forecast)
     if last.rest > target_error:
         others = {name: part for name, part in last.parts.items() if name != NETWORK}
         largest = max(others, key=lambda name: others[name])
