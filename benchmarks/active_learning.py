@@ -4,13 +4,14 @@
 
 The loop of ``mlepi study`` on AB bilayer graphene by springs and tight binding, where the answer is
 known: design, ``dft=fake``, two electron networks without baseline, the density of states at the
-Fermi energy at two temperatures with the phonons of the springs. Both ways start from the same first round, and have
-the same candidates, trainings and samples; they differ in ``select``. The error is that of the
-density by the mean of the networks against the tight binding itself on the same samples, root
-mean square over the temperatures.
+Fermi energy at two temperatures with the phonons of the springs. Both ways start from the same
+first round, and have the same candidates, trainings and samples; they differ in ``select``. The
+error is that of the density by the mean of the networks against the tight binding itself on the
+same samples, root mean square over the temperatures.
 
 Everything is kept in ``--folder``, and the same command goes on there; ``--minutes`` ends it
-between two rounds. ``--store`` writes ``results/active_learning.json`` and ``.md`` of what is finished.
+between two rounds. ``--store`` writes ``results/active_learning.json`` and ``.md`` of what is
+finished.
 
 ``--oracle`` takes labels of a data set instead: candidates are the training structures of the
 shipped bilayer graphene (``--data``, ``--split``), labels are revealed as they are asked for, and
@@ -212,8 +213,8 @@ def tabulate(content: Mapping[str, Any]) -> str:
         "# Labels by what they tell, beside labels by chance",
         "",
         f"`{content['command']}`, {content['what']}. Error of the density of states at E_F against "
-        "the known answer on the same samples, RMS over 0 and 300 K and over the seeds, 1e-3/eV; in brackets what the two "
-        "networks differ by.",
+        "the known answer on the same samples, RMS over 0 and 300 K and over the seeds, 1e-3/eV; "
+        "in brackets what the two networks differ by.",
         "",
         f"| labels | {INFORMATIVE} | {RANDOM} |",
         "|---|---|---|",
@@ -238,18 +239,13 @@ def judge(mean: Mapping[str, Sequence[Mapping[str, float]]]) -> tuple[float, str
     active, chance = mean[INFORMATIVE], mean[RANDOM]
     if len(active) < 2 or len(chance) < 2:
         return math.nan, "Too few rounds to compare."
-    error = chance[-1]["error"]
+    error, labels = chance[-1]["error"], chance[-1]["labels"]
+    told = f"The {1e3 * error:.3g}e-3/eV of {labels:.0f} labels by chance"
     needed = count_equal(active, error)
     if math.isnan(needed):
-        return math.nan, (
-            f"The {1e3 * error:.3g}e-3/eV of {chance[-1]['labels']:.0f} labels by chance were not reached "
-            f"by {active[-1]['labels']:.0f} chosen ones."
-        )
-    ratio = needed / chance[-1]["labels"]
-    return ratio, (
-        f"The {1e3 * error:.3g}e-3/eV of {chance[-1]['labels']:.0f} labels by chance took {needed:.1f} "
-        f"chosen ones, {ratio:.2f} times as many."
-    )
+        return math.nan, f"{told} were not reached by {active[-1]['labels']:.0f} chosen ones."
+    ratio = needed / labels
+    return ratio, f"{told} took {needed:.1f} chosen ones, {ratio:.2f} times as many."
 
 
 def main() -> None:

@@ -6,38 +6,39 @@ gone on with. Whatever kills the process, only the piece of the step in progress
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from ase import Atoms
-from ase.io.extxyz import write_xyz
 
 from mlepi.errors import DataError, message
 from mlepi.labelling import LabelledSet, read_structures
-from mlepi.labelling.job import DONE, to_plain
+from mlepi.labelling.job import DONE
 from mlepi.labelling.structure_files import NamedStructure
 from mlepi.litter import remove_litter
 from mlepi.pipeline import Run
 from mlepi.pipeline.discovery import Stages
 from mlepi.pipeline.progress import write_time
-from mlepi.project_files import write_json, write_whole
-from mlepi.results import hash_data
+from mlepi.project_files import write_json
 from mlepi.run_lock import acquire
 from mlepi.stopping import Stopped, stop_if_requested
 from mlepi.structures import read_forces_dataset, split_structures, write_split
 from mlepi.study.card import describe_round, write_card
 from mlepi.study.choice import Chosen, choose_at_random, choose_informative
+from mlepi.study.files import (
+    describe_settings,
+    extend_split,
+    keep_file,
+    list_split,
+    write_structure,
+    write_structures,
+)
 from mlepi.study.progress import GO_ON, PATIENCE, REACHED, SPENT, Decision, decide
 from mlepi.study.rounds import (
     Finished,
     Memory,
     check_same,
-    extend_split,
-    keep_file,
     read_memory,
 )
 from mlepi.study.settings import (
@@ -380,47 +381,3 @@ class Study:
         before = rounds[-2].hours if len(rounds) > 1 else 0.0
         last = rounds[-1]
         return (last.hours - before) * (last.n_labels + self.settings.n_more) / last.n_labels
-
-
-def describe_settings(settings: StudySettings, atoms: Atoms) -> dict[str, Any]:
-    """Return all that decides a study, as plain data; where it lies does not.
-
-    Words that say only where calculations run may change.
-    """
-    own = {
-        key: plain(value) for key, value in vars(settings).items() if key not in ("folder", "label")
-    }
-    words = [word for word in settings.label if word.lstrip("+~").startswith("dft")]
-    geometry = to_plain(NamedStructure("material", atoms))
-    return {"structure": hash_data(geometry), **own, "dft": words}
-
-
-def plain(value: Any) -> Any:
-    """Return settings as JSON gives them back."""
-    if isinstance(value, dict):
-        return {str(key): plain(x) for key, x in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(x) for x in value]
-    return value
-
-
-def write_structure(path: Path, atoms: Atoms) -> None:
-    """Write the structure that all steps read."""
-    write_structures(path, [NamedStructure("structure", atoms)])
-
-
-def write_structures(path: Path, structures: Sequence[NamedStructure]) -> None:
-    """Write structures with their names and notes as extxyz, complete or not at all."""
-    frames = []
-    for one in structures:
-        atoms = one.atoms.copy()
-        atoms.info = {"name": one.name, **one.notes}
-        frames.append(atoms)
-    text = io.StringIO()
-    write_xyz(text, frames)
-    write_whole(path, text.getvalue())
-
-
-def list_split(path: Path) -> list[str]:
-    """Return all names of a split."""
-    return [name for members in read_json(path)["split"].values() for name in members]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -138,46 +136,3 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
         got = f"a study with other settings ({', '.join(differ)})"
         fix = "Choose another folder; hours, target_error and max_labels may change."
         raise DataError(message(str(folder / FILE), got, "the same", fix))
-
-
-def extend_split(
-    split: Mapping[str, Sequence[str]], names: Sequence[str], fractions: Sequence[float]
-) -> dict[str, list[str]]:
-    """Divide further structures; those that are divided stay where they are.
-
-    A network that starts from an earlier one must not be judged on what that was trained on.
-
-    Args:
-        split: subset → names.
-        names: of all structures, in the order in which they came.
-        fractions: of the subsets, in the order of ``split``; sum 1.
-
-    Returns:
-        Subset → names; a new one goes to the subset that lags most behind its fraction.
-    """
-    grown = {subset: list(members) for subset, members in split.items()}
-    known = {name for members in grown.values() for name in members}
-    for name in (name for name in names if name not in known):
-        taken = sum(len(members) for members in grown.values()) + 1
-        lags = {
-            subset: fraction * taken - len(grown[subset])
-            for subset, fraction in zip(grown, fractions, strict=True)
-        }
-        grown[max(lags, key=lambda subset: lags[subset])].append(name)
-    return grown
-
-
-def keep_file(source: Path, target: Path) -> None:
-    """Keep a file as it is now under another name, of the same bytes where the disk can do that.
-
-    Args:
-        source: file that others replace as a whole, and never change.
-        target: name; one that is there is replaced.
-    """
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    try:
-        os.link(source, unfinished)
-    except OSError:
-        shutil.copy2(source, unfinished)
-    unfinished.replace(target)

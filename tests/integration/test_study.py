@@ -1,0 +1,160 @@
+"""``mlepi study`` from a structure to an observable, on the toy code: killed and gone on with.
+
+Networks are the smallest, and the toy's H is two-centre, which their baseline knows: that all comes
+together is tested here, not how well it learns.
+"""
+
+import json
+import os
+import re
+import signal
+import sys
+import time
+
+import pytest
+import warm_python
+from ase.io import read
+
+import mlepi.study.steps
+from mlepi.commands.study import main
+from mlepi.structures import build_graphene
+from mlepi.study.rounds import read_memory
+from mlepi.study.steps import read_record
+
+SMALL = [
+    "dft=fake",
+    "phonon=toy",
+    "temperature=300",
+    "n_first=4",
+    "n_more=1",
+    "n_candidates=3",
+    "max_labels=5",
+    "target_error=1e-12",
+    "supercell=[3,3,1]",
+    "n_samples=2",
+    "n_compared=2",
+    "design.phonon=toy",
+    "design.min_atoms=2",
+    "design.max_atoms=6",
+    "design.pool=1",
+    "design.n_shapes=2",
+    "design.supercell=[2,2,1]",
+    "train.optimizer.max_epochs=1",
+    "train.electron.size.electron.channels=[4,2]",
+    "train.electron.size.electron.pseudo_channels=[0,2]",
+    "train.electron.size.electron.num_radial=4",
+    "train.electron.size.electron.radial_hidden=[4]",
+    "train.electron.size.electron.num_layers=1",
+    "train.electron.size.electron.l_max=2",
+    "infer.report=false",
+    "infer.valence_electrons={6:1}",
+    "infer.stage.phonon.dos_mesh=[4,4,1]",
+    "infer.stage.phonon.n_points=5",
+    "infer.stage.sampling.interlayer_mesh=[4,4,1]",
+]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a structure in it, where steps are forked and not started."""
+    build_graphene("monolayer").write(tmp_path / "graphene.xyz", format="extxyz")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mlepi.study.steps.subprocess, "Popen", warm_python.Popen)
+    return tmp_path
+
+
+def start(words, **options):
+    return warm_python.Popen([sys.executable, "-m", "mlepi", "study", *words], **options)
+
+
+def test_from_a_structure_to_a_density_of_states(place, capsys):
+    """Killed in the first step, stopped by its hours in a round, and gone on with to the end."""
+    words = ["graphene.xyz", *SMALL]
+    with (place / "first.log").open("wb") as said:
+        process = start(words, stdout=said, stderr=said)
+        end = time.monotonic() + 60.0
+        while not (place / "study" / "round_00" / "steps" / "design.log").is_file():
+            assert time.monotonic() < end, (place / "first.log").read_text()
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert not read_record(place / "study" / "round_00", "design").done
+    assert main([*words, "hours=1e-6"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"spent +.* h spent; round 0 is not finished", shown)
+    assert read_record(place / "study" / "round_00", "design").done
+    assert not (place / "study" / "labels").exists()
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "goes on          no round finished" in shown
+    assert "design done" not in shown.split("round 1 ")[0]
+    assert "chose 1 of 3 structures; they should lower the networks' error" in shown
+    assert "max_labels is reached" in shown
+    memory = read_memory(place / "study")
+    assert memory.target == "fermi_dos"  # graphene has no gap
+    assert [each.n_labels for each in memory.rounds] == [4, 5]
+    assert [set(each.parts) for each in memory.rounds] == [{"network", "statistical"}] * 2
+    assert memory.rounds[0].spreads.keys() == {"gap", "gap_change"}
+    first, second = (place / "study" / f"round_{number:02d}" for number in (0, 1))
+    assert [atoms.info["name"][:4] for atoms in read(second / "chosen.extxyz", ":")] == ["r01_"]
+    subsets = [
+        json.loads((folder / "split.json").read_text())["split"] for folder in (first, second)
+    ]
+    assert all(set(old) <= set(subsets[1][name]) for name, old in subsets[0].items())
+    assert sum(map(len, subsets[1].values())) == 5
+    assert len(read(first / "forces.extxyz", ":")) == 4  # as it was, for whoever trains again
+    assert "init_from=" in (second / "steps" / "train_electron_2.sh").read_text()
+    choice = json.loads((second / "choice.json").read_text())
+    assert choice["variances"][1] < choice["variances"][0]
+    assert "| 1 | 5 |" in (place / "study" / "README.md").read_text()
+    assert main(words) == 0  # nothing is left to do
+    assert "done" not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*words, "n_more=2"])
+    assert "a study with other settings (n_more)" in capsys.readouterr().err
+
+
+def test_a_step_that_fails_is_told_with_its_own_words(place, capsys):
+    with pytest.raises(SystemExit):
+        main(["graphene.xyz", *SMALL, "dft.fails=[r00]"])
+    told = capsys.readouterr().err
+    assert "label: got exit status 1" in told
+    assert "a calculation that was asked to fail" in told
+    assert "label.sh does the step" in told
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(place, capsys):
+    assert main(["graphene.xyz", *SMALL, "estimate=[2,0.5]", "hours=3", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"round 0: label 4 structures +18 h +4 structures of at most 6 atoms", shown)
+    assert re.search(r"round 0: train electron 2 +\S+ h +1 epochs", shown)
+    assert re.search(r"all, at most 5 labels in 2 rounds +2[23] h", shown)
+    assert "stops after 3 h" in shown
+    assert not (place / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["target=gapp"], "target: got 'gapp'; expected one of"),
+        (["members=1"], "members: got 1; expected 2 or more"),
+        (["select=best"], "select: got 'best'"),
+        (["fractions=[0.5,0.1,0.1]"], "fractions: got"),
+        (["n_compared=3"], "n_compared: got 3; expected n_samples=2 at most"),
+        (["electron=toy"], "phonon, electron: got both given"),
+        (["max_labels=3"], "n_first: got 4; expected max_labels=3 at most"),
+        (["n_samples=600"], "n_samples: got 600; expected max_samples=512 at most"),
+        (["design.max_atom=6"], r"mlepi design: max_atom: got an unknown key.*'max_atoms'"),
+        (["train.electron.optimizer.max_epoch=1"], "mlepi train: .*max_epoch"),
+        (["dft.cutoff=3"], "cutoff: got an unknown key"),
+        (["train={all: []}"], "train.all: got an unknown key"),
+        (["temperature=[]"], "temperature: got"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_done(place, capsys, words, match):
+    with pytest.raises(SystemExit):
+        main(["graphene.xyz", *SMALL, *words])
+    told = capsys.readouterr().err
+    assert re.search(match, told), told
+    assert len(told.strip().splitlines()) <= 2  # and where the traceback is
+    assert not (place / "study" / "round_00").exists()
