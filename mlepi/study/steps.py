@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen, TimeoutExpired
 from typing import Any
 
 from mlepi import stopping
@@ -160,11 +160,11 @@ def start_child(words: Sequence[str], log: Path, note: Callable[[], None]) -> in
     """
     command, asked = [sys.executable, "-m", "mlepi", *words], False
     with log.open("ab") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)  # noqa: S603 - our own program
+        process = Popen(command, stdout=said, stderr=said)  # noqa: S603 - our own program
         while True:
             try:
                 return process.wait(LOOK)
-            except subprocess.TimeoutExpired:
+            except TimeoutExpired:
                 note()
             if stopping.requested() and not asked:
                 asked = True

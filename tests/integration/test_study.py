@@ -15,6 +15,7 @@ import pytest
 import warm_python
 from ase.io import read
 
+import mlepi.commands.study
 import mlepi.study.steps
 from mlepi.commands.study import main
 from mlepi.structures import build_graphene
@@ -51,15 +52,21 @@ SMALL = [
     "infer.stage.phonon.dos_mesh=[4,4,1]",
     "infer.stage.phonon.n_points=5",
     "infer.stage.sampling.interlayer_mesh=[4,4,1]",
+    "infer.stage.gap.mesh=[3,3,1]",
+    "infer.stage.gap.n_resamples=10",
 ]
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with a structure in it, where steps are forked and not started."""
+    """A folder with a structure in it, where steps are forked and not started.
+
+    Their words are not composed first: tests/unit/commands does that.
+    """
     build_graphene("monolayer").write(tmp_path / "graphene.xyz", format="extxyz")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(mlepi.study.steps.subprocess, "Popen", warm_python.Popen)
+    monkeypatch.setattr(mlepi.study.steps, "Popen", warm_python.Popen)
+    monkeypatch.setattr(mlepi.commands.study, "check_steps", lambda settings: None)
     return tmp_path
 
 
@@ -121,40 +128,3 @@ def test_a_step_that_fails_is_told_with_its_own_words(place, capsys):
     assert "label: got exit status 1" in told
     assert "a calculation that was asked to fail" in told
     assert "label.sh does the step" in told
-
-
-def test_a_dry_run_prints_the_plan_and_writes_nothing(place, capsys):
-    assert main(["graphene.xyz", *SMALL, "estimate=[2,0.5]", "hours=3", "--dry-run"]) == 0
-    shown = capsys.readouterr().out
-    assert re.search(r"round 0: label 4 structures +18 h +4 structures of at most 6 atoms", shown)
-    assert re.search(r"round 0: train electron 2 +\S+ h +1 epochs", shown)
-    assert re.search(r"all, at most 5 labels in 2 rounds +2[23] h", shown)
-    assert "stops after 3 h" in shown
-    assert not (place / "study").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "match"),
-    [
-        (["target=gapp"], "target: got 'gapp'; expected one of"),
-        (["members=1"], "members: got 1; expected 2 or more"),
-        (["select=best"], "select: got 'best'"),
-        (["fractions=[0.5,0.1,0.1]"], "fractions: got"),
-        (["n_compared=3"], "n_compared: got 3; expected n_samples=2 at most"),
-        (["electron=toy"], "phonon, electron: got both given"),
-        (["max_labels=3"], "n_first: got 4; expected max_labels=3 at most"),
-        (["n_samples=600"], "n_samples: got 600; expected max_samples=512 at most"),
-        (["design.max_atom=6"], r"mlepi design: max_atom: got an unknown key.*'max_atoms'"),
-        (["train.electron.optimizer.max_epoch=1"], "mlepi train: .*max_epoch"),
-        (["dft.cutoff=3"], "cutoff: got an unknown key"),
-        (["train={all: []}"], "train.all: got an unknown key"),
-        (["temperature=[]"], "temperature: got"),
-    ],
-)
-def test_mistakes_are_told_before_anything_is_done(place, capsys, words, match):
-    with pytest.raises(SystemExit):
-        main(["graphene.xyz", *SMALL, *words])
-    told = capsys.readouterr().err
-    assert re.search(match, told), told
-    assert len(told.strip().splitlines()) <= 2  # and where the traceback is
-    assert not (place / "study" / "round_00").exists()

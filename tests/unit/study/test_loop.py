@@ -225,7 +225,7 @@ def test_a_child_is_told_to_stop_once(tmp_path, monkeypatch):
     program = "import time; print('begun', flush=True); time.sleep(60)"
     popen = subprocess.Popen
     monkeypatch.setattr(
-        "mlepi.study.steps.subprocess.Popen",
+        "mlepi.study.steps.Popen",
         lambda command, **files: popen([sys.executable, "-c", program], **files),
     )
     assert start_child(["label"], tmp_path / "log", lambda: None) == -15
