@@ -41,6 +41,7 @@ from mlepi.commands.study_words import compose, open_run
 from mlepi.observables import all_stages
 from mlepi.pipeline.sources import Source, load_structure
 from mlepi.project_files import find_commit, write_json, write_whole
+from mlepi.results import ResultsStore
 from mlepi.study import Study, find_stage
 from mlepi.study.rounds import FILE, read_memory
 from mlepi.study.settings import INFORMATIVE, RANDOM, StudySettings, build_infer
@@ -147,11 +148,9 @@ def branch(first: Path, folder: Path, select: str) -> None:
     draft.rename(folder)
 
 
-def find_reference(folder: Path, settings: StudySettings, electron: str) -> np.ndarray:
-    """Return the target by the known answer on the samples of a study, (n_temperatures,)."""
-    stages = all_stages()
-    name = find_stage(TARGET, stages)
-    step = build_infer(settings, 0, [name])
+def find_reference(folder: Path, settings: StudySettings, electron: str) -> None:
+    """Compute the target by the known answer on the samples of a study."""
+    step = build_infer(settings, 0, [find_stage(TARGET, all_stages())])
     words = [word for word in step.words if not word.startswith(("electron=", "folder="))]
     words = [word.replace(",committee]", "]") for word in words]
     words += [electron, f"folder={folder}"]
@@ -159,37 +158,49 @@ def find_reference(folder: Path, settings: StudySettings, electron: str) -> np.n
     log.parent.mkdir(parents=True, exist_ok=True)
     if start_here(words, log, lambda: None):
         raise SystemExit(f"the reference failed: see {log}")
-    run = open_run(words[1:])
-    stage: Any = run.stages[name]
-    return np.asarray(stage.target_values(run.read(name))[TARGET])
 
 
-def list_errors(folder: Path, reference: np.ndarray) -> list[dict[str, float]]:
-    """Return labels, error and what the networks say of it, of every round of a study."""
+def read_target(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the target in the folder of an inference, and what single samples contribute.
+
+    (n_temperatures,) and (n_samples, n_temperatures).
+    """
+    stages = all_stages()
+    stage: Any = stages[find_stage(TARGET, stages)]
+    record = ResultsStore(folder).read(stage.name, stage.record)
+    # settings do not matter to them
+    values, parts = stage.target_values(None, record), stage.contributions(None, record)
+    return np.asarray(values[TARGET]), np.asarray(parts[TARGET])
+
+
+def list_errors(folder: Path, reference: Path) -> list[dict[str, float]]:
+    """Return labels, errors and what the networks say of them, of every round of a study."""
     memory = read_memory(folder)
+    exact, of_samples = read_target(reference)
     rows = []
-    for each in [] if memory is None else memory.rounds:
-        difference = np.array(each.values) - reference
+    for number, each in enumerate([] if memory is None else memory.rounds):
+        values, parts = read_target(folder / f"round_{number:02d}" / "infer")
         told = np.array([float(x or 0.0) for x in each.parts["network"]])
         rows.append(
             {
                 "labels": each.n_labels,
-                "error": float(np.sqrt(np.mean(difference**2))),
+                "error": float(np.sqrt(np.mean((values - exact) ** 2))),
+                "samples": float(np.sqrt(np.mean((parts - of_samples) ** 2))),
                 "predicted": float(np.sqrt(np.mean(told**2))),
             }
         )
     return rows
 
 
-def count_equal(curve: Sequence[Mapping[str, float]], error: float) -> float:
+def count_equal(curve: Sequence[Mapping[str, float]], key: str, error: float) -> float:
     """Return the labels at which a curve first comes down to an error, between two rounds by logs.
 
     NaN where it does not.
     """
     for before, after in itertools.pairwise(curve):
-        if after["error"] <= error <= before["error"]:
-            fall = math.log(before["error"] / after["error"])
-            share = math.log(before["error"] / error) / fall if fall > 0.0 else 1.0
+        if after[key] <= error <= before[key]:
+            fall = math.log(before[key] / after[key])
+            share = math.log(before[key] / error) / fall if fall > 0.0 else 1.0
             span = math.log(after["labels"] / before["labels"])
             return before["labels"] * math.exp(share * span)
     return math.nan
@@ -201,7 +212,7 @@ def average(curves: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, f
     for rows in zip(*curves, strict=False):
         mean = {
             key: math.sqrt(np.mean([row[key] ** 2 for row in rows]))
-            for key in ("error", "predicted")
+            for key in ("error", "samples", "predicted")
         }
         found.append({"labels": float(np.mean([row["labels"] for row in rows])), **mean})
     return found
@@ -212,38 +223,43 @@ def tabulate(content: Mapping[str, Any]) -> str:
     lines = [
         "# Labels by what they tell, beside labels by chance",
         "",
-        f"`{content['command']}`, {content['what']}. Error of the density of states at E_F against "
-        "the known answer on the same samples, RMS over 0 and 300 K and over the seeds, 1e-3/eV; "
-        "in brackets what the two networks differ by.",
+        f"`{content['command']}`, {content['what']}. Errors of the density of states at E_F "
+        "against the known answer on the same samples, 1e-3/eV, RMS over 0 and 300 K and over the "
+        "seeds: of the average, in brackets what the networks differ by, and of single samples.",
         "",
-        f"| labels | {INFORMATIVE} | {RANDOM} |",
-        "|---|---|---|",
+        f"| labels | average, {INFORMATIVE} | {RANDOM} | samples, {INFORMATIVE} | {RANDOM} |",
+        "|---|---|---|---|---|",
     ]
     both = [content["mean"][select] for select in (INFORMATIVE, RANDOM)]
-    for active, chance in zip(*both, strict=False):
-        cells = [
-            f"{1e3 * row['error']:.3g} ({1e3 * row['predicted']:.3g})" for row in (active, chance)
-        ]
-        lines.append(f"| {active['labels']:.0f} | {' | '.join(cells)} |")
-    lines += ["", f"Seeds: {', '.join(map(str, content['seeds']))}.", "", content["verdict"], ""]
-    lines += ["| seed | way | errors by round |", "|---|---|---|"]
+    for rows in zip(*both, strict=False):
+        cells = [f"{1e3 * row['error']:.3g} ({1e3 * row['predicted']:.3g})" for row in rows]
+        cells += [f"{1e3 * row['samples']:.3g}" for row in rows]
+        lines.append(f"| {rows[0]['labels']:.0f} | {' | '.join(cells)} |")
+    lines += ["", f"Seeds: {', '.join(map(str, content['seeds']))}.", ""]
+    for words in content["verdict"].values():
+        lines += [words, ""]
+    lines += ["| seed | way | errors of the average by round | of single samples |"]
+    lines += ["|---|---|---|---|"]
     for seed, ways in content["each"].items():
         for select, rows in ways.items():
-            told = ", ".join(f"{1e3 * row['error']:.3g}" for row in rows)
-            lines.append(f"| {seed} | {select} | {told} |")
+            told = [
+                ", ".join(f"{1e3 * row[key]:.3g}" for row in rows) for key in ("error", "samples")
+            ]
+            lines.append(f"| {seed} | {select} | {' | '.join(told)} |")
     return "\n".join([*lines, ""])
 
 
-def judge(mean: Mapping[str, Sequence[Mapping[str, float]]]) -> tuple[float, str]:
+def judge(mean: Mapping[str, Sequence[Mapping[str, float]]], key: str) -> tuple[float, str]:
     """Return labels of the informed way over those of chance at the last error of chance."""
     active, chance = mean[INFORMATIVE], mean[RANDOM]
     if len(active) < 2 or len(chance) < 2:
         return math.nan, "Too few rounds to compare."
-    error, labels = chance[-1]["error"], chance[-1]["labels"]
-    told = f"The {1e3 * error:.3g}e-3/eV of {labels:.0f} labels by chance"
-    needed = count_equal(active, error)
+    error, labels = chance[-1][key], chance[-1]["labels"]
+    needed = count_equal(active, key, error)
+    of = {"error": "the average", "samples": "single samples"}[key]
+    told = f"The error of {of} by {labels:.0f} labels by chance, {1e3 * error:.3g}e-3/eV,"
     if math.isnan(needed):
-        return math.nan, f"{told} were not reached by {active[-1]['labels']:.0f} chosen ones."
+        return math.nan, f"{told} was not reached by {active[-1]['labels']:.0f} chosen ones."
     ratio = needed / labels
     return ratio, f"{told} took {needed:.1f} chosen ones, {ratio:.2f} times as many."
 
@@ -295,15 +311,13 @@ def advance(folder: Path, words: Sequence[str], n_rounds: int, select: str, kind
     folder.mkdir(parents=True, exist_ok=True)
     study = build_study(folder, own, say)
     study.run()
-    path = folder.parent / "reference.json"
-    if not path.is_file():
+    if not (folder.parent / "reference" / "results.h5").is_file():
         exact = (
             "electron={_target_:mlepi.reference_systems.TightBinding,orbitals:s,orthogonal:true}"
         )
         if kind == "oracle":
             exact = f"electron={ROOT / 'data/checkpoints/hedgenet_electron.ckpt'}"
-        found = find_reference(folder.parent / "reference", study.settings, exact)
-        write_json(path, found.tolist())
+        find_reference(folder.parent / "reference", study.settings, exact)
 
 
 def write_candidates(folder: Path) -> Path:
@@ -330,23 +344,24 @@ def report(given: argparse.Namespace, kind: str, material: Sequence[str]) -> Non
     each: dict[str, dict[str, Any]] = {}
     for seed in range(given.seeds):
         base = given.folder / kind / f"seed_{seed}"
-        if (base / "reference.json").is_file():
-            reference = np.array(read_json(base / "reference.json"))
-            rows = {s: list_errors(base / s, reference) for s in (INFORMATIVE, RANDOM)}
+        if (base / "reference" / "results.h5").is_file():
+            rows = {s: list_errors(base / s, base / "reference") for s in (INFORMATIVE, RANDOM)}
             if all(rows.values()):
                 each[str(seed)] = rows
     if not each:
         print("no seed has both ways yet")
         return
     mean = {s: average([ways[s] for ways in each.values()]) for s in (INFORMATIVE, RANDOM)}
-    ratio, verdict = judge(mean)
+    n_rounds = min(map(len, mean.values()))
+    mean = {select: rows[:n_rounds] for select, rows in mean.items()}
+    found = {key: judge(mean, key) for key in ("error", "samples")}
     content = {
         "command": " ".join(["python", "benchmarks/active_learning.py", *sys.argv[1:]]),
         "what": "the shipped bilayer graphene" if kind == "oracle" else "toy bilayer graphene",
         "settings": [*COMMON, *material, f"epochs {given.epochs[0]}, {given.epochs[1]}"],
         "seeds": list(each),
-        "ratio": None if math.isnan(ratio) else ratio,
-        "verdict": verdict,
+        "ratio": {k: None if math.isnan(ratio) else ratio for k, (ratio, _) in found.items()},
+        "verdict": {key: words for key, (_, words) in found.items()},
         "mean": mean,
         "each": each,
         "commit": find_commit(ROOT),

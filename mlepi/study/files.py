@@ -23,10 +23,12 @@ from mlepi.untrusted import read_json
 def describe_settings(settings: StudySettings, atoms: Atoms) -> dict[str, Any]:
     """Return all that decides a study, as plain data; where it lies does not.
 
-    Words that say only where calculations run may change.
+    Words that say only where calculations run may change, and candidates may join.
     """
     own = {
-        key: plain(value) for key, value in vars(settings).items() if key not in ("folder", "label")
+        key: plain(value)
+        for key, value in vars(settings).items()
+        if key not in ("folder", "label", "candidates")
     }
     words = [word for word in settings.label if word.lstrip("+~").startswith("dft")]
     geometry = to_plain(NamedStructure("material", atoms))
@@ -34,11 +36,11 @@ def describe_settings(settings: StudySettings, atoms: Atoms) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return settings as JSON gives them back."""
+    """Return settings as JSON gives them back, without the words that say how many threads."""
     if isinstance(value, dict):
         return {str(key): plain(x) for key, x in value.items()}
     if isinstance(value, tuple | list):
-        return [plain(x) for x in value]
+        return [plain(x) for x in value if not str(x).startswith("threads=")]
     return value
 
 

@@ -117,7 +117,7 @@ class Outcome:
 
 
 class _SpentError(Exception):
-    """The hours are spent in the middle of a round."""
+    """The hours are spent in the middle of a round, or the candidates."""
 
 
 class Study:
@@ -305,7 +305,7 @@ class Study:
         n_wanted = settings.n_more if number else settings.n_first
         n_wanted = min(n_wanted, self.limits.max_labels - self._count_labels())
         if not candidates:
-            raise DataError(message("candidates", "none left", "one at least", "Give more."))
+            raise _SpentError("no candidate is left; candidates=[FILE,FILE] gives more")
         before = read_record(folder, "choose").seconds
         begin = time.monotonic()
         if number and settings.select != RANDOM:

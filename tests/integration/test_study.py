@@ -7,9 +7,11 @@ together is tested here, not how well it learns.
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import warm_python
@@ -25,13 +27,14 @@ from mlepi.study.steps import read_record
 SMALL = [
     "dft=fake",
     "phonon=toy",
+    "target=fermi_dos",
     "temperature=300",
     "n_first=4",
     "n_more=1",
     "n_candidates=3",
     "max_labels=5",
     "target_error=1e-12",
-    "supercell=[3,3,1]",
+    "supercell=[2,2,1]",
     "n_samples=2",
     "n_compared=2",
     "design.phonon=toy",
@@ -52,8 +55,6 @@ SMALL = [
     "infer.stage.phonon.dos_mesh=[4,4,1]",
     "infer.stage.phonon.n_points=5",
     "infer.stage.sampling.interlayer_mesh=[4,4,1]",
-    "infer.stage.gap.mesh=[3,3,1]",
-    "infer.stage.gap.n_resamples=10",
 ]
 
 
@@ -65,9 +66,17 @@ def place(tmp_path, monkeypatch):
     """
     build_graphene("monolayer").write(tmp_path / "graphene.xyz", format="extxyz")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(mlepi.study.steps, "Popen", warm_python.Popen)
+    monkeypatch.setattr(mlepi.study.steps, "Popen", fork)
     monkeypatch.setattr(mlepi.commands.study, "check_steps", lambda settings: None)
     return tmp_path
+
+
+def fork(command, **files):
+    """Start a step; the second inference, which costs most, is that of the first round again."""
+    if command[3] == "infer" and Path("study/round_00/infer").is_dir():
+        shutil.copytree("study/round_00/infer", "study/round_01/infer")
+        command = [sys.executable, "-c", "pass"]
+    return warm_python.Popen(command, **files)
 
 
 def start(words, **options):
@@ -98,10 +107,9 @@ def test_from_a_structure_to_a_density_of_states(place, capsys):
     assert "chose 1 of 3 structures; they should lower the networks' error" in shown
     assert "max_labels is reached" in shown
     memory = read_memory(place / "study")
-    assert memory.target == "fermi_dos"  # graphene has no gap
+    assert memory.target == "fermi_dos"
     assert [each.n_labels for each in memory.rounds] == [4, 5]
     assert [set(each.parts) for each in memory.rounds] == [{"network", "statistical"}] * 2
-    assert memory.rounds[0].spreads.keys() == {"gap", "gap_change"}
     first, second = (place / "study" / f"round_{number:02d}" for number in (0, 1))
     assert [atoms.info["name"][:4] for atoms in read(second / "chosen.extxyz", ":")] == ["r01_"]
     subsets = [
@@ -123,7 +131,7 @@ def test_from_a_structure_to_a_density_of_states(place, capsys):
 
 def test_a_step_that_fails_is_told_with_its_own_words(place, capsys):
     with pytest.raises(SystemExit):
-        main(["graphene.xyz", *SMALL, "dft.fails=[r00]"])
+        main(["graphene.xyz", *SMALL, "candidates=graphene.xyz", "dft.fails=[graphene]"])
     told = capsys.readouterr().err
     assert "label: got exit status 1" in told
     assert "a calculation that was asked to fail" in told

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from mlepi.commands.study_words import join_words, name_structure
 from mlepi.design import estimate_cost
+from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, DataError, MlepiError
 from mlepi.physics.averages.error_budget import ErrorBudget
 from mlepi.structures import build_graphene
@@ -29,7 +30,7 @@ from mlepi.study.steps import (
     sum_seconds,
     write_record,
 )
-from mlepi.study.targets import find_budget
+from mlepi.study.targets import choose_target, find_budget
 
 
 def settings(folder=Path("study"), **given):
@@ -119,7 +120,12 @@ def test_a_round_remembers_the_parts_that_are_measured(tmp_path):
 def test_other_settings_are_another_study(tmp_path):
     atoms = build_graphene("AB")
     before = describe_settings(settings(), atoms)
-    moved = settings(tmp_path, label=("dft=fake", "engine=dask", "jobs=2"))
+    moved = settings(
+        tmp_path,
+        label=("dft=fake", "engine=dask", "jobs=2"),
+        infer=("threads=2",),
+        candidates=("a",),
+    )
     check_same(tmp_path, before, describe_settings(moved, atoms))
     other = describe_settings(settings(seed=4, label=("dft=cp2k",)), atoms)
     with pytest.raises(DataError, match=r"other settings \(seed, dft\)"):
@@ -243,6 +249,31 @@ def test_targets_are_found_and_their_budgets_by_their_values():
     found = find_budget(np.array([2.0, 4.0]), [budget])
     np.testing.assert_allclose(found.systematic["cell"], [0.4, 0.8])
     assert find_budget(np.array([2.0, 3.0]), [budget]) is None
+
+
+def test_without_a_target_it_is_the_first_that_the_material_has():
+    """The gap of a metal has a serious doubt; of an insulator, or of none at all, the last."""
+    from mlepi.observables import all_stages
+
+    class Told:
+        def __init__(self, name, severity):
+            self.name, self.severity = name, severity
+
+        def doubts(self, record):
+            return [Doubt("as it is.", severity=self.severity)]
+
+    class Finished:
+        def __init__(self, **severities):
+            self.stages = {name: Told(name, each) for name, each in severities.items()}
+
+        def read(self, stage):
+            return None
+
+    targets = ("gap", "fermi_dos")
+    for gap, dos, found in [
+        ("note", "note", "gap"), ("serious", "note", "fermi_dos"), ("serious", "serious", "fermi_dos")
+    ]:  # fmt: skip
+        assert choose_target(Finished(gap=gap, dos=dos), targets, all_stages()) == found
 
 
 def test_a_plan_is_measured_where_a_round_is_done(tmp_path):
