@@ -200,6 +200,7 @@ def build_settings(
     def number(key: str) -> float | None:
         return None if plain[key] is None else float(plain[key])
 
+    train, val, test = plain["fractions"]
     targets = DEFAULT_TARGETS if plain["target"] is None else (plain["target"],)
     for target in targets:
         find_stage(target, all_stages())
@@ -216,7 +217,7 @@ def build_settings(
         select=plain["select"],
         given={k: plain[k] for k in ("electron", "phonon") if plain[k] is not None},
         members=plain["members"],
-        fractions=(*map(float, plain["fractions"]),),
+        fractions=(float(train), float(val), float(test)),
         supercell=(*plain["supercell"],),
         n_samples=plain["n_samples"],
         n_compared=plain["n_compared"],

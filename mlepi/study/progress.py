@@ -20,6 +20,8 @@ REACHED, SPENT, FLAT, ELSEWHERE, GO_ON = "reached", "spent", "flat", "elsewhere"
 or another part of the error is too large by itself; or that it goes on with labels."""
 PATIENCE = 3
 """Rounds in which the error of the networks must fall."""
+MANY = 1e9
+"""Labels that nobody makes."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,10 @@ def forecast_labels(rounds: Sequence[Round], target_error: float) -> Forecast | 
     allowed = target_error**2 - last.rest**2
     if allowed <= 0.0 or power <= 0.0:
         return Forecast(math.inf, power, math.inf)
-    needed = math.exp((float(height) - 0.5 * math.log(allowed)) / power)
+    exponent = (float(height) - 0.5 * math.log(allowed)) / power
+    if exponent > math.log(MANY):
+        return Forecast(math.inf, power, math.inf)
+    needed = math.exp(exponent)
     first = known[0]
     added = last.n_labels - first.n_labels
     rate = (last.hours - first.hours) / added if added > 0 else math.nan

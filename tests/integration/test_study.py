@@ -34,7 +34,7 @@ SMALL = [
     "n_candidates=3",
     "max_labels=5",
     "target_error=1e-12",
-    "supercell=[2,2,1]",
+    "supercell=[3,3,1]",
     "n_samples=2",
     "n_compared=2",
     "design.phonon=toy",
@@ -72,9 +72,11 @@ def place(tmp_path, monkeypatch):
 
 
 def fork(command, **files):
-    """Start a step; the second inference, which costs most, is that of the first round again."""
-    if command[3] == "infer" and Path("study/round_00/infer").is_dir():
-        shutil.copytree("study/round_00/infer", "study/round_01/infer")
+    """Start a step; the second round has trainings and results of the first, which cost most."""
+    (folder,) = (Path(word.split("=")[1]) for word in command if word.startswith("folder="))
+    first = Path("study") / "round_00" / folder.name
+    if command[3] in ("train", "infer") and first.is_dir():
+        shutil.copytree(first, folder)
         command = [sys.executable, "-c", "pass"]
     return warm_python.Popen(command, **files)
 

@@ -270,9 +270,12 @@ def test_without_a_target_it_is_the_first_that_the_material_has():
             return None
 
     targets = ("gap", "fermi_dos")
-    for gap, dos, found in [
-        ("note", "note", "gap"), ("serious", "note", "fermi_dos"), ("serious", "serious", "fermi_dos")
-    ]:  # fmt: skip
+    cases = {
+        ("note", "note"): "gap",
+        ("serious", "note"): "fermi_dos",
+        ("serious", "serious"): "fermi_dos",
+    }
+    for (gap, dos), found in cases.items():
         assert choose_target(Finished(gap=gap, dos=dos), targets, all_stages()) == found
 
 

@@ -35,6 +35,7 @@ def test_a_power_law_is_found_and_followed():
     assert forecast_labels(rounds([8.0]), 1.0) is None
     assert forecast_labels(rounds([4.0, 8.0]), 1.0).n_labels == math.inf
     assert forecast_labels(rounds([8.0, 4.0], sampling=2.0), 1.0).hours == math.inf
+    assert forecast_labels(rounds([8.0, 8.0 - 1e-12]), 1e-12).n_labels == math.inf
 
 
 @pytest.mark.parametrize(
