@@ -22,11 +22,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import logging
 import math
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -192,18 +190,23 @@ def list_errors(folder: Path, reference: Path) -> list[dict[str, float]]:
     return rows
 
 
-def count_equal(curve: Sequence[Mapping[str, float]], key: str, error: float) -> float:
-    """Return the labels at which a curve first comes down to an error, between two rounds by logs.
+def count_equal(curves: Mapping[str, Sequence[Mapping[str, float]]], key: str) -> float:
+    """Return how many times the labels of chance the informed way needs for the same error.
 
-    NaN where it does not.
+    By power laws through all rounds of both, at the last labels of chance: single rounds scatter
+    more than the ways differ. NaN where an error does not fall.
     """
-    for before, after in itertools.pairwise(curve):
-        if after[key] <= error <= before[key]:
-            fall = math.log(before[key] / after[key])
-            share = math.log(before[key] / error) / fall if fall > 0.0 else 1.0
-            span = math.log(after["labels"] / before["labels"])
-            return before["labels"] * math.exp(share * span)
-    return math.nan
+    fits = {}
+    for select, rows in curves.items():
+        if len(rows) < 2:
+            return math.nan
+        labels, errors = (np.log([row[name] for row in rows]) for name in ("labels", key))
+        fits[select] = np.polyfit(labels, errors, 1)
+    last = math.log(curves[RANDOM][-1]["labels"])
+    slope, height = fits[INFORMATIVE]
+    if slope >= 0.0 or fits[RANDOM][0] >= 0.0:
+        return math.nan
+    return math.exp((float(np.polyval(fits[RANDOM], last)) - height) / slope - last)
 
 
 def average(curves: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
@@ -249,19 +252,27 @@ def tabulate(content: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def judge(mean: Mapping[str, Sequence[Mapping[str, float]]], key: str) -> tuple[float, str]:
-    """Return labels of the informed way over those of chance at the last error of chance."""
-    active, chance = mean[INFORMATIVE], mean[RANDOM]
-    if len(active) < 2 or len(chance) < 2:
-        return math.nan, "Too few rounds to compare."
-    error, labels = chance[-1][key], chance[-1]["labels"]
-    needed = count_equal(active, key, error)
+def judge(each: Sequence[Mapping[str, Any]], key: str) -> tuple[float, str]:
+    """Return labels of the informed way over those of chance at equal error, and say it.
+
+    Args:
+        each: curves of both ways, by seed.
+        key: of the error.
+    """
+
+    def compare(seeds: Sequence[Mapping[str, Any]]) -> float:
+        return count_equal({s: average([x[s] for x in seeds]) for s in (INFORMATIVE, RANDOM)}, key)
+
+    ratio = compare(each)
     of = {"error": "the average", "samples": "single samples"}[key]
-    told = f"The error of {of} by {labels:.0f} labels by chance, {1e3 * error:.3g}e-3/eV,"
-    if math.isnan(needed):
-        return math.nan, f"{told} was not reached by {active[-1]['labels']:.0f} chosen ones."
-    ratio = needed / labels
-    return ratio, f"{told} took {needed:.1f} chosen ones, {ratio:.2f} times as many."
+    told = f"For equal error of {of}, by power laws through all rounds, chosen labels are"
+    if math.isnan(ratio):
+        return ratio, f"{told} not known: too few rounds, or an error that does not fall."
+    others = [
+        compare([*each[:k], *each[k + 1 :]]) for k in range(len(each) if len(each) > 1 else 0)
+    ]
+    spread = f" ({min(others):.2f} to {max(others):.2f} without one seed)" if others else ""
+    return ratio, f"{told} {ratio:.2f} times those by chance{spread}."
 
 
 def main() -> None:
@@ -354,9 +365,11 @@ def report(given: argparse.Namespace, kind: str, material: Sequence[str]) -> Non
     mean = {s: average([ways[s] for ways in each.values()]) for s in (INFORMATIVE, RANDOM)}
     n_rounds = min(map(len, mean.values()))
     mean = {select: rows[:n_rounds] for select, rows in mean.items()}
-    found = {key: judge(mean, key) for key in ("error", "samples")}
+    found = {key: judge(list(each.values()), key) for key in ("error", "samples")}
     content = {
-        "command": " ".join(["python", "benchmarks/active_learning.py", *sys.argv[1:]]),
+        "command": f"python benchmarks/active_learning.py{' --oracle' if given.oracle else ''} "
+        f"--seeds {given.seeds} --rounds {given.rounds} --epochs {given.epochs[0]} "
+        f"{given.epochs[1]}",
         "what": "the shipped bilayer graphene" if kind == "oracle" else "toy bilayer graphene",
         "settings": [*COMMON, *material, f"epochs {given.epochs[0]}, {given.epochs[1]}"],
         "seeds": list(each),
