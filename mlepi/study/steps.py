@@ -159,6 +159,7 @@ def start_child(words: Sequence[str], log: Path, note: Callable[[], None]) -> in
         note: called now and then.
     """
     command, asked = [sys.executable, "-m", "mlepi", *words], False
+    stopping.give_time(PATIENCE)
     with log.open("ab") as said:
         process = Popen(command, stdout=said, stderr=said)  # noqa: S603 - our own program
         while True:
