@@ -68,6 +68,7 @@ def build_page() -> str:
         conf / "infer.yaml",
         conf / "design.yaml",
         conf / "label.yaml",
+        conf / "study.yaml",
         *sorted(path for path in conf.rglob("*.yaml") if path.parent != conf),
     ]
     parts = [HEAD]

@@ -94,7 +94,7 @@ def _open_structure(arguments: Sequence[str], config_name: str) -> list[str]:
     ]
     named = any(re.match(r"\+{0,2}structure\._target_=", argument) for argument in arguments)
     brings_own = any(re.match(r"\+{0,2}experiment=", argument) for argument in arguments)
-    if not named or brings_own or config_name == "design":
+    if not named or brings_own or config_name in ("design", "study"):
         return opened
     mentioned = " ".join(arguments)
     return opened + [

@@ -52,6 +52,9 @@ COMMANDS = {
         Command("mace", "own", "a foundation model of mace-torch as a checkpoint to start from"),
         Command("design", "own", "which structures to label: proposals for a material", True),
         Command("label", "own", "DFT: structures in, H, S, energies and forces out", True),
+        Command(
+            "study", "own", "design, label, train, infer, again until the error is small", True
+        ),
         Command("split", "own", "divide labelled structures into train, val and test"),
         Command("train", "own", "train a phonon or an electron network", True),
         Command("infer", "own", "from a structure to bands at temperature", True),

@@ -9,6 +9,7 @@ from mlepi.labelling.code import Calculation, Code
 from mlepi.labelling.cp2k import Cp2k
 from mlepi.labelling.espresso import Espresso
 from mlepi.labelling.gpaw import Gpaw
+from mlepi.labelling.held_back import HeldBack
 from mlepi.labelling.labelled_set import LabelledSet
 from mlepi.labelling.openmx import Openmx
 from mlepi.labelling.pyscf import Pyscf
@@ -26,6 +27,7 @@ __all__ = [
     "Espresso",
     "Fake",
     "Gpaw",
+    "HeldBack",
     "LabelledSet",
     "Openmx",
     "Progress",

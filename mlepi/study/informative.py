@@ -10,7 +10,12 @@ leaves
 
 of it, and the errors of all others are conditioned on it, as those of a Gaussian process.
 Structures are chosen one by one for what they lower most: spread times effect, and unlike those
-before them.
+before them. A label tells the errors of independent networks, those of H and those of forces, and a
+target may have several values, one per temperature: their variances, and what a label lowers of
+them, add.
+
+σ decides what the spread on the structure itself is worth. Without it, a label of a structure on
+which all agree would tell as much of its neighbours as one on which they differ.
 
 References:
     Krause, Singh, Guestrin, J. Mach. Learn. Res. 9, 235 (2008) (greedy choice of observations of a
@@ -111,11 +116,51 @@ def correlate_errors(
         fix = "Give standard deviations."
         raise PhysicsError(message("spreads", got, "0 or more, and a length above 0", fix))
     amplitudes = np.asarray(spreads) * np.asarray(effects)
-    squares = np.sum(descriptors**2, axis=1)
-    distances = squares[:, None] + squares - 2.0 * descriptors @ descriptors.T
-    correlation = np.exp(-0.5 * np.maximum(distances, 0.0) / length**2)
+    correlation = np.exp(-0.5 * measure_squares(descriptors, descriptors) / length**2)
     np.fill_diagonal(correlation, 1.0)
     return np.asarray(amplitudes[:, None] * amplitudes * correlation)
+
+
+def carry_effects(
+    spreads: NDArray[np.float64],
+    amplitudes: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    length: float,
+) -> NDArray[np.float64]:
+    """Carry effects on the target from samples, where they are known, to other structures.
+
+    The slope of the amplitudes with the spreads, a line through zero fitted by least squares, each
+    sample with the weight exp(−(d² − d²_nearest)/2ℓ²).
+
+    Args:
+        spreads: (n_samples,), standard deviation of the networks on each sample.
+        amplitudes: (n_samples,), change of the target with it, signed.
+        squares: (n, n_samples), d² of the descriptors of structures and samples.
+        length: ℓ.
+
+    Returns:
+        (n,), unit of the target over that of the spreads; 0 where no sample has a spread.
+    """
+    nearest = squares.min(axis=1, keepdims=True)
+    weights = np.exp(-0.5 * (squares - nearest) / length**2)
+    size = weights @ spreads**2
+    known = size > 0.0
+    return np.asarray(
+        np.where(known, weights @ (spreads * amplitudes) / np.where(known, size, 1.0), 0.0)
+    )
+
+
+def measure_squares(
+    descriptors: NDArray[np.float64], others: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the squared distances of two sets of descriptors, (n, m).
+
+    Args:
+        descriptors: (n, n_components).
+        others: (m, n_components).
+    """
+    own, their = np.sum(descriptors**2, axis=1), np.sum(others**2, axis=1)
+    return np.asarray(np.maximum(own[:, None] + their - 2.0 * descriptors @ others.T, 0.0))
 
 
 def select_informative(
@@ -123,17 +168,22 @@ def select_informative(
     weights: NDArray[np.float64],
     n_wanted: int,
     *,
-    noise: float = 0.0,
+    noise: float | NDArray[np.float64] = 0.0,
+    allowed: NDArray[np.bool_] | None = None,
     costs: NDArray[np.float64] | None = None,
     budget: float | None = None,
 ) -> Choice:
     """Choose the structures whose labels lower the variance of a target most.
 
     Args:
-        covariance: (n, n), of the target's errors, as ``correlate_errors`` gives it.
-        weights: (n,), of the structures in the target; zero for such as only may be labelled.
+        covariance: (n, n), of the target's errors, as ``correlate_errors`` gives it; or (n_kinds,
+            n, n), of independent networks, whose errors a label tells together.
+        weights: (n,), of the structures in the target, or (n_values, n), in each of its values;
+            zero for such as only may be labelled.
         n_wanted: labels at most.
-        noise: standard deviation of what a label leaves unknown, in the unit of the target.
+        noise: standard deviation of what a label leaves unknown, in the unit of the target; one
+            for all networks, or (n_kinds,).
+        allowed: (n,), whether a structure may be labelled; None for all.
         costs: (n,), of a label; with them what counts is the variance lowered per cost.
         budget: that may be spent; what costs more than is left of it is passed over.
 
@@ -141,25 +191,31 @@ def select_informative(
         Fewer than are wanted, where no further label helps or can be paid.
     """
     left = np.array(covariance, dtype=np.float64)
-    prices = np.ones(len(left)) if costs is None else np.asarray(costs, dtype=np.float64)
+    left = left.reshape(-1, *left.shape[-2:])
+    shares = np.atleast_2d(np.asarray(weights, dtype=np.float64))
+    closed = np.zeros(left.shape[1], dtype=bool) if allowed is None else ~np.asarray(allowed)
+    prices = np.ones(left.shape[1]) if costs is None else np.asarray(costs, dtype=np.float64)
     money = np.inf if budget is None else float(budget)
-    start = float(weights @ left @ weights)
-    least = NEGLIGIBLE * float(np.diag(left).max(initial=0.0))
+    start = float(np.einsum("ti,kij,tj->", shares, left, shares))
+    unknown = np.broadcast_to(np.asarray(noise, dtype=np.float64) ** 2, len(left))[:, None]
+    least = NEGLIGIBLE * np.diagonal(left, axis1=1, axis2=2).max(axis=1, initial=0.0)[:, None]
     order: list[int] = []
     variances = [start]
     spent = 0.0
     while len(order) < n_wanted:
-        own = np.diag(left)
-        common = left @ weights
+        own = np.diagonal(left, axis1=1, axis2=2).copy()
+        common = np.sum((left @ shares.T) ** 2, axis=2)
         known = own > least
-        gains = np.where(known, common**2 / np.where(known, own + noise**2, 1.0), 0.0)
+        gains = np.sum(np.where(known, common / np.where(known, own + unknown, 1.0), 0.0), axis=0)
+        gains[closed | (prices > money - spent)] = 0.0
         gains[order] = 0.0
-        gains[prices > money - spent] = 0.0
         best = int(np.argmax(gains / prices)) if len(gains) else 0
         if not len(gains) or gains[best] <= NEGLIGIBLE * start:
             break
         order.append(best)
         spent += float(prices[best])
         variances.append(max(0.0, variances[-1] - float(gains[best])))
-        left -= np.outer(left[:, best], left[best]) / (own[best] + noise**2)
+        for matrix, size, told, rest in zip(left, own, known, unknown[:, 0], strict=True):
+            if told[best]:
+                matrix -= np.outer(matrix[:, best], matrix[best]) / (size[best] + rest)
     return Choice(order, np.array(variances), spent if costs is not None else float(len(order)))

@@ -20,6 +20,8 @@ REACHED, SPENT, FLAT, ELSEWHERE, GO_ON = "reached", "spent", "flat", "elsewhere"
 or another part of the error is too large by itself; or that it goes on with labels."""
 PATIENCE = 3
 """Rounds in which the error of the networks must fall."""
+MANY = 1e9
+"""Labels that nobody makes."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Round:
         n_labels: that the networks were trained on.
         parts: that are measured of the error budget, that of the networks above all → half width
             of the 68 % interval, in the unit of the target.
-        hours: CPU-hours spent so far.
+        hours: spent so far.
     """
 
     n_labels: int
@@ -46,7 +48,7 @@ class Round:
         Args:
             n_labels: that the networks were trained on.
             budget: of the target.
-            hours: CPU-hours spent so far.
+            hours: spent so far.
             index: of the value, such as one temperature.
         """
         found = {name: float(budget.part(name)[index]) for name in (STATISTICAL, *SYSTEMATIC)}
@@ -71,7 +73,7 @@ class Forecast:
     Attributes:
         n_labels: in all; infinite where they cannot help.
         power: p of the error of the networks, ∝ n^−p.
-        hours: CPU-hours in all, at what a label has cost so far; NaN where that is not known.
+        hours: in all, at what a label has cost so far; NaN where that is not known.
     """
 
     n_labels: float
@@ -119,7 +121,10 @@ def forecast_labels(rounds: Sequence[Round], target_error: float) -> Forecast | 
     allowed = target_error**2 - last.rest**2
     if allowed <= 0.0 or power <= 0.0:
         return Forecast(math.inf, power, math.inf)
-    needed = math.exp((float(height) - 0.5 * math.log(allowed)) / power)
+    exponent = (float(height) - 0.5 * math.log(allowed)) / power
+    if exponent > math.log(MANY):
+        return Forecast(math.inf, power, math.inf)
+    needed = math.exp(exponent)
     first = known[0]
     added = last.n_labels - first.n_labels
     rate = (last.hours - first.hours) / added if added > 0 else math.nan
@@ -138,7 +143,7 @@ def decide(
     Args:
         rounds: in order, one at least.
         target_error: half width of the 68 % interval that is wanted, in the unit of the target.
-        max_hours: CPU-hours that may be spent; None for no bound.
+        max_hours: that may be spent; None for no bound.
         patience: rounds after which labels that did not lower the error of the networks stop it.
 
     Raises:
@@ -157,7 +162,7 @@ def decide(
     if last.error <= target_error:
         return Decision(REACHED, told, forecast)
     if max_hours is not None and last.hours >= max_hours:
-        return Decision(SPENT, f"{told}; {last.hours:.3g} CPU-hours spent", forecast)
+        return Decision(SPENT, f"{told}; {last.hours:.3g} hours spent", forecast)
     if last.rest > target_error:
         others = {name: part for name, part in last.parts.items() if name != NETWORK}
         largest = max(others, key=lambda name: others[name])

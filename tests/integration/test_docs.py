@@ -21,6 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from mlepi.command_line import register_stages, translate_arguments
+from mlepi.commands.study_words import join_words, name_structure
 from mlepi.commands.table import COMMANDS as COMMANDS_OF_MLEPI
 from mlepi.structures import build_graphene
 
@@ -31,7 +32,7 @@ COMMANDS = sorted(
         line.split("#")[0].strip().replace("mlepi demo ", "mlepi infer experiment=demo ")
         for page in PAGES
         for line in re.findall(
-            r"(?:python (?:train|infer)\.py|mlepi (?:train|infer|design|label|demo) )[^`\n]*",
+            r"(?:python (?:train|infer)\.py|mlepi (?:train|infer|design|label|study|demo) )[^`\n]*",
             page.read_text("utf-8"),
         )
     }
@@ -45,7 +46,7 @@ def shell_lines(text):
     return [block for language, block in FENCED.findall(text) if language in ("", "bash")]
 
 
-OTHER = r"(mlepi (?!train|infer|design|label|demo|verify|bench)[a-z]+(?![\w,.])[^`\n]*)"
+OTHER = r"(mlepi (?!train|infer|design|label|study|demo|verify|bench)[a-z]+(?![\w,.])[^`\n]*)"
 OTHER_COMMANDS = sorted(
     {
         line.split("  #")[0].strip()
@@ -115,7 +116,9 @@ def test_documented_command_composes(command):
         if word in command:
             pytest.importorskip(plugin)
     words = shlex.split(command)[1:]
-    overrides = [word for word in words[1:] if word != "-m"]
+    overrides = [word for word in words[1:] if word not in ("-m", "--dry-run")]
+    if words[0] == "study":
+        overrides = join_words(name_structure(overrides))
     sweeps = [
         override.split("=")[1].split(",") if "-m" in words and "," in override else [None]
         for override in overrides

@@ -74,8 +74,8 @@ ROOM_ORDER: dict[str, float] = {
     "observables": 7,
     "labelling": 7,
     "design": 8,
-    "study": 8,
     "report": 8,
+    "study": 8.5,  # the loop over design, labelling and what a run says
     "evaluation": 9,
     "verification": 9,
     "command_line": 9,  # how the scripts start

@@ -44,6 +44,11 @@ class DosRecord:
         fermi_shift_errors: (n_temperatures,).
         degrees_of_freedom: of the standard errors, independent groups of samples less one; NaN in
             records of earlier versions.
+        fermi_dos: (n_temperatures,), where the electrons end, ``fermi_shifts``; NaN outside the
+            window, none in records of earlier versions.
+        fermi_dos_errors: (n_temperatures,); likewise.
+        pseudo_fermi_dos: (n_blocks, n_temperatures), jackknife pseudo-values of it, one per block
+            of independent groups of samples; likewise.
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -66,3 +71,12 @@ class DosRecord:
     fermi_shifts: NDArray[np.float64] = field(metadata=unit("eV"))
     fermi_shift_errors: NDArray[np.float64] = field(metadata=unit("eV", error_of="fermi_shifts"))
     degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
+    fermi_dos: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty(0), metadata=unit("1/eV")
+    )
+    fermi_dos_errors: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty(0), metadata=unit("1/eV", error_of="fermi_dos")
+    )
+    pseudo_fermi_dos: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty((0, 0)), metadata=unit("1/eV")
+    )

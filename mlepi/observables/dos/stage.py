@@ -20,6 +20,7 @@ from mlepi.observables.dos.record import DosRecord
 from mlepi.observables.near_k.peaks import ALIGNMENTS, mean_potential
 from mlepi.observables.stage_settings import describe_electrons, read_electrons
 from mlepi.physics.averages.block_averages import BlockAverages
+from mlepi.physics.averages.statistics import pseudo_values
 from mlepi.physics.bands import lattice
 from mlepi.physics.bands.populations import energy_of_count, integrated_lines, mulliken_weights
 from mlepi.physics.bands.spectra import compute_spectral_function
@@ -78,6 +79,7 @@ class DosStage(SampledStage[DosReference]):
 
     name: ClassVar[str] = "dos"
     record: ClassVar[type] = DosRecord
+    targets: ClassVar[tuple[str, ...]] = ("fermi_dos",)
     uneven: ClassVar[bool] = True
 
     valence_electrons: Mapping[int, float]
@@ -183,7 +185,17 @@ class DosStage(SampledStage[DosReference]):
         mean = averages.average()
         without = [averages.average(weights) for weights in averages.left_out]
         errors = averages.standard_errors(mean, np.array(without))
+        own_shifts = shifts(mean)
         without_shifts = np.array([shifts(each) for each in without])
+
+        def at_fermi(mean: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
+            found = zip(places, mean[:, -2], strict=True)
+            return np.array([np.interp(place, energies, curve) for place, curve in found])
+
+        fermi_dos = at_fermi(mean, own_shifts)
+        without_dos = np.array(
+            [at_fermi(*each) for each in zip(without, without_shifts, strict=True)]
+        )
         _, hamiltonian, overlap = ensemble.equilibrium
         mesh, zero = self._fold(ensemble), prepared.fermi_energy
         at_rest = self._densities(hamiltonian, overlap, mesh, prepared.members, zero, 1)
@@ -205,9 +217,12 @@ class DosStage(SampledStage[DosReference]):
             dos_errors=errors[:, -2],
             projections=mean[:, :n_channels],
             integrated=mean[:, -1],
-            fermi_shifts=shifts(mean),
-            fermi_shift_errors=averages.standard_errors(shifts(mean), without_shifts),
+            fermi_shifts=own_shifts,
+            fermi_shift_errors=averages.standard_errors(own_shifts, without_shifts),
             degrees_of_freedom=averages.degrees_of_freedom,
+            fermi_dos=fermi_dos,
+            fermi_dos_errors=averages.standard_errors(fermi_dos, without_dos),
+            pseudo_fermi_dos=pseudo_values(fermi_dos, without_dos),
         )
 
     def summarize(self, record: DosRecord) -> str:
@@ -223,6 +238,18 @@ class DosStage(SampledStage[DosReference]):
             f"{'×'.join(str(n) for n in record.mesh)} k-points of "
             f"{'×'.join(str(n) for n in record.supercell)} cells"
         )
+
+    def error_bars(self, record: DosRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the error bar of the density at the Fermi energy, 1/eV."""
+        return {"fermi_dos": half_interval(record, "fermi_dos_errors")}
+
+    def target_values(self, record: DosRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the density at the Fermi energy, 1/eV per primitive cell and spin."""
+        return {"fermi_dos": record.fermi_dos}
+
+    def contributions(self, record: DosRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the pseudo-values of the density at the Fermi energy, 1/eV."""
+        return {"fermi_dos": record.pseudo_fermi_dos}
 
     def _fold(self, ensemble: Ensemble) -> list[int]:
         """Return the mesh of the primitive cell that folds onto that of the supercell."""

@@ -35,6 +35,7 @@ def test_a_power_law_is_found_and_followed():
     assert forecast_labels(rounds([8.0]), 1.0) is None
     assert forecast_labels(rounds([4.0, 8.0]), 1.0).n_labels == math.inf
     assert forecast_labels(rounds([8.0, 4.0], sampling=2.0), 1.0).hours == math.inf
+    assert forecast_labels(rounds([8.0, 8.0 - 1e-12]), 1e-12).n_labels == math.inf
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_a_power_law_is_found_and_followed():
     [
         (rounds([8.0, 4.0]), {}, "label", "about 160 needed"),
         (rounds([8.0, 0.7], sampling=0.7), {}, "reached", "error 0.99 of 1"),
-        (rounds([8.0, 4.0]), {"max_hours": 20.0}, "spent", "20 CPU-hours spent"),
+        (rounds([8.0, 4.0]), {"max_hours": 20.0}, "spent", "20 hours spent"),
         (rounds([8.0, 4.0]), {"max_hours": 20.5}, "label", "network 4"),
         (rounds([8.0, 0.1], sampling=1.2), {}, "elsewhere", "lower that of statistical first"),
         (rounds([4.0, 4.0, 4.1, 4.2]), {}, "flat", "no better in 3 rounds"),

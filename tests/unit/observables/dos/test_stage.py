@@ -47,6 +47,14 @@ def test_densities_count_orbitals_and_electrons(amplitude):
         np.interp(record.fermi_shifts[i], record.energies, record.integrated[i]) for i in range(2)
     ]
     np.testing.assert_allclose(at_fermi, record.n_electrons / 2, rtol=1e-3)
+    at_fermi = [np.interp(record.fermi_shifts[i], record.energies, record.dos[i]) for i in range(2)]
+    np.testing.assert_allclose(record.fermi_dos, at_fermi)
+    stage = build_stage()
+    assert stage.target_values(record)["fermi_dos"] is record.fermi_dos
+    spread = stage.contributions(record)["fermi_dos"].std(axis=0, ddof=1)
+    error = spread / np.sqrt(len(record.pseudo_fermi_dos))
+    np.testing.assert_allclose(record.fermi_dos_errors, error, atol=1e-12)
+    assert np.all(stage.error_bars(record)["fermi_dos"] >= record.fermi_dos_errors)
     assert np.all(record.dos_errors >= 0)
     assert (record.dos_errors.max() > 1e-9) == (amplitude > 0)
 
