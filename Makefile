@@ -87,10 +87,12 @@ docs: $(VENV)/installed-dev
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html --conf-dir docs --doctree-dir build/doctrees . build/docs
 	@echo "$(abspath build/docs/index.html)"
 
-# The peers pin an older e3nn, so they live in an environment of their own.
+# The peers pin an older e3nn, so they live in an environment of their own. Symmetrix is there for Linux on x86-64 alone,
+# and is left out elsewhere.
 $(PEERS)/installed: benchmarks/constraints-peers.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< torch mace-torch
+	-$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< symmetrix-xl symmetrix-xl-cpu-avx512
 	@touch $@
 
 bench: $(VENV)/installed-run $(PEERS)/installed

@@ -43,6 +43,13 @@ GROWTH = (64, 1024)
 Row = dict[str, Any]
 
 
+def describe(key: Row) -> str:
+    """Name a row in a message."""
+    threads = "1 thread" if key["threads"] == 1 else f"{key['threads']} threads"
+    kind = ", HedgeNet against its backbone" if key["comparison"] == "hedgenet" else ""
+    return f"{LABELS[key['work']]}{kind}, {key['n_atoms']} atoms, {threads}"
+
+
 def choose_clock(threads: int, device: str) -> str:
     """Return the clock that times are taken from.
 
@@ -104,7 +111,9 @@ def make_latest(rows: Iterable[Row]) -> list[Row]:
             "peer_peak_mb": row["sides"]["peer"]["peak_mb"],
         }
         for row in rows
-        if row["comparison"] == "peer" and {"ours", "peer"} <= set(row["sides"])
+        if row["comparison"] == "peer"
+        and row["size"] == "published"
+        and {"ours", "peer"} <= set(row["sides"])
     ]
 
 
@@ -238,6 +247,28 @@ def main_table(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
     return header, cells
 
 
+def symmetrix_lines(rows: Iterable[Row]) -> list[str]:
+    """Return the lines about energy and forces beside Symmetrix; none where it was not measured."""
+    cells, names = [], set()
+    for row in rows:
+        if "symmetrix" not in row["sides"]:
+            continue
+        peer = row["sides"]["symmetrix"]
+        names.add(peer["name"])
+        line = [row["size"], row["n_atoms"], row["threads"], number(peer["seconds"])]
+        for side in ("ours", "compiled"):
+            seconds = row["sides"].get(side, {}).get("seconds")
+            line += [number(seconds), number(row["symmetrix_ratios"].get(side))]
+        memory = [row["sides"].get(side, {}) for side in ("symmetrix", "ours", "compiled")]
+        cells.append([*line, *(number(found.get("peak_mb")) for found in memory)])
+    header = ["size", "atoms", "threads", "Symmetrix (s)", "ours (s)", "ratio", "compiled (s)"]
+    header += ["ratio", "Symmetrix (MB)", "ours (MB)", "compiled (MB)"]
+    if not cells:
+        return []
+    about = f"Energy and forces beside {'; '.join(sorted(names))}: its time in units of ours."
+    return ["", about, "", *table(header, cells)]
+
+
 def format_tables(details: Row) -> str:
     """Return everything as Markdown."""
     machine = details["machine"]
@@ -245,10 +276,17 @@ def format_tables(details: Row) -> str:
         f"`{details['command']}`, commit {details['commit']}, {machine['processor']}, "
         f"{machine['cores']} cores."
     ]
-    for commit in sorted({row["commit"] for row in details["rows"]} - {details["commit"]}):
-        works = sorted({LABELS[row["work"]] for row in details["rows"] if row["commit"] == commit})
-        lines.append(f"Measured at commit {commit}: {', '.join(works)}.")
+    now = (details["commit"], machine["processor"])
+    origin = [(r["commit"], r.get("processor", now[1])) for r in details["rows"]]
+    for commit, processor in sorted(set(origin) - {now}):
+        works = {
+            f"{LABELS[row['work']]} of {row['n_atoms']} atoms, {row['threads']} thread(s)"
+            for row, own in zip(details["rows"], origin, strict=True)
+            if own == (commit, processor)
+        }
+        lines.append(f"Measured at commit {commit} on {processor}: {'; '.join(sorted(works))}.")
     lines += ["", *table(*main_table(details["rows"]))]
+    lines += symmetrix_lines(details["rows"])
     hedgenet = [row for row in details["rows"] if row["comparison"] == "hedgenet" and row["ratios"]]
     lines += [
         "",
