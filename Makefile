@@ -24,7 +24,7 @@ help:
 	@echo "make wheel   dist/mlepi-….whl: the package with configs, data and checkpoints, for an installation without a clone"
 	@echo "make release  check the tree, build wheel and sdist into dist/, check both; python tools/release.py --tag tags them"
 	@echo "make docs    the documentation as a site, build/docs/index.html"
-	@echo "make bench   speed and memory beside mace-torch and a path-by-path network, 16 to 1,024 atoms and the magic-angle cell: hours"
+	@echo "make bench   speed and memory beside mace-torch, Symmetrix-XL and a path-by-path network, 16 to 1,024 atoms and the magic-angle cell: hours"
 	@echo "make bench-quick  the same at 64 atoms: minutes; results in benchmarks/results"
 	@echo "make paper   docs/reproduction.md again: figures from the shipped checkpoints in minutes, tables of finished sweeps"
 	@echo "make gpu-wheels   fetch what a Python with torch and CUDA lacks to run mlepi, for a machine without a network"

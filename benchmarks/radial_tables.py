@@ -116,7 +116,7 @@ def measure(
             "tables": copy.deepcopy(tabulated).to(dtype),
             "compiled": copy.deepcopy(tabulated).to(dtype),
         }
-        networks["compiled"].compile_kernels()  # type: ignore[operator]
+        networks["compiled"].compile_kernels()
         for network in networks.values():
             processor_seconds(network, graph)
         seconds: dict[str, list[float]] = {side: [] for side in SIDES}

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mlepi.models.native.library import address, load_library
+from mlepi.kernels.library import address, load_library
 from mlepi.models.parity_terms import ParityTerms
 from mlepi.models.symmetric_contraction import SymmetricContraction
 

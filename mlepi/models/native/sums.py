@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from mlepi.kernels.library import address, load_library
 from mlepi.models.message_paths import Path, path_blocks
-from mlepi.models.native.library import address, load_library
 from mlepi.models.neighbourhoods import coupling_table
 from mlepi.models.radial_table import RadialTables
 from mlepi.models.wigner import wigner_3j
@@ -179,11 +179,12 @@ def _lay_out(
     paths: tuple[Path, ...], l_max: int
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]], list[int]]:
     """Return paths and rows as ``Plan`` wants them, and how many rows an atom has of every l3."""
+    described: list[tuple[int, ...]] = []
+    rows: list[tuple[int, ...]] = []
     if not paths:
-        rows = [(l * l, 2 * l + 1, m) for l in range(l_max + 1) for m in range(2 * l + 1)]
+        rows += [(l * l, 2 * l + 1, m) for l in range(l_max + 1) for m in range(2 * l + 1)]
         return [(1, len(rows), 0, 0, 0)], rows, [2 * l + 1 for l in range(l_max + 1)]
     counts = [sum(path[2] == l for path in paths) * (2 * l + 1) for l in range(l_max + 1)]
-    described, rows = [], []
     for (_, _, l), block in zip(paths, path_blocks(paths), strict=True):
         first = (block.size_in, block.size_out, block.senders.start, block.coupling.start)
         described.append((*first, len(rows)))

@@ -18,8 +18,8 @@ from tiny_networks import CUTOFFS, PHONON, corrugated_bilayer
 from mlepi.graphs import fields
 from mlepi.graphs.build import build_graph
 from mlepi.graphs.neighbours import MINIMUM_DISTANCE
+from mlepi.kernels import library
 from mlepi.models.compilation import first_derivatives_alone
-from mlepi.models.native import library
 from mlepi.models.native.network import NativeLayers
 from mlepi.models.native.sums import NeighbourSums, harmonic_recursion
 from mlepi.predictors import PhononPredictor

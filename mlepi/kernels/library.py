@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCE = Path(__file__).with_name("mace.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
 REALS = {torch.float32: "float", torch.float64: "double"}
 PATIENCE = 600
@@ -35,7 +35,7 @@ def load_library(dtype: torch.dtype) -> ctypes.CDLL:
     """
     compiler = find_compiler()
     command = [compiler, *FLAGS, f"-DREAL={REALS[dtype]}"]
-    library = cache_folder() / f"kernels_{_digest(command)}.so"
+    library = cache_folder() / f"mace_{_digest(command)}.so"
     if not library.is_file():
         _build(command, library)
     found = ctypes.CDLL(str(library))
