@@ -120,7 +120,7 @@ def make_latest(rows: Iterable[Row]) -> list[Row]:
 def fit_growth(rows: Iterable[Row]) -> list[Row]:
     """Fit seconds and peak memory ∝ n_atomsˣ between the sizes of ``GROWTH``.
 
-    By least squares of the logarithms.
+    By least squares of the logarithms, each processor by itself.
 
     Returns:
         One entry per work, threads, dtype and side with at least three sizes: "seconds" and
@@ -134,11 +134,10 @@ def fit_growth(rows: Iterable[Row]) -> list[Row]:
             and GROWTH[0] <= row["n_atoms"] <= GROWTH[1]
         ):
             for side, found in row["sides"].items():
-                series.setdefault((row["work"], row["dtype"], row["threads"], side), []).append(
-                    (row["n_atoms"], found)
-                )
+                key = (row["work"], row["dtype"], row["threads"], side, row.get("processor"))
+                series.setdefault(key, []).append((row["n_atoms"], found))
     fits: list[Row] = []
-    for (work, dtype, threads, side), points in series.items():
+    for (work, dtype, threads, side, _), points in series.items():
         fit: Row = {
             "work": work,
             "dtype": dtype,
