@@ -25,7 +25,7 @@ help:
 	@echo "make release  check the tree, build wheel and sdist into dist/, check both; python tools/release.py --tag tags them"
 	@echo "make docs    the documentation as a site, build/docs/index.html"
 	@echo "make docs-run  every shell block of the pages, run at small size in a copy of the clone: what ran, how long, what came of it"
-	@echo "make bench   speed and memory beside mace-torch and a path-by-path network, 16 to 1,024 atoms and the magic-angle cell: hours"
+	@echo "make bench   speed and memory beside mace-torch, Symmetrix-XL and a path-by-path network, 16 to 1,024 atoms and the magic-angle cell: hours"
 	@echo "make bench-quick  the same at 64 atoms: minutes; results in benchmarks/results"
 	@echo "make paper   docs/reproduction.md again: figures from the shipped checkpoints in minutes, tables of finished sweeps"
 	@echo "make gpu-wheels   fetch what a Python with torch and CUDA lacks to run mlepi, for a machine without a network"
@@ -92,10 +92,12 @@ docs: $(VENV)/installed-dev
 docs-run: $(VENV)/installed-dev
 	$(BIN)/python tools/run_docs.py $(PAGES)
 
-# The peers pin an older e3nn, so they live in an environment of their own.
+# The peers pin an older e3nn, so they live in an environment of their own. Symmetrix is there for Linux on x86-64 alone,
+# and is left out elsewhere.
 $(PEERS)/installed: benchmarks/constraints-peers.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< torch mace-torch
+	-$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< symmetrix-xl symmetrix-xl-cpu-avx512
 	@touch $@
 
 bench: $(VENV)/installed-run $(PEERS)/installed

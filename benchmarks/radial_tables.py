@@ -1,15 +1,15 @@
-"""Measure what tables of radial functions gain: energy and forces with and without, in turn.
+"""Measure what tables of radial functions gain, by torch and by the kernels in C++, in turn.
 
 ``python benchmarks/radial_tables.py [--sizes small published] [--dtypes float32 float64]
 [--atoms 64] [--rounds 20] [--hedgenet]``.
 
 MACE with the widths of conf/size and random weights on AB bilayer graphene, rattled by 0.05 Å; one
-thread, one process, both networks after each other in every round, first the one, then the other.
-Times are processor seconds, so that other jobs of the machine enter by the
-caches alone. Ratios are exact / tables within a round: median, and the quartiles in brackets; the
-ratio of the fastest rounds stands beside it. Forces and force constants are compared in float64
-with the exact network, and in float32 as well. Memory is the highest resident size of one run above
-that before it.
+thread, one process; energy and forces without tables, with tables, and with tables and
+``compile=true``, in every round one after the other, in turning order. Times are processor seconds,
+so that other jobs of the machine enter by the caches alone. Ratios are those to the exact network
+within a round: median, and the quartiles in brackets; the ratio of the fastest rounds stands beside
+it. Forces are compared with the exact network in float64. Memory is the highest resident size of
+one run above that before it. The kernels are built before, unless they are in the cache.
 
 Writes ``results/radial_tables.json`` and ``.md``.
 """
@@ -44,7 +44,7 @@ from mlepi.project_files import find_commit
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-SIDES = ("exact", "tables")
+SIDES = ("exact", "tables", "compiled")
 
 
 def processor_seconds(network: torch.nn.Module, graph: Any) -> float:
@@ -66,7 +66,7 @@ def measure_memory(network: torch.nn.Module, graph: Any) -> float | None:
 
 
 def compare_forces(networks: dict[str, torch.nn.Module], graph: Any, exact: Any) -> dict[str, Any]:
-    """Return the largest error of the forces of both sides, in units of the largest force."""
+    """Return the largest error of the forces of all sides, in units of the largest force."""
     largest = exact.abs().max()
     return {
         side: float((network(graph)["forces"].double() - exact).abs().max() / largest)
@@ -83,7 +83,7 @@ def measure(
         size: "small" or "published".
         n_atoms: of the structure.
         dtypes: "float32", "float64".
-        rounds: of both sides in turn.
+        rounds: of all sides in turn.
         model: name in conf/model.
 
     Returns:
@@ -114,14 +114,17 @@ def measure(
         networks = {
             "exact": copy.deepcopy(exact).to(dtype),
             "tables": copy.deepcopy(tabulated).to(dtype),
+            "compiled": copy.deepcopy(tabulated).to(dtype),
         }
+        networks["compiled"].compile_kernels()
         for network in networks.values():
             processor_seconds(network, graph)
         seconds: dict[str, list[float]] = {side: [] for side in SIDES}
         for number in range(rounds):
-            for side in SIDES if number % 2 else SIDES[::-1]:
+            first = number % len(SIDES)
+            for side in SIDES[first:] + SIDES[:first]:
                 seconds[side].append(processor_seconds(networks[side], graph))
-        ratios = np.divide(seconds["exact"], seconds["tables"])
+        ratios = {side: np.divide(seconds["exact"], seconds[side]) for side in SIDES[1:]}
         rows.append(
             {
                 "model": model,
@@ -130,9 +133,14 @@ def measure(
                 "dtype": name,
                 "rounds": rounds,
                 "seconds": seconds,
-                "ratio": float(np.median(ratios)),
-                "quartiles": [float(q) for q in np.percentile(ratios, (25, 75))],
-                "ratio_of_fastest": min(seconds["exact"]) / min(seconds["tables"]),
+                "ratios": {side: float(np.median(found)) for side, found in ratios.items()},
+                "quartiles": {
+                    side: [float(q) for q in np.percentile(found, (25, 75))]
+                    for side, found in ratios.items()
+                },
+                "ratios_of_fastest": {
+                    side: min(seconds["exact"]) / min(seconds[side]) for side in ratios
+                },
                 "force_errors": compare_forces(networks, graph, reference),
                 "memory_mb": {s: measure_memory(networks[s], graph) for s in SIDES},
                 "intervals": backbone.radial_tables.num_intervals,
@@ -150,21 +158,26 @@ def measure(
 def tabulate(rows: list[dict[str, Any]]) -> str:
     """Return the rows as a table in Markdown."""
     lines = [
-        "| model | size | atoms | dtype | exact / tables, s (median; fastest) | exact / tables | "
-        "of the fastest | error of forces, exact / tables | memory, exact / tables, MB | "
-        "tables, MB | building, s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| model | size | atoms | dtype | s (median; fastest) | exact / tables | "
+        "exact / compiled | of the fastest | error of forces | memory, MB | tables, MB | "
+        "making them, s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         medians = [f"{np.median(row['seconds'][side]):.4f}" for side in SIDES]
         fastest = [f"{min(row['seconds'][side]):.4f}" for side in SIDES]
-        low, high = row["quartiles"]
+        ratios = [
+            f"{row['ratios'][side]:.2f} ({row['quartiles'][side][0]:.2f}–"
+            f"{row['quartiles'][side][1]:.2f})"
+            for side in SIDES[1:]
+        ]
+        of_fastest = [f"{row['ratios_of_fastest'][side]:.2f}" for side in SIDES[1:]]
         errors = [f"{row['force_errors'][side]:.0e}" for side in SIDES]
         memory = ["–" if (m := row["memory_mb"][s]) is None else f"{m:.0f}" for s in SIDES]
         lines.append(
             f"| {row['model']} | {row['size']} | {row['n_atoms']} | {row['dtype']} | "
-            f"{' / '.join(medians)}; {' / '.join(fastest)} | {row['ratio']:.2f} ({low:.2f}–"
-            f"{high:.2f}) | {row['ratio_of_fastest']:.2f} | {' / '.join(errors)} | "
+            f"{' / '.join(medians)}; {' / '.join(fastest)} | {' | '.join(ratios)} | "
+            f"{' / '.join(of_fastest)} | {' / '.join(errors)} | "
             f"{' / '.join(memory)} | {row['tables_mb']:.1f} | {row['building_seconds']:.1f} |"
         )
     return "\n".join(lines)
@@ -176,7 +189,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["small", "published"])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "float64"])
     parser.add_argument("--atoms", nargs="+", type=int, default=[64])
-    parser.add_argument("--rounds", type=int, default=20, help="of both sides in turn")
+    parser.add_argument("--rounds", type=int, default=20, help="of all sides in turn")
     parser.add_argument("--hedgenet", action="store_true", help="two sub-networks, not one")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     chosen = parser.parse_args()
@@ -196,7 +209,8 @@ def main() -> None:
     text = (
         f"# What tables of radial functions gain\n\n`{command}`, {machine['processor']}, one core, "
         f"other jobs on the machine, torch {torch.__version__}; processor seconds of energy and "
-        f"forces, both sides in turn, {chosen.rounds} rounds.\n\n{table}\n"
+        f"forces, {chosen.rounds} rounds. Values of one column: exact / with tables / with tables "
+        f"and `compile=true`.\n\n{table}\n"
     )
     chosen.output.mkdir(parents=True, exist_ok=True)
     (chosen.output / "radial_tables.md").write_text(text, encoding="utf-8")

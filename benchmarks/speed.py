@@ -2,14 +2,14 @@
 
 ``make bench``, ``make bench-quick``.
 
-Four works: energy and forces, and a training step, against mace-torch; Hamiltonian blocks, and a
-training step, against a path-by-path DeepH-E3 network in e3nn (``path_network.py``). Structures are
-AB bilayer graphene n×n at 3.35 Å, rattled by 0.05 Å with a fixed seed; widths are those of
-conf/size; weights are random (those of mace-torch are copied into ours, so that both can be seen to
-compute the same). Each side is a process of its own (``workers/``) with the same threads and
-allocator settings; after the warm-up they run in turn, so that a disturbance of the machine meets
-both. Neighbour lists are not counted on either side. Times are medians over the rounds, ratios
-medians of the ratios within the rounds, peer / ours.
+Four works: energy and forces, and a training step, against mace-torch, the former against
+Symmetrix-XL too; Hamiltonian blocks, and a training step, against a path-by-path DeepH-E3 network
+in e3nn (``path_network.py``). Structures are AB bilayer graphene n×n at 3.35 Å, rattled by 0.05 Å
+with a fixed seed; widths are those of conf/size; weights are random (those of mace-torch are copied
+into ours, so that both can be seen to compute the same). Each side is a process of its own
+(``workers/``) with the same threads and allocator settings; after the warm-up they run in turn, so
+that a disturbance of the machine meets both. Neighbour lists are not counted on either side. Times
+are medians over the rounds, ratios medians of the ratios within the rounds, peer / ours.
 
 Writes ``latest.json`` (short), ``details.json`` (everything), ``latest.md`` (tables) and figures as
 rows come in.
@@ -35,6 +35,7 @@ from speed_results import (
     LABELS,
     Row,
     choose_clock,
+    describe,
     main_table,
     number,
     read_details,
@@ -132,6 +133,8 @@ class Benchmark:
         commit = find_commit(ROOT / "mlepi")
         earlier = (details or {}).get("rows", [])
         kept = [row for row in earlier if row["commit"] == commit or not settings.covers(row)]
+        for row in kept:
+            row.setdefault("processor", (details or {})["machine"]["processor"])
         self.details: Row = {
             "command": command,
             "commit": commit,
@@ -157,7 +160,9 @@ class Benchmark:
         chosen = self.settings
         for threads in chosen.threads:
             for work in chosen.works:
-                self._compare_peer(work, threads)
+                self._compare_peer(work, threads, chosen.atoms)
+        if chosen.small_atoms and "energy_forces" in chosen.works:
+            self._compare_peer("energy_forces", 1, chosen.small_atoms, "small")
         for work in chosen.works:
             if chosen.hedgenet_atoms:
                 backbone, hedgenet = (
@@ -197,20 +202,26 @@ class Benchmark:
         request |= {"compile": False, "last": "blocks", "tables": tables}
         return Side(worker, {**request, **more})
 
-    def _compare_peer(self, work: str, threads: int) -> None:
-        """Measure a work at all sizes against its peer.
+    def _compare_peer(
+        self, work: str, threads: int, atoms: Sequence[int], size: str = "published"
+    ) -> None:
+        """Measure a work at some numbers of atoms against its peer.
 
-        On request our compiled network takes part.
+        On request our compiled network takes part, and Symmetrix where it can.
         """
         shared = str(self.scratch / "weights.npz") if work == "energy_forces" else None
         sides = {
-            "peer": self._side(PEERS[kind_of(work)], work, weights=shared),
-            "ours": self._side("ours", work, weights=shared),
+            "peer": self._side(PEERS[kind_of(work)], work, size, weights=shared),
+            "ours": self._side("ours", work, size, weights=shared),
         }
-        if self.settings.compiled_atoms and threads == 1:
-            sides["compiled"] = self._side("ours", work, weights=shared, compile=True)
-            sides["compiled"].atoms = self.settings.compiled_atoms
-        self._series(work, "peer", threads, self.settings.atoms, sides)
+        chosen = self.settings
+        beside_symmetrix = chosen.symmetrix and work == "energy_forces"
+        if beside_symmetrix:
+            sides["symmetrix"] = self._side("symmetrix_peer", work, size)
+        if beside_symmetrix or (chosen.compiled_atoms and threads == 1):
+            sides["compiled"] = self._side("ours", work, size, weights=shared, compile=True)
+            sides["compiled"].atoms = None if beside_symmetrix else chosen.compiled_atoms
+        self._series(work, "peer", threads, atoms, sides, size)
 
     def _series(
         self,
@@ -266,9 +277,12 @@ class Benchmark:
             **key,
             "clock": clock,
             "commit": self.details["commit"],
+            "processor": self.details["machine"]["processor"],
             "peer": facts.get("peer", {}).get("name"),
         }
         row |= {"sides": measured, "ratios": ratios, "agreement": compare_results(prepared)}
+        if "symmetrix" in measured:
+            row["symmetrix_ratios"] = summarise_sides(samples, clock, "symmetrix")[1]
         self.details["rows"].append(row)
         write_results(self.details, self.settings.folder)
         parts = [f"{name} {number(found['seconds'])} s" for name, found in measured.items()]
@@ -293,9 +307,8 @@ class Benchmark:
                 request["weights"] = None
             try:
                 if name not in workers:
-                    python = (
-                        self.settings.peers_python if side.worker == "mace_peer" else sys.executable
-                    )
+                    theirs = side.worker in ("mace_peer", "symmetrix_peer")
+                    python = self.settings.peers_python if theirs else sys.executable
                     workers[name] = Worker(side.worker, key["threads"], python)
                 facts[name] = workers[name].ask("prepare", **request)
                 prepared[name] = workers[name]
@@ -339,13 +352,6 @@ class Benchmark:
     def _note(self, text: str) -> None:
         self.details["notes"].append(text)
         self.console.print(text, style="yellow", highlight=False, soft_wrap=True)
-
-
-def describe(key: Row) -> str:
-    """Name a row in a message."""
-    threads = "1 thread" if key["threads"] == 1 else f"{key['threads']} threads"
-    kind = ", HedgeNet against its backbone" if key["comparison"] == "hedgenet" else ""
-    return f"{LABELS[key['work']]}{kind}, {key['n_atoms']} atoms, {threads}"
 
 
 def compare_results(workers: Mapping[str, Worker]) -> dict[str, dict[str, float]]:

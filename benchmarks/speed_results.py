@@ -43,6 +43,13 @@ GROWTH = (64, 1024)
 Row = dict[str, Any]
 
 
+def describe(key: Row) -> str:
+    """Name a row in a message."""
+    threads = "1 thread" if key["threads"] == 1 else f"{key['threads']} threads"
+    kind = ", HedgeNet against its backbone" if key["comparison"] == "hedgenet" else ""
+    return f"{LABELS[key['work']]}{kind}, {key['n_atoms']} atoms, {threads}"
+
+
 def choose_clock(threads: int, device: str) -> str:
     """Return the clock that times are taken from.
 
@@ -104,14 +111,16 @@ def make_latest(rows: Iterable[Row]) -> list[Row]:
             "peer_peak_mb": row["sides"]["peer"]["peak_mb"],
         }
         for row in rows
-        if row["comparison"] == "peer" and {"ours", "peer"} <= set(row["sides"])
+        if row["comparison"] == "peer"
+        and row["size"] == "published"
+        and {"ours", "peer"} <= set(row["sides"])
     ]
 
 
 def fit_growth(rows: Iterable[Row]) -> list[Row]:
     """Fit seconds and peak memory ∝ n_atomsˣ between the sizes of ``GROWTH``.
 
-    By least squares of the logarithms.
+    By least squares of the logarithms, each processor by itself.
 
     Returns:
         One entry per work, threads, dtype and side with at least three sizes: "seconds" and
@@ -125,11 +134,10 @@ def fit_growth(rows: Iterable[Row]) -> list[Row]:
             and GROWTH[0] <= row["n_atoms"] <= GROWTH[1]
         ):
             for side, found in row["sides"].items():
-                series.setdefault((row["work"], row["dtype"], row["threads"], side), []).append(
-                    (row["n_atoms"], found)
-                )
+                key = (row["work"], row["dtype"], row["threads"], side, row.get("processor"))
+                series.setdefault(key, []).append((row["n_atoms"], found))
     fits: list[Row] = []
-    for (work, dtype, threads, side), points in series.items():
+    for (work, dtype, threads, side, _), points in series.items():
         fit: Row = {
             "work": work,
             "dtype": dtype,
@@ -238,6 +246,28 @@ def main_table(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
     return header, cells
 
 
+def symmetrix_lines(rows: Iterable[Row]) -> list[str]:
+    """Return the lines about energy and forces beside Symmetrix; none where it was not measured."""
+    cells, names = [], set()
+    for row in rows:
+        if "symmetrix" not in row["sides"]:
+            continue
+        peer = row["sides"]["symmetrix"]
+        names.add(peer["name"])
+        line = [row["size"], row["n_atoms"], row["threads"], number(peer["seconds"])]
+        for side in ("ours", "compiled"):
+            seconds = row["sides"].get(side, {}).get("seconds")
+            line += [number(seconds), number(row["symmetrix_ratios"].get(side))]
+        memory = [row["sides"].get(side, {}) for side in ("symmetrix", "ours", "compiled")]
+        cells.append([*line, *(number(found.get("peak_mb")) for found in memory)])
+    header = ["size", "atoms", "threads", "Symmetrix (s)", "ours (s)", "ratio", "compiled (s)"]
+    header += ["ratio", "Symmetrix (MB)", "ours (MB)", "compiled (MB)"]
+    if not cells:
+        return []
+    about = f"Energy and forces beside {'; '.join(sorted(names))}: its time in units of ours."
+    return ["", about, "", *table(header, cells)]
+
+
 def format_tables(details: Row) -> str:
     """Return everything as Markdown."""
     machine = details["machine"]
@@ -245,10 +275,17 @@ def format_tables(details: Row) -> str:
         f"`{details['command']}`, commit {details['commit']}, {machine['processor']}, "
         f"{machine['cores']} cores."
     ]
-    for commit in sorted({row["commit"] for row in details["rows"]} - {details["commit"]}):
-        works = sorted({LABELS[row["work"]] for row in details["rows"] if row["commit"] == commit})
-        lines.append(f"Measured at commit {commit}: {', '.join(works)}.")
+    now = (details["commit"], machine["processor"])
+    origin = [(r["commit"], r.get("processor", now[1])) for r in details["rows"]]
+    for commit, processor in sorted(set(origin) - {now}):
+        works = {
+            f"{LABELS[row['work']]} of {row['n_atoms']} atoms, {row['threads']} thread(s)"
+            for row, own in zip(details["rows"], origin, strict=True)
+            if own == (commit, processor)
+        }
+        lines.append(f"Measured at commit {commit} on {processor}: {'; '.join(sorted(works))}.")
     lines += ["", *table(*main_table(details["rows"]))]
+    lines += symmetrix_lines(details["rows"])
     hedgenet = [row for row in details["rows"] if row["comparison"] == "hedgenet" and row["ratios"]]
     lines += [
         "",

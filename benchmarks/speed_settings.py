@@ -47,7 +47,7 @@ class Settings:
 
     Attributes:
         sizes: "published" and "small" → kind → widths, as in conf/size.
-        peers_python: interpreter of the environment with mace-torch.
+        peers_python: interpreter of the environment with mace-torch and Symmetrix-XL.
         folder: of the results.
         works: keys of ``LABELS``.
         atoms: sizes, ascending.
@@ -60,6 +60,8 @@ class Settings:
         dtype: of the networks.
         device: "cpu" or "cuda".
         compiled_atoms: sizes at which our compiled network is measured too.
+        symmetrix: also measure Symmetrix-XL, and our compiled network at all sizes beside it.
+        small_atoms: sizes at which energy and forces are measured with the widths "small" too.
         hedgenet_atoms: sizes at which HedgeNet is measured against its backbone.
         large: also measure the Hamiltonian of the large twisted bilayer.
         floors: also compare the main kernels with their floors.
@@ -78,6 +80,8 @@ class Settings:
     dtype: str = "float32"
     device: str = "cpu"
     compiled_atoms: tuple[int, ...] = ()
+    symmetrix: bool = False
+    small_atoms: tuple[int, ...] = ()
     hedgenet_atoms: tuple[int, ...] = ()
     large: bool = False
     floors: bool = False
@@ -234,6 +238,8 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Settings, bool]:
         dtype=chosen.dtype,
         device=chosen.device,
         compiled_atoms=(64, 144) if more else (),
+        symmetrix=chosen.device == "cpu",
+        small_atoms=(64,) if chosen.device == "cpu" else (),
         hedgenet_atoms=(64, 144) if more else (),
         large=more,
         floors=more,

@@ -182,7 +182,7 @@ FILES: dict[str, Callable[[Path, Path], None]] = {
     "outputs/a": _unpack("half_done"),
     "outputs/b": _unpack("finished"),
     "outputs/demo": _unpack("target"),
-    "BASIS_MOLOPT": lambda path, root: shutil.copy("/usr/share/cp2k/BASIS_MOLOPT", path),
+    "BASIS_MOLOPT": _copy("/usr/share/cp2k/BASIS_MOLOPT"),
 }
 """Name on a page → what writes it, from its path and that of the repository."""
 

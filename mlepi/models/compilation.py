@@ -49,6 +49,27 @@ def are_operations_plain() -> bool:
     return _PLAIN.get()
 
 
+_FIRST: ContextVar[bool] = ContextVar("first derivatives alone", default=False)
+
+
+@contextmanager
+def first_derivatives_alone() -> Iterator[None]:
+    """Let networks that are called inside a ``with`` block forget how to differentiate twice.
+
+    Compiled inference then takes kernels that know values and forces alone.
+    """
+    token = _FIRST.set(True)
+    try:
+        yield
+    finally:
+        _FIRST.reset(token)
+
+
+def are_first_derivatives_enough() -> bool:
+    """Tell whether the caller is inside ``first_derivatives_alone``."""
+    return _FIRST.get()
+
+
 def compile_kernel(
     function: Callable[..., Any], name: str, *, backend: Backend = "inductor"
 ) -> Kernel:

@@ -176,17 +176,28 @@ class Interaction(nn.Module):
         moments = table.to_atoms(table.to_rows(sums, (sum(sizes), width), hidden)).split(
             sizes, dim=1
         )
+        matrices = self.moment_matrices(embedding)
+        return torch.cat([part @ matrices[l] for l, part in enumerate(moments)], dim=1)
+
+    def moment_matrices(self, embedding: Tensor) -> list[Tensor]:
+        """Return what turns sums of harmonics × hidden radial features into mixed messages.
+
+        Args:
+            embedding: as in ``from_elements``.
+
+        Returns:
+            For every l, (n_kinds·width, num_features).
+        """
         features = self.linear_up(embedding)  # (n_kinds, 1, channels)
         weights = (
             self.radial_network.last_weight()
             .view(len(self.paths), self.num_features, -1)
             .transpose(1, 2)
         )
-        mixed = [
-            part @ (((weights[l] * features) @ self.normalised_mixing(l)).flatten(0, 1))
-            for l, part in enumerate(moments)
+        return [
+            ((weights[l] * features) @ self.normalised_mixing(l)).flatten(0, 1)
+            for l in range(self.l_max + 1)
         ]
-        return torch.cat(mixed, dim=1)
 
     def normalised_mixing(self, l: int) -> Tensor:
         """Return the matrix that mixes paths and channels of the messages of one l."""

@@ -29,9 +29,15 @@ from mlepi.models.backbone import (
     sum_of_neighbours,
 )
 from mlepi.models.channel_linear import ChannelLinear, ElementLinear
-from mlepi.models.compilation import Backend, are_operations_plain
+from mlepi.models.compilation import (
+    Backend,
+    are_first_derivatives_enough,
+    are_operations_plain,
+)
 from mlepi.models.interaction import Interaction
 from mlepi.models.message_paths import message_paths
+from mlepi.models.native.network import NativeLayers
+from mlepi.models.native.sums import SortedEdges
 from mlepi.models.neighbourhoods import (
     Neighbourhoods,
     NeighbourTable,
@@ -122,6 +128,7 @@ class MACE(Backbone):
         self.contractions = nn.ModuleList()
         self.linears = nn.ModuleList()
         self.radial_tables: RadialTables | None = None
+        self.native = NativeLayers()
         for layer, (l_in, l_out) in enumerate(zip(degrees_in, degrees_out, strict=True)):
             self.interactions.append(
                 Interaction(
@@ -171,11 +178,16 @@ class MACE(Backbone):
                 message("MACE.num_layers", f"{num_layers}", "at least 1", "Raise num_layers.")
             )
 
-    def embed(self, species: Tensor, edges: Edges) -> tuple[Tensor, Neighbourhoods]:
+    def embed(
+        self, species: Tensor, edges: Edges
+    ) -> tuple[Tensor, Neighbourhoods] | tuple[Tensor, SortedEdges]:
         """Return the elements' embedding and the geometry of the neighbourhoods.
 
         (n_atoms, 1, num_features).
         """
+        sorted_edges = self._sort_natively(species, edges)
+        if sorted_edges is not None:
+            return self.embed_elements(species), sorted_edges
         table = neighbour_table(edges.target, species.shape[0])
         slots = table.edge_of_slot
         lengths = edges.lengths.index_select(0, slots)
@@ -238,9 +250,19 @@ class MACE(Backbone):
         is shorter than the tables.
         """
         tables = self.radial_tables
-        if tables is None or self.training or edges.weight is not None or are_operations_plain():
+        if tables is None or not self._takes_tables(edges):
             return None
         return tables.find(lengths, relation, table.filled)
+
+    def _takes_tables(self, edges: Edges) -> bool:
+        """Tell whether radial functions may come from tables, see ``_find_places``."""
+        return not self.training and edges.weight is None and not are_operations_plain()
+
+    def _sort_natively(self, species: Tensor, edges: Edges) -> SortedEdges | None:
+        """Sort the edges for the kernels in C++; None where these are not wanted or possible."""
+        if not are_first_derivatives_enough() or not self._takes_tables(edges):
+            return None
+        return self.native.sort_edges(self, species, edges)
 
     def tabulate_radial(self) -> None:
         """Make tables of the radial functions, in float64; see ``radial_table``.
@@ -277,12 +299,14 @@ class MACE(Backbone):
         )
 
     def update_nodes(
-        self, layer: int, nodes: Tensor, species: Tensor, state: Neighbourhoods
+        self, layer: int, nodes: Tensor, species: Tensor, state: Neighbourhoods | SortedEdges
     ) -> Tensor:
         """Return the features after one layer, (n_atoms, (l+1)², num_features).
 
         l is ``l_max_out`` after the last layer, ``l_max_hidden`` before.
         """
+        if isinstance(state, SortedEdges):
+            return self.native.update_nodes(self, layer, nodes, species, state)
         interaction = cast(Interaction, self.interactions[layer])
         tables = self.radial_tables
         rows = None if tables is None or state.places is None else tables.rows_of(layer)
@@ -323,6 +347,7 @@ class MACE(Backbone):
                     "Set compile=false.",
                 )
             )
+        self.native = NativeLayers(asked=backend == "inductor")
         for interaction in list(self.interactions)[1:]:
             cast(Interaction, interaction).compile_kernels(backend)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -21,7 +22,7 @@ from mlepi.errors import ConfigError, message
 from mlepi.graphs import fields
 from mlepi.graphs.build import number_structures
 from mlepi.models.backbone import Backbone
-from mlepi.models.compilation import Backend
+from mlepi.models.compilation import Backend, first_derivatives_alone
 from mlepi.models.dispersion import CHOICES, GrimmeD2
 from mlepi.models.hedgenet import HeteroNetwork
 from mlepi.models.radial import RadialMLP
@@ -128,7 +129,9 @@ class PhononNetwork(nn.Module):
             3), eV/Å³, the derivative of the energy with respect to strain per cell volume.
         """
         if not (compute_forces or compute_stress):
-            return {"energy": self.energy(graph, graph[fields.ATOM][fields.POSITIONS])}
+            final = not self.training and not torch.is_grad_enabled()
+            with first_derivatives_alone() if final else nullcontext():
+                return {"energy": self.energy(graph, graph[fields.ATOM][fields.POSITIONS])}
         with torch.enable_grad():
             positions = graph[fields.ATOM][fields.POSITIONS].detach().clone().requires_grad_(True)
             leaves, deformed_graph, deformed = [positions], graph, positions
@@ -137,7 +140,8 @@ class PhononNetwork(nn.Module):
                 strain = torch.zeros_like(cell).requires_grad_(True)
                 leaves.append(strain)
                 deformed_graph, deformed = self._strain(graph, positions, cell, strain)
-            energy = self.energy(deformed_graph, deformed)
+            with nullcontext() if self.training else first_derivatives_alone():
+                energy = self.energy(deformed_graph, deformed)
             # without edges nothing depends on the leaves, and their derivative is zero
             total = energy.sum() + 0.0 * torch.stack([leaf.sum() for leaf in leaves]).sum()
             gradients = torch.autograd.grad(total, leaves, create_graph=self.training)

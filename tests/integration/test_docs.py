@@ -27,14 +27,17 @@ from mlepi.structures import build_graphene
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROSE = re.compile(r"^\| `\w+` \|.*$", flags=re.MULTILINE)
+"""Rows of tables of settings, whose comments speak of commands without writing them."""
 COMMANDS = sorted(
     {
         line.split("#")[0].strip().replace("mlepi demo ", "mlepi infer experiment=demo ")
         for page in PAGES
         for line in re.findall(
             r"(?:python (?:train|infer)\.py|mlepi (?:train|infer|design|label|study|demo) )[^`\n]*",
-            page.read_text("utf-8"),
+            PROSE.sub("", page.read_text("utf-8")),
         )
+        if "--help" not in line
     }
 )
 

@@ -57,6 +57,7 @@ ROOM_ORDER: dict[str, float] = {
     "sweep_names": 0,
     "arithmetic": 1,
     "config_check": 1,
+    "kernels": 1,
     "structures": 1,
     "physics": 1,
     "trust": 2,
