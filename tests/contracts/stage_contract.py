@@ -20,6 +20,7 @@ from mlepi.errors import ConfigError
 from mlepi.observables import all_stages
 from mlepi.report import write_report
 from mlepi.report.run_records import list_doubts, list_figures, list_sections
+from mlepi.report.templates import write_signs
 from mlepi.results import PartFile, ResultsStore, hash_data
 from mlepi.results.quantities import list_quantities
 
@@ -131,7 +132,7 @@ class StageContract:
         self.store(tmp_path, doubtful)
         page = write_report(tmp_path, stages).read_text(encoding="utf-8")
         for part in (texts[-1].seen, texts[-1].means, texts[-1].remedy):
-            assert escape(part) in page
+            assert escape(write_signs(part)) in page
 
 
 class SampledStageContract(StageContract):
