@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -76,7 +77,7 @@ def measure_inference(folder: Path, n_samples: int, rounds: int) -> dict[str, fl
     prepared = folder / "prepared"
     run("infer.py", *DEMO, "trainer.devices=1", f"folder={prepared}", "n_samples=2")
     sides: dict[str, Callable[[], float]] = {
-        name: lambda words=words: time_samples(words, prepared, folder / "run", n_samples)
+        name: partial(time_samples, words, prepared, folder / "run", n_samples)
         for name, words in INFERENCE.items()
     }
     return take_turns(sides, rounds)
@@ -97,8 +98,7 @@ def time_epoch(words: Sequence[str], folder: Path, epochs: int) -> float:
 def measure_training(folder: Path, epochs: int, rounds: int) -> dict[str, float]:
     """Return side → seconds of an epoch."""
     sides: dict[str, Callable[[], float]] = {
-        name: lambda words=words: time_epoch(words, folder / "run", epochs)
-        for name, words in TRAINING.items()
+        name: partial(time_epoch, words, folder / "run", epochs) for name, words in TRAINING.items()
     }
     return take_turns(sides, rounds)
 
