@@ -23,7 +23,7 @@ def test_every_part_is_an_experiment_with_that_folder():
     for part in paper.PARTS:
         text = (CONFIG_FOLDER / "experiment" / f"{part.name}.yaml").read_text(encoding="utf-8")
         folder = part.folder.removesuffix("_small")
-        assert f"dir: runs/{folder}_${{hydra:runtime.choices.size}}" in text
+        assert f"dir: runs/{folder}_${{hydra.runtime.choices.size}}" in text
         assert f"experiment={part.name}" in paper.PAGE.read_text(encoding="utf-8")
 
 
