@@ -31,7 +31,7 @@ from mlepi.project_files import write_json, write_whole
 from mlepi.run_lock import acquire
 from mlepi.structures import HamiltonianDataset
 from mlepi.structures.bonds import find_bonds
-from mlepi.structures.conversion import join_files
+from mlepi.structures.conversion import join_frames
 from mlepi.structures.dataset_merge import merge_hamiltonian_datasets
 from mlepi.untrusted import read_json
 
@@ -168,7 +168,7 @@ class LabelledSet:
             return Written([], failed, None)
         provenance = {"code": common["version"], "settings": dict(common)}
         names = [job.name for job in done]
-        join_files([job.folder / FORCES for job in done], self.folder / FRAMES)
+        join_frames([job.folder / FORCES for job in done], self.folder / FRAMES)
         if not code.gives_matrices:
             return Written(names, failed, None)
         parts = [HamiltonianDataset(job.folder / HAMILTONIAN) for job in done]

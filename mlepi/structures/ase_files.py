@@ -29,6 +29,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from mlepi.errors import DataError, StructureError, message
 from mlepi.structures.frame_labels import (
     CHECKSUM,
+    N_STRUCTURES,
     UNCONVERGED,
     check_periodic,
     hash_frame,
@@ -159,9 +160,23 @@ def _read_forces(path: Path) -> list[LabelledStructure]:
                 "Check that the calculation has finished.",
             )
         )
+    _check_number(path, frames)
     structures, remarks = _label_frames(path, frames, file_format)
     tell(str(path), remarks)
     return _name_frames(path, structures, sealed=any(CHECKSUM in atoms.info for atoms in frames))
+
+
+def _check_number(path: Path, frames: list[Atoms]) -> None:
+    """Refuse a file of ours that was cut between two frames."""
+    first = frames[0].info
+    written = first.get(N_STRUCTURES, len(frames)) if CHECKSUM in first else len(frames)
+    if written != len(frames):
+        got = f"{len(frames)} of the {written} structures that were written"
+        fix = (
+            "Copy the file again; of one that was shortened on purpose, take the keys "
+            f"{N_STRUCTURES} and {CHECKSUM} from the first frame."
+        )
+        raise DataError(message(str(path), got, "all of them", fix))
 
 
 def _label_frames(
@@ -218,7 +233,8 @@ def find_force_format(path: Path) -> str:
 
 def find_unfit_keys(info: dict[str, Any]) -> list[str]:
     """Return the keys of a frame that extxyz reserves, or would read back as something else."""
-    reserved = {*all_properties, "Lattice", "Properties", "pbc", CHECKSUM} & set(info)
+    ours = {CHECKSUM, N_STRUCTURES}
+    reserved = {*all_properties, "Lattice", "Properties", "pbc", *ours} & set(info)
 
     def comes_back(key: str, value: Any) -> bool:
         try:
@@ -246,7 +262,8 @@ def write_extxyz(path: str | Path, structures: Iterable[LabelledStructure]) -> N
             back as something else.
     """
     path = Path(path)
-    frames = []
+    frames: list[Atoms] = []
+    structures = list(structures)
     for structure in structures:
         if structure.energy is None or structure.forces is None:
             raise DataError(
@@ -265,6 +282,8 @@ def write_extxyz(path: str | Path, structures: Iterable[LabelledStructure]) -> N
         }
         atoms.info = {key: plain(value) for key, value in extra.items() if value is not None}
         _check_keys(structure.name, atoms.info)
+        if not frames:
+            atoms.info[N_STRUCTURES] = len(structures)
         atoms.info[CHECKSUM] = hash_frame(structure, atoms.info)
         labels = {"energy": float(structure.energy), "forces": np.asarray(structure.forces)}
         if structure.stress is not None:

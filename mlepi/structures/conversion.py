@@ -294,16 +294,12 @@ def _join(
             out, datasets, provenance, largest_radii=inferred, electrons=known or None
         )
         return
-    join_files(parts, out)
+    join_frames(parts, out)
 
 
-def join_files(parts: Sequence[Path], out: Path) -> None:
-    """Write files one after the other as one, complete or not at all."""
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            for part in parts:
-                file.write(part.read_bytes())
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def join_frames(parts: Sequence[Path], out: Path) -> None:
+    """Write files of forces as one, complete or not at all; their names must differ."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # told when the parts were made
+        structures = [structure for part in parts for structure in read_forces_dataset(part)]
+    write_extxyz(out, structures)

@@ -110,9 +110,12 @@ def read_overlap_table(path: str | Path) -> OverlapTable:
                 raise DataError(message(str(path), found, f"{FORMAT!r}, version {VERSION}", fix))
             data = {
                 "basis": parse_json(str(path), file.attrs["basis"]),
-                "values": {pair: group["values"][()] for pair, group in file.items()},
+                "values": {
+                    pair: np.asarray(group["values"][()], dtype=np.float64)
+                    for pair, group in file.items()
+                },
                 "fitted_intervals": {
-                    pair: g["fitted_intervals"][()]
+                    pair: np.asarray(g["fitted_intervals"][()], dtype=np.float64)
                     for pair, g in file.items()
                     if "fitted_intervals" in g
                 },

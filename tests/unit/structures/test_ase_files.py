@@ -182,6 +182,16 @@ def test_writing_changes_nothing(tmp_path):
     assert labels.atoms.info == {}
 
 
+def test_a_file_that_was_cut_between_structures_is_refused(tmp_path):
+    path = tmp_path / "data.extxyz"
+    whole = write_and_read(path, [build_labels(name) for name in ("one", "two", "three")])
+    assert "n_structures" not in whole[0].provenance
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:12]))
+    with pytest.raises(DataError, match="got 2 of the 3 structures that were written"):
+        read_forces_dataset(path)
+
+
 def test_a_stress_comes_back_and_a_wrong_one_is_refused(tmp_path):
     """ASE's sign and unit, in its order xx, yy, zz, yz, xz, xy or as nine numbers."""
     stress = np.array([[1.0, 6.0, 5.0], [6.0, 2.0, 4.0], [5.0, 4.0, 3.0]]) / 100.0

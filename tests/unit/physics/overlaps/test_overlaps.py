@@ -326,6 +326,11 @@ def test_damaged_files_are_refused(gaussian_table, tmp_path):
     with pytest.raises(DataError, match="do not match the checksum"):
         read_overlap_table(path)
     with h5py.File(path, "a") as file:
+        del file["1-1/values"]
+        file["1-1/values"] = "x"
+    with pytest.raises(DataError, match="could not convert"):
+        read_overlap_table(path)
+    with h5py.File(path, "a") as file:
         file.attrs["version"] = 99
     with pytest.raises(DataError, match="version 99; expected 'mlepi-overlap-table', version 1"):
         read_overlap_table(path)
