@@ -82,7 +82,10 @@ def write_data(n_structures: int, path: Path) -> None:
     atoms.rattle(0.03, seed=1)
     checkpoint = str(ROOT / "data" / "checkpoints" / "hedgenet_electron.ckpt")
     model = load_electron(Source("electron", checkpoint), (), False)
-    hamiltonian, overlap = model.hamiltonian(atoms), model.overlap(atoms)
+    hamiltonian = model.hamiltonian(atoms).symmetrised()
+    overlap = model.overlap(atoms).symmetrised()
+    place = {edge: k for k, edge in enumerate(_list_edges(overlap))}
+    order = [place[edge] for edge in _list_edges(hamiltonian)]
     one = LabelledStructure(
         name="s",
         atoms=atoms,
@@ -94,9 +97,14 @@ def write_data(n_structures: int, path: Path) -> None:
         edge_index=hamiltonian.edge_index,
         edge_cell_shift=hamiltonian.edge_cell_shift,
         hamiltonian_blocks=hamiltonian.blocks,
-        overlap_blocks=overlap.blocks,
+        overlap_blocks=overlap.blocks[order],
     )
     write_hamiltonian_dataset(path, (replace(one, name=f"s{n}") for n in range(n_structures)), {})
+
+
+def _list_edges(matrix: Any) -> list[tuple[int, ...]]:
+    """Return first atom, second atom and cell of every pair."""
+    return list(zip(*matrix.edge_index.tolist(), *matrix.edge_cell_shift.T.tolist(), strict=True))
 
 
 def run_data(n_structures: int, folder: Path, in_memory: bool = False) -> dict[str, float]:

@@ -6,6 +6,7 @@ import pytest
 from mlepi.errors import PhysicsError
 from mlepi.physics.averages import statistics
 from mlepi.physics.averages.statistics import (
+    MOST_BLOCKS,
     SampleDesign,
     bootstrap,
     bootstrap_errors,
@@ -33,6 +34,19 @@ def test_pseudo_values_of_a_mean_are_the_samples():
     data = np.random.default_rng(0).normal(size=(12, 3))
     np.testing.assert_allclose(jackknife(lambda weights: weights @ data, 12), data, atol=1e-12)
     np.testing.assert_allclose(standard_errors(data), data.std(axis=0, ddof=1) / np.sqrt(12))
+
+
+def test_blocks_of_many_groups_are_left_out_together():
+    rng = np.random.default_rng(3)
+    data = rng.standard_normal(11_000)
+    values = jackknife(lambda weights: weights @ data[:, None], len(data))
+    assert len(values) == MOST_BLOCKS  # of eleven samples each
+    np.testing.assert_allclose(values[0], data[:11].mean(), rtol=1e-9)
+    [error] = standard_errors(values)
+    assert abs(error * np.sqrt(len(data)) / data.std() - 1.0) < 0.06
+    design = SampleDesign(np.arange(3000) // 2)
+    assert design.in_blocks(MOST_BLOCKS).n_groups == 750
+    assert design.in_blocks(1500) is design
 
 
 def test_jackknife_of_a_ratio_agrees_with_the_delta_method():
