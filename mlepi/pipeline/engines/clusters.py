@@ -41,8 +41,15 @@ SCHEDULER: Mapping[str, Any] = {
     "distributed.worker.memory.terminate": 0.95,
     "distributed.deploy.lost-worker-timeout": "2 minutes",
 }
-LOGGERS = {"distributed": logging.ERROR, "distributed.nanny": logging.WARNING}
-"""What is told of the scheduler; what nannies say is asked for when a worker has died."""
+LOGGERS = {
+    "distributed": logging.ERROR,
+    "distributed.nanny": logging.WARNING,
+    "asyncio": logging.CRITICAL,
+}
+"""What is told of the scheduler; what nannies say is asked for when a worker has died.
+
+Of a worker that dies while it starts asyncio would print tracebacks; another one takes its place.
+"""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 LOGS = "workers"
 """Folder of the logs of jobs, in the run folder."""
