@@ -51,6 +51,8 @@ TRAINING: Mapping[str, Sequence[str]] = {
     "two processes": ("trainer=ddp_cpu", "trainer.devices=2"),
 }
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+BATCH = ("data.batch_size=2", "test=false")
+"""Both sides take steps of two structures: two processes share them."""
 EPOCH_LINE = r"^\[([-\d]+ [:\d]+,\d+)\].* - epoch \d+"
 """A line of the log of a training which says when an epoch has ended."""
 
@@ -85,7 +87,7 @@ def measure_inference(folder: Path, n_samples: int, rounds: int) -> dict[str, fl
 
 def time_epoch(words: Sequence[str], folder: Path, epochs: int) -> float:
     """Return the seconds of the fastest epoch but the first."""
-    given = ["experiment=ship_phonon", f"optimizer.max_epochs={epochs}", "test=false", *words]
+    given = ["experiment=ship_phonon", f"optimizer.max_epochs={epochs}", *BATCH, *words]
     run("train.py", *given, f"hydra.run.dir={folder}")
     log = (folder / "train.log").read_text(encoding="utf-8")
     ends = [

@@ -167,16 +167,17 @@ def _read_forces(path: Path) -> list[LabelledStructure]:
 
 
 def _check_number(path: Path, frames: list[Atoms]) -> None:
-    """Refuse a file of ours that was cut between two frames."""
-    first = frames[0].info
-    written = first.get(N_STRUCTURES, len(frames)) if CHECKSUM in first else len(frames)
-    if written != len(frames):
-        got = f"{len(frames)} of the {written} structures that were written"
-        fix = (
-            "Copy the file again; of one that was shortened on purpose, take the keys "
-            f"{N_STRUCTURES} and {CHECKSUM} from the first frame."
-        )
-        raise DataError(message(str(path), got, "all of them", fix))
+    """Refuse a file of ours that was cut between two frames; several may stand in one file."""
+    for position, atoms in enumerate(frames):
+        written = atoms.info.get(N_STRUCTURES) if CHECKSUM in atoms.info else None
+        left = len(frames) - position
+        if isinstance(written, int | np.integer) and written > left:
+            got = f"{left} of the {written} structures that were written"
+            fix = (
+                "Copy the file again; of one that was shortened on purpose, take the keys "
+                f"{N_STRUCTURES} and {CHECKSUM} from the frame that has both."
+            )
+            raise DataError(message(str(path), got, "all of them", fix))
 
 
 def _label_frames(

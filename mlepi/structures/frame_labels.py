@@ -26,7 +26,7 @@ CHECKSUM = "checksum"
 """Key of a frame that ``write_extxyz`` wrote: SHA-256 of its numbers and other keys."""
 
 N_STRUCTURES = "n_structures"
-"""Key of the first frame of such a file: how many it has."""
+"""Key of the first of the frames that were written together: how many they are."""
 
 LARGEST_FORCE, LARGEST_ENERGY = 1e4, 1e8
 """eV/Å and eV: beyond are wrong bytes, not wrong units."""
@@ -92,7 +92,8 @@ def label_frame(path: Path, position: int, atoms: Atoms, file_format: str) -> La
     info = dict(atoms.info)
     where = f"{path}, structure {position}"
     stored, described = info.pop(CHECKSUM, None), dict(info)
-    info.pop(N_STRUCTURES, None)
+    if stored is not None:
+        info.pop(N_STRUCTURES, None)
     labels = find_labels(atoms)
     prefix, energy, forces = labels["prefix"], labels.get(ENERGY), labels.get(FORCES)
     if energy is None or forces is None:

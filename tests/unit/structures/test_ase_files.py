@@ -192,6 +192,27 @@ def test_a_file_that_was_cut_between_structures_is_refused(tmp_path):
         read_forces_dataset(path)
 
 
+def test_files_that_were_written_one_after_the_other_are_one(tmp_path):
+    one, two = tmp_path / "one.extxyz", tmp_path / "two.extxyz"
+    write_extxyz(one, [build_labels("a")])
+    write_extxyz(two, [build_labels("b"), build_labels("c")])
+    both = tmp_path / "both.extxyz"
+    both.write_text(one.read_text() + two.read_text())
+    assert [structure.name for structure in read_forces_dataset(both)] == ["a", "b", "c"]
+    both.write_text("".join(both.read_text().splitlines(keepends=True)[:12]))
+    with pytest.raises(DataError, match="got 1 of the 2 structures that were written"):
+        read_forces_dataset(both)
+
+
+def test_a_key_of_others_is_kept(tmp_path):
+    path = tmp_path / "theirs.extxyz"
+    atoms = build_graphene("AB")
+    atoms.info["n_structures"] = 7
+    atoms.calc = SinglePointCalculator(atoms, energy=1.0, forces=np.zeros((4, 3)))
+    ase.io.write(path, atoms)
+    assert read_forces_dataset(path)[0].provenance["n_structures"] == 7
+
+
 def test_a_stress_comes_back_and_a_wrong_one_is_refused(tmp_path):
     """ASE's sign and unit, in its order xx, yy, zz, yz, xz, xy or as nine numbers."""
     stress = np.array([[1.0, 6.0, 5.0], [6.0, 2.0, 4.0], [5.0, 4.0, 3.0]]) / 100.0
