@@ -17,6 +17,7 @@ import torch
 from ase import Atoms
 from ase.io import read, write
 
+from mlepi.checkpoint import add_checksums
 from mlepi.exports import write_deeph_folder
 from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.physics.overlaps import read_overlap_table
@@ -127,7 +128,7 @@ def _perturb(name: str, seed: int) -> Callable[[Path, Path], None]:
             if weights.is_floating_point() and weights.ndim > 1:
                 noise = torch.randn(weights.shape, generator=draw).to(weights.dtype)
                 weights.mul_(1.0 + 1e-4 * noise)
-        torch.save(stored, path)
+        torch.save(add_checksums(stored), path)
 
     return write_checkpoint
 

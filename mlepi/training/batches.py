@@ -16,7 +16,8 @@ from mlepi.graphs.build import AtomGraph
 class GlobalBatches(Sampler[list[int]]):
     """Batches that do not depend on the number of processes.
 
-    Each process takes its share of every global batch.
+    Each process takes its share of every global batch. A step lasts as long as the largest share:
+    structures of known size are shared out evenly, the largest first.
 
     The order of an epoch depends on seed and epoch only. Training takes full batches, so that what
     is left over (other structures in every epoch) is left out; evaluation takes every structure
@@ -28,6 +29,8 @@ class GlobalBatches(Sampler[list[int]]):
         seed: of the shuffling; None keeps the order.
         rank: number of this process.
         n_processes: number of processes.
+        sizes: (n_structures,), what a structure takes in a training step, such as its number of
+            atoms, in any unit; None where it is not known.
     """
 
     def __init__(
@@ -38,12 +41,14 @@ class GlobalBatches(Sampler[list[int]]):
         seed: int | None,
         rank: int = 0,
         n_processes: int = 1,
+        sizes: Sequence[int] | None = None,
     ) -> None:
         self.n_structures = n_structures
         self.batch_size = min(batch_size, n_structures)
         self.seed = seed
         self.rank = rank
         self.n_processes = n_processes
+        self.sizes = sizes
         self.epoch = 0
 
     @property
@@ -66,7 +71,19 @@ class GlobalBatches(Sampler[list[int]]):
             return
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_structures)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield order[start : start + self.batch_size][self.rank :: self.n_processes].tolist()
+            yield self._take_share(order[start : start + self.batch_size].tolist())
+
+    def _take_share(self, batch: list[int]) -> list[int]:
+        """Return what this process takes of a global batch."""
+        if self.sizes is None or self.n_processes == 1:
+            return batch[self.rank :: self.n_processes]
+        shares: list[list[int]] = [[] for _ in range(self.n_processes)]
+        totals = [0] * self.n_processes
+        for structure in sorted(batch, key=self.sizes.__getitem__, reverse=True):
+            smallest = min(range(self.n_processes), key=lambda rank: (totals[rank], rank))
+            shares[smallest].append(structure)
+            totals[smallest] += self.sizes[structure]
+        return shares[self.rank]
 
     def __len__(self) -> int:
         if self.seed is not None:

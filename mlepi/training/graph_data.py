@@ -406,6 +406,7 @@ class GraphDataModule(LightningDataModule):
             seed=seed,
             rank=rank,
             n_processes=processes,
+            sizes=[graph[fields.ATOM].num_nodes for graph in graphs] if self.in_memory else None,
         )
         # else every pass would draw from the global one
         generator = torch.Generator().manual_seed(self.seed)

@@ -34,6 +34,19 @@ def test_processes_share_every_global_batch():
     assert len(one) == len(two[0]) == len(two[1]) == 2
 
 
+def test_known_sizes_are_shared_out_evenly():
+    sizes = [4, 64, 36, 36, 52, 40, 48, 4]
+    shared = {"n_structures": 8, "batch_size": 8, "seed": 5, "sizes": sizes}
+    one = GlobalBatches(**shared)
+    two = [GlobalBatches(**shared, rank=rank, n_processes=2) for rank in (0, 1)]
+    for batch, *shares in zip(one, *two, strict=True):
+        assert sorted(batch) == sorted(shares[0] + shares[1])
+        totals = [sum(sizes[k] for k in share) for share in shares]
+        assert max(totals) - min(totals) <= 8
+    alone = [GlobalBatches(**shared, rank=rank, n_processes=8) for rank in range(8)]
+    assert sorted(k for share in alone for k in next(iter(share))) == list(range(8))
+
+
 def test_order_depends_on_seed_and_epoch_only():
     batches = GlobalBatches(n_structures=20, batch_size=20, seed=5)
     first, again = next(iter(batches)), next(iter(batches))
