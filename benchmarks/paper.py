@@ -2,9 +2,9 @@
 
 ``python benchmarks/paper.py`` runs the inferences of ``FIGURES`` from the shipped checkpoints,
 minutes each, or goes on with them where they stopped; compares every sweep of ``PARTS`` that is
-there again; keeps numbers and figures in ``benchmarks/results/paper``, and writes them into the
-page. Sweeps that are not there leave what was kept before. ``--without-figures`` runs no inference,
-``--print`` shows the page and writes nothing.
+there again; keeps numbers and figures in ``benchmarks/results/paper``, and writes them and the
+table of ``originals.py`` into the page. Sweeps that are not there leave what was kept before.
+``--without-figures`` runs no inference, ``--print`` shows the page and writes nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from originals_table import format_originals, read_originals
+
 from mlepi.figures import Paragraph
 from mlepi.figures.tables import tabulate
 from mlepi.observables import all_stages
@@ -30,6 +32,8 @@ PAGE = ROOT / "docs" / "reproduction.md"
 KEPT = ROOT / "benchmarks" / "results" / "paper"
 RUNS = ROOT / "runs"
 NOT_RUN = "Not run yet."
+ORIGINALS = "originals"
+"""Table of ``originals.py``, beside the folder of what is kept, and its place in the page."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,8 @@ def fill_page(text: str, kept: Path) -> str:
     """
     texts = {part.name: format_part(part, kept) for part in PARTS}
     texts |= {part.name: format_figure(part, kept) for part in FIGURES}
+    originals = read_originals(kept.parent / f"{ORIGINALS}.json")
+    texts[ORIGINALS] = format_originals(originals) if originals["parts"] else NOT_RUN
     for name, part_text in texts.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         found = re.search(f"{re.escape(begin)}.*?{re.escape(end)}", text, flags=re.DOTALL)

@@ -66,6 +66,7 @@ SIZES = {
     r"mlepi eval\b": "--max-structures 2",
     r"mlepi export wannier90\b": "--mesh 6,6,1",
     r"mlepi export couplings\b": "--qpoints 1x1x1",
+    r"python benchmarks/originals\.py\b": "--quick",
 }
 """Command → what is written behind it; the first that fits counts."""
 
@@ -124,7 +125,7 @@ NEEDS = (
     Need(r"dft=gpaw", "GPAW", lambda: False),
     Need(r"dft=pyscf", "PySCF", _has_package("pyscf")),
     Need(r"\.pao\b|\.ion\.xml\b", "orbitals of OpenMX and SIESTA", lambda: False),
-    Need(r"mace-env|foundation\.npz|foundation\.ckpt", "mace-torch", lambda: False),
+    Need(r"\.venv-peers|mace-env|foundation\.npz|foundation\.ckpt", "mace-torch", lambda: False),
     Need(r"graph_data\.npz|convert graphs", "a pickle of HamGNN", lambda: False),
     Need(r"your_code|valence_width", "code that the reader writes", lambda: False),
     Need(r"BASIS_MOLOPT", "basis sets of CP2K", Path("/usr/share/cp2k/BASIS_MOLOPT").is_file),

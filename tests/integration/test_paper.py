@@ -13,6 +13,8 @@ from mlepi.report import write_report
 from mlepi.report.trainings import format_comparison
 from mlepi.results import ResultsStore
 
+ORIGINALS = "<!-- begin originals -->\nNot run yet.\n<!-- end originals -->\n"
+
 
 def test_the_page_is_up_to_date():
     text = paper.PAGE.read_text(encoding="utf-8")
@@ -33,7 +35,7 @@ def test_sweeps_are_kept_and_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "FIGURES", ())
     runs, kept = tmp_path / "runs", tmp_path / "kept"
     assert not paper.keep(part, runs, kept)
-    page = f"before\n<!-- begin {part.name} -->\nold\n<!-- end {part.name} -->\nafter\n"
+    page = f"before\n<!-- begin {part.name} -->\nold\n<!-- end {part.name} -->\nafter\n{ORIGINALS}"
     assert paper.fill_page(page, kept) == page.replace("old", "Not run yet.")
     for seed in (1, 2):
         folder = runs / "sweep" / f"seed={seed}"
@@ -60,7 +62,7 @@ def test_sweeps_are_kept_and_shown(tmp_path, monkeypatch):
     text = paper.fill_page(page, kept)
     assert format_comparison(content).strip() in text
     assert text.startswith("before\n")
-    assert text.endswith("after\n")
+    assert text.endswith(f"after\n{ORIGINALS}")
     with pytest.raises(ValueError, match="has no place for paper_table1"):
         paper.fill_page("nothing", kept)
 
@@ -78,7 +80,7 @@ def test_figures_are_kept_and_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "FIGURES", (part,))
     runs, kept = tmp_path / "runs", tmp_path / "kept"
     assert not paper.keep_figure(part, runs, kept)
-    page = "before\n<!-- begin figure -->\nold\n<!-- end figure -->\nafter\n"
+    page = f"before\n<!-- begin figure -->\nold\n<!-- end figure -->\nafter\n{ORIGINALS}"
     assert paper.fill_page(page, kept) == page.replace("old", "Not run yet.")
     store = ResultsStore(runs / "figure")
     provenance = {"commit": "abc", "config": {"folder": "somewhere"}}
