@@ -24,7 +24,7 @@ from mlepi.errors import message
 from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.physics.overlaps import read_overlap_table
 from mlepi.project_files import write_json
-from mlepi.structures.basis import SHELL_LETTERS, OrbitalBasis
+from mlepi.structures.basis import SHELL_LETTERS
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.splits import read_split
@@ -47,6 +47,8 @@ EMBEDDING = {
     "tp_radial_channels": [32],
 }
 """What its manual gives besides widths, layers and cutoff."""
+SUMMARY = "summary.json"
+"""File of what DeePTB's options need of the training subset."""
 NEVER = 10**9
 """Steps between two things that are to happen at the ends of epochs alone."""
 
@@ -64,10 +66,12 @@ def train_deeptb(plan: Plan, python: Path, method: str) -> dict[str, Any]:
         raise TrainingError(message("--deeptb", got, "the environment of DeePTB", fix))
     config = plan.compose(BLOCKS)
     folder = plan.training_folder(f"deeptb_{method}", int(config.optimizer.max_epochs))
-    if not (folder / "input.json").is_file():
-        basis, neighbours = write_folders(config, folder)
-        options = deeptb_options(config, plan.seed, folder, method, basis, neighbours)
-        write_json(folder / "input.json", options)
+    data = plan.folder.resolve() / ("deeptb_data_quick" if plan.quick else "deeptb_data")
+    if not (data / SUMMARY).is_file():
+        write_folders(config, data)
+    folder.mkdir(parents=True, exist_ok=True)
+    options = deeptb_options(config, plan.seed, data, method)
+    write_json(folder / "input.json", options)
     if not (folder / "test.json").is_file():  # else it is finished
         limit = "none" if plan.seconds is None else str(plan.seconds)
         line = [str(python), "-m", "workers.deeptb_training", str(folder), limit]
@@ -76,24 +80,16 @@ def train_deeptb(plan: Plan, python: Path, method: str) -> dict[str, Any]:
     return {"name": f"DeePTB, {method.upper()}", "curve": read_curve(folder), **tested}
 
 
-def deeptb_options(
-    config: DictConfig,
-    seed: int,
-    folder: Path,
-    method: str,
-    basis: OrbitalBasis,
-    neighbours: float,
-) -> dict[str, Any]:
+def deeptb_options(config: DictConfig, seed: int, data: Path, method: str) -> dict[str, Any]:
     """Return the options of ``dptb train``: size and training of ours, its manual for the rest.
 
     Args:
         config: of our training.
         seed: of the training.
-        folder: with the subsets.
+        data: folder of the subsets.
         method: "lem" or "slem".
-        basis: of the structures.
-        neighbours: mean number of edges of an atom.
     """
+    basis = HamiltonianDataset(ROOT / config.data.path).basis
     size = config.size.electron
     irreps = "+".join(f"{count}x{l}{'eo'[l % 2]}" for l, count in enumerate(size.channels))
     symbols = {chemical_symbols[number]: number for number in basis.elements}
@@ -102,11 +98,11 @@ def deeptb_options(
         "r_max": {symbol: 2.0 * basis.radii[number] for symbol, number in symbols.items()},
         "irreps_hidden": irreps,
         "n_layers": int(size.num_layers),
-        "avg_num_neighbors": neighbours,
+        **json.loads((data / SUMMARY).read_text(encoding="utf-8")),
         **EMBEDDING,
     }
-    data: dict[str, Any] = {"type": "DefaultDataset", "prefix": "set"}
-    data |= {"get_Hamiltonian": True, "get_overlap": True}
+    labels: dict[str, Any] = {"type": "DefaultDataset", "prefix": "set"}
+    labels |= {"get_Hamiltonian": True, "get_overlap": True}
     return {
         "common_options": {
             "basis": {symbol: name_shells(basis.shells[z]) for symbol, z in symbols.items()},
@@ -126,8 +122,8 @@ def deeptb_options(
             **RECIPE,
         },
         "data_options": {
-            "train": {**data, "root": str(folder / "train")},
-            "validation": {**data, "root": str(folder / "val")},
+            "train": {**labels, "root": str(data / "train")},
+            "validation": {**labels, "root": str(data / "val")},
         },
     }
 
@@ -138,33 +134,33 @@ def name_shells(shells: Sequence[int]) -> str:
     return "".join(f"{list(shells).count(l)}{SHELL_LETTERS[l]}" for l in degrees)
 
 
-def write_folders(config: DictConfig, folder: Path) -> tuple[OrbitalBasis, float]:
+def write_folders(config: DictConfig, folder: Path) -> None:
     """Write the structures of our split in DeePTB's format, one folder each.
 
     Args:
         config: of our training.
-        folder: gets the folders train, val and test.
-
-    Returns:
-        Basis, and mean number of edges of an atom in the training subset.
+        folder: gets the folders train, val and test, and at the end what is counted in train.
     """
     dataset = HamiltonianDataset(ROOT / config.data.path)
     table = read_overlap_table(ROOT / config.data.overlap_table)
     n_atoms = n_edges = 0
     for subset, names in read_split(ROOT / config.data.split, dataset.names).items():
+        print(f"writing {subset} for DeePTB: {len(names)} structures", flush=True)
         for number, name in enumerate(names):
             structure = complete_overlaps(dataset[name], table)
             write_structure(structure, folder / subset / f"set.{number}")
             if subset == "train" and structure.edge_index is not None:
                 n_atoms += len(structure.atoms)
                 n_edges += structure.edge_index.shape[1] - len(structure.atoms)
-        info = {"nframes": 1, "pos_type": "cart", "pbc": True}
-        (folder / subset / "info.json").write_text(json.dumps(info), encoding="utf-8")
-    return dataset.basis, n_edges / n_atoms
+        write_json(folder / subset / "info.json", {"nframes": 1, "pos_type": "cart", "pbc": True})
+    write_json(folder / SUMMARY, {"avg_num_neighbors": n_edges / n_atoms})
 
 
 def write_structure(structure: LabelledStructure, folder: Path) -> None:
-    """Write one structure with H (eV) and S: blocks ⟨i, 0|·|j, R⟩ are named i_j_Rx_Ry_Rz."""
+    """Write one structure with H (eV) and S: blocks ⟨i, 0|·|j, R⟩ are named i_j_Rx_Ry_Rz.
+
+    One direction of every pair.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     atoms, basis = structure.atoms, structure.basis
     assert basis is not None
@@ -188,6 +184,8 @@ def write_structure(structure: LabelledStructure, folder: Path) -> None:
             for i, j, shift, block in zip(
                 target, source, structure.edge_cell_shift, blocks, strict=True
             ):
+                if (i, j, *shift) > (j, i, *-shift):
+                    continue
                 rows, columns = sizes[int(atoms.numbers[i])], sizes[int(atoms.numbers[j])]
                 key = "_".join(str(int(each)) for each in (i, j, *shift))
                 frame[key] = block[:rows, :columns]

@@ -1,6 +1,6 @@
 """DeePTB's own training, in an environment of its own: ``dptb train`` with a clock.
 
-``python -m workers.deeptb_training FOLDER LIMIT``: FOLDER holds ``input.json`` and the subsets,
+``python -m workers.deeptb_training FOLDER LIMIT``: FOLDER holds ``input.json``,
 LIMIT is the number of processor seconds after which the training ends, "none" for no limit. After
 every epoch the error of ours is measured on the validation subset, while the clock stands still;
 what DeePTB validates itself counts. ``last.pth`` is where a killed training goes on, ``best.pth``
@@ -164,7 +164,8 @@ def test(folder: Path) -> None:
     config = normalize(json.loads((folder / "input.json").read_text(encoding="utf-8")))
     common = config["common_options"]
     torch.set_default_dtype(getattr(torch, common["dtype"]))
-    data = config["data_options"]["validation"] | {"root": str(folder / "test")}
+    data = config["data_options"]["validation"]
+    data |= {"root": str(Path(data["root"]).parent / "test")}
     batches = DataLoader(build_dataset(**collect_cutoffs(config), **data, **common), batch_size=1)
     model = build_model(str(folder / "best.pth"), config["model_options"], common)
     found = {

@@ -256,7 +256,8 @@ def test_deeptb_gets_our_structures_and_sizes(labelled, tmp_path):
         axis = 1 if name == "edge_index" else 0
         first, second = first.take(order[0], axis), second.take(order[1], axis)
         np.testing.assert_allclose(first, second, atol=1e-5)
-    options = originals_deeptb.deeptb_options(config, 3, tmp_path, "slem", structure.basis, 80.0)
+    (tmp_path / originals_deeptb.SUMMARY).write_text('{"avg_num_neighbors": 80.0}')
+    options = originals_deeptb.deeptb_options(config, 3, tmp_path, "slem")
     embedding = options["model_options"]["embedding"]
     assert embedding["irreps_hidden"] == "48x0e+32x1o+16x2e+8x3o"
     assert embedding["r_max"]["C"] == pytest.approx(6.35, abs=0.01)
