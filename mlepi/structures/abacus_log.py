@@ -28,6 +28,10 @@ TABLE = re.compile(
 )
 """Positions as they are printed before every ionic step: kind, unit of length, rows."""
 
+MOST_OF_A_KIND = 2000
+"""Characters of a log in which the shells of an element stand, behind "atom label"; newer versions
+write "Atom label"."""
+
 SAME = 1e-3
 """Å; how far positions of log and ``STRU`` may be apart."""
 
@@ -80,14 +84,14 @@ def read_log(file: Path | None) -> AbacusLog:
     if re.search(r"\bnspin\s*=\s*[24]\b", text):
         refuse(str(file), "a calculation with spin", "nspin 1")
     shells: dict[str, tuple[int, ...]] = {}
-    for label, block in re.findall(
-        r"atom label\s*=\s*(\S+)\s*\n((?:\s*L\s*=\s*\d+,\s*number of zeta\s*=\s*\d+\s*\n)+)", text
-    ):
-        counts = re.findall(r"L\s*=\s*(\d+),\s*number of zeta\s*=\s*(\d+)", block)
-        symbol = re.match(r"[A-Z][a-z]?", label)
-        shells[symbol.group() if symbol else label] = tuple(
-            int(l[:4]) for l, count in counts for _ in range(int(count[:4]))
-        )
+    for kind in re.split(r"\batom label\s*=", text, flags=re.IGNORECASE)[1:]:
+        head = re.split("number of atoms? for", kind[:MOST_OF_A_KIND], flags=re.IGNORECASE)[0]
+        counts = re.findall(r"\bL\s*=\s*(\d+),\s*number of zeta\s*=\s*(\d+)", head)
+        label = re.match(r"\s*([A-Z][a-z]?)", head)
+        if label and counts:
+            shells[label.group(1)] = tuple(
+                int(l[:4]) for l, count in counts for _ in range(int(count[:4]))
+            )
     iterations = re.findall(r"E_Fermi\s+\S+\s+(\S+)", text)
     fermi = re.findall(r"EFERMI\s*=\s*(\S+)\s*eV", text) or iterations[-1:]
     return AbacusLog(

@@ -31,11 +31,18 @@ from mlepi.structures.sources import find_sources, read_source
 FILES = Path(__file__).parents[1] / "data" / "abacus" / "files.tar.xz"
 TURNED = "structure turned by 173.1° against its overlaps"
 SHELLS = """ READING ATOM TYPE 1
-                               atom label = Si
+                               Atom label = Si
                       L=0, number of zeta = 1
                       L=1, number of zeta = 1
+            Number of atoms for this type = 2
+
+ DIRECT COORDINATES
+ atom                  x                  y                  z     mag
+   Si     0.000000000000     0.000000000000     0.000000000000  0.0000
+   Si     0.250000000000     0.250000000000     0.250000000000  0.0000
+
 """
-"""Of the log of the silicon, which its repository does not hold."""
+"""Of the log of the silicon, which its repository does not hold: as the source prints it."""
 
 
 @pytest.fixture
