@@ -87,6 +87,7 @@ def read_dftio(folder: str | Path, frame: int = 0, name: str | None = None) -> L
     Raises:
         DataError: a file is missing or damaged, the data are spinful, the frame has not converged,
             or an invariant of ``validation`` is broken.
+        StructureError: a molecule, without a cell.
     """
     path = Path(folder)
     where = str(path)
@@ -155,7 +156,9 @@ def _read_structure(path: Path, frame: int) -> tuple[Atoms, int]:
     numbers = numbers if len(numbers) == n_atoms else numbers[frame * n_atoms :][:n_atoms]
     if _read_info(path).get("pos_type", "cart") == "frac":
         part = part @ cell
-    return Atoms(numbers, part, cell=cell, pbc=True), n_frames
+    atoms = Atoms(numbers, part, cell=cell, pbc=True)
+    check_periodic(str(path), atoms)
+    return atoms, n_frames
 
 
 def _read_energy(path: Path, frame: int, n_frames: int) -> float | None:

@@ -21,7 +21,7 @@ from hamiltonian_samples import slater_koster_sample
 from scipy.spatial.transform import Rotation
 from test_hamiltonian_readers import by_element
 
-from mlepi.errors import DataError, UnusualDataWarning
+from mlepi.errors import DataError, MlepiError, UnusualDataWarning
 from mlepi.structures.abacus import read_abacus
 from mlepi.structures.dftio import read_dftio
 from mlepi.structures.orientation import turn_to_overlaps
@@ -161,6 +161,7 @@ DOCTORED = {
     "binary": ("al", AL_H, "STEP: 0", "\0\0\0", "a binary matrix"),
     "no cell": ("dftio", "Al.0/cell.dat", r"(?s)\A.*\Z", "", "no table|cell"),
     "another cell": ("dftio", "Al.0/cell.dat", r"\A5\.411", "4.411", "deviate from the bond"),
+    "a molecule": ("dftio", "Al.0/cell.dat", r"(?s)\A.*\Z", "0 0 0\n" * 3, "no periodic cell"),
     "energies": ("dftio", "Al.0/total_energy.dat", r"\n\Z", "\n-1.0\n", "2 energies; expected 1"),
 }
 
@@ -175,7 +176,7 @@ def test_doctored_genuine_files(files, name):
         "al": (read_abacus, files / "al" / "OUT.ABACUS"),
         "dftio": (read_dftio, files / "dftio" / "Al.0"),
     }[kind]
-    with pytest.raises(DataError, match=told) as refusal:
+    with pytest.raises(MlepiError, match=told) as refusal:
         read(folder)
     assert re.fullmatch(r"(.+?): got (.+); expected (.+?)\. ([A-Z].+\.)", str(refusal.value))
 
