@@ -1,5 +1,5 @@
 # One command each: make demo · make verify · make test · make coverage · make attack · make docs · make lint ·
-# make format · make docs-run · make wheel · make release · make bench · make bench-quick · make paper · make gpu-wheels · make gpu ·
+# make format · make docs-run · make wheel · make release · make bench · make bench-quick · make paper · make paper-all · make gpu-wheels · make gpu ·
 # make clean
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 DEMO_OUTPUT ?= outputs/demo
 
-.PHONY: demo verify test coverage attack docs docs-run lint format wheel release bench bench-quick paper gpu-wheels gpu clean help
+.PHONY: demo verify test coverage attack docs docs-run lint format wheel release bench bench-quick paper paper-all gpu-wheels gpu clean help
 
 help:
 	@echo "make demo    temperature-dependent bands and Fermi velocity of bilayer graphene from the shipped checkpoints"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench   speed and memory beside mace-torch, Symmetrix-XL and a path-by-path network, 16 to 1,024 atoms and the magic-angle cell: hours"
 	@echo "make bench-quick  the same at 64 atoms: minutes; results in benchmarks/results"
 	@echo "make paper   docs/reproduction.md again: figures from the shipped checkpoints in minutes, tables of finished sweeps"
+	@echo "make paper-all  the trainings and long inferences behind that page first, many hours, resumable"
 	@echo "make gpu-wheels   fetch what a Python with torch and CUDA lacks to run mlepi, for a machine without a network"
 	@echo "make gpu PYTHON=python3   everything that a GPU is wanted for, in five minutes; results in benchmarks/results"
 	@echo "make clean   remove caches and build products; the environments and the outputs stay"
@@ -108,6 +109,9 @@ bench-quick: $(VENV)/installed-run $(PEERS)/installed
 
 paper: $(VENV)/installed-run
 	$(BIN)/python benchmarks/paper.py
+
+paper-all: $(VENV)/installed-run
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/paper.py --all
 
 # Nothing but the standard library and pip: PYTHON is any Python here, and the one with torch and CUDA there.
 gpu-wheels:

@@ -4,7 +4,10 @@
 minutes each, or goes on with them where they stopped; compares every sweep of ``PARTS`` that is
 there again; keeps numbers and figures in ``benchmarks/results/paper``, and writes them and the
 table of ``originals.py`` into the page. Sweeps that are not there leave what was kept before.
-``--without-figures`` runs no inference, ``--print`` shows the page and writes nothing.
+``--without-figures`` runs no inference, ``--print`` shows the page and writes nothing. ``--all``
+(``make paper-all``) first runs every sweep with its controls, and the long inferences, many hours
+of one core even at ``size=small``: the same command goes on after a kill, and what fails is named
+at the end while the others go on.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from originals_table import format_originals, read_originals
 from mlepi.figures import Paragraph
 from mlepi.figures.tables import tabulate
 from mlepi.observables import all_stages
+from mlepi.project_files import CONFIG_FOLDER
 from mlepi.report.trainings import NAME, finish_sweep, format_comparison
 from mlepi.results import ResultsStore
 
@@ -66,6 +70,10 @@ PARTS = tuple(
 """Sweeps of the page, in its order."""
 
 
+LONG = ("headline", "tbg_magic")
+"""Experiments of inferences that take hours; their pages are written from what they print."""
+
+
 @dataclass(frozen=True)
 class FigurePart:
     """One figure of the page, made by one inference.
@@ -84,6 +92,32 @@ FIGURES = (
     FigurePart("paper_sample", "labelled_bands"),
 )
 """Figures of the page that two cores make in minutes, in its order."""
+
+
+def list_sweeps(part: Part) -> list[str]:
+    """Return the experiments whose trainings one part compares: its own, and its controls."""
+    names = [part.name, f"{part.name}_controls"]
+    return [name for name in names if (CONFIG_FOLDER / "experiment" / f"{name}.yaml").is_file()]
+
+
+def run_long(runs: Path) -> list[str]:
+    """Run every sweep, and the long inferences, or go on with them; return those that failed.
+
+    Args:
+        runs: folder of all runs.
+    """
+    lines = [
+        ["train.py", f"experiment={name}", f"hydra.sweep.dir={runs / part.folder}"]
+        for part in PARTS
+        for name in list_sweeps(part)
+    ]
+    lines += [["infer.py", f"experiment={name}", f"folder={runs / name}"] for name in LONG]
+    failed = []
+    for line in lines:
+        print(" ".join(line), flush=True)
+        if subprocess.run([sys.executable, *line], cwd=ROOT, check=False).returncode:  # noqa: S603
+            failed.append(line[1].removeprefix("experiment="))
+    return failed
 
 
 def run_figure(part: FigurePart, runs: Path) -> None:
@@ -209,7 +243,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the sweeps")
     parser.add_argument("--print", action="store_true", help="show the page, write nothing")
     parser.add_argument("--without-figures", action="store_true", help="run no inference")
+    parser.add_argument("--all", action="store_true", help="run sweeps and long inferences first")
     given = parser.parse_args()
+    failed = run_long(given.runs.resolve()) if given.all and not given.print else []
     if not given.print:
         for figure in FIGURES:
             if not given.without_figures:
@@ -223,6 +259,8 @@ def main() -> None:
         print(text)
     else:
         PAGE.write_text(text, encoding="utf-8")
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}; their parts of the page are as they were")
 
 
 if __name__ == "__main__":

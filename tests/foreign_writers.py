@@ -7,6 +7,7 @@ sign for odd m.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -83,8 +84,18 @@ def csr_lines(matrix: np.ndarray, titles: bool) -> list[str]:
     return [line for title, text in parts for line in ([title, text] if titles else [text])]
 
 
+def into_cell(sample: Sample) -> Sample:
+    """The sample with every atom inside the cell, as ABACUS moves them."""
+    scaled = sample.positions @ np.linalg.inv(sample.cell)
+    moves = np.rint((scaled + 10000.0) % 1.0 - scaled).astype(int)
+    pairs = sample.pairs.copy()
+    pairs[:, :3] += moves[pairs[:, 3]] - moves[pairs[:, 4]]
+    return replace(sample, positions=sample.positions + moves @ sample.cell, pairs=pairs)
+
+
 def write_abacus(folder: Path, sample: Sample, layout: str = "older") -> Path:
     """OUT.NAME with H(R) in Rydberg, S(R) and a log, STRU above it."""
+    inside = into_cell(sample)
     out = folder / "OUT.sample"
     out.mkdir(parents=True)
     write_stru(folder / "STRU", sample)
@@ -96,8 +107,9 @@ def write_abacus(folder: Path, sample: Sample, layout: str = "older") -> Path:
         ("H", names[0], sample.hamiltonian, HARTREE / 2),
         ("S", names[1], sample.overlap, 1.0),
     ):
-        cells = dense_cells(sample, reorder(sample, "abacus", blocks))
+        cells = dense_cells(inside, reorder(sample, "abacus", blocks))
         size = len(next(iter(cells.values())))
+        elements = list(dict.fromkeys(sample.numbers.tolist()))
         if layout == "older":
             lines = ["STEP: 0", f"Matrix Dimension of {letter}(R): {size}"]
             lines += [f"Matrix number of {letter}(R): {len(cells)}"]
@@ -108,17 +120,11 @@ def write_abacus(folder: Path, sample: Sample, layout: str = "older") -> Path:
             lines += [f" {len(cells)} # number of Bravais lattice vector R", ""]
             lines += [" user_defined_lattice", " 1.0"]
             lines += [" " + " ".join(f"{v:.12f}" for v in row) for row in sample.cell]
-            lines += [
-                " C",
-                " 1",
-                " Direct",
-                " 0 0 0",
-                "",
-                " #----#",
-                " #   CSR Format   #",
-                " #--#",
-                "",
-            ]
+            lines += [" " + " ".join(SYMBOLS[z] for z in elements)]
+            lines += [" " + " ".join(str(np.count_nonzero(sample.numbers == z)) for z in elements)]
+            scaled = inside.positions @ np.linalg.inv(sample.cell)
+            lines += [" Direct", *(" " + " ".join(f"{x:.15g}" for x in row) for row in scaled)]
+            lines += ["", " #----#", " #   CSR Format   #", " #--#", ""]
         for cell, matrix in cells.items():
             lines += [f"{cell[0]} {cell[1]} {cell[2]} {np.count_nonzero(matrix)}"]
             lines += csr_lines(matrix / unit, layout == "newer")

@@ -187,7 +187,8 @@ def abacus(folder, sample, *, end="charge density convergence is achieved"):
     n = np.rint(steps - steps[0]).astype(int)
     pairs = sample.pairs.copy()
     pairs[:, :3] += n[pairs[:, 3]] - n[pairs[:, 4]]
-    write_abacus(folder / "made", replace(sample, pairs=pairs))
+    placed = place_in_cell(atoms) @ sample.cell
+    write_abacus(folder / "made", replace(sample, pairs=pairs, positions=placed))
     played = folder / "played"
     shutil.copytree(folder / "made" / "OUT.sample", played / "OUT.label")
     log = played / "OUT.label" / LOG

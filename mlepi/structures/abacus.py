@@ -7,7 +7,6 @@ lattice constant in Bohr, the log in eV and Å.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,16 @@ from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.structures.abacus_csr import AbacusMatrix, read_abacus_csr, refuse
+from mlepi.structures.abacus_log import (
+    AbacusLog,
+    choose_step,
+    find_log,
+    find_positions,
+    place_atoms,
+    read_forces,
+    read_lattice,
+    read_log,
+)
 from mlepi.structures.assembly import assemble_labels, element_number, infer_radii
 from mlepi.structures.basis import SHELL_LETTERS, OrbitalBasis
 from mlepi.structures.labelled_structure import LabelledStructure
@@ -28,6 +37,8 @@ RYDBERG = HARTREE / 2.0
 HAMILTONIANS = ("hrs1_nao.csr", "data-HR-sparse_SPIN0.csr")
 OVERLAPS = ("sr_nao.csr", "srs1_nao.csr", "data-SR-sparse_SPIN0.csr")
 SECOND_SPIN = ("hrs2_nao.csr", "data-HR-sparse_SPIN1.csr")
+STEPS = ("hrs{}g{}_nao.csr", "srg{}_nao.csr", "srs1g{}_nao.csr")
+"""Names with ``out_app_flag 0``: H of a spin and an ionic step, both from 1, and S of a step."""
 SECTIONS = (
     "ATOMIC_SPECIES",
     "NUMERICAL_ORBITAL",
@@ -39,35 +50,56 @@ SECTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class _Log:
-    """What the running log says."""
+def find_matrices(folder: Path, step: int | None = None) -> tuple[Path, Path] | None:
+    """Return the files of H and S of a folder of output; None where there is none.
 
-    shells: dict[str, tuple[int, ...]]
-    fermi_energy: float | None
-    energy: float | None
-    forces: NDArray[np.float64] | None
-
-
-def find_matrices(folder: Path) -> tuple[Path, Path] | None:
-    """Return the files of H and S of a folder of output; None where there is none."""
+    Args:
+        folder: of the output.
+        step: ionic step, from 1, of a run with a file for each (``out_app_flag 0``); None for
+            files without the number of a step.
+    """
+    names: tuple[tuple[str, ...], tuple[str, ...]] = (HAMILTONIANS, OVERLAPS)
+    if step is not None:
+        names = ((STEPS[0].format(1, step),), tuple(name.format(step) for name in STEPS[1:]))
     h, s = (
-        next((folder / name for name in names if (folder / name).is_file()), None)
-        for names in (HAMILTONIANS, OVERLAPS)
+        next((folder / name for name in group if (folder / name).is_file()), None)
+        for group in names
     )
     return (h, s) if h and s else None
 
 
+def list_steps(folder: Path) -> list[int | None]:
+    """List what ``read_abacus`` reads in a folder: [None], or ionic steps with files of their own.
+
+    Args:
+        folder: of the output; an empty list where it is another one.
+    """
+    if not folder.is_dir():
+        return []
+    if find_matrices(folder) is not None:
+        return [None]
+    found = [
+        re.fullmatch(r"hrs1g(\d{1,9})_nao\.csr", file.name)
+        for file in folder.glob("hrs1g*_nao.csr")
+    ]
+    steps = sorted(int(match.group(1)) for match in found if match)
+    return [step for step in steps if find_matrices(folder, step) is not None]
+
+
 @guard("a folder of ABACUS")
-def read_abacus(folder: str | Path, name: str | None = None) -> LabelledStructure:
+def read_abacus(
+    folder: str | Path, name: str | None = None, step: int | None = None
+) -> LabelledStructure:
     """Read the labels of an ABACUS run without spin.
 
     Args:
         folder: ``OUT.NAME`` with H(R), S(R) and the log; ``STRU`` in it or above it.
         name: name of the structure; that of the folder without "OUT." when None.
+        step: see ``find_matrices``.
 
     Returns:
-        Labels in eV, Å and internal order; energy and forces where the log has them.
+        Labels in eV, Å and internal order, atoms where they were in the ionic step of the matrices;
+        energy and forces where the log has them.
 
     Raises:
         DataError: a file is missing or damaged, spin, a run at Γ alone, or an invariant of
@@ -75,19 +107,32 @@ def read_abacus(folder: str | Path, name: str | None = None) -> LabelledStructur
     """
     path = Path(folder)
     where = str(path)
-    files = find_matrices(path)
+    files = find_matrices(path, step)
     if files is None:
         expected = f"{HAMILTONIANS[0]} and {OVERLAPS[0]}, or {HAMILTONIANS[1]} and {OVERLAPS[2]}"
         fix = "Give the folder OUT.NAME of a run with out_mat_hs2 1."
         raise DataError(message(where, "no H(R) and S(R)", expected, fix))
-    if any((path / second).is_file() for second in SECOND_SPIN):
+    second = SECOND_SPIN if step is None else (STEPS[0].format(2, step),)
+    if any((path / other).is_file() for other in second):
         refuse(where, "two spins", "a calculation without spin")
     hamiltonian, overlap = (read_abacus_csr(file) for file in files)
+    steps = [(matrix.step or 0) + 1 for matrix in (hamiltonian, overlap)]
+    if steps[0] != steps[1]:
+        got = f"H(R) of ionic step {steps[0]} and S(R) of {steps[1]}"
+        raise DataError(message(where, got, "one step", "Copy both files of one run."))
     stru = next((f for f in (path / "STRU", path.parent / "STRU") if f.is_file()), None)
     if stru is None:
         raise DataError(message(where, "no STRU in it or above it", "one", "Copy it there."))
-    atoms, orbitals = read_stru(stru, _read_lattice(path))
-    log = _read_log(path, len(atoms))
+    log_file = find_log(path)
+    atoms, orbitals = read_stru(stru, read_lattice(log_file))
+    log, ionic = read_log(log_file), steps[0] - 1
+    if hamiltonian.step is None and len(log.forces) > 1:
+        refuse(where, f"one H(R), of a run of {len(log.forces)} ionic steps", "that of one step")
+    _check_header(where, hamiltonian, atoms)
+    printed = _read_positions_of(hamiltonian, len(atoms))
+    if printed is None:
+        printed = find_positions(log, atoms, ionic)
+    atoms, moves = place_atoms(where, atoms, ionic, printed)
     shells = _shells(where, atoms, orbitals, log)
     shells = {z: parse_shells(where, ls) for z, ls in shells.items()}
     counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in atoms.numbers])
@@ -100,7 +145,8 @@ def read_abacus(folder: str | Path, name: str | None = None) -> LabelledStructur
         gather_blocks(counts, m.cells, m.rows, m.columns, m.values * factor)
         for m, factor in ((hamiltonian, RYDBERG), (overlap, 1.0))
     ]
-    _check_header(where, hamiltonian, atoms)
+    for part in lists:
+        part.pairs[:, :3] += moves[part.pairs[:, 4]] - moves[part.pairs[:, 3]]
     longest = infer_radii(atoms, np.concatenate([part.pairs for part in lists]))
     radii = {z: max(radius, orbitals_radius(orbitals, z)) for z, radius in longest.items()}
     names = {element_number(where, s): Path(f).stem for s, f in orbitals.items()}
@@ -112,9 +158,9 @@ def read_abacus(folder: str | Path, name: str | None = None) -> LabelledStructur
         order="abacus",
         overlap=lists[1],
         hamiltonian=lists[0],
-        fermi_energy=log.fermi_energy,
-        energy=log.energy,
-        forces=log.forces,
+        fermi_energy=choose_step(log, log.fermi_energies, ionic),
+        energy=choose_step(log, log.energies, ionic),
+        forces=read_forces(log, ionic, len(atoms)),
         provenance={"code": "ABACUS", "files": [file.name for file in files]},
     )
 
@@ -206,7 +252,7 @@ def orbitals_radius(orbitals: dict[str, str], number: int) -> float:
 
 
 def _shells(
-    where: str, atoms: Atoms, orbitals: dict[str, str], log: _Log
+    where: str, atoms: Atoms, orbitals: dict[str, str], log: AbacusLog
 ) -> dict[int, tuple[int, ...]]:
     """Return the shells of every element, by the log or else by the names of the orbital files."""
     shells: dict[int, tuple[int, ...]] = {}
@@ -230,59 +276,6 @@ def _shells(
     return shells
 
 
-def _read_lattice(folder: Path) -> NDArray[np.float64] | None:
-    """Read the first lattice vectors of the running log, in lattice constants."""
-    file = next(iter(sorted(folder.glob("running_*.log"))), None)
-    text = file.read_text(encoding="utf-8", errors="replace") if file else ""
-    number = r"\s+([-+]?\d[-+.\deE]*)"
-    match = re.search(r"Lattice vectors:[^\n]*a_0\)" + f"\\s*{number * 3}" * 3, text, re.IGNORECASE)
-    return np.array(match.groups(), dtype=np.float64).reshape(3, 3) if match else None
-
-
-def _read_log(folder: Path, n_atoms: int) -> _Log:
-    """Read shells, Fermi energy, energy and forces of the running log, where there is one."""
-    file = next(iter(sorted(folder.glob("running_*.log"))), None)
-    text = read_text(file) if file else ""
-    if re.search(r"\bnspin\s*=\s*[24]\b", text):
-        refuse(str(file), "a calculation with spin", "nspin 1")
-    shells: dict[str, tuple[int, ...]] = {}
-    for label, block in re.findall(
-        r"atom label\s*=\s*(\S+)\s*\n((?:\s*L\s*=\s*\d+,\s*number of zeta\s*=\s*\d+\s*\n)+)", text
-    ):
-        counts = re.findall(r"L\s*=\s*(\d+),\s*number of zeta\s*=\s*(\d+)", block)
-        symbol = re.match(r"[A-Z][a-z]?", label)
-        shells[symbol.group() if symbol else label] = tuple(
-            int(l[:4]) for l, count in counts for _ in range(int(count[:4]))
-        )
-    fermi = re.findall(r"EFERMI\s*=\s*(\S+)\s*eV", text) or re.findall(
-        r"E_Fermi\s+\S+\s+(\S+)", text
-    )
-    energy = re.findall(r"FINAL_ETOT_IS\s+(\S+)\s*eV", text)
-    return _Log(
-        shells,
-        float(fermi[-1]) if fermi else None,
-        float(energy[-1]) if energy else None,
-        _read_forces(str(file), text, n_atoms),
-    )
-
-
-def _read_forces(where: str, text: str, n_atoms: int) -> NDArray[np.float64] | None:
-    """Read the last table of total forces, (n_atoms, 3) eV/Å."""
-    tables = text.split("TOTAL-FORCE (eV/Angstrom)")
-    if len(tables) < 2:
-        return None
-    rows = re.findall(
-        r"^\s*[A-Z][a-z]?\d+\s+([-\d.eE+]+)\s+([-\d.eE+]+)\s+([-\d.eE+]+)\s*$",
-        tables[-1],
-        flags=re.MULTILINE,
-    )
-    forces = np.array(rows[:n_atoms], dtype=np.float64)
-    if forces.shape != (n_atoms, 3):
-        got, expected = f"{len(rows)} forces that can be read", f"{n_atoms}"
-        raise DataError(message(where, got, expected, "Copy the log again."))
-    return forces
-
-
 def _check_header(where: str, matrix: AbacusMatrix, atoms: Atoms) -> None:
     """Compare the lattice in the header of the newer layout with that of ``STRU``."""
     rows = [line.split() for line in matrix.structure]
@@ -302,3 +295,16 @@ def _check_header(where: str, matrix: AbacusMatrix, atoms: Atoms) -> None:
         fix = "Give the STRU of this run."
         got = f"a cell of {ratio:.3f} times the volume of STRU's"
         raise DataError(message(where, got, "the same structure", fix))
+
+
+def _read_positions_of(matrix: AbacusMatrix, n_atoms: int) -> NDArray[np.float64] | None:
+    """Read the fractional positions in the header of the newer layout; None where they are not."""
+    rows = [line.split() for line in matrix.structure]
+    start = next((k for k, words in enumerate(rows) if words == ["Direct"]), len(rows))
+    if len(rows) - start - 1 != n_atoms:
+        return None
+    try:
+        positions = np.array(rows[start + 1 :], dtype=np.float64)
+    except ValueError:
+        return None
+    return positions if positions.shape == (n_atoms, 3) else None

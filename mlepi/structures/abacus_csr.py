@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ class AbacusMatrix:
         columns: (n_values,) int from 0.
         values: (n_values,).
         structure: lines of the structure in the header; none in the older layout.
+        step: ionic step, from 0; None where the file does not say.
     """
 
     n_orbitals: int
@@ -38,6 +39,7 @@ class AbacusMatrix:
     columns: NDArray[np.int64]
     values: NDArray[np.float64]
     structure: list[str]
+    step: int | None = None
 
 
 class _Words:
@@ -82,10 +84,12 @@ def read_abacus_csr(path: Path) -> AbacusMatrix:
     Raises:
         DataError: it is damaged, has spin, or is the folded matrix of a run at Γ alone.
     """
-    text = read_text(path)
-    lines = text.splitlines()
+    with path.open("rb") as file:
+        if b"\0" in file.read(64):
+            refuse(str(path), "a binary matrix", "text")
+    lines = read_text(path).splitlines()
     header = next((k for k, line in enumerate(lines) if "CSR Format" in line), None)
-    if "gamma-only folded" in text[:4000]:
+    if any("gamma-only folded" in line for line in lines[:header]):
         refuse(str(path), "the folded matrix of a run at Γ alone", "one matrix per lattice vector")
     if header is None:
         return _read_older(path, lines)
@@ -104,12 +108,15 @@ def _read_older(path: Path, lines: list[str]) -> AbacusMatrix:
     later = next((k for k, line in enumerate(lines) if k > begin and line.startswith("STEP")), None)
     if later is not None:
         refuse(str(path), "several ionic steps", "one step per file (out_app_flag 0)")
-    return _read_cells(_Words(path, lines[begin + 2 :]), counts[0], counts[1], [])
+    step = re.match(r"STEP:\s*(\d+)", lines[0])
+    matrix = _read_cells(_Words(path, lines[begin + 2 :]), counts[0], counts[1], [])
+    return replace(matrix, step=int(step.group(1)[:9]) if step else None)
 
 
 def _read_newer(path: Path, lines: list[str], header: int) -> AbacusMatrix:
     found: dict[str, int] = {}
     last = 0
+    step = re.search(r"Ionic Step (\d{1,9}) ", "\n".join(lines[:header]))
     for k, line in enumerate(lines[:header]):
         match = re.match(r"\s*(\d+)\s*#\s*(.+)", line)
         if match:
@@ -125,7 +132,8 @@ def _read_newer(path: Path, lines: list[str], header: int) -> AbacusMatrix:
     if any("Ionic Step" in line for line in lines[body:]):
         refuse(str(path), "several ionic steps", "one step per file (out_app_flag 0)")
     structure = [line.strip() for line in lines[last + 1 : header] if line.strip(" #-")]
-    return _read_cells(_Words(path, lines[body:]), size or 0, n_cells or 0, structure)
+    matrix = _read_cells(_Words(path, lines[body:]), size or 0, n_cells or 0, structure)
+    return replace(matrix, step=max(0, int(step.group(1)) - 1) if step else None)
 
 
 def _read_cells(words: _Words, size: int, n_cells: int, structure: list[str]) -> AbacusMatrix:

@@ -1,7 +1,9 @@
-"""Reader of the folders of dftio and DeePTB: text for the structure, HDF5 for the blocks.
+"""Reader of the folders of dftio and DeePTB: structure as text or .traj, blocks as HDF5.
 
 Blocks are named i_j_Rx_Ry_Rz, atoms from 0, in groups by frame; ⟨i, cell 0| · |j, cell R⟩ in eV,
-one direction of every pair, single precision, e3nn's order inside a shell.
+one direction of every pair (DeePTB) or both (dftio from ABACUS), single precision, e3nn's order
+inside a shell. dftio takes the cell of an ABACUS calculation from STRU.cif, which has no axes: it
+is turned onto those of the blocks (``orientation``).
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
-from mlepi.structures.assembly import assemble_labels, element_number
+from mlepi.structures.ase_files import read_frames
+from mlepi.structures.assembly import add_remark, assemble_labels, element_number
 from mlepi.structures.basis import SHELL_LETTERS
 from mlepi.structures.block_checks import check_atom_indices
 from mlepi.structures.deeph_folder import (
@@ -25,7 +28,9 @@ from mlepi.structures.deeph_folder import (
     open_matrix,
 )
 from mlepi.structures.deeph_legacy import load_table
+from mlepi.structures.frame_labels import check_periodic
 from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.orientation import turn_to_overlaps
 from mlepi.structures.pair_lists import BlockList
 from mlepi.structures.small_datasets import read_small_datasets
 from mlepi.untrusted import guard, parse_shells, read_json, read_text
@@ -35,9 +40,15 @@ NAMES = {
     "positions": ("positions.dat", "position.dat"),
     "hamiltonian": ("hamiltonians.h5", "hamiltonian.h5"),
     "overlap": ("overlaps.h5", "overlap.h5"),
+    "cell": ("cell.dat",),
 }
 """Names of the files in newer and older versions."""
 
+TRAJECTORY = "xdat.traj"
+"""The structures of ``dftio parse -f ase``, in place of cell, positions and numbers."""
+
+ENERGIES, UNCONVERGED = "total_energy.dat", "unconverged_frames.dat"
+"""Of ``dftio parse -energy``: eV of all converged frames, and the numbers of the others."""
 
 ENTRY = re.compile(r"""['"](\w+)['"]\s*:\s*['"]((?:\d\d?[spdfg])+)['"]""")
 BASIS = re.compile(rf"\{{\s*{ENTRY.pattern}(?:\s*,\s*{ENTRY.pattern})*\s*,?\s*\}}")
@@ -50,7 +61,12 @@ def find_dftio_file(folder: Path, what: str) -> Path | None:
 
 
 def count_dftio_frames(folder: Path) -> int:
-    """Count the frames of a folder: those of its Hamiltonian."""
+    """Count the frames of a folder, those of its Hamiltonian; 0 where it is none of dftio."""
+    names = ("basis.dat", *((TRAJECTORY,) if not (folder / "cell.dat").is_file() else ()))
+    if not all((folder / name).is_file() for name in names):
+        return 0
+    if find_dftio_file(folder, "hamiltonian") is None:
+        return 0
     with open_matrix(_require(folder, "hamiltonian")) as file:
         return len(file)
 
@@ -60,8 +76,8 @@ def read_dftio(folder: str | Path, frame: int = 0, name: str | None = None) -> L
     """Read one frame of a folder.
 
     Args:
-        folder: holds cell.dat, positions.dat, atomic_numbers.dat, basis.dat, hamiltonians.h5 and
-            overlaps.h5.
+        folder: holds cell.dat, positions.dat, atomic_numbers.dat or xdat.traj; basis.dat,
+            hamiltonians.h5 and overlaps.h5; total_energy.dat where energies were exported.
         frame: from 0.
         name: name of the structure; that of the folder when None.
 
@@ -69,12 +85,14 @@ def read_dftio(folder: str | Path, frame: int = 0, name: str | None = None) -> L
         Labels in internal units and order; no Fermi energy, which the layout lacks.
 
     Raises:
-        DataError: a file is missing or damaged, the data are spinful, or an invariant of
-            ``validation`` is broken.
+        DataError: a file is missing or damaged, the data are spinful, the frame has not converged,
+            or an invariant of ``validation`` is broken.
+        StructureError: a molecule, without a cell.
     """
     path = Path(folder)
     where = str(path)
-    atoms = _read_structure(path, frame)
+    atoms, n_frames = _read_structure(path, frame)
+    energy = _read_energy(path, frame, n_frames)
     shells = _read_basis(path)
     missing = sorted({int(z) for z in atoms.numbers} - set(shells))
     if missing:
@@ -86,7 +104,8 @@ def read_dftio(folder: str | Path, frame: int = 0, name: str | None = None) -> L
     hamiltonian, overlap = (
         _read_blocks(_require(path, what), frame, counts) for what in ("hamiltonian", "overlap")
     )
-    return assemble_labels(
+    atoms, angle = turn_to_overlaps(atoms, shells, overlap)
+    labels = assemble_labels(
         where,
         name or path.resolve().name,
         atoms,
@@ -94,9 +113,11 @@ def read_dftio(folder: str | Path, frame: int = 0, name: str | None = None) -> L
         order="e3nn",
         overlap=overlap,
         hamiltonian=hamiltonian,
+        energy=energy,
         provenance={"format": "dftio", "folder": path.resolve().name, "frame": frame},
         half=True,
     )
+    return add_remark(where, labels, "turned", angle) if angle else labels
 
 
 def _require(folder: Path, what: str) -> Path:
@@ -107,10 +128,18 @@ def _require(folder: Path, what: str) -> Path:
     return path
 
 
-def _read_structure(path: Path, frame: int) -> Atoms:
-    """Read cell, positions and elements of one frame; cell and elements may be those of all."""
+def _read_structure(path: Path, frame: int) -> tuple[Atoms, int]:
+    """Read one frame, and count them; cell and elements may be those of all."""
+    if find_dftio_file(path, "cell") is None and (path / TRAJECTORY).is_file():
+        frames = read_frames(path / TRAJECTORY)
+        if not 0 <= frame < len(frames):
+            got, fix = f"{len(frames)} structures", "Export the folder again."
+            raise DataError(message(str(path / TRAJECTORY), got, f"one of frame {frame}", fix))
+        check_periodic(str(path / TRAJECTORY), frames[frame])
+        frames[frame].pbc = True
+        return frames[frame], len(frames)
     numbers = load_table(_require(path, "numbers")).ravel().astype(np.int64)
-    positions, cells = load_table(_require(path, "positions")), load_table(path / "cell.dat")
+    positions, cells = (load_table(_require(path, what)) for what in ("positions", "cell"))
     n_frames = len(cells) // 3 if len(cells) > 3 else max(1, len(positions) // len(numbers))
     n_atoms = len(positions) // n_frames
     if (
@@ -127,7 +156,28 @@ def _read_structure(path: Path, frame: int) -> Atoms:
     numbers = numbers if len(numbers) == n_atoms else numbers[frame * n_atoms :][:n_atoms]
     if _read_info(path).get("pos_type", "cart") == "frac":
         part = part @ cell
-    return Atoms(numbers, part, cell=cell, pbc=True)
+    atoms = Atoms(numbers, part, cell=cell, pbc=True)
+    check_periodic(str(path), atoms)
+    return atoms, n_frames
+
+
+def _read_energy(path: Path, frame: int, n_frames: int) -> float | None:
+    """Read the energy of a frame, eV; None without ``total_energy.dat``."""
+    if not (path / ENERGIES).is_file():
+        return None
+    energies = load_table(path / ENERGIES).ravel()
+    left_out: set[int] = set()
+    if (path / UNCONVERGED).is_file():
+        left_out = set(load_table(path / UNCONVERGED).ravel().astype(np.int64).tolist())
+    if frame in left_out:
+        fix = "Leave it out, or repeat its calculation."
+        got = f"frame {frame}, which has not converged"
+        raise DataError(message(str(path / UNCONVERGED), got, "a self-consistent Hamiltonian", fix))
+    if len(energies) + len(left_out) != n_frames:
+        fix = "Export the folder again, or remove the file."
+        got, expected = f"{len(energies)} energies", f"{n_frames - len(left_out)}, one per frame"
+        raise DataError(message(str(path / ENERGIES), got, expected, fix))
+    return float(energies[frame - sum(other < frame for other in left_out)])
 
 
 def _read_info(path: Path) -> dict[str, Any]:

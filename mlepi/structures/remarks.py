@@ -49,6 +49,12 @@ KINDS = {
         "different structure. Tables of overlaps will miss this much: predictions need S from the "
         "code.",
     ),
+    "turned": RemarkKind(
+        "a structure turned by {amount:.4g}° against its overlaps",
+        "one set of axes",
+        "Its cell comes from lengths and angles (dftio reads STRU.cif), which have no axes; cell "
+        "and positions were turned onto those of the blocks.",
+    ),
     "coarse_mesh": RemarkKind(
         "overlaps of up to {amount:.2g} at the border of the k-mesh",
         "less than 1e-3",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +15,9 @@ from mlepi.untrusted import COMPRESSED, reading, strip_compression
 REFUSED = {
     "graph_data.npz": "HamGNN's pickled graphs: mlepi unpickle FILE FOLDER makes files to convert",
     ".mdb": "pickles in a database: export with dftio parse -f dat",
+    "_nao.dat": "ABACUS' binary form: out_hsr 1 (before: out_mat_hs2 1) writes text",
+    "_nao.npz": "ABACUS' form for numpy: out_hsr 1 (before: out_mat_hs2 1) writes text",
+    "_data-HR-sparse_SPIN0.csr": "of one step of molecular dynamics: run scf on its structure",
     ".pkl": "a pickle, which can run any code: export it as text, HDF5 or .npy",
     ".tar": "an archive: unpack it, and give the folder",
     ".zip": "an archive: unpack it, and give the folder",
@@ -122,7 +126,7 @@ def tell_refused(path: Path, expected: str, whole: str | None = None) -> DataErr
         expected: the formats that were looked for.
         whole: what the folder of a file is, where it is a structure.
     """
-    names = [path.name] if path.is_file() else [p.name for p in sorted(path.iterdir())][:2000]
+    names = [path.name] if path.is_file() else _list_names(path)
     for name in names:
         ends = (name, strip_compression(Path(name)))
         reason = next(
@@ -136,6 +140,12 @@ def tell_refused(path: Path, expected: str, whole: str | None = None) -> DataErr
     fix = "Check the path; docs/data_formats.md lists which files each format needs."
     got = "a file of no known format" if path.is_file() else "no structure in it or below it"
     return DataError(message(str(path), got, expected, fix))
+
+
+def _list_names(folder: Path) -> list[str]:
+    """List the names in a folder, then those below it, at most 2000 of each."""
+    here = sorted(entry.name for entry in islice(folder.iterdir(), 2000))
+    return here + sorted(entry.name for entry in islice(folder.rglob("*/*"), 2000))
 
 
 def name_uniquely(parts: Sequence[tuple[tuple[str, ...], str]]) -> list[str]:

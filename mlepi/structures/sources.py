@@ -15,13 +15,13 @@ from pathlib import Path
 
 from mlepi.errors import DataError, message
 from mlepi.plugins import find_plugins
-from mlepi.structures.abacus import find_matrices, read_abacus
+from mlepi.structures.abacus import list_steps, read_abacus
 from mlepi.structures.ase_files import find_force_format, read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.dataset_format import FORMAT
 from mlepi.structures.deeph import read_deeph
 from mlepi.structures.deeph_legacy import read_deeph_legacy
-from mlepi.structures.dftio import count_dftio_frames, find_dftio_file, read_dftio
+from mlepi.structures.dftio import count_dftio_frames, read_dftio
 from mlepi.structures.gpaw_files import read_gpaw
 from mlepi.structures.hamgnn import GRAPH, read_hamgnn
 from mlepi.structures.kmesh_files import list_kmesh_frames, read_kmesh
@@ -160,8 +160,8 @@ FORMATS = {
         True,
         True,
         lambda path: path.resolve().name.removeprefix("OUT."),
-        lambda path: _one(path.is_dir() and find_matrices(path) is not None),
-        lambda source, _: [read_abacus(source.path, source.name)],
+        list_steps,
+        lambda source, _: [read_abacus(source.path, source.name, source.frame)],
     ),
     "deeph": ForeignFormat(
         "DeepH folder",
@@ -184,11 +184,7 @@ FORMATS = {
         True,
         True,
         lambda path: path.resolve().name,
-        lambda path: (
-            list(range(count_dftio_frames(path)))
-            if _has(path, "basis.dat", "cell.dat") and find_dftio_file(path, "hamiltonian")
-            else []
-        ),
+        lambda path: list(range(count_dftio_frames(path))),
         lambda source, _: [read_dftio(source.path, source.frame or 0, source.name)],
     ),
     "kmesh": ForeignFormat(

@@ -353,7 +353,7 @@ def text_cases():
         yield "legacy", f"{key}={value}", info("info.json", **{key: value}), text
     yield "legacy", "a list as info", write("info.json", "[1]"), "a JSON object"
     for name, text in (
-        ("cell.dat", "no file cell.dat"),
+        ("cell.dat", "no cell.dat"),
         ("positions.dat", "no positions.dat"),
         ("atomic_numbers.dat", "no atomic_numbers.dat"),
         ("basis.dat", "no basis"),

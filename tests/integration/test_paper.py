@@ -1,6 +1,7 @@
 """The page of reproductions is what its script writes from the numbers that are kept."""
 
 import json
+import subprocess
 from dataclasses import replace
 
 import paper
@@ -27,6 +28,28 @@ def test_every_part_is_an_experiment_with_that_folder():
         folder = part.folder.removesuffix("_small")
         assert f"dir: runs/{folder}_${{hydra.runtime.choices.size}}" in text
         assert f"experiment={part.name}" in paper.PAGE.read_text(encoding="utf-8")
+
+
+def test_all_runs_every_sweep_with_its_controls_and_names_what_failed(tmp_path, monkeypatch):
+    ran = []
+
+    def run(command, cwd, check):
+        ran.append(command[1:])
+        return subprocess.CompletedProcess(command, int("experiment=paper_table2" in command))
+
+    monkeypatch.setattr(paper.subprocess, "run", run)
+    assert paper.run_long(tmp_path) == ["paper_table2"]
+    first, second, *_ = ran
+    folder = f"hydra.sweep.dir={tmp_path / 'paper_table1_small'}"
+    assert first == ["train.py", "experiment=paper_table1", folder]
+    assert second == ["train.py", "experiment=paper_table1_controls", folder]
+    assert ran[-1] == ["infer.py", "experiment=tbg_magic", f"folder={tmp_path / 'tbg_magic'}"]
+    named = {words[1].removeprefix("experiment=") for words in ran}
+    assert named == {
+        path.stem
+        for path in (CONFIG_FOLDER / "experiment").glob("*.yaml")
+        if path.stem.startswith(("paper_table", "learning_curve", "shape_curve"))
+    } | set(paper.LONG)
 
 
 def test_sweeps_are_kept_and_shown(tmp_path, monkeypatch):

@@ -135,6 +135,14 @@ def test_a_run_without_ghosts_says_so(tmp_path):
     assert found.doubts() == []
 
 
+def test_low_levels_of_an_orthogonal_basis_are_no_ghosts(tmp_path, haunted):
+    toy = haunted(3)
+    toy.strength = 0.0  # S = 1
+    run = make_run(tmp_path, own_electron=toy)
+    assert "ghost states in 0 of 6 samples (no level shift)" in execute(run)
+    assert run.read("levels").mean.min() < -20.0 / 3.0  # averaged with the others
+
+
 def test_nothing_is_left_when_all_snapshots_are_haunted(tmp_path, haunted):
     run = make_run(tmp_path, own_electron=haunted(*range(6)))
     with pytest.raises(PhysicsError, match=r"ghost states in all 3 snapshots"):
