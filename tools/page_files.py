@@ -69,10 +69,22 @@ def _write_monolayer(path: Path, root: Path) -> None:
     write(path, build_graphene("monolayer"))
 
 
-def _write_boron_nitride(path: Path, root: Path) -> None:
+def _read_boron_nitride(root: Path) -> Atoms:
     frames = read(root / "data/hbn_openmx/forces.extxyz", ":")
     cell = next(atoms for atoms in frames if len(atoms) == 4)
-    write(path, Atoms(cell.numbers, cell.positions, cell=cell.cell, pbc=True))
+    return Atoms(cell.numbers, cell.positions, cell=cell.cell, pbc=True)
+
+
+def _write_boron_nitride(path: Path, root: Path) -> None:
+    write(path, _read_boron_nitride(root))
+
+
+def _write_boron_nitrides(path: Path, root: Path) -> None:
+    """Three structures, one for every subset when they are divided."""
+    frames = [_read_boron_nitride(root) for _ in range(3)]
+    for seed, atoms in enumerate(frames):
+        atoms.rattle(0.02, seed=seed)
+    write(path, frames)
 
 
 def _read_slides(root: Path) -> list[str]:
@@ -158,7 +170,7 @@ FILES: dict[str, Callable[[Path, Path], None]] = {
     "POSCAR": _write_structure,
     "graphite.cif": _write_structure,
     "hbn.cif": _write_boron_nitride,
-    "hbn.extxyz": _write_boron_nitride,
+    "hbn.extxyz": _write_boron_nitrides,
     "material.h5": _write_hamiltonians,
     "hamiltonians.h5": _write_hamiltonians,
     "forces.extxyz": _write_forces,
