@@ -219,7 +219,7 @@ def test_no_unsafe_calls():
 
 def machine_paths(path):
     return re.findall(
-        r"(?:/home/|/Users/|/work/|/root/|/tmp/|[A-Z]:\\)\w*", path.read_text(encoding="utf-8")
+        r"(?:/home/|/Users/|/work/|/root/|/tmp/|\b[A-Z]:\\)\w*", path.read_text(encoding="utf-8")
     )
 
 
