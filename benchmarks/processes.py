@@ -1,6 +1,6 @@
 """Measure what a second process gains: samples of an inference, and epochs of a training.
 
-``python benchmarks/processes.py [--n-samples 60] [--epochs 3] [--rounds 2] [--parts inference]``.
+``python benchmarks/processes.py [--n-samples 96] [--epochs 4] [--rounds 2] [--parts inference]``.
 
 One thread per process, on a machine that should have two cores to itself. Inference: the demo's
 6×6 cell at 300 K with one electron network, by one process, two ranks, and one and two workers of
@@ -8,8 +8,9 @@ dask; everything before the samples is there already, and what the same command 
 samples are there too is taken off, so that what is left is their time. Training: an epoch of the
 phonon network in steps of eight structures, by one process and by two (DDP), on structures of 64
 atoms each and on the shipped set, whose structures have 4 to 64 atoms and few of which fit together
-evenly; the first epoch is left out. What the machine has to give: the same training on 64 atoms, in
-steps of four structures, beside itself. Wall-clock seconds, all sides in turn, the fastest round.
+evenly; the first epoch is left out. What the machine has to give: two inferences of half of the
+samples each beside one another, and two trainings on 64 atoms in steps of four structures.
+Wall-clock seconds, all sides in turn, the fastest round.
 
 Writes ``results/processes.json`` and ``.md``.
 """
@@ -31,6 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -79,6 +81,17 @@ def time_samples(words: Sequence[str], prepared: Path, folder: Path, n_samples: 
     return first - again
 
 
+def time_samples_beside_another(prepared: Path, folder: Path, n_samples: int) -> float:
+    """Return the seconds of so many samples, half of them by each of two runs at a time."""
+    words = INFERENCE["one process"]
+    with ThreadPoolExecutor() as pool:
+        both = [
+            pool.submit(time_samples, words, prepared, folder / name, n_samples // 2)
+            for name in "ab"
+        ]
+        return max(one.result() for one in both)
+
+
 def measure_inference(folder: Path, n_samples: int, rounds: int) -> dict[str, float]:
     """Return side → seconds of all samples."""
     prepared = folder / "prepared"
@@ -87,6 +100,9 @@ def measure_inference(folder: Path, n_samples: int, rounds: int) -> dict[str, fl
         name: partial(time_samples, words, prepared, folder / "run", n_samples)
         for name, words in INFERENCE.items()
     }
+    sides["one beside another"] = partial(
+        time_samples_beside_another, prepared, folder / "run", n_samples
+    )
     return take_turns(sides, rounds)
 
 
@@ -157,52 +173,63 @@ def take_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
 
 
 def tabulate(part: str, seconds: Mapping[str, float]) -> str:
-    """Return the rows of one part."""
-    reference = seconds["one process"]
-    return "\n".join(
-        f"| {part} | {name} | {value:.1f} | {reference / value:.2f} |"
-        for name, value in seconds.items()
+    """Return the rows of one part; workers of dask are compared with one worker."""
+    rows = []
+    for name, value in seconds.items():
+        reference = seconds["one worker of dask" if "dask" in name else "one process"]
+        rows.append(f"| {part} | {name} | {value:.1f} | {reference / value:.2f} |")
+    return "\n".join(rows)
+
+
+def describe(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page of all parts."""
+    rows = "\n".join(tabulate(part, found["seconds"]) for part, found in parts.items())
+    commands = ", ".join(sorted({f"`{found['command']}`" for found in parts.values()}))
+    machine = describe_machine()["processor"]
+    return (
+        f"# What a second process gains\n\n{commands}; {machine}, {os.cpu_count()} cores, torch "
+        f"{torch.__version__}. Wall-clock seconds: of samples of a 6×6 bilayer beyond those of a "
+        "run that has them, and of an epoch of the phonon network in steps of eight structures. "
+        "One beside another: two runs at a time which share nothing, each with half of the work; "
+        "what the machine has to give. Workers of dask are compared with one of them, and what "
+        "they need to start is in their time.\n\n"
+        f"| part | side | seconds | one / side |\n|---|---|---|---|\n{rows}\n"
     )
+
+
+PARTS: Mapping[str, Callable[[Path, argparse.Namespace], dict[str, float]]] = {
+    "inference": lambda folder, chosen: measure_inference(folder, chosen.n_samples, chosen.rounds),
+    "training": lambda folder, chosen: measure_training(folder, chosen.epochs, chosen.rounds, True),
+    "shipped": lambda folder, chosen: measure_training(folder, chosen.epochs, chosen.rounds, False),
+}
+"""Name of a part → what measures it: samples, equal structures, and the shipped set."""
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write; parts that were measured before stay."""
     parser = argparse.ArgumentParser(description="Measure what a second process gains.")
-    parser.add_argument("--parts", nargs="+", default=["inference", "training"])
-    parser.add_argument("--n-samples", type=int, default=60, help="of the inference")
-    parser.add_argument("--epochs", type=int, default=3, help="of the training")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--n-samples", type=int, default=96, help="of the inference")
+    parser.add_argument("--epochs", type=int, default=4, help="of the training")
     parser.add_argument("--rounds", type=int, default=2, help="of all sides in turn")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     chosen = parser.parse_args()
-    found: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as name:
-        if "inference" in chosen.parts:
-            found["inference"] = measure_inference(Path(name), chosen.n_samples, chosen.rounds)
-        if "training" in chosen.parts:
-            for part, equal in (("training, 64 atoms", True), ("training, shipped set", False)):
-                seconds = measure_training(Path(name), chosen.epochs, chosen.rounds, equal)
-                found[part] = seconds
-    command = " ".join(["python benchmarks/processes.py", *sys.argv[1:]])
-    machine = describe_machine()
-    rows = "\n".join(tabulate(part, seconds) for part, seconds in found.items())
-    table = f"| part | side | seconds | one process / side |\n|---|---|---|---|\n{rows}\n"
-    print(table)
-    text = (
-        f"# What a second process gains\n\n`{command}`, {machine['processor']}, "
-        f"{os.cpu_count()} cores, torch {torch.__version__}; wall-clock seconds of "
-        f"{chosen.n_samples} samples of a 6×6 bilayer, and of an epoch of the phonon network in "
-        f"steps of eight structures. One beside another: half of what an epoch takes while a "
-        f"second training, which shares nothing, runs too.\n\n{table}"
-    )
     chosen.output.mkdir(parents=True, exist_ok=True)
-    (chosen.output / "processes.md").write_text(text, encoding="utf-8")
-    record = {
-        "command": command,
-        "commit": find_commit(ROOT / "mlepi"),
-        "machine": machine,
-        "seconds": found,
-    }
-    (chosen.output / "processes.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    path = chosen.output / "processes.json"
+    parts = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
+    for part in chosen.parts:
+        with tempfile.TemporaryDirectory() as name:
+            seconds = PARTS[part](Path(name), chosen)
+        parts[part] = {
+            "command": " ".join(["python benchmarks/processes.py", *sys.argv[1:]]),
+            "commit": find_commit(ROOT / "mlepi"),
+            "machine": describe_machine(),
+            "seconds": seconds,
+        }
+        path.write_text(json.dumps({"parts": parts}, indent=1) + "\n", encoding="utf-8")
+    page = describe(parts)
+    path.with_suffix(".md").write_text(page, encoding="utf-8")
+    print(page)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,25 @@ HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 """Where Linux says whether pages of 2 MB may be asked for."""
 
 
+def keep_freed_memory_of_children() -> dict[str, str]:
+    """Return variables by which a process that is started with them does as ``keep_freed_memory``.
+
+    For programs that import torch before anything of ours. Their work may run in a thread, which
+    would have a small heap of its own: there is one for all.
+    """
+    values = {
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": str(2**62),
+        "MALLOC_TOP_PAD_": str(GROWTH),
+        "MALLOC_ARENA_MAX": "1",
+    }
+    return values | ({"THP_MEM_ALLOC_ENABLE": "1"} if _has_huge_pages() else {})
+
+
+def _has_huge_pages() -> bool:
+    return HUGE_PAGES.is_file() and "[never]" not in HUGE_PAGES.read_text(encoding="ascii")
+
+
 def keep_freed_memory() -> bool:
     """Take tensors from a heap that never shrinks, large ones on pages of 2 MB.
 
@@ -39,7 +58,7 @@ def keep_freed_memory() -> bool:
     options = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, GROWTH))
     if mallopt is None or not all(mallopt(parameter, value) for parameter, value in options):
         return False
-    if HUGE_PAGES.is_file() and "[never]" not in HUGE_PAGES.read_text(encoding="ascii"):
+    if _has_huge_pages():
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it at its first allocation
     return True
 

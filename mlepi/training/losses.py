@@ -146,6 +146,7 @@ class PhononLoss:
         layers_weight: weight of the relative forces on whole layers
             (``compute_relative_layer_forces``); 0 leaves the term out.
         layers_unit: difference of such a force per atom that counts as 1, eV/Å.
+        late: arguments of ``LateStage``; None for no such stage.
 
     Raises:
         ConfigError: an unknown elementwise loss, or a unit that is not positive.
@@ -161,7 +162,9 @@ class PhononLoss:
         forces_unit: float = 1.0,
         layers_weight: float = 0.0,
         layers_unit: float = 1.0,
+        late: Mapping[str, float] | None = None,
     ) -> None:
+        self.late = LateStage(**(late or {}))
         check_units(energy_unit=energy_unit, forces_unit=forces_unit, layers_unit=layers_unit)
         self.energy_weight = energy_weight
         self.forces_weight = forces_weight
@@ -178,6 +181,7 @@ class PhononLoss:
         forces_difference: Tensor,
         layer: Tensor,
         structure: Tensor,
+        progress: float = 1.0,
     ) -> dict[str, Term]:
         """Return the terms of one batch.
 
@@ -186,7 +190,9 @@ class PhononLoss:
             forces_difference: (n_atoms, 3), eV/Å.
             layer: (n_atoms,) int, layer of each atom in its structure.
             structure: (n_atoms,) int, structure of each atom in the batch.
+            progress: part of the training that is done; 1 weighs as its end does.
         """
+        factors = self.late.factors(progress)
         parts = {
             "energy": (energy_per_atom_difference / self.energy_unit, self.energy_weight),
             "forces": (forces_difference / self.forces_unit, self.forces_weight),
@@ -195,9 +201,57 @@ class PhononLoss:
             on_layers = compute_relative_layer_forces(forces_difference, layer, structure)
             parts["layers"] = (on_layers / self.layers_unit, self.layers_weight)
         return {
-            name: Term(self.elementwise(x).sum(), torch.tensor(x.numel(), device=x.device), weight)
+            name: Term(
+                self.elementwise(x).sum(),
+                torch.tensor(x.numel(), device=x.device),
+                weight * factors.get(name, 1.0),
+            )
             for name, (x, weight) in parts.items()
         }
+
+
+@dataclass(frozen=True)
+class LateStage:
+    """Heavier energies and layers in the last part of a training, when forces are nearly learned.
+
+    As in the second stage of MACE's trainings. Heavy from the start, they hold the forces back;
+    light to the end, they leave the soft modes of layers wrong.
+
+    Args:
+        start: part of the training after which it begins; 1 for never.
+        energy_factor: of the weight of energies from there on.
+        layers_factor: of the weight of forces on layers from there on.
+
+    Raises:
+        ConfigError: a start that is no part of a training, or a negative factor.
+    """
+
+    start: float = 1.0
+    energy_factor: float = 1.0
+    layers_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check what was given."""
+        allowed = {
+            "start": (0.0 <= self.start <= 1.0, "a part of the training, 0 ≤ start ≤ 1"),
+            "energy_factor": (self.energy_factor >= 0.0, "a factor ≥ 0"),
+            "layers_factor": (self.layers_factor >= 0.0, "a factor ≥ 0"),
+        }
+        for name, (fits, expected) in allowed.items():
+            if not fits:
+                where, got = f"task.loss.late.{name}", f"{getattr(self, name):g}"
+                raise ConfigError(message(where, got, expected, "Edit the config."))
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a stage."""
+        return self.start < 1.0
+
+    def factors(self, progress: float) -> dict[str, float]:
+        """Return name of a term → factor of its weight, when a part of the training is done."""
+        if not self.exists or progress < self.start:
+            return {}
+        return {"energy": self.energy_factor, "layers": self.layers_factor}
 
 
 @dataclass(frozen=True)

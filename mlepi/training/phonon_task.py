@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mlepi.graphs import fields
-from mlepi.training.losses import PhononLoss, Term
+from mlepi.training.losses import LateStage, PhononLoss, Term
 from mlepi.training.metrics import mean_error, sum_by_structure
 from mlepi.training.task import Task
 
@@ -31,14 +31,20 @@ class PhononTask(Task):
         "forces_mae_mev_per_angstrom": "forces MAE (meV/Å)",
         "forces_rmse_mev_per_angstrom": "RMSE",
     }
-    settings_of: ClassVar[dict[str, type]] = {"loss": PhononLoss}
+    settings_of: ClassVar[dict[str, type]] = {
+        "loss": PhononLoss,
+        "loss.late": LateStage,
+    }
 
     def build_loss(self, config: dict[str, Any]) -> PhononLoss:
         """Return the loss of energies and forces."""
         return PhononLoss(**config)
 
     def compute_terms(self, graph: Any, subset: str | None = None) -> dict[str, Term]:
-        """Return the loss terms of a batch; those of a named subset enter the metrics."""
+        """Return the loss terms of a batch; those of a named subset enter the metrics.
+
+        A subset is weighed as at the end of the training, so that its losses can be compared.
+        """
         with torch.enable_grad():  # forces are a derivative, also in validation
             prediction = self.model(graph)
         atoms = graph[fields.ATOM]
@@ -58,6 +64,7 @@ class PhononTask(Task):
             forces_difference,
             atoms[fields.LAYER],
             atoms.batch,
+            self.progress if subset is None and self.loss.late.exists else 1.0,
         )
 
     def collect_metrics(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlepi.errors import ConfigError, DataError, message
+from mlepi.memory import keep_freed_memory_of_children
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -72,6 +73,10 @@ class JobOptions:
     account: str | None
     job: Mapping[str, Any]
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables of a worker: threads, and memory that is kept."""
+        return dict.fromkeys(THREADS, str(self.threads)) | keep_freed_memory_of_children()
+
     def arguments(self, system: str, folder: Path) -> dict[str, Any]:
         """Return the arguments of a class of dask-jobqueue.
 
@@ -80,7 +85,7 @@ class JobOptions:
             folder: of the logs.
         """
         lifetime, stagger = plan_lifetime(read_walltime(self.walltime))
-        exports = {name: str(self.threads) for name in THREADS}
+        exports = self.environment()
         exports |= {
             "DASK_" + key.upper().replace(".", "__").replace("-", "_"): str(value)
             for key, value in SCHEDULER.items()
@@ -192,7 +197,7 @@ def _start_local(engine: Dask, folder: Path) -> Iterator[Any]:
 
     options = engine.options
     with (
-        _environment(dict.fromkeys(THREADS, str(options.threads))),
+        _environment(options.environment()),
         LocalCluster(
             n_workers=engine.least_workers,
             threads_per_worker=1,

@@ -109,6 +109,52 @@ def test_layer_term_of_the_phonon_loss():
     torch.testing.assert_close(gradient, expected)
 
 
+def late_loss(**late):
+    return PhononLoss(
+        energy_weight=1.0,
+        forces_weight=3.0,
+        kind="mse",
+        layers_weight=2.0,
+        late=late,
+    )
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [
+        (0.0, {"energy": 1.0, "forces": 3.0, "layers": 2.0}),
+        (0.7499, {"energy": 1.0, "forces": 3.0, "layers": 2.0}),
+        (0.75, {"energy": 40.0, "forces": 3.0, "layers": 10.0}),
+        (1.0, {"energy": 40.0, "forces": 3.0, "layers": 10.0}),
+    ],
+)
+def test_late_stage_weighs_energies_and_layers_more(progress, expected):
+    loss = late_loss(start=0.75, energy_factor=40.0, layers_factor=5.0)
+    layer, structure = torch.tensor([0, 1]), torch.zeros(2, dtype=torch.long)
+    terms = loss(torch.ones(1), torch.ones(2, 3), layer, structure, progress)
+    assert {name: term.weight for name, term in terms.items()} == expected
+
+
+def test_no_late_stage_changes_nothing_at_the_end():
+    layer, structure = torch.tensor([0, 1]), torch.zeros(2, dtype=torch.long)
+    loss = late_loss(energy_factor=40.0)
+    assert not loss.late.exists
+    assert loss(torch.ones(1), torch.ones(2, 3), layer, structure)["energy"].weight == 1.0
+
+
+@pytest.mark.parametrize(
+    ("late", "text"),
+    [
+        ({"start": 1.5}, r"task\.loss\.late\.start: got 1\.5; expected a part of the training"),
+        ({"start": 0.5, "energy_factor": -1.0}, r"late\.energy_factor: got -1; expected a factor"),
+        ({"start": 0.5, "layers_factor": -2.0}, r"late\.layers_factor: got -2; expected a factor"),
+    ],
+)
+def test_impossible_late_stage_is_refused(late, text):
+    with pytest.raises(ConfigError, match=text):
+        late_loss(**late)
+
+
 def test_gauge_free_loss_ignores_an_energy_shift_of_each_structure():
     errors = random_errors()
     loss = ElectronLoss(kind="mse", gauge_free=True, unit=1.0, balanced=False)
