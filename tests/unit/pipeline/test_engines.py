@@ -240,6 +240,7 @@ def test_jobs_end_before_their_walltime_with_the_threads_asked_for(tmp_path, sys
         script = cluster.job_script()
     for expected in ("02:00", "long", "--hello", "export OMP_NUM_THREADS=4"):
         assert expected in script
+    assert "export MALLOC_ARENA_MAX=1" in script
     assert "--lifetime 6480s --lifetime-stagger 360s" in script
     assert "export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False" in script
 
