@@ -1,7 +1,7 @@
 """Phonon networks against labelled energies, forces and stresses, as they are.
 
-Energies are compared per atom, forces by component and also by element, stresses by their six
-components, where the labels have one and the network's cell a volume.
+Energies are compared per atom, forces by component, by element, and as means over whole layers,
+stresses by their six components, where the labels have one and the network's cell a volume.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
+import torch
 from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
@@ -19,6 +20,8 @@ from mlepi.evaluation.findings import Finding, Points, sum_differences, thin
 from mlepi.evaluation.settings import Settings
 from mlepi.predictors import PhononPredictor
 from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.layers import get_layers
+from mlepi.training.losses import compute_relative_layer_forces
 from mlepi.training.metrics import mean_error
 from mlepi.training.phonon_task import UNITS, phonon_metrics
 
@@ -77,6 +80,11 @@ class PhononJudge:
             for quantity, label in labels.items()
         }
         error = found["forces"] - structure.forces
+        layer = torch.from_numpy(get_layers(atoms))
+        on_layers, _ = compute_relative_layer_forces(
+            torch.from_numpy(error), layer, torch.zeros_like(layer)
+        )
+        sums["layers"] = sum_differences(on_layers.numpy())
         for z in np.unique(atoms.numbers):
             sums[OF_ELEMENT + chemical_symbols[z]] = sum_differences(error[atoms.numbers == z])
         return Finding(

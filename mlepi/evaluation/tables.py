@@ -156,6 +156,7 @@ COLUMNS = {
     "phonon": (
         "forces_rmse_mev_per_angstrom",
         "energy_mae_mev_per_atom",
+        "layers_rmse_mev_per_angstrom",
         "largest_force_error_mev_per_angstrom",
         "stress_rmse_mev_per_cubic_angstrom",
     ),

@@ -101,7 +101,9 @@ def add_terms(terms: Mapping[str, Term], counts: Mapping[str, Tensor], n_process
     return torch.stack(means).sum()
 
 
-def compute_relative_layer_forces(forces: Tensor, layer: Tensor, structure: Tensor) -> Tensor:
+def compute_relative_layer_forces(
+    forces: Tensor, layer: Tensor, structure: Tensor
+) -> tuple[Tensor, Tensor]:
     """Compute the mean force on the atoms of every layer, relative to that of its structure.
 
     A layer that moves as a whole feels the sum of small forces on many atoms, on which shear and
@@ -115,14 +117,15 @@ def compute_relative_layer_forces(forces: Tensor, layer: Tensor, structure: Tens
         structure: (n_atoms,) int, structure of each atom in the batch.
 
     Returns:
-        (n_layers, 3), eV/Å, of all structures with more than one layer.
+        Those of all structures with more than one layer, (n_layers, 3), eV/Å, and the structure of
+        each, (n_layers,) int.
     """
     keys, layer_of_atom = torch.unique(torch.stack([structure, layer]), dim=1, return_inverse=True)
     of_layer = _means(forces, layer_of_atom, keys.shape[1])
     n_structures = int(structure.max()) + 1
     of_structure = _means(forces, structure, n_structures)
     several = torch.bincount(keys[0], minlength=n_structures)[keys[0]] > 1
-    return (of_layer - of_structure[keys[0]])[several]
+    return (of_layer - of_structure[keys[0]])[several], keys[0][several]
 
 
 def _means(values: Tensor, group: Tensor, n_groups: int) -> Tensor:
@@ -198,7 +201,7 @@ class PhononLoss:
             "forces": (forces_difference / self.forces_unit, self.forces_weight),
         }
         if self.layers_weight:
-            on_layers = compute_relative_layer_forces(forces_difference, layer, structure)
+            on_layers, _ = compute_relative_layer_forces(forces_difference, layer, structure)
             parts["layers"] = (on_layers / self.layers_unit, self.layers_weight)
         return {
             name: Term(

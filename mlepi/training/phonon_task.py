@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from mlepi.graphs import fields
-from mlepi.training.losses import LateStage, PhononLoss, Term
+from mlepi.training.losses import (
+    LateStage,
+    PhononLoss,
+    Term,
+    compute_relative_layer_forces,
+)
 from mlepi.training.metrics import mean_error, sum_by_structure
 from mlepi.training.task import Task
 
@@ -17,12 +22,13 @@ from mlepi.training.task import Task
 class PhononTask(Task):
     """Train a network that returns "energy" (n_graphs,), eV, and "forces" (n_atoms, 3), eV/Å.
 
-    Metrics: MAE and RMSE of the energy per atom (meV/atom) and of the force components (meV/Å). See
-    ``Task`` for arguments.
+    Metrics: MAE and RMSE of the energy per atom (meV/atom), of the force components (meV/Å), and of
+    the mean force on the atoms of a layer relative to that of its structure (meV/Å), on which the
+    modes of rigid layers rest. See ``Task`` for arguments.
     """
 
     kind: ClassVar[str] = "phonon"
-    quantities: ClassVar[tuple[str, ...]] = ("energy", "forces")
+    quantities: ClassVar[tuple[str, ...]] = ("energy", "forces", "layers")
     main_metric: ClassVar[str] = "forces_mae_mev_per_angstrom"
     main_quantity: ClassVar[str] = "forces"
     columns: ClassVar[dict[str, str]] = {
@@ -30,6 +36,7 @@ class PhononTask(Task):
         "energy_rmse_mev_per_atom": "RMSE",
         "forces_mae_mev_per_angstrom": "forces MAE (meV/Å)",
         "forces_rmse_mev_per_angstrom": "RMSE",
+        "layers_rmse_mev_per_angstrom": "on layers, RMSE",
     }
     settings_of: ClassVar[dict[str, type]] = {
         "loss": PhononLoss,
@@ -59,6 +66,11 @@ class PhononTask(Task):
             forces = sum_by_structure(forces_difference, atoms.batch, n_graphs)
             self.record(subset, "energy", graph, energies)
             self.record(subset, "forces", graph, forces)
+            on_layers, structure = compute_relative_layer_forces(
+                forces_difference, atoms[fields.LAYER], atoms.batch
+            )
+            layers = sum_by_structure(on_layers, structure, n_graphs)
+            self.record(subset, "layers", graph, layers)
         return self.loss(
             energy_difference.to(forces_difference.dtype),
             forces_difference,
@@ -93,13 +105,13 @@ def phonon_metrics(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the metrics of sums by quantity.
 
     Args:
-        sums: "energy" (eV/atom), "forces" (eV/Å) and, where known, "stress" (eV/Å³) → (3,), Σ|x|,
-            Σx² and number of x.
+        sums: "energy" (eV/atom), "forces" (eV/Å) and, where known, "layers" (eV/Å) and "stress"
+            (eV/Å³) → (3,), Σ|x|, Σx² and number of x; layers are left out where there are none.
     """
     return {
         f"{quantity}_{measure}_{unit}": value
         for quantity, unit in UNITS.items()
-        if quantity in sums
+        if quantity in sums and (quantity != "layers" or sums[quantity][2] > 0)
         for measure, value in mean_error(sums[quantity]).items()
     }
 
@@ -107,6 +119,7 @@ def phonon_metrics(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
 UNITS = {
     "energy": "mev_per_atom",
     "forces": "mev_per_angstrom",
+    "layers": "mev_per_angstrom",
     "stress": "mev_per_cubic_angstrom",
 }
 """Quantity → how its unit ends the names of metrics."""

@@ -173,12 +173,15 @@ def test_energies_forces_and_stresses_that_are_off_by_constants(phonon):
     result = judge(phonon / "p.ckpt").result
     mean = (3 * 30.0 + 60.0) / 4  # one atom in four is nitrogen
     root = np.sqrt((3 * 30.0**2 + 60.0**2) / 4)
+    between = (60.0 - 30.0) / 2 / 2  # half the difference of the layers: one of two atoms is N
     assert result["metrics"] == pytest.approx(
         {
             "energy_mae_mev_per_atom": 2.0,
             "energy_rmse_mev_per_atom": 2.0,
             "forces_mae_mev_per_angstrom": mean,
             "forces_rmse_mev_per_angstrom": root,
+            "layers_mae_mev_per_angstrom": between,
+            "layers_rmse_mev_per_angstrom": between,
             "stress_mae_mev_per_cubic_angstrom": 4.0,
             "stress_rmse_mev_per_cubic_angstrom": 4.0,
             "forces_C_mae_mev_per_angstrom": 30.0,

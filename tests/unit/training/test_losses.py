@@ -72,7 +72,8 @@ def test_layer_forces_are_relative_means():
     forces = torch.zeros(8, 3, dtype=torch.float64)
     forces[:, 2] = torch.tensor([1.0, 3.0, 5.0, 7.0, 9.0, 6.0, 1.0, 2.0])
     forces[:, 0] = 0.25
-    found = compute_relative_layer_forces(forces, layer, structure)
+    found, of_structure = compute_relative_layer_forces(forces, layer, structure)
+    assert of_structure.tolist() == [0, 0, 2, 2, 2]
     expected = torch.tensor([2.0 - 3.0, 5.0 - 3.0, 1.0 - 3.0, 2.0 - 3.0, 6.0 - 3.0])
     torch.testing.assert_close(found[:, 2], expected.double())
     torch.testing.assert_close(found[:, 0], torch.zeros(5).double())
@@ -86,7 +87,7 @@ def test_layer_forces_see_only_what_moves_layers():
     inside = torch.randn(4, 3, 3, generator=generator, dtype=torch.float64)
     inside = (inside - inside.mean(1, keepdim=True)).reshape(12, 3)
     net = torch.randn(2, 3, generator=generator, dtype=torch.float64)[structure]
-    found = compute_relative_layer_forces(inside + net, layer, structure)
+    found, _ = compute_relative_layer_forces(inside + net, layer, structure)
     torch.testing.assert_close(found, torch.zeros(4, 3).double(), rtol=0, atol=1e-14)
 
 
