@@ -62,6 +62,7 @@ SIZES = {
     r"mlepi design\b": "n_structures=2 n_shapes=2 min_atoms=8 max_atoms=16 reach=5",
     r"mlepi label\b.* dft=cp2k\b": "measure_noise=false"
     " dft.basis=SZV-MOLOPT-SR-GTH dft.cutoff=100 dft.k_spacing=2",
+    r"mlepi study\b": "hours=0.005",
     r"mlepi convert\b": "--workers 1",
     r"mlepi eval\b": "--max-structures 2",
     r"mlepi export wannier90\b": "--mesh 6,6,1",
