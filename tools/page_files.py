@@ -116,6 +116,14 @@ def _write_forces(path: Path, root: Path) -> None:
     write(path, _read_forces(root))
 
 
+def _write_candidates(path: Path, root: Path) -> None:
+    """Structures of the labelled set, without their labels."""
+    frames = read(root / "data/blg_openmx/forces.extxyz", ":")
+    for atoms in frames:
+        atoms.calc = None
+    write(path, [atoms for atoms in frames if atoms.info["kind"] == "shape"])
+
+
 def _write_forces_folder(path: Path, root: Path) -> None:
     path.mkdir(parents=True)
     for number, atoms in enumerate(_read_forces(root)):
@@ -169,6 +177,8 @@ FILES: dict[str, Callable[[Path, Path], None]] = {
     "monolayer.extxyz": _write_monolayer,
     "POSCAR": _write_structure,
     "graphite.cif": _write_structure,
+    "blg.extxyz": _write_structure,
+    "candidates.extxyz": _write_candidates,
     "hbn.cif": _write_boron_nitride,
     "hbn.extxyz": _write_boron_nitrides,
     "material.h5": _write_hamiltonians,
