@@ -191,7 +191,7 @@ class PhononModelContract(ModelContract):
         assert np.abs(forces).max() > 1e-3
 
     def test_forces_are_the_gradient(self, model):
-        atoms, step = bilayer(), 1e-4
+        atoms, step = bilayer(), 2e-5
         forces = predict(model, atoms)["forces"]
         for atom, axis in ((0, 0), (1, 2), (2, 1), (3, 0)):
             energies = []

@@ -62,7 +62,7 @@ MODELS = [
     "deeph_e3_wide",
     "deeph_e3_told",
     "hedgenet_electron_shared",
-    "hedgenet_phonon_per_layer",
+    "hedgenet_phonon_late",
     "hedgenet_electron_per_layer",
     "deeph_e3_deep",
 ]

@@ -37,7 +37,7 @@ PHONON_MODELS = [
     "mace_told",
     "hedgenet_phonon",
     "hedgenet_phonon_shared",
-    "hedgenet_phonon_per_layer",
+    "hedgenet_phonon_late",
     "deeph_e3_phonon",
     "hermnet_pair",
     "hermnet_vertex",
