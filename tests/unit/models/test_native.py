@@ -54,9 +54,10 @@ def calls(monkeypatch):
     return found
 
 
-def build(relations=None, **changes):
+def build(relations=None, fusion="late", **changes):
     """Return a network by torch and the same by C++, both with tables, in double precision."""
     config = copy.deepcopy(PHONON)
+    config["network"]["fusion"] = fusion
     if relations is not None:
         config["network"]["relations"] = relations
     config["network"]["backbone"] |= changes
@@ -81,7 +82,8 @@ def assert_alike(found, expected, tolerance):
 
 
 VARIANTS = {
-    "hedgenet": {},
+    "hedgenet": {"fusion": "per_layer"},
+    "hedgenet, summed at the end": {},
     "one network": {"relations": {"all": ["intra", "inter"]}, "relation_feature": True},
     "published": {"num_features": 17, "l_max": 3, "correlation": 3},
     "deep": {"num_layers": 3, "l_max_hidden": 2, "first_self_connection": "message"},
