@@ -64,11 +64,12 @@ LABELS = {
     "overlap_smallest_eigenvalue": "smallest eigenvalue of S, table",
     "overlap_smallest_eigenvalue_dft": "smallest eigenvalue of S, data",
     **{
-        f"{quantity}_{measure}_{unit}": f"{quantity}, {measure.upper()} ({words})"
-        for quantity, unit, words in (
-            ("energy", "mev_per_atom", "meV/atom"),
-            ("forces", "mev_per_angstrom", "meV/Å"),
-            ("stress", "mev_per_cubic_angstrom", "meV/Å³"),
+        f"{quantity}_{measure}_{unit}": f"{name}, {measure.upper()} ({words})"
+        for quantity, name, unit, words in (
+            ("energy", "energy", "mev_per_atom", "meV/atom"),
+            ("forces", "forces", "mev_per_angstrom", "meV/Å"),
+            ("layers", "forces on layers", "mev_per_angstrom", "meV/Å"),
+            ("stress", "stress", "mev_per_cubic_angstrom", "meV/Å³"),
         )
         for measure in ("mae", "rmse")
     },
@@ -135,6 +136,7 @@ ROWS: dict[str, list[Row]] = {
     "phonon": [
         ("energy, MAE / RMSE (meV/atom)", [f"energy_{m}_mev_per_atom" for m in ("mae", "rmse")]),
         ("forces, MAE / RMSE (meV/Å)", [f"forces_{m}_mev_per_angstrom" for m in ("mae", "rmse")]),
+        ("forces on layers (meV/Å)", [f"layers_{m}_mev_per_angstrom" for m in ("mae", "rmse")]),
         (
             "stress, MAE / RMSE (meV/Å³)",
             [f"stress_{m}_mev_per_cubic_angstrom" for m in ("mae", "rmse")],
