@@ -80,8 +80,8 @@ def _write_boron_nitride(path: Path, root: Path) -> None:
 
 
 def _write_boron_nitrides(path: Path, root: Path) -> None:
-    """Three structures, one for every subset when they are divided."""
-    frames = [_read_boron_nitride(root) for _ in range(3)]
+    """Structures enough for four to learn from when they are divided."""
+    frames = [_read_boron_nitride(root) for _ in range(7)]
     for seed, atoms in enumerate(frames):
         atoms.rattle(0.02, seed=seed)
     write(path, frames)
