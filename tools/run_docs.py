@@ -43,7 +43,7 @@ COMMENT = re.compile(r"\s+#\s.*$|^#.*$")
 TRAIN = (
     "optimizer.max_epochs=1 data.n_train=4 trainer.limit_val_batches=1 trainer.limit_test_batches=1"
     " trainer.check_val_every_n_epoch=1"
-    " size.phonon.num_features=2 size.phonon.wide_features=3 size.phonon.l_max=1"
+    " size.phonon.num_features=2 size.phonon.wide_features=3 size.phonon.l_max=2"
     " size.phonon.radial_widths=[4] size.electron.channels=[4,2]"
     " size.electron.wide_channels=[5,3] size.electron.pseudo_channels=[0,2]"
     " size.electron.num_radial=4 size.electron.radial_hidden=[4] size.electron.num_layers=1"
