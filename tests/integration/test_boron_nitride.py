@@ -19,7 +19,7 @@ from mlepi.structures import HamiltonianDataset, read_forces_dataset
 ROOT = Path(__file__).parents[2]
 CONF, DATA, SHIPPED = (ROOT / name for name in ("conf", "data/hbn_openmx", "data/checkpoints"))
 K = [[1 / 3, 2 / 3, 0.0]]
-GAP, GAP_ERROR = 4.643, 0.05  # eV, of the label, and what the network may be off
+GAP, GAP_ERROR = 4.643, 0.1  # eV, of the label, and what the network may be off
 
 
 def test_the_gap_experiment_is_about_the_labelled_crystal():
