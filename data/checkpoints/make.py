@@ -22,10 +22,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ase.data import chemical_symbols
+from materials import find_material
 from member import Member, recall, require_one_recipe
 from model_card import describe_member, format_accuracy, format_card, list_failures
 from omegaconf import OmegaConf
@@ -42,7 +44,7 @@ from mlepi.checkpoint import export_checkpoint, load_checkpoint, load_model
 from mlepi.errors import CheckpointError, DataError, MlepiError, message
 from mlepi.evaluation import judge
 from mlepi.graphs.overlap_labels import complete_overlaps
-from mlepi.physics.overlaps import read_overlap_table
+from mlepi.physics.overlaps import OverlapTable, read_overlap_table
 from mlepi.predictors.level_shifts import KEY as SHIFT_KEY
 from mlepi.predictors.storage import AS_TRAINED, STORAGES
 from mlepi.project_files import find_file, locate_file
@@ -52,13 +54,17 @@ from mlepi.training.level_shift import AUTO, describe_training
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
-OVERLAP_TABLE = "data/blg_openmx/overlap_C6.0-s2p2.h5"
 LARGEST_SIZE = 10_000_000
 """Bytes, of a checkpoint in the repository."""
 
 REPRODUCED = {"hamiltonian_gauge_free_mae_mev": 0.01, "forces_mae_mev_per_angstrom": 0.01}
 """Metric of the run's own test table → largest accepted relative difference to what is measured
 here."""
+
+
+def read_overlaps(elements: Iterable[str]) -> OverlapTable:
+    """Return the radial overlap functions of a material, for a checkpoint without any."""
+    return read_overlap_table(find_file("overlap table", find_material(elements).overlap_table))
 
 
 def find_level_shift(run: Path, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +83,7 @@ def find_level_shift(run: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     labelled = list(HamiltonianDataset(find_file("data.path", data["path"])))
     names = [structure.name for structure in labelled]
     chosen = set(read_split(find_file("data.split", data["split"]), names)["train"])
-    table = read_overlap_table(find_file("overlap table", OVERLAP_TABLE))
+    table = read_overlaps({e for s in labelled for e in s.atoms.get_chemical_symbols()})
     trained = [complete_overlaps(s, table) for s in labelled if s.name in chosen]
     return describe_training(AUTO, trained)
 
@@ -103,7 +109,8 @@ def export(
         metadata["test_metrics"] = dict(metrics)
     table = None
     if content["kind"] == "electron" and "overlap_table" not in content:
-        table = read_overlap_table(find_file("overlap table", OVERLAP_TABLE))
+        numbers = content["model"]["network"]["elements"]
+        table = read_overlaps(chemical_symbols[int(number)] for number in numbers)
     export_checkpoint(source, destination, overlap_table=table, metadata=metadata, storage=storage)
     if (size := destination.stat().st_size) > LARGEST_SIZE:
         raise CheckpointError(
@@ -225,17 +232,24 @@ def ship(run: Path, name: str, output: Path, storage: str) -> Member:
 
 
 def measure_phonons(member: Member, name: str, output: Path) -> str:
-    """Measure the phonons of a network that has some, and return their table.
+    """Measure the phonons of a network of graphene that has some, and return their table.
 
     They join the member's numbers, and their figure is NAME.png.
     """
-    if load_model(member.checkpoint).kind != "phonon":
+    material = find_material(member.numbers["covered"]["elements"])
+    if not (material.has_ab_phonons and load_model(member.checkpoint).kind == "phonon"):
         return ""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         member.numbers["phonons"] = run_benchmark("phonons", member.checkpoint, folder)
         shutil.copyfile(folder / "phonons.png", output / f"{name}.png")
         return (folder / "phonons.md").read_text(encoding="utf-8")
+
+
+def tabulate_accuracy(member: Member) -> str:
+    """Return the errors of a network beside the targets of its material, as Markdown."""
+    targets = find_material(member.numbers["covered"]["elements"]).targets
+    return format_accuracy(member.numbers["accuracy"], targets)
 
 
 def describe(member: Member) -> dict[str, Any]:
@@ -249,7 +263,7 @@ def describe(member: Member) -> dict[str, Any]:
         "history": numbers["training"],
         "covered": numbers["covered"],
         "size": member.checkpoint.stat().st_size,
-        "failed": list_failures(numbers, format_accuracy(numbers["accuracy"])),
+        "failed": list_failures(numbers, tabulate_accuracy(member)),
     }
 
 
@@ -288,7 +302,7 @@ def make(
     require_run(run)
     name = name or str(read_config(run)["name"])
     member = ship(run, name, output, storage)
-    tables = {"accuracy": format_accuracy(member.numbers["accuracy"])}
+    tables = {"accuracy": tabulate_accuracy(member)}
     if phonons := measure_phonons(member, name, output):
         tables["phonons"] = phonons
     write_card(name, output, describe(member), member.numbers, tables)
@@ -326,7 +340,7 @@ def make_committee(
         members.append(ship(run, f"{name}_{number}" if number > 1 else name, output, storage))
     require_one_recipe(members)
     first, files = members[0], [member.checkpoint for member in members]
-    tables = {"accuracy": format_accuracy(first.numbers["accuracy"])}
+    tables = {"accuracy": tabulate_accuracy(first)}
     if phonons := measure_phonons(first, name, output):
         tables["phonons"] = phonons
     data = read_config(runs[0])["data"]

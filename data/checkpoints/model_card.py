@@ -7,19 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from materials import Material, find_material
+
 from mlepi.evaluation.labels import label, order
 from mlepi.predictors.level_shifts import KEY as SHIFT_KEY
 from mlepi.training import ElectronTask, PhononTask
 from mlepi.training.level_shift import LARGEST_BIAS
 from mlepi.training.test_table import format_markdown
-
-PREDICTS = {
-    "phonon": "Total energy (eV), forces (eV/Å) and stress of bilayer graphene, Grimme D2 included "
-    "as in the labels.",
-    "electron": "The Kohn–Sham Hamiltonian of bilayer graphene in OpenMX's C6.0-s2p2 orbitals, as "
-    "real-space blocks (eV). The overlap matrix does not come from the network but from radial "
-    "tables of the orbitals, which the checkpoint carries.",
-}
 
 BANDS_NOTE = """Levels at Γ, K and a generic k of each structure's own cell, plain H, paired by \
 band index; less the median: of the differences in the
@@ -32,44 +26,10 @@ eigenvalue of −ΔH against H raised by that energy, is
 below 1. Slopes: ‖ΔH − ΔH_DFT‖/‖ΔH_DFT‖ between paired displacements ±u.
 """
 
-WEAKNESSES = {
-    "phonon": (
-        "The labels' small basis overbinds the layers (basis-set superposition), and the network "
-        "with it: relaxed, they sit near "
-        "3.15 Å instead of 3.35 Å. Fix the spacing when an experiment is meant, and say so.",
-        "Forces of waves that no training cell contains are extrapolated, see the frequencies "
-        "against DFT and the bending rigidity.",
-    ),
-    "electron": (
-        "A part of the error of the bands is a common shift of each structure: compare aligned "
-        "and unaligned.",
-        "S is ill-conditioned (see its smallest eigenvalue): errors of H grow by its inverse in "
-        "the worst direction, mostly in "
-        "states far above E_F, which should not be used.",
-        "H keeps the energy zero of the DFT code, which depends on the cell; differences within "
-        "one structure have a meaning.",
-    ),
-}
 
-NOT_TESTED = (
-    "other elements, defects, edges, adsorbates; bulk; fields, charge, spin; displacements beyond "
-    "those of the training set, so temperatures far above 600 K. One layer, and twisted or "
-    "thicker stacks, only as far as the table of test subsets says."
-)
-
-
-DISPLACED = {
-    "slide": "none (rigid layers at any slide)",
-    "random3": "Gaussian, in-plane 0.015–0.045 Å, out-of-plane 0.02–0.10 Å per component",
-    "thermal3": "of phonons at 0–600 K in 3×3 cells",
-    "shape": "of phonons at 0–600 K in cells of other shapes",
-}
-"""Kind of a training structure → how its atoms were displaced."""
-
-
-def describe_displacements(kinds: Iterable[str]) -> str:
+def describe_displacements(kinds: Iterable[str], material: Material) -> str:
     """Return what the displacements of the training structures are."""
-    return "; ".join(DISPLACED.get(kind, f"those of `{kind}`") for kind in kinds)
+    return "; ".join(material.displaced.get(kind, f"those of `{kind}`") for kind in kinds)
 
 
 def describe_shift(shift: Mapping[str, float] | None, kind: str) -> list[str]:
@@ -103,8 +63,10 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
     commit, *changes = re.split(r"\+changes|-modified", metadata["commit"])
     counts = ", ".join(f"{number} {subset}" for subset, number in covered["n_structures"].items())
     kinds = ", ".join(f"{number} × `{label}`" for label, number in covered["kinds"].items())
+    material = find_material(covered["elements"])
     low, high = covered["lattice_constant"]
-    strains = f"{100 * (low / 2.46 - 1):+.1f} to {100 * (high / 2.46 - 1):+.1f} %"
+    unstrained = float(material.lattice_constant)
+    strains = f"{100 * (low / unstrained - 1):+.1f} to {100 * (high / unstrained - 1):+.1f} %"
     versions = ", ".join(f"{package} {number}" for package, number in metadata["versions"].items())
     sizes = covered["n_atoms"]
     cells = (
@@ -112,17 +74,17 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         if len(sizes) < 3
         else f"{sizes[0]} to {sizes[-1]} atoms"
     )
-    basis = " Orbitals: C6.0-s2p2 (s s p p), reach of a pair 6.35 Å." if kind == "electron" else ""
+    basis = f" Orbitals: {material.orbitals} {material.reach}." if kind == "electron" else ""
     lines = [
         f"# {name}",
         "",
-        PREDICTS[kind],
+        material.predicts(kind),
         "",
         "## Training",
         "| | |",
         "|---|---|",
         f"| data | `{data['path']}`: {kinds} in the training subset; see [its "
-        "card](../blg_openmx/README.md) |",
+        f"card](../{material.folder}/README.md) |",
         f"| split | `{data['split']}`: {counts} |",
         f"| command | `{facts['command']}` |",
         f"| config | [{name}.yaml]({name}.yaml), also inside the checkpoint "
@@ -154,15 +116,16 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         f"- Elements: {', '.join(covered['elements'])}; two layers.{basis}",
         f"- Layer spacings {covered['spacing'][0]:.2f}–{covered['spacing'][1]:.2f} Å (mean "
         "planes), any slide.",
-        f"- Lattice constants {low:.3f}–{high:.3f} Å (strain {strains} from 2.46 Å).",
-        f"- Displacements: {describe_displacements(covered['kinds'])}; largest distance of an atom "
-        f"from the mean plane of its layer {covered['out_of_plane']:.2f} Å.",
+        f"- Lattice constants {low:.3f}–{high:.3f} Å (strain {strains} from "
+        f"{material.lattice_constant} Å).",
+        f"- Displacements: {describe_displacements(covered['kinds'], material)}; largest "
+        f"distance of an atom from the mean plane of its layer {covered['out_of_plane']:.2f} Å.",
         f"- Training cells of {cells}. Larger cells work as far as the table of sizes says; "
         "longer waves were never seen.",
-        f"- Not tested: {NOT_TESTED}",
+        f"- Not tested: {material.not_tested}",
         "",
         "## Known weaknesses",
-        *(f"- {text}" for text in (*facts["failed"], *WEAKNESSES[kind])),
+        *(f"- {text}" for text in (*facts["failed"], *material.weaknesses[kind])),
         "- Few structures: the test numbers above have sizeable statistical errors of their own.",
         "",
         "## Licence",
@@ -183,28 +146,16 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
     return "\n".join(lines)
 
 
-TARGETS = {
-    "hamiltonian_gauge_free_mae_mev": 0.6,
-    "ghosts_kpoints_percent": 1.0,
-    "shifted_ghosts_kpoints_percent": 0.0,
-    "shifted_bands_2ev_rms_mev": 10.0,
-    "shifted_bands_2ev_aligned_rms_mev": 5.0,
-    "slope_error": 0.04,
-    "overlap_max": 2e-5,
-    "energy_mae_mev_per_atom": 0.4,
-    "forces_rmse_mev_per_angstrom": 12.0,
-}
-"""Largest value that a shipped checkpoint should have."""
-
 COLUMNS = {"electron": ElectronTask.columns, "phonon": PhononTask.columns}
 """Kind of network → metrics in the tables of subsets and sizes."""
 
 
-def format_accuracy(result: Mapping[str, Any]) -> str:
+def format_accuracy(result: Mapping[str, Any], targets: Mapping[str, float]) -> str:
     """Return the metrics as a Markdown table with the targets, and those by subset and size.
 
     Args:
         result: of ``mlepi.evaluation.judge``; the metrics are those of its first subset.
+        targets: metric → largest value that a shipped checkpoint should have.
     """
     data, metrics = result["data"], result["metrics"]
     subset, n_structures = next(iter(data["n_structures"].items()))
@@ -216,7 +167,7 @@ def format_accuracy(result: Mapping[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for name in order(metrics):
-        value, target = metrics[name], TARGETS.get(name)
+        value, target = metrics[name], targets.get(name)
         if value is None:
             continue
         verdict = (

@@ -4,6 +4,7 @@ from mlepi.structures.ase_files import read_forces_dataset, read_structure, writ
 from mlepi.structures.automatic_splits import split_structures
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.builders import (
+    build_boron_nitride,
     build_graphene,
     build_supercell,
     build_twisted_bilayer,
@@ -34,6 +35,7 @@ __all__ = [
     "OrbitalBasis",
     "VaspSettings",
     "assign_layers",
+    "build_boron_nitride",
     "build_graphene",
     "build_supercell",
     "build_twisted_bilayer",

@@ -1,4 +1,4 @@
-"""Graphene stacks, commensurate twisted bilayers, supercells and random distortions.
+"""Stacks of graphene and boron nitride, twisted bilayers, supercells and random distortions.
 
 All cells are periodic in three directions, hexagonal with a₁ ∥ x and 60° between a₁ and a₂, the
 slab centred along c. A stacking is told by the shift of each layer in units of (a₁, a₂): 0 for A,
@@ -8,6 +8,7 @@ slab centred along c. A stacking is told by the shift of each layer in units of 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,9 @@ SPACING = 3.35
 
 HEIGHT = 18.0
 """Å, default length of c."""
+
+BORON_NITRIDE_LATTICE_CONSTANT, BORON_NITRIDE_SPACING = 2.504, 3.33
+"""Å, hexagonal boron nitride."""
 
 REGISTRIES = {"A": 0.0, "B": 1.0 / 3.0, "C": 2.0 / 3.0}
 """Shift of a layer along (a₁ + a₂) for each letter of a stacking."""
@@ -73,6 +77,41 @@ def build_graphene(
         shifts[-1] += np.asarray(slide, dtype=np.float64)
     cell = lattice_constant * np.array([[1.0, 0.0], [0.5, math.sqrt(0.75)]])
     return _stack([SUBLATTICES + shift for shift in shifts], cell, spacing, height)
+
+
+def build_boron_nitride(
+    stacking: str = "AA'",
+    lattice_constant: float = BORON_NITRIDE_LATTICE_CONSTANT,
+    spacing: float = BORON_NITRIDE_SPACING,
+    height: float = HEIGHT,
+) -> Atoms:
+    """Build the primitive cell of stacked hexagonal boron nitride.
+
+    Args:
+        stacking: a letter A, B, C per layer from bottom to top, with a prime where boron and
+            nitrogen are exchanged: "AA'" (every B over an N, the stable one), "AB", "A" for one
+            layer.
+        lattice_constant: Å.
+        spacing: distance between neighbouring layers, Å.
+        height: length of c, Å.
+
+    Returns:
+        2·n_layers atoms, layer by layer from bottom to top; B first in a layer without a prime.
+
+    Raises:
+        StructureError: the stacking is unknown or the layers do not fit into the cell.
+    """
+    found = re.findall(r"([ABC])('?)", stacking)
+    if not found or "".join(letter + prime for letter, prime in found) != stacking:
+        expected = "letters of ABC, one per layer, each with a prime or without"
+        raise StructureError(
+            message("build_boron_nitride, stacking", repr(stacking), expected, "For example AA'.")
+        )
+    cell = lattice_constant * np.array([[1.0, 0.0], [0.5, math.sqrt(0.75)]])
+    layers = [SUBLATTICES + REGISTRIES[letter] for letter, _ in found]
+    atoms = _stack(layers, cell, spacing, height)
+    atoms.symbols = "".join("NB" if prime else "BN" for _, prime in found)
+    return atoms
 
 
 def build_twisted_bilayer(
@@ -211,12 +250,12 @@ def perturb_structure(
 def _stack(
     layers: Sequence[NDArray[np.float64]], cell: NDArray[np.float64], spacing: float, height: float
 ) -> Atoms:
-    """Put flat carbon layers, given as in-plane fractions, above each other in mid-cell."""
+    """Put flat layers of carbon, given as in-plane fractions, above each other in mid-cell."""
     n_layers = len(layers)
     if not (height > 0.0 and spacing > 0.0 and (n_layers - 1) * spacing < height):
         got = f"{n_layers} layers at {spacing} Å in a cell of {height} Å"
         raise StructureError(
-            message("graphene stack", got, "a cell higher than the stack", "Increase the height.")
+            message("stack of layers", got, "a cell higher than the stack", "Increase the height.")
         )
     z = 0.5 * height + spacing * (np.arange(n_layers) - 0.5 * (n_layers - 1))
     positions = np.vstack(

@@ -13,6 +13,8 @@ import pytest
 import torch
 import warm_python
 import yaml
+from ase.data import chemical_symbols
+from materials import GRAPHENE, find_material
 from model_card import format_accuracy, list_failures
 from run_folder import measure_wall_time
 from toy_evaluation import raised_electron
@@ -29,6 +31,11 @@ from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
 
 ROOT = Path(__file__).parents[2]
 SHIFT = 0.05
+SHIPPED = [
+    path
+    for path in sorted((ROOT / "data" / "checkpoints").glob("*.ckpt"))
+    if path.with_suffix(".md").is_file()  # members of a committee share that of the first
+]
 
 
 def load_script(path):
@@ -52,16 +59,32 @@ def electron(tmp_path_factory):
 def test_the_tables_of_a_card(electron, tmp_path):
     """All metrics with their targets, met or not, and the subsets and sizes."""
     result = judge(electron / "e.ckpt", settings=Settings(kpoints=1)).result
-    table = format_accuracy(result)
+    table = format_accuracy(result, GRAPHENE.targets)
     assert "1 structures: subset `test` of `split.json`, data `h.h5`." in table
     assert "| H, MAE (meV) |" in table
     assert "| H, gauge-free MAE (meV) |" in table
     assert "| k-points with ghosts (%) | 0 | ≤ 1 | yes |" in table
     assert "| sizes | structures | atoms | shortest vector (Å) |" in table
     bad = {**result["metrics"], "ghosts_kpoints_percent": 5.0, "slope_error": None}
-    failed = format_accuracy({**result, "metrics": bad})
+    failed = format_accuracy({**result, "metrics": bad}, GRAPHENE.targets)
     assert failed.count("**no**") == 1 + table.count("**no**")
     assert list_failures({}, failed)[-1].startswith("Target missed: k-points with ghosts (%) is 5")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_card_says_what_is_known_of_its_material(path):
+    stamp = load_checkpoint(path)[0]
+    elements = [chemical_symbols[z] for z in stamp["model"]["network"]["elements"]]
+    material, card = find_material(elements), path.with_suffix(".md").read_text("utf-8")
+    assert card.startswith(f"# {path.stem}\n\n{material.predicts(stamp['kind'])}\n\n")
+    assert f"see [its card](../{material.folder}/README.md)" in card
+    assert f" % from {material.lattice_constant} Å)." in card
+    assert f"- Not tested: {material.not_tested}\n" in card
+    assert (material.orbitals in card) == (stamp["kind"] == "electron")
+    for sentence in material.weaknesses[stamp["kind"]]:
+        assert f"- {sentence}\n" in card
+    with pytest.raises(DataError, match=r"got C-Xe; expected one of C, B-N\. Add what a card"):
+        find_material(["Xe", "C"])
 
 
 def test_gamma_modes_are_told_apart_by_their_patterns():

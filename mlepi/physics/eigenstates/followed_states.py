@@ -190,6 +190,9 @@ def factorise(
         return None
 
     def solve(right: NDArray[Any]) -> NDArray[Any]:
+        if np.iscomplexobj(right) and kind == "sy":  # states of a complex k-point, folded onto Γ
+            parts: NDArray[Any] = solve(right.real) + 1j * solve(right.imag)
+            return parts
         column_major = np.asfortranarray(right.conj().astype(precision))
         solution: NDArray[Any] = substitute(factors, pivots, column_major, lower=1, overwrite_b=1)[
             0

@@ -8,6 +8,7 @@ import vesin
 
 from mlepi.errors import StructureError
 from mlepi.structures import (
+    build_boron_nitride,
     build_graphene,
     build_supercell,
     build_twisted_bilayer,
@@ -68,6 +69,21 @@ def test_abc_and_aba_differ_in_the_third_layer_only():
     assert np.allclose(aba.positions[:4], abc.positions[:4])
     assert np.allclose(aba.positions[4:, :2], aba.positions[:2, :2])
     assert not np.allclose(abc.positions[4:, :2], abc.positions[:2, :2])
+
+
+def test_boron_nitride_has_boron_over_nitrogen():
+    atoms = build_boron_nitride("AA'B")
+    assert str(atoms.symbols) == "BN2B2N"
+    assert np.allclose(atoms.positions[:2, :2], atoms.positions[2:4, :2])
+    assert np.allclose(np.diff(atoms.positions[::2, 2]), 3.33)
+    i, j, d = (vesin.NeighborList(cutoff=1.8, full_list=True)).compute(
+        points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="ijd"
+    )
+    assert (atoms.numbers[i] != atoms.numbers[j]).all()
+    assert np.allclose(d, 2.504 / np.sqrt(3.0))
+    for stacking in ("", "AX", "'A", "A''"):
+        with pytest.raises(StructureError, match="build_boron_nitride, stacking"):
+            build_boron_nitride(stacking)
 
 
 def test_wrong_stackings_are_refused():

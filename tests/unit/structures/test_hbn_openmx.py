@@ -66,7 +66,11 @@ def test_structures_are_valid_and_files_agree(dataset, table):
 
 @pytest.mark.parametrize(
     ("name", "fractions"),
-    [("hamiltonian_622", [0.6, 0.2, 0.2]), ("forces_81_09_10", [0.81, 0.09, 0.10])],
+    [
+        ("hamiltonian_622", [0.6, 0.2, 0.2]),
+        ("forces_81_09_10", [0.81, 0.09, 0.10]),
+        ("hamiltonian_81_09_10", [0.81, 0.09, 0.10]),
+    ],
 )
 def test_splits_fit_the_data(dataset, name, fractions):
     split = read_split(FOLDER / "splits" / f"{name}.json", dataset.names)

@@ -44,6 +44,21 @@ def test_states_of_a_neighbouring_pencil(real):
     assert np.iscomplexobj(found.vectors) != real
 
 
+def test_complex_states_lead_to_those_of_a_real_pencil():
+    """A point like K folded onto Γ: H is real, the states of the crystal are not."""
+    h, s, _ = pencil(real=True)
+    values, vectors = solve_bands(h, s, vectors=True)
+    near = perturbed(h, s, 2e-4)
+    expected = solve_bands(near, s)
+    start = vectors[:, np.abs(values) < 1.5]
+    rng = np.random.default_rng(2)
+    turned = np.linalg.qr(rng.normal(size=(2, *(start.shape[1],) * 2)).T @ [1.0, 1.0j])[0]
+    found = follow_states(near, s, 0.0, 1.0, start @ turned, choose_shift(expected, 0.0, 0.6))
+    np.testing.assert_allclose(
+        found.values[np.abs(found.values) <= 1.0], expected[np.abs(expected) <= 1.0], atol=5e-5
+    )
+
+
 def test_a_tighter_tolerance_is_kept():
     h, s, _ = pencil()
     values, vectors = solve_bands(h, s, vectors=True)
