@@ -24,10 +24,8 @@ from mlepi.units import FORCE_CONSTANT_TO_THZ, THZ_TO_INVERSE_CM
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "checkpoints" / "hbn_phonon.ckpt"
 CHARGE, SCREENING_LENGTH = 2.7, 7.6
-"""e, of B and with the other sign of N; Å, of one layer.
-
-Sohier et al., Nano Lett. 17, 3758 (2017), doi:10.1021/acs.nanolett.7b01090.
-"""
+"""e, of B and with the other sign of N; Å, of one layer. Assumed: of the usual size of ab initio
+values, not computed at the level of the labels."""
 
 DISTANCES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 """1/Å, from Γ."""

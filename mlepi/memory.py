@@ -23,7 +23,7 @@ HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 """Where Linux says whether pages of 2 MB may be asked for."""
 
 
-def keep_freed_memory_of_children() -> dict[str, str]:
+def list_memory_variables() -> dict[str, str]:
     """Return variables by which a process that is started with them does as ``keep_freed_memory``.
 
     For programs that import torch before anything of ours. Their work may run in a thread, which

@@ -18,6 +18,9 @@ HARTREE = 27.211386245988
 RYDBERG = HARTREE / 2.0
 """1 Rydberg in eV."""
 
+COULOMB = HARTREE * BOHR
+"""e²/(4πε₀) in eV·Å."""
+
 JOULE_NM6_PER_MOLE = 10.36426966
 """1 J·nm⁶/mol, a unit of dispersion coefficients, in eV·Å⁶."""
 

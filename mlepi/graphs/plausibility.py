@@ -24,6 +24,7 @@ from mlepi.errors import DataError, StructureError, message
 from mlepi.graphs.neighbours import check_distances, find_edges
 from mlepi.structures.definiteness import sum_real
 from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.units import COULOMB
 
 FIX = "Check the units; check_units=false takes it as it is."
 
@@ -40,8 +41,6 @@ MOST_GAPS = 1
 """Directions with such a slab that a layered crystal has: that of its vacuum."""
 FARTHEST = 100.0
 """Lattice vectors by which an atom may lie outside of its cell: far more than any trajectory."""
-COULOMB = 14.3996
-"""e²/(4πε₀), eV Å."""
 STIFFNESS = (1.0, 100.0)
 """Forces over changes of bond lengths, in units of e²/(4πε₀d³), the stiffness of bonds of length d;
 bilayer graphene and boron nitride have 16 and 15. Cells that are strained and nothing else have

@@ -28,7 +28,7 @@ from mlepi.errors import StructureError, message
 from mlepi.physics.vibrations.force_constants import ForceConstants
 from mlepi.physics.vibrations.phonopy_order import cell_index
 from mlepi.structures.layers import TOLERANCE
-from mlepi.units import BOHR, HARTREE
+from mlepi.units import COULOMB
 
 BOND, BEND, WEAK = 6.2, 0.17, 0.07
 """Stiffness of bonds and of other pairs, in e²/(4πε₀d³), and the transverse part of bonds."""
@@ -71,7 +71,7 @@ def build_born_constants(
     if len(alone):
         got, fix = f"no atom within {longest:.1f} Å of atom {alone[0]}", "Check the file."
         raise StructureError(message("springs", got, "a crystal", fix))
-    stiffness = HARTREE * BOHR / lengths**3 * np.where(bonded, bond, weak)
+    stiffness = COULOMB / lengths**3 * np.where(bonded, bond, weak)
     matrices = _build_springs(vectors / lengths[:, None], stiffness, np.where(bonded, bend, 0.0))
     n = len(atoms)
     values = np.zeros((n, n * int(np.prod(repeats)), 3, 3))

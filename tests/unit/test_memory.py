@@ -64,7 +64,7 @@ def test_kept_memory_is_not_cleared_again():
     """Neither in a process of ours, nor in a thread of one that is started with the variables."""
     given_back = count_page_faults("give back")
     assert count_page_faults("keep") < given_back / 10
-    kept = count_page_faults("thread", memory.keep_freed_memory_of_children())
+    kept = count_page_faults("thread", memory.list_memory_variables())
     assert kept < given_back / 10
 
 

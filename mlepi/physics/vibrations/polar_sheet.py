@@ -22,10 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import PhysicsError, message
-from mlepi.units import BOHR, HARTREE
-
-SQUARED_CHARGE = HARTREE * BOHR
-"""e²/4πε₀ in eV·Å."""
+from mlepi.units import COULOMB
 
 
 def compute_polar_term(
@@ -63,6 +60,6 @@ def compute_polar_term(
     charges = np.einsum("qa,nab->qnb", wave_vectors, born_charges) / np.sqrt(masses)[:, None]
     dipoles = charges.reshape(len(q), -1)
     with np.errstate(divide="ignore"):
-        kernel = 2.0 * math.pi * SQUARED_CHARGE / (area * q * (1.0 + screening_length * q))
+        kernel = 2.0 * math.pi * COULOMB / (area * q * (1.0 + screening_length * q))
     kernel[q == 0.0] = 0.0
     return np.asarray(kernel[:, None, None] * dipoles[:, :, None] * dipoles[:, None, :])

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlepi.errors import ConfigError, DataError, message
-from mlepi.memory import keep_freed_memory_of_children
+from mlepi.memory import list_memory_variables
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -75,7 +75,7 @@ class JobOptions:
 
     def environment(self) -> dict[str, str]:
         """Return the variables of a worker: threads, and memory that is kept."""
-        return dict.fromkeys(THREADS, str(self.threads)) | keep_freed_memory_of_children()
+        return dict.fromkeys(THREADS, str(self.threads)) | list_memory_variables()
 
     def arguments(self, system: str, folder: Path) -> dict[str, Any]:
         """Return the arguments of a class of dask-jobqueue.

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mlepi.errors import PhysicsError
-from mlepi.physics.vibrations.polar_sheet import SQUARED_CHARGE, compute_polar_term
+from mlepi.physics.vibrations.polar_sheet import compute_polar_term
+from mlepi.units import COULOMB
 
 CELL = 2.504 * np.array([[1.0, 0.0], [0.5, np.sqrt(0.75)]])
 AREA = float(np.linalg.det(CELL))
@@ -22,7 +23,7 @@ def sum_point_charges(q, n=1200):
     distance = np.hypot(x, y)
     inside = (distance > 0.0) & (distance < n * AREA / 2.504)
     x, y, distance = x[inside], y[inside], distance[inside]
-    coupling = -SQUARED_CHARGE * CHARGE**2 * 3.0 * (x**2 - y**2) / distance**5
+    coupling = -COULOMB * CHARGE**2 * 3.0 * (x**2 - y**2) / distance**5
     return float((coupling * np.cos(q * x)).sum())
 
 
