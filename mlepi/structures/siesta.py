@@ -1,16 +1,18 @@
 """Labels of a SIESTA run: ``.HSX`` of SIESTA 5, and with sisl (optional) ``.TSHS`` and ``.nc``.
 
 Orbitals are in the order "siesta" of ``OrbitalBasis``. The labels of the species name the elements;
-files beside it give radii (``.ORB_INDX``) and forces (``.FA``, eV/Å).
+files beside it give radii, for a ``.TSHS`` elements and shells (``.ORB_INDX``), and forces
+(``.FA``, eV/Å).
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -53,21 +55,10 @@ def read_siesta(path: str | Path, name: str | None = None) -> LabelledStructure:
     if path.suffix in SISL_FILES:
         return _read_with_sisl(path, name or path.stem)
     raw = read_hsx(path)
-    symbols = [_element(path, label) for label in raw.labels]
-    numbers = np.array([chemical_symbols.index(symbols[k]) for k in raw.species])
+    species = np.array([chemical_symbols.index(_element(path, label)) for label in raw.labels])
+    numbers = species[raw.species]
     atoms = Atoms(numbers, raw.positions * BOHR, cell=raw.cell * BOHR, pbc=True)
-    shells: dict[int, tuple[int, ...]] = {}
-    for symbol, ls in zip(symbols, raw.shells, strict=True):
-        number = chemical_symbols.index(symbol)
-        if shells.setdefault(number, ls) != ls:
-            raise DataError(
-                message(
-                    str(path),
-                    f"two bases for {symbol}: {shells[number]} and {ls}",
-                    "one basis per element",
-                    "Use one species per element.",
-                )
-            )
+    shells = _one_basis(path, species, raw.shells)
     counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in numbers])
     where = (raw.cells[raw.places], raw.rows, raw.columns)
     hamiltonian = gather_blocks(counts, *where, raw.hamiltonian * RYDBERG)
@@ -104,21 +95,45 @@ def _element(path: Path, label: str) -> str:
     return found[0]
 
 
+class _IndexedOrbital(NamedTuple):
+    """A row of ``.ORB_INDX``: atom (from 0), label of its species, l, m, radius (Å)."""
+
+    atom: int
+    label: str
+    l: int
+    m: int
+    radius: float
+
+
+def _read_index(path: Path) -> list[_IndexedOrbital]:
+    """Return the orbitals of the unit cell by ``.ORB_INDX`` beside a file; none without it."""
+    index = path.with_suffix(".ORB_INDX")
+    if not index.is_file():
+        return []
+    rows = [line.split() for line in read_text(index).splitlines()]
+    rows = [row for row in rows if len(row) >= 16 and row[0].isdigit() and row[1].isdigit()]
+    try:
+        return [
+            _IndexedOrbital(
+                int(row[1]) - 1, row[3], int(row[6]), int(row[7]), float(row[-5]) * BOHR
+            )
+            for row in rows
+            if row[-4:-1] == ["0", "0", "0"]
+        ]
+    except ValueError as error:
+        fix = "Take that of this run, or remove it."
+        raise DataError(message(str(index), str(error), "rows of io ia is spec …", fix)) from error
+
+
 def _basis(
     path: Path, atoms: Atoms, shells: dict[int, tuple[int, ...]], overlap: BlockList
 ) -> OrbitalBasis:
     """Join shells with the radii of ``.ORB_INDX``, or those that the pairs show."""
     longest: dict[int, float] = {}
-    index = path.with_suffix(".ORB_INDX")
-    if index.is_file():
-        for line in read_text(index).splitlines():
-            words = line.split()
-            if len(words) >= 16 and words[0].isdigit() and words[1].isdigit():
-                atom = int(words[1]) - 1
-                if atom < len(atoms):
-                    number = int(atoms.numbers[atom])
-                    radius = float(words[-5]) * BOHR
-                    longest[number] = max(longest.get(number, 0.0), radius)
+    for row in _read_index(path):
+        if row.atom < len(atoms):
+            number = int(atoms.numbers[row.atom])
+            longest[number] = max(longest.get(number, 0.0), row.radius)
     radii = infer_radii(atoms, overlap.pairs)
     radii = {z: max(longest.get(z, 0.0), radius) for z, radius in radii.items()}
     return OrbitalBasis(shells, radii, dict.fromkeys(shells, "SIESTA"))
@@ -177,15 +192,8 @@ def _read_with_sisl(path: Path, name: str) -> LabelledStructure:
         raise DataError(message(str(path), "a calculation with spin", "one without", fix))
     if matrix.orthogonal:
         raise DataError(message(str(path), "an orthogonal basis", "H with S", "Give H with S."))
-    shells: dict[int, tuple[int, ...]] = {}
-    for atom in geometry.atoms.atom:
-        ls = [int(getattr(orbital, "l", -1)) for orbital in atom.orbitals]
-        ms = [int(getattr(orbital, "m", 0)) for orbital in atom.orbitals]
-        if min(ls) < 0:
-            fix = "Keep .fdf and .ion.xml (.ion.nc) beside it, or give the .HSX of SIESTA 5."
-            raise DataError(message(str(path), "orbitals without l", "atomic orbitals", fix))
-        shells[int(atom.Z)] = tuple(l for l, m in zip(ls, ms, strict=True) if m == -l)
-    atoms = Atoms(geometry.atoms.Z, geometry.xyz, cell=geometry.lattice.cell, pbc=True)
+    numbers, shells = _atomic_orbitals(path, geometry)
+    atoms = Atoms(numbers, geometry.xyz, cell=geometry.lattice.cell, pbc=True)
     lists = []
     counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in atoms.numbers])
     for index in (0, matrix.S_idx):
@@ -205,3 +213,50 @@ def _read_with_sisl(path: Path, name: str) -> LabelledStructure:
         fermi_energy=0.0,
         provenance={"code": "SIESTA", "file": path.name, "read_with": f"sisl {sisl.__version__}"},
     )
+
+
+def _atomic_orbitals(
+    path: Path, geometry: Any
+) -> tuple[NDArray[np.int64], dict[int, tuple[int, ...]]]:
+    """Return atomic numbers and l of the shells of each, from sisl's geometry or ``.ORB_INDX``.
+
+    A ``.TSHS`` holds neither elements nor quantum numbers: sisl has them from ``.fdf`` and the
+    ``.ion`` files. Where these are missing, the index of orbitals has both.
+    """
+    numbers = np.asarray(geometry.atoms.Z, dtype=np.int64)
+    orbitals = [
+        (atom, int(getattr(orbital, "l", -1)), int(getattr(orbital, "m", 0)))
+        for atom in range(geometry.na)
+        for orbital in geometry.atoms[atom].orbitals
+    ]
+    if min(l for _, l, _ in orbitals) < 0:
+        rows = _read_index(path)
+        if [row.atom for row in rows] != [atom for atom, _, _ in orbitals]:
+            fix = "Keep .ORB_INDX, or .fdf and .ion.xml (.ion.nc), of this run beside it."
+            raise DataError(message(str(path), "orbitals without l", "atomic orbitals", fix))
+        orbitals = [(row.atom, row.l, row.m) for row in rows]
+        for row in rows:
+            numbers[row.atom] = chemical_symbols.index(_element(path, row.label))
+    of_atoms = [
+        tuple(l for place, l, m in orbitals if place == atom and m == -l)
+        for atom in range(geometry.na)
+    ]
+    return numbers, _one_basis(path, numbers, of_atoms)
+
+
+def _one_basis(
+    path: Path, numbers: NDArray[np.int64], shells_of: Sequence[tuple[int, ...]]
+) -> dict[int, tuple[int, ...]]:
+    """Return the shells of each element; two bases for one are refused."""
+    shells: dict[int, tuple[int, ...]] = {}
+    for number, ls in zip(numbers.tolist(), shells_of, strict=True):
+        if shells.setdefault(number, ls) != ls:
+            raise DataError(
+                message(
+                    str(path),
+                    f"two bases for {chemical_symbols[number]}: {shells[number]} and {ls}",
+                    "one basis per element",
+                    "Use one species per element.",
+                )
+            )
+    return shells

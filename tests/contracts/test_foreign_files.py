@@ -118,6 +118,23 @@ def test_transiesta_file_through_sisl(tmp_path):
     np.testing.assert_allclose(copy.hamiltonian_blocks, structure.hamiltonian_blocks, atol=1e-9)
 
 
+def test_gold_of_transiesta():
+    """Four atoms, 2s1p2d; elements and shells from .ORB_INDX: all levels are those of .bands."""
+    pytest.importorskip("sisl")
+    folder = foreign("siesta/Au")
+    with pytest.warns(UnusualDataWarning, match="shells of one atom that overlap by up to 0.91"):
+        structure = read_siesta(folder / "Au_cell.TSHS")
+    assert structure.basis.shells == {79: (0, 0, 1, 2, 2)}
+    fermi, _, _, sizes, *rest = (folder / "Au_cell.bands").read_text().splitlines()
+    n_levels, _, n_kpoints = map(int, sizes.split())
+    words = " ".join(rest).split()[: n_kpoints * (n_levels + 1)]
+    table = np.array(words, dtype=float).reshape(n_kpoints, n_levels + 1)
+    ends = {0.0: (0, 0, 0), 0.576483: (0.5, 0.5, 0), 0.864725: (0.25, 0.5, 0.25)}
+    for distance, kpoint in ends.items():
+        [row] = table[np.isclose(table[:, 0], distance, atol=1e-6), 1:]
+        np.testing.assert_allclose(levels(structure, kpoint), row - float(fermi), atol=6e-4)
+
+
 def test_transiesta_file_without_sisl(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sisl", None)
     (tmp_path / "Si.TSHS").write_bytes(b"x")
