@@ -18,6 +18,7 @@ from ase import Atoms
 from mlepi.config_check import check_arguments
 from mlepi.errors import ConfigError, message
 from mlepi.exports.output import new_file, new_folder
+from mlepi.structures.k_density import check_kgrid
 from mlepi.structures.openmx_input import OpenmxSettings, reduce_kgrid, write_openmx_input
 from mlepi.structures.siesta_input import SiestaSettings, write_siesta_input
 from mlepi.structures.vasp_input import VaspSettings, write_vasp_input
@@ -51,6 +52,10 @@ class GpawSettings:
 
     parameters: Mapping[str, Any]
     primitive_kgrid: Sequence[int]
+
+    def __post_init__(self) -> None:
+        """Refuse a mesh that is none."""
+        check_kgrid("gpaw.primitive_kgrid", self.primitive_kgrid)
 
 
 SETTINGS: Mapping[str, type] = {

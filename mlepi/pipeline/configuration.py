@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from mlepi.config_check import (
     check_arguments,
     check_target,
+    find_targets,
     list_missing_values,
     list_unknown_keys,
 )
@@ -195,7 +196,10 @@ def _check_settings(where: str, stage: type[Stage], node: Any) -> list[str]:
         fix = f"Take it over from conf/stage/{stage.name}.yaml."
         return [message(where, repr(node), "the settings of the stage", fix)]
     problems = check_arguments(where, stage, node, complete=True)
-    return problems + list_wrong_types(where, stage, node)
+    problems += list_wrong_types(where, stage, node)
+    for path, inner in find_targets(node, where):
+        problems += check_target(path, inner, complete=True)
+    return problems
 
 
 def _check_source(name: str, value: Any, needed: bool) -> list[str]:

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlepi.errors import ConfigError, message
 from mlepi.units import BOHR
+
+
+def check_kgrid(key: str, divisions: Sequence[int]) -> None:
+    """Refuse divisions along the reciprocal vectors that are no mesh.
+
+    Args:
+        key: of the setting, for the message.
+        divisions: three of them.
+
+    Raises:
+        ConfigError: there are not three, or one is not positive.
+    """
+    if len(divisions) != 3 or min(divisions) < 1:
+        fix = "For example [18, 18, 1]."
+        raise ConfigError(message(key, f"{list(divisions)}", "three divisions ≥ 1", fix))
 
 
 def find_gap(fractional: NDArray[np.float64]) -> tuple[float, float]:

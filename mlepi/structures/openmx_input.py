@@ -17,6 +17,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, StructureError, message
+from mlepi.structures.k_density import check_kgrid
 from mlepi.structures.openmx_text import is_openmx_name, parse_pao_name
 
 
@@ -49,7 +50,13 @@ class OpenmxSettings:
     primitive_kgrid: Sequence[int]
 
     def __post_init__(self) -> None:
-        """Refuse elements without a pseudopotential or electrons, and names that are no basis."""
+        """Refuse numbers out of range, incomplete elements, and names that are no basis."""
+        check_kgrid("openmx.primitive_kgrid", self.primitive_kgrid)
+        for name in ("grid_cutoff", "electronic_temperature", "criterion"):
+            value = getattr(self, name)
+            if not value > 0:
+                fix = "See conf/stage/domain.yaml."
+                raise ConfigError(message(f"openmx.{name}", f"{value}", "a positive number", fix))
         known = [
             set(map(int, table))
             for table in (self.bases, self.pseudopotentials, self.valence_electrons)

@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from mlepi.errors import ConfigError, StructureError, message
+from mlepi.structures.k_density import check_kgrid
 
 OWN = {
     *("systemname", "systemlabel", "numberofatoms", "numberofspecies", "latticeconstant"),
@@ -45,9 +46,7 @@ class SiestaSettings:
             fix = "Leave them out."
             expected = "labels that the structure does not decide"
             raise ConfigError(message("siesta", f"{wrong}", expected, fix))
-        if len(self.primitive_kgrid) != 3 or min(self.primitive_kgrid) < 1:
-            got, fix = f"{list(self.primitive_kgrid)}", "For example [18, 18, 1]."
-            raise ConfigError(message("siesta.primitive_kgrid", got, "three divisions ≥ 1", fix))
+        check_kgrid("siesta.primitive_kgrid", self.primitive_kgrid)
 
 
 def write_siesta_input(

@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlepi.errors import ConfigError, message
+from mlepi.structures.k_density import check_kgrid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +29,7 @@ class VaspSettings:
 
     def __post_init__(self) -> None:
         """Refuse a mesh that is none."""
-        if len(self.primitive_kgrid) != 3 or min(self.primitive_kgrid) < 1:
-            raise ConfigError(
-                message(
-                    "vasp.primitive_kgrid",
-                    f"{list(self.primitive_kgrid)}",
-                    "three divisions ≥ 1",
-                    "For example [18, 18, 1].",
-                )
-            )
+        check_kgrid("vasp.primitive_kgrid", self.primitive_kgrid)
 
 
 def write_vasp_input(

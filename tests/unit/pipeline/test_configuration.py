@@ -517,6 +517,15 @@ def test_every_mistake_is_reported_at_once(tmp_path):
         ),
         (["logger.wandb.offline=7"], "logger.wandb.offline: got 7; expected true or false"),
         (["+logger.wandb.projct=x"], "got an unknown key; expected a key of logger.wandb"),
+        (
+            ["stage.domain.openmx.criterion=[]"],
+            "stage.domain.openmx.criterion: got []; expected a number",
+        ),
+        (
+            ["+stage.domain.openmx.criterio=1"],
+            "stage.domain.openmx.criterio: got an unknown key",
+        ),
+        (["stage.domain.vasp.primitive_kgrid=[9,9]"], "vasp.primitive_kgrid: got [9, 9]; expected"),
     ],
 )
 def test_mistakes(tmp_path, overrides, expected):

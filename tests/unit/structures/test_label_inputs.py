@@ -121,6 +121,10 @@ def test_wrong_settings_and_files_are_refused(tmp_path):
         OpenmxSettings(**{**OPENMX, "bases": {6: "C", 7: "N"}})
     with pytest.raises(ConfigError, match=r"vasp\.primitive_kgrid: got \[18\]"):
         VaspSettings(incar={}, primitive_kgrid=[18])
+    with pytest.raises(ConfigError, match=r"openmx\.primitive_kgrid: got \[18, 0, 1\]"):
+        OpenmxSettings(**{**OPENMX, "primitive_kgrid": [18, 0, 1]})
+    with pytest.raises(ConfigError, match=r"openmx\.grid_cutoff: got -200\.0; expected a positive"):
+        OpenmxSettings(**{**OPENMX, "grid_cutoff": -200.0})
     atoms = honeycomb()
     atoms.numbers[0] = 14
     with pytest.raises(StructureError, match=r"a\.dat: got elements \[14\] without a basis"):
