@@ -86,7 +86,7 @@ def measure_augmented_errors(
             got, fix = "no overlaps", "Compare structures that have S."
             raise DataError(message(f"structure {structure.name!r}", got, "overlap blocks", fix))
         matrix = compute_augmented_overlaps(structure.atoms, table, basis)
-        mesh = structure.provenance.get("k_mesh")
+        mesh = structure.provenance.get("k_mesh", structure.provenance.get("mesh"))
         theirs, mine = (
             list_pairs(edges, shifts),
             list_pairs(matrix.edge_index, matrix.edge_cell_shift),

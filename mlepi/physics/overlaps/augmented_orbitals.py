@@ -54,7 +54,8 @@ def read_augmented_orbitals(path: str | Path, n_grid: int = 513) -> AugmentedOve
         for symbol, element in content["elements"].items():
             z = atomic_numbers[symbol]
             for shift, part in ((0, "orbitals"), (PROJECTORS, "projectors")):
-                species.append(_read_set(f"{where}, {symbol}", z + shift, part, element[part]))
+                name = f"{symbol} {part} of {content['code']}"
+                species.append(_read_set(where, z + shift, name, element[part]))
             sizes = [2 * l + 1 for l in species[-1].orbitals.shells]
             norms = np.repeat(species[-1].norms, sizes)
             # projectors divided by their norm, and corrections times it: the same S

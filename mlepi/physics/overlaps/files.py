@@ -115,10 +115,11 @@ def read_overlap_table(path: str | Path) -> RadialOverlaps:
         raise DataError(message(str(path), "no such file", "an overlap table", fix))
     try:
         with open_hdf5(path) as file:
-            version, known = int(file.attrs.get("version", 0)), (VERSION, AUGMENTED_VERSION)
-            if file.attrs.get("format") != FORMAT or version not in known:
+            version = int(file.attrs["version"])
+            if file.attrs.get("format") != FORMAT or version not in (VERSION, AUGMENTED_VERSION):
                 found = f"format {file.attrs.get('format')!r}, version {file.attrs.get('version')}"
-                raise DataError(message(str(path), found, f"{FORMAT!r}, version {known}", fix))
+                expected = f"{FORMAT!r}, version {VERSION} or {AUGMENTED_VERSION}"
+                raise DataError(message(str(path), found, expected, fix))
             pairs = {name: group for name, group in file.items() if name != AUGMENTATION}
             data = {
                 "basis": parse_json(str(path), file.attrs["basis"]),

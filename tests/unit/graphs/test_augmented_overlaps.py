@@ -4,7 +4,9 @@ Nothing is fitted: the table is made of radial functions of single atoms (tests/
 """
 
 import dataclasses
+import functools
 import json
+import re
 
 import h5py
 import numpy as np
@@ -13,10 +15,12 @@ from ase import Atoms
 from augmented_tables import RUN, gaussian_augmented_table, gpaw_table
 from tiny_networks import BASIS, corrugated_bilayer
 
+from mlepi.commands.overlaps import main
 from mlepi.errors import DataError, StructureError
 from mlepi.graphs.augmented_pairs import compute_augmented_overlaps, find_augmented_pairs
 from mlepi.graphs.block_pairs import find_pairs, list_pairs
 from mlepi.graphs.overlap_labels import complete_overlaps, measure_augmented_errors
+from mlepi.physics import overlaps
 from mlepi.physics.overlaps import (
     AugmentedOverlapTable,
     compute_augmented_blocks,
@@ -26,6 +30,7 @@ from mlepi.physics.overlaps import (
     rebuild_overlaps,
     write_overlap_table,
 )
+from mlepi.structures import write_hamiltonian_dataset
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.kmesh_files import read_kmesh
 
@@ -155,6 +160,22 @@ def test_what_is_no_table_is_refused(tmp_path):
         rebuild_overlaps({**table.to_dict(), "slopes": None})
     with pytest.raises(StructureError, match=r"atomic numbers \[8\]"):
         find_augmented_pairs(Atoms("O", cell=[9] * 3, pbc=True), table)
+
+
+def test_the_command_tabulates_what_gpaw_says(tmp_path, monkeypatch, capsys):
+    few = functools.partial(read_augmented_orbitals, n_grid=129)
+    monkeypatch.setattr(overlaps, "read_augmented_orbitals", few)
+    structure = read_kmesh(RUN, 0)
+    structure.atoms.set_array("layer", np.zeros(2, dtype=int))
+    write_hamiltonian_dataset(tmp_path / "bn.h5", [structure], {})
+    path, out = str(RUN / "orbitals.json"), str(tmp_path / "t.h5")
+    assert main([path, "--like", str(tmp_path / "bn.h5"), "--out", out]) == 0
+    told = capsys.readouterr().out
+    assert "N orbitals of gpaw 26.7.0: shells [0, 1], radius 3.2081 Å" in told
+    assert float(re.search(r"largest error (\S+)", told).group(1)) < 1e-6
+    assert read_overlap_table(out).shells == {5: (0, 1), 7: (0, 1)}
+    with pytest.raises(DataError, match="got 2 files"):
+        main([path, path, "--out", str(tmp_path / "u.h5")])
 
 
 @pytest.mark.parametrize(
