@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.graphs.augmented_pairs import compute_augmented_overlaps
@@ -68,9 +69,6 @@ def measure_augmented_errors(
 ) -> OverlapErrors:
     """Compare a table with the overlaps of structures.
 
-    Overlaps from a mesh of k-points are those of its supercell, into which what reaches further is
-    folded; so is what the table gives.
-
     Args:
         table: of orbitals and projectors.
         structures: with overlaps, and their ``k_mesh`` in the provenance where they come from one.
@@ -81,28 +79,8 @@ def measure_augmented_errors(
     by_pair: dict[ElementPair, float] = {}
     squares, n_values, n_blocks, worst, worst_distance = 0.0, 0, 0, 0.0, 0.0
     for structure in structures:
-        edges, shifts, basis = structure.edge_index, structure.edge_cell_shift, structure.basis
-        if edges is None or shifts is None or basis is None or structure.overlap_blocks is None:
-            got, fix = "no overlaps", "Compare structures that have S."
-            raise DataError(message(f"structure {structure.name!r}", got, "overlap blocks", fix))
-        matrix = compute_augmented_overlaps(structure.atoms, table, basis)
-        mesh = structure.provenance.get("k_mesh", structure.provenance.get("mesh"))
-        theirs, mine = (
-            list_pairs(edges, shifts),
-            list_pairs(matrix.edge_index, matrix.edge_cell_shift),
-        )
-        if mesh is not None:
-            theirs[:, 2:] %= mesh
-            mine[:, 2:] %= mesh
-        union = unite_pairs([theirs, mine])
-        places = find_pairs(union, theirs)
-        folded = np.zeros((len(union), *matrix.blocks.shape[1:]))
-        np.add.at(folded, find_pairs(union, mine), matrix.blocks)
-        shares = np.bincount(places, minlength=len(union))[places]  # equally near images
-        size = basis.max_orbitals
-        errors = folded[places] / shares[:, None, None] - structure.overlap_blocks[:, :size, :size]
+        edges, shifts, errors = _compare_folded(table, structure)
         largest = np.abs(errors).max(axis=(1, 2), initial=0.0)
-        lengths = np.linalg.norm(find_bonds(structure.atoms, edges, shifts).vectors, axis=1)
         elements = np.sort(structure.atoms.numbers[edges], axis=0)
         for first, second in np.unique(elements.T, axis=0).tolist():
             chosen = (elements[0] == first) & (elements[1] == second)
@@ -111,6 +89,36 @@ def measure_augmented_errors(
         squares += float((errors**2).sum())
         n_values, n_blocks = n_values + errors.size, n_blocks + len(errors)
         if largest.max(initial=0.0) > worst:
+            lengths = np.linalg.norm(find_bonds(structure.atoms, edges, shifts).vectors, axis=1)
             worst, worst_distance = float(largest.max()), float(lengths[largest.argmax()])
     rms = float(np.sqrt(squares / max(n_values, 1)))
     return OverlapErrors(worst, rms, by_pair, worst_distance, n_blocks, 0)
+
+
+def _compare_folded(
+    table: AugmentedOverlapTable, structure: LabelledStructure
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return edges, their shifts, and how far the table is off there, (n_edges, p, p).
+
+    Overlaps from a mesh of k-points are those of its supercell, into which what reaches further is
+    folded, and shared by equally near images; so is what the table gives.
+    """
+    edges, shifts, basis = structure.edge_index, structure.edge_cell_shift, structure.basis
+    if edges is None or shifts is None or basis is None or structure.overlap_blocks is None:
+        got, fix = "no overlaps", "Compare structures that have S."
+        raise DataError(message(f"structure {structure.name!r}", got, "overlap blocks", fix))
+    matrix = compute_augmented_overlaps(structure.atoms, table, basis)
+    theirs = list_pairs(edges, shifts)
+    mine = list_pairs(matrix.edge_index, matrix.edge_cell_shift)
+    mesh = structure.provenance.get("k_mesh", structure.provenance.get("mesh"))
+    if mesh is not None:
+        theirs[:, 2:] %= mesh
+        mine[:, 2:] %= mesh
+    union = unite_pairs([theirs, mine])
+    places = find_pairs(union, theirs)
+    folded = np.zeros((len(union), *matrix.blocks.shape[1:]))
+    np.add.at(folded, find_pairs(union, mine), matrix.blocks)
+    images = np.bincount(places, minlength=len(union))[places]
+    size = basis.max_orbitals
+    errors = folded[places] / images[:, None, None] - structure.overlap_blocks[:, :size, :size]
+    return edges, shifts, errors

@@ -22,6 +22,9 @@ from mlepi.physics.overlaps.table import OverlapTable
 PROJECTORS = 1000
 """Added to the atomic number of an element: what its projectors are called in a table."""
 
+SYMMETRIC = 1e-6
+"""Largest relative asymmetry of what is symmetric or antisymmetric."""
+
 _CHUNK = 16384  # terms summed at once, which bounds the memory of large structures
 
 
@@ -44,22 +47,16 @@ class AugmentedOverlapTable:
         """Refuse corrections that do not fit the projectors."""
         elements = [z for z in self.table.shells if z < PROJECTORS]
         owners = [z - PROJECTORS for z in self.table.shells if z >= PROJECTORS]
-        if not elements or any(set(x) != {*elements, *owners} for x in (elements, *self._parts())):
+        groups = {frozenset(x) for x in (elements, owners, *self._parts())}
+        if not elements or len(groups) > 1:
             got = f"orbitals of {elements}, projectors of {owners}, corrections of "
             got += f"{sorted(self.corrections)}, slopes of {sorted(self.slopes)}"
             fix = "Make the table again."
             raise DataError(message("augmented overlap table", got, "one set of elements", fix))
-        for part, sign in zip(self._parts(), (1.0, -1.0), strict=True):
-            for z, values in part.items():
-                n = _count(self.table.shells[PROJECTORS + z])
-                shape = (n, n) if sign > 0.0 else (3, n, n)
-                fits = values.shape == shape and bool(np.isfinite(values).all())
-                scale = 1e-6 * max(1.0, float(np.abs(values).max(initial=0.0))) if fits else 0.0
-                if not fits or np.abs(values - sign * values.swapaxes(-1, -2)).max() > scale:
-                    kind = "a symmetric" if sign > 0.0 else "an antisymmetric"
-                    where, got = f"augmented overlap table, element {z}", f"shape {values.shape}"
-                    fix = "Make the table again."
-                    raise DataError(message(where, got, f"{kind} matrix of shape {shape}", fix))
+        for z in elements:
+            n = _count_orbitals(self.table.shells[PROJECTORS + z])
+            _check_matrix(f"ΔO of element {z}", self.corrections[z], (n, n), 1.0)
+            _check_matrix(f"slopes of element {z}", self.slopes[z], (3, n, n), -1.0)
 
     def _parts(self) -> tuple[Mapping[int, NDArray[np.float64]], ...]:
         return self.corrections, self.slopes
@@ -77,7 +74,7 @@ class AugmentedOverlapTable:
     @property
     def max_orbitals(self) -> int:
         """Largest number of orbitals of any element: the padded size of a block."""
-        return max(_count(shells) for shells in self.shells.values())
+        return max(_count_orbitals(shells) for shells in self.shells.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data and float64 arrays from which ``from_dict`` rebuilds the table."""
@@ -259,5 +256,19 @@ def fit_blocks(blocks: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     return result
 
 
-def _count(shells: tuple[int, ...]) -> int:
+def _check_matrix(
+    what: str, values: NDArray[np.float64], shape: tuple[int, ...], sign: float
+) -> None:
+    """Refuse what is not symmetric, or with sign −1 antisymmetric, in its last two axes."""
+    if values.shape == shape and bool(np.isfinite(values).all()):
+        scale = max(1.0, float(np.abs(values).max()))
+        if np.abs(values - sign * values.swapaxes(-1, -2)).max() <= SYMMETRIC * scale:
+            return
+    kind = "a symmetric" if sign > 0.0 else "an antisymmetric"
+    got, fix = f"shape {values.shape}, another symmetry or no numbers", "Make the table again."
+    where = f"augmented overlap table, {what}"
+    raise DataError(message(where, got, f"{kind} matrix of shape {shape}", fix))
+
+
+def _count_orbitals(shells: tuple[int, ...]) -> int:
     return sum(2 * l + 1 for l in shells)

@@ -150,7 +150,7 @@ def test_tables_travel_by_file_and_as_plain_data(tmp_path):
 def test_what_is_no_table_is_refused(tmp_path):
     table = gaussian_augmented_table()
     lopsided = {**table.corrections, 6: np.triu(table.corrections[6])}
-    with pytest.raises(DataError, match=r"element 6: .*expected a symmetric matrix of shape"):
+    with pytest.raises(DataError, match=r"ΔO of element 6: .*expected a symmetric matrix of shape"):
         dataclasses.replace(table, corrections=lopsided)
     with pytest.raises(DataError, match="expected an antisymmetric matrix of shape"):
         dataclasses.replace(table, slopes={z: m**2 for z, m in table.slopes.items()})

@@ -14,6 +14,7 @@ from mlepi.predictors.augmented_derivatives import (
     differentiate_augmented,
     differentiate_augmented_kets,
 )
+from mlepi.predictors.band_forces import compute_band_forces
 from mlepi.structures.basis import OrbitalBasis
 
 STEP = 2e-5
@@ -124,6 +125,8 @@ def test_a_predictor_takes_such_a_table():
     np.testing.assert_array_equal(found.overlap.values, differentiate_augmented(*given))
     np.testing.assert_array_equal(found.ket_overlap.values, differentiate_augmented_kets(*given))
     assert predictor.second_derivatives(atoms, motion, motion).ket_overlap is None
+    with pytest.raises(DataError, match="band forces: got overlaps of augmented waves"):
+        compute_band_forces(predictor, atoms, matrix, matrix)
     other = OrbitalBasis({6: (0, 1), 7: (0, 1)}, BASIS.radii, BASIS.names)
     with pytest.raises(DataError, match=r"overlap table, element 7: got shells \(0, 0, 1\)"):
         ElectronPredictor(network, basis=other, cutoffs=CUTOFFS, overlap_table=table)
