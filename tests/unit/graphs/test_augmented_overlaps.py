@@ -46,7 +46,7 @@ def kpoints(mesh):
 
 
 def test_overlaps_are_those_that_gpaw_computed():
-    """Boron nitride with one atom displaced, S(k) of GPAW 26.7.0: 0.077 off without third atoms."""
+    """Boron nitride, one atom displaced, S(k) of GPAW 26.7.0: 0.077 off without augmentation."""
     table, structure = gpaw_table(), read_kmesh(RUN, 0)
     matrix = compute_augmented_overlaps(structure.atoms, table, basis_of(table))
     points = kpoints(structure.provenance["mesh"])
