@@ -239,8 +239,8 @@ def sum_terms(
         (n_edges, q, q).
     """
     result = np.zeros((pairs.edge_index.shape[1], *left.shape[1:]))
-    present = [np.any(x != 0.0, axis=(1, 2)) for x in (left, right)]
     right = middle[pairs.projector_index[1]] @ right
+    present = [np.any(x != 0.0, axis=(1, 2)) for x in (left, right)]
     terms = pairs.terms[:, present[0][pairs.terms[0]] & present[1][pairs.terms[1]]]
     for start in range(0, terms.shape[1], _CHUNK):
         first, second, block = terms[:, start : start + _CHUNK]
