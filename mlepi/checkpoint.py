@@ -33,7 +33,7 @@ from mlepi.checksums import (
     verify_content,
 )
 from mlepi.errors import CheckpointError, MlepiError, message
-from mlepi.physics.overlaps import OverlapTable
+from mlepi.physics.overlaps import RadialOverlaps, rebuild_overlaps
 from mlepi.plugins import list_backbones
 from mlepi.predictors import ElectronPredictor, PhononPredictor
 from mlepi.predictors.storage import AS_TRAINED, round_weights
@@ -107,7 +107,7 @@ def stamp(
     cutoffs: Mapping[str, float],
     *,
     basis: OrbitalBasis | None = None,
-    overlap_table: OverlapTable | None = None,
+    overlap_table: RadialOverlaps | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Describe a network so that the checkpoint alone rebuilds it.
@@ -256,7 +256,7 @@ def load_model(
         return ElectronPredictor(
             network,
             basis=OrbitalBasis.from_dict(content["basis"]),
-            overlap_table=None if table is None else OverlapTable.from_dict(table),
+            overlap_table=None if table is None else rebuild_overlaps(table),
             **settings,
         )
     except (MlepiError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -274,7 +274,7 @@ def export_checkpoint(
     source: str | Path,
     destination: str | Path,
     *,
-    overlap_table: OverlapTable | None = None,
+    overlap_table: RadialOverlaps | None = None,
     metadata: Mapping[str, Any] | None = None,
     storage: str = AS_TRAINED,
 ) -> None:

@@ -1,7 +1,8 @@
 """A table of radial overlaps from orbitals: ``mlepi overlaps FILE … --out TABLE.h5``.
 
-From OpenMX's ``.pao``, SIESTA's ``.ion.xml`` and Gaussians in CP2K's format. ``--like DATA`` takes
-shells and radii from labelled structures and says how well the table meets their S.
+From OpenMX's ``.pao``, SIESTA's ``.ion.xml``, Gaussians in CP2K's format, and the ``orbitals.json``
+of GPAW's orbitals and projectors. ``--like DATA`` takes shells and radii from labelled structures
+and says how well the table meets their S.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from mlepi.errors import DataError, message
 
 if TYPE_CHECKING:
-    from mlepi.physics.overlaps import OverlapTable, RadialOrbitals
+    from mlepi.physics.overlaps import RadialOrbitals, RadialOverlaps
     from mlepi.structures.basis import OrbitalBasis
     from mlepi.structures.dataset import HamiltonianDataset
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         DataError: a file or an option is wrong or missing, or the orbitals are not those of the
             data.
     """
-    from mlepi.physics.overlaps import find_k_max, tabulate_overlaps, write_overlap_table
+    from mlepi.physics.overlaps import write_overlap_table
     from mlepi.predictors.electron import check_overlap_table
     from mlepi.structures.dataset import HamiltonianDataset
 
@@ -38,14 +39,9 @@ def main(arguments: Sequence[str]) -> int:
         got, fix = f"existing file {given.out}", "Remove it or choose another name."
         raise DataError(message("--out", got, "a new file", fix))
     data = None if given.like is None else HamiltonianDataset(given.like)
-    orbitals = [
-        one for path in given.files for one in _read(path, given, data.basis if data else None)
-    ]
-    if data is not None:
-        orbitals = [_widen(one, data.basis) for one in orbitals]
-    table = tabulate_overlaps(orbitals, k_max=find_k_max(orbitals))
-    for one in orbitals:
-        print(f"{one.name}: shells {list(one.shells)}, radius {one.radius:.4f} Å")
+    table = _tabulate(given, data.basis if data else None)
+    for z, shells in table.shells.items():
+        print(f"{_name(table, z)}: shells {list(shells)}, radius {table.radii[z]:.4f} Å")
     errors = None
     if data is not None:
         check_overlap_table(data.basis, table)
@@ -55,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         given.out,
         table,
         {
-            "orbitals": [one.name for one in orbitals],
+            "orbitals": [_name(table, z) for z in table.shells],
             "orbitals_sha256": {
                 p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in given.files
             },
@@ -70,7 +66,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="mlepi overlaps", description="Tabulate the overlaps of the orbitals in files."
     )
-    parser.add_argument("files", nargs="+", type=Path, help=".pao, .ion.xml, or a file of CP2K")
+    kinds = ".pao, .ion.xml, a file of CP2K, or orbitals.json"
+    parser.add_argument("files", nargs="+", type=Path, help=kinds)
     parser.add_argument("--out", required=True, type=Path, metavar="TABLE.h5")
     parser.add_argument("--shells", metavar="s2p2", help="of .pao files; else those of --like")
     parser.add_argument("--set", metavar="SZV-GTH", help="basis set in a file of CP2K")
@@ -80,6 +77,33 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--most", type=int, default=10, help="structures compared; %(default)s")
     return parser.parse_args(arguments)
+
+
+def _tabulate(given: argparse.Namespace, basis: OrbitalBasis | None) -> RadialOverlaps:
+    """Make the table of the files."""
+    from mlepi.physics.overlaps import (
+        find_k_max,
+        read_augmented_orbitals,
+        tabulate_overlaps,
+    )
+
+    if given.files[0].suffix == ".json":
+        if len(given.files) > 1:
+            got, fix = f"{len(given.files)} files", "Write all elements into one."
+            raise DataError(message("orbitals.json", got, "one", fix))
+        return read_augmented_orbitals(given.files[0])
+    orbitals = [one for path in given.files for one in _read(path, given, basis)]
+    if basis is not None:
+        orbitals = [_widen(one, basis) for one in orbitals]
+    return tabulate_overlaps(orbitals, k_max=find_k_max(orbitals))
+
+
+def _name(table: RadialOverlaps, number: int) -> str:
+    """Return the name of the orbitals of an element."""
+    from mlepi.physics.overlaps import AugmentedOverlapTable
+
+    radial = table.table if isinstance(table, AugmentedOverlapTable) else table
+    return radial.names[number]
 
 
 def _read(
@@ -121,11 +145,19 @@ def _widen(orbitals: RadialOrbitals, basis: OrbitalBasis) -> RadialOrbitals:
     return replace(orbitals, radius=radius) if radius > orbitals.radius - 1e-3 else orbitals
 
 
-def _compare(table: OverlapTable, data: HamiltonianDataset, most: int) -> str:
+def _compare(table: RadialOverlaps, data: HamiltonianDataset, most: int) -> str:
     """Say how well a table meets the overlaps of structures."""
-    from mlepi.physics.overlaps import OverlapSample, measure_overlap_errors
+    from mlepi.graphs.overlap_labels import measure_augmented_errors
+    from mlepi.physics.overlaps import (
+        AugmentedOverlapTable,
+        OverlapSample,
+        measure_overlap_errors,
+    )
     from mlepi.structures.bonds import find_bonds
 
+    if isinstance(table, AugmentedOverlapTable):
+        several = (data[k] for k in range(min(most, len(data))))
+        return measure_augmented_errors(table, several).describe()
     samples = []
     for structure in (data[k] for k in range(min(most, len(data)))):
         edges, shift = structure.edge_index, structure.edge_cell_shift

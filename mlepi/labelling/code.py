@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlepi.structures import LabelledStructure, OrbitalBasis
 
 if TYPE_CHECKING:
-    from mlepi.physics.overlaps import OverlapTable
+    from mlepi.physics.overlaps import RadialOverlaps
 
 
 class InterruptedCalculationError(Exception):
@@ -87,8 +87,8 @@ class Code(ABC):
             InterruptedCalculationError: the run stops.
         """
 
-    def tabulate_overlaps(self, basis: OrbitalBasis) -> OverlapTable | None:
-        """Return the radial functions that S follows from; None where S is not two-centre.
+    def tabulate_overlaps(self, basis: OrbitalBasis) -> RadialOverlaps | None:
+        """Return the radial functions that S follows from; None where none are known.
 
         Args:
             basis: of the labelled structures.

@@ -22,7 +22,7 @@ from mlepi.results import hash_file
 from mlepi.structures import HamiltonianDataset, LabelledStructure, read_forces_dataset
 
 if TYPE_CHECKING:
-    from mlepi.physics.overlaps import OverlapTable
+    from mlepi.physics.overlaps import RadialOverlaps
     from mlepi.structures import OrbitalBasis
 
 TOLERANCE = 1e-6
@@ -99,7 +99,7 @@ class HeldBack(Code):
             raise DataError(message(calculation.name, "no forces", "forces", fix))
         return found
 
-    def tabulate_overlaps(self, basis: OrbitalBasis) -> OverlapTable | None:
+    def tabulate_overlaps(self, basis: OrbitalBasis) -> RadialOverlaps | None:
         """Return the table that was given."""
         if "overlap" not in self._files:
             return None

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from mlepi.errors import DataError, UnusualDataWarning, message
+from mlepi.graphs.overlap_labels import measure_augmented_errors
 from mlepi.labelling.code import Code
 from mlepi.labelling.job import DONE, FAILED, FORCES, HAMILTONIAN, STRUCTURE, Job
 from mlepi.labelling.structure_files import NamedStructure
 from mlepi.physics.overlaps import (
+    AugmentedOverlapTable,
     OverlapErrors,
     OverlapSample,
     measure_overlap_errors,
@@ -184,19 +186,23 @@ class LabelledSet:
             table = code.tabulate_overlaps(data.basis)
             if table is None:
                 return None
+            structures = [data[k] for k in range(min(COMPARED, len(data)))]
+        finally:
+            data.close()
+        if isinstance(table, AugmentedOverlapTable):
+            errors = measure_augmented_errors(table, structures)
+        else:
             samples = []
-            for structure in (data[k] for k in range(min(COMPARED, len(data)))):
+            for structure in structures:
                 edges, shift = structure.edge_index, structure.edge_cell_shift
                 if structure.overlap_blocks is None or edges is None or shift is None:
                     return None
                 vectors = find_bonds(structure.atoms, edges, shift).vectors
                 numbers = structure.atoms.numbers
                 samples.append(OverlapSample(numbers, edges, vectors, structure.overlap_blocks))
-        finally:
-            data.close()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UnusualDataWarning)  # the card says it
-            errors = measure_overlap_errors(table, samples)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UnusualDataWarning)  # the card says it
+                errors = measure_overlap_errors(table, samples)
         compared = {"compared": errors.describe(), "code": common["version"]}
         write_overlap_table(self.folder / OVERLAP, table, compared)
         return errors

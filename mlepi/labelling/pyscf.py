@@ -8,24 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlepi.errors import DataError, message
 from mlepi.labelling.program_code import check_positive
 from mlepi.labelling.python_code import PythonCode
-from mlepi.structures import LabelledStructure
-from mlepi.structures.cp2k import compare_levels
 from mlepi.structures.k_density import shift_half_grid
 from mlepi.units import BOLTZMANN, HARTREE
-
-BANDS = "bands.txt"
-"""Rows of a fractional k-point and PySCF's energies there, Hartree."""
 
 
 class Pyscf(PythonCode):
@@ -74,14 +66,11 @@ class Pyscf(PythonCode):
             vacuum=vacuum,
             steps=steps,
             mixing=mixing,
-        )
-        check_positive(
-            cutoff=cutoff,
-            electronic_temperature=electronic_temperature,
-            criterion=criterion,
             largest_band_error=largest_band_error,
         )
-        self._largest_error = largest_band_error
+        check_positive(
+            cutoff=cutoff, electronic_temperature=electronic_temperature, criterion=criterion
+        )
         self._settings: dict[str, Any] = {
             "basis": basis if isinstance(basis, str) else dict(basis),
             "potential": potential if isinstance(potential, str) else dict(potential),
@@ -103,14 +92,3 @@ class Pyscf(PythonCode):
         settings["cutoff"] /= 2.0  # Hartree
         settings["width"] = BOLTZMANN * settings.pop("electronic_temperature") / HARTREE
         return settings
-
-    def _check(self, folder: Path, labels: LabelledStructure) -> LabelledStructure:
-        """Compare bands beside the mesh."""
-        rows = np.loadtxt(folder / BANDS, ndmin=2)
-        error = compare_levels(labels, [(row[:3], row[3:] * HARTREE) for row in rows])
-        if not error <= self._largest_error:
-            got = f"bands of H and S that differ from PySCF's own by {error:.2g} eV"
-            fix = "Take more k-points (dft.k_spacing), or raise dft.largest_band_error."
-            expected = f"at most {self._largest_error:g} eV"
-            raise DataError(message(str(folder), got, expected, fix))
-        return replace(labels, provenance={**labels.provenance, "band_error": error})

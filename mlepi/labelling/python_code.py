@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
 from mlepi.errors import ConfigError, DataError, NotConvergedError, message
@@ -24,9 +25,14 @@ from mlepi.labelling.program_code import MORE_STEPS, OUTPUT, SAFER_MIXING, check
 from mlepi.labelling.returned import return_labels
 from mlepi.structures import LabelledStructure, programs
 from mlepi.structures.child_process import REFUSED
+from mlepi.structures.cp2k import compare_levels
 from mlepi.structures.k_density import choose_mesh
 from mlepi.structures.kmesh_files import read_kmesh
+from mlepi.units import HARTREE
 from mlepi.untrusted import read_text
+
+BANDS = "bands.txt"
+"""Rows of a fractional k-point on no mesh and the package's own energies there, Hartree."""
 
 NOT_CONVERGED = "not converged"
 """Begins what a script says of itself when self-consistency was not reached."""
@@ -42,6 +48,7 @@ class PythonCode(Code):
         vacuum: Å of empty space along an axis from which it has one k-point.
         steps: of self-consistency at most; three times as many at the second attempt.
         mixing: part of the new density, 0 to 1; a third of it at the second attempt.
+        largest_band_error: eV, between bands of H(R), S(R) beside the mesh and the package's own.
 
     Raises:
         ConfigError: a number that is not positive.
@@ -62,11 +69,14 @@ class PythonCode(Code):
         vacuum: float,
         steps: int,
         mixing: float,
+        largest_band_error: float,
     ) -> None:
         check_positive(hours=hours, k_spacing=k_spacing, vacuum=vacuum, steps=steps, mixing=mixing)
+        check_positive(largest_band_error=largest_band_error)
         self._python, self._hours = shlex.split(python), hours
         self._k_spacing, self._vacuum = k_spacing, vacuum
         self._steps, self._mixing = steps, mixing
+        self._largest_error = largest_band_error
 
     def find_version(self) -> str:
         """Return the version of the package.
@@ -127,8 +137,15 @@ class PythonCode(Code):
         """Return what the script needs to know of a structure, plain data."""
 
     def _check(self, folder: Path, labels: LabelledStructure) -> LabelledStructure:
-        """Check labels further, where the script has left what they can be compared with."""
-        return labels
+        """Compare bands beside the mesh with those that the script has left."""
+        rows = np.loadtxt(folder / BANDS, ndmin=2)
+        error = compare_levels(labels, [(row[:3], row[3:] * HARTREE) for row in rows])
+        if not error <= self._largest_error:
+            got = f"bands of H and S that differ from {self.package}'s own by {error:.2g} eV"
+            fix = "Take more k-points (dft.k_spacing), or raise dft.largest_band_error."
+            expected = f"at most {self._largest_error:g} eV"
+            raise DataError(message(str(folder), got, expected, fix))
+        return replace(labels, provenance={**labels.provenance, "band_error": error})
 
     def _check_end(self, output: Path) -> None:
         """Refuse a run whose script says, or shows, that it has failed."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
     from mlepi.graphs.block_matrix import BlockMatrix
-    from mlepi.physics.overlaps import OverlapTable
+    from mlepi.physics.overlaps import RadialOverlaps
     from mlepi.structures.basis import OrbitalBasis
 
 
@@ -267,7 +267,7 @@ def load_electron(
     return model
 
 
-def load_overlap_table(files: Sequence[Path], basis: OrbitalBasis) -> OverlapTable:
+def load_overlap_table(files: Sequence[Path], basis: OrbitalBasis) -> RadialOverlaps:
     """Read a table of radial overlap functions, or tabulate it from numerical orbitals.
 
     Args:

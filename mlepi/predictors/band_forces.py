@@ -17,11 +17,13 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlepi.errors import DataError, message
 from mlepi.graphs import fields
 from mlepi.graphs.band_sums import sum_bands
 from mlepi.graphs.block_pairs import find_pairs, list_pairs
 from mlepi.graphs.build import build_graph
 from mlepi.physics.eigenstates.bloch import count_valence_electrons
+from mlepi.physics.overlaps import AugmentedOverlapTable
 from mlepi.physics.overlaps.evaluate import compute_overlap_blocks_torch
 
 if TYPE_CHECKING:
@@ -65,10 +67,16 @@ def compute_band_forces(
         (n_atoms, 3), eV/Å.
 
     Raises:
-        DataError: there is no overlap table.
+        DataError: there is no overlap table, or it is of augmented waves.
         StructureError: an unknown element or atoms that are too close.
     """
     table = model.require_table()
+    if isinstance(table, AugmentedOverlapTable):
+        got, fix = (
+            "overlaps of augmented waves",
+            "Label with more k-points (dft.k_spacing) instead.",
+        )
+        raise DataError(message("band forces", got, "two-centre overlaps", fix))
     graph = build_graph(atoms, model.cutoffs, dtype=torch.float64)
     place = find_pairs(
         list_pairs(*model.list_edges(atoms, graph)),

@@ -321,12 +321,20 @@ def _same_matrices(one: BlockMatrix, other: BlockMatrix) -> bool:
 
 
 def _same_tables(one: Any, other: Any) -> bool:
-    if one.shells != other.shells or one.values.keys() != other.values.keys():
+    mine, theirs = (
+        {
+            (part, key): values
+            for part in ("values", "corrections", "slopes")
+            for key, values in table.to_dict().get(part, {}).items()
+        }
+        for table in (one, other)
+    )
+    if one.shells != other.shells or mine.keys() != theirs.keys():
         return False
     return all(
-        values.shape == other.values[pair].shape
-        and bool(np.abs(values - other.values[pair]).max(initial=0.0) <= SAME_OVERLAP)
-        for pair, values in one.values.items()
+        values.shape == theirs[key].shape
+        and bool(np.abs(values - theirs[key]).max(initial=0.0) <= SAME_OVERLAP)
+        for key, values in mine.items()
     )
 
 

@@ -16,11 +16,21 @@ from torch_geometric.data import Batch
 from mlepi.arithmetic import parse_dtype
 from mlepi.errors import DataError, message
 from mlepi.graphs import fields
+from mlepi.graphs.augmented_pairs import compute_augmented_overlaps, find_augmented_pairs
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.graphs.build import AtomGraph, build_graph
 from mlepi.graphs.neighbours import find_edges
 from mlepi.physics.eigenstates.level_shift import LevelShift
-from mlepi.physics.overlaps import OverlapTable, compute_overlap_blocks
+from mlepi.physics.overlaps import (
+    AugmentedOverlapTable,
+    OverlapTable,
+    RadialOverlaps,
+    compute_overlap_blocks,
+)
+from mlepi.predictors.augmented_derivatives import (
+    differentiate_augmented,
+    differentiate_augmented_kets,
+)
 from mlepi.predictors.derivatives import (
     FORWARD_MODE,
     BlockDerivatives,
@@ -64,7 +74,7 @@ class ElectronPredictor(Predictor):
         *,
         basis: OrbitalBasis,
         cutoffs: Mapping[str, float],
-        overlap_table: OverlapTable | None = None,
+        overlap_table: RadialOverlaps | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(model, elements=basis.elements, cutoffs=cutoffs, metadata=metadata)
@@ -170,8 +180,10 @@ class ElectronPredictor(Predictor):
             np.asarray(atoms.numbers, dtype=np.int64), self.basis, edge_index, shift, blocks
         )
 
-    def overlap(self, atoms: Atoms, table: OverlapTable | None = None) -> BlockMatrix:
-        """Compute the overlap matrix of all pairs closer than the sum of their orbital radii.
+    def overlap(self, atoms: Atoms, table: RadialOverlaps | None = None) -> BlockMatrix:
+        """Compute the overlap matrix of all pairs that overlap.
+
+        They are closer than the sum of their orbital radii, or meet the same projectors.
 
         Args:
             atoms: structure; not modified.
@@ -185,7 +197,7 @@ class ElectronPredictor(Predictor):
         return self.overlaps([atoms], table)[0]
 
     def overlaps(
-        self, structures: Sequence[Atoms], table: OverlapTable | None = None
+        self, structures: Sequence[Atoms], table: RadialOverlaps | None = None
     ) -> list[BlockMatrix]:
         """Compute the overlap matrices of several structures.
 
@@ -197,6 +209,8 @@ class ElectronPredictor(Predictor):
             source = self.overlap_source
             return [source.overlap(atoms, self.basis) for atoms in structures]
         used = self.require_table(table)
+        if isinstance(used, AugmentedOverlapTable):
+            return [compute_augmented_overlaps(atoms, used, self.basis) for atoms in structures]
         pairs = [_find_overlapping_pairs(atoms, used) for atoms in structures]
         first = np.append(0, np.cumsum([len(atoms) for atoms in structures]))
         blocks = compute_overlap_blocks(
@@ -280,7 +294,10 @@ class ElectronPredictor(Predictor):
         network = copy.deepcopy(self._model).to(device=device, dtype=torch.float64)
         graph = build_graph(atoms, self.cutoffs, dtype=torch.float64)
         values = differentiate_network(network, graph.to(device), first, second)
-        edges = self.list_edges(atoms, graph)
+        edges = BlockDerivatives(*self.list_edges(atoms, graph), values)
+        if isinstance(table, AugmentedOverlapTable):
+            overlap, kets = _differentiate_augmented(table, atoms, self.basis, first, second)
+            return MatrixDerivatives(edges, overlap, kets, FORWARD_MODE)
         pairs = _find_overlapping_pairs(atoms, table)
         source, target = pairs.edge_index
 
@@ -300,13 +317,13 @@ class ElectronPredictor(Predictor):
 
         changes = [None if d is None else d[:, source] - d[:, target] for d in (first, second)]
         return MatrixDerivatives(
-            BlockDerivatives(*edges, values),
+            edges,
             overlaps(first[:, source] - first[:, target], changes[1]),
             overlaps(first[:, source]) if second is None else None,
             FORWARD_MODE,
         )
 
-    def require_table(self, table: OverlapTable | None = None) -> OverlapTable:
+    def require_table(self, table: RadialOverlaps | None = None) -> RadialOverlaps:
         """Return the overlap table that is used: the one given, or the checkpoint's own.
 
         Raises:
@@ -360,11 +377,33 @@ def _find_overlapping_pairs(atoms: Atoms, table: OverlapTable) -> _Pairs:
     )
 
 
-def check_overlap_table(basis: OrbitalBasis, table: OverlapTable) -> None:
+def _differentiate_augmented(
+    table: AugmentedOverlapTable,
+    atoms: Atoms,
+    basis: OrbitalBasis,
+    first: NDArray[np.float64],
+    second: NDArray[np.float64] | None,
+) -> tuple[BlockDerivatives, BlockDerivatives | None]:
+    """Return derivatives of S, and where the orbital on the right moves alone."""
+    pairs = find_augmented_pairs(atoms, table)
+    given = table, atoms.numbers, pairs, basis.max_orbitals
+    values = differentiate_augmented(*given, first, second)
+    overlap = BlockDerivatives(pairs.edge_index, pairs.edge_cell_shift, values)
+    if second is not None:
+        return overlap, None
+    kets = differentiate_augmented_kets(*given, first)
+    return overlap, BlockDerivatives(pairs.edge_index, pairs.edge_cell_shift, kets)
+
+
+def check_overlap_table(basis: OrbitalBasis, table: RadialOverlaps) -> None:
     """Raise ``DataError`` when an overlap table lacks the orbitals of a basis or has others."""
     for z in basis.elements:
         found = (table.shells.get(z), table.radii.get(z, 0.0))
-        if found[0] != basis.shells[z] or abs(found[1] - basis.radii[z]) > RADIUS_TOLERANCE:
+        # S of augmented waves reaches beyond the orbitals, and so does the radius of such a basis
+        same_reach = isinstance(table, AugmentedOverlapTable) or (
+            abs(found[1] - basis.radii[z]) <= RADIUS_TOLERANCE
+        )
+        if found[0] != basis.shells[z] or not same_reach:
             raise DataError(
                 message(
                     f"overlap table, element {z}",

@@ -133,6 +133,14 @@ class OrbitalBasis:
         """Mark the orbitals that exist in a padded array: (n_atoms, max_orbitals) bool."""
         return np.arange(self.max_orbitals)[None, :] < self.counts(numbers)[:, None]
 
+    def mark_later(self, numbers: Sequence[int] | NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Mark orbitals of shells behind another one of their l: (n_atoms, max_orbitals) bool."""
+        marks = {z: np.zeros(self.max_orbitals, dtype=bool) for z in self.shells}
+        for z, shells in self.shells.items():
+            repeated = [l in shells[:n] for n, l in enumerate(shells)]
+            marks[z][: self.n_orbitals(z)] = np.repeat(repeated, [2 * l + 1 for l in shells])
+        return np.array([marks[int(z)] for z in numbers])
+
     def permutation(self, number: int, order: str) -> NDArray[np.int64]:
         """Return p with ``internal[k] = foreign[p[k]]`` for the orbitals of one element.
 

@@ -46,8 +46,8 @@ KINDS = {
         "overlaps that are not symmetric around their bonds, by up to {amount:.2g}",
         "less than 1e-4",
         "S comes from a coarse k-mesh, has three-centre terms (PAW), or belongs to a slightly "
-        "different structure. Tables of overlaps will miss this much: predictions need S from the "
-        "code.",
+        "different structure. Tables of orbitals alone will miss this much: predictions need S "
+        "from the code, or a table with its projectors (GPAW).",
     ),
     "turned": RemarkKind(
         "a structure turned by {amount:.4g}° against its overlaps",

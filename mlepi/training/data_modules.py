@@ -16,6 +16,7 @@ from mlepi.graphs.partitions import refuse_blocks
 from mlepi.physics.overlaps import (
     OverlapSample,
     OverlapTable,
+    RadialOverlaps,
     fit_overlap_table,
     measure_overlap_errors,
     read_overlap_table,
@@ -112,7 +113,7 @@ class HamiltonianDataModule(GraphDataModule):
                 )
             )
         self.energy_zero = energy_zero
-        self.overlap_table: OverlapTable | None = None
+        self.overlap_table: RadialOverlaps | None = None
         self.fit_overlaps = overlap_table == FIT
         if overlap_table is not None and not self.fit_overlaps:
             self.overlap_table = read_overlap_table(find_file("data.overlap_table", overlap_table))

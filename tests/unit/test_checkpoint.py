@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from augmented_tables import gaussian_augmented_table
 from tiny_networks import (
     BASIS,
     CUTOFFS,
@@ -35,6 +36,7 @@ from mlepi.checkpoint import (
 )
 from mlepi.checksums import compute_checksums
 from mlepi.errors import CheckpointError
+from mlepi.graphs.augmented_pairs import compute_augmented_overlaps
 from mlepi.predictors import ElectronPredictor, PhononPredictor
 
 SHIPPED = Path(__file__).parents[2] / "data" / "checkpoints"
@@ -91,6 +93,17 @@ def test_overlap_table_and_basis_travel_with_the_checkpoint(files):
     table = gaussian_overlap_table()
     np.testing.assert_array_equal(loaded.overlap_table.values[6, 7], table.values[6, 7])
     assert loaded.overlap(corrugated_bilayer()).blocks.shape[1:] == (5, 5)
+
+
+def test_a_table_of_augmented_overlaps_travels_with_the_checkpoint(tmp_path):
+    table = gaussian_augmented_table()
+    given = {"basis": BASIS, "overlap_table": table}
+    content = stamp("electron", build_config("electron"), CUTOFFS, **given)
+    save_checkpoint(tmp_path / "e.ckpt", content, build_network("electron").state_dict())
+    loaded = load_model(tmp_path / "e.ckpt")
+    atoms = corrugated_bilayer()
+    expected = compute_augmented_overlaps(atoms, table, BASIS)
+    np.testing.assert_array_equal(loaded.overlap(atoms).blocks, expected.blocks)
 
 
 def test_weights_of_double_precision_are_kept(files, tmp_path):

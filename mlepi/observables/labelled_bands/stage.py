@@ -17,7 +17,7 @@ from mlepi.errors import ConfigError, DataError, message
 from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.observables.labelled_bands.compare import Comparison, compare_sample, count_problems
 from mlepi.observables.labelled_bands.record import LabelledBandsRecord
-from mlepi.physics.overlaps import OverlapTable
+from mlepi.physics.overlaps import RadialOverlaps
 from mlepi.pipeline.plain_stage import PlainStage
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
@@ -209,7 +209,7 @@ def complete_labels(structure: LabelledStructure, model: Any) -> LabelledStructu
     """
     first = (getattr(model, "members", None) or (model,))[0]
     table = getattr(first, "overlap_table", None)
-    if structure.overlap_blocks is None and isinstance(table, OverlapTable):
+    if structure.overlap_blocks is None and isinstance(table, RadialOverlaps):
         structure = complete_overlaps(structure, table)
     if structure.overlap_blocks is None:
         got = "overlaps neither in the data nor as a table of the network"

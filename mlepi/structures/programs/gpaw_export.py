@@ -24,6 +24,7 @@ def export(source: str, folder: str) -> None:
         folder: must exist.
     """
     import ase.io
+    import gpaw
     import numpy as np
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.units import Hartree
@@ -73,7 +74,7 @@ def export(source: str, folder: str) -> None:
         "shells": shells,
         "order": "e3nn",
         "fermi_energy": float(calculation.get_fermi_level()),
-        "code": "GPAW",
+        "code": f"gpaw {gpaw.__version__}",
     }
     (Path(folder) / "kmesh.json").write_text(json.dumps(settings), encoding="utf-8")
 

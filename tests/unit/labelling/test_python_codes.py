@@ -1,9 +1,10 @@
-"""Codes that are packages of Python: GPAW by its recorded files, PySCF for real where it is.
+"""Codes that are packages of Python: GPAW by its recorded files, both for real where they are.
 
 The files of GPAW are those of our own run of 26.7.0 (tests/data/gpaw_bn), left by
-``gpaw_export``; the script that computes, ``gpaw_label``, is played here.
+``gpaw_export`` and ``gpaw_orbitals``; the script that computes, ``gpaw_label``, is played here.
 """
 
+import functools
 import importlib.util
 import json
 import os
@@ -21,12 +22,23 @@ from mlepi.errors import ConfigError
 from mlepi.labelling import Gpaw, LabelledSet, Pyscf, label_structures
 from mlepi.labelling.card import compare_labels
 from mlepi.labelling.structure_files import NamedStructure
+from mlepi.physics import overlaps
+from mlepi.physics.overlaps import read_overlap_table
+from mlepi.predictors.electron import check_overlap_table
 from mlepi.structures import HamiltonianDataset
+from mlepi.structures.gpaw_files import GPAW_PYTHON
 from mlepi.structures.kmesh_files import read_kmesh
 from mlepi.structures.programs import gpaw_label
+from mlepi.units import HARTREE
 
 RUN = Path(__file__).parents[2] / "data" / "gpaw_bn"
-COMMON = {"hours": 0.5, "electronic_temperature": 300.0, "vacuum": 6.0, "steps": 50}
+COMMON = {
+    "hours": 0.5,
+    "electronic_temperature": 300.0,
+    "largest_band_error": 0.005,
+    "vacuum": 6.0,
+    "steps": 50,
+}
 GPAW = {
     **COMMON,
     "python": "python",
@@ -45,7 +57,6 @@ PYSCF = {
     "functional": "pbe",
     "cutoff": 80.0,
     "criterion": 1e-10,
-    "largest_band_error": 0.005,
     "k_spacing": 0.28,
     "mixing": 1.0,
 }
@@ -61,26 +72,51 @@ def python(folder, name, *lines):
     return str(program)
 
 
+def gpaw(folder, wrong=0.0):
+    """Return a program in the place of GPAW's Python, which leaves the files of our own run.
+
+    Bands are its levels at a few k-points, Hartree, all of them wrong by as much as is said.
+    """
+    table = np.loadtxt(RUN / "levels.txt")[::8]
+    table[:, 3:] = table[:, 3:] / HARTREE + wrong
+    np.savetxt(folder / "bands.txt", table, fmt="%.14e")
+    copy = f"cp {RUN}/*.npy {RUN}/frames.xyz {RUN}/kmesh.json {folder}/bands.txt ."
+    tells = f'case "$1" in *gpaw_orbitals.py) cp {RUN}/orbitals.json "$3"; exit;; esac'
+    return python(folder, "gpaw", tells, copy, "echo DONE")
+
+
 def recorded():
     """Return the structure of the recorded run."""
     atoms = ase.io.read(RUN / "frames.xyz")
     return NamedStructure("bn", Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True))
 
 
-def test_a_set_is_labelled_by_gpaw(tmp_path):
-    code = Gpaw(**{**GPAW, "python": python(tmp_path, "gpaw", f"cp {RUN}/* .", "echo DONE")})
+def test_a_set_is_labelled_by_gpaw(tmp_path, monkeypatch):
+    few = functools.partial(overlaps.read_augmented_orbitals, n_grid=129)
+    monkeypatch.setattr(overlaps, "read_augmented_orbitals", few)
+    code = Gpaw(**{**GPAW, "python": gpaw(tmp_path)})
     folder = tmp_path / "set"
     summary = label_structures(folder, [recorded()], code, Told(), measure_noise=False)
     assert summary.written.names == ["bn"], summary.written.failed
-    assert summary.written.overlaps is None  # S is not two-centre
+    assert summary.written.overlaps.largest < 2e-7  # S is not two-centre, its parts are
     data = HamiltonianDataset(folder / "hamiltonians.h5")
     found = compare_labels(data["bn"], read_kmesh(RUN, 0))
     assert found.hamiltonian[1] < 1e-5  # float32
     assert found.overlap < 1e-6
     assert found.forces < 1e-8
     assert data["bn"].provenance["k_mesh"] == [7, 7, 1]
+    assert data["bn"].provenance["band_error"] < 1e-5
+    check_overlap_table(data.basis, read_overlap_table(folder / "overlap.h5"))
     data.close()
     assert "labelled by `mlepi label` with gpaw 26.7.0" in (folder / "README.md").read_text()
+
+
+def test_labels_whose_bands_are_not_those_of_the_program_have_failed(tmp_path):
+    code = Gpaw(**{**GPAW, "python": gpaw(tmp_path, wrong=1e-3)})
+    summary = label_structures(tmp_path / "set", [recorded()], code, Told(), measure_noise=False)
+    assert (
+        "bands of H and S that differ from gpaw's own by 0.027 eV" in (summary.written.failed["bn"])
+    )
 
 
 def test_what_has_not_converged_is_tried_again_with_smaller_steps(tmp_path):
@@ -156,6 +192,23 @@ def test_a_run_of_gpaw_without_convergence_ends_with_one_line(tmp_path, monkeypa
     source.write_text(Gpaw(**GPAW).write_input(recorded().atoms, 1))
     with pytest.raises(SystemExit, match=r"REFUSED not converged after 50 steps\|"):
         gpaw_label.label(str(source), str(tmp_path))
+
+
+@pytest.mark.skipif(
+    not os.environ.get(GPAW_PYTHON), reason=f"no GPAW; {GPAW_PYTHON} may name a Python that has it"
+)
+def test_gpaw_for_real(tmp_path):
+    """Boron nitride, one atom displaced: bands beside the mesh, S from single atoms, H = H†."""
+    code = Gpaw(**{**GPAW, "python": os.environ[GPAW_PYTHON]})
+    folder = tmp_path / "set"
+    summary = label_structures(folder, [recorded()], code, Told(), threads=1, measure_noise=False)
+    assert summary.written.names == ["bn"], summary.written.failed
+    assert summary.written.overlaps.largest < 1e-6
+    data = HamiltonianDataset(folder / "hamiltonians.h5")
+    provenance = data["bn"].provenance
+    data.close()
+    assert provenance["band_error"] < 1e-4
+    assert provenance["hermiticity"]["Hamiltonian"] < 1e-9
 
 
 HAS_PYSCF = PYSCF["python"] or importlib.util.find_spec("pyscf")

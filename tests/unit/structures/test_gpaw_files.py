@@ -127,7 +127,7 @@ def calculation(monkeypatch):
         get_fermi_level=lambda: -1.384096,
     )
     gpaw, tools = ModuleType("gpaw"), ModuleType("gpaw.lcao.tools")
-    gpaw.GPAW = lambda path, txt: run
+    gpaw.GPAW, gpaw.__version__ = lambda path, txt: run, "26.7.0"
     tools.get_lcao_hamiltonian = lambda _: (hamiltonian[None, kept] * HARTREE, overlap[kept])
     for name, module in (("gpaw", gpaw), ("gpaw.lcao", gpaw), ("gpaw.lcao.tools", tools)):
         monkeypatch.setitem(sys.modules, name, module)

@@ -81,6 +81,22 @@ def test_structural_invariants(labels, change, text):
         check_hamiltonian_labels(dataclasses.replace(labels, **change(labels)))
 
 
+def test_a_further_function_of_one_momentum_may_be_small(labels):
+    """GPAW's second s of boron has 0.34; the first function of an l has about 1 in every code."""
+    atom = next(
+        n for n, z in enumerate(labels.atoms.numbers) if labels.basis.shells[z][:2] == (0, 0)
+    )
+    place = onsite(labels, atom)
+    small = dataclasses.replace(
+        labels, overlap_blocks=changed(labels.overlap_blocks, (place, 1, 1), 0.3)
+    )
+    check_hamiltonian_labels(small)
+    for row, value in ((0, 0.3), (1, 0.005)):
+        wrong = changed(labels.overlap_blocks, (place, row, row), value)
+        with pytest.raises(DataError, match=f"on-site overlap of {value} on the diagonal"):
+            check_hamiltonian_labels(dataclasses.replace(labels, overlap_blocks=wrong))
+
+
 @pytest.mark.parametrize(
     ("dropped", "text"),
     [(0, "no on-site block for 1 atoms"), (1, "x: edge list: got edges without")],
