@@ -32,8 +32,12 @@ ONE_RUN = ("vaspout.h5", "vasprun.xml", "outcar", "phonopy_params.yaml", "force_
 SAME_STEM = ((".scfout", ".out"), (".hsx", ".tshs", ".nc"))
 """Suffixes of files of one run, of which the first with the same stem is taken."""
 
-GRIDS = ".grid.nc"
-"""End of the names of SIESTA's densities and potentials, which are no matrices."""
+NETCDF, HDF5, SPARSE = ".nc", b"\x89HDF\r\n\x1a\n", b"SPARSE"
+"""Files that end so hold matrices of SIESTA where they begin so and have a group of this name;
+others are densities, potentials, orbitals, transmissions, or of other programs."""
+
+HEAD = 2**18
+"""Bytes within which the names of groups stand."""
 
 DEEPEST = 32
 """Folders inside each other that are searched."""
@@ -54,9 +58,18 @@ def find_only(path: Path, *suffixes: str) -> Path | None:
         file
         for suffix in wanted
         for file in files
-        if file.suffix.lower() == suffix and not file.name.endswith(GRIDS) and file.is_file()
+        if file.suffix.lower() == suffix and file.is_file() and not _is_other_netcdf(file)
     ]
     return found[0] if len({file.stem for file in found}) == 1 else None
+
+
+def _is_other_netcdf(file: Path) -> bool:
+    """Say whether a file is NetCDF without sparse matrices."""
+    if file.suffix.lower() != NETCDF:
+        return False
+    with file.open("rb") as opened:
+        head = opened.read(HEAD)
+    return not head.startswith(HDF5) or SPARSE not in head
 
 
 def search_folder(path: Path, recognise: Callable[[Path], list[Item]]) -> list[Item]:
