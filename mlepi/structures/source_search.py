@@ -21,7 +21,10 @@ REFUSED = {
     ".pkl": "a pickle, which can run any code: export it as text, HDF5 or .npy",
     ".tar": "an archive: unpack it, and give the folder",
     ".zip": "an archive: unpack it, and give the folder",
-    ".tgz": "an archive: unpack it, and give the folder",
+    **dict.fromkeys(
+        (".tgz", ".tar.lzma", ".tar.zst", ".7z", ".rar"),
+        "an archive: unpack it, and give the folder",
+    ),
     **dict.fromkeys(COMPRESSED, "compressed: unpack it (only files of forces are read packed)"),
 }
 """Ends of names that get one message instead of a reader."""

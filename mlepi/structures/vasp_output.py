@@ -20,8 +20,8 @@ STEPS = "intermediate/ion_dynamics"
 NOT_CONVERGED = "electronic_step_converged"
 """Since VASP 6.5: (n_steps, 1), 0 for a converged step."""
 ALGORITHM = "input/incar/ALGO"
-FREE_ENERGY = "free energy"
-"""How the tag of the energy begins whose derivatives the forces are."""
+FREE_ENERGY = ("free energy", "ion-electron")
+"""How the tag of the energy begins whose derivatives the forces are; the second of dynamics."""
 
 TITLE = re.compile(
     r"^[=*]{20,}\n\s*(\S.*?)\s*\n-{20,}\n(.*?)(?=^[=*]{20,}|\Z)", re.DOTALL | re.MULTILINE

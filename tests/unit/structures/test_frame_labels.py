@@ -38,12 +38,33 @@ def test_labels_with_a_prefix(tmp_path, prefix):
     assert set(structure.atoms.arrays) == {"numbers", "positions"}
 
 
+def test_forces_in_the_words_of_quip(tmp_path):
+    """An array "force" and a key "energy", which ASE knows; units that a frame names are read."""
+    atoms = build_frame(0, labels=False)
+    atoms.info["energy"], atoms.arrays["force"] = -3.5, FORCES
+    path = tmp_path / "a.xyz"
+    ase.io.write(path, atoms, format="extxyz")
+    [structure] = read_forces_dataset(path)
+    assert structure.energy == -3.5
+    np.testing.assert_array_equal(structure.forces, FORCES)
+    assert structure.provenance["labels"] == "energy, force"
+    assert set(structure.atoms.arrays) == {"numbers", "positions"}
+    for unit, told in (("eV/Angstrom", None), ("Hartree/Bohr", "got force_unit=Hartree/Bohr; exp")):
+        atoms.info["force_unit"] = unit
+        ase.io.write(path, atoms, format="extxyz")
+        if told is None:
+            assert len(read_forces_dataset(path)) == 1
+            continue
+        with pytest.raises(DataError, match=told):
+            read_forces_dataset(path)
+
+
 def test_two_prefixes_are_not_chosen_between(tmp_path):
     atoms = build_frame(0, labels=False)
     for prefix in ("REF_", "dft_"):
         atoms.info[f"{prefix}energy"], atoms.arrays[f"{prefix}forces"] = -3.5, FORCES
     ase.io.write(tmp_path / "a.extxyz", atoms)
-    with pytest.raises(DataError, match="got only no labels"):
+    with pytest.raises(DataError, match="got no labels"):
         read_forces_dataset(tmp_path / "a.extxyz")
 
 
@@ -70,6 +91,20 @@ def end_loops(path, *ends):
     lines = [f" --- aborting loop {end} ---\n" if end else "" for end in ends]
     pieces = [f"{line} POSITION {part}" for line, part in zip(lines, parts[1:], strict=True)]
     path.write_text(parts[0] + "".join(pieces))
+
+
+def test_dynamics_in_a_vaspout(tmp_path):
+    """Its free energy has another tag."""
+    path = tmp_path / "vaspout.h5"
+    test_readers.TestVaspout().write(path)
+    expected = read_forces_dataset(path)
+    with h5py.File(path, "a") as file:
+        steps = file["intermediate/ion_dynamics"]
+        tags = [tag.replace(b"free energy ", b"ion-electron ") for tag in steps["energies_tags"]]
+        del steps["energies_tags"]
+        steps["energies_tags"] = tags
+    found = read_forces_dataset(path)
+    assert [s.energy for s in found] == [s.energy for s in expected]
 
 
 @pytest.mark.parametrize("second", ["EDIFF was not reached (unconverged)", ""])

@@ -84,7 +84,7 @@ def test_capitals_numbers_and_compression_of_names(tmp_path, scfout):
     for name in names:
         (tmp_path / name).write_text("x")
         assert found(tmp_path / name) == [("forces", name)]
-    for name in ("phonopy.conf", "phonopy_disp.yaml", "notes.txt"):
+    for name in ("phonopy.conf", "phonopy_disp.yaml", "notes.txt", "read_outcar.py"):
         (tmp_path / name).write_text("x")
         with pytest.raises(DataError, match="a file of no known format"):
             find_sources([tmp_path / name])
@@ -101,6 +101,8 @@ def test_of_one_run_one_file_is_taken_compressed_or_not(tmp_path):
     [
         ("runs.tar.gz", "an archive: unpack it"),
         ("runs.zip", "an archive: unpack it"),
+        ("vasprun.xml.tar.bz2", "an archive: unpack it"),
+        ("vasprun.xmls.tar.lzma", "an archive: unpack it"),
         ("Si.HSX.gz", "compressed: unpack it"),
         ("openmx.scfout.xz", "compressed: unpack it"),
     ],
