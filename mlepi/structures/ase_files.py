@@ -195,7 +195,7 @@ def _label_frames(
     kept = [position for position, atoms in enumerate(frames) if is_complete(atoms)]
     if not kept and unconverged:
         got = f"{unconverged} steps, none with converged electrons"
-        fix = "Raise NELM; with ALGO = None nothing is computed."
+        fix = "Raise NELM; with ALGO = None or ICHARG = 11 nothing becomes self-consistent."
         raise DataError(message(str(path), got, "a converged calculation", fix))
     structures = [
         label_frame(path, position, frames[position], file_format) for position in kept or [0]

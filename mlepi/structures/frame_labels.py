@@ -39,6 +39,9 @@ ENERGY, FORCES, FORCE = "energy", "forces", "force"
 """How the keys of labels end that have a prefix: REF_energy and REF_forces, dft_energy, …; "force"
 is what QUIP writes."""
 
+REFERENCE = "ref_"
+"""Prefix, in capitals or not, of labels beside those of models, by the convention of MACE."""
+
 UNIT_KEYS = re.compile(r"(energy|forces?|stress|lengths?|positions?)[-_]?units?", re.IGNORECASE)
 OWN_UNITS = re.compile(r"(ev|ev/)?(a|å|ang|angstrom)?(\^3|\*\*3|³)?", re.IGNORECASE)
 """Keys of a frame that name its units, and the values with which its numbers are taken."""
@@ -52,7 +55,8 @@ def find_labels(atoms: Atoms) -> dict[str, Any]:
 
     Returns:
         "energy" (the free energy where there is one), "forces", "stress", each where it is there,
-        and "keys", the names of energy and forces, () for the usual ones.
+        and "keys", the names of energy and forces, () for the usual ones. Of several prefixes only
+        ``REFERENCE`` is chosen; "others" are the prefixes where none is.
     """
     results: Mapping[str, Any] = atoms.calc.results if atoms.calc is not None else {}
     energy = results.get("free_energy", results.get(ENERGY))
@@ -63,6 +67,8 @@ def find_labels(atoms: Atoms) -> dict[str, Any]:
         for word in (FORCES, FORCE)
         if key.endswith(ENERGY) and f"{key[: -len(ENERGY)]}{word}" in atoms.arrays
     ]
+    references = [pair for pair in names if pair[0].lower() == REFERENCE + ENERGY]
+    names = references if len(references) == 1 else names
     chosen: tuple[str, ...] = ()
     if energy is not None and labels[FORCES] is None and FORCE in atoms.arrays:
         chosen = (ENERGY, FORCE)
@@ -76,7 +82,8 @@ def find_labels(atoms: Atoms) -> dict[str, Any]:
             "stress": stress,
         }
     found = {key: value for key, value in labels.items() if value is not None}
-    return {**found, "keys": chosen}
+    others = [] if chosen else [pair[0][: -len(ENERGY)] for pair in names]
+    return {**found, "keys": chosen, "others": others}
 
 
 def is_complete(atoms: Atoms) -> bool:
@@ -114,6 +121,9 @@ def label_frame(path: Path, position: int, atoms: Atoms, file_format: str) -> La
             "finished."
         )
         got = f"only {known}" if known else "no labels"
+        if labels["others"]:
+            got = f"labels with the prefixes {labels['others']}"
+            fix = "Remove one, or rename the right ones to `energy` and `forces`."
         raise NoLabelsError(message(where, got, "an energy and forces", fix))
     _check_units(where, info)
     energy, forces = _check_numbers(where, energy, forces, len(atoms))

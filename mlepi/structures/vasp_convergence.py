@@ -9,9 +9,12 @@ REACHED, NOT_REACHED = b"EDIFF is reached", b"EDIFF was not reached"
 """Lines of an OUTCAR: how an electronic loop ended."""
 
 NELM = re.compile(rb'name="NELM"[^>]*>\s*(\d+)')
-FIXED = re.compile(rb'\bIALGO"?\s*[>=]\s*2\b')
+FIXED = re.compile(rb'\b(IALGO"?\s*[>=]\s*2|ICHARG"?\s*[>=]\s*1[0-2])\b')
 """ALGO = None or Nothing (VASP's manual): orbitals stay as they were read, or, where a dry run has
-read none, as they were drawn at random."""
+read none, as they were drawn at random. ICHARG from 10 on: the density stays as it was read, as in
+runs of band structures, whose k-points are no mesh: energies are off by electronvolts."""
+FIXED_DENSITY = range(10, 13)
+"""ICHARG of these runs."""
 FIXED_NAMES = ("none", "nothing")
 """The same as ALGO, which must be spelled out."""
 
@@ -34,7 +37,7 @@ def _read_vasprun(path: Path) -> list[bool]:
     """Say of every step whether it took another number of electronic steps than NELM allows.
 
     More of them are several loops in one step, of density functional perturbation theory. Steps
-    of fixed orbitals have not converged.
+    of fixed orbitals or density have not converged.
     """
     limit, fixed, counts = 0, False, [0]
     with path.open("rb") as file:

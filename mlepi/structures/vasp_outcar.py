@@ -33,7 +33,7 @@ STRESS = "FORCE on cell =-STRESS"
 PRESSURE = "in kB"
 FORCES, PREDICTED = "TOTAL-FORCE (eV/Angst)", "(ML)"
 ENDED, ENDED_EARLY = REACHED.decode(), NOT_REACHED.decode()
-ENERGY = re.compile(r"^\s*free  energy   TOTEN\s*=\s*(\S+)")
+ENERGY = re.compile(r"^\s*free  energy   TOTEN\s*=\s*(\S+)\s+eV")
 TOLD_SINCE = 6
 """VASP 5 says that EDIFF is reached where its loop has only come to its end, NELM; from this
 version on it says that it was not."""
@@ -48,7 +48,7 @@ class _Run:
         counts: atoms of every kind.
         version: of VASP.
         limit: NELM.
-        fixed: orbitals are not optimised.
+        fixed: orbitals, or the density, are not optimised.
         told: how an electronic loop has ended is said somewhere.
         cell: (3, 3), Å, of this step.
         stress: xx, yy, zz, xy, yz, zx in kB, of this step.
@@ -81,21 +81,21 @@ def read_outcar(path: Path) -> list[Atoms]:
     """Read all ionic steps of an ``OUTCAR``, each with free energy (eV) and forces (eV/Å).
 
     A step whose electrons have not converged is marked (``frame_labels.UNCONVERGED``): its loop has
-    not reached EDIFF or, in VASP 5, has taken NELM iterations. A last step that was cut off has no
-    labels.
+    not reached EDIFF or, in VASP 5, has taken NELM iterations. A last step of a run that was killed
+    is an empty frame.
 
     Raises:
         DataError: it cannot be read, or holds only steps that a force field has predicted.
     """
     check_size(path)
-    check_text(path, ends=True)
+    check_text(path)
     run = _Run()
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 _read_line(run, line, file)
         if run.table is not None:
-            run.frames.append(_build(run))
+            run.frames.append(Atoms())
         if not run.frames and not run.predicted:
             raise ValueError("no step with forces")
     except (ValueError, IndexError) as error:
@@ -172,8 +172,10 @@ def _read_table(file: TextIO) -> NDArray[np.float64]:
         try:
             rows.append([float(words[k]) for k in range(6)])
         except (ValueError, IndexError) as error:
-            raise ValueError(f"row {len(rows) + 1} of forces, {line.strip()[:40]!r}") from error
-    raise ValueError("forces without an end")
+            if line.endswith("\n"):
+                got = f"row {len(rows) + 1} of forces, {line.strip()[:40]!r}"
+                raise ValueError(got) from error
+    return np.zeros((0, 6))  # the file has ended
 
 
 def _read_stress(file: TextIO) -> NDArray[np.float64] | None:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.structures.frame_labels import UNCONVERGED
-from mlepi.structures.vasp_convergence import FIXED_NAMES
+from mlepi.structures.vasp_convergence import FIXED_DENSITY, FIXED_NAMES
 from mlepi.untrusted import guard, open_hdf5, read_text
 
 STEPS = "intermediate/ion_dynamics"
 NOT_CONVERGED = "electronic_step_converged"
 """Since VASP 6.5: (n_steps, 1), 0 for a converged step."""
-ALGORITHM = "input/incar/ALGO"
+ALGORITHM, DENSITY = "input/incar/ALGO", "input/incar/ICHARG"
 FREE_ENERGY = ("free energy", "ion-electron")
 """How the tag of the energy begins whose derivatives the forces are; the second of dynamics."""
 
@@ -47,7 +47,8 @@ def read_vaspout(path: Path) -> list[Atoms]:
             types = [_text(tag) for tag in where["ion_types"]]
             counts = np.asarray(where["number_ion_types"])
             failed = np.asarray(steps.get(NOT_CONVERGED, [])).ravel()
-            if ALGORITHM in file and _text(file[ALGORITHM][()]).lower() in FIXED_NAMES:
+            fixed = ALGORITHM in file and _text(file[ALGORITHM][()]).lower() in FIXED_NAMES
+            if fixed or (DENSITY in file and int(file[DENSITY][()]) in FIXED_DENSITY):
                 failed = np.ones(len(energies))
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         fix = "Copy it again; the calculation must have finished a step."

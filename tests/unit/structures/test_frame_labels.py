@@ -59,13 +59,19 @@ def test_forces_in_the_words_of_quip(tmp_path):
             read_forces_dataset(path)
 
 
-def test_two_prefixes_are_not_chosen_between(tmp_path):
+def test_of_two_prefixes_only_that_of_references_is_chosen(tmp_path):
+    """MACE's REF_ stands beside what a model says; of others none is known to be right."""
     atoms = build_frame(0, labels=False)
-    for prefix in ("REF_", "dft_"):
-        atoms.info[f"{prefix}energy"], atoms.arrays[f"{prefix}forces"] = -3.5, FORCES
+    for prefix, energy in (("mace_", -9.9), ("dft_", -3.5)):
+        atoms.info[f"{prefix}energy"], atoms.arrays[f"{prefix}forces"] = energy, FORCES
     ase.io.write(tmp_path / "a.extxyz", atoms)
-    with pytest.raises(DataError, match="got no labels"):
+    with pytest.raises(DataError, match=r"labels with the prefixes \['mace_', 'dft_'\].* rename"):
         read_forces_dataset(tmp_path / "a.extxyz")
+    atoms.info["REF_energy"], atoms.arrays["REF_forces"] = -4.5, FORCES
+    ase.io.write(tmp_path / "b.extxyz", atoms)
+    [structure] = read_forces_dataset(tmp_path / "b.extxyz")
+    assert structure.energy == -4.5
+    assert structure.provenance["labels"] == "REF_energy, REF_forces"
 
 
 def test_usual_keys_come_before_others(tmp_path):
@@ -91,6 +97,25 @@ def end_loops(path, *ends):
     lines = [f" --- aborting loop {end} ---\n" if end else "" for end in ends]
     pieces = [f"{line} POSITION {part}" for line, part in zip(lines, parts[1:], strict=True)]
     path.write_text(parts[0] + "".join(pieces))
+
+
+@pytest.mark.parametrize("name", ["OUTCAR", "vasprun.xml", "vaspout.h5"])
+def test_runs_of_band_structures_have_no_labels(tmp_path, name):
+    """ICHARG = 11: the density is not that of these k-points."""
+    path = tmp_path / name
+    if name == "vaspout.h5":
+        test_readers.TestVaspout().write(path)
+        with h5py.File(path, "a") as file:
+            file["input/incar/ICHARG"] = 11
+    else:
+        kind, first, said = {
+            "OUTCAR": (test_readers.TestOutcar, "   ISPIN", "   ICHARG =     11    charge: \n"),
+            "vasprun.xml": (test_readers.TestVasprun, "<kpoints>", '<i name="ICHARG">    11</i>\n'),
+        }[name]
+        kind().write(path)
+        path.write_text(path.read_text().replace(first, said + first, 1))
+    with pytest.raises(DataError, match=r"2 steps, none with converged .*ICHARG = 11"):
+        read_forces_dataset(path)
 
 
 def test_dynamics_in_a_vaspout(tmp_path):

@@ -92,12 +92,22 @@ def test_stress_and_touching_vectors(path):
     assert read_outcar(path)[0].cell.array[0] == pytest.approx(-cell[0] * [-1, 1, 1], abs=1e-6)
 
 
-def test_many_kinds_and_a_run_that_was_killed(path):
-    """Numbers of ions go on in the next line; a last step without an energy is left out."""
-    edit(path, r"ions per type = +1   2$", "ions per type =               1\n    2")
-    path.write_text(path.read_text()[: path.read_text().rindex("  FREE ENERGIE")])
+@pytest.mark.parametrize(
+    ("place", "further"),
+    [("TOTAL-FORCE", n) for n in (30, 130, 200, 250)] + [("FREE ENERGIE", 0), ("  TOTEN  =", 30)],
+)
+def test_runs_that_were_killed(path, place, further):
+    """The last step is left out, wherever the file ends in it, also inside a number."""
+    text = path.read_text()
+    path.write_text(text[: text.rindex(place) + further])
     with pytest.warns(UnusualDataWarning, match="1 structures without energy or forces"):
         assert energies(path) == pytest.approx(FREE[:1])
+
+
+def test_many_kinds_of_atoms(path):
+    """Numbers of ions go on in the next line."""
+    edit(path, r"ions per type = +1   2$", "ions per type =               1\n    2")
+    assert energies(path) == pytest.approx(FREE)
 
 
 @pytest.mark.parametrize(

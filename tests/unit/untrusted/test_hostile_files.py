@@ -287,8 +287,12 @@ def test_text_tables(tmp_path, sample):
     with assert_refused("lat.dat"):
         read_deeph_legacy(folder)
     path = tmp_path / "table.dat"
-    path.write_text("1.000 2.000\n3.000 4.0")
-    with assert_refused("cut off"):
+    for text in ("1.000 2.000\n3.000 4.0", "1.000 2.000\n3.000", "12 345\n12 34"):
+        path.write_text(text)
+        with assert_refused("cut off"):
+            check_text(path, ends=True)
+    for text in ("-1.000 -2.000\n3.000 4.000", "1\nenergy=-3.5 config_type=one\nC 0 0 0"):
+        path.write_text(text)
         check_text(path, ends=True)
 
 
