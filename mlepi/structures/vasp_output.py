@@ -32,6 +32,8 @@ TITLE = re.compile(
 def read_vaspout(path: Path) -> list[Atoms]:
     """Read all ionic steps of a ``vaspout.h5``, each with free energy (eV) and forces (eV/Å).
 
+    A relaxation may end with a step whose structure VASP does not write: it is an empty frame.
+
     Raises:
         DataError: an array is missing or of another length.
     """
@@ -56,6 +58,8 @@ def read_vaspout(path: Path) -> list[Atoms]:
         raise DataError(message(str(path), got, f"{STEPS} of VASP 6", fix)) from error
     free = next((k for k, tag in enumerate(tags) if tag.startswith(FREE_ENERGY)), None)
     n_steps, n_atoms = min(len(energies), len(forces)), int(counts.sum())
+    unplaced = n_steps > 1 and len(scaled) == len(cells) == n_steps - 1
+    n_steps -= unplaced
     placed = scaled[:n_steps].shape == (n_steps, n_atoms, 3) and bool((counts >= 0).all())
     if free is None or len(types) != len(counts) or not placed:
         fix = "Copy it again."
@@ -72,7 +76,7 @@ def read_vaspout(path: Path) -> list[Atoms]:
     ]
     for frame, wrong in zip(frames, failed, strict=False):
         frame.info |= {UNCONVERGED: True} if wrong else {}
-    return frames
+    return [*frames, Atoms()] if unplaced else frames
 
 
 @guard("an ML_AB of VASP")

@@ -118,6 +118,23 @@ def test_runs_of_band_structures_have_no_labels(tmp_path, name):
         read_forces_dataset(path)
 
 
+def test_last_step_without_a_structure_in_a_vaspout(tmp_path):
+    """Relaxations of VASP 6.5 end so: the others are aligned from the first."""
+    path = tmp_path / "vaspout.h5"
+    test_readers.TestVaspout().write(path)
+    expected = read_forces_dataset(path)
+    with h5py.File(path, "a") as file:
+        steps = file["intermediate/ion_dynamics"]
+        for name in ("position_ions", "lattice_vectors"):
+            kept = steps[name][:-1]
+            del steps[name]
+            steps[name] = kept
+    with pytest.warns(UnusualDataWarning, match="1 structures without energy or forces"):
+        [found] = read_forces_dataset(path)
+    assert found.energy == expected[0].energy
+    np.testing.assert_array_equal(found.atoms.positions, expected[0].atoms.positions)
+
+
 def test_dynamics_in_a_vaspout(tmp_path):
     """Its free energy has another tag."""
     path = tmp_path / "vaspout.h5"
