@@ -102,7 +102,7 @@ def _load_any_cell(path: Path, **files: Path) -> Any:
     """
     import phonopy
 
-    settings = {"produce_fc": False, "is_symmetry": False, **files}
+    settings: dict[str, Any] = {"produce_fc": False, "is_symmetry": False, **files}
     try:
         return phonopy.load(path, primitive_matrix="P", **settings)
     except RuntimeError:

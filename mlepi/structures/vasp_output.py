@@ -20,6 +20,9 @@ STEPS = "intermediate/ion_dynamics"
 NOT_CONVERGED = "electronic_step_converged"
 """Since VASP 6.5: (n_steps, 1), 0 for a converged step."""
 ALGORITHM, DENSITY = "input/incar/ALGO", "input/incar/ICHARG"
+LEARNS = "input/incar/ML_LMLFF"
+"""A force field is trained or used; which steps are its own is not told."""
+TRUE = ("1", "t", "true")
 FREE_ENERGY = ("free energy", "ion-electron")
 """How the tag of the energy begins whose derivatives the forces are; the second of dynamics."""
 
@@ -49,6 +52,7 @@ def read_vaspout(path: Path) -> list[Atoms]:
             types = [_text(tag) for tag in where["ion_types"]]
             counts = np.asarray(where["number_ion_types"])
             failed = np.asarray(steps.get(NOT_CONVERGED, [])).ravel()
+            learns = LEARNS in file and _text(file[LEARNS][()]).strip(".").lower() in TRUE
             fixed = ALGORITHM in file and _text(file[ALGORITHM][()]).lower() in FIXED_NAMES
             if fixed or (DENSITY in file and int(file[DENSITY][()]) in FIXED_DENSITY):
                 failed = np.ones(len(energies))
@@ -56,6 +60,10 @@ def read_vaspout(path: Path) -> list[Atoms]:
         fix = "Copy it again; the calculation must have finished a step."
         got = f"a missing array ({error})"
         raise DataError(message(str(path), got, f"{STEPS} of VASP 6", fix)) from error
+    if learns:
+        fix = "Give ML_AB, or OUTCAR, which says which steps are of DFT."
+        got = "a run with a force field (ML_LMLFF)"
+        raise DataError(message(str(path), got, "steps of DFT alone", fix))
     free = next((k for k, tag in enumerate(tags) if tag.startswith(FREE_ENERGY)), None)
     n_steps, n_atoms = min(len(energies), len(forces)), int(counts.sum())
     unplaced = n_steps > 1 and len(scaled) == len(cells) == n_steps - 1

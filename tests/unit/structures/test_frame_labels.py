@@ -118,6 +118,17 @@ def test_runs_of_band_structures_have_no_labels(tmp_path, name):
         read_forces_dataset(path)
 
 
+@pytest.mark.parametrize("value", [np.int8(1), b".TRUE."])
+def test_a_vaspout_with_a_force_field(tmp_path, value):
+    """It does not say which of its steps the force field has predicted."""
+    path = tmp_path / "vaspout.h5"
+    test_readers.TestVaspout().write(path)
+    with h5py.File(path, "a") as file:
+        file["input/incar/ML_LMLFF"] = value
+    with pytest.raises(DataError, match=r"a force field \(ML_LMLFF\); .* Give ML_AB, or OUTCAR"):
+        read_forces_dataset(path)
+
+
 def test_last_step_without_a_structure_in_a_vaspout(tmp_path):
     """Relaxations of VASP 6.5 end so: the others are aligned from the first."""
     path = tmp_path / "vaspout.h5"
