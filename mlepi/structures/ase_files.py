@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -322,7 +323,8 @@ def _read_frames(path: Path, index: str, file_format: str | None) -> list[Atoms]
         if path.suffix in XYZ_SUFFIXES:
             check_counts(path)
     try:
-        with limit_memory(size):
+        with limit_memory(size), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # on ASE's own plans
             frames = ase.io.read(
                 path, index=index, format=file_format, do_not_split_by_at_sign=True
             )

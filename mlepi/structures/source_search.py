@@ -142,7 +142,7 @@ def tell_refused(path: Path, expected: str, whole: str | None = None) -> DataErr
         expected: the formats that were looked for.
         whole: what the folder of a file is, where it is a structure.
     """
-    names = [path.name] if path.is_file() else _list_names(path)
+    names = _list_names(path) if path.is_dir() else [path.name]
     for name in names:
         ends = (name, strip_compression(Path(name)))
         reason = next(
@@ -154,7 +154,7 @@ def tell_refused(path: Path, expected: str, whole: str | None = None) -> DataErr
         fix = f"Give the folder, {path.parent}."
         return DataError(message(str(path), "a single file of several", whole, fix))
     fix = "Check the path; docs/data_formats.md lists which files each format needs."
-    got = "a file of no known format" if path.is_file() else "no structure in it or below it"
+    got = "no structure in it or below it" if path.is_dir() else "a file of no known format"
     return DataError(message(str(path), got, expected, fix))
 
 

@@ -90,6 +90,12 @@ def test_capitals_numbers_and_compression_of_names(tmp_path, scfout):
             find_sources([tmp_path / name])
 
 
+def test_what_is_neither_file_nor_folder(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe: got a file of no known format"):
+        find_sources([tmp_path / "pipe"])
+
+
 def test_of_one_run_one_file_is_taken_compressed_or_not(tmp_path):
     for name in ("outcar.gz", "vasprun.xml.gz", "vasprun.xml"):
         (tmp_path / name).write_text("x")
