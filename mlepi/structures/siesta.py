@@ -250,7 +250,8 @@ def _read_input(sisl: Any, path: Path) -> dict[str, Any]:
     if len(own) != 1:
         return {}
     try:
-        return {"geometry": sisl.get_sile(own[0]).read_geometry()}
+        with sisl.get_sile(own[0]) as file:
+            return {"geometry": file.read_geometry()}
     except Exception:  # sisl's readers raise anything; the index of orbitals may know as much
         return {}
 
