@@ -208,6 +208,63 @@ def write_hsx(path: Path, sample: Sample, version: int = 2, n_spins: int = 1) ->
     return path
 
 
+def write_old_hsx(path: Path, sample: Sample, at_gamma: bool = False) -> Path:
+    """HSX of SIESTA 4, single precision, with structure and Fermi energy as .XV and .EIG.
+
+    At Γ there is one cell, in which all images of a pair are added up.
+    """
+    i4 = lambda values: np.asarray(values, dtype="<i4").tobytes()  # noqa: E731
+    f4 = lambda values: np.asarray(values, dtype="<f4").tobytes()  # noqa: E731
+    elements = list(dict.fromkeys(sample.numbers.tolist()))
+    pattern = [np.ones_like(block) for block in sample.overlap]
+    listed, hamiltonian, overlap = (
+        dense_cells(sample, reorder(sample, "siesta", blocks))
+        for blocks in (pattern, sample.hamiltonian, sample.overlap)
+    )
+    cells = [(0, 0, 0), *(cell for cell in listed if cell != (0, 0, 0))]
+    if at_gamma:
+        parts = [{(0, 0, 0): sum(m.values())} for m in (listed, hamiltonian, overlap)]
+        listed, hamiltonian, overlap = parts
+        cells = cells[:1]
+    size = sum(sample.counts)
+    columns = [np.flatnonzero(row) for row in np.concatenate([listed[c] for c in cells], axis=1)]
+    parts = [
+        record(i4([size, size * len(cells), 1, sum(map(len, columns))])),
+        record(i4([-int(at_gamma)])),
+    ]
+    if not at_gamma:
+        parts.append(record(i4(np.tile(np.arange(size) + 1, len(cells)))))
+    parts.append(record(i4([len(c) for c in columns])))
+    parts += [record(i4(c + 1)) for c in columns]
+    for of_cell, unit in ((hamiltonian, HARTREE / 2), (overlap, 1.0)):
+        matrix = np.concatenate([of_cell[cell] for cell in cells], axis=1) / unit
+        parts += [record(f4(row[c])) for row, c in zip(matrix, columns, strict=True)]
+    parts.append(record(np.array([4.0, 0.002]).tobytes()))
+    atom = np.repeat(np.arange(len(sample.numbers)), sample.counts)
+    ends = np.concatenate([sample.positions[atom] + np.array(c) @ sample.cell for c in cells])
+    if not at_gamma:
+        starts = zip(sample.positions[atom], columns, strict=True)
+        parts += [record(f4((ends[c] - start) / BOHR)) for start, c in starts]
+    parts.append(record(i4([len(elements)])))
+    counts = {z: sum(2 * l + 1 for l in sample.shells[z]) for z in elements}
+    words = [SYMBOLS[z].ljust(20).encode() + np.float64(4).tobytes() for z in elements]
+    parts.append(record(*(w + i4(counts[z]) for w, z in zip(words, elements, strict=True))))
+    for z in elements:
+        orbitals = [(3, l, n + 1) for n, l in enumerate(sample.shells[z]) for _ in range(2 * l + 1)]
+        parts += [record(i4(orbital)) for orbital in orbitals]
+    parts.append(record(i4([len(sample.numbers)])))
+    parts.append(record(i4([elements.index(z) + 1 for z in sample.numbers.tolist()])))
+    parts.append(record(i4(np.ones((size, 2)))))
+    path.write_bytes(b"".join(parts))
+    rows = [" ".join(f"{v:.9f}" for v in row / BOHR) + " 0 0 0" for row in sample.cell]
+    rows += [str(len(sample.numbers))]
+    for z, place in zip(sample.numbers.tolist(), sample.positions / BOHR, strict=True):
+        rows += [f"{elements.index(z) + 1} {z} " + " ".join(f"{v:.9f}" for v in place) + " 0 0 0"]
+    path.with_suffix(".XV").write_text("\n".join([*rows, ""]))
+    path.with_suffix(".EIG").write_text(f" {sample.fermi_energy:.9E}\n 1 1 1\n 1 0.0\n")
+    return path
+
+
 def write_dftio(folder: Path, sample: Sample) -> Path:
     """Folder of dftio, one frame, one direction of every pair, double precision."""
     folder.mkdir(parents=True)

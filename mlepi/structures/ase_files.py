@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -41,6 +42,7 @@ from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.phonopy_files import read_phonopy
 from mlepi.structures.remarks import UNUSUAL, tell
 from mlepi.structures.vasp_convergence import find_unconverged
+from mlepi.structures.vasp_outcar import read_outcar
 from mlepi.structures.vasp_output import read_ml_ab, read_vaspout
 from mlepi.untrusted import (
     check_size,
@@ -66,6 +68,9 @@ FORCE_FORMATS = {
 """Patterns of names by which files with forces are known, the first that fits, in capitals or not;
 everything else with labels is taken as extxyz."""
 
+NO_DATA = (".py", ".pyc", ".ipynb", ".sh", ".md", ".rst", ".png", ".pdf", ".svg", ".html", ".tar")
+"""Ends of names that only sound like files with forces."""
+
 EXPANSION = 4.0
 """Bytes in memory for one of a file of structures."""
 HDF5_SUFFIXES = (".h5", ".hdf5", ".nc")
@@ -73,11 +78,12 @@ XYZ_SUFFIXES = (".xyz", ".extxyz")
 TEXT_SUFFIXES = (".xyz", ".extxyz", ".cif", ".vasp", ".poscar", ".xml", ".xsf", ".gen")
 TEXT_NAMES = ("POSCAR", "CONTCAR", "OUTCAR")
 OWN_READERS: dict[str, Callable[[Path], list[Atoms]]] = {
+    "vasp-out": read_outcar,
     "vasp-h5": read_vaspout,
     "vasp-ml": read_ml_ab,
     "phonopy": read_phonopy,
 }
-"""Formats that ASE does not read."""
+"""Formats that ASE does not read, or not of all versions."""
 
 
 @guard("a structure in a format that ASE knows")
@@ -140,10 +146,10 @@ def read_forces_dataset(path: str | Path) -> list[LabelledStructure]:
         StructureError: a structure is not periodic.
     """
     with unpack(Path(path)) as plain_path:
-        return _read_forces(plain_path)
+        return _read_forces(plain_path, str(path))
 
 
-def _read_forces(path: Path) -> list[LabelledStructure]:
+def _read_forces(path: Path, where: str) -> list[LabelledStructure]:
     """Read what ``read_forces_dataset`` reads, from a file that is not compressed."""
     file_format = find_force_format(path)
     if file_format in OWN_READERS:
@@ -162,7 +168,7 @@ def _read_forces(path: Path) -> list[LabelledStructure]:
         )
     _check_number(path, frames)
     structures, remarks = _label_frames(path, frames, file_format)
-    tell(str(path), remarks)
+    tell(where, remarks)
     return _name_frames(path, structures, sealed=any(CHECKSUM in atoms.info for atoms in frames))
 
 
@@ -190,7 +196,7 @@ def _label_frames(
     kept = [position for position, atoms in enumerate(frames) if is_complete(atoms)]
     if not kept and unconverged:
         got = f"{unconverged} steps, none with converged electrons"
-        fix = "Raise NELM; with ALGO = None nothing is computed."
+        fix = "Raise NELM; with ALGO = None or ICHARG = 11 nothing becomes self-consistent."
         raise DataError(message(str(path), got, "a converged calculation", fix))
     structures = [
         label_frame(path, position, frames[position], file_format) for position in kept or [0]
@@ -229,6 +235,8 @@ def find_force_format(path: Path) -> str:
     """Return the format of a file with forces by its name: "extxyz" where nothing else fits."""
     name = strip_compression(path)
     known = FORCE_FORMATS.items()
+    if any(suffix.lower() in NO_DATA for suffix in Path(name).suffixes[-2:]):
+        return "extxyz"
     return next((kind for part, kind in known if re.search(part, name, re.IGNORECASE)), "extxyz")
 
 
@@ -315,7 +323,8 @@ def _read_frames(path: Path, index: str, file_format: str | None) -> list[Atoms]
         if path.suffix in XYZ_SUFFIXES:
             check_counts(path)
     try:
-        with limit_memory(size):
+        with limit_memory(size), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # on ASE's own plans
             frames = ase.io.read(
                 path, index=index, format=file_format, do_not_split_by_at_sign=True
             )

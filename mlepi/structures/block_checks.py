@@ -23,6 +23,9 @@ LEAST_VOLUME, LEAST_HEIGHT = 0.2, 0.3
 FARTHEST, CLOSEST = 1e5, 0.2
 """Å, largest coordinate of an atom, and distance of two atoms."""
 
+MOST_BOXES, FEW_BOXES = 9e4, 100.0
+"""Of a cell, in a search of neighbours."""
+
 SEARCHED = 1.0
 """Å within which pairs are listed: a search of ``CLOSEST`` divides a cell into a hundred times as
 many boxes and takes as much longer, 20 ms a structure."""
@@ -138,23 +141,26 @@ def check_geometry(where: str, atoms: Atoms) -> None:
         atoms: with three lattice vectors, Å.
 
     Raises:
-        StructureError: an atomic number of no element, an atom farther away than ``FARTHEST``, two
-            atoms closer than ``CLOSEST``, less than ``LEAST_VOLUME`` per atom, or lattice planes
-            closer than ``LEAST_HEIGHT``.
+        StructureError: an atomic number of no element, an atom or the end of a lattice vector
+            farther away than ``FARTHEST``, two atoms closer than ``CLOSEST``, less than
+            ``LEAST_VOLUME`` per atom, or lattice planes closer than ``LEAST_HEIGHT``.
     """
     numbers, volume = atoms.numbers, float(atoms.cell.volume)
     a, b, c = atoms.cell.array
-    height = volume / float(np.linalg.norm(np.cross([b, c, a], [c, a, b]), axis=1).max())
+    heights = volume / np.linalg.norm(np.cross([b, c, a], [c, a, b]), axis=1)
+    height, longest = float(heights.min()), float(np.linalg.norm([a, b, c], axis=1).max())
     farthest = float(np.abs(atoms.positions).max(initial=0.0))
     got = ""
     if len(atoms) and not 0 < numbers.min() <= numbers.max() < len(chemical_symbols):
         got = f"atomic numbers {numbers.min()} to {numbers.max()}"
     elif not farthest < FARTHEST:
         got = f"an atom at {farthest:.4g} Å"
+    elif not longest < FARTHEST:
+        got = f"a lattice vector of {longest:.4g} Å"
     elif volume < LEAST_VOLUME * len(atoms) or not height >= LEAST_HEIGHT:
         got = f"{len(atoms)} atoms in a cell of {volume:.3g} Å³ and {height:.3g} Å height"
     else:
-        near = vesin.NeighborList(cutoff=SEARCHED, full_list=False)
+        near = vesin.NeighborList(cutoff=_choose_search(heights), full_list=False)
         first, second, distance = near.compute(
             points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="ijd"
         )
@@ -164,6 +170,20 @@ def check_geometry(where: str, atoms: Atoms) -> None:
     if got:
         expected = "atoms of elements, apart from each other, in a cell that has room for them"
         raise StructureError(message(where, got, expected, "Check the file and its units."))
+
+
+def _choose_search(heights: NDArray[np.float64]) -> float:
+    """Return a distance, Å, in which pairs can be searched in a cell of these heights.
+
+    Vesin divides a cell into at most ``MOST_BOXES``; where it must take fewer than fit, and one
+    direction has but a few, none is left in it and the process dies.
+    """
+    searched = SEARCHED
+    while True:
+        boxes = np.maximum(heights / searched, 1.0)
+        if boxes.prod() < MOST_BOXES or boxes.min() > FEW_BOXES:
+            return searched
+        searched *= 2.0
 
 
 def check_padding(where: str, n_blocks: int, size: int, n_values: int) -> None:

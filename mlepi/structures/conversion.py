@@ -22,6 +22,7 @@ from typing import Any
 
 from mlepi.errors import DataError, MlepiError, message
 from mlepi.structures.ase_files import find_unfit_keys, read_forces_dataset, write_extxyz
+from mlepi.structures.common_basis import find_other_bases
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.dataset_merge import merge_hamiltonian_datasets
 from mlepi.structures.dataset_writer import write_hamiltonian_dataset
@@ -122,7 +123,12 @@ def convert(
         )
     if out.suffix in FORCES:
         _separate_names(good)
-    _join(list(good.values()), out, _describe(ordered, radii, note), read_symbols(electrons or {}))
+        join_frames(list(good.values()), out)
+    else:
+        datasets = {name: _open(part) for name, part in good.items()}
+        ordered = _refuse_other_bases(ordered, datasets, _describe(ordered, radii, note))
+        kept = [datasets[o.source.name] for o in ordered if not o.refusal]
+        _join(kept, out, _describe(ordered, radii, note), read_symbols(electrons or {}))
     shutil.rmtree(folder, ignore_errors=True)
     return ordered
 
@@ -258,6 +264,26 @@ def _describe(
     }
 
 
+def _refuse_other_bases(
+    outcomes: Sequence[Outcome],
+    datasets: Mapping[str, HamiltonianDataset],
+    provenance: Mapping[str, Any],
+) -> list[Outcome]:
+    """Refuse sources in another basis than most."""
+    bases = {
+        outcome.source.where: datasets[outcome.source.name].basis
+        for outcome in outcomes
+        if outcome.source.name in datasets
+    }
+    others = find_other_bases(bases, same_radii=not provenance["radii"].startswith("inferred"))
+    return [
+        replace(outcome, n_structures=0, remarks=None, refusal=others[outcome.source.where])
+        if outcome.source.where in others
+        else outcome
+        for outcome in outcomes
+    ]
+
+
 def _count(datasets: Sequence[HamiltonianDataset], given: set[int]) -> Mapping[int, float]:
     """Return the valence electrons that parts show; nothing where all elements are given."""
     places = [(dataset, name) for dataset in datasets for name in dataset.names]
@@ -280,21 +306,17 @@ def _open(part: Path) -> HamiltonianDataset:
 
 
 def _join(
-    parts: Sequence[Path],
+    datasets: Sequence[HamiltonianDataset],
     out: Path,
     provenance: dict[str, Any],
     electrons: Mapping[int, float],
 ) -> None:
     """Join parts to the data set, complete or not at all."""
-    if out.suffix in HAMILTONIANS:
-        inferred = provenance["radii"].startswith("inferred")
-        datasets = [_open(part) for part in parts]
-        known = {**_count(datasets, set(electrons)), **electrons}
-        merge_hamiltonian_datasets(
-            out, datasets, provenance, largest_radii=inferred, electrons=known or None
-        )
-        return
-    join_frames(parts, out)
+    inferred = provenance["radii"].startswith("inferred")
+    known = {**_count(datasets, set(electrons)), **electrons}
+    merge_hamiltonian_datasets(
+        out, datasets, provenance, largest_radii=inferred, electrons=known or None
+    )
 
 
 def join_frames(parts: Sequence[Path], out: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,16 @@ LARGEST_FORCE, LARGEST_ENERGY = 1e4, 1e8
 UNCONVERGED = "unconverged"
 """Key of a frame of a step whose electronic loop has ended before it converged."""
 
-ENERGY, FORCES = "energy", "forces"
-"""How the keys of labels end that have a prefix: REF_energy and REF_forces, dft_energy, …"""
+ENERGY, FORCES, FORCE = "energy", "forces", "force"
+"""How the keys of labels end that have a prefix: REF_energy and REF_forces, dft_energy, …; "force"
+is what QUIP writes."""
+
+REFERENCE = "ref_"
+"""Prefix, in capitals or not, of labels beside those of models, by the convention of MACE."""
+
+UNIT_KEYS = re.compile(r"(energy|forces?|stress|lengths?|positions?)[-_]?units?", re.IGNORECASE)
+OWN_UNITS = re.compile(r"(ev|ev/)?(a|å|ang|angstrom)?(\^3|\*\*3|³)?", re.IGNORECASE)
+"""Keys of a frame that name its units, and the values with which its numbers are taken."""
 
 
 def find_labels(atoms: Atoms) -> dict[str, Any]:
@@ -46,26 +55,35 @@ def find_labels(atoms: Atoms) -> dict[str, Any]:
 
     Returns:
         "energy" (the free energy where there is one), "forces", "stress", each where it is there,
-        and "prefix", "" for the usual names.
+        and "keys", the names of energy and forces, () for the usual ones. Of several prefixes only
+        ``REFERENCE`` is chosen; "others" are the prefixes where none is.
     """
     results: Mapping[str, Any] = atoms.calc.results if atoms.calc is not None else {}
     energy = results.get("free_energy", results.get(ENERGY))
     labels = {ENERGY: energy, FORCES: results.get(FORCES), "stress": results.get("stress")}
-    prefixes = [
-        key[: -len(ENERGY)]
+    names = [
+        (key, f"{key[: -len(ENERGY)]}{word}")
         for key in atoms.info
-        if key.endswith(ENERGY) and f"{key[: -len(ENERGY)]}{FORCES}" in atoms.arrays
+        for word in (FORCES, FORCE)
+        if key.endswith(ENERGY) and f"{key[: -len(ENERGY)]}{word}" in atoms.arrays
     ]
-    chosen = ""
-    if (energy is None or labels[FORCES] is None) and len(prefixes) == 1:
-        chosen = prefixes[0]
+    references = [pair for pair in names if pair[0].lower() == REFERENCE + ENERGY]
+    names = references if len(references) == 1 else names
+    chosen: tuple[str, ...] = ()
+    if energy is not None and labels[FORCES] is None and FORCE in atoms.arrays:
+        chosen = (ENERGY, FORCE)
+        labels[FORCES] = atoms.arrays[FORCE]
+    elif (energy is None or labels[FORCES] is None) and len(names) == 1:
+        chosen = names[0]
+        stress = atoms.info.get(f"{chosen[0][: -len(ENERGY)]}stress")
         labels = {
-            ENERGY: atoms.info[f"{chosen}{ENERGY}"],
-            FORCES: atoms.arrays[f"{chosen}{FORCES}"],
-            "stress": atoms.info.get(f"{chosen}stress"),
+            ENERGY: atoms.info[chosen[0]],
+            FORCES: atoms.arrays[chosen[1]],
+            "stress": stress,
         }
     found = {key: value for key, value in labels.items() if value is not None}
-    return {**found, "prefix": chosen}
+    others = [] if chosen else [pair[0][: -len(ENERGY)] for pair in names]
+    return {**found, "keys": chosen, "others": others}
 
 
 def is_complete(atoms: Atoms) -> bool:
@@ -95,26 +113,30 @@ def label_frame(path: Path, position: int, atoms: Atoms, file_format: str) -> La
     if stored is not None:
         info.pop(N_STRUCTURES, None)
     labels = find_labels(atoms)
-    prefix, energy, forces = labels["prefix"], labels.get(ENERGY), labels.get(FORCES)
+    keys, energy, forces = labels["keys"], labels.get(ENERGY), labels.get(FORCES)
     if energy is None or forces is None:
         known = sorted(atoms.calc.results) if atoms.calc is not None else []
         fix = (
             "In extxyz the keys must be `energy` and `forces`; in VASP the calculation must have "
             "finished."
         )
-        got = f"only {known or 'no labels'}"
+        got = f"only {known}" if known else "no labels"
+        if labels["others"]:
+            got = f"labels with the prefixes {labels['others']}"
+            fix = "Remove one, or rename the right ones to `energy` and `forces`."
         raise NoLabelsError(message(where, got, "an energy and forces", fix))
+    _check_units(where, info)
     energy, forces = _check_numbers(where, energy, forces, len(atoms))
     check_periodic(where, atoms)
     fermi_energy = info.pop("fermi_energy", None)
     if info.pop("harmonic_energy", False):
         info[UNUSUAL] = {"harmonic_energy": 1.0}
-    if prefix:
-        info["labels"] = f"{prefix}{ENERGY}, {prefix}{FORCES}"
+    if keys:
+        info["labels"] = ", ".join(keys)
     atoms = atoms.copy()
     atoms.info, atoms.pbc = {}, True
     atoms.set_constraint()
-    atoms.arrays.pop(f"{prefix}{FORCES}", None)
+    atoms.arrays.pop(keys[1] if keys else FORCES, None)
     return _seal(
         where,
         LabelledStructure(
@@ -133,6 +155,14 @@ def label_frame(path: Path, position: int, atoms: Atoms, file_format: str) -> La
         stored,
         described,
     )
+
+
+def _check_units(where: str, info: Mapping[str, Any]) -> None:
+    """Refuse a frame that says that its numbers have other units."""
+    for key, value in info.items():
+        if UNIT_KEYS.fullmatch(key) and not OWN_UNITS.fullmatch(str(value)):
+            got, fix = f"{key}={value}", "Convert the numbers, and remove the key."
+            raise DataError(message(where, got, "energies in eV, lengths in Å", fix))
 
 
 def _check_numbers(

@@ -1,8 +1,9 @@
 """Reader of H(k) and S(k) as numpy files, as CP2K and PySCF users keep them.
 
-A folder holds an xyz file with the frames, ``*_fock_N.npy`` and ``*_over_N.npy`` of frame N, (n_k,
-n, n) in Hartree, and ``kmesh.json`` with what the files do not say: {"mesh": [8, 8, 1], "shells":
-{"C": [0, 0, 1]}, "order": "pyscf"}, and where known "fermi_energy" in eV, of all frames or a list.
+A folder holds an xyz file with the frames, ``*_fock_N.npy`` and ``*_over_N.npy`` of frame N (of a
+single one also ``fock.npy`` and ``over.npy``), (n_k, n, n) in Hartree, and ``kmesh.json`` with what
+the files do not say: {"mesh": [8, 8, 1], "shells": {"C": [0, 0, 1]}, "order": "pyscf"}, and where
+known "fermi_energy" in eV, of all frames or a list.
 Energy (eV) and forces (eV/Å) of a frame are taken from the xyz file where they stand in it.
 """
 
@@ -43,7 +44,8 @@ from mlepi.untrusted import (
 )
 
 SETTINGS = "kmesh.json"
-MATRIX = re.compile(r"(.*)_fock_(\d+)\.npy")
+MATRIX = re.compile(r"(?:(.*)_)?fock(?:_(\d+))?(?:_\d+)?\.npy")
+"""Stem and number of a frame, 0 without one; a second number is a label of the user's own."""
 SHELLS_BY_COUNT = {1: (0,), 4: (0, 1), 5: (0, 0, 1), 9: (0, 0, 0, 1, 1), 13: (0, 0, 1, 1, 2)}
 """What is tried first where ``kmesh.json`` is missing: orbitals of an atom → shells."""
 
@@ -56,8 +58,16 @@ BORDER_OVERLAP = 1e-3
 
 def list_kmesh_frames(folder: Path) -> list[int]:
     """Return the numbers of the frames that have matrices."""
-    found = (MATRIX.fullmatch(path.name) for path in folder.glob("*_fock_*.npy"))
-    return sorted(int(match.group(2)) for match in found if match)
+    return sorted(_find_matrices(folder))
+
+
+def _find_matrices(folder: Path) -> dict[int, tuple[str, Path]]:
+    """Return frame → stem of the names and file of H(k), of those that have S(k) or not."""
+    found: dict[int, tuple[str, Path]] = {}
+    for path in sorted(folder.glob("*fock*.npy")):
+        if match := MATRIX.fullmatch(path.name):
+            found.setdefault(int(match.group(2) or 0), (match.group(1) or "", path))
+    return found
 
 
 @guard("a folder of H(k) and S(k)")
@@ -84,20 +94,14 @@ def read_kmesh(
             broken.
     """
     path = Path(folder)
-    stem = next(
-        (
-            m.group(1)
-            for p in sorted(path.glob(f"*_fock_{frame}.npy"))
-            if (m := MATRIX.fullmatch(p.name))
-        ),
-        None,
-    )
+    stem, fock = _find_matrices(path).get(frame, (None, path))
     if stem is None:
         got = f"no *_fock_{frame}.npy"
         raise DataError(message(str(path), got, "H(k) of this frame", "Check the folder."))
     atoms = _read_frame(path, frame)
-    files = {what: path / f"{stem}_{what}_{frame}.npy" for what in ("fock", "over")}
-    label = name or f"{stem}_{frame}"
+    before, _, after = fock.name.rpartition("fock")
+    files = {"fock": fock, "over": path / f"{before}over{after}"}
+    label = name or f"{stem or path.resolve().name}_{frame}"
     if settings is not None or (path / SETTINGS).is_file():
         given = _read_settings(path) if settings is None else settings
         return _assemble(path, label, atoms, files, {**given, "frame": frame})

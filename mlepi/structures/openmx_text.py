@@ -38,12 +38,13 @@ class Species:
 def find_block(text: str, keyword: str) -> list[list[str]] | None:
     """Return the words of every line of the last ``<keyword … keyword>`` block, or None.
 
-    Comments are removed.
+    Comments are removed, also behind the keyword, and blocks that are comments.
     """
+    word = re.escape(keyword)
     found = re.findall(
-        rf"<{re.escape(keyword)}\s*\n(.*?){re.escape(keyword)}>",
+        rf"^[ \t]*<{word}(?![\w.])[^\n]*\n(.*?){word}>",
         text,
-        flags=re.DOTALL | re.IGNORECASE,
+        flags=re.DOTALL | re.IGNORECASE | re.MULTILINE,
     )
     if not found:
         return None
@@ -236,8 +237,8 @@ def _read_forces(where: str, rows: list[list[str]], atoms: Atoms) -> NDArray[np.
         raise DataError(
             message(
                 where,
-                f"coordinates that differ from the .scfout by up to {distances.max():.4f} Å, or "
-                "other elements",
+                f"coordinates that differ by up to {distances.max():.4f} Å from those of the "
+                ".scfout or the input, or other elements",
                 "the same structure",
                 "The two files are of different runs or steps.",
             )

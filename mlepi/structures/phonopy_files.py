@@ -6,6 +6,7 @@ which is what the forces of small displacements say.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def read_phonopy(path: Path) -> list[Atoms]:
     try:
         with limit_memory(size):
             cell, dataset, units = _load(path)
-        displacements, forces, energies = _collect(cell, dataset)
+        displacements, forces, energies = _collect(path, cell, dataset)
     except DataError:
         raise
     except Exception as error:  # phonopy's parsers raise anything
@@ -68,12 +69,11 @@ def read_phonopy(path: Path) -> list[Atoms]:
 
 def _load(path: Path) -> tuple[Atoms, Any, tuple[float, float, float]]:
     """Return the supercell, the data set of phonopy, and its units in Å, eV/Å and eV."""
-    import phonopy
     from phonopy.file_IO import parse_FORCE_SETS
     from phonopy.physical_units import get_calculator_physical_units
 
     if path.suffix in (".yaml", ".yml", ".xz", ".gz"):
-        phonon = phonopy.load(path, produce_fc=False, is_symmetry=False, primitive_matrix="P")
+        phonon = _load_any_cell(path)
     else:
         beside = next(
             (path.parent / n for n in STRUCTURE_FILES if (path.parent / n).is_file()), None
@@ -87,13 +87,7 @@ def _load(path: Path) -> tuple[Atoms, Any, tuple[float, float, float]]:
             if not isinstance(atoms, Atoms):
                 raise ValueError("no structure")
             return atoms, parse_FORCE_SETS(path, natom=len(atoms)), (1.0, 1.0, 1.0)
-        phonon = phonopy.load(
-            beside,
-            force_sets_filename=path,
-            produce_fc=False,
-            is_symmetry=False,
-            primitive_matrix="P",
-        )
+        phonon = _load_any_cell(beside, force_sets_filename=path)
     cell = phonon.supercell
     atoms = Atoms(cell.numbers, positions=cell.positions, cell=cell.cell, pbc=True)
     units = get_calculator_physical_units(phonon.calculator)
@@ -101,13 +95,30 @@ def _load(path: Path) -> tuple[Atoms, Any, tuple[float, float, float]]:
     return atoms, phonon.dataset, (float(factors[0]), float(factors[1]), float(factors[2]))
 
 
-def _collect(cell: Atoms, dataset: Any) -> tuple[Any, Any, Any]:
+def _load_any_cell(path: Path, **files: Path) -> Any:
+    """Let phonopy read a file without making anything of its forces.
+
+    The unit cell is the primitive one, unless force constants in the file are of another.
+    """
+    import phonopy
+
+    settings: dict[str, Any] = {"produce_fc": False, "is_symmetry": False, **files}
+    try:
+        return phonopy.load(path, primitive_matrix="P", **settings)
+    except RuntimeError:
+        with warnings.catch_warnings():  # on a primitive cell that nothing here uses
+            warnings.simplefilter("ignore")
+            return phonopy.load(path, **settings)
+
+
+def _collect(path: Path, cell: Atoms, dataset: Any) -> tuple[Any, Any, Any]:
     """Return displacements and forces, (n, n_atoms, 3), and energies (n,) or None."""
     if dataset and "displacements" in dataset and "forces" in dataset:
         return dataset["displacements"], dataset["forces"], dataset.get("supercell_energies")
     first = [] if not dataset else dataset.get("first_atoms", [])
     if not first or any("forces" not in entry for entry in first):
-        raise ValueError("no forces")
+        fix = "Give phonopy_params.yaml, or FORCE_SETS with it beside."
+        raise DataError(message(str(path), "no forces", "displacements and forces", fix))
     moved = np.zeros((len(first), len(cell), 3))
     for k, entry in enumerate(first):
         moved[k, int(entry["number"])] = entry["displacement"]

@@ -1,4 +1,4 @@
-"""Labels of a SIESTA run: ``.HSX`` of SIESTA 5, and with sisl (optional) ``.TSHS`` and ``.nc``.
+"""Labels of a SIESTA run: ``.HSX``, and with sisl (optional) ``.TSHS`` and ``.nc``.
 
 Orbitals are in the order "siesta" of ``OrbitalBasis``. The labels of the species name the elements;
 files beside it give radii, for a ``.TSHS`` elements and shells (``.ORB_INDX``), and forces
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mlepi.errors import DataError, message
 from mlepi.structures.assembly import assemble_labels, infer_radii
 from mlepi.structures.basis import OrbitalBasis
+from mlepi.structures.home_cell import place_pairs
 from mlepi.structures.labelled_structure import LabelledStructure
 from mlepi.structures.pair_lists import BlockList
 from mlepi.structures.siesta_hsx import read_hsx
@@ -33,12 +34,12 @@ RYDBERG = HARTREE / 2.0
 SISL_FILES = (".TSHS", ".nc")
 
 
-@guard("a .HSX of SIESTA 5")
+@guard("a .HSX of SIESTA")
 def read_siesta(path: str | Path, name: str | None = None) -> LabelledStructure:
     """Read the labels of a SIESTA run without spin.
 
     Args:
-        path: ``.HSX`` of SIESTA 5, ``.TSHS`` or ``.nc``.
+        path: ``.HSX``, ``.TSHS`` or ``.nc``.
         name: name of the structure; the stem of the file when None.
 
     Returns:
@@ -46,8 +47,8 @@ def read_siesta(path: str | Path, name: str | None = None) -> LabelledStructure:
         shifted to it, and it is 0.
 
     Raises:
-        DataError: another version, spin, damage, sisl is needed and missing, or an invariant of
-            ``validation`` broken.
+        DataError: another version, spin, damage, Γ alone in a small cell (``home_cell``), sisl is
+            needed and missing, or an invariant of ``validation`` broken.
     """
     path = Path(path)
     if not path.is_file():
@@ -60,7 +61,7 @@ def read_siesta(path: str | Path, name: str | None = None) -> LabelledStructure:
     atoms = Atoms(numbers, raw.positions * BOHR, cell=raw.cell * BOHR, pbc=True)
     shells = _one_basis(path, species, raw.shells)
     counts = np.array([sum(2 * l + 1 for l in shells[int(z)]) for z in numbers])
-    where = (raw.cells[raw.places], raw.rows, raw.columns)
+    where = _place(path, atoms, counts, raw.cells[raw.places], raw.rows, raw.columns)
     hamiltonian = gather_blocks(counts, *where, raw.hamiltonian * RYDBERG)
     overlap = gather_blocks(counts, *where, raw.overlap)
     forces = _read_forces(path.with_suffix(".FA"), len(atoms))
@@ -72,7 +73,7 @@ def read_siesta(path: str | Path, name: str | None = None) -> LabelledStructure:
         order="siesta",
         overlap=overlap,
         hamiltonian=hamiltonian,
-        fermi_energy=raw.fermi_energy * RYDBERG,
+        fermi_energy=None if raw.fermi_energy is None else raw.fermi_energy * RYDBERG,
         forces=forces,
         provenance={"code": "SIESTA", "file": path.name},
     )
@@ -125,15 +126,44 @@ def _read_index(path: Path) -> list[_IndexedOrbital]:
         raise DataError(message(str(index), str(error), "rows of io ia is spec …", fix)) from error
 
 
-def _basis(
-    path: Path, atoms: Atoms, shells: dict[int, tuple[int, ...]], overlap: BlockList
-) -> OrbitalBasis:
-    """Join shells with the radii of ``.ORB_INDX``, or those that the pairs show."""
+def _index_radii(path: Path, atoms: Atoms) -> dict[int, float]:
+    """Return the radii of ``.ORB_INDX`` by atomic number, Å; none without it."""
     longest: dict[int, float] = {}
     for row in _read_index(path):
         if row.atom < len(atoms):
             number = int(atoms.numbers[row.atom])
             longest[number] = max(longest.get(number, 0.0), row.radius)
+    return longest
+
+
+def _place(
+    path: Path,
+    atoms: Atoms,
+    counts: NDArray[np.int64],
+    cells: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return cells, rows and columns of elements; at Γ alone the cells are the nearest ones."""
+    if not cells.any():
+        atom = np.repeat(np.arange(len(counts)), counts)
+        radii = _index_radii(path, atoms)
+        if not set(atoms.numbers.tolist()) <= set(radii):
+            fix = "Keep that of this run beside it, or repeat it with ForceAuxCell T."
+            got, beside = "matrices of Γ alone", path.with_suffix(".ORB_INDX").name
+            expected = (
+                f"the range of the orbitals in {beside}, which tells what is added up in them"
+            )
+            raise DataError(message(str(path), got, expected, fix))
+        cells = place_pairs(str(path), atoms, atom[rows], atom[columns], radii)
+    return cells, rows, columns
+
+
+def _basis(
+    path: Path, atoms: Atoms, shells: dict[int, tuple[int, ...]], overlap: BlockList
+) -> OrbitalBasis:
+    """Join shells with the radii of ``.ORB_INDX``, or those that the pairs show."""
+    longest = _index_radii(path, atoms)
     radii = infer_radii(atoms, overlap.pairs)
     radii = {z: max(longest.get(z, 0.0), radius) for z, radius in radii.items()}
     return OrbitalBasis(shells, radii, dict.fromkeys(shells, "SIESTA"))
@@ -173,12 +203,9 @@ def _read_with_sisl(path: Path, name: str) -> LabelledStructure:
     if path.suffix == ".nc":
         open_hdf5(path).close()
     try:
-        inputs = sorted(path.parent.glob("*.fdf"))
         with warnings.catch_warnings():  # on supercells of the input, which the file's replace
             warnings.simplefilter("ignore", sisl.SislWarning)
-            known = (
-                {"geometry": sisl.get_sile(inputs[0]).read_geometry()} if len(inputs) == 1 else {}
-            )
+            known = {} if path.suffix == ".nc" else _read_input(sisl, path)
             matrix: Any = sisl.get_sile(path).read_hamiltonian(**known)
     except Exception as error:  # sisl's readers raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -200,7 +227,8 @@ def _read_with_sisl(path: Path, name: str) -> LabelledStructure:
         sparse = matrix.tocsr(index).tocoo()
         columns = sparse.col % geometry.no
         cells = np.asarray(geometry.lattice.sc_off)[sparse.col // geometry.no]
-        part = (cells, sparse.row.astype(np.int64), columns.astype(np.int64))
+        rows = sparse.row.astype(np.int64)
+        part = _place(path, atoms, counts, cells, rows, columns.astype(np.int64))
         lists.append(gather_blocks(counts, *part, sparse.data.astype(np.float64)))
     return assemble_labels(
         str(path),
@@ -213,6 +241,19 @@ def _read_with_sisl(path: Path, name: str) -> LabelledStructure:
         fermi_energy=0.0,
         provenance={"code": "SIESTA", "file": path.name, "read_with": f"sisl {sisl.__version__}"},
     )
+
+
+def _read_input(sisl: Any, path: Path) -> dict[str, Any]:
+    """Return the geometry of the input beside a ``.TSHS``, where there is one that sisl reads."""
+    inputs = sorted(path.parent.glob("*.fdf"))
+    own = [file for file in inputs if file.stem == path.stem] or inputs
+    if len(own) != 1:
+        return {}
+    try:
+        with sisl.get_sile(own[0]) as file:
+            return {"geometry": file.read_geometry()}
+    except Exception:  # sisl's readers raise anything; the index of orbitals may know as much
+        return {}
 
 
 def _atomic_orbitals(

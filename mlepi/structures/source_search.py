@@ -21,7 +21,10 @@ REFUSED = {
     ".pkl": "a pickle, which can run any code: export it as text, HDF5 or .npy",
     ".tar": "an archive: unpack it, and give the folder",
     ".zip": "an archive: unpack it, and give the folder",
-    ".tgz": "an archive: unpack it, and give the folder",
+    **dict.fromkeys(
+        (".tgz", ".tar.lzma", ".tar.zst", ".7z", ".rar"),
+        "an archive: unpack it, and give the folder",
+    ),
     **dict.fromkeys(COMPRESSED, "compressed: unpack it (only files of forces are read packed)"),
 }
 """Ends of names that get one message instead of a reader."""
@@ -32,8 +35,12 @@ ONE_RUN = ("vaspout.h5", "vasprun.xml", "outcar", "phonopy_params.yaml", "force_
 SAME_STEM = ((".scfout", ".out"), (".hsx", ".tshs", ".nc"))
 """Suffixes of files of one run, of which the first with the same stem is taken."""
 
-GRIDS = ".grid.nc"
-"""End of the names of SIESTA's densities and potentials, which are no matrices."""
+NETCDF, HDF5, SPARSE = ".nc", b"\x89HDF\r\n\x1a\n", b"SPARSE"
+"""Files that end so hold matrices of SIESTA where they begin so and have a group of this name;
+others are densities, potentials, orbitals, transmissions, or of other programs."""
+
+HEAD = 2**18
+"""Bytes within which the names of groups stand."""
 
 DEEPEST = 32
 """Folders inside each other that are searched."""
@@ -54,9 +61,18 @@ def find_only(path: Path, *suffixes: str) -> Path | None:
         file
         for suffix in wanted
         for file in files
-        if file.suffix.lower() == suffix and not file.name.endswith(GRIDS) and file.is_file()
+        if file.suffix.lower() == suffix and file.is_file() and not _is_other_netcdf(file)
     ]
     return found[0] if len({file.stem for file in found}) == 1 else None
+
+
+def _is_other_netcdf(file: Path) -> bool:
+    """Say whether a file is NetCDF without sparse matrices."""
+    if file.suffix.lower() != NETCDF:
+        return False
+    with file.open("rb") as opened:
+        head = opened.read(HEAD)
+    return not head.startswith(HDF5) or SPARSE not in head
 
 
 def search_folder(path: Path, recognise: Callable[[Path], list[Item]]) -> list[Item]:
@@ -126,7 +142,7 @@ def tell_refused(path: Path, expected: str, whole: str | None = None) -> DataErr
         expected: the formats that were looked for.
         whole: what the folder of a file is, where it is a structure.
     """
-    names = [path.name] if path.is_file() else _list_names(path)
+    names = _list_names(path) if path.is_dir() else [path.name]
     for name in names:
         ends = (name, strip_compression(Path(name)))
         reason = next(
@@ -138,7 +154,7 @@ def tell_refused(path: Path, expected: str, whole: str | None = None) -> DataErr
         fix = f"Give the folder, {path.parent}."
         return DataError(message(str(path), "a single file of several", whole, fix))
     fix = "Check the path; docs/data_formats.md lists which files each format needs."
-    got = "a file of no known format" if path.is_file() else "no structure in it or below it"
+    got = "no structure in it or below it" if path.is_dir() else "a file of no known format"
     return DataError(message(str(path), got, expected, fix))
 
 

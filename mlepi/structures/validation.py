@@ -59,7 +59,7 @@ DISTANCE = 1e-3
 coordinates)."""
 
 FERMI_MARGIN = 1.0
-"""How far the Fermi energy may lie outside the levels at the k-points tried, eV."""
+"""How far the Fermi energy usually lies above all levels at the k-points tried at most, eV."""
 
 ENERGY_ZERO = 10.0
 """Largest usual |Fermi energy|, eV."""
@@ -301,8 +301,8 @@ def check_spectrum(structure: LabelledStructure, where: str | None = None) -> di
             remarks["near_singular"] = min(smallest, remarks.get("near_singular", smallest))
         if (below or above) and blocks[1] is not None and fermi is not None:
             matrix = sum_real(edge_index, shift, blocks[1], mask, kpoint)
-            below = below and is_definite(matrix - (fermi - FERMI_MARGIN) * overlap)
-            above = above and is_definite((fermi + FERMI_MARGIN) * overlap - matrix)
+            below = below and is_definite(matrix - fermi * overlap)
+            above = above and is_definite((fermi - FERMI_MARGIN) * overlap - matrix)
             if not kpoint.any() and (below or above):
                 levels = scipy.linalg.eigvalsh(matrix, overlap)
                 remarks |= _judge_fermi(where, fermi, levels, below)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-FORCES = b"TOTAL-FORCE (eV/Angst)"
 REACHED, NOT_REACHED = b"EDIFF is reached", b"EDIFF was not reached"
-"""Lines of an OUTCAR: forces of a step, and before them how its electronic loop ended."""
+"""Lines of an OUTCAR: how an electronic loop ended."""
 
 NELM = re.compile(rb'name="NELM"[^>]*>\s*(\d+)')
-FIXED = re.compile(rb'\bIALGO"?\s*[>=]\s*2\b')
+FIXED = re.compile(rb'\b(IALGO"?\s*[>=]\s*2|ICHARG"?\s*[>=]\s*1[0-2])\b')
 """ALGO = None or Nothing (VASP's manual): orbitals stay as they were read, or, where a dry run has
-read none, as they were drawn at random."""
+read none, as they were drawn at random. ICHARG from 10 on: the density stays as it was read, as in
+runs of band structures, whose k-points are no mesh: energies are off by electronvolts."""
+FIXED_DENSITY = range(10, 13)
+"""ICHARG of these runs."""
 FIXED_NAMES = ("none", "nothing")
 """The same as ALGO, which must be spelled out."""
 
@@ -21,38 +23,21 @@ def find_unconverged(path: Path, file_format: str, n_frames: int) -> list[int]:
     """List the steps, from 0, that have not converged; none where the file does not tell.
 
     Args:
-        path: OUTCAR or vasprun.xml.
+        path: vasprun.xml.
         file_format: ASE's name of it.
         n_frames: that were read; a file with another number of steps does not tell.
     """
-    read = {"vasp-out": _read_outcar, "vasp-xml": _read_vasprun}.get(file_format)
-    converged = read(path) if read else []
+    converged = _read_vasprun(path) if file_format == "vasp-xml" else []
     if len(converged) != n_frames:
         return []
     return [step for step, reached in enumerate(converged) if not reached]
-
-
-def _read_outcar(path: Path) -> list[bool]:
-    """Say of every step whether EDIFF was reached, where any says so; none by fixed orbitals."""
-    steps: list[bool] = []
-    reached = told = fixed = False
-    with path.open("rb") as file:
-        for line in file:
-            if FIXED.search(line):
-                fixed = told = True
-            elif REACHED in line or NOT_REACHED in line:
-                reached, told = REACHED in line, True
-            elif FORCES in line:
-                steps.append(reached and not fixed)
-                reached = False
-    return steps if told else []
 
 
 def _read_vasprun(path: Path) -> list[bool]:
     """Say of every step whether it took another number of electronic steps than NELM allows.
 
     More of them are several loops in one step, of density functional perturbation theory. Steps
-    of fixed orbitals have not converged.
+    of fixed orbitals or density have not converged.
     """
     limit, fixed, counts = 0, False, [0]
     with path.open("rb") as file:

@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.structures.frame_labels import UNCONVERGED
-from mlepi.structures.vasp_convergence import FIXED_NAMES
+from mlepi.structures.vasp_convergence import FIXED_DENSITY, FIXED_NAMES
 from mlepi.untrusted import guard, open_hdf5, read_text
 
 STEPS = "intermediate/ion_dynamics"
 NOT_CONVERGED = "electronic_step_converged"
 """Since VASP 6.5: (n_steps, 1), 0 for a converged step."""
-ALGORITHM = "input/incar/ALGO"
-FREE_ENERGY = "free energy"
-"""How the tag of the energy begins whose derivatives the forces are."""
+ALGORITHM, DENSITY = "input/incar/ALGO", "input/incar/ICHARG"
+LEARNS = "input/incar/ML_LMLFF"
+"""A force field is trained or used; which steps are its own is not told."""
+TRUE = ("1", "t", "true")
+FREE_ENERGY = ("free energy", "ion-electron")
+"""How the tag of the energy begins whose derivatives the forces are; the second of dynamics."""
 
 TITLE = re.compile(
     r"^[=*]{20,}\n\s*(\S.*?)\s*\n-{20,}\n(.*?)(?=^[=*]{20,}|\Z)", re.DOTALL | re.MULTILINE
@@ -31,6 +34,8 @@ TITLE = re.compile(
 @guard("a vaspout.h5 of VASP 6")
 def read_vaspout(path: Path) -> list[Atoms]:
     """Read all ionic steps of a ``vaspout.h5``, each with free energy (eV) and forces (eV/Å).
+
+    A relaxation may end with a step whose structure VASP does not write: it is an empty frame.
 
     Raises:
         DataError: an array is missing or of another length.
@@ -47,14 +52,22 @@ def read_vaspout(path: Path) -> list[Atoms]:
             types = [_text(tag) for tag in where["ion_types"]]
             counts = np.asarray(where["number_ion_types"])
             failed = np.asarray(steps.get(NOT_CONVERGED, [])).ravel()
-            if ALGORITHM in file and _text(file[ALGORITHM][()]).lower() in FIXED_NAMES:
+            learns = LEARNS in file and _text(file[LEARNS][()]).strip(".").lower() in TRUE
+            fixed = ALGORITHM in file and _text(file[ALGORITHM][()]).lower() in FIXED_NAMES
+            if fixed or (DENSITY in file and int(file[DENSITY][()]) in FIXED_DENSITY):
                 failed = np.ones(len(energies))
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         fix = "Copy it again; the calculation must have finished a step."
         got = f"a missing array ({error})"
         raise DataError(message(str(path), got, f"{STEPS} of VASP 6", fix)) from error
+    if learns:
+        fix = "Give ML_AB, or OUTCAR, which says which steps are of DFT."
+        got = "a run with a force field (ML_LMLFF)"
+        raise DataError(message(str(path), got, "steps of DFT alone", fix))
     free = next((k for k, tag in enumerate(tags) if tag.startswith(FREE_ENERGY)), None)
     n_steps, n_atoms = min(len(energies), len(forces)), int(counts.sum())
+    unplaced = n_steps > 1 and len(scaled) == len(cells) == n_steps - 1
+    n_steps -= unplaced
     placed = scaled[:n_steps].shape == (n_steps, n_atoms, 3) and bool((counts >= 0).all())
     if free is None or len(types) != len(counts) or not placed:
         fix = "Copy it again."
@@ -71,7 +84,7 @@ def read_vaspout(path: Path) -> list[Atoms]:
     ]
     for frame, wrong in zip(frames, failed, strict=False):
         frame.info |= {UNCONVERGED: True} if wrong else {}
-    return frames
+    return [*frames, Atoms()] if unplaced else frames
 
 
 @guard("an ML_AB of VASP")

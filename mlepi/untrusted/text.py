@@ -52,8 +52,23 @@ def check_text(path: Path, *, ends: bool = False) -> None:
                 raise ValueError("a zero byte")
             last = (last + chunk)[-1000:]
         lines = last.splitlines()
-        if ends and len(lines) > 1 and not last.endswith(b"\n") and len(lines[-1]) < len(lines[-2]):
+        if ends and len(lines) > 1 and not last.endswith(b"\n") and _is_cut(lines):
             raise ValueError(f"cut off inside its last line, {lines[-1][-40:].decode()!r}")
+
+
+def _is_cut(lines: Sequence[bytes]) -> bool:
+    """Say whether a last line without an end is shorter than a row like it; titles do not count.
+
+    Numbers with as many decimals as those above are whole, whatever their signs.
+    """
+    words = lines[-1].split()
+    rows = [line for line in lines[:-1] if len(line.split()) == len(words)] or [lines[-2]]
+    above = rows[-1].split()
+    if not above or not above[-1].strip(b"+-.").replace(b".", b"")[:1].isdigit():
+        return False
+    decimals = [len(row[-1].partition(b".")[2]) if row else 0 for row in (words, above)]
+    whole = len(words) == len(above) and decimals[0] == decimals[1] > 0
+    return len(lines[-1]) < len(rows[-1]) and not whole
 
 
 def read_json(path: Path) -> Any:

@@ -675,7 +675,7 @@ def openmx_cases():
         ("coordinates\\.forces", "coordinates", "no coordinates.forces"),
         (r"Chemical potential", "Chemical", "no Chemical potential"),
         (r"-0\.0918", "-0.1918", "chemical potential -0.19"),
-        (r"  1\.10000 ", "  1.20000 ", "differ from the .scfout by up to"),
+        (r"  1\.10000 ", "  1.20000 ", "differ by up to"),
         (r"  1\.10000 ", "  *.***** ", "could not convert"),
         (r"    2     H ", "    2     C ", "or other elements"),
         (r"    3     C ", "  # 3     C ", "forces on 2 atoms"),

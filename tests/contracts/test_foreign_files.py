@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import warnings
 
 import h5py
 import numpy as np
@@ -84,6 +86,56 @@ def test_silicon_of_siesta():
     np.testing.assert_allclose(structure.forces[1], 7.9038715e-06, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [
+        ("SrTiO3/unpolarized/SrTiO3", 3e-4),  # eigenvalues of S down to 8e-6
+        ("Si_pdos_k/Si_pdos", 1e-4),
+        ("tbtrans/graphene/electrode/electrode", 1e-5),
+        ("H_chain/h_chain_vibra", 1e-6),
+        ("H2_hessian/H2_hessian", 1e-6),
+    ],
+)
+def test_other_runs_of_siesta(name, tolerance):
+    """Files of sisl's own tests, the last at Γ alone: all levels are those of .EIG."""
+    path = foreign("sisl-files/siesta") / f"{name}.HSX"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusualDataWarning)
+        structure = read_siesta(path)
+    kpoints = np.loadtxt(path.with_suffix(".KP"), skiprows=1, ndmin=2)[:, 1:4] / BOHR
+    fractional = kpoints @ structure.atoms.cell.array.T / (2 * np.pi)
+    _, n_bands, _, n_kpoints, *rest = path.with_suffix(".EIG").read_text().split()
+    table = np.array(rest, dtype=float).reshape(int(n_kpoints), int(n_bands) + 1)[:, 1:]
+    for n in {0, int(n_kpoints) // 2, int(n_kpoints) - 1}:
+        np.testing.assert_allclose(levels(structure, fractional[n]), table[n], atol=tolerance)
+
+
+def test_other_runs_of_siesta_at_gamma():
+    for name in ("H2O_dipole/h2o_dipole", "MgCO3_md/md_nose", "charges/end/siesta"):
+        with pytest.raises(DataError, match="matrices of Γ alone"):
+            read_siesta(foreign("sisl-files/siesta") / f"{name}.HSX")
+
+
+def test_silicon_of_siesta_4(tmp_path):
+    """The same matrices in the formats of SIESTA 4 and 5; the first has no structure."""
+    folder = foreign("sisl-files/siesta/ancient")
+    (tmp_path / "Si.HSX").write_bytes((folder / "si_pdos_kgrid.0.HSX").read_bytes())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusualDataWarning)
+        expected = read_siesta(folder / "si_pdos_kgrid.1.HSX")
+        atoms = expected.atoms
+        rows = [*atoms.cell.array / BOHR, [2]]
+        rows += [[1, 14, *x, 0, 0, 0] for x in atoms.positions / BOHR]
+        text = "\n".join(" ".join(f"{v:.15g}" for v in row) for row in rows)
+        (tmp_path / "Si.XV").write_text(text)
+        found = read_siesta(tmp_path / "Si.HSX")
+    for name, tolerance in (("hamiltonian_blocks", 1e-6), ("overlap_blocks", 1e-7)):
+        expected_blocks = getattr(expected, name)
+        np.testing.assert_allclose(getattr(found, name), expected_blocks, atol=tolerance)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_transiesta_file_through_sisl(tmp_path):
     """The same H and S written by sisl itself as .TSHS, with the input and the basis beside it."""
     sisl = pytest.importorskip("sisl")
@@ -115,6 +167,7 @@ def test_transiesta_file_through_sisl(tmp_path):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     with pytest.warns(UnusualDataWarning):
         copy = read_siesta(tmp_path / "Si.TSHS")
+    gc.collect()  # sisl leaves the input open
     np.testing.assert_allclose(copy.hamiltonian_blocks, structure.hamiltonian_blocks, atol=1e-9)
 
 

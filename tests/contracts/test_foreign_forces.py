@@ -85,9 +85,14 @@ def test_vasprun_of_perturbation_theory():
     check_vasprun(find_vasp("vasprun_dfpt.xml"))
 
 
-@pytest.mark.parametrize("name", ["vasp/OUTCAR_ZrO2", "vasp/OUTCAR_GaAs"])
-def test_other_outcars(name):
-    check_outcar(foreign(name))
+def test_other_outcar():
+    check_outcar(foreign("vasp/OUTCAR_ZrO2"))
+
+
+def test_outcar_of_a_band_structure():
+    """ICHARG = 11 along a path: its −6.8 eV are not those of a crystal."""
+    with pytest.raises(DataError, match="none with converged electrons"):
+        read_forces_dataset(foreign("vasp/OUTCAR_GaAs"))
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from hamiltonian_samples import (
     write_scfout,
 )
 
-from mlepi.errors import UnusualDataWarning
+from mlepi.errors import DataError, UnusualDataWarning
 from mlepi.structures.abacus import read_abacus
 from mlepi.structures.deeph import read_deeph, write_deeph
 from mlepi.structures.deeph_legacy import read_deeph_legacy
@@ -29,6 +30,7 @@ from mlepi.structures.kmesh_files import read_kmesh
 from mlepi.structures.labelled_structure import reverse_edges
 from mlepi.structures.openmx import read_openmx
 from mlepi.structures.siesta import read_siesta
+from mlepi.structures.sources import find_sources, read_source
 from mlepi.structures.validation import check_hamiltonian_labels
 
 KPOINTS = np.array([[0.0, 0.0, 0.0], [0.13, 0.29, -0.41], [1 / 3, 1 / 3, 0.0]])
@@ -309,3 +311,24 @@ def test_a_mesh_too_coarse_for_its_orbitals_is_told(tmp_path):
     texts = [str(warning.message) for warning in told]
     [text] = [text for text in texts if "at the border of the k-mesh" in text]
     assert text.endswith("Take a denser mesh.")
+
+
+@pytest.mark.parametrize(
+    ("fock", "label"),
+    [("fock.npy", "mesh_0"), ("fock_0_441.npy", "mesh_0"), ("E2g_fock_0.npy", "E2g_0")],
+)
+def test_names_of_matrices_on_a_mesh(tmp_path, fock, label):
+    """A single frame needs no number, and a number may stand behind that of the frame."""
+    folder = write_kmesh(tmp_path / "mesh", real_sample(), (4, 4, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusualDataWarning)
+        expected = read_kmesh(folder, 0)
+        (folder / "a_fock_0.npy").rename(folder / fock)
+        (folder / "a_over_0.npy").rename(folder / fock.replace("fock", "over"))
+        [source] = find_sources([folder])
+        [found] = read_source(source)
+        assert read_kmesh(folder, 0).name == label
+    np.testing.assert_array_equal(found.hamiltonian_blocks, expected.hamiltonian_blocks)
+    (folder / fock).rename(folder / "realfock_0.npy")
+    with pytest.raises(DataError, match=r"no structure in it or below it|no labels"):
+        read_source(find_sources([folder])[0])

@@ -89,7 +89,7 @@ def test_extxyz_without_labels(tmp_path):
     ase.io.write(tmp_path / "bare.extxyz", atoms)
     with pytest.raises(
         DataError,
-        match=r"bare\.extxyz, structure 0: got only no labels; expected an energy and forces",
+        match=r"bare\.extxyz, structure 0: got no labels; expected an energy and forces",
     ):
         read_forces_dataset(tmp_path / "bare.extxyz")
     atoms.calc = SinglePointCalculator(atoms, energy=1.0)
@@ -116,13 +116,13 @@ def test_unusable_force_files(tmp_path):
     with pytest.raises(DataError, match=r"none\.extxyz: got no such file"):
         read_forces_dataset(tmp_path / "none.extxyz")
     for name, expected in (
-        ("OUTCAR", "vasp-out"),
-        ("vasprun.xml", "vasp-xml"),
-        ("data.extxyz", "extxyz"),
+        ("OUTCAR", "an OUTCAR of VASP"),
+        ("vasprun.xml", "a file in ASE's format 'vasp-xml'"),
+        ("data.extxyz", "a file in ASE's format 'extxyz'"),
     ):
         (tmp_path / name).write_text("nothing of use\n")
         with pytest.raises(
-            DataError, match=f"{name}: got .*expected a file in ASE's format '{expected}'"
+            DataError, match=f"{name}: got an unreadable file .*; expected {expected}"
         ):
             read_forces_dataset(tmp_path / name)
     molecule = Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.1]])

@@ -63,6 +63,29 @@ def test_refused_and_unusual_sources_are_told(folders, tmp_path, capsys):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_sources_in_another_basis_are_left_out(tmp_path, capsys):
+    """The basis of most is that of the data set, wherever the odd one stands."""
+    sample = real_sample()
+    (tmp_path / "data").mkdir()
+    for name in ("b", "c"):
+        write_legacy_folder(tmp_path / "data" / name, sample)
+    keep = [0, 2, 3, 4]
+    small = dataclasses.replace(
+        sample,
+        shells={6: [0, 1]},
+        hamiltonian=[block[np.ix_(keep, keep)] for block in sample.hamiltonian],
+        overlap=[block[np.ix_(keep, keep)] for block in sample.overlap],
+    )
+    write_legacy_folder(tmp_path / "data" / "a", small)
+    out = tmp_path / "all.h5"
+    assert main(["convert", str(tmp_path / "data"), "--out", str(out), "--workers", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "refused, 1 of 3" in shown
+    assert "a: got shells s p for C; expected shells s s p p as in 2 other sources." in shown
+    assert f"{out}: 2 structures" in shown
+    assert list(HamiltonianDataset(out).names) == ["b", "c"]
+
+
 def test_basis_and_units_of_a_converted_set_are_sealed(folders, tmp_path):
     out = tmp_path / "all.h5"
     convert([folders / "a"], out)

@@ -38,13 +38,40 @@ def test_labels_with_a_prefix(tmp_path, prefix):
     assert set(structure.atoms.arrays) == {"numbers", "positions"}
 
 
-def test_two_prefixes_are_not_chosen_between(tmp_path):
+def test_forces_in_the_words_of_quip(tmp_path):
+    """An array "force" and a key "energy", which ASE knows; units that a frame names are read."""
     atoms = build_frame(0, labels=False)
-    for prefix in ("REF_", "dft_"):
-        atoms.info[f"{prefix}energy"], atoms.arrays[f"{prefix}forces"] = -3.5, FORCES
+    atoms.info["energy"], atoms.arrays["force"] = -3.5, FORCES
+    path = tmp_path / "a.xyz"
+    ase.io.write(path, atoms, format="extxyz")
+    [structure] = read_forces_dataset(path)
+    assert structure.energy == -3.5
+    np.testing.assert_array_equal(structure.forces, FORCES)
+    assert structure.provenance["labels"] == "energy, force"
+    assert set(structure.atoms.arrays) == {"numbers", "positions"}
+    for unit, told in (("eV/Angstrom", None), ("Hartree/Bohr", "got force_unit=Hartree/Bohr; exp")):
+        atoms.info["force_unit"] = unit
+        ase.io.write(path, atoms, format="extxyz")
+        if told is None:
+            assert len(read_forces_dataset(path)) == 1
+            continue
+        with pytest.raises(DataError, match=told):
+            read_forces_dataset(path)
+
+
+def test_of_two_prefixes_only_that_of_references_is_chosen(tmp_path):
+    """MACE's REF_ stands beside what a model says; of others none is known to be right."""
+    atoms = build_frame(0, labels=False)
+    for prefix, energy in (("mace_", -9.9), ("dft_", -3.5)):
+        atoms.info[f"{prefix}energy"], atoms.arrays[f"{prefix}forces"] = energy, FORCES
     ase.io.write(tmp_path / "a.extxyz", atoms)
-    with pytest.raises(DataError, match="got only no labels"):
+    with pytest.raises(DataError, match=r"labels with the prefixes \['mace_', 'dft_'\].* rename"):
         read_forces_dataset(tmp_path / "a.extxyz")
+    atoms.info["REF_energy"], atoms.arrays["REF_forces"] = -4.5, FORCES
+    ase.io.write(tmp_path / "b.extxyz", atoms)
+    [structure] = read_forces_dataset(tmp_path / "b.extxyz")
+    assert structure.energy == -4.5
+    assert structure.provenance["labels"] == "REF_energy, REF_forces"
 
 
 def test_usual_keys_come_before_others(tmp_path):
@@ -70,6 +97,67 @@ def end_loops(path, *ends):
     lines = [f" --- aborting loop {end} ---\n" if end else "" for end in ends]
     pieces = [f"{line} POSITION {part}" for line, part in zip(lines, parts[1:], strict=True)]
     path.write_text(parts[0] + "".join(pieces))
+
+
+@pytest.mark.parametrize("name", ["OUTCAR", "vasprun.xml", "vaspout.h5"])
+def test_runs_of_band_structures_have_no_labels(tmp_path, name):
+    """ICHARG = 11: the density is not that of these k-points."""
+    path = tmp_path / name
+    if name == "vaspout.h5":
+        test_readers.TestVaspout().write(path)
+        with h5py.File(path, "a") as file:
+            file["input/incar/ICHARG"] = 11
+    else:
+        kind, first, said = {
+            "OUTCAR": (test_readers.TestOutcar, "   ISPIN", "   ICHARG =     11    charge: \n"),
+            "vasprun.xml": (test_readers.TestVasprun, "<kpoints>", '<i name="ICHARG">    11</i>\n'),
+        }[name]
+        kind().write(path)
+        path.write_text(path.read_text().replace(first, said + first, 1))
+    with pytest.raises(DataError, match=r"2 steps, none with converged .*ICHARG = 11"):
+        read_forces_dataset(path)
+
+
+@pytest.mark.parametrize("value", [np.int8(1), b".TRUE."])
+def test_a_vaspout_with_a_force_field(tmp_path, value):
+    """It does not say which of its steps the force field has predicted."""
+    path = tmp_path / "vaspout.h5"
+    test_readers.TestVaspout().write(path)
+    with h5py.File(path, "a") as file:
+        file["input/incar/ML_LMLFF"] = value
+    with pytest.raises(DataError, match=r"a force field \(ML_LMLFF\); .* Give ML_AB, or OUTCAR"):
+        read_forces_dataset(path)
+
+
+def test_last_step_without_a_structure_in_a_vaspout(tmp_path):
+    """Relaxations of VASP 6.5 end so: the others are aligned from the first."""
+    path = tmp_path / "vaspout.h5"
+    test_readers.TestVaspout().write(path)
+    expected = read_forces_dataset(path)
+    with h5py.File(path, "a") as file:
+        steps = file["intermediate/ion_dynamics"]
+        for name in ("position_ions", "lattice_vectors"):
+            kept = steps[name][:-1]
+            del steps[name]
+            steps[name] = kept
+    with pytest.warns(UnusualDataWarning, match="1 structures without energy or forces"):
+        [found] = read_forces_dataset(path)
+    assert found.energy == expected[0].energy
+    np.testing.assert_array_equal(found.atoms.positions, expected[0].atoms.positions)
+
+
+def test_dynamics_in_a_vaspout(tmp_path):
+    """Its free energy has another tag."""
+    path = tmp_path / "vaspout.h5"
+    test_readers.TestVaspout().write(path)
+    expected = read_forces_dataset(path)
+    with h5py.File(path, "a") as file:
+        steps = file["intermediate/ion_dynamics"]
+        tags = [tag.replace(b"free energy ", b"ion-electron ") for tag in steps["energies_tags"]]
+        del steps["energies_tags"]
+        steps["energies_tags"] = tags
+    found = read_forces_dataset(path)
+    assert [s.energy for s in found] == [s.energy for s in expected]
 
 
 @pytest.mark.parametrize("second", ["EDIFF was not reached (unconverged)", ""])

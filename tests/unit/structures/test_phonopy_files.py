@@ -51,6 +51,16 @@ def test_parameters_with_energies(phonon, tmp_path):
     np.testing.assert_allclose(energies, phonon.supercell_energies, atol=1e-7)
 
 
+def test_parameters_with_force_constants_of_a_primitive_cell(phonon, tmp_path):
+    """What phonopy's commands write: (n_primitive, n_supercell, 3, 3), which "P" does not fit."""
+    whole = phonopy.Phonopy(phonon.unitcell, phonon.supercell_matrix, primitive_matrix="F")
+    whole.dataset = phonon.dataset
+    whole.force_constants = np.zeros((1, len(phonon.supercell), 3, 3))
+    parts = {"force_sets": True, "force_constants": True}
+    whole.save(tmp_path / "phonopy_params.yaml", settings=parts)
+    check(read_forces_dataset(tmp_path / "phonopy_params.yaml"), phonon, phonon.forces)
+
+
 @pytest.mark.parametrize("beside", ["phonopy_disp.yaml", "SPOSCAR"])
 def test_force_sets_have_harmonic_energies(phonon, tmp_path, beside):
     """−½ Σ u·F is the energy relative to rest to third order in the displacement."""
@@ -83,5 +93,5 @@ def test_what_is_missing_is_told(phonon, tmp_path):
     with pytest.raises(DataError, match="no supercell beside it"):
         read_forces_dataset(tmp_path / "FORCE_SETS")
     phonon.save(tmp_path / "phonopy_params.yaml", settings={"force_sets": False})
-    with pytest.raises(DataError, match=r"that phonopy refuses .*no forces"):
+    with pytest.raises(DataError, match=r"got no forces; .* Give phonopy_params\.yaml"):
         read_forces_dataset(tmp_path / "phonopy_params.yaml")

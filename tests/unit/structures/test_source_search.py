@@ -13,6 +13,8 @@ from mlepi.errors import DataError
 from mlepi.structures.source_search import name_uniquely
 from mlepi.structures.sources import find_sources
 
+NETCDF = b"\x89HDF\r\n\x1a\n...SPARSE"
+
 
 def found(*paths):
     return [(source.source_format, source.path.name) for source in find_sources(paths)]
@@ -47,6 +49,7 @@ def test_links_are_followed_once(tmp_path, scfout):
 def test_of_files_of_one_run_the_most_complete_is_taken(tmp_path, scfout):
     for name in ("Si.TSHS", "Si.nc", "Si.HSX", "Rho.grid.nc"):
         (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "Si.nc").write_bytes(NETCDF)
     assert found(tmp_path) == [("siesta", tmp_path.name)]
     assert find_sources([tmp_path])[0].name == "Si"
     for name in ("a", "b"):
@@ -63,6 +66,16 @@ def test_of_files_of_one_run_the_most_complete_is_taken(tmp_path, scfout):
     ]
 
 
+@pytest.mark.parametrize("data", [NETCDF.replace(b"SPARSE", b"ORBITAL"), b"CDF\x01 SPARSE", b""])
+def test_netcdf_without_matrices_is_no_source(tmp_path, data):
+    """SIESTA's ``.ion.nc``, ``.MD.nc`` and ``.TBT.nc``, trajectories of Amber."""
+    (tmp_path / "siesta.nc").write_bytes(NETCDF)
+    (tmp_path / "Si.ion.nc").write_bytes(data)
+    assert found(tmp_path) == [("siesta", tmp_path.name)]
+    with pytest.raises(DataError, match="a file of no known format"):
+        find_sources([tmp_path / "Si.ion.nc"])
+
+
 def test_capitals_numbers_and_compression_of_names(tmp_path, scfout):
     shutil.copy(scfout, tmp_path / "MX.SCFOUT")
     assert found(tmp_path / "MX.SCFOUT") == [("openmx", "MX.SCFOUT")]
@@ -71,10 +84,16 @@ def test_capitals_numbers_and_compression_of_names(tmp_path, scfout):
     for name in names:
         (tmp_path / name).write_text("x")
         assert found(tmp_path / name) == [("forces", name)]
-    for name in ("phonopy.conf", "phonopy_disp.yaml", "notes.txt"):
+    for name in ("phonopy.conf", "phonopy_disp.yaml", "notes.txt", "read_outcar.py"):
         (tmp_path / name).write_text("x")
         with pytest.raises(DataError, match="a file of no known format"):
             find_sources([tmp_path / name])
+
+
+def test_what_is_neither_file_nor_folder(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe: got a file of no known format"):
+        find_sources([tmp_path / "pipe"])
 
 
 def test_of_one_run_one_file_is_taken_compressed_or_not(tmp_path):
@@ -88,6 +107,8 @@ def test_of_one_run_one_file_is_taken_compressed_or_not(tmp_path):
     [
         ("runs.tar.gz", "an archive: unpack it"),
         ("runs.zip", "an archive: unpack it"),
+        ("vasprun.xml.tar.bz2", "an archive: unpack it"),
+        ("vasprun.xmls.tar.lzma", "an archive: unpack it"),
         ("Si.HSX.gz", "compressed: unpack it"),
         ("openmx.scfout.xz", "compressed: unpack it"),
     ],

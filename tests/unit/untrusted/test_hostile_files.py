@@ -247,6 +247,27 @@ def test_extxyz_that_claims_too_much(tmp_path, content, text):
         read_forces_dataset(path)
 
 
+@pytest.mark.parametrize(
+    ("lattice", "text"),
+    [
+        ("7e5 0 0 0 3 0 0 0 20", "a lattice vector of 7e[+]05"),
+        ("9e4 0 0 0 3 0 0 0 20", None),
+        ("1e3 0 0 0 1e3 0 0 0 3", None),
+    ],
+)
+def test_cells_that_are_long_in_one_direction(tmp_path, lattice, text):
+    """The search of neighbours divides by zero in them, which ends the process."""
+    path = tmp_path / "x.extxyz"
+    rows = "C 0 0 0 0 0 0\nC 0 0 1.5 0 0 0\n"
+    columns = "Properties=species:S:1:pos:R:3:forces:R:3"
+    path.write_text(f'2\nLattice="{lattice}" {columns} energy=1 pbc="T T T"\n{rows}')
+    if text is None:
+        assert len(read_forces_dataset(path)) == 1
+        return
+    with assert_refused(text, StructureError):
+        read_forces_dataset(path)
+
+
 def test_structures_that_claim_too_much(tmp_path):
     path = tmp_path / "POSCAR"
     path.write_text("x\n1.0\n3 0 0\n0 3 0\n0 0 3\nC\n999999999\nDirect\n0 0 0\n")
@@ -287,8 +308,12 @@ def test_text_tables(tmp_path, sample):
     with assert_refused("lat.dat"):
         read_deeph_legacy(folder)
     path = tmp_path / "table.dat"
-    path.write_text("1.000 2.000\n3.000 4.0")
-    with assert_refused("cut off"):
+    for text in ("1.000 2.000\n3.000 4.0", "1.000 2.000\n3.000", "12 345\n12 34"):
+        path.write_text(text)
+        with assert_refused("cut off"):
+            check_text(path, ends=True)
+    for text in ("-1.000 -2.000\n3.000 4.000", "1\nenergy=-3.5 config_type=one\nC 0 0 0"):
+        path.write_text(text)
         check_text(path, ends=True)
 
 
