@@ -6,9 +6,9 @@ import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
 from numpy.typing import NDArray
-from vesin import NeighborList
 
 from mlepi.errors import StructureError, message
+from mlepi.structures.pair_search import search_pairs
 
 MINIMUM_DISTANCE = 0.5
 """Two atoms closer than this (Å) are taken for a mistake in the structure."""
@@ -53,11 +53,8 @@ def find_edges(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.int64], NDArray[
                 "Set the cell.",
             )
         )
-    target, source, shift, distance = NeighborList(cutoff=cutoff, full_list=True).compute(
-        points=np.ascontiguousarray(atoms.positions),
-        box=np.ascontiguousarray(atoms.cell.array),
-        periodic=np.asarray(atoms.pbc, dtype=bool),
-        quantities="ijSd",
+    target, source, shift, distance = search_pairs(
+        atoms.positions, atoms.cell.array, cutoff, periodic=np.asarray(atoms.pbc, dtype=bool)
     )
     if len(distance) and float(distance.min()) < MINIMUM_DISTANCE:
         closest = int(np.argmin(distance))
@@ -70,8 +67,6 @@ def find_edges(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.int64], NDArray[
                 "Check positions, cell and units (Å).",
             )
         )
-    shift = np.asarray(shift, dtype=np.int64)
-    source, target = np.asarray(source, dtype=np.int64), np.asarray(target, dtype=np.int64)
     order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], source, target))
     return np.stack([source[order], target[order]]), shift[order]
 
@@ -131,11 +126,7 @@ def find_pairs(
         r_pairs[1]. Of the two directions of a pair, an atom and its own image included, one is
         present.
     """
-    target, source, shift = NeighborList(cutoff=cutoff, full_list=False).compute(
-        points=np.ascontiguousarray(positions),
-        box=np.ascontiguousarray(cell),
-        periodic=np.asarray(periodic, dtype=bool),
-        quantities="ijS",
+    target, source, shift, _ = search_pairs(
+        positions, cell, cutoff, both_ways=False, periodic=np.asarray(periodic, dtype=bool)
     )
-    pairs = np.stack([np.asarray(source, dtype=np.int64), np.asarray(target, dtype=np.int64)])
-    return pairs, np.asarray(shift, dtype=np.int64)
+    return np.stack([source, target]), shift

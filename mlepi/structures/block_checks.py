@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import vesin
 from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, StructureError, message
 from mlepi.structures.labelled_structure import LabelledStructure, reverse_edges
+from mlepi.structures.pair_search import search_pairs
 
 HAMILTONIAN_HERMITICITY = 1e-4
 """Largest accepted |H_ij(R) − H_ji(−R)ᵀ| of a foreign file, eV; codes reach 1e-8, single precision
@@ -22,9 +22,6 @@ LEAST_VOLUME, LEAST_HEIGHT = 0.2, 0.3
 
 FARTHEST, CLOSEST = 1e5, 0.2
 """Å, largest coordinate of an atom, and distance of two atoms."""
-
-MOST_BOXES, FEW_BOXES = 9e4, 100.0
-"""Of a cell, in a search of neighbours."""
 
 SEARCHED = 1.0
 """Å within which pairs are listed: a search of ``CLOSEST`` divides a cell into a hundred times as
@@ -160,9 +157,8 @@ def check_geometry(where: str, atoms: Atoms) -> None:
     elif volume < LEAST_VOLUME * len(atoms) or not height >= LEAST_HEIGHT:
         got = f"{len(atoms)} atoms in a cell of {volume:.3g} Å³ and {height:.3g} Å height"
     else:
-        near = vesin.NeighborList(cutoff=_choose_search(heights), full_list=False)
-        first, second, distance = near.compute(
-            points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="ijd"
+        first, second, _, distance = search_pairs(
+            atoms.positions, atoms.cell.array, SEARCHED, both_ways=False
         )
         if len(first) and distance.min() < CLOSEST:
             k = distance.argmin()
@@ -170,20 +166,6 @@ def check_geometry(where: str, atoms: Atoms) -> None:
     if got:
         expected = "atoms of elements, apart from each other, in a cell that has room for them"
         raise StructureError(message(where, got, expected, "Check the file and its units."))
-
-
-def _choose_search(heights: NDArray[np.float64]) -> float:
-    """Return a distance, Å, in which pairs can be searched in a cell of these heights.
-
-    Vesin divides a cell into at most ``MOST_BOXES``; where it must take fewer than fit, and one
-    direction has but a few, none is left in it and the process dies.
-    """
-    searched = SEARCHED
-    while True:
-        boxes = np.maximum(heights / searched, 1.0)
-        if boxes.prod() < MOST_BOXES or boxes.min() > FEW_BOXES:
-            return searched
-        searched *= 2.0
 
 
 def check_padding(where: str, n_blocks: int, size: int, n_values: int) -> None:

@@ -8,12 +8,12 @@ from itertools import product
 
 import numpy as np
 import scipy.linalg
-import vesin
 from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.structures.definiteness import sum_bloch
 from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.pair_search import search_pairs
 from mlepi.structures.remarks import UNUSUAL
 
 MESH = 6
@@ -246,9 +246,7 @@ def find_shortest(atoms: Atoms) -> float:
     """Return the shortest distance of two atoms, images included, Å."""
     reach = float(np.cbrt(atoms.cell.volume / len(atoms)))
     while reach < LONGEST:
-        lengths = vesin.NeighborList(cutoff=reach, full_list=False).compute(
-            points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="d"
-        )[0]
+        lengths = search_pairs(atoms.positions, atoms.cell.array, reach, both_ways=False).lengths
         if len(lengths):
             return float(lengths.min())
         reach *= 2.0

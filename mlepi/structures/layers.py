@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import vesin
 from ase import Atoms
 from ase.data import covalent_radii
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mlepi.errors import StructureError, message
+from mlepi.structures.pair_search import search_pairs
 
 TOLERANCE = 1.2
 """Bond criterion: distance below this times the sum of covalent radii (C–C 1.82 Å, Mo–S 3.11 Å)."""
@@ -175,13 +175,11 @@ def _find_bonds(
             )
         )
     radii = tolerance * covalent_radii[atoms.numbers]
-    neighbours = vesin.NeighborList(cutoff=2.0 * float(radii.max()), full_list=True)
-    i, j, shifts, distances = neighbours.compute(
-        points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="ijSd", copy=True
+    i, j, shifts, distances = search_pairs(
+        atoms.positions, atoms.cell.array, 2.0 * float(radii.max())
     )
-    i, j = i.astype(np.int64), j.astype(np.int64)
     bonded = distances < radii[i] + radii[j]
-    return i[bonded], j[bonded], shifts[bonded].astype(np.int64)
+    return i[bonded], j[bonded], shifts[bonded]
 
 
 def _find_components(

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import vesin
 from ase import Atoms
 from numpy.typing import NDArray
 
 from mlepi.errors import DataError, message
 from mlepi.structures.block_checks import check_atom_indices, check_finite
+from mlepi.structures.pair_search import search_pairs
 
 ARTICLE = {"Hamiltonian": "a Hamiltonian", "overlap": "an overlap"}
 
@@ -165,11 +165,8 @@ def judge_missing(
     if reach > LONGEST_PAIR:
         got, expected = f"a pair of atoms {reach:.4g} Å apart", f"at most {LONGEST_PAIR:g} Å"
         raise DataError(message(where, got, expected, "Check cell indices and units."))
-    neighbours = vesin.NeighborList(cutoff=reach, full_list=True)
-    i, j, shifts, lengths = neighbours.compute(
-        points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="ijSd"
-    )
-    near = np.column_stack([shifts, i, j]).astype(np.int64)
+    i, j, shifts, lengths = search_pairs(atoms.positions, atoms.cell.array, reach)
+    near = np.column_stack([shifts, i, j])
     known, wanted = number_pairs(pairs[listed], near)
     absent = ~np.isin(wanted, known)
     worst = 0.0
