@@ -8,7 +8,7 @@ from mlepi.predictors.derivatives import (
     compute_second_derivatives,
 )
 from mlepi.predictors.electron import ElectronPredictor
-from mlepi.predictors.layer_pairs import LayerPairs
+from mlepi.predictors.layer_pairs import LayerPairs, LayerPairsCalculator
 from mlepi.predictors.phonon import PhononCalculator, PhononPredictor
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "DifferentiableModel",
     "ElectronPredictor",
     "LayerPairs",
+    "LayerPairsCalculator",
     "MatrixDerivatives",
     "PhononCalculator",
     "PhononPredictor",
