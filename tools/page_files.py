@@ -24,6 +24,7 @@ from mlepi.physics.overlaps import read_overlap_table
 from mlepi.structures import (
     HamiltonianDataset,
     build_graphene,
+    build_graphene_on_boron_nitride,
     read_deeph,
     write_hamiltonian_dataset,
 )
@@ -63,6 +64,10 @@ def _bilayer() -> Atoms:
 
 def _write_structure(path: Path, root: Path) -> None:
     write(path, _bilayer())
+
+
+def _write_heterostructure(path: Path, root: Path) -> None:
+    write(path, build_graphene_on_boron_nitride(height=15.0))
 
 
 def _write_monolayer(path: Path, root: Path) -> None:
@@ -174,6 +179,7 @@ PHONON, ELECTRON = (f"data/checkpoints/hedgenet_{kind}.ckpt" for kind in ("phono
 
 FILES: dict[str, Callable[[Path, Path], None]] = {
     "graphene.extxyz": _write_structure,
+    "graphene_hbn.extxyz": _write_heterostructure,
     "monolayer.extxyz": _write_monolayer,
     "POSCAR": _write_structure,
     "graphite.cif": _write_structure,

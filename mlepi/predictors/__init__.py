@@ -8,12 +8,15 @@ from mlepi.predictors.derivatives import (
     compute_second_derivatives,
 )
 from mlepi.predictors.electron import ElectronPredictor
+from mlepi.predictors.layer_pairs import LayerPairs, LayerPairsCalculator
 from mlepi.predictors.phonon import PhononCalculator, PhononPredictor
 
 __all__ = [
     "BlockDerivatives",
     "DifferentiableModel",
     "ElectronPredictor",
+    "LayerPairs",
+    "LayerPairsCalculator",
     "MatrixDerivatives",
     "PhononCalculator",
     "PhononPredictor",

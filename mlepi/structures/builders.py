@@ -30,6 +30,9 @@ HEIGHT = 18.0
 BORON_NITRIDE_LATTICE_CONSTANT, BORON_NITRIDE_SPACING = 2.504, 3.33
 """Å, hexagonal boron nitride."""
 
+HETERO_LATTICE_CONSTANT = 0.5 * (LATTICE_CONSTANT + BORON_NITRIDE_LATTICE_CONSTANT)
+"""Å, of graphene on boron nitride in one cell: 0.9 % more and 0.9 % less than each has alone."""
+
 REGISTRIES = {"A": 0.0, "B": 1.0 / 3.0, "C": 2.0 / 3.0}
 """Shift of a layer along (a₁ + a₂) for each letter of a stacking."""
 
@@ -111,6 +114,39 @@ def build_boron_nitride(
     layers = [SUBLATTICES + REGISTRIES[letter] for letter, _ in found]
     atoms = _stack(layers, cell, spacing, height)
     atoms.symbols = "".join("NB" if prime else "BN" for _, prime in found)
+    return atoms
+
+
+def build_graphene_on_boron_nitride(
+    registry: str = "C",
+    lattice_constant: float = HETERO_LATTICE_CONSTANT,
+    spacing: float = SPACING,
+    height: float = HEIGHT,
+) -> Atoms:
+    """Build the primitive cell of a layer of graphene on a layer of hexagonal boron nitride.
+
+    Both have one lattice: graphene is stretched and boron nitride compressed.
+
+    Args:
+        registry: shift of the graphene: "A", carbon over both B and N; "B", over N and over the
+            middle of a hexagon; "C", over B and over the middle of a hexagon, the stable one.
+        lattice_constant: Å, of both.
+        spacing: distance of the layers, Å.
+        height: length of c, Å.
+
+    Returns:
+        4 atoms: B, N, then the two C of the upper layer.
+
+    Raises:
+        StructureError: the registry is unknown or the layers do not fit into the cell.
+    """
+    if registry not in REGISTRIES:
+        where, got = "build_graphene_on_boron_nitride, registry", repr(registry)
+        raise StructureError(message(where, got, f"one of {sorted(REGISTRIES)}", "Take C."))
+    cell = lattice_constant * np.array([[1.0, 0.0], [0.5, math.sqrt(0.75)]])
+    layers = [SUBLATTICES, SUBLATTICES + REGISTRIES[registry]]
+    atoms = _stack(layers, cell, spacing, height)
+    atoms.symbols = "BNCC"
     return atoms
 
 

@@ -8,8 +8,10 @@ import vesin
 
 from mlepi.errors import StructureError
 from mlepi.structures import (
+    assign_layers,
     build_boron_nitride,
     build_graphene,
+    build_graphene_on_boron_nitride,
     build_supercell,
     build_twisted_bilayer,
     perturb_structure,
@@ -84,6 +86,23 @@ def test_boron_nitride_has_boron_over_nitrogen():
     for stacking in ("", "AX", "'A", "A''"):
         with pytest.raises(StructureError, match="build_boron_nitride, stacking"):
             build_boron_nitride(stacking)
+
+
+def test_graphene_lies_on_boron_nitride_as_it_is_said():
+    """What is below and above the atoms of the other layer, seen along c."""
+    fractions = {}
+    for registry in "ABC":
+        atoms = build_graphene_on_boron_nitride(registry)
+        assert str(atoms.symbols) == "BNC2"
+        assert atoms.arrays["layer"].tolist() == assign_layers(atoms).tolist() == [0, 0, 1, 1]
+        fractions[registry] = np.round(3.0 * atoms.get_scaled_positions()[:, 0]).astype(int) % 3
+    boron, nitrogen, middle = 0, 1, 2
+    carbon = {registry: set(found[2:].tolist()) for registry, found in fractions.items()}
+    assert all(found[:2].tolist() == [boron, nitrogen] for found in fractions.values())
+    assert carbon == {"A": {boron, nitrogen}, "B": {nitrogen, middle}, "C": {boron, middle}}
+    assert atoms.cell.lengths()[0] == pytest.approx(2.482)
+    with pytest.raises(StructureError, match="build_graphene_on_boron_nitride, registry"):
+        build_graphene_on_boron_nitride("AB")
 
 
 def test_wrong_stackings_are_refused():
