@@ -1,4 +1,4 @@
-"""Rebuild this data set from folders of OpenMX labels: ``python data/mos2_openmx/make.py FOLDER …``.
+"""Rebuild this data set from OpenMX's labels: ``python data/mos2_openmx/make.py FOLDER …``.
 
 Each FOLDER holds one ``.npz`` per structure with the keys that ``openmx_labels`` lists. Everything
 in them is used, in the order of the names, and the split is made anew.

@@ -6,6 +6,7 @@ from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.builders import (
     build_boron_nitride,
     build_graphene,
+    build_molybdenum_disulphide,
     build_supercell,
     build_twisted_bilayer,
     perturb_structure,
@@ -37,6 +38,7 @@ __all__ = [
     "assign_layers",
     "build_boron_nitride",
     "build_graphene",
+    "build_molybdenum_disulphide",
     "build_supercell",
     "build_twisted_bilayer",
     "get_layers",
