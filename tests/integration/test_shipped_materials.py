@@ -35,8 +35,8 @@ class Crystal(NamedTuple):
 
 CRYSTALS = (
     Crystal("hbn", "hbn1_ideal", (), 8, (4.643,), 0.1),
-    Crystal("mos2", "mos2b1_ideal", (), 26, (1.739, 1.302), 0.1),
-    Crystal("mos2", "mos2m1_ideal", ("structure.stacking=A",), 13, (1.770,), 0.1),
+    Crystal("mos2", "mos2b1_ideal", (), 26, (1.739, 1.302), 0.03),
+    Crystal("mos2", "mos2m1_ideal", ("structure.stacking=A",), 13, (1.770,), 0.03),
 )
 
 
