@@ -160,7 +160,7 @@ BORON_NITRIDE = Material(
 
 MOLYBDENUM_DISULPHIDE = Material(
     elements=("Mo", "S"),
-    name="molybdenum disulphide, one and two layers",
+    name="one- and two-layer molybdenum disulphide",
     folder="mos2_openmx",
     atoms_per_layer=3,
     lattice_constant="3.16",
