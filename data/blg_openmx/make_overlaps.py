@@ -18,4 +18,4 @@ OUTPUT = Path(__file__).parent / "overlap_C6.0-s2p2.h5"
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    tabulate_files([Path(sys.argv[1])], "s2p2", OUTPUT, "data/blg_openmx/make_overlaps.py")
+    tabulate_files([Path(sys.argv[1])], ["s2p2"], OUTPUT, "data/blg_openmx/make_overlaps.py")

@@ -20,6 +20,7 @@ class Material:
         elements: symbols, sorted.
         name: in the first sentence of a card.
         folder: of its labels, below ``data``.
+        atoms_per_layer: of the primitive cell.
         lattice_constant: Å, from which strains are counted; the text is printed as it stands.
         orbitals: names of the orbitals.
         reach: shells of the orbitals and range of a pair.
@@ -34,6 +35,7 @@ class Material:
     elements: tuple[str, ...]
     name: str
     folder: str
+    atoms_per_layer: int
     lattice_constant: str
     orbitals: str
     reach: str
@@ -75,6 +77,7 @@ GRAPHENE = Material(
     elements=("C",),
     name="bilayer graphene",
     folder="blg_openmx",
+    atoms_per_layer=2,
     lattice_constant="2.46",
     orbitals="C6.0-s2p2",
     reach="(s s p p), reach of a pair 6.35 Å",
@@ -118,6 +121,7 @@ BORON_NITRIDE = Material(
     elements=("B", "N"),
     name="bilayer hexagonal boron nitride",
     folder="hbn_openmx",
+    atoms_per_layer=2,
     lattice_constant="2.504",
     orbitals="B7.0-s2p2 and N6.0-s2p2",
     reach="(s s p p), reach of a pair 6.35 (N–N) to 7.41 Å (B–B)",
@@ -154,7 +158,54 @@ BORON_NITRIDE = Material(
     has_ab_phonons=False,
 )
 
-MATERIALS = (GRAPHENE, BORON_NITRIDE)
+MOLYBDENUM_DISULPHIDE = Material(
+    elements=("Mo", "S"),
+    name="one- and two-layer molybdenum disulphide",
+    folder="mos2_openmx",
+    atoms_per_layer=3,
+    lattice_constant="3.16",
+    orbitals="Mo7.0-s3p2d2 and S7.0-s2p2d1",
+    reach="(s s s p p d d and s s p p d), reach of a pair 7.41 Å",
+    overlap_table="data/mos2_openmx/overlap_Mo7.0-s3p2d2_S7.0-s2p2d1.h5",
+    targets={
+        "hamiltonian_gauge_free_mae_mev": 3.0,
+        "ghosts_kpoints_percent": 1.0,
+        "shifted_ghosts_kpoints_percent": 0.0,
+        "overlap_max": 5e-5,
+        "forces_rmse_mev_per_angstrom": 40.0,
+    },
+    displaced={
+        "mos2b2": "Gaussian, 0.02–0.06 Å per component (0.75 of it for Mo, 1.1 for S), in 2×2 "
+        "bilayers",
+        "mos2m3": "the same in 3×3 monolayers",
+    },
+    weaknesses={
+        "phonon": (
+            "Nine training structures of two shapes of cell, 2×2 bilayers and 3×3 monolayers: an "
+            "atom of a bilayer and its images, 6.3 Å away, move together, and longer waves of "
+            "bilayers were never seen.",
+            "Short-ranged: the field of a longitudinal optical wave is missing, so LO does not "
+            "rise above TO near Γ.",
+        ),
+        "electron": (
+            "Nine training structures of two shapes of cell; blocks of bilayers reach beyond the "
+            "2×2 cell they were learned in.",
+            "The gap is that of PBE without spin-orbit coupling, which splits the valence band at "
+            "K.",
+            SHIFTED,
+            ILL_CONDITIONED,
+            ENERGY_ZERO,
+        ),
+    },
+    not_tested=(
+        "other elements, defects, edges, adsorbates; bulk; fields, charge, spin; cells of other "
+        "shapes and sizes; twisted or thicker stacks, octahedral layers (1T); thermal "
+        "displacements, which the random ones only enclose."
+    ),
+    has_ab_phonons=False,
+)
+
+MATERIALS = (GRAPHENE, BORON_NITRIDE, MOLYBDENUM_DISULPHIDE)
 
 
 def find_material(elements: Iterable[str]) -> Material:

@@ -32,6 +32,13 @@ def describe_displacements(kinds: Iterable[str], material: Material) -> str:
     return "; ".join(material.displaced.get(kind, f"those of `{kind}`") for kind in kinds)
 
 
+def name_layers(numbers: Sequence[int]) -> str:
+    """Write numbers of layers, ascending, as words."""
+    words = {1: "one", 2: "two", 3: "three"}
+    told = " or ".join(words.get(number, str(number)) for number in numbers)
+    return f"{told} layer" + ("s" if numbers[-1] > 1 else "")
+
+
 def describe_shift(shift: Mapping[str, float] | None, kind: str) -> list[str]:
     """Return the row of the card that tells the level shift against ghost states."""
     if kind != "electron":
@@ -74,6 +81,7 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         if len(sizes) < 3
         else f"{sizes[0]} to {sizes[-1]} atoms"
     )
+    layers = name_layers(covered.get("n_layers", (2,)))
     basis = f" Orbitals: {material.orbitals} {material.reach}." if kind == "electron" else ""
     lines = [
         f"# {name}",
@@ -113,7 +121,7 @@ def format_card(name: str, facts: Mapping[str, Any], tables: Mapping[str, str]) 
         ]
     lines += [
         "## Domain of validity",
-        f"- Elements: {', '.join(covered['elements'])}; two layers.{basis}",
+        f"- Elements: {', '.join(covered['elements'])}; {layers}.{basis}",
         f"- Layer spacings {covered['spacing'][0]:.2f}–{covered['spacing'][1]:.2f} Å (mean "
         "planes), any slide.",
         f"- Lattice constants {low:.3f}–{high:.3f} Å (strain {strains} from "

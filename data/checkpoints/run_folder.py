@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from materials import find_material
 from omegaconf import OmegaConf
 
 from mlepi.errors import DataError, message
@@ -106,34 +107,38 @@ def read_history(run: Path) -> dict[str, Any]:
 def describe_structures(path: Path, split: Path) -> dict[str, Any]:
     """Measure what the training subset covers.
 
-    "kinds", "n_atoms", "spacing", "lattice_constant" (of a hexagonal cell of the same area),
-    "out_of_plane"; Å.
+    "kinds", "n_layers", "n_atoms", "spacing" (without monolayers), "lattice_constant" (of a
+    hexagonal cell of the same area), "out_of_plane"; Å.
     """
     labelled = list(HamiltonianDataset(path)) if path.suffix == ".h5" else read_forces_dataset(path)
     subsets = read_split(split, [structure.name for structure in labelled])
     chosen = [structure for structure in labelled if structure.name in set(subsets["train"])]
-    spacings, lattices, heights = [], [], []
+    elements = {symbol for one in chosen for symbol in one.atoms.get_chemical_symbols()}
+    per_layer = find_material(elements).atoms_per_layer
+    layers, spacings, lattices, heights = set(), [], [], []
     for structure in chosen:
         atoms = structure.atoms
-        spacings.append(float(measure_spacings(atoms)[0]))
-        # of any supercell: the side of the rhombus that two atoms per layer cover
-        area = np.linalg.norm(np.cross(atoms.cell[0], atoms.cell[1])) / (len(atoms) / 4)
-        lattices.append(float(np.sqrt(area * 2.0 / np.sqrt(3.0))))
         layer = atoms.arrays["layer"]
+        n_layers = int(layer.max()) + 1
+        layers.add(n_layers)
+        spacings += measure_spacings(atoms)[:1].tolist()
+        # of any supercell: the side of the rhombus that one primitive cell of every layer covers
+        n_cells = len(atoms) / (per_layer * n_layers)
+        area = np.linalg.norm(np.cross(atoms.cell[0], atoms.cell[1])) / n_cells
+        lattices.append(float(np.sqrt(area * 2.0 / np.sqrt(3.0))))
         z = atoms.positions[:, 2]
         heights.append(
             max(
                 float(np.abs(z[layer == number] - z[layer == number].mean()).max())
-                for number in (0, 1)
+                for number in range(n_layers)
             )
         )
     kinds = [str(structure.provenance.get("kind", "structures")) for structure in chosen]
     return {
         "kinds": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
         "n_structures": {subset: len(names) for subset, names in subsets.items()},
-        "elements": sorted(
-            {symbol for structure in chosen for symbol in structure.atoms.get_chemical_symbols()}
-        ),
+        "elements": sorted(elements),
+        "n_layers": sorted(layers),
         "n_atoms": sorted({len(structure.atoms) for structure in chosen}),
         "spacing": [min(spacings), max(spacings)],
         "lattice_constant": [min(lattices), max(lattices)],

@@ -19,4 +19,4 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     files = [Path(text) for text in sys.argv[1:]]
-    tabulate_files(files, "s2p2", OUTPUT, "data/hbn_openmx/make_overlaps.py")
+    tabulate_files(files, ["s2p2"] * 2, OUTPUT, "data/hbn_openmx/make_overlaps.py")

@@ -1,4 +1,4 @@
-"""Stacks of graphene and boron nitride, twisted bilayers, supercells and random distortions.
+"""Stacks of graphene, boron nitride and MoS2, twisted bilayers, supercells, random distortions.
 
 All cells are periodic in three directions, hexagonal with a₁ ∥ x and 60° between a₁ and a₂, the
 slab centred along c. A stacking is told by the shift of each layer in units of (a₁, a₂): 0 for A,
@@ -32,6 +32,12 @@ BORON_NITRIDE_LATTICE_CONSTANT, BORON_NITRIDE_SPACING = 2.504, 3.33
 
 HETERO_LATTICE_CONSTANT = 0.5 * (LATTICE_CONSTANT + BORON_NITRIDE_LATTICE_CONSTANT)
 """Å, of graphene on boron nitride in one cell: 0.9 % more and 0.9 % less than each has alone."""
+
+DISULPHIDE_LATTICE_CONSTANT, DISULPHIDE_SPACING, DISULPHIDE_THICKNESS = 3.16, 6.15, 3.126
+"""Å, molybdenum disulphide: distance of Mo planes of two layers, and of S planes of one."""
+
+DISULPHIDE_HEIGHT = 24.0
+"""Å, default length of c for molybdenum disulphide."""
 
 REGISTRIES = {"A": 0.0, "B": 1.0 / 3.0, "C": 2.0 / 3.0}
 """Shift of a layer along (a₁ + a₂) for each letter of a stacking."""
@@ -104,12 +110,7 @@ def build_boron_nitride(
     Raises:
         StructureError: the stacking is unknown or the layers do not fit into the cell.
     """
-    found = re.findall(r"([ABC])('?)", stacking)
-    if not found or "".join(letter + prime for letter, prime in found) != stacking:
-        expected = "letters of ABC, one per layer, each with a prime or without"
-        raise StructureError(
-            message("build_boron_nitride, stacking", repr(stacking), expected, "For example AA'.")
-        )
+    found = _read_primed("build_boron_nitride", stacking)
     cell = lattice_constant * np.array([[1.0, 0.0], [0.5, math.sqrt(0.75)]])
     layers = [SUBLATTICES + REGISTRIES[letter] for letter, _ in found]
     atoms = _stack(layers, cell, spacing, height)
@@ -147,6 +148,51 @@ def build_graphene_on_boron_nitride(
     layers = [SUBLATTICES, SUBLATTICES + REGISTRIES[registry]]
     atoms = _stack(layers, cell, spacing, height)
     atoms.symbols = "BNCC"
+    return atoms
+
+
+def build_molybdenum_disulphide(
+    stacking: str = "AA'",
+    lattice_constant: float = DISULPHIDE_LATTICE_CONSTANT,
+    spacing: float = DISULPHIDE_SPACING,
+    thickness: float = DISULPHIDE_THICKNESS,
+    height: float = DISULPHIDE_HEIGHT,
+) -> Atoms:
+    """Build the primitive cell of stacked molybdenum disulphide, all layers of prisms (1H).
+
+    Args:
+        stacking: a letter A, B, C per layer from bottom to top, with a prime where the sites of Mo
+            and S are exchanged: "AA'" for 2H (every Mo over S, the stable one), "AB" for 3R, "A"
+            for a monolayer.
+        lattice_constant: Å.
+        spacing: distance of the Mo planes of neighbouring layers, Å.
+        thickness: distance of the S planes of a layer, Å.
+        height: length of c, Å.
+
+    Returns:
+        3·n_layers atoms, layer by layer from bottom to top; Mo, the upper S, the lower S.
+
+    Raises:
+        StructureError: the stacking is unknown, the S planes of two layers meet, or the layers do
+            not fit into the cell.
+    """
+    found = _read_primed("build_molybdenum_disulphide", stacking)
+    if not 0.0 < thickness < spacing:
+        raise StructureError(
+            message(
+                "build_molybdenum_disulphide, thickness",
+                f"{thickness} Å",
+                f"more than 0 and less than the spacing, {spacing} Å",
+                "Layers may not run into each other.",
+            )
+        )
+    cell = lattice_constant * np.array([[1.0, 0.0], [0.5, math.sqrt(0.75)]])
+    sites = SUBLATTICES[[0, 1, 1]], SUBLATTICES[[1, 0, 0]]
+    layers = [sites[bool(prime)] + REGISTRIES[letter] for letter, prime in found]
+    atoms = _stack(layers, cell, spacing, height, thickness)
+    atoms.symbols = "MoS2" * len(found)
+    atoms.positions[1::3, 2] += 0.5 * thickness
+    atoms.positions[2::3, 2] -= 0.5 * thickness
     return atoms
 
 
@@ -283,12 +329,30 @@ def perturb_structure(
     return distorted
 
 
+def _read_primed(where: str, stacking: str) -> list[tuple[str, str]]:
+    """Return letter and prime, or nothing, of every layer; ``where`` names the caller."""
+    found: list[tuple[str, str]] = re.findall(r"([ABC])('?)", stacking)
+    if not found or "".join(letter + prime for letter, prime in found) != stacking:
+        expected = "letters of ABC, one per layer, each with a prime or without"
+        raise StructureError(
+            message(f"{where}, stacking", repr(stacking), expected, "For example AA'.")
+        )
+    return found
+
+
 def _stack(
-    layers: Sequence[NDArray[np.float64]], cell: NDArray[np.float64], spacing: float, height: float
+    layers: Sequence[NDArray[np.float64]],
+    cell: NDArray[np.float64],
+    spacing: float,
+    height: float,
+    thickness: float = 0.0,
 ) -> Atoms:
-    """Put flat layers of carbon, given as in-plane fractions, above each other in mid-cell."""
+    """Put flat layers of carbon, given as in-plane fractions, above each other in mid-cell.
+
+    The cell has to be higher than the stack, of whose layers each is ``thickness`` thick.
+    """
     n_layers = len(layers)
-    if not (height > 0.0 and spacing > 0.0 and (n_layers - 1) * spacing < height):
+    if not (height > 0.0 and spacing > 0.0 and (n_layers - 1) * spacing + thickness < height):
         got = f"{n_layers} layers at {spacing} Å in a cell of {height} Å"
         raise StructureError(
             message("stack of layers", got, "a cell higher than the stack", "Increase the height.")

@@ -89,7 +89,11 @@ class SOAP(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; parameters without gradient stay as they are."""
+        """Take one step; parameters without gradient, or with one of zeros, stay as they are.
+
+        The latter belong to a part of the network that has nothing to do in a structure, such as
+        that for pairs of layers in a monolayer.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -119,8 +123,10 @@ class SOAP(Optimizer):
         sizes = [_matrices(p).shape[0] for p in members]
         for parameter, part in zip(members, update.split(sizes), strict=True):
             if parameter.grad is not None:
-                parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
-                parameter.sub_(part.reshape(parameter.shape), alpha=rate)
+                # right after a refresh a mean gradient would meet mean squares of other directions
+                used = parameter.grad.any()
+                parameter.mul_(1.0 - group["lr"] * group["weight_decay"] * used)
+                parameter.sub_(part.reshape(parameter.shape) * used, alpha=rate)
         _follow_covariances(state, gradient, group["covariance_beta"])
         if step % group["refresh"] == 0:
             _refresh_basis(state)

@@ -83,7 +83,7 @@ def test_a_shipped_card_says_what_is_known_of_its_material(path):
     assert (material.orbitals in card) == (stamp["kind"] == "electron")
     for sentence in material.weaknesses[stamp["kind"]]:
         assert f"- {sentence}\n" in card
-    with pytest.raises(DataError, match=r"got C-Xe; expected one of C, B-N\. Add what a card"):
+    with pytest.raises(DataError, match=r"got C-Xe; expected one of C, B-N, Mo-S\. Add what a"):
         find_material(["Xe", "C"])
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from mlepi.figures import Records
 from mlepi.observables.gap.record import GapRecord
-from mlepi.observables.near_k.peaks import distance_of_edges
+from mlepi.observables.near_k.peaks import distance_of_edges, smallest_direct_distance
 from mlepi.physics.averages.error_budget import ESTIMATOR, ErrorPart, estimator_spread
 from mlepi.physics.bands.spectra import find_peaks, widen_spectra
 
@@ -37,9 +37,12 @@ def width_parts(records: Records) -> Iterator[ErrorPart]:
     source = (
         f"half the range of peaks of lines of {1e3 * width:.0f} and {1e3 * FACTOR * width:.0f} meV"
     )
-    for path, own, other in (
+    found = [
         ("band_energies", record.band_energies, peaks),
         ("gaps", record.gaps, gaps),
         ("gap_changes", record.gap_changes, gaps - gaps[0]),
-    ):
+    ]
+    if record.direct_gaps.size:
+        found.append(("direct_gaps", record.direct_gaps, smallest_direct_distance(peaks)))
+    for path, own, other in found:
         yield ErrorPart(ESTIMATOR, f"{STAGE}/{path}", estimator_spread([own, other]), source)

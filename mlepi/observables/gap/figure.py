@@ -78,5 +78,12 @@ PRESENTATION = Presentation(
     error_parts=(width_parts,),
     headlines=(
         Headline("gaps", "gap", lambda record: record.equilibrium_gap, scale=1e3, unit="meV"),
+        Headline(
+            "direct_gaps",
+            "smallest direct gap",
+            lambda record: record.equilibrium_direct_gap,
+            scale=1e3,
+            unit="meV",
+        ),
     ),
 )

@@ -47,6 +47,10 @@ class GapRecord:
             records of earlier versions.
         pseudo_gaps: (n_blocks, n_temperatures), jackknife pseudo-values of the gap, one per block
             of independent groups of samples; none in records of earlier versions.
+        equilibrium_direct_gap: smallest distance of both bands at one of the points, undisplaced;
+            NaN of a single point, whose gap it is, and in records of earlier versions.
+        direct_gaps: (n_temperatures,), the same of the peaks; none of a single point.
+        direct_gap_errors: (n_temperatures,).
     """
 
     temperatures: NDArray[np.float64] = field(metadata=unit("K"))
@@ -78,4 +82,11 @@ class GapRecord:
     degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
     pseudo_gaps: NDArray[np.float64] = field(
         default_factory=lambda: np.empty((0, 0)), metadata=unit("eV")
+    )
+    equilibrium_direct_gap: float = field(default=float("nan"), metadata=unit("eV"))
+    direct_gaps: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty(0), metadata=unit("eV")
+    )
+    direct_gap_errors: NDArray[np.float64] = field(
+        default_factory=lambda: np.empty(0), metadata=unit("eV", error_of="direct_gaps")
     )

@@ -1,9 +1,10 @@
 """The gap stage: band edges at chosen k-points and the gap between them, against temperature.
 
 Edges are the peaks of the averaged unfolded spectra of the highest valence and the lowest
-conduction band. What a supercell itself shows, the distance of its highest occupied and lowest
-empty level, is reported beside them: it contains how folded states split and repel each other in a
-cell of that size.
+conduction band; of several points the smallest direct gap, of both bands at one of them, stands
+beside the gap. What a supercell itself shows, the distance of its highest occupied and lowest
+empty level, is reported too: it contains how folded states split and repel each other in a cell of
+that size.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mlepi.observables.near_k.peaks import (
     find_edges,
     name_points,
     place_peaks,
+    smallest_direct_distance,
 )
 from mlepi.pipeline.ensemble import Ensemble, SampleKey
 from mlepi.pipeline.sampled_stage import Part
@@ -96,6 +98,13 @@ class GapStage(PeakStage):
         energies, resampled = averages.energies(), averages.resampled()
         gaps, resampled_gaps = distance_of_edges(energies), distance_of_edges(resampled)
         edges, edge_errors = averages.own_edges()
+        direct: dict[str, Any] = {}
+        if len(prepared.equilibrium) > 1:
+            direct = {
+                "equilibrium_direct_gap": float(smallest_direct_distance(prepared.equilibrium)),
+                "direct_gaps": smallest_direct_distance(energies),
+                "direct_gap_errors": averages.errors(smallest_direct_distance(resampled)),
+            }
         return GapRecord(
             temperatures=np.array(ensemble.temperatures),
             n_samples=ensemble.n_samples,
@@ -119,6 +128,7 @@ class GapStage(PeakStage):
             supercell_edge_errors=edge_errors,
             degrees_of_freedom=averages.degrees_of_freedom,
             pseudo_gaps=averages.pseudo_gaps(),
+            **direct,
         )
 
     def summarize(self, record: GapRecord) -> str:
@@ -134,7 +144,7 @@ class GapStage(PeakStage):
             f"gap {1e3 * record.equilibrium_gap:.0f} → "
             f"{1e3 * record.gaps[-1]:.0f}±{1e3 * error:.0f} meV at "
             f"{record.temperatures[-1]:g} K (spectral peaks; supercells' own "
-            f"{1e3 * record.supercell_edges[-1, 2]:.0f}), "
+            f"{1e3 * record.supercell_edges[-1, 2]:.0f}), {describe_direct(record)}"
             f"{len(record.kpoints)} k-points, {record.n_samples} samples of "
             f"{'×'.join(str(n) for n in record.supercell)} cells"
         )
@@ -174,6 +184,17 @@ class GapStage(PeakStage):
 
 NO_GAP = 1e-3
 """eV; a smaller distance of the undisplaced bands is that of a metal or semimetal."""
+
+
+def describe_direct(record: GapRecord) -> str:
+    """Say what the smallest direct gap does, with a comma; nothing where it is the gap itself."""
+    if not record.direct_gaps.size:
+        return ""
+    error = half_interval(record, "direct_gap_errors")[-1]
+    return (
+        f"direct {1e3 * record.equilibrium_direct_gap:.0f} → "
+        f"{1e3 * record.direct_gaps[-1]:.0f}±{1e3 * error:.0f} meV, "
+    )
 
 
 def describe_overlap(record: GapRecord) -> str:

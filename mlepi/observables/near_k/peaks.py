@@ -329,6 +329,11 @@ def distance_of_edges(energies: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(energies[..., 1].min(axis=-1) - energies[..., 0].max(axis=-1))
 
 
+def smallest_direct_distance(energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the least distance of the bands at one k-point: (…, n_points, 2) → (…)."""
+    return np.asarray((energies[..., 1] - energies[..., 0]).min(axis=-1))
+
+
 def mean_potential(hamiltonian: BlockMatrix, overlap: BlockMatrix) -> float:
     """Return Tr H/Tr S over the on-site blocks, eV: a rigid shift H + μS raises it by μ."""
     traces = []

@@ -26,24 +26,30 @@ AUGMENTATION, PARTS = "augmentation", {"corrections": "1", "slopes": "1/Å"}
 
 
 def tabulate_files(
-    paths: Sequence[Path], selection: str, output: Path, script: str
+    paths: Sequence[Path],
+    selections: Sequence[str],
+    output: Path,
+    script: str,
+    n_grid: int | None = None,
 ) -> OverlapTable:
     """Tabulate the overlaps of the orbitals in OpenMX's ``.pao`` files and write the table.
 
     Args:
         paths: one file per element.
-        selection: orbitals of every one, such as "s2p2".
+        selections: orbitals of each, such as "s2p2".
         output: HDF5 file to write.
         script: path of the calling script in the project, for the provenance.
+        n_grid: number of distances; None for the default of ``tabulate_overlaps``.
     """
-    orbitals = [read_pao(path, selection) for path in paths]
+    orbitals = [read_pao(path, chosen) for path, chosen in zip(paths, selections, strict=True)]
     provenance = {
         "command": " ".join(["python", script, *(path.name for path in paths)]),
         "orbitals": [one.name for one in orbitals],
         "orbitals_sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths],
-        "method": "mlepi.physics.overlaps.tabulate_overlaps, default settings",
+        "method": "mlepi.physics.overlaps.tabulate_overlaps, "
+        + ("default settings" if n_grid is None else f"n_grid={n_grid}"),
     }
-    table = tabulate_overlaps(orbitals)
+    table = tabulate_overlaps(orbitals, **({} if n_grid is None else {"n_grid": n_grid}))
     write_overlap_table(output, table, provenance)
     return table
 

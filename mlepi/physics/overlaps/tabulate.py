@@ -89,19 +89,19 @@ def find_k_max(orbitals: Sequence[RadialOrbitals], missing: float = 1e-9) -> flo
 def _checked_transforms(
     orbitals: RadialOrbitals, k: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Transform the functions of one element and compare their norms with 1.
+    """Transform the functions of one element and compare their norms with those in real space.
 
     The norms, (2/π) ∫ k² F² dk up to ``k_max``, are not forced to 1: OpenMX uses the functions as
     they are tabulated, and so must an overlap that goes with its H.
     """
     transforms = compute_radial_transforms(orbitals, k)
-    norms = (transforms**2 * k**2) @ weights * 2.0 / np.pi
-    if float(np.abs(norms - 1.0).max()) > 1e-2:
+    norms, complete = (transforms**2 * k**2) @ weights * 2.0 / np.pi, orbitals.norms()
+    if float(np.abs(norms - complete).max()) > 1e-2:
         raise DataError(
             message(
                 f"orbitals {orbitals.name!r}",
                 f"norms {norms.round(4).tolist()} within k_max",
-                "1 ± 0.01",
+                f"{complete.round(4).tolist()} ± 0.01",
                 "Increase k_max.",
             )
         )

@@ -12,6 +12,7 @@ from mlepi.structures import (
     build_boron_nitride,
     build_graphene,
     build_graphene_on_boron_nitride,
+    build_molybdenum_disulphide,
     build_supercell,
     build_twisted_bilayer,
     perturb_structure,
@@ -103,6 +104,50 @@ def test_graphene_lies_on_boron_nitride_as_it_is_said():
     assert atoms.cell.lengths()[0] == pytest.approx(2.482)
     with pytest.raises(StructureError, match="build_graphene_on_boron_nitride, registry"):
         build_graphene_on_boron_nitride("AB")
+
+
+def test_molybdenum_disulphide_is_a_stack_of_prisms():
+    atoms = build_molybdenum_disulphide("AA'B")
+    assert str(atoms.symbols) == "MoS2MoS2MoS2"
+    assert atoms.arrays["layer"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert np.array_equal(assign_layers(atoms), atoms.arrays["layer"])
+    bond = np.hypot(3.16 / np.sqrt(3.0), 1.563)
+    i, j, d = (vesin.NeighborList(cutoff=3.0, full_list=True)).compute(
+        points=atoms.positions, box=atoms.cell.array, periodic=True, quantities="ijd"
+    )
+    assert np.allclose(d, bond)
+    assert (atoms.numbers[i] != atoms.numbers[j]).all()
+    assert np.bincount(i).tolist() == [6, 3, 3] * 3
+    # both S of an Mo lie over each other: a prism, not an octahedron
+    assert np.allclose(atoms.positions[1::3, :2], atoms.positions[2::3, :2])
+    assert np.allclose(np.diff(atoms.positions[::3, 2]), 6.15)
+    assert atoms.positions[:, 2].mean() == pytest.approx(12.0)
+
+
+@pytest.mark.parametrize(("stacking", "inverted", "over"), [("AA'", True, 2), ("AB", False, 1)])
+def test_bilayers_of_molybdenum_disulphide(stacking, inverted, over):
+    """2H has an inversion centre and both Mo over S; 3R has none and one Mo over S."""
+    atoms = build_molybdenum_disulphide(stacking)
+    scaled = atoms.get_scaled_positions() - 0.5
+    metal, sulphur = (scaled[atoms.numbers == z, :2] for z in (42, 16))
+    across = np.array([metal[0] - sulphur[2], metal[1] - sulphur[0]])
+    assert int((np.abs(across - np.rint(across)).max(axis=1) < 1e-9).sum()) == over
+    middle = 0.5 * (atoms.positions[0] + atoms.positions[3])
+    mirrored = atoms.copy()
+    mirrored.positions = 2.0 * middle - atoms.positions
+    shift = mirrored.get_scaled_positions()[:, None] - atoms.get_scaled_positions()[None]
+    meets = np.abs(shift - np.rint(shift)).max(axis=-1) < 1e-9
+    meets &= atoms.numbers[:, None] == atoms.numbers[None]
+    assert bool(meets.any(axis=1).all()) is inverted
+
+
+def test_impossible_layers_of_molybdenum_disulphide_are_refused():
+    with pytest.raises(StructureError, match="build_molybdenum_disulphide, stacking: got '2H'"):
+        build_molybdenum_disulphide("2H")
+    with pytest.raises(StructureError, match=r"thickness: got 7\.0 Å; expected more than 0"):
+        build_molybdenum_disulphide(thickness=7.0)
+    with pytest.raises(StructureError, match=r"2 layers at 6\.15 Å in a cell of 9\.0 Å"):
+        build_molybdenum_disulphide(height=9.0)
 
 
 def test_wrong_stackings_are_refused():

@@ -97,6 +97,22 @@ def test_directions_without_gradient_do_not_follow_rounding():
     torch.testing.assert_close(ends[0], ends[1], rtol=1e-6, atol=1e-8)
 
 
+def test_what_a_structure_does_not_use_stays_as_it_is():
+    """A gradient of zeros right after a refresh: mean squares of the new directions are zero."""
+    used, idle = (torch.nn.Parameter(torch.zeros(8, 6)) for _ in range(2))
+    tall, wide = torch.arange(1.0, 9.0), torch.arange(1.0, 7.0).flip(0)
+    gradient = tall[:, None] * wide
+    optimizer = take_steps([used, idle], [[gradient, gradient]] * 3, lr=0.01, refresh=3)
+    before = idle.detach().clone(), used.detach().clone()
+    idle.grad = torch.zeros(8, 6)
+    optimizer.step()
+    assert torch.equal(idle, before[0])
+    assert not torch.equal(used, before[1])
+    idle.grad = gradient
+    optimizer.step()
+    assert 0.0 < (idle - before[0]).norm() < 0.01 * np.sqrt(idle.numel())
+
+
 def test_soft_directions_are_learned_sooner_than_by_adam():
     """A regression whose directions differ a hundredfold in weight, both at their best rate."""
     generator = torch.Generator().manual_seed(0)

@@ -63,3 +63,16 @@ def test_weight_beside_a_line_pulls_the_peak_of_wider_ones_further():
     changes = 0.5 * np.abs(wide.gap_changes - own.gap_changes)
     np.testing.assert_allclose(parts["gap/gap_changes"].sizes, changes, atol=1e-5)
     assert "lines of 50 and 71 meV" in parts["gap/gaps"].source
+
+
+def test_the_direct_gap_of_several_points_has_a_part_of_its_own():
+    one = record_of([0.0, 0.2, 0.3])
+    both = replace(
+        one,
+        spectral_functions=np.concatenate([one.spectral_functions] * 2, axis=1),
+        band_energies=np.concatenate([one.band_energies] * 2, axis=1),
+        centres=np.zeros(2),
+        direct_gaps=one.gaps,
+    )
+    parts = {part.quantity: part for part in width_parts({"gap": both})}
+    np.testing.assert_allclose(parts["gap/direct_gaps"].sizes, parts["gap/gaps"].sizes)

@@ -9,7 +9,9 @@ from toy_ensembles import compute, toy_ensemble, toy_settings
 from toys import HOPPING
 
 from mlepi.errors import ConfigError, PhysicsError
+from mlepi.observables.gap.figure import PRESENTATION
 from mlepi.observables.gap.stage import GapStage
+from mlepi.observables.near_k.peaks import smallest_direct_distance
 from mlepi.pipeline import SampleKey
 
 DELTA = 0.25
@@ -45,6 +47,20 @@ def test_undisplaced_gap_is_twice_the_stagger():
     np.testing.assert_allclose(record.supercell_edges, [[-DELTA, DELTA, 2 * DELTA]] * 2, atol=1e-9)
     np.testing.assert_allclose(record.gap_errors, 0.0, atol=1e-9)
     assert "gap 500 → 500±0 meV at 300 K" in stage.summarize(record)
+
+
+def test_the_direct_gap_is_that_of_one_point():
+    bands = np.array([[0.0, 2.9], [-0.4, 1.3], [-0.6, 1.4]])  # a bilayer of MoS2 at Γ, K and Q
+    assert smallest_direct_distance(bands) == pytest.approx(1.7)
+    stage = build_stage(kpoints=["K", [0.5, 0.0, 0.0]], energy_window=3.0)
+    record = compute(stage, gapped_ensemble(0.0, temperatures=(0.0, 300.0)))
+    np.testing.assert_allclose(record.direct_gaps, 2 * DELTA, atol=1e-3)
+    np.testing.assert_allclose(record.direct_gap_errors, 0.0, atol=1e-9)
+    assert "direct 500 → 500±0 meV, 2 k-points" in stage.summarize(record)
+    assert [line.at_rest(record) for line in PRESENTATION.headlines] == pytest.approx([0.5, 0.5])
+    alone = compute(build_stage(kpoints=["K"]), gapped_ensemble(0.0, temperatures=(0.0,)))
+    assert alone.direct_gaps.size == alone.direct_gap_errors.size == 0
+    assert "direct" not in stage.summarize(alone)
 
 
 def test_a_wide_gap_gets_a_window_around_either_edge():

@@ -395,6 +395,19 @@ def test_bad_pao_files_are_refused(tmp_path):
         read_pao(path, "s2p2")
 
 
+def test_functions_of_another_norm_keep_it():
+    """OpenMX's Mo7.0.pao has norms of 0.985 to 1.014, and so has its overlap matrix."""
+    good = gaussian_orbitals(1, [(0, 1.3)])
+    weak = RadialOrbitals(1, "x", good.radius, (0,), good.grid, good.values * math.sqrt(0.985))
+    assert weak.norms() == pytest.approx(0.985 * good.norms())
+    table = tabulate_overlaps([weak], n_grid=65)
+    one, none = np.array([1]), np.zeros((2, 1), dtype=int)
+    blocks = compute_overlap_blocks(table, one, none, np.zeros((1, 3)))
+    assert blocks[0, 0, 0] == pytest.approx(0.985, abs=1e-4)
+    with pytest.raises(DataError, match=r"norms \[0\.9.*; expected ∫ R² r² dr = 1"):
+        RadialOrbitals(1, "x", good.radius, (0,), good.grid, good.values * math.sqrt(0.95))
+
+
 def test_inconsistent_orbitals_are_refused():
     good = gaussian_orbitals(1, [(0, 1.3)])
     with pytest.raises(DataError, match="One row per shell"):
