@@ -140,11 +140,13 @@ class GapStage(PeakStage):
                 f"{describe_overlap(record)}; {len(record.kpoints)} k-points, "
                 f"{record.n_samples} samples"
             )
+        own = record.supercell_edges[-1, 2]
+        word = f"own {1e3 * own:.0f}" if np.isfinite(own) else "own beyond the energy window"
         return (
             f"gap {1e3 * record.equilibrium_gap:.0f} → "
             f"{1e3 * record.gaps[-1]:.0f}±{1e3 * error:.0f} meV at "
-            f"{record.temperatures[-1]:g} K (spectral peaks; supercells' own "
-            f"{1e3 * record.supercell_edges[-1, 2]:.0f}), {describe_direct(record)}"
+            f"{record.temperatures[-1]:g} K (spectral peaks; supercells' {word}), "
+            f"{describe_direct(record)}"
             f"{len(record.kpoints)} k-points, {record.n_samples} samples of "
             f"{'×'.join(str(n) for n in record.supercell)} cells"
         )

@@ -1,0 +1,91 @@
+"""Errors of the shipped networks on trilayer graphene, by themselves and from pairs of layers.
+
+``python benchmarks/trilayer.py``: the DFT label ``trilayer2_0``, undisplaced, in no training. H as
+``mlepi eval`` measures it, gauge-free, by kind of block; forces and energies as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi import load_model
+from mlepi.graphs.block_matrix import block_matrices
+from mlepi.graphs.block_pairs import align_matrices
+from mlepi.graphs.overlap_labels import complete_overlaps
+from mlepi.physics.overlaps import read_overlap_table
+from mlepi.predictors import LayerPairs, LayerPairsCalculator
+from mlepi.structures import HamiltonianDataset, get_layers, read_forces_dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA, CHECKPOINTS = ROOT / "data" / "blg_openmx", ROOT / "data" / "checkpoints"
+LABEL = "trilayer2_0"
+APART = (3.6, 3.8, 3.95)
+"""Å, of a layer and its copy."""
+
+
+def find_shift(change: NDArray[np.float64], overlap: NDArray[np.float64]) -> float:
+    """Return μ that minimises Σ|ΔH − μS|: the median of ΔH/S, weighed by |S|."""
+    used = np.abs(overlap) > 1e-9
+    ratio, weight = change[used] / overlap[used], np.abs(overlap[used])
+    order = np.argsort(ratio)
+    summed = np.cumsum(weight[order])
+    return float(ratio[order][np.searchsorted(summed, 0.5 * summed[-1])])
+
+
+def list_hamiltonian_rows() -> Iterator[str]:
+    """Yield a row per network and way."""
+    label = complete_overlaps(
+        HamiltonianDataset(DATA / "hamiltonians.h5")[LABEL],
+        read_overlap_table(DATA / "overlap_C6.0-s2p2.h5"),
+    )
+    exact, overlap = block_matrices(label)
+    layer = get_layers(label.atoms)
+    for path in sorted(CHECKPOINTS.glob("hedgenet_electron*.ckpt")):
+        model = load_model(path, kind="electron")
+        ways = {"by itself": model}
+        ways |= {f"pairs, {d} Å": LayerPairs(model=model, apart=d) for d in APART}
+        for way, predictor in ways.items():
+            matrices = [exact, overlap, predictor.hamiltonian(label.atoms)]
+            (j, i), shift, (h, s, predicted) = align_matrices(matrices)
+            change = predicted - h
+            error = 1e3 * np.abs(change - find_shift(change.ravel(), s.ravel()) * s)
+            on_site = (i == j) & (shift == 0).all(axis=1)
+            inside = (layer[i] == layer[j]) & ~on_site
+            parts = (error, error[on_site], error[inside], error[~on_site & ~inside])
+            yield f"| {path.stem} | {way} | {' | '.join(f'{part.mean():.3g}' for part in parts)} |"
+
+
+def list_force_rows() -> Iterator[str]:
+    """Yield a row per network and way."""
+    structures = read_forces_dataset(DATA / "forces.extxyz")
+    label = next(each for each in structures if each.name == LABEL)
+    assert label.forces is not None
+    assert label.energy is not None
+    for path in sorted(CHECKPOINTS.glob("hedgenet_phonon*.ckpt")):
+        model = load_model(path, kind="phonon")
+        ways = {"by itself": model.calculator()}
+        ways |= {f"pairs, {d} Å": LayerPairsCalculator(model=model, apart=d) for d in APART}
+        for way, calculator in ways.items():
+            atoms = label.atoms.copy()
+            atoms.calc = calculator
+            forces = 1e3 * np.abs(atoms.get_forces() - label.forces).mean()
+            energy = 1e3 * abs(atoms.get_potential_energy() - label.energy) / len(atoms)
+            yield f"| {path.stem} | {way} | {forces:.2f} | {energy:.2f} |"
+
+
+def main() -> None:
+    """Print both tables."""
+    print("| network | H | all (meV) | on-site | within a layer | between layers |")
+    print("|---|---|---|---|---|---|")
+    print("\n".join(list_hamiltonian_rows()))
+    print("\n| network | forces and energy | forces, MAE (meV/Å) | energy (meV/atom) |")
+    print("|---|---|---|---|")
+    print("\n".join(list_force_rows()))
+
+
+if __name__ == "__main__":
+    main()
