@@ -57,6 +57,10 @@ SIZES = {
     " stage.structure.relax=none stage.sampling.project_out=none",
     r"mlepi infer experiment=tbg_magic\b": "structure.m=3",
     r"python train\.py experiment=paper_table\d_time\b": f"{TRAIN} callbacks.clock.limit=00:00:02",
+    # the whole test, which make.py repeats
+    r"python train\.py experiment=ship_(hbn|mos2)_": TRAIN.replace(
+        " trainer.limit_test_batches=1", ""
+    ),
     r"mlepi train\b|python train\.py\b": TRAIN,
     r"mlepi demo\b": DEMO,
     r"mlepi infer\b|python infer\.py\b": INFER,
