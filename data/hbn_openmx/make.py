@@ -19,22 +19,10 @@ BORON_NITRIDE = OpenmxSet(
         radii={5: 7.0 * BOHR, 7: 6.0 * BOHR},
         names={5: "B7.0-s2p2", 7: "N6.0-s2p2"},
     ),
-    provenance={
-        "title": "bilayer hexagonal boron nitride: displaced and sliding configurations",
-        "code": "OpenMX 3.9",
-        "functional": "PBE + Grimme D2",
-        "pseudopotentials": {"B": "B_PBE19", "N": "N_PBE19"},
-        "basis": {"B": "B7.0-s2p2", "N": "N6.0-s2p2"},
-        "settings": {
-            "grid cutoff (Ry)": 200,
-            "electronic temperature (K)": 300,
-            "SCF criterion (Hartree)": 1e-8,
-            "k-mesh": {"hbn1": [9, 9, 1], "hbn3": [3, 3, 1]},
-            "spin": "none",
-        },
-        "orbital order": "e3nn (m = -l…l), permuted from OpenMX",
-        "overlaps": "not stored: those of overlap_B7.0-s2p2_N6.0-s2p2.h5",
-    },
+    title="bilayer hexagonal boron nitride: displaced and sliding configurations",
+    pseudopotentials={"B": "B_PBE19", "N": "N_PBE19"},
+    k_mesh={"hbn1": (9, 9, 1), "hbn3": (3, 3, 1)},
+    overlap_table="overlap_B7.0-s2p2_N6.0-s2p2.h5",
     # the ratios of the paper, for Hamiltonians and for forces; and for Hamiltonians of a network
     # that is shipped, which learns from as many as the forces do
     splits={

@@ -25,4 +25,5 @@ def main(arguments: Sequence[str]) -> int:
     if not SCRIPT.is_file():
         fix = "Clone the repository and run `make bench-quick` there; it installs the peers too."
         raise ConfigError(message("mlepi bench", "a package without benchmarks", "a clone", fix))
-    return subprocess.run([sys.executable, str(SCRIPT), *arguments], check=False).returncode  # noqa: S603
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, check=False).returncode  # noqa: S603

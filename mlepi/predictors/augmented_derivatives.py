@@ -71,8 +71,8 @@ def differentiate_augmented_kets(
 ) -> NDArray[np.float64]:
     """Differentiate ⟨χ_μ|χ_ν⟩ where only the augmented orbital on the right follows the atoms.
 
-    It follows in both ways, |∂χ_ν⟩ = ∂|T φ̃_ν⟩: with its own atom, and with the partial waves of all
-    atoms whose projectors it meets, P_a† (ΔO_a ∂P_a − u_a·N_a P_a), N = ⟨φ|∇φ⟩ − ⟨φ̃|∇φ̃⟩.
+    It follows in both ways, |∂χ_ν⟩ = ∂|T φ̃_ν⟩: with its own atom, and with the partial waves of
+    all atoms whose projectors it meets, P_a† (ΔO_a ∂P_a − u_a·N_a P_a), N = ⟨φ|∇φ⟩ − ⟨φ̃|∇φ̃⟩.
 
     Args:
         table: of orbitals and projectors.

@@ -223,7 +223,11 @@ class LayerPairsCalculator(Calculator):
         ConfigError: a distance that is none.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]  # type: ignore[misc]
+    implemented_properties: ClassVar[list[str]] = [  # type: ignore[misc]
+        "energy",
+        "free_energy",
+        "forces",
+    ]
 
     def __init__(self, *, model: PhononPredictor, apart: float, device: str = "cpu") -> None:
         super().__init__()

@@ -45,6 +45,9 @@ REGISTRIES = {"A": 0.0, "B": 1.0 / 3.0, "C": 2.0 / 3.0}
 STACKINGS = {"monolayer": (0.0,), "SP": (0.0, 0.5)}
 """Stackings that are not written in letters."""
 
+HEXAGONAL = np.array([[1.0, 0.0], [0.5, math.sqrt(0.75)]])
+"""Lattice vectors in plane, rows, for a lattice constant of 1."""
+
 SUBLATTICES = np.array([[0.0, 0.0], [1.0, 1.0]]) / 3.0
 """Fractional positions of the two atoms of graphene."""
 
@@ -84,7 +87,7 @@ def build_graphene(
     shifts = np.repeat(np.array(along)[:, None], 2, axis=1)
     if slide is not None:
         shifts[-1] += np.asarray(slide, dtype=np.float64)
-    cell = lattice_constant * np.array([[1.0, 0.0], [0.5, math.sqrt(0.75)]])
+    cell = lattice_constant * HEXAGONAL
     return _stack([SUBLATTICES + shift for shift in shifts], cell, spacing, height)
 
 
@@ -111,7 +114,7 @@ def build_boron_nitride(
         StructureError: the stacking is unknown or the layers do not fit into the cell.
     """
     found = _read_primed("build_boron_nitride", stacking)
-    cell = lattice_constant * np.array([[1.0, 0.0], [0.5, math.sqrt(0.75)]])
+    cell = lattice_constant * HEXAGONAL
     layers = [SUBLATTICES + REGISTRIES[letter] for letter, _ in found]
     atoms = _stack(layers, cell, spacing, height)
     atoms.symbols = "".join("NB" if prime else "BN" for _, prime in found)
@@ -144,7 +147,7 @@ def build_graphene_on_boron_nitride(
     if registry not in REGISTRIES:
         where, got = "build_graphene_on_boron_nitride, registry", repr(registry)
         raise StructureError(message(where, got, f"one of {sorted(REGISTRIES)}", "Take C."))
-    cell = lattice_constant * np.array([[1.0, 0.0], [0.5, math.sqrt(0.75)]])
+    cell = lattice_constant * HEXAGONAL
     layers = [SUBLATTICES, SUBLATTICES + REGISTRIES[registry]]
     atoms = _stack(layers, cell, spacing, height)
     atoms.symbols = "BNCC"
@@ -186,7 +189,7 @@ def build_molybdenum_disulphide(
                 "Layers may not run into each other.",
             )
         )
-    cell = lattice_constant * np.array([[1.0, 0.0], [0.5, math.sqrt(0.75)]])
+    cell = lattice_constant * HEXAGONAL
     sites = SUBLATTICES[[0, 1, 1]], SUBLATTICES[[1, 0, 0]]
     layers = [sites[bool(prime)] + REGISTRIES[letter] for letter, prime in found]
     atoms = _stack(layers, cell, spacing, height, thickness)
@@ -234,7 +237,7 @@ def build_twisted_bilayer(
     )
     p, q = lower
     length = lattice_constant * math.sqrt(p * p + p * q + q * q)
-    cell = length * np.array([[1.0, 0.0], [0.5, math.sqrt(0.75)]])
+    cell = length * HEXAGONAL
     return _stack([_fill_supercell(*lower), _fill_supercell(*upper)], cell, spacing, height)
 
 

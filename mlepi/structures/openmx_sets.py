@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ase.data import chemical_symbols
+
 from mlepi.errors import MlepiError
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.openmx_labels import list_label_files, read_label_file, write_data_set
@@ -24,7 +26,10 @@ class OpenmxSet:
     Attributes:
         folder: gets ``hamiltonians.h5``, ``forces.extxyz`` and ``splits``.
         basis: of the calculations.
-        provenance: of the data set.
+        title: of the data set.
+        pseudopotentials: symbol → name.
+        k_mesh: kind of cell → divisions.
+        overlap_table: file of the radial overlap functions, which stand in for S.
         splits: name → subset → fraction of the displaced structures.
         seed: of the splits.
         ideal: kinds of undisplaced cells, which are a test subset of their own, "ideal".
@@ -32,10 +37,34 @@ class OpenmxSet:
 
     folder: Path
     basis: OrbitalBasis
-    provenance: Mapping[str, Any]
+    title: str
+    pseudopotentials: Mapping[str, str]
+    k_mesh: Mapping[str, Sequence[int]]
+    overlap_table: str
     splits: Mapping[str, Mapping[str, float]]
     seed: int
     ideal: Collection[str]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the data set says of its calculations, whose settings all sets share."""
+        names = self.basis.names
+        return {
+            "title": self.title,
+            "code": "OpenMX 3.9",
+            "functional": "PBE + Grimme D2",
+            "pseudopotentials": dict(self.pseudopotentials),
+            "basis": {chemical_symbols[z]: names[z] for z in self.basis.elements},
+            "settings": {
+                "grid cutoff (Ry)": 200,
+                "electronic temperature (K)": 300,
+                "SCF criterion (Hartree)": 1e-8,
+                "k-mesh": {kind: list(mesh) for kind, mesh in self.k_mesh.items()},
+                "spin": "none",
+            },
+            "orbital order": "e3nn (m = -l…l), permuted from OpenMX",
+            "overlaps": f"not stored: those of {self.overlap_table}",
+        }
 
     def make_splits(self, kinds: Mapping[str, str]) -> None:
         """Write every split, each kind in proportion.

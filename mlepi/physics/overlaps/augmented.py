@@ -1,7 +1,7 @@
 """Overlaps of orbitals in the projector-augmented-wave method, which third atoms change.
 
-S = Θ + Σ_a P_a† ΔO_a P_a with Θ = ⟨φ̃_μ|φ̃_ν⟩ and P_aiμ = ⟨p̃_ai|φ̃_μ⟩, both two-centre integrals, and
-ΔO_a = ⟨φ_i|φ_j⟩ − ⟨φ̃_i|φ̃_j⟩ of the partial waves, a constant of the element (Blöchl 1994,
+S = Θ + Σ_a P_a† ΔO_a P_a with Θ = ⟨φ̃_μ|φ̃_ν⟩ and P_aiμ = ⟨p̃_ai|φ̃_μ⟩, both two-centre integrals,
+and ΔO_a = ⟨φ_i|φ_j⟩ − ⟨φ̃_i|φ̃_j⟩ of the partial waves, a constant of the element (Blöchl 1994,
 doi:10.1103/PhysRevB.50.17953, eq. 20; Larsen et al. 2009, doi:10.1103/PhysRevB.80.195112). So Θ and
 P are tabulated as overlaps are, and S of any structure follows from them.
 """

@@ -213,12 +213,16 @@ def test_a_set_is_rebuilt_from_its_labels(tmp_path, monkeypatch, capsys):
         if not path.is_file():
             pytest.skip("the labels are not part of the project")
         (chosen / path.name).symlink_to(path)
-    basis = OrbitalBasis(MOS2.shells, {z: r * BOHR for z, r in MOS2.radii.items()}, {})
+    names = {16: "S7.0-s2p2d1", 42: "Mo7.0-s3p2d2"}
+    basis = OrbitalBasis(MOS2.shells, {z: r * BOHR for z, r in MOS2.radii.items()}, names)
     thirds = {"train": 0.34, "val": 0.33, "test": 0.33}
     described = OpenmxSet(
         folder=kept,
         basis=basis,
-        provenance={},
+        title="some of it",
+        pseudopotentials={"S": "S_PBE19", "Mo": "Mo_PBE19"},
+        k_mesh={"mos2m3": (3, 3, 1)},
+        overlap_table="overlap.h5",
         splits={"thirds": thirds},
         seed=1,
         ideal=("mos2m1",),
