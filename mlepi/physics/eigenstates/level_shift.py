@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -43,6 +44,9 @@ PERIOD = 29.0
 
 MANY_ELEMENTS = 1 << 22
 """Elements of S(k), over all k, that are filtered at once."""
+
+TILE = 128
+"""Side of the squares in which a triangle is copied."""
 
 DENSE_ORBITALS = 6000
 """Larger cells are cut into tiles, which moves levels near E_F by less than 1e-4 eV."""
@@ -128,10 +132,34 @@ def soft_filter(overlaps: Tensor, threshold: float) -> Tensor:
                 "structure and the overlap table.",
             )
         )
-    resolvent = threshold * torch.cholesky_inverse(lower)
-    squared = resolvent @ resolvent
-    result = squared @ squared
-    return 0.5 * (result + result.mH)
+    return _square(_square(threshold * torch.cholesky_inverse(lower)))
+
+
+def _square(matrices: Tensor) -> Tensor:
+    """Return A² of Hermitian matrices, (…, n, n), exactly Hermitian.
+
+    BLAS has a product for this on the CPU, which takes half the time of a general one.
+    """
+    if matrices.device.type != "cpu":
+        squares = matrices @ matrices
+        return 0.5 * (squares + squares.mH)
+    name = "herk" if matrices.is_complex() else "syrk"
+    squares = []
+    for matrix in matrices.reshape(-1, *matrices.shape[-2:]):
+        array = matrix.contiguous().numpy().T  # column-major: the conjugate of A
+        lower = scipy.linalg.get_blas_funcs(name, (array,))(1.0, array, lower=1)
+        squares.append(_mirror_upper(torch.from_numpy(lower.T)))  # row-major, and A² again
+    return torch.stack(squares).reshape(matrices.shape)
+
+
+def _mirror_upper(matrix: Tensor) -> Tensor:
+    """Fill the lower triangle of a Hermitian matrix from the upper one, tile by tile, in place."""
+    for start in range(0, len(matrix), TILE):
+        own, below = slice(start, start + TILE), slice(start + TILE, None)
+        tile = matrix[own, own].triu()
+        matrix[own, own] = tile + tile.triu(1).mH
+        matrix[below, own] = matrix[own, below].mH
+    return matrix
 
 
 def pair_window(distances: NDArray[np.float64], ranges: NDArray[np.float64]) -> NDArray[np.float64]:

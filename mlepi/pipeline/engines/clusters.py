@@ -3,13 +3,18 @@
 What their defaults would do to long numerical work is set here: a task may be lost any number of
 times, since workers die for reasons of their own; memory is never spilled to a disk, and a worker
 is not paused, which looks like a run that hangs, but restarted when it needs too much. On a busy
-machine that takes its time: 15 s, after which dask gives a worker up for good, are too few.
+machine that takes its time: 15 s, after which dask gives a worker up for good, are too few. Looking
+fifty times a second whether all is well takes a twentieth of a core; twice is enough.
+
+Workers of this machine are forked from one process, which imports what they need while the stages
+before the samples run; each by itself would need seven seconds for that.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -40,8 +45,16 @@ SCHEDULER: Mapping[str, Any] = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.memory.monitor-interval": "500ms",
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "2s",
     "distributed.deploy.lost-worker-timeout": "2 minutes",
 }
+FORKED = "forkserver"
+"""How workers of this machine start where the system can."""
+NEEDED = ("mlepi.pipeline.engines.dask_worker", "mlepi.models", "mlepi.predictors")
+"""Modules of every worker that take long to import."""
 LOGGERS = {
     "distributed": logging.ERROR,
     "distributed.nanny": logging.WARNING,
@@ -169,6 +182,27 @@ def open_cluster(engine: Dask, folder: Path) -> Iterator[Client]:
         yield stack.enter_context(Client(cluster, set_as_default=False))
 
 
+def prepare_local_workers(options: JobOptions) -> bool:
+    """Begin to import what workers of this machine need, in the process they are forked from.
+
+    It ends with this process. Where one runs already nothing happens.
+
+    Args:
+        options: of the workers.
+
+    Returns:
+        Whether this system has such processes.
+    """
+    if FORKED not in multiprocessing.get_all_start_methods():
+        return False
+    from multiprocessing import forkserver  # not everywhere
+
+    multiprocessing.get_context(FORKED).set_forkserver_preload(list(NEEDED))
+    with _environment(options.environment()):
+        forkserver.ensure_running()
+    return True
+
+
 def replace_lost_workers(client: Client) -> None:
     """Start the workers that a cluster of ours should have and has not.
 
@@ -193,10 +227,13 @@ def _replace_lost(cluster: Any) -> None:
 @contextmanager
 def _start_local(engine: Dask, folder: Path) -> Iterator[Any]:
     """Start a scheduler in this process; its workers are processes of this machine."""
+    import dask.config
     from distributed import LocalCluster
 
     options = engine.options
+    method = FORKED if prepare_local_workers(options) else "spawn"
     with (
+        dask.config.set({"distributed.worker.multiprocessing-method": method}),
         _environment(options.environment()),
         LocalCluster(
             n_workers=engine.least_workers,

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlepi.errors import ConfigError, message
 from mlepi.pipeline.engines.calls import Calls, Function
-from mlepi.pipeline.engines.clusters import JOB_SYSTEMS, JobOptions, open_cluster
+from mlepi.pipeline.engines.clusters import (
+    JOB_SYSTEMS,
+    LOCAL,
+    JobOptions,
+    open_cluster,
+    prepare_local_workers,
+)
 from mlepi.pipeline.engines.engine import Engine, Found, Task, Work
 from mlepi.pipeline.fingerprints import stage_modules
 from mlepi.pipeline.processes import Processes
@@ -81,7 +87,7 @@ class Dask(Engine):
         self._open = ExitStack()
 
     def launch(self, devices: int, num_nodes: int) -> Processes:
-        """Stay alone.
+        """Stay alone; workers of this machine get ready in the background.
 
         Raises:
             ConfigError: ranks are asked for as well, or dask is not installed.
@@ -91,6 +97,8 @@ class Dask(Engine):
             fix = "Set engine.workers, or use engine=ranks."
             raise ConfigError(message("engine", got, "one process that hands out work", fix))
         self._check_packages()
+        if self.cluster == LOCAL:
+            prepare_local_workers(self.options)
         return Processes()
 
     def _check_packages(self) -> None:

@@ -4,6 +4,7 @@ Most workers of dask are threads here; one test kills real ones.
 """
 
 import io
+import os
 import re
 import time
 
@@ -13,10 +14,12 @@ from toy_models import DyingStage, LevelsStage, NoisyStage
 from toy_pipelines import ALL, PREPARATION, make_run, seen
 
 from mlepi.errors import ConfigError, DataError, PhysicsError
+from mlepi.memory import list_memory_variables
 from mlepi.pipeline.engines import Dask, Local, Ranks
 from mlepi.pipeline.engines.clusters import (
     SCHEDULER,
     JobOptions,
+    open_cluster,
     plan_lifetime,
     read_walltime,
     replace_lost_workers,
@@ -243,6 +246,17 @@ def test_jobs_end_before_their_walltime_with_the_threads_asked_for(tmp_path, sys
     assert "export MALLOC_ARENA_MAX=1" in script
     assert "--lifetime 6480s --lifetime-stagger 360s" in script
     assert "export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False" in script
+
+
+def test_workers_of_this_machine_are_forked_from_one_process(tmp_path, environment):
+    engine = Dask(**{**SETTINGS, "least_workers": 2})
+    with open_cluster(engine, tmp_path) as client:
+        client.wait_for_workers(2, timeout=60)
+        parents = set(client.run(os.getppid).values())
+        variables = client.run(os.environ.get, "MALLOC_ARENA_MAX")
+    assert len(parents) == 1
+    assert parents != {os.getpid()}
+    assert set(variables.values()) == {list_memory_variables()["MALLOC_ARENA_MAX"]}
 
 
 def test_a_worker_may_take_its_time_to_start_again():

@@ -25,6 +25,7 @@ from mlepi.pipeline.ghosts import (
     KPOINTS,
     GhostSummary,
     RenumberedResults,
+    _count_below,
     count_ghosts,
     summarize_ghosts,
 )
@@ -117,6 +118,22 @@ def test_a_snapshot_with_a_ghost_is_left_out_and_told(tmp_path, haunted, monkeyp
     assert "1 of 3 snapshots have ghost states" in page
     assert "<td>ghost states: levels</td><td>1 of 6 samples (no level shift)</td>" in page
     assert execute(run).count("WARNING") == 0  # nothing is done again
+
+
+@pytest.mark.parametrize("phase", [1.0, 1.0j])
+def test_a_ghost_is_counted_at_its_energy_and_not_within_the_margin_above(phase):
+    """The states found near −20 eV are those of softest S, where single precision is worst."""
+    rng = np.random.default_rng(0)
+    n = 200
+    turn = np.linalg.qr(rng.normal(size=(n, n)) + (phase - 1.0) * rng.normal(size=(n, n)))[0]
+    soft = np.concatenate([[2e-5, 1e-4, 1e-3], rng.uniform(0.01, 4.0, n - 3)])
+    overlap = (turn * soft) @ turn.conj().T
+    for ghost, expected in ((-20.01, 1), (-19.9, 0), (-19.0, 0)):
+        for place in range(3):
+            levels = np.linspace(-15.0, 30.0, n)
+            levels[place] = ghost
+            hamiltonian = (turn * (soft * levels)) @ turn.conj().T
+            assert _count_below(hamiltonian, overlap, -20.0) == expected
 
 
 def _where(run):

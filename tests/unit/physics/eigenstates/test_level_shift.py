@@ -55,7 +55,8 @@ def shifted(cells):
     return shift_hamiltonian(wide, noisy, overlap, SHIFT), overlap
 
 
-def test_the_filter_is_that_function_of_s():
+def test_the_filter_is_that_function_of_s(monkeypatch):
+    monkeypatch.setattr("mlepi.physics.eigenstates.level_shift.TILE", 4)
     rng = np.random.default_rng(0)
     turn = np.linalg.qr(rng.normal(size=(3, 9, 9)) + 1j * rng.normal(size=(3, 9, 9)))[0]
     values = 10.0 ** rng.uniform(-3.0, 1.0, size=(3, 9))
