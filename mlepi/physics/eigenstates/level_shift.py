@@ -141,8 +141,8 @@ def _square(matrices: Tensor) -> Tensor:
     BLAS has a product for this on the CPU, which takes half the time of a general one.
     """
     if matrices.device.type != "cpu":
-        squares = matrices @ matrices
-        return 0.5 * (squares + squares.mH)
+        products = matrices @ matrices
+        return 0.5 * (products + products.mH)
     name = "herk" if matrices.is_complex() else "syrk"
     squares = []
     for matrix in matrices.reshape(-1, *matrices.shape[-2:]):
