@@ -276,12 +276,16 @@ def kill_workers(
 
 
 def is_worker(pid: int) -> bool:
-    """Tell whether a process is a worker of dask, and not what multiprocessing adds."""
+    """Tell whether a process is a worker of dask, and not what multiprocessing adds.
+
+    Where workers are forked from one process, that looks like them, but has another parent.
+    """
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
+        words = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        commands = [Path(f"/proc/{n}/cmdline").read_bytes() for n in (pid, int(words[1]))]
+    except (OSError, IndexError, ValueError):
         return False
-    return any(b"spawn_main" in word for word in words)
+    return b"spawn_main" in commands[0] or all(b"forkserver" in text for text in commands)
 
 
 STATUS = {"SIGTERM": 143, "SIGUSR1": 143, "SIGINT": 130}
