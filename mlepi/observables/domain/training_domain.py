@@ -6,7 +6,7 @@ Distances of pairs and layers, spread of networks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +45,6 @@ covalent radii."""
 SIDES = (-1, 1, -1, 0, 1, None)
 """Side on which a quantity leaves the training data: below, above, both (0), or not known from them
 (None)."""
-
-NO_BLOCKS: dict[str, Any] = {"hamiltonian_blocks": None, "overlap_blocks": None}
 
 INTERLAYER_CUTOFF = 6.0
 """Å; layers further apart than this do not meet."""
@@ -203,10 +201,11 @@ def read_training_structures(
     Raises:
         DataError: a file cannot be read, or the split has no such subset.
     """
-    structures: HamiltonianDataset | list[Any] = (
-        HamiltonianDataset(data) if data.suffix == ".h5" else read_forces_dataset(data)
-    )
-    bare = [replace(structure, **NO_BLOCKS) for structure in structures]
+    if data.suffix == ".h5":
+        dataset = HamiltonianDataset(data)
+        bare = [dataset.outline(name) for name in dataset.names]
+    else:
+        bare = read_forces_dataset(data)
     atoms = {structure.name: structure.atoms for structure in bare}
     if split is None:
         return list(atoms.values())
