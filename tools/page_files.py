@@ -17,7 +17,7 @@ import torch
 from ase import Atoms
 from ase.io import read, write
 
-from mlepi.checkpoint import add_checksums
+from mlepi.checkpoint_formats import add_checksums
 from mlepi.exports import write_deeph_folder
 from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.physics.overlaps import read_overlap_table

@@ -16,7 +16,7 @@ from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 from mlepi.figures.numbers import pack_numbers, plain_numbers
-from mlepi.figures.plotly_figure import plain_label
+from mlepi.figures.plotly_labels import plain_label
 from mlepi.figures.structure_view import ELEMENT_COLOURS, OTHER_COLOUR
 
 Json = dict[str, Any]

@@ -7,7 +7,6 @@ maps, shared and logarithmic axes. A figure with anything else stays a picture.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -27,10 +26,20 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Polygon, Rectangle
+from matplotlib.patches import Patch, Polygon
 from matplotlib.ticker import FixedLocator
 
 from mlepi.figures.numbers import pack_numbers, plain_numbers
+from mlepi.figures.plotly_labels import plain_label, read_label
+from mlepi.figures.plotly_shapes import (
+    DASHES,
+    is_rule,
+    is_span,
+    list_shapes,
+    list_texts,
+    place_shape,
+    place_text,
+)
 
 Json = dict[str, Any]
 
@@ -39,7 +48,6 @@ MARKERS = {
     "D": "diamond", "d": "diamond-tall", "x": "x-thin-open", "+": "cross-thin-open",
     "_": "line-ew-open", "|": "line-ns-open", "*": "star",
 }  # fmt: skip
-DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
 POINTS_PER_PIXEL = 1.35
 """Lines and markers of a printed column look thin on a screen."""
 
@@ -81,8 +89,8 @@ def _convert(panels: list[Axes], colour_bars: list[Axes]) -> Json:
             layout[f"yaxis{suffix}"]["scaleanchor"] = f"x{suffix}"
         place = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
         data += [{**trace, **place} for trace in _traces(axes)]
-        layout["shapes"] += [_place_shape(shape, suffix) for shape in _shapes(axes)]
-        layout["annotations"] += [{**each, **_refs(each, suffix)} for each in _texts(axes)]
+        layout["shapes"] += [place_shape(shape, suffix) for shape in list_shapes(axes)]
+        layout["annotations"] += [place_text(each, suffix) for each in list_texts(axes)]
         cells.append(_cell(axes, suffix))
     _colour_axis(data, layout, panels, colour_bars)
     grid = panels[0].get_subplotspec().get_gridspec()  # type: ignore[union-attr]
@@ -150,20 +158,15 @@ def _traces(axes: Axes) -> Iterator[Json]:
         if collection not in owned and collection.get_visible():
             yield from _collection(collection)
     for line in axes.lines:
-        if line not in owned and line.get_visible() and not _is_rule(axes, line):
+        if line not in owned and line.get_visible() and not is_rule(axes, line):
             yield _line(line)
-        elif line not in owned and _label(line):
+        elif line not in owned and read_label(line):
             yield _named_rule(axes, line)
     for patch in axes.patches:
-        if patch not in owned and not _is_span(axes, patch):
+        if patch not in owned and not is_span(axes, patch):
             yield _outline(patch)
     if axes.images or axes.tables:
         raise UnknownArtistError
-
-
-def _label(artist: Any) -> str:
-    label = str(artist.get_label())
-    return "" if label.startswith("_") else plain_label(label)
 
 
 def _named(trace: Json, label: str) -> Json:
@@ -200,7 +203,9 @@ def _line_style(line: Line2D) -> Json:
 
 def _line(line: Line2D) -> Json:
     x, y = (np.asarray(values, dtype=np.float64) for values in line.get_data(orig=False))
-    return _named({**_line_style(line), "x": pack_numbers(x), "y": pack_numbers(y)}, _label(line))
+    return _named(
+        {**_line_style(line), "x": pack_numbers(x), "y": pack_numbers(y)}, read_label(line)
+    )
 
 
 def _error_bars(line: Line2D, bars: Any, container: ErrorbarContainer) -> Json:
@@ -226,7 +231,7 @@ def _error_bars(line: Line2D, bars: Any, container: ErrorbarContainer) -> Json:
             "thickness": 1.3,
             "width": 3,
         }
-    return _named(trace, _label(container))
+    return _named(trace, read_label(container))
 
 
 def _bars(container: BarContainer) -> Json:
@@ -242,7 +247,7 @@ def _bars(container: BarContainer) -> Json:
             "marker": {"color": to_hex(boxes[0].get_facecolor()) if boxes else "#718096"},
             "opacity": boxes[0].get_alpha() or 1.0 if boxes else 1.0,
         },
-        _label(container),
+        read_label(container),
     )
 
 
@@ -268,7 +273,7 @@ def _collection(collection: Collection) -> Iterator[Json]:
                 "marker": {"color": colour, "size": size},
                 "opacity": collection.get_alpha() or 1.0,
             },
-            _label(collection),
+            read_label(collection),
         )
     elif type(collection) in (PolyCollection, FillBetweenPolyCollection):
         yield from _filled(cast(PolyCollection, collection))
@@ -299,7 +304,7 @@ def _filled(collection: PolyCollection) -> Iterator[Json]:
                 "hoverinfo": "skip",
                 "band": to_hex(faces[0]),
             },
-            _label(collection),
+            read_label(collection),
         )
 
 
@@ -318,7 +323,7 @@ def _segments(collection: LineCollection) -> Iterator[Json]:
                 "y": pack_numbers(every[:, 1]),
                 "line": {"color": colour, "width": float(np.ravel(collection.get_linewidth())[0])},
             },
-            _label(collection),
+            read_label(collection),
         )
 
 
@@ -385,20 +390,8 @@ def _outline(patch: Patch) -> Json:
             "y": pack_numbers(corners[:, 1]),
             "line": {"color": to_hex(patch.get_edgecolor()), "width": 1.6},
         },
-        _label(patch),
+        read_label(patch),
     )
-
-
-def _is_rule(axes: Axes, line: Line2D) -> bool:
-    """Tell a line across the whole panel, whose ends are not data."""
-    return line.get_transform() in (
-        axes.get_yaxis_transform("grid"),
-        axes.get_xaxis_transform("grid"),
-    )
-
-
-def _is_span(axes: Axes, patch: Patch) -> bool:
-    return isinstance(patch, Rectangle | Polygon) and patch.get_transform() != axes.transData
 
 
 def _named_rule(axes: Axes, line: Line2D) -> Json:
@@ -409,87 +402,4 @@ def _named_rule(axes: Axes, line: Line2D) -> Json:
     if not horizontal:
         ends = {"x": [float(x[0])] * 2, "y": list(axes.get_ylim())}
     ends = {name: [float(value) for value in values] for name, values in ends.items()}
-    return _named({**_line_style(line), **ends, "hoverinfo": "name"}, _label(line))
-
-
-def _shapes(axes: Axes) -> Iterator[Json]:
-    for line in axes.lines:
-        if _is_rule(axes, line) and not _label(line):
-            x, y = (np.asarray(values, dtype=np.float64) for values in line.get_data(orig=False))
-            horizontal = line.get_transform() == axes.get_yaxis_transform("grid")
-            ends = {"x0": 0, "x1": 1, "y0": float(y[0]), "y1": float(y[0])}
-            if not horizontal:
-                ends = {"x0": float(x[0]), "x1": float(x[0]), "y0": 0, "y1": 1}
-            style = {"color": to_hex(line.get_color()), "width": line.get_linewidth()}
-            dash = {"dash": DASHES.get(str(line.get_linestyle()), "solid")}
-            whole = "x" if horizontal else "y"
-            yield {
-                "type": "line",
-                **ends,
-                "line": {**style, **dash},
-                "whole": whole,
-                "layer": "below",
-            }
-    for patch in axes.patches:
-        if _is_span(axes, patch) and isinstance(patch, Rectangle | Polygon):
-            yield _span(axes, patch)
-
-
-def _span(axes: Axes, patch: Rectangle | Polygon) -> Json:
-    corners = patch.get_path().transformed(patch.get_patch_transform()).vertices
-    corners = np.asarray(corners, dtype=np.float64)
-    vertical = patch.get_transform() == axes.get_xaxis_transform("grid") or not np.isclose(
-        np.ptp(corners[:, 0]), 1.0
-    )
-    (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
-    ends = {"x0": x0, "x1": x1, "y0": 0.0, "y1": 1.0}
-    if not vertical:
-        ends = {"x0": 0.0, "x1": 1.0, "y0": y0, "y1": y1}
-    return {
-        "type": "rect",
-        **{name: float(value) for name, value in ends.items()},
-        "fillcolor": to_hex(patch.get_facecolor()),
-        "opacity": patch.get_alpha() or 0.2,
-        "line": {"width": 0},
-        "whole": "y" if vertical else "x",
-        "layer": "below",
-    }
-
-
-def _place_shape(shape: Json, suffix: str) -> Json:
-    whole = shape.pop("whole")
-    refs = {f"{letter}ref": f"{letter}{suffix}" for letter in "xy"}
-    refs[f"{whole}ref"] += " domain"
-    return {**shape, **refs}
-
-
-def _texts(axes: Axes) -> Iterator[Json]:
-    for text in axes.texts:
-        if text.get_text():
-            x, y = text.get_position()
-            inside = text.get_transform() == axes.transAxes
-            yield {
-                "text": plain_label(text.get_text()),
-                "x": float(x),
-                "y": float(y),
-                "showarrow": False,
-                "inside": inside,
-            }
-
-
-def _refs(annotation: Json, suffix: str) -> Json:
-    end = " domain" if annotation.pop("inside") else ""
-    return {"xref": f"x{suffix}{end}", "yref": f"y{suffix}{end}"}
-
-
-def plain_label(text: str) -> str:
-    """Turn a label with simple mathtext into the markup of plotly: E$_F$ → E<sub>F</sub>."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-    def convert(found: re.Match[str]) -> str:
-        inner = re.sub(r"\\(?:mathrm|rm|text)\{([^}]*)\}", r"\1", found[1])
-        inner = re.sub(r"_(?:\{([^}]*)\}|(\S))", lambda m: f"<sub>{m[1] or m[2]}</sub>", inner)
-        inner = re.sub(r"\^(?:\{([^}]*)\}|(\S))", lambda m: f"<sup>{m[1] or m[2]}</sup>", inner)
-        return inner.replace("\\", "")
-
-    return re.sub(r"\$([^$]*)\$", convert, escaped).replace("\n", "<br>")
+    return _named({**_line_style(line), **ends, "hoverinfo": "name"}, read_label(line))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mlepi.figures import BLUE, GREY, RED, Headline
 from mlepi.figures.numbers import plain_numbers
 from mlepi.figures.panels import Panel, build_plot
-from mlepi.figures.plotly_figure import plain_label
+from mlepi.figures.plotly_labels import plain_label
 from mlepi.physics.averages.error_budget import STATISTICAL, SYSTEMATIC, ErrorBudget, ErrorPart
 from mlepi.pipeline.discovery import Stages
 from mlepi.report.error_budgets import collect_budgets, write_size, write_value

@@ -26,14 +26,13 @@ from tiny_networks import (
 import mlepi
 import mlepi.structures
 from mlepi.checkpoint import (
-    FORMAT,
     export_checkpoint,
     load_checkpoint,
     load_model,
     save_checkpoint,
     stamp,
-    upgrade,
 )
+from mlepi.checkpoint_formats import FORMAT, upgrade
 from mlepi.checksums import compute_checksums
 from mlepi.errors import CheckpointError
 from mlepi.graphs.augmented_pairs import compute_augmented_overlaps

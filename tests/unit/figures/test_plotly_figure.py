@@ -7,7 +7,8 @@ import pytest
 
 from mlepi.figures import house_style, label_path, new_figure
 from mlepi.figures.numbers import pack_numbers, plain_numbers
-from mlepi.figures.plotly_figure import convert_figure, plain_label
+from mlepi.figures.plotly_figure import convert_figure
+from mlepi.figures.plotly_labels import plain_label
 
 
 def unpack(packed):

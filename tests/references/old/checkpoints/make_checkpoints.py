@@ -15,7 +15,8 @@ import torch
 from hydra.utils import instantiate
 from tiny_networks import BASIS, CUTOFFS, RELATIONS, build_config, corrugated_bilayer
 
-from mlepi.checkpoint import FORMAT, load_model, save_checkpoint, stamp
+from mlepi.checkpoint import load_model, save_checkpoint, stamp
+from mlepi.checkpoint_formats import FORMAT
 from mlepi.structures.basis import OrbitalBasis
 
 HOMOGENEOUS = {"all": ["intra", "inter"]}
