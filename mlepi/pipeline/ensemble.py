@@ -50,6 +50,7 @@ class Sample:
         hamiltonian: eV, with the level shift: what is to be diagonalised.
         overlap: of the same orbitals.
         plain: the Hamiltonian as it was predicted, where the level shift has changed it.
+        ghosts: what ``count_ghosts`` finds below the ghost energy of the ensemble, once it has.
     """
 
     key: SampleKey
@@ -57,6 +58,7 @@ class Sample:
     hamiltonian: BlockMatrix
     overlap: BlockMatrix
     plain: BlockMatrix | None = None
+    ghosts: NDArray[np.int64] | None = None
 
     @property
     def predicted(self) -> BlockMatrix:

@@ -122,9 +122,11 @@ def count_ghosts(sample: Sample, energy: float) -> NDArray[np.int64]:
     None in an orthogonal basis, which amplifies no error of H: what lies low there lies low in H.
 
     Args:
-        sample: one displaced supercell.
+        sample: one displaced supercell; one that carries its counts is not counted again.
         energy: eV.
     """
+    if sample.ghosts is not None:
+        return sample.ghosts
     overlap = sample.overlap.lay_out()
     overlaps = [overlap.at(np.array(kpoint)) for kpoint in KPOINTS]
     if all(np.array_equal(overlap_k, np.eye(len(overlap_k))) for overlap_k in overlaps):

@@ -13,7 +13,7 @@ import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -96,9 +96,9 @@ class Work:
         ):
             for sample in predicted:
                 counts = count_ghosts(sample, self.ensemble.ghost_energy)
-                parts = {}
+                counted, parts = replace(sample, ghosts=counts), {}
                 for name in wanted[sample.key]:
-                    part = stages[name].evaluate(self.prepared[name], sample)
+                    part = stages[name].evaluate(self.prepared[name], counted)
                     parts[name] = {**part, KEY: counts}
                 yield Found(sample.key, parts, maker)
 

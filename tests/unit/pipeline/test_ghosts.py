@@ -18,7 +18,7 @@ from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.eigenstates.level_shift import LevelShift
 from mlepi.pipeline import samples
 from mlepi.pipeline.config_values import list_wrong_values, read_level_shift
-from mlepi.pipeline.engines import Local
+from mlepi.pipeline.engines import Local, engine
 from mlepi.pipeline.ensemble import SampleKey
 from mlepi.pipeline.ghosts import (
     KEY,
@@ -225,6 +225,23 @@ def test_counts_are_those_of_the_inertia():
     low = replace(sample.hamiltonian, blocks=blocks)
     assert count_ghosts(replace(sample, plain=low), ensemble.ghost_energy).tolist() == [1, 0]
     assert count_ghosts(replace(sample, hamiltonian=low), ensemble.ghost_energy).tolist() == [1, 1]
+
+
+def test_samples_are_counted_once_for_all_stages(tmp_path, monkeypatch):
+    seen = []
+
+    def evaluate(self, prepared, sample):
+        seen.append(sample.ghosts)
+        return original(self, prepared, sample)
+
+    original = LevelsStage.evaluate
+    monkeypatch.setattr(LevelsStage, "evaluate", evaluate)
+    monkeypatch.setattr(engine, "count_ghosts", lambda sample, energy: np.array([7, 0]))
+    execute(make_run(tmp_path))
+    assert {tuple(counts) for counts in seen} == {(7, 0)}
+    ensemble = toy_ensemble(0.02)
+    counted = replace(ensemble.predict([SampleKey(0, 0.0)])[0], ghosts=np.array([7, 0]))
+    assert count_ghosts(counted, ensemble.ghost_energy).tolist() == [7, 0]
 
 
 def test_a_ghost_away_from_the_centre_of_the_zone_is_counted():
