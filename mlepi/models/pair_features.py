@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
@@ -29,7 +28,7 @@ from mlepi.models.compilation import Backend
 from mlepi.models.edge_convolution import split_edges
 from mlepi.models.edge_embedding import EdgeEmbedding
 from mlepi.models.equivariant_layers import DegreeLinear, NormKind
-from mlepi.models.so2 import EdgeFeatures, join_degrees, to_degrees
+from mlepi.models.so2 import EdgeFeatures, join_degrees, rotate, to_degrees
 from mlepi.models.updates import EdgeUpdate
 
 
@@ -177,7 +176,7 @@ class PairSums(nn.Module):
                 total = next(totals)
                 if count:
                     rotation = chunk.rotations[l][:, :, : parts[l].shape[1]]
-                    terms = torch.bmm(rotation, parts[l] * weight)
+                    terms = rotate(rotation, parts[l] * weight)
                     total = total.index_add(0, chunk.edges.target, terms)
                 result.append(total)
         return result

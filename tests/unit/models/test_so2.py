@@ -11,6 +11,7 @@ from mlepi.models.so2 import (
     SO2Product,
     flat_size,
     join_degrees,
+    rotate,
     rotate_to_edges,
     rotate_to_global,
     split_degrees,
@@ -166,3 +167,24 @@ def test_no_edges():
     natural, pseudo = product([torch.zeros(0, 3), torch.zeros(0, 2, 1)])
     assert [x.shape for x in natural] == [(0, 4), (0, 2, 1)]
     assert [x.shape for x in pseudo] == [(0, 1), (0, 2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "inner", "channels"),
+    [(7, 7, 8), (3, 3, 32), (7, 5, 8), (9, 9, 8), (3, 3, 4)],
+    ids=["a row more", "a row and a column more", "too small", "large enough", "far too small"],
+)
+def test_products_with_zeros_beside_them_are_the_same(rows, inner, channels):
+    matrices, part = torch.randn(5, rows, inner), torch.randn(5, inner, channels)
+    for tensor in (matrices, part):
+        tensor.requires_grad_()
+    found = rotate(matrices.transpose(1, 2).transpose(1, 2), part)
+    expected = torch.einsum("nrk,nkc->nrc", matrices, part)
+    torch.testing.assert_close(found, expected)
+    weight = torch.randn_like(expected)
+    for one, other in zip(
+        torch.autograd.grad(found, (matrices, part), weight),
+        torch.autograd.grad(expected, (matrices, part), weight),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
