@@ -17,6 +17,7 @@ import logging
 import multiprocessing
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ SCHEDULER: Mapping[str, Any] = {
     "distributed.deploy.lost-worker-timeout": "2 minutes",
 }
 FORKED = "forkserver"
-"""How workers of this machine start where the system can."""
+"""How workers of this machine start on Linux."""
 NEEDED = ("mlepi.pipeline.engines.dask_worker", "mlepi.models", "mlepi.predictors")
 """Modules of every worker that take long to import."""
 LOGGERS = {
@@ -191,9 +192,9 @@ def prepare_local_workers(options: JobOptions) -> bool:
         options: of the workers.
 
     Returns:
-        Whether this system has such processes.
+        Whether this system has such processes; what macOS computes with must not be forked.
     """
-    if FORKED not in multiprocessing.get_all_start_methods():
+    if not sys.platform.startswith("linux"):
         return False
     from multiprocessing import forkserver  # not everywhere
 

@@ -6,6 +6,7 @@ Most workers of dask are threads here; one test kills real ones.
 import io
 import os
 import re
+import sys
 import time
 
 import pytest
@@ -248,6 +249,7 @@ def test_jobs_end_before_their_walltime_with_the_threads_asked_for(tmp_path, sys
     assert "export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False" in script
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="they are spawned elsewhere")
 def test_workers_of_this_machine_are_forked_from_one_process(tmp_path, environment):
     engine = Dask(**{**SETTINGS, "least_workers": 2})
     with open_cluster(engine, tmp_path) as client:
