@@ -4,13 +4,16 @@ Its peer is right, its rows have the promised form, both sides run in turn, mist
 """
 
 import importlib.util
+import io
 import itertools
 import json
+import re
 from pathlib import Path
 
 import kernel_floors
 import label_seconds
 import numpy as np
+import processes
 import pytest
 import speed
 import speed_figures
@@ -24,6 +27,7 @@ from workers.client import Worker, WorkerError, measure_in_turn
 from workers.protocol import Job, Measurement
 
 from mlepi.errors import ConfigError, DataError
+from mlepi.pipeline.progress import ProgressReport
 from mlepi.structures.basis import OrbitalBasis
 
 ROOT = Path(__file__).parents[2]
@@ -505,3 +509,14 @@ def test_floors_count_what_the_kernels_need():
         is None
     )
     assert kernel_floors.Floor(2e9, 1e9).seconds(4.0, 4.0) == 0.5
+
+
+def test_the_time_of_samples_is_read_from_the_log_of_a_run():
+    stream = io.StringIO()
+    report = ProgressReport(stream=stream)
+    report.tell("samples", "workers of dask, dashboard at http://127.0.0.1:8787/status")
+    with report.stage("samples"):
+        pass
+    begin = "[2026-01-01 00:00:00,000][mlepi.pipeline.progress][INFO] - "
+    log = "".join(f"{begin}{line}\n" for line in stream.getvalue().splitlines())
+    assert re.findall(processes.SAMPLES_LINE, log) == ["0.0"]
