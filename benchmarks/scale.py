@@ -1,9 +1,10 @@
-"""Large runs and large data sets at a reduced size: what grows with their number, and how fast.
+"""Large runs and large data sets: what grows with their number, and how fast.
 
-``python benchmarks/scale.py samples 2000 8000``: an ensemble whose samples are there already, as
-copies of a real one: time and memory to finish it, to come back to it, and to report it.
-``python benchmarks/scale.py data 50 150``: a generated set of Hamiltonians of 64 atoms that stays
-in its file: memory of the training process and of its worker, and how long a step waits for data.
+``python benchmarks/scale.py samples 2000 10000 100000``: an ensemble whose samples are there
+already, as copies of a real one: time and memory to finish it, to come back to it, and to report
+it. ``python benchmarks/scale.py data 2000 10000``: a generated set of Hamiltonians of 64 atoms that
+stays in its file: memory of the training process and of its worker, and how long a step waits for
+data.
 """
 
 from __future__ import annotations
