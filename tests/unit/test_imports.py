@@ -53,6 +53,7 @@ ROOM_ORDER: dict[str, float] = {
     "faults": 1,
     "run_lock": 1,
     "checksums": 1,
+    "checkpoint_formats": 2,
     "default_folder": 1,
     "sweep_names": 0,
     "arithmetic": 1,
