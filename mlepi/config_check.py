@@ -17,6 +17,7 @@ from typing import Any
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from mlepi.errors import message
 from mlepi.setting_types import describe_type, is_of_type, list_wrong_types
@@ -33,7 +34,13 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def list_missing_values(config: DictConfig) -> list[str]:
-    """Return one text per value that is still ``???``."""
+    """Return one text per value that is still ``???``, or of one that comes from a key without."""
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+    except InterpolationResolutionError as error:
+        got = f"a value from elsewhere, which is not there ({str(error).splitlines()[0]})"
+        fix = "Look for a misspelt name of that key, or give the value itself."
+        return [message(str(error.full_key), got, "a value", fix)]
     return [
         message(
             str(key),
@@ -41,7 +48,7 @@ def list_missing_values(config: DictConfig) -> list[str]:
             "a value",
             f"Give it, for example {key}=… on the command line.",
         )
-        for key in sorted(OmegaConf.missing_keys(config))
+        for key in missing
     ]
 
 

@@ -47,6 +47,13 @@ def test_missing_and_unknown():
     )
 
 
+def test_a_value_from_a_key_that_is_misspelt_is_told():
+    config = OmegaConf.create({"a": {"b": "${c.max_epochs}"}, "c": {"max__epochs": 1}})
+    [text] = list_missing_values(config)
+    assert text.startswith("a.b: got a value from elsewhere, which is not there")
+    assert "c.max_epochs" in text
+
+
 def test_targets_are_found_at_any_depth():
     tree = {"a": {"_target_": "x", "inner": [{"_target_": "y"}, 3]}, "b": 1}
     assert [path for path, _ in find_targets(tree)] == ["a", "a.inner[0]"]
