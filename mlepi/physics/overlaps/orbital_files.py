@@ -1,7 +1,7 @@
 """Radial functions of SIESTA's ``.ion.xml`` and of Gaussian basis sets in CP2K's format.
 
-Both become ``RadialOrbitals``, φ(r) = R(r) Y_lm(r̂) on a grid, with shells in the order of the file.
-Signs of shells are those of the file: S of the code that used it has them too.
+Both become ``RadialOrbitals``, φ(r) = R(r) Y_lm(r̂) on a grid, with shells in the order of the
+file. Signs of shells are those of the file: S of the code that used it has them too.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +54,10 @@ SCHEDULER: Mapping[str, Any] = {
 }
 FORKED = "forkserver"
 """How workers of this machine start on Linux."""
-NEEDED = ("mlepi.pipeline.engines.dask_worker", "mlepi.models", "mlepi.predictors")
-"""Modules of every worker that take long to import."""
+WORKER = ("mlepi.pipeline.engines.dask_worker",)
+"""What every worker imports."""
+NETWORKS = ("mlepi.models", "mlepi.predictors")
+"""What workers that compute samples import as well; it takes long."""
 LOGGERS = {
     "distributed": logging.ERROR,
     "distributed.nanny": logging.WARNING,
@@ -183,13 +185,14 @@ def open_cluster(engine: Dask, folder: Path) -> Iterator[Client]:
         yield stack.enter_context(Client(cluster, set_as_default=False))
 
 
-def prepare_local_workers(options: JobOptions) -> bool:
+def prepare_local_workers(options: JobOptions, modules: Sequence[str] = WORKER) -> bool:
     """Begin to import what workers of this machine need, in the process they are forked from.
 
     It ends with this process. Where one runs already nothing happens.
 
     Args:
         options: of the workers.
+        modules: names of what they need.
 
     Returns:
         Whether this system has such processes; what macOS computes with must not be forked.
@@ -198,7 +201,7 @@ def prepare_local_workers(options: JobOptions) -> bool:
         return False
     from multiprocessing import forkserver  # not everywhere
 
-    multiprocessing.get_context(FORKED).set_forkserver_preload(list(NEEDED))
+    multiprocessing.get_context(FORKED).set_forkserver_preload(list(modules))
     with _environment(options.environment()):
         forkserver.ensure_running()
     return True

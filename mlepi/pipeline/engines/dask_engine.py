@@ -19,6 +19,8 @@ from mlepi.pipeline.engines.calls import Calls, Function
 from mlepi.pipeline.engines.clusters import (
     JOB_SYSTEMS,
     LOCAL,
+    NETWORKS,
+    WORKER,
     JobOptions,
     open_cluster,
     prepare_local_workers,
@@ -98,7 +100,7 @@ class Dask(Engine):
             raise ConfigError(message("engine", got, "one process that hands out work", fix))
         self._check_packages()
         if self.cluster == LOCAL:
-            prepare_local_workers(self.options)
+            prepare_local_workers(self.options, (*WORKER, *NETWORKS))
         return Processes()
 
     def _check_packages(self) -> None:
