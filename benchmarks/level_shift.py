@@ -33,8 +33,9 @@ from mlepi.checkpoint import load_model
 from mlepi.errors import DataError, MlepiError, message
 from mlepi.graphs.block_matrix import BlockMatrix, block_matrices
 from mlepi.graphs.shifted_matrix import shift_hamiltonian, shift_matrix
+from mlepi.physics.eigenstates.kpoint_sequence import KpointSequence
 from mlepi.physics.eigenstates.level_shift import LevelShift
-from mlepi.physics.eigenstates.window_states import KpointSequence, solve_points
+from mlepi.physics.eigenstates.window_states import solve_points
 from mlepi.structures.labelled_structure import LabelledStructure
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -231,7 +232,8 @@ def _scan(atoms: Any, overlap: BlockMatrix) -> KpointSequence:
     distances = np.linspace(-0.1, 0.1, 15)
     kpoints = np.outer(distances, cell[:, 0]) / (2.0 * np.pi)
     sites = np.linalg.solve(cell.T, atoms.positions.T).T
-    return KpointSequence(kpoints, distances, np.repeat(sites, np.diff(overlap.offsets), axis=0))
+    sites = np.repeat(sites, np.diff(overlap.offsets), axis=0)
+    return KpointSequence(kpoints, distances, sites, cell)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from mlepi.errors import ConfigError, PhysicsError, message
 from mlepi.physics.bands import lattice, unfolding
 from mlepi.physics.bands.velocity_matrices import band_velocities, derivatives_at_many
 from mlepi.physics.eigenstates.bloch import count_valence_electrons, solve_bands
-from mlepi.physics.eigenstates.window_states import KpointSequence
+from mlepi.physics.eigenstates.kpoint_sequence import KpointSequence
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -78,7 +78,7 @@ class ReferenceBands:
         nearest = [
             min(self.distances[self.index == number], key=abs) for number in range(len(self.solved))
         ]
-        return KpointSequence(self.solved, np.array(nearest), self.sites)
+        return KpointSequence(self.solved, np.array(nearest), self.sites, self.cell)
 
 
 def build_near_k(

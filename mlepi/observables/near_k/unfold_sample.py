@@ -51,10 +51,11 @@ def unfold_sample(
     layouts = hamiltonian.lay_out(), overlap.lay_out()
     bloch_overlaps = average_overlaps(reference, overlap)
     derivatives = [
-        matrix.lay_out_derivatives(reference.cell, direction=reference.direction)
+        matrix.lay_out_derivatives(reference.cell, direction=reference.direction)[0]
         for matrix in (hamiltonian, overlap)
         if len(moving)
     ]
+    memory = np.empty((len(reference.sites),) * 2, dtype=np.complex128) if len(moving) else None
     solutions = solve_points(reference.sequence, layouts, reference.centre, window, device)
     weights: dict[int, NDArray[np.float64]] = {}
     slopes: dict[int, NDArray[np.float64]] = {}
@@ -67,6 +68,7 @@ def unfold_sample(
                 solution.vectors,
                 reference.solved[number],
                 (derivatives[0], derivatives[1]),
+                memory,
             )
         for point in points:
             reverse = bool(reference.reversed_[point])

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlepi.physics.bands.velocity_matrices import derivatives_at, velocity_matrices
 from mlepi.physics.eigenstates.dense_bloch import DenseBlocks
 
 DEGENERATE = 1e-4
@@ -24,7 +23,8 @@ def state_velocity_matrix(
     values: NDArray[np.float64],
     vectors: NDArray[Any],
     kpoint: NDArray[np.float64],
-    derivatives: tuple[tuple[DenseBlocks, ...], tuple[DenseBlocks, ...]],
+    derivatives: tuple[DenseBlocks, DenseBlocks],
+    out: NDArray[np.complex128] | None = None,
 ) -> NDArray[np.complex128]:
     """Return v_nm between states of one level, zero between levels: (n_states, n_states), eV·Å.
 
@@ -33,10 +33,12 @@ def state_velocity_matrix(
         vectors: (n_orbitals, n_states), c†Sc = 1.
         kpoint: (3,) fractional, of the supercell.
         derivatives: of H and S, by ``lay_out_derivatives`` with the direction.
+        out: (n_orbitals, n_orbitals), overwritten; memory that serves one point after the other.
     """
-    dh, ds = (derivatives_at(layouts, kpoint) for layouts in derivatives)
-    matrix = velocity_matrices(values, vectors, dh, ds)[0]
-    return np.where(np.abs(values[:, None] - values[None, :]) < DEGENERATE, matrix, 0.0)
+    left, middle = vectors.conj().T, 0.5 * (values[:, None] + values[None, :])
+    h, s = (1j * (left @ (layout.at(kpoint, out) @ vectors)) for layout in derivatives)
+    level = np.abs(values[:, None] - values[None, :]) < DEGENERATE
+    return np.where(level, h - middle * s, 0.0)
 
 
 def share_slopes(matrix: NDArray[np.complex128], components: NDArray[Any]) -> NDArray[np.float64]:

@@ -14,7 +14,6 @@ spectrum but for their residuals, b²/δ bounds its error when the rest is furth
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from mlepi.physics.eigenstates.block_lanczos import overlap_norms, project_out
+from mlepi.physics.eigenstates.block_lanczos import Operator, overlap_norms, project_out
 from mlepi.physics.eigenstates.shift_invert import count_negative
 
 GUARD = 0.3
@@ -49,7 +48,7 @@ class FollowedStates:
         vectors: (n_orbitals, n_states), c†Sc = 1.
         mapped: (n_orbitals, n_states), S times the vectors.
         shift: σ, eV.
-        n_below: number of all states of the matrix below σ.
+        n_below: number of all states of the matrix below σ; negative where nobody has counted.
     """
 
     values: NDArray[np.float64]
@@ -64,7 +63,8 @@ def turn_states(
 ) -> NDArray[np.complex128]:
     """Carry states from one k-point to a neighbouring one.
 
-    Keep their periodic part in the gauge of the orbitals' positions.
+    Keep their periodic part in the gauge of the orbitals' positions τ: the lattice gauge, whose
+    phases e^{2πi k·R} know cells only, has c = e^{2πi k·τ} a.
 
     Args:
         vectors: (n_orbitals, n_states), lattice gauge.
@@ -72,9 +72,8 @@ def turn_states(
             refer to.
         step: (3,) fractional, from the k-point of the states to the new one.
     """
-    turned: NDArray[np.complex128] = (
-        np.exp(-2j * np.pi * (sites @ np.asarray(step, dtype=np.float64)))[:, None] * vectors
-    )
+    phases = np.exp(2j * np.pi * (sites @ np.asarray(step, dtype=np.float64)))
+    turned: NDArray[np.complex128] = phases[:, None] * vectors
     return turned
 
 
@@ -98,25 +97,25 @@ def choose_shift(levels: NDArray[np.float64], energy: float, reach: float) -> fl
 
 
 def follow_states(
-    hamiltonian_k: NDArray[Any],
-    overlap_k: NDArray[Any],
+    pair: tuple[NDArray[Any], NDArray[Any]],
     energy: float,
     window: float,
     start: NDArray[Any],
     shift: float,
+    factors: tuple[Operator, int] | None = None,
     *,
     tolerance: float = 5e-5,
 ) -> FollowedStates | None:
     """Find the states with |E − energy| ≤ window + GUARD that neighbouring k-points suggest.
 
     Args:
-        hamiltonian_k: (n, n) Hermitian, row-major, eV.
-        overlap_k: (n, n) Hermitian positive definite, row-major.
+        pair: H, eV, and S, (n, n), Hermitian, row-major.
         energy: centre of the window, eV.
         window: half width inside which levels are accurate, eV.
         start: (n, m) vectors near the wanted states; more than one neighbour makes it converge at
             once.
         shift: σ, eV, in a gap near the centre.
+        factors: of H − σS, by ``factorise``, where they are there already.
         tolerance: largest error of a level inside the window, eV.
 
     Returns:
@@ -124,7 +123,8 @@ def follow_states(
         state that no vector of the start resembles can be missed; count with ``count_states_below``
         where completeness matters.
     """
-    factors = factorise(hamiltonian_k, overlap_k, shift)
+    hamiltonian_k, overlap_k = pair
+    factors = factors or factorise(hamiltonian_k, overlap_k, shift)
     if factors is None:
         return None
     solve, n_below = factors
@@ -161,7 +161,7 @@ def follow_states(
 
 def factorise(
     hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], shift: float
-) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], int] | None:
+) -> tuple[Operator, int] | None:
     """Factorise H − σS in single precision.
 
     Args:

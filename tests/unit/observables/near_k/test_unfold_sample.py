@@ -63,8 +63,8 @@ def test_slopes_are_the_derivatives_of_the_bands():
     (sample,) = ensemble.predict([SampleKey(0, 300.0)])
     h, s = sample.hamiltonian, sample.overlap
     derivatives = (
-        h.lay_out_derivatives(reference.cell, direction=reference.direction),
-        s.lay_out_derivatives(reference.cell, direction=reference.direction),
+        h.lay_out_derivatives(reference.cell, direction=reference.direction)[0],
+        s.lay_out_derivatives(reference.cell, direction=reference.direction)[0],
     )
     kpoint, step = reference.solved[1], to_fractional(1e-5 * reference.direction, reference.cell)
     values, vectors = solve_bands(h.dense(kpoint), s.dense(kpoint), vectors=True)

@@ -15,6 +15,7 @@ from mlepi.physics.bands.velocity_matrices import band_velocities, derivatives_a
 from mlepi.physics.eigenstates import level_shift
 from mlepi.physics.eigenstates.batched_states import count_batch_below
 from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.physics.eigenstates.kpoint_sequence import KpointSequence
 from mlepi.physics.eigenstates.level_shift import (
     LevelShift,
     choose_mesh,
@@ -30,7 +31,6 @@ from mlepi.physics.eigenstates.sparse import (
 )
 from mlepi.physics.eigenstates.sparse.states import count_states_below as count_sparse
 from mlepi.physics.eigenstates.window_states import (
-    KpointSequence,
     solve_points,
     solve_points_together,
 )
@@ -155,7 +155,7 @@ def test_every_solver_finds_the_shifted_levels(cells, shifted):
     levels = [solve_bands(*(layout.at(k) for layout in layouts)) for k in kpoints]
     centre = float(levels[0][71:73].mean())
     sites = np.repeat(wide.get_scaled_positions(), 8, axis=0)
-    sequence = KpointSequence(kpoints, np.array([0.0, 0.02, 0.04]), sites)
+    sequence = KpointSequence(kpoints, np.array([0.0, 0.02, 0.04]), sites, wide.cell.array)
     followed = solve_points(sequence, (layouts[0], layouts[1]), centre, 1.2)
     batched = solve_points_together(sequence, (layouts[0], layouts[1]), centre, 1.2, "cpu")
     for exact, *found in zip(levels, followed, batched, strict=True):
