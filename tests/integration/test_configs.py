@@ -63,7 +63,7 @@ MODELS = [
     "deeph_e3_told",
     "hedgenet_electron_shared",
     "hedgenet_phonon_late",
-    "hedgenet_electron_per_layer",
+    "hedgenet_electron_late",
     "deeph_e3_deep",
 ]
 SIZES = ["small", "published"]

@@ -54,7 +54,7 @@ ELECTRON_MODELS = [
     "deeph_e3_wide",
     "deeph_e3_told",
     "hedgenet_electron_shared",
-    "hedgenet_electron_per_layer",
+    "hedgenet_electron_late",
     "deeph_e3_deep",
 ]
 TINY = {
