@@ -198,6 +198,7 @@ class StateFollower:
         start = [self._carry(other, number).vectors for other in near]
         levels = self._known[near[0]].states.values
         shift = choose_shift(levels, self.centre, SHIFT_REACH * self.window)
+        self._factors = None  # large cells hold one set of them at a time
         factors = factorise(*pair, shift)
         if factors is None:
             return None
@@ -252,13 +253,14 @@ class StateFollower:
     def _extrapolate(self, number: int) -> NDArray[Any]:
         """Carry the states of the nearest point on, along the line from the next but one."""
         near, *others = self._nearest(number)[:2]
-        if not others:
-            return self._carry(near, number).vectors
-        behind, ahead = self.sequence.step(others[0], near), self.sequence.step(near, number)
+        states, ahead = self._carry(near, number), self.sequence.step(near, number)
+        behind = self.sequence.step(others[0], near) if others else np.zeros(3)
+        if not np.any(behind):
+            return states.vectors
         ratio = float(behind @ ahead) / float(behind @ behind)
         if np.linalg.norm(ahead - ratio * behind) > STRAIGHT * np.linalg.norm(ahead):
-            return self._carry(near, number).vectors
-        return extrapolate_states(self._carry(near, number), self._carry(others[0], number), ratio)
+            return states.vectors
+        return extrapolate_states(states, self._carry(others[0], number), ratio)
 
     def _carry_count(self, number: int, values: NDArray[np.float64]) -> int | None:
         """Count the states below those of a point by a gap that stays open on the way to it.

@@ -93,6 +93,16 @@ def test_near_a_proof_no_point_is_factorised(supercell, monkeypatch):
     assert len(counts) == 3
 
 
+def test_a_point_may_come_twice(supercell, monkeypatch):
+    sequence, layouts, centre, levels = supercell
+    monkeypatch.setattr(state_follower, "PROOF_DISTANCE", 1.0)
+    chosen = [0, 1, 1, 3, 4]
+    twice = replace(
+        sequence, kpoints=sequence.kpoints[chosen], distances=sequence.distances[chosen]
+    )
+    check(solve_points(twice, layouts, centre, WINDOW), centre, [levels[n] for n in chosen])
+
+
 def test_corrections_are_given_up_where_they_fail(supercell, monkeypatch):
     sequence, layouts, centre, levels = supercell
     monkeypatch.setattr(state_follower, "PROOF_DISTANCE", 1.0)
