@@ -10,6 +10,7 @@ import json
 import re
 from pathlib import Path
 
+import ghosts
 import kernel_floors
 import label_seconds
 import numpy as np
@@ -520,3 +521,20 @@ def test_the_time_of_samples_is_read_from_the_log_of_a_run():
     begin = "[2026-01-01 00:00:00,000][mlepi.pipeline.progress][INFO] - "
     log = "".join(f"{begin}{line}\n" for line in stream.getvalue().splitlines())
     assert re.findall(processes.SAMPLES_LINE, log) == ["0.0"]
+
+
+def test_counts_of_ghosts_stand_once_per_networks_and_temperature(tmp_path):
+    def row(networks, temperature, plain):
+        found = {"samples": 500, "plain": plain, "shifted": 0, "seconds": 1.0}
+        return {"networks": networks, "temperature": temperature, **found}
+
+    kept = ghosts.join([row("mean", 0.0, 0), row("first", 300.0, 7)], row("first", 0.0, 1))
+    kept = ghosts.join(kept, row("first", 300.0, 2))
+    assert [(r["networks"], r["temperature"], r["plain"]) for r in kept] == [
+        ("first", 0.0, 1),
+        ("first", 300.0, 2),
+        ("mean", 0.0, 0),
+    ]
+    ghosts.write(tmp_path, kept)
+    assert json.loads((tmp_path / "ghosts.json").read_text()) == kept
+    assert "| first | 300.0 | 500 | 2 | 0 |" in (tmp_path / "ghosts.md").read_text()
