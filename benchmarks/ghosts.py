@@ -20,33 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pipeline import PREPARATION, PROJECT
+from pipeline import ONE, PROJECT, prepare
 
-from mlepi.command_line import compose_config
 from mlepi.figures.tables import tabulate
-from mlepi.observables import all_stages
 from mlepi.pipeline import Run, SampleKey
-from mlepi.pipeline.configuration import check_config
 from mlepi.pipeline.ghosts import count_ghosts
-from mlepi.pipeline.processes import Processes
-from mlepi.pipeline.progress import ProgressReport
-from mlepi.pipeline.runner import run_stages
 
-ELECTRONS = {
-    "first": "electron=data/checkpoints/hedgenet_electron.ckpt",
-    "mean": None,
-}
+ELECTRONS = {"first": ONE, "mean": None}
 """Name of a choice of networks → override of the demo's config, None for none."""
-
-
-def prepare(folder: Path, n_samples: int, electron: str | None) -> Run:
-    """Run the stages before the samples."""
-    overrides = ["experiment=demo", "trainer.devices=1", f"n_samples={n_samples}"]
-    overrides += [electron] if electron else []
-    config = compose_config(PROJECT / "conf", "infer", overrides)
-    run = check_config(config, all_stages()).build_run(folder)
-    run_stages(run, PREPARATION, Processes(), ProgressReport(quiet=True))
-    return run
 
 
 def count(run: Run, temperature: float, n_samples: int) -> dict[str, float]:

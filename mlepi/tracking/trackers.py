@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def start_trackers(config: Mapping[str, Any], job: Job) -> Trackers:
         options = read_options(config, name)
         if options is None:
             continue
-        service = attempt(name, lambda begin=start, given=options: begin(given))  # type: ignore[misc]
+        service = attempt(name, partial(start, options))
         if service is not None:
             services[name] = service
     return Trackers(services)

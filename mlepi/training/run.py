@@ -327,7 +327,8 @@ def run_trainer(
         if data.made_split is not None:
             data.made_split.write(folder)
     trainer.fit(task, datamodule=data, ckpt_path=resume)
-    if any(c.reached for c in trainer.callbacks if isinstance(c, StopAtSignal)):  # type: ignore[attr-defined]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    if any(c.reached for c in callbacks if isinstance(c, StopAtSignal)):
         finish(loggers)
         raise stop()
     effort = describe_effort(trainer, task)

@@ -151,7 +151,8 @@ class Reader(pickle._Unpickler):  # type: ignore[name-defined, misc, unused-igno
             refuse("a pickle with state of another object", "of arrays and graphs", HOSTILE)
         self.stack[-1].state = state
 
-    dispatch: ClassVar[Any] = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: keep_state}  # type: ignore[attr-defined, unused-ignore]
+    base: ClassVar[Any] = pickle._Unpickler.dispatch  # type: ignore[attr-defined, unused-ignore]
+    dispatch: ClassVar[Any] = {**base, pickle.BUILD[0]: keep_state}
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a name means here, or end the process."""
