@@ -130,6 +130,8 @@ class Headline:
         unit: in which it is told; empty for that of the record.
         component: of the last axis, where there is one.
         detail: what the number depends on, from the record; a few words.
+        same_as: stage and path of another estimate of the same quantity, whose systematic errors
+            it shares; empty for none.
     """
 
     quantity: str
@@ -139,6 +141,7 @@ class Headline:
     unit: str = ""
     component: int = 0
     detail: Callable[[Any], str] | None = None
+    same_as: str = ""
 
 
 @dataclass(frozen=True)

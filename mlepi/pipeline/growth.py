@@ -3,7 +3,9 @@
 Every temperature has its own number. After a pilot, and after every block, the stage that knows the
 observable makes its record; ``mlepi.physics.averages.sequential`` says which temperatures have
 enough. Sizes follow from results alone, never from a clock: a run that was interrupted, and one on
-other engines, stops at the same samples. What a sample costs is measured to tell how long it takes.
+other engines, stops at the same samples. What a sample costs is measured to tell how long it takes,
+and to choose once, after the pilot, whether a cheap companion takes noise off
+(``mlepi.pipeline.companion``).
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from mlepi.physics.averages.sequential import (
     Evidence,
     find_skewness,
 )
+from mlepi.pipeline.companion import Choice, Companion, RunNested, Sizes, find_companion
+from mlepi.pipeline.companion_stage import CompanionStage
 from mlepi.pipeline.precision import Precision, write_counts
 from mlepi.pipeline.processes import Processes
 from mlepi.pipeline.progress import StageLine, write_time
@@ -46,12 +50,14 @@ class Grown:
         judge: stage whose error bar decided; empty where all samples were taken.
         precision: what was asked for and reached.
         short: stage → doubt where its error bar is larger than asked for.
+        corrected_by: stage that takes noise off the target; empty for none.
     """
 
     counts: Counts
     judge: str = ""
     precision: Precision | None = None
     short: Mapping[str, Doubt] = field(default_factory=dict)
+    corrected_by: str = ""
 
 
 class Look(NamedTuple):
@@ -64,6 +70,7 @@ class Look(NamedTuple):
         reached: whether it is small enough.
         growth: factor by which the samples should become more, at least 1.
         least: samples before which nothing is decided, by this look or an earlier one.
+        needed: factor by which the samples should become more for their variance alone.
     """
 
     value: float
@@ -72,15 +79,19 @@ class Look(NamedTuple):
     reached: bool
     growth: float
     least: float = 1.0
+    needed: float = 1.0
 
 
-def grow_ensemble(together: Pass, processes: Processes, line: StageLine) -> Grown:
+def grow_ensemble(
+    together: Pass, processes: Processes, line: StageLine, run_nested: RunNested
+) -> Grown:
     """Evaluate samples until the error bar asked for is reached, or all of them.
 
     Args:
         together: the stages that look at samples, and their ensemble.
         processes: the group that shares the samples.
         line: where progress goes.
+        run_nested: runs stages of a cheap companion.
     """
     sampling, ensemble = _sampling(together.run), together.ensemble
     largest = ensemble.n_samples
@@ -92,6 +103,7 @@ def grow_ensemble(together: Pass, processes: Processes, line: StageLine) -> Grow
     counts = (processes.on_first(partial(_pilot_size, together)),) * len(ensemble.temperatures)
     stopped, least = (False,) * len(counts), (1.0,) * len(counts)
     n_new, seconds = 0, 0.0
+    companion = find_companion(together, judge, run_nested, processes)
     while True:
         begin = time.monotonic()
         n_new += together.evaluate(counts, processes, line)
@@ -100,6 +112,13 @@ def grow_ensemble(together: Pass, processes: Processes, line: StageLine) -> Grow
         least = tuple(look.least for look in looks)
         stopped = tuple(s or look.reached for s, look in zip(stopped, looks, strict=True))
         precision = _sum_up(together.run, counts, looks, stopped)
+        if companion is not None and not all(stopped):
+            line.tell(f"{counts[0]} samples: {_worst(precision, looks)}")
+            plain = [counts[0] * look.needed for look in looks]
+            choice = companion.choose(counts[0], plain, line)
+            if choice is not None and choice.n_cheap:
+                return _grow_corrected(companion, choice, processes, line)
+        companion = None  # once, after the pilot
         following = next_counts(together, judge, counts, looks, stopped)
         line.tell(
             _describe(precision, looks, following, largest, seconds / n_new if n_new else 0.0)
@@ -107,6 +126,50 @@ def grow_ensemble(together: Pass, processes: Processes, line: StageLine) -> Grow
         if following == counts:
             return Grown(counts, judge.name, precision, _find_short(judge, precision, largest))
         counts = following
+
+
+def _grow_corrected(
+    companion: Companion, choice: Choice, processes: Processes, line: StageLine
+) -> Grown:
+    """Go on with a companion until all error bars are small enough, or all samples are taken."""
+    together, judge, run = companion.together, companion.judge, companion.run
+    ensemble, largest = together.ensemble, together.ensemble.n_samples
+    sizes = Sizes(choice.counts, choice.n_cheap)
+    stopped, least = (False,) * len(sizes.counts), (1.0,) * len(sizes.counts)
+    while True:
+        together.evaluate(sizes.counts, processes, line)
+        record, plain_record, _ = companion.correct(sizes)
+        told = ((judge, plain_record), (companion.stage, record))
+        alone, looks = (
+            processes.on_first(partial(_look, together, judge, sizes.counts, least, each))
+            for each in told
+        )
+        least = tuple(look.least for look in looks)
+        stopped = tuple(s or look.reached for s, look in zip(stopped, looks, strict=True))
+        name, n_cheap = companion.stage.name, sizes.n_cheap
+        precision = _sum_up(run, sizes.counts, looks, stopped, name, n_cheap)
+        taken = f"{write_counts(sizes.counts)} samples and {n_cheap} cheap ones"
+        line.tell(f"{taken}: {_worst(precision, looks)}")
+        following = sizes
+        if not all(stopped):
+            plain = [n * look.needed for n, look in zip(sizes.counts, alone, strict=True)]
+            needed = [look.needed for look in looks]
+            planned = companion.plan(sizes, plain, record, choice.seconds, needed) or sizes
+            factors = [
+                1.0 if done else max(most, demanded) / n
+                for n, most, demanded, done in zip(
+                    sizes.counts, planned.counts, least, stopped, strict=True
+                )
+            ]
+            counts = tuple(
+                n if factor <= 1.0 else next_size(n, factor, largest, ensemble.sampler.whole)
+                for n, factor in zip(sizes.counts, factors, strict=True)
+            )
+            following = Sizes(counts, planned.n_cheap)
+        if following == sizes:
+            short = _find_short(judge, precision, largest)
+            return Grown(sizes.counts, judge.name, precision, short, name)
+        sizes = following
 
 
 def next_counts(
@@ -209,18 +272,27 @@ def _pilot_size(together: Pass) -> int:
 
 
 def _look(
-    together: Pass, judge: SampledStage[Any], counts: tuple[int, ...], least: tuple[float, ...]
+    together: Pass,
+    judge: SampledStage[Any],
+    counts: tuple[int, ...],
+    least: tuple[float, ...],
+    told: tuple[SampledStage[Any] | CompanionStage, Any] | None = None,
 ) -> list[Look]:
-    """Make the record of the judge and compare its error bars with the target.
+    """Compare the error bars of a record with the target.
 
-    ``least`` are the samples of every temperature that earlier looks have asked for.
+    Args:
+        together: the pass over the samples.
+        judge: the stage of it that the target belongs to.
+        counts: samples so far.
+        least: samples of every temperature that earlier looks have asked for.
+        told: a stage and its record, whose error bars count; None: those of the judge.
     """
     sampling, summary = _sampling(together.run), together.find_ghosts(judge, counts)
     kept, target = together.kept(judge, counts, summary), str(sampling.target)
-    record = together.finish(judge, counts, summary)
-    errors = np.asarray(judge.error_bars(record)[target], dtype=np.float64)
-    values = np.asarray(judge.target_values(record).get(target, np.full_like(errors, np.nan)))
-    told = judge.contributions(record).get(target)
+    teller, record = told or (judge, together.finish(judge, counts, summary))
+    errors = np.asarray(teller.error_bars(record)[target], dtype=np.float64)
+    values = np.asarray(teller.target_values(record).get(target, np.full_like(errors, np.nan)))
+    parts = teller.contributions(record).get(target)
     fixed = kept.sampler.fixed_groups is not None
     looks = []
     for column, n_samples in enumerate(kept.counts):
@@ -229,21 +301,34 @@ def _look(
         evidence = Evidence(
             error=float(errors[column]) if np.isfinite(errors[column]) else math.inf,
             n_groups=n_blocks,
-            skewness=math.nan if told is None else find_skewness(told[:, column], n_blocks),
+            skewness=math.nan if parts is None else find_skewness(parts[:, column], n_blocks),
             group_size=n_samples / n_groups if fixed else 0.0,
             demanded=max(1.0, least[column] / counts[column]),
         )
         value = float(values[column])
         wanted = sampling.target_error
         allowed = float(sampling.relative_error or 0.0) * abs(value) if wanted is None else wanted
-        reached, growth = evidence.reaches(allowed), evidence.growth(allowed)
-        asked = counts[column] * evidence.lacking
-        looks.append(Look(value, evidence.error, allowed, reached, growth, asked))
+        looks.append(
+            Look(
+                value=value,
+                error=evidence.error,
+                allowed=allowed,
+                reached=evidence.reaches(allowed),
+                growth=evidence.growth(allowed),
+                least=counts[column] * evidence.lacking,
+                needed=evidence.needed(allowed),
+            )
+        )
     return looks
 
 
 def _sum_up(
-    run: Run, counts: tuple[int, ...], looks: Sequence[Look], stopped: tuple[bool, ...]
+    run: Run,
+    counts: tuple[int, ...],
+    looks: Sequence[Look],
+    stopped: tuple[bool, ...],
+    corrected_by: str = "",
+    n_cheap: int = 0,
 ) -> Precision:
     sampling = _sampling(run)
     relative = sampling.target_error is None
@@ -258,6 +343,8 @@ def _sum_up(
         values=tuple(look.value for look in looks) if told or relative else (),
         n_samples=counts,
         reached=stopped,
+        corrected_by=corrected_by,
+        n_cheap=n_cheap,
     )
 
 

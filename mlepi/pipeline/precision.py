@@ -24,6 +24,8 @@ class Precision:
         values: the observable itself; empty where its stage does not tell it.
         n_samples: samples at every temperature.
         reached: whether each temperature stopped because its error was small enough.
+        corrected_by: stage whose correction the values and errors contain; empty for none.
+        n_cheap: samples of a cheap Hamiltonian that it takes, at every temperature.
     """
 
     target: str
@@ -34,6 +36,8 @@ class Precision:
     values: tuple[float, ...]
     n_samples: tuple[int, ...]
     reached: tuple[bool, ...]
+    corrected_by: str = ""
+    n_cheap: int = 0
 
     @classmethod
     def from_provenance(cls, provenance: Mapping[str, Any]) -> Precision | None:
@@ -69,10 +73,15 @@ class Precision:
         """Return a row per temperature: what about, and target, reached error and samples."""
         told = zip(self.temperatures, self.errors, self.n_samples, self.reached, strict=True)
         name = self.target.replace("_", " ")
+        cheap = (
+            f" and {self.n_cheap} cheap ones ({self.corrected_by.replace('_', ' ')})"
+            if self.n_cheap
+            else ""
+        )
         return [
             (
                 f"error bar of {name} at {temperature:g} K",
-                f"± {self.write(error, place)} (68 %) from {n_samples} samples, asked for "
+                f"± {self.write(error, place)} (68 %) from {n_samples} samples{cheap}, asked for "
                 f"{self.asked}{'' if reached else ': not reached'}",
             )
             for place, (temperature, error, n_samples, reached) in enumerate(told)

@@ -198,7 +198,13 @@ def _run_sampled(
             processes.on_first(together.forget)
         if needs := processes.on_first(partial(together.compare_needs, processes.n_local)):
             line.tell(needs)
-        grown = grow_ensemble(together, processes, line)
+
+        def run_nested(nested: Run, names: Sequence[str], owner: Stage | None) -> None:
+            if owner is not None:
+                processes.on_first(partial(_hand_down, run, nested, owner))
+            run_stages(nested, names, processes, report.within("", quiet=True), engine)
+
+        grown = grow_ensemble(together, processes, line, run_nested)
         if alone:
             doubts = _finish(together, pending[0], grown, verdicts, processes, line)
         else:
@@ -208,11 +214,12 @@ def _run_sampled(
             line.note = f"{taken} for {names}; ghost states in {found.describe()}"
     if alone:
         report.doubt(pending[0].name, doubts)
-        return
-    for stage in pending:
+    for stage in [] if alone else pending:
         with report.stage(stage.name) as line:
             doubts = _finish(together, stage, grown, verdicts, processes, line)
         report.doubt(stage.name, doubts)
+    if grown.corrected_by:
+        run_stages(run, [grown.corrected_by], processes, report, engine)
 
 
 def _finish(

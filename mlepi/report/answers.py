@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,11 @@ from mlepi.figures.numbers import plain_numbers
 from mlepi.figures.panels import Panel, build_plot
 from mlepi.figures.plotly_labels import plain_label
 from mlepi.physics.averages.error_budget import STATISTICAL, SYSTEMATIC, ErrorBudget, ErrorPart
+from mlepi.pipeline.companion_stage import CompanionStage
 from mlepi.pipeline.discovery import Stages
+from mlepi.pipeline.stage import Stage
 from mlepi.report.error_budgets import collect_budgets, write_size, write_value
+from mlepi.results.quantities import Quantity
 
 PART_NAMES = {STATISTICAL: "samples", "harmonic/static": "phonon energies"}
 """Parts of an error in the words of the first screen; the others keep their names."""
@@ -116,7 +120,7 @@ def find_answers(
     """
     budgets = collect_budgets(records, parts)
     names = [name for name in stages if name in records]
-    names.sort(key=lambda name: target not in getattr(stages[name], "targets", ()))
+    names.sort(key=lambda name: _precedence(stages[name], target))
     found: list[Answer] = []
     for name in names:
         for headline in stages[name].presentation().headlines:
@@ -135,6 +139,14 @@ def _read(
             array = headline.scale * np.asarray(values, dtype=np.float64)
             return array if array.ndim == 1 else array[..., headline.component]
 
+        # same shape as the values of this headline: one number per temperature
+        other = _find_budget(headline.same_as, budgets)
+        shared = (
+            {}
+            if other is None
+            else {part: headline.scale * other.part(part) for part in SYSTEMATIC}
+        )
+
         yield Answer(
             stage=stage,
             headline=headline,
@@ -143,12 +155,31 @@ def _read(
                 take(budget.values),
                 take(budget.errors),
                 budget.degrees_of_freedom,
-                {part: take(budget.part(part)) for part in SYSTEMATIC},
+                {part: take(budget.part(part)) for part in SYSTEMATIC} | shared,
             ),
-            at_rest=None if headline.at_rest is None else headline.scale * headline.at_rest(record),
+            at_rest=_find_at_rest(headline, record),
             unit=headline.unit or quantity.unit,
             detail=headline.detail(record) if headline.detail is not None else "",
         )
+
+
+def _find_at_rest(headline: Headline, record: Any) -> float | None:
+    """Return the number of the undisplaced structure; None where the record does not know it."""
+    known = math.nan if headline.at_rest is None else headline.scale * headline.at_rest(record)
+    return known if math.isfinite(known) else None
+
+
+def _precedence(stage: type[Stage], target: str) -> tuple[bool, bool]:
+    """Put the stages of the target first, and of them one that corrects another."""
+    return target not in getattr(stage, "targets", ()), not issubclass(stage, CompanionStage)
+
+
+def _find_budget(
+    quantity: str, budgets: Mapping[str, Sequence[tuple[Quantity, ErrorBudget]]]
+) -> ErrorBudget | None:
+    """Return the budget of a quantity, as stage and path; None where there is none."""
+    stage, _, path = quantity.partition("/")
+    return next((budget for found, budget in budgets.get(stage, ()) if found.path == path), None)
 
 
 def draw_answer(answer: Answer) -> Panel:

@@ -1,16 +1,26 @@
-"""v_F(T) with and without the control variate."""
+"""The mean slope against temperature with and without the control variate."""
 
 from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from mlepi.figures import BLUE, COLUMN, RED, Drawing, Fact, Presentation, house_style, new_figure
-from mlepi.observables.control_variate.record import ControlVariateRecord
+from mlepi.figures import (
+    BLUE,
+    COLUMN,
+    RED,
+    Drawing,
+    Fact,
+    Headline,
+    Presentation,
+    house_style,
+    new_figure,
+)
+from mlepi.observables.control_variate.record import SLOPE, ControlVariateRecord
 from mlepi.results.quantities import half_interval
 
 
 def plot_control(record: ControlVariateRecord) -> Figure:
-    """Draw v_F of spectral peaks against temperature, as averaged and with the control variate."""
+    """Draw the mean slope against temperature, as averaged and with the control variate."""
     with house_style():
         figure = new_figure(COLUMN, 0.85 * COLUMN)
         axes = figure.subplots()
@@ -27,14 +37,14 @@ def plot_control(record: ControlVariateRecord) -> Figure:
         ):
             axes.errorbar(
                 record.temperatures,
-                1e-5 * values[:, 0],
-                1e-5 * errors[:, 0],
+                1e-5 * values[:, SLOPE],
+                1e-5 * errors[:, SLOPE],
                 color=colour,
                 marker=marker,
                 label=label,
             )
         axes.set_xlabel("temperature (K)")
-        axes.set_ylabel("v$_F$ (10⁵ m/s)")
+        axes.set_ylabel("mean slope (10⁵ m/s)")
         axes.legend()
     return figure
 
@@ -45,10 +55,10 @@ def list_control_facts(record: ControlVariateRecord) -> list[Fact]:
     errors = half_interval(one, "errors")
     return [
         (
-            f"v_F at {temperature:g} K with control variate",
-            f"({1e-5 * one.values[index, 0]:.3f} ± {1e-5 * errors[index, 0]:.3f}) 10⁵ m/s, "
-            f"variance divided by {one.variance_reductions[index, 0]:.1f} (correlation "
-            f"{one.correlations[index, 0]:.3f})",
+            f"mean slope at {temperature:g} K with control variate",
+            f"({1e-5 * one.values[index, SLOPE]:.3f} ± {1e-5 * errors[index, SLOPE]:.3f}) "
+            f"10⁵ m/s, variance divided by {one.variance_reductions[index, SLOPE]:.1f} "
+            f"(correlation {one.correlations[index, SLOPE]:.3f})",
         )
         for index, temperature in enumerate(record.temperatures)
     ]
@@ -59,10 +69,21 @@ PRESENTATION = Presentation(
         Drawing(
             "control",
             plot_control,
-            "Fermi velocity from spectral peaks with the noise taken off that the tight binding "
+            "Mean slope of spectral peaks with the noise taken off that the tight binding "
             "shares; bars: standard errors.",
         ),
     ),
     facts=list_control_facts,
+    headlines=(
+        Headline(
+            "spectral/values",
+            "Fermi velocity with the control variate",
+            lambda record: record.spectral.equilibrium_slope,
+            scale=1e-5,
+            unit="10⁵ m/s",
+            component=SLOPE,
+            same_as="fermi_velocity/spectral/slopes",
+        ),
+    ),
     tab="errors",
 )

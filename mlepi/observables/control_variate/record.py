@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.results import unit
+
+SLOPE = 2
+"""Place of the mean slope in the last axis of a ``ControlledRecord``."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,10 @@ class ControlledRecord:
         sample_reductions: (n_temperatures, 3), the same for an exact cheap average.
         degrees_of_freedom: of the errors, groups of samples of the network less one; NaN in records
             of earlier versions.
+        equilibrium_slope: mean slope of the crystal at rest by the network; NaN in records of
+            earlier versions.
+        contributions: (n_groups, n_temperatures, 3), of single groups of samples to ``values``;
+            empty in records of earlier versions.
     """
 
     plain: NDArray[np.float64] = field(metadata=unit("m/s"))
@@ -41,6 +49,10 @@ class ControlledRecord:
     variance_reductions: NDArray[np.float64] = field(metadata=unit("1"))
     sample_reductions: NDArray[np.float64] = field(metadata=unit("1"))
     degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
+    equilibrium_slope: float = field(default=float("nan"), metadata=unit("m/s"))
+    contributions: NDArray[np.float64] = field(
+        default_factory=partial(np.empty, (0, 0, 3)), metadata=unit("m/s")
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ the same seed and sampler: the first cheap samples are those of the network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlepi.errors import ConfigError, message
-from mlepi.observables.control_variate.record import ControlledRecord, ControlVariateRecord
+from mlepi.observables.control_variate.record import (
+    SLOPE,
+    ControlledRecord,
+    ControlVariateRecord,
+)
 from mlepi.observables.near_k.record import VelocityRecord
 from mlepi.physics.averages.control_variate import apply_control
 from mlepi.physics.averages.statistics import standard_errors
-from mlepi.pipeline.ghosts import GhostSummary
+from mlepi.pipeline.companion_stage import CompanionStage, TakenSamples
 from mlepi.pipeline.networks import Networks
-from mlepi.pipeline.plain_stage import NestedStage
-from mlepi.pipeline.precision import Precision
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.settings import Settings
@@ -33,23 +35,28 @@ from mlepi.results import ResultsStore
 from mlepi.results.quantities import half_interval
 
 if TYPE_CHECKING:
+    from mlepi.observables.fermi_velocity.record import FermiVelocityRecord
     from mlepi.pipeline.stage import Stage
 
 FOLDER = "control"
 """Below the run folder; that of earlier versions, whose runs go on."""
 
 CARBON = 6
+FOLDERS = ("same", "many")
+"""Of the runs below it: on the samples of the network, and on many."""
+
 NESTED_STAGES = ("sampling", "hamiltonian", "fermi_velocity")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ControlVariateStage(NestedStage):
+class ControlVariateStage(CompanionStage):
     """Combine the velocities of the network with those of the tight binding.
 
     See ``conf/stage/control_variate.yaml``.
 
     Attributes:
-        n_samples: of the tight binding, at every temperature.
+        n_samples: of the tight binding, at every temperature; where an error bar is asked for it
+            decides.
         n_folds: parts of the samples; the coefficient for one is fitted to the others.
 
     Raises:
@@ -65,6 +72,8 @@ class ControlVariateStage(NestedStage):
         "fermi_velocity",
     )
     record: ClassVar[type] = ControlVariateRecord
+    corrects: ClassVar[str] = "fermi_velocity"
+    targets: ClassVar[tuple[str, ...]] = ("fermi_velocity",)
 
     n_samples: int
     n_folds: int
@@ -85,39 +94,63 @@ class ControlVariateStage(NestedStage):
         """Return all settings."""
         return {"n_samples": self.n_samples, "n_folds": self.n_folds}
 
-    def nested_runs(self, run: Run) -> Sequence[tuple[Run, Sequence[str]]]:
+    def suits(self, run: Run) -> bool:
+        """Tell whether the structure is carbon alone, in layers."""
+        atoms = run.read("structure").atoms
+        return bool(np.all(atoms.numbers == CARBON)) and "layer" in atoms.arrays
+
+    def cheap_runs(self, run: Run, taken: TakenSamples) -> Sequence[tuple[Run, Sequence[str]]]:
         """Return the runs of the tight binding: on the samples of the network, and on many."""
-        same = run.read("fermi_velocity").n_samples + len(_find_left_out(run))
+        many = replace(taken, n_samples=max(taken.n_cheap, taken.n_samples), fewer={})
         return [
-            (_nest(run, "same", same, _find_fewer(run)), NESTED_STAGES),
-            (_nest(run, "many", max(self.n_samples, same)), NESTED_STAGES),
+            (_nest(run, name, each), NESTED_STAGES)
+            for name, each in zip(FOLDERS, (taken, many), strict=True)
         ]
 
     def compute(self, run: Run, line: StageLine) -> ControlVariateRecord:
         """Apply the control variate to both estimators."""
-        expensive = run.read("fermi_velocity")
-        same, many = (nested.read("fermi_velocity") for nested, _ in self.nested_runs(run))
+        same, many = (nested for nested, _ in self.nested_runs(run))
+        return self.correct(run.read(self.corrects), same, many)
+
+    def correct(self, record: FermiVelocityRecord, same: Run, many: Run) -> ControlVariateRecord:
+        """Apply the control variate to both estimators of a record of the network."""
+        few, all_ = (nested.read("fermi_velocity") for nested in (same, many))
         return ControlVariateRecord(
-            temperatures=expensive.temperatures,
-            n_samples=expensive.n_samples,
-            n_control_samples=many.n_samples,
-            spectral=self._control(expensive.spectral, same.spectral, many.spectral),
+            temperatures=record.temperatures,
+            n_samples=record.n_samples,
+            n_control_samples=all_.n_samples,
+            spectral=self._control(record.spectral, few.spectral, all_.spectral),
             sorted_average=self._control(
-                expensive.sorted_average, same.sorted_average, many.sorted_average
+                record.sorted_average, few.sorted_average, all_.sorted_average
             ),
         )
 
+    def error_bars(self, record: ControlVariateRecord) -> dict[str, NDArray[np.float64]]:
+        """Return half the interval of the mean slope of spectral peaks, m/s."""
+        return {"fermi_velocity": half_interval(record.spectral, "errors")[:, SLOPE]}
+
+    def target_values(self, record: ControlVariateRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the mean slope of spectral peaks, m/s."""
+        return {"fermi_velocity": record.spectral.values[:, SLOPE]}
+
+    def contributions(self, record: ControlVariateRecord) -> dict[str, NDArray[np.float64]]:
+        """Return what groups of samples contribute to the mean slope, m/s."""
+        return {"fermi_velocity": record.spectral.contributions[:, :, SLOPE]}
+
+    def correlations(self, record: ControlVariateRecord) -> dict[str, NDArray[np.float64]]:
+        """Return the correlation of the mean slopes by network and tight binding."""
+        return {"fermi_velocity": record.spectral.correlations[:, SLOPE]}
+
     def summarize(self, record: ControlVariateRecord) -> str:
         """Say in a few words what was gained."""
-        one = record.spectral
-        error, plain = (half_interval(one, name)[-1, 0] for name in ("errors", "plain_errors"))
+        one, place = record.spectral, (-1, SLOPE)
+        error, plain = (half_interval(one, name)[place] for name in ("errors", "plain_errors"))
         return (
-            f"v_F {1e-5 * one.values[-1, 0]:.3f}±{1e-5 * error:.3f} ×10⁵ m/s at "
+            f"slope {1e-5 * one.values[place]:.3f}±{1e-5 * error:.3f} ×10⁵ m/s at "
             f"{record.temperatures[-1]:g} K "
-            f"(plain {1e-5 * one.plain[-1, 0]:.3f}±{1e-5 * plain:.3f}), "
-            "variance / "
-            f"{one.variance_reductions[-1, 0]:.1f} ({one.sample_reductions[-1, 0]:.1f} for an "
-            "exact cheap average); "
+            f"(plain {1e-5 * one.plain[place]:.3f}±{1e-5 * plain:.3f}), "
+            f"variance / {one.variance_reductions[place]:.1f} "
+            f"({one.sample_reductions[place]:.1f} for an exact cheap average); "
             f"{record.n_samples} + {record.n_control_samples} cheap samples"
         )
 
@@ -132,26 +165,12 @@ class ControlVariateStage(NestedStage):
             plain=plain,
             plain_errors=standard_errors(pseudo),
             degrees_of_freedom=float(np.fmin(len(pseudo) - 1.0, expensive.degrees_of_freedom)),
+            equilibrium_slope=expensive.equilibrium_slope,
             **vars(controlled),
         )
 
 
-def _find_left_out(run: Run) -> tuple[int, ...]:
-    """Return the snapshots that the record of the network lacks, for their ghost states."""
-    ghosts = GhostSummary.from_provenance(run.store.provenance("fermi_velocity"))
-    return () if ghosts is None else ghosts.left_out
-
-
-def _find_fewer(run: Run) -> dict[float, int]:
-    """Return the temperatures with fewer samples, where an error bar has chosen their number."""
-    precision = Precision.from_provenance(run.store.provenance("fermi_velocity"))
-    if precision is None:
-        return {}
-    counts = dict(zip(precision.temperatures, precision.n_samples, strict=True))
-    return {t: n for t, n in counts.items() if n < max(counts.values())}
-
-
-def _nest(run: Run, name: str, n_samples: int, fewer: Mapping[float, int] | None = None) -> Run:
+def _nest(run: Run, name: str, taken: TakenSamples) -> Run:
     """Return a run of the tight binding on the first samples of the same ensemble."""
     fit = run.read("tight_binding")
     arguments = describe_tight_binding(
@@ -163,13 +182,13 @@ def _nest(run: Run, name: str, n_samples: int, fewer: Mapping[float, int] | None
     target = {"_target_": "mlepi.reference_systems.TightBinding", **arguments}
     settings = replace(
         run.settings,
-        n_samples=n_samples,
+        n_samples=taken.n_samples,
         electron=Source("tight binding", target),
         overlap=(),
         overlap_program=(),
         level_shift="off",
-        left_out=_find_left_out(run),
-        fewer=fewer or {},
+        left_out=taken.left_out,
+        fewer=taken.fewer,
         dtype="float64",
         compiled=False,
     )

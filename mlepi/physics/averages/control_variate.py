@@ -21,7 +21,10 @@ References:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +48,9 @@ class ControlledEstimate:
         variance_reductions: squared error of the plain estimate over that of this one, the error of
             the cheap average included.
         sample_reductions: the same if N were infinite.
+        contributions: (n_groups, …), what single groups contribute to θ_cv, those of cheap samples
+            added in as many parts: their variance over n_groups is that of θ_cv, and their shape
+            decides how far the errors can be trusted.
     """
 
     values: NDArray[np.float64]
@@ -53,6 +59,67 @@ class ControlledEstimate:
     correlations: NDArray[np.float64]
     variance_reductions: NDArray[np.float64]
     sample_reductions: NDArray[np.float64]
+    contributions: NDArray[np.float64]
+
+
+class ControlledSizes(NamedTuple):
+    """How many samples an error bar takes with a control variate.
+
+    Attributes:
+        expensive: n, at every condition.
+        cheap: N, at all of them.
+        cost: of the expensive samples that are still to come and of all cheap ones.
+    """
+
+    expensive: tuple[int, ...]
+    cheap: int
+    cost: float
+
+
+N_TRIED = 400
+"""Numbers of cheap samples that are compared, equally spaced in their logarithm."""
+
+
+def plan_sizes(
+    plain: Sequence[float],
+    correlations: Sequence[float],
+    done: Sequence[int],
+    largest: tuple[int, int],
+    costs: tuple[float, float],
+) -> ControlledSizes | None:
+    """Find the cheapest numbers of samples for which θ_cv has the error that is wanted.
+
+    Where the plain estimate takes n₀ samples, θ_cv takes (1 − ρ²)/n + ρ²/N = 1/n₀.
+
+    Args:
+        plain: n₀ at every condition, all temperatures of a run for example.
+        correlations: ρ there.
+        done: expensive samples that are there already.
+        largest: that may be taken at every condition, expensive ones and cheap ones.
+        costs: of one sample, expensive and cheap, in any unit.
+
+    Returns:
+        The sizes; None where the error is out of reach.
+    """
+    needed, squares = np.asarray(plain, dtype=np.float64), np.asarray(correlations) ** 2
+    have, n_conditions = np.asarray(done, dtype=np.float64), len(done)
+    if largest[1] < have.max():
+        return None
+    cheap = np.unique(np.ceil(np.geomspace(have.max(), largest[1], N_TRIED)))[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = 1.0 / needed - squares / cheap
+        wanted = np.where(left > 0.0, np.ceil((1.0 - squares) / left), math.inf)
+    expensive = np.maximum(wanted, have)
+    # cheap ones are seen on the samples of the others as well, twice
+    cost = costs[0] * (expensive - have).sum(axis=1) + costs[1] * (
+        n_conditions * cheap[:, 0] + expensive.sum(axis=1)
+    )
+    possible = (expensive <= largest[0]).all(axis=1) & (expensive <= cheap).all(axis=1)
+    if not possible.any():
+        return None
+    best = int(np.argmin(np.where(possible, cost, math.inf)))
+    sizes = tuple(int(n) for n in expensive[best])
+    return ControlledSizes(sizes, int(cheap[best, 0]), float(cost[best]))
 
 
 def apply_control(
@@ -120,7 +187,20 @@ def apply_control(
         correlations=_correlate(pseudo_values, control_pseudo_values),
         variance_reductions=_ratio(plain, residual + cheap),
         sample_reductions=_ratio(plain, residual),
+        contributions=residuals + _share_out(reference_pseudo_values, cheap * n_groups, n_groups),
     )
+
+
+def _share_out(
+    pseudo_values: NDArray[np.float64], variances: NDArray[np.float64], n_groups: int
+) -> NDArray[np.float64]:
+    """Return deviations of pseudo-values in so many parts, with given variances: (n_groups, …)."""
+    if len(pseudo_values) < n_groups:
+        return np.zeros((n_groups, *variances.shape))
+    parts = np.array([part.mean(axis=0) for part in np.array_split(pseudo_values, n_groups)])
+    deviations = parts - parts.mean(axis=0)
+    scale = np.sqrt(_ratio(variances, deviations.var(axis=0, ddof=1)))
+    return np.asarray(deviations * scale)
 
 
 def _fit_coefficient(

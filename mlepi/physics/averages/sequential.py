@@ -114,11 +114,18 @@ class Evidence:
         Standard errors fall as one over the square root of the number of samples. The factor is
         that of all samples that are still needed; an ensemble takes ``GROWTH`` of it at a time.
         """
+        return float(max(1.0, self.lacking, self.needed(target)))
+
+    def needed(self, target: float) -> float:
+        """Return the same factor for the variance alone; below 1 where there are more than enough.
+
+        It leaves out the minimum that nothing is decided before.
+        """
         if self.error == 0.0:
-            return self.lacking
+            return 0.0
         if not target > 0.0:
             return math.inf
-        return float(max(1.0, self.lacking, (self.bound / target) ** 2 * SAFETY))
+        return float((self.bound / target) ** 2 * SAFETY)
 
 
 def find_skewness(contributions: NDArray[np.float64], n_groups: int | None = None) -> float:

@@ -32,6 +32,7 @@ from mlepi.pipeline.plain_stage import PlainStage
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.settings import Settings
+from mlepi.pipeline.stage import check_choice
 from mlepi.pipeline.stages.phonon.record import PhononRecord
 from mlepi.pipeline.stages.sampling.record import SamplingRecord
 from mlepi.results import check_unchanged, hash_file
@@ -50,6 +51,7 @@ N_COUNTS = 10
 INTERLAYER_MESH = (48, 48, 1)
 """Wave vectors on which the motion of layers against each other is measured, unless others are
 named."""
+COMPANIONS = ("auto", "none")
 LARGE_SHEAR = 1.5
 """More interlayer shear than this many times that of the dense mesh is told."""
 
@@ -72,9 +74,11 @@ class SamplingStage(PlainStage):
         target_error: half the 68 % interval at which a temperature has enough samples, in the unit
             of the observable; None and no ``relative_error`` takes all ``n_samples``.
         relative_error: the same over the observable itself.
+        companion: "auto" to let a cheap Hamiltonian take noise off the observable where that
+            reaches the error sooner, "none" for samples of the network alone.
 
     Raises:
-        ConfigError: an error that is not positive, both of them, or a mesh that is none.
+        ConfigError: an error that is not positive, both of them, a mesh or a choice that is none.
     """
 
     name: ClassVar[str] = "sampling"
@@ -90,9 +94,11 @@ class SamplingStage(PlainStage):
     target: str | None = None
     target_error: float | None = None
     relative_error: float | None = None
+    companion: str = "auto"
 
     def __post_init__(self) -> None:
         """Refuse an error that is not positive, and two of them."""
+        check_choice("stage.sampling.companion", self.companion, COMPANIONS)
         mesh = tuple(int(n) for n in self.interlayer_mesh)
         object.__setattr__(self, "interlayer_mesh", mesh)
         if len(mesh) != 3 or min(mesh) < 1:
@@ -153,10 +159,11 @@ class SamplingStage(PlainStage):
 
     def stopping(self) -> dict[str, Any]:
         """Return what decides how many of the samples the later stages look at."""
+        alone = {} if self.companion == "auto" else {"companion": self.companion}
         if self.target_error is not None:
-            return {"target": self.target, "target_error": self.target_error}
+            return {"target": self.target, "target_error": self.target_error, **alone}
         if self.relative_error is not None:
-            return {"target": self.target, "relative_error": self.relative_error}
+            return {"target": self.target, "relative_error": self.relative_error, **alone}
         return {}
 
     def without_target(self) -> SamplingStage:

@@ -1,4 +1,4 @@
-"""v_F with and without the control variate, with its error bars, and what it took off."""
+"""The mean slope with and without the control variate, its error bars, and what it took off."""
 
 import numpy as np
 from plain_records import TEMPERATURES, control_variate_record
@@ -21,13 +21,13 @@ def test_both_averages_have_error_bars():
         np.testing.assert_allclose(heights, 2 * error)
     texts = [text.get_text() for text in axes.get_legend().get_texts()]
     assert texts == ["30 samples", "with 1000 cheap ones"]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("temperature (K)", "v$_F$ (10⁵ m/s)")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("temperature (K)", "mean slope (10⁵ m/s)")
 
 
 def test_facts_are_told_for_every_temperature():
     facts = list_control_facts(control_variate_record())
     assert [name for name, _ in facts] == [
-        f"v_F at {t:g} K with control variate" for t in TEMPERATURES
+        f"mean slope at {t:g} K with control variate" for t in TEMPERATURES
     ]
     assert {value for _, value in facts} == {
         "(8.150 ± 0.010) 10⁵ m/s, variance divided by 9.0 (correlation 0.970)"

@@ -3,17 +3,23 @@
 Tight binding with overlap in place of the network, without overlap as its cheap companion.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import toy_pipelines
-from toy_pipelines import execute
+from toy_pipelines import execute, seen
 
 from mlepi.errors import ConfigError
 from mlepi.observables.control_variate.stage import ControlVariateStage
 from mlepi.observables.fermi_velocity.stage import FermiVelocityStage
 from mlepi.observables.tight_binding.stage import TightBindingStage
+from mlepi.pipeline import companion
+from mlepi.pipeline.precision import Precision
 from mlepi.pipeline.sources import Source
+from mlepi.report.answers import find_answers
 from mlepi.results import ResultsStore
+from mlepi.results.quantities import half_interval
 
 STAGES = (
     "structure",
@@ -135,3 +141,106 @@ def test_bad_settings_are_refused():
         ControlVariateStage(n_samples=1, n_folds=5)
     with pytest.raises(ConfigError, match=r"n_folds 1; expected at least 2 of both"):
         ControlVariateStage(n_samples=100, n_folds=1)
+
+
+ASKED = {"target": "fermi_velocity", "relative_error": 0.01}
+
+
+def time_as(monkeypatch, network, cheap):
+    """Let samples of the network and cheap ones take so many seconds."""
+    times = iter([network, cheap])
+    monkeypatch.setattr(companion, "_time", lambda work: next(times))
+
+
+def make_asked(folder, **changes):
+    settings = {"sampling_settings": ASKED, "n_samples": 400, "n_control": 40, **changes}
+    return make_run(folder, **settings)
+
+
+def test_an_error_bar_is_reached_with_the_control_variate(tmp_path, monkeypatch):
+    time_as(monkeypatch, 1.0, 0.01)
+    run = make_asked(tmp_path)
+    text = execute(run, STAGES[:5])
+    assert "of control_variate: with" in text
+    assert ": taken" in text
+    averaged, record = run.read("fermi_velocity"), run.read("control_variate")
+    precision = Precision.from_provenance(run.store.provenance("fermi_velocity"))
+    assert precision.corrected_by == "control_variate"
+    assert precision.n_cheap == record.n_control_samples > 32
+    assert "cheap ones (control variate)" in precision.rows()[0][1]
+    assert all(precision.reached)
+    errors = half_interval(record.spectral, "errors")[:, 2]
+    np.testing.assert_allclose(precision.errors, errors, rtol=1e-12)
+    assert np.all(errors <= 0.01 * record.spectral.values[:, 2])
+    # the network alone has not reached it
+    assert (
+        half_interval(averaged.spectral, "slope_errors").max()
+        > 0.012 * averaged.spectral.slopes.min()
+    )
+    # the first number of the run is the corrected one, with the equilibrium of the network
+    stages = {name: type(stage) for name, stage in run.stages.items()}
+    records = {name: run.read(name) for name in ("fermi_velocity", "control_variate")}
+    first, second = find_answers(records, stages, [], "fermi_velocity")
+    assert (first.stage, second.stage) == ("control_variate", "fermi_velocity")
+    assert first.at_rest == second.at_rest
+    # a second time nothing is computed, whatever the clock says
+    time_as(monkeypatch, 0.01, 1.0)
+    again = make_asked(tmp_path)
+    assert execute(again, STAGES[:5]).count("unchanged") == 5
+    assert seen("fermi_velocity") == []
+
+
+def test_a_choice_is_kept_by_a_run_that_goes_on(tmp_path, monkeypatch):
+    time_as(monkeypatch, 1.0, 0.01)
+    whole = make_asked(tmp_path / "whole")
+    execute(whole, STAGES[:5])
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    broken = make_asked(tmp_path / "broken")
+    time_as(monkeypatch, 1.0, 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(ControlVariateStage, "target_values", stop)  # at the first look with it
+        with pytest.raises(KeyboardInterrupt):
+            execute(broken, STAGES[:5])
+    time_as(monkeypatch, 0.01, 1.0)  # another clock would choose otherwise
+    text = execute(make_asked(tmp_path / "broken"), STAGES[:5])
+    assert "as chosen before" in text
+    records = [run.read("control_variate") for run in (whole, broken)]
+    np.testing.assert_array_equal(records[0].spectral.values, records[1].spectral.values)
+
+
+def test_the_network_goes_on_alone_where_that_costs_less(tmp_path, monkeypatch):
+    time_as(monkeypatch, 0.01, 1.0)
+    run = make_asked(tmp_path)
+    text = execute(run, STAGES[:5])
+    assert "the network goes on alone" in text
+    precision = Precision.from_provenance(run.store.provenance("fermi_velocity"))
+    assert (precision.corrected_by, precision.n_cheap) == ("", 0)
+    assert "control_variate" not in run.store.stages()
+    # the same as with the companion switched off
+    other = make_asked(tmp_path / "none", sampling_settings={**ASKED, "companion": "none"})
+    assert "control_variate" not in execute(other, STAGES[:5])
+    spectral = [each.read("fermi_velocity").spectral for each in (run, other)]
+    np.testing.assert_array_equal(spectral[0].slopes, spectral[1].slopes)
+
+
+def test_a_structure_that_is_not_carbon_has_no_companion(tmp_path):
+    run = make_run(tmp_path)
+    execute(run, STAGES[:1])
+    stage = run.stages["control_variate"]
+    assert stage.suits(run)
+    record = run.read("structure")
+    record.atoms.numbers[:] = 5
+    assert not stage.suits(replace(run, store=Shown(record)))
+
+
+class Shown:
+    """A store that shows one record."""
+
+    def __init__(self, record):
+        self.record = record
+
+    def read(self, *_):
+        return self.record

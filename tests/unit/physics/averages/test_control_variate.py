@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlepi.errors import PhysicsError
-from mlepi.physics.averages.control_variate import apply_control
+from mlepi.physics.averages.control_variate import apply_control, plan_sizes
 from mlepi.physics.averages.statistics import jackknife, standard_errors
 
 
@@ -100,3 +100,40 @@ def test_other_samples_are_refused():
         apply_control(np.zeros(2), values, np.zeros(2), np.zeros((5, 2)), np.zeros(2), values)
     with pytest.raises(PhysicsError, match="at least 4 independent groups"):
         apply_control(np.zeros(2), values[:3], np.zeros(2), values[:3], np.zeros(2), values)
+
+
+def test_sizes_are_the_cheapest_ones():
+    """Against the minimum in closed form, n and N as real numbers."""
+    plain, correlation, costs = 4000.0, 0.97, (1.0, 0.02)
+    sizes = plan_sizes([plain], [correlation], [32], (10_000, 100_000), costs)
+    unexplained = 1.0 - correlation**2
+    mixed = correlation * np.sqrt(unexplained)
+    n = plain * (unexplained + mixed * np.sqrt(costs[1] / costs[0]))
+    n_cheap = plain * (correlation**2 + mixed * np.sqrt(costs[0] / costs[1]))
+    # the same samples are solved twice by the cheap Hamiltonian, which shifts the minimum a little
+    assert sizes.expensive[0] == pytest.approx(n, rel=0.05)
+    assert sizes.cheap == pytest.approx(n_cheap, rel=0.05)
+    best = costs[0] * (n - 32) + costs[1] * (n + n_cheap)
+    assert sizes.cost == pytest.approx(best, rel=0.01)
+    reached = unexplained / sizes.expensive[0] + correlation**2 / sizes.cheap
+    assert reached <= 1.0 / plain < reached * 1.02
+
+
+def test_sizes_of_several_temperatures_share_the_cheap_samples():
+    sizes = plan_sizes(
+        [100.0, 400.0, 10.0], [0.99, 0.9, 0.5], [32, 32, 32], (600, 5000), (1.0, 0.1)
+    )
+    assert sizes.expensive[0] == sizes.expensive[2] == 32  # enough there
+    assert 32 < sizes.expensive[1] < 400
+    left = [
+        (1.0 - rho**2) / n + rho**2 / sizes.cheap
+        for rho, n in zip((0.99, 0.9, 0.5), sizes.expensive, strict=True)
+    ]
+    assert left[0] <= 1.0 / 100.0
+    assert left[1] <= 1.0 / 400.0
+
+
+def test_an_error_out_of_reach_has_no_sizes():
+    assert plan_sizes([1000.0], [0.0], [32], (500, 10_000), (1.0, 0.01)) is None
+    assert plan_sizes([1000.0], [0.99], [32], (500, 900), (1.0, 0.01)) is None
+    assert plan_sizes([50.0], [0.99], [64], (500, 32), (1.0, 0.01)) is None
