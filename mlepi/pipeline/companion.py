@@ -169,6 +169,12 @@ class Companion:
         self.processes.on_first(lambda: write_json(file, asdict(choice)))
         return choice
 
+    def announce(self, sizes: Sizes, seconds: tuple[float, float]) -> str:
+        """Say what is computed next, and how long it takes where nothing of it is there."""
+        n_cheap = sum(sizes.counts) + len(sizes.counts) * sizes.n_cheap
+        time_ = self._write_time(n_cheap * seconds[1])
+        return f"{n_cheap} samples of {self.stage.name}, {time_} where none is there"
+
     def correct(self, sizes: Sizes) -> Corrected:
         """Return the records of both stages for the first samples; in all processes."""
         taken, plain = self.processes.on_first(lambda: self._take(sizes))

@@ -138,6 +138,7 @@ def _grow_corrected(
     stopped, least = (False,) * len(sizes.counts), (1.0,) * len(sizes.counts)
     while True:
         together.evaluate(sizes.counts, processes, line)
+        line.tell(companion.announce(sizes, choice.seconds))
         record, plain_record, _ = companion.correct(sizes)
         told = ((judge, plain_record), (companion.stage, record))
         alone, looks = (

@@ -3,6 +3,7 @@
 Tight binding with overlap in place of the network, without overlap as its cheap companion.
 """
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -143,7 +144,7 @@ def test_bad_settings_are_refused():
         ControlVariateStage(n_samples=100, n_folds=1)
 
 
-ASKED = {"target": "fermi_velocity", "relative_error": 0.01}
+ASKED = {"target": "fermi_velocity", "relative_error": 0.012}
 
 
 def time_as(monkeypatch, network, cheap):
@@ -163,6 +164,7 @@ def test_an_error_bar_is_reached_with_the_control_variate(tmp_path, monkeypatch)
     text = execute(run, STAGES[:5])
     assert "of control_variate: with" in text
     assert ": taken" in text
+    assert re.search(r"\d+ samples of control_variate, .* s where none is there", text)
     averaged, record = run.read("fermi_velocity"), run.read("control_variate")
     precision = Precision.from_provenance(run.store.provenance("fermi_velocity"))
     assert precision.corrected_by == "control_variate"
@@ -171,11 +173,11 @@ def test_an_error_bar_is_reached_with_the_control_variate(tmp_path, monkeypatch)
     assert all(precision.reached)
     errors = half_interval(record.spectral, "errors")[:, 2]
     np.testing.assert_allclose(precision.errors, errors, rtol=1e-12)
-    assert np.all(errors <= 0.01 * record.spectral.values[:, 2])
+    assert np.all(errors <= 0.012 * record.spectral.values[:, 2])
     # the network alone has not reached it
     assert (
         half_interval(averaged.spectral, "slope_errors").max()
-        > 0.012 * averaged.spectral.slopes.min()
+        > 0.0125 * averaged.spectral.slopes.min()
     )
     # the first number of the run is the corrected one, with the equilibrium of the network
     stages = {name: type(stage) for name, stage in run.stages.items()}
