@@ -15,12 +15,13 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from mlepi.errors import ConfigError, PhysicsError, StructureError
 from mlepi.physics.averages.control_variate import plan_sizes
+from mlepi.physics.vibrations.samplers import HarmonicSampler
 from mlepi.pipeline.companion_stage import CompanionStage, TakenSamples
 from mlepi.pipeline.engines import Task, Work
 from mlepi.pipeline.processes import Processes
@@ -47,6 +48,8 @@ WORTH = 0.8
 """Share of the time of the network alone below which the cheap samples are taken: a pilot knows
 correlations to some per cent."""
 
+Result = TypeVar("Result")
+
 RunNested = Callable[[Run, Sequence[str], Stage | None], None]
 """Runs stages of a run, in all processes and in silence.
 
@@ -65,20 +68,6 @@ class Sizes(NamedTuple):
 
     counts: tuple[int, ...]
     n_cheap: int
-
-
-class Corrected(NamedTuple):
-    """What a companion makes of the first samples.
-
-    Attributes:
-        record: of the companion.
-        plain: of the stage that it corrects.
-        same: run of the cheap Hamiltonian on the same samples.
-    """
-
-    record: Any
-    plain: Any
-    same: Run
 
 
 @dataclass(frozen=True)
@@ -169,26 +158,49 @@ class Companion:
         self.processes.on_first(lambda: write_json(file, asdict(choice)))
         return choice
 
+    def correlations(self, record: Any) -> tuple[float, ...]:
+        """Return ρ of the target at every temperature, from a record of the stage."""
+        target = str(cast(SamplingStage, self.run.stages["sampling"]).target)
+        return tuple(float(rho) for rho in self.stage.correlations(record)[target])
+
     def announce(self, sizes: Sizes, seconds: tuple[float, float]) -> str:
         """Say what is computed next, and how long it takes where nothing of it is there."""
         n_cheap = sum(sizes.counts) + len(sizes.counts) * sizes.n_cheap
         time_ = self._write_time(n_cheap * seconds[1])
         return f"{n_cheap} samples of {self.stage.name}, {time_} where none is there"
 
-    def correct(self, sizes: Sizes) -> Corrected:
-        """Return the records of both stages for the first samples; in all processes."""
-        taken, plain = self.processes.on_first(lambda: self._take(sizes))
+    def correct(self, sizes: Sizes, examine: Callable[[Any, Any], Result]) -> tuple[Result, Run]:
+        """Make the record of the stage for the first samples and examine it; in all processes.
+
+        Args:
+            sizes: of the samples.
+            examine: called in the first process with the records of this stage and of the one that
+                it corrects.
+
+        Returns:
+            What it returned, and the run of the cheap Hamiltonian on the same samples.
+        """
+        kept: list[Any] = []
+
+        def take() -> TakenSamples:
+            taken, plain = self._take(sizes)
+            kept.append(plain)
+            return taken
+
+        taken = self.processes.on_first(take)
         (same, names), (many, _) = self.stage.cheap_runs(self.run, taken)
         for nested in (same, many):
             self.run_nested(nested, names, self.stage)
-        record = self.processes.on_first(lambda: self.stage.correct(plain, same, many))
-        return Corrected(record, plain, same)
+        found = self.processes.on_first(
+            lambda: examine(self.stage.correct(kept[0], same, many), kept[0])
+        )
+        return found, same
 
     def plan(
         self,
         sizes: Sizes,
         plain: Sequence[float],
-        record: Any,
+        correlations: Sequence[float],
         seconds: tuple[float, float],
         needed: Sequence[float] | None = None,
     ) -> Sizes | None:
@@ -197,12 +209,12 @@ class Companion:
         Args:
             sizes: so far.
             plain: samples that the network alone would take at every temperature.
-            record: of the stage, from them.
+            correlations: ρ at every temperature.
             seconds: of one sample, of the network and cheap.
-            needed: factor by which the variance of that record is larger than it may be, at every
+            needed: factor by which the corrected variance is larger than it may be, at every
                 temperature; None: what theory says.
         """
-        squares = np.asarray(self.stage.correlations(record)[self._target()]) ** 2
+        squares = np.asarray(correlations, dtype=np.float64) ** 2
         wanted = np.asarray(plain, dtype=np.float64)
         if needed is not None and sizes.n_cheap:
             done = np.asarray(sizes.counts, dtype=np.float64)
@@ -212,7 +224,7 @@ class Companion:
         largest = self.together.ensemble.n_samples
         found = plan_sizes(
             [float(n) for n in wanted],
-            [float(rho) for rho in np.sqrt(squares)],
+            correlations,
             sizes.counts,
             (largest, MOST_CHEAP * largest),
             seconds,
@@ -221,7 +233,7 @@ class Companion:
             return None
         whole = self.together.ensemble.sampler.whole
         counts = tuple(min(largest, whole(n)) for n in found.expensive)
-        return Sizes(counts, max(found.cheap, sizes.n_cheap))
+        return Sizes(counts, max(whole(found.cheap), sizes.n_cheap))
 
     def _asked(self) -> str:
         sampling = cast(SamplingStage, self.run.stages["sampling"])
@@ -239,12 +251,11 @@ class Companion:
     def _measure(self, n_pilot: int, plain: Sequence[float], line: StageLine) -> Choice:
         """Time both, correlate them on the samples that are there, and compare."""
         pilot = Sizes((n_pilot,) * len(plain), n_pilot)
-        record, _, same = self.correct(pilot)
+        correlations, same = self.correct(pilot, lambda record, _: self.correlations(record))
         seconds = self.processes.on_first(lambda: (self._time_sample(), self._time_cheap(same)))
-        planned = self.plan(pilot, plain, record, seconds)
+        planned = self.plan(pilot, plain, correlations, seconds)
         more = sum(max(0.0, n - n_pilot) for n in plain)
         within = max(plain) <= self.together.ensemble.n_samples
-        correlations = [float(rho) for rho in self.stage.correlations(record)[self._target()]]
         text = f"correlation {min(correlations):.3f} of {self.stage.name}"
         chosen = False
         if planned is None:
@@ -261,14 +272,11 @@ class Companion:
         text += f"; without it {more:.0f} more, {self._write_time(seconds[0] * more)}"
         line.tell(f"{text}: {'taken' if chosen else 'the network goes on alone'}")
         best = planned if planned is not None and chosen else Sizes(pilot.counts, 0)
-        return Choice(self._asked(), best.counts, best.n_cheap, seconds, tuple(correlations))
+        return Choice(self._asked(), best.counts, best.n_cheap, seconds, correlations)
 
     def _write_time(self, seconds: float) -> str:
         """Write a time of one process as that of all."""
         return write_time(seconds / self.processes.n_processes)
-
-    def _target(self) -> str:
-        return str(cast(SamplingStage, self.run.stages["sampling"]).target)
 
     def _time_sample(self) -> float:
         """Return the seconds that this process takes for one sample, by all stages of the pass."""
@@ -295,6 +303,8 @@ def find_companion(
     """
     sampling = cast(SamplingStage, together.run.stages["sampling"])
     if judge is None or not sampling.stopping() or sampling.companion == "none":
+        return None
+    if not isinstance(together.ensemble.sampler, HarmonicSampler):  # there are no more samples
         return None
     stages: Mapping[str, Any] = together.run.stages
     for stage in stages.values():

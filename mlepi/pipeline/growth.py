@@ -139,11 +139,8 @@ def _grow_corrected(
     while True:
         together.evaluate(sizes.counts, processes, line)
         line.tell(companion.announce(sizes, choice.seconds))
-        record, plain_record, _ = companion.correct(sizes)
-        told = ((judge, plain_record), (companion.stage, record))
-        alone, looks = (
-            processes.on_first(partial(_look, together, judge, sizes.counts, least, each))
-            for each in told
+        (alone, looks, correlations), _ = companion.correct(
+            sizes, partial(_look_twice, companion, sizes.counts, least)
         )
         least = tuple(look.least for look in looks)
         stopped = tuple(s or look.reached for s, look in zip(stopped, looks, strict=True))
@@ -155,7 +152,7 @@ def _grow_corrected(
         if not all(stopped):
             plain = [n * look.needed for n, look in zip(sizes.counts, alone, strict=True)]
             needed = [look.needed for look in looks]
-            planned = companion.plan(sizes, plain, record, choice.seconds, needed) or sizes
+            planned = companion.plan(sizes, plain, correlations, choice.seconds, needed) or sizes
             factors = [
                 1.0 if done else max(most, demanded) / n
                 for n, most, demanded, done in zip(
@@ -321,6 +318,20 @@ def _look(
             )
         )
     return looks
+
+
+def _look_twice(
+    companion: Companion,
+    counts: tuple[int, ...],
+    least: tuple[float, ...],
+    corrected: Any,
+    plain: Any,
+) -> tuple[list[Look], list[Look], tuple[float, ...]]:
+    """Look at a record, and at that of its companion; return both, and what they share as ρ."""
+    together, judge, stage = companion.together, companion.judge, companion.stage
+    alone = _look(together, judge, counts, least, (judge, plain))
+    looks = _look(together, judge, counts, least, (stage, corrected))
+    return alone, looks, companion.correlations(corrected)
 
 
 def _sum_up(

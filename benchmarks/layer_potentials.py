@@ -1,0 +1,180 @@
+"""Who is wrong about the potential between layers: the network, or the k-mesh of its labels.
+
+``python benchmarks/layer_potentials.py [CHECKPOINT] [--split SPLIT] [--subsets NAME …]``.
+
+The labels' H is self-consistent on a k-mesh that is coarse for a semimetal, and lacks a potential
+between the layers that ``data/blg_openmx/layer_potentials.json`` has computed from H and S of the
+label alone (``mlepi.graphs.layer_charges``); no network was asked. Here a network is compared with
+the labels as they are and with the potentials added. Per structure: what the mesh lacks, and what
+the network differs by, of the difference between the mean site energies of both layers; levels
+within 2 eV of E_F at Γ, K and a general k-point of its cell, RMS and RMS less the median.
+
+Prints a table and writes ``layer_potentials.md`` and ``layer_potentials.json`` into the output
+folder. Nothing is random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlepi.checkpoint import load_model
+from mlepi.errors import MlepiError
+from mlepi.graphs.block_matrix import BlockMatrix, block_matrices
+from mlepi.graphs.layer_charges import add_layer_potentials
+from mlepi.graphs.overlap_labels import complete_overlaps
+from mlepi.physics.eigenstates.bloch import solve_bands
+from mlepi.predictors import ElectronPredictor
+from mlepi.project_files import write_json, write_whole
+from mlepi.structures.dataset import HamiltonianDataset
+from mlepi.structures.splits import read_named_subsets, read_split
+from mlepi.training.level_errors import select_errors
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "data" / "blg_openmx"
+CHECKPOINT = ROOT / "data" / "checkpoints" / "hedgenet_electron.ckpt"
+SPLIT = DATA / "splits" / "shapes_81_09_10.json"
+SUBSETS = ("test", "thermal4", "twist21")
+KPOINTS = ((0.0, 0.0, 0.0), (1 / 3, 1 / 3, 0.0), (0.137, 0.271, 0.0))
+WINDOW = (-2.0, 2.0)
+"""eV from the Fermi energy of the label."""
+
+
+def main(checkpoint: Path, split: Path, subsets: list[str], output: Path) -> None:
+    """Compare a network with the labels of named subsets, without and with the potentials."""
+    model = load_model(checkpoint)
+    if not isinstance(model, ElectronPredictor):
+        sys.exit(f"{checkpoint}: a {model.kind} network; give an electron network")
+    potentials = json.loads((DATA / "layer_potentials.json").read_text())["structures"]
+    dataset = HamiltonianDataset(DATA / "hamiltonians.h5")
+    names = {**read_split(split, dataset.names), **read_named_subsets(split).test}
+    rows = []
+    for subset in subsets:
+        for name in names[subset]:
+            if name in potentials and name in dataset.names:
+                missing = np.array(potentials[name]["potentials"])
+                rows.append(
+                    {"subset": subset, "name": name, **compare(model, dataset, name, missing)}
+                )
+                print(_write_row(rows[-1]), flush=True)
+    text = write_markdown(checkpoint.name, rows)
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / "layer_potentials.json", {"checkpoint": checkpoint.name, "rows": rows})
+    write_whole(output / "layer_potentials.md", text)
+    print(text)
+
+
+def compare(
+    model: ElectronPredictor, dataset: HamiltonianDataset, name: str, missing: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Return what is measured of one structure; energies in meV.
+
+    Args:
+        model: electron network.
+        dataset: of labels.
+        name: of the structure.
+        missing: (n_layers,) eV, potentials that the label lacks.
+    """
+    structure = dataset[name]
+    atoms, layers = structure.atoms, structure.atoms.arrays["layer"]
+    overlap = model.overlap(atoms)
+    label, _ = block_matrices(complete_overlaps(structure, model.require_table()))
+    predicted = model.hamiltonian(atoms)
+    steps = [site_step(each, layers) for each in (label, predicted)]
+    errors = {"label": [], "dense": []}
+    for key, reference in (
+        ("label", label),
+        ("dense", add_layer_potentials(label, overlap, layers, missing)),
+    ):
+        for kpoint in np.array(KPOINTS):
+            metric = overlap.dense(kpoint)
+            levels = [
+                solve_bands(matrix.dense(kpoint), metric)[None] for matrix in (predicted, reference)
+            ]
+            errors[key].append(select_errors(*levels, float(structure.fermi_energy or 0.0), WINDOW))
+    found: dict[str, Any] = {
+        "mesh": 1e3 * float(missing[0] - missing[-1]),
+        "network": 1e3 * (steps[1] - steps[0]),
+        "n_levels": int(sum(map(len, errors["label"]))),
+    }
+    for key, parts in errors.items():
+        x = 1e3 * np.concatenate(parts)
+        found[key] = _rms(x)
+        found[f"{key}_aligned"] = _rms(x - np.median(x)) if len(x) else 0.0
+    return found
+
+
+def site_step(matrix: BlockMatrix, layers: NDArray[np.int64]) -> float:
+    """Return the mean site energy of the first layer less that of the last, eV."""
+    source, target = matrix.edge_index
+    own = (source == target) & np.all(matrix.edge_cell_shift == 0, axis=1)
+    sizes = np.diff(matrix.offsets)[source[own]]
+    sites = np.einsum("nii->n", matrix.blocks[own]) / sizes
+    of_atom = layers[source[own]]
+    return float(sites[of_atom == 0].mean() - sites[of_atom == layers.max()].mean())
+
+
+def write_markdown(checkpoint: str, rows: Iterable[dict[str, Any]]) -> str:
+    """Return the page of results."""
+    rows = list(rows)
+    lines = [
+        "# The potential between layers",
+        "",
+        f"`python benchmarks/layer_potentials.py`, {checkpoint}. Mean site energy of one layer",
+        "less that of the other (meV): what the k-mesh of the label lacks, computed from the label",
+        "alone, and what the network differs from the label by. Levels within 2 eV of E_F, RMS /",
+        "RMS less the median (meV), against the label as it is and with the potential added.",
+        "",
+        "| subset | structure | mesh lacks | network differs | levels, label | levels, dense |",
+        "|---|---|---|---|---|---|",
+        *map(_write_row, rows),
+        "",
+    ]
+    for subset in dict.fromkeys(row["subset"] for row in rows):
+        some = [row for row in rows if row["subset"] == subset]
+        mesh, network = (np.array([row[key] for row in some]) for key in ("mesh", "network"))
+        counts = np.array([row["n_levels"] for row in some])
+
+        def pool(key: str, some: list[Any] = some, counts: NDArray[np.int64] = counts) -> float:
+            squares = np.array([row[key] for row in some]) ** 2
+            return float(np.sqrt((squares * counts).sum() / max(1, counts.sum())))
+
+        lines.append(
+            f"- {subset}, {len(some)} structures: network less label {_rms(network):.1f} meV RMS, "
+            f"network less label on the dense mesh {_rms(network - mesh):.1f}; levels "
+            f"{pool('label'):.2f} / {pool('label_aligned'):.2f} against the labels, "
+            f"{pool('dense'):.2f} / {pool('dense_aligned'):.2f} on the dense mesh"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _write_row(row: dict[str, Any]) -> str:
+    told = [f"{row[key]:.1f} / {row[f'{key}_aligned']:.1f}" for key in ("label", "dense")]
+    return (
+        f"| {row['subset']} | {row['name']} | {row['mesh']:+.1f} | {row['network']:+.1f} | "
+        f"{told[0]} | {told[1]} |"
+    )
+
+
+def _rms(values: NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean(values**2))) if len(values) else 0.0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("checkpoint", nargs="?", type=Path, default=CHECKPOINT)
+    parser.add_argument("--split", type=Path, default=SPLIT)
+    parser.add_argument("--subsets", nargs="+", default=list(SUBSETS))
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    options = parser.parse_args()
+    try:
+        main(options.checkpoint, options.split, options.subsets, options.output)
+    except MlepiError as error:
+        sys.exit(str(error))
