@@ -28,6 +28,11 @@ from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.labelled_structure import LabelledStructure, subtract_fermi_energy
+from mlepi.structures.layer_potentials import (
+    Potentials,
+    add_to_labels,
+    read_layer_potentials,
+)
 from mlepi.structures.valence import find_valence_electrons, read_symbols, suggest_electrons
 from mlepi.training.cutoffs import cover_labels
 from mlepi.training.graph_data import GraphDataModule
@@ -85,10 +90,14 @@ class HamiltonianDataModule(GraphDataModule):
         valence_electrons: of the pseudopotential of every element, by symbol or atomic number; None
             takes those of the data set, or counts them below its Fermi energies. Checkpoints carry
             them.
+        layer_potentials: JSON file of potentials that are added to H of every structure, what a
+            denser k-mesh changes (``mlepi.structures.layer_potentials``); None for the labels as
+            they are.
         **arguments: of ``GraphDataModule``.
 
     Raises:
         ConfigError: a setting without meaning.
+        DataError: a file that is none of its kind.
     """
 
     kind: ClassVar[str] = "electron"
@@ -99,6 +108,7 @@ class HamiltonianDataModule(GraphDataModule):
         energy_zero: str,
         overlap_table: str | None,
         valence_electrons: Mapping[Any, float] | None = None,
+        layer_potentials: str | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -117,6 +127,10 @@ class HamiltonianDataModule(GraphDataModule):
         self.fit_overlaps = overlap_table == FIT
         if overlap_table is not None and not self.fit_overlaps:
             self.overlap_table = read_overlap_table(find_file("data.overlap_table", overlap_table))
+        self.potentials: Potentials | None = None
+        if layer_potentials is not None:
+            file = find_file("data.layer_potentials", layer_potentials)
+            self.potentials = read_layer_potentials(file)
         self.basis: OrbitalBasis | None = None
         self.given_electrons = read_electrons("data.valence_electrons", valence_electrons)
 
@@ -153,7 +167,7 @@ class HamiltonianDataModule(GraphDataModule):
         self.basis = dataset.basis
         chosen = list(dataset.names if names is None else names)
         if dataset.has_overlap:
-            return StoredStructures(dataset, chosen, _as_it_is)
+            return StoredStructures(dataset, chosen, partial(_complete, None, self.potentials))
         if self.overlap_table is None:
             raise DataError(
                 message(
@@ -164,7 +178,7 @@ class HamiltonianDataModule(GraphDataModule):
                 )
             )
         check_overlap_table(self.basis, self.overlap_table)
-        complete = partial(complete_overlaps, table=self.overlap_table)
+        complete = partial(_complete, self.overlap_table, self.potentials)
         return StoredStructures(dataset, chosen, complete)
 
     def resolve_cutoffs(self, structures: Sequence[LabelledStructure]) -> dict[str, float]:
@@ -203,8 +217,13 @@ class HamiltonianDataModule(GraphDataModule):
         return {"basis": basis, "overlap_table": self.overlap_table}
 
 
-def _as_it_is(structure: LabelledStructure) -> LabelledStructure:
-    return structure
+def _complete(
+    table: RadialOverlaps | None, potentials: Potentials | None, structure: LabelledStructure
+) -> LabelledStructure:
+    """Add overlaps from a table, and the potentials of layers to H, where there are any."""
+    if table is not None:
+        structure = complete_overlaps(structure, table)
+    return structure if potentials is None else add_to_labels(structure, potentials)
 
 
 def read_electrons(where: str, given: Mapping[Any, float] | None) -> dict[int, float]:

@@ -141,6 +141,39 @@ def openmx_overlaps(tmp_path):
     return {"path": str(WITH_OVERLAPS), "split": str(tmp_path / "split.json")}
 
 
+def test_potentials_of_layers_are_added_to_the_labels(tmp_path):
+    shipped = HamiltonianDataset(find_file("data", HAMILTONIANS["path"]))
+    names = ["slide_+0.000_+0.000_3.50", "slide_+0.083_+0.083_3.50", "slide_+0.250_+0.100_3.00"]
+    write_hamiltonian_dataset(tmp_path / "some.h5", [shipped[name] for name in names], {})
+    subsets = dict(zip(("train", "val", "test"), ([name] for name in names), strict=True))
+    write_split(tmp_path / "split.json", subsets, {})
+    stored = {name: {"potentials": [0.01, -0.01]} for name in names}
+    (tmp_path / "potentials.json").write_text(json.dumps({"structures": stored}))
+    parts = {
+        "path": str(tmp_path / "some.h5"),
+        "split": str(tmp_path / "split.json"),
+        "cutoffs": {"intra": None, "inter": None},
+        "energy_zero": "as_computed",
+        "overlap_table": "data/blg_openmx/overlap_C6.0-s2p2.h5",
+        **SETTINGS,
+        "n_train": 1,
+        "dtype": "float64",
+    }
+    potentials = str(tmp_path / "potentials.json")
+    plain = HamiltonianDataModule(**parts)
+    raised = HamiltonianDataModule(**parts, layer_potentials=potentials)
+    for data in (plain, raised):
+        data.prepare()
+    before, after = (data.structures["train"][0] for data in (plain, raised))
+    own = np.all(before.edge_cell_shift == 0, axis=1)
+    own &= before.edge_index[0] == before.edge_index[1]
+    change = (after.hamiltonian_blocks - before.hamiltonian_blocks)[own]
+    signs = np.where(before.atoms.arrays["layer"] == 0, 0.01, -0.01)[before.edge_index[0][own]]
+    np.testing.assert_allclose(np.einsum("nii->ni", change), signs[:, None] * np.ones(8), atol=1e-6)
+    with pytest.raises(DataError, match=r"data\.layer_potentials"):
+        HamiltonianDataModule(**parts, layer_potentials="nowhere.json")
+
+
 def test_overlap_table_can_be_fitted_to_the_training_subset(openmx_overlaps):
     """The fit gives the overlaps of a structure that it has seen."""
     parts = {
