@@ -130,8 +130,9 @@ class Headline:
         unit: in which it is told; empty for that of the record.
         component: of the last axis, where there is one.
         detail: what the number depends on, from the record; a few words.
-        same_as: stage and path of another estimate of the same quantity, whose systematic errors
-            it shares; empty for none.
+        same_as: stage and path of another estimate of the same quantity, of which it has the
+            systematic errors, the number of the undisplaced structure and what it depends on; empty
+            for none.
     """
 
     quantity: str

@@ -57,7 +57,8 @@ def find_stages(*packages: ModuleType) -> dict[str, type[Stage]]:
 
 
 def _precedence(stage: type[Stage]) -> tuple[bool, bool, str]:
-    return DEFAULT_LIST not in stage.lists, not getattr(stage, "targets", ()), stage.name
+    decides = issubclass(stage, SampledStage) and bool(stage.targets)
+    return DEFAULT_LIST not in stage.lists, not decides, stage.name
 
 
 def _list_classes(package: ModuleType) -> Iterable[type[Stage]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -125,7 +124,15 @@ def find_answers(
     for name in names:
         for headline in stages[name].presentation().headlines:
             found += _read(name, records[name], headline, budgets)
-    return found
+    known = {f"{answer.stage}/{answer.headline.quantity}": answer for answer in found}
+    return [_share(answer, known.get(answer.headline.same_as)) for answer in found]
+
+
+def _share(answer: Answer, other: Answer | None) -> Answer:
+    """Return an answer with what it shares with another estimate of the same quantity."""
+    if other is None:
+        return answer
+    return replace(answer, at_rest=other.at_rest, detail=other.detail)
 
 
 def _read(
@@ -157,16 +164,10 @@ def _read(
                 budget.degrees_of_freedom,
                 {part: take(budget.part(part)) for part in SYSTEMATIC} | shared,
             ),
-            at_rest=_find_at_rest(headline, record),
+            at_rest=None if headline.at_rest is None else headline.scale * headline.at_rest(record),
             unit=headline.unit or quantity.unit,
             detail=headline.detail(record) if headline.detail is not None else "",
         )
-
-
-def _find_at_rest(headline: Headline, record: Any) -> float | None:
-    """Return the number of the undisplaced structure; None where the record does not know it."""
-    known = math.nan if headline.at_rest is None else headline.scale * headline.at_rest(record)
-    return known if math.isfinite(known) else None
 
 
 def _precedence(stage: type[Stage], target: str) -> tuple[bool, bool]:

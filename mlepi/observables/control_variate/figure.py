@@ -78,7 +78,6 @@ PRESENTATION = Presentation(
         Headline(
             "spectral/values",
             "Fermi velocity with the control variate",
-            lambda record: record.spectral.equilibrium_slope,
             scale=1e-5,
             unit="10⁵ m/s",
             component=SLOPE,

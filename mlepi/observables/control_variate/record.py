@@ -32,8 +32,6 @@ class ControlledRecord:
         sample_reductions: (n_temperatures, 3), the same for an exact cheap average.
         degrees_of_freedom: of the errors, groups of samples of the network less one; NaN in records
             of earlier versions.
-        equilibrium_slope: mean slope of the crystal at rest by the network; NaN in records of
-            earlier versions.
         contributions: (n_groups, n_temperatures, 3), of single groups of samples to ``values``;
             empty in records of earlier versions.
     """
@@ -49,7 +47,6 @@ class ControlledRecord:
     variance_reductions: NDArray[np.float64] = field(metadata=unit("1"))
     sample_reductions: NDArray[np.float64] = field(metadata=unit("1"))
     degrees_of_freedom: float = field(default=float("nan"), metadata=unit("1"))
-    equilibrium_slope: float = field(default=float("nan"), metadata=unit("m/s"))
     contributions: NDArray[np.float64] = field(
         default_factory=partial(np.empty, (0, 0, 3)), metadata=unit("m/s")
     )

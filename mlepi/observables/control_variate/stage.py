@@ -165,7 +165,6 @@ class ControlVariateStage(CompanionStage):
             plain=plain,
             plain_errors=standard_errors(pseudo),
             degrees_of_freedom=float(np.fmin(len(pseudo) - 1.0, expensive.degrees_of_freedom)),
-            equilibrium_slope=expensive.equilibrium_slope,
             **vars(controlled),
         )
 
