@@ -115,9 +115,7 @@ def examine(labels: LabelledStructure, factor: int = FACTOR) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("names", nargs="*", help="of structures; default: all")
-    parser.add_argument(
-        "--check", action="store_true", help="with dense_site_energies.json"
-    )
+    parser.add_argument("--check", action="store_true", help="with dense_site_energies.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     try:
