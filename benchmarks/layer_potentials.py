@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data" / "blg_openmx"
 CHECKPOINT = ROOT / "data" / "checkpoints" / "hedgenet_electron.ckpt"
 SPLIT = DATA / "splits" / "shapes_81_09_10.json"
-SUBSETS = ("test", "thermal4", "twist21")
+SUBSETS = ("test", "thermal4", "sample6", "twist21")
 KPOINTS = ((0.0, 0.0, 0.0), (1 / 3, 1 / 3, 0.0), (0.137, 0.271, 0.0))
 WINDOW = (-2.0, 2.0)
 """eV from the Fermi energy of the label."""
