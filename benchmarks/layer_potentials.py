@@ -16,7 +16,6 @@ folder. Nothing is random.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,12 +27,13 @@ from numpy.typing import NDArray
 from mlepi.checkpoint import load_model
 from mlepi.errors import MlepiError
 from mlepi.graphs.block_matrix import BlockMatrix, block_matrices
-from mlepi.graphs.layer_charges import add_layer_potentials
+from mlepi.graphs.layer_charges import add_layer_potentials, site_energies
 from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.predictors import ElectronPredictor
 from mlepi.project_files import write_json, write_whole
 from mlepi.structures.dataset import HamiltonianDataset
+from mlepi.structures.layer_potentials import read_layer_potentials
 from mlepi.structures.splits import read_named_subsets, read_split
 from mlepi.training.level_errors import select_errors
 
@@ -52,17 +52,15 @@ def main(checkpoint: Path, split: Path, subsets: list[str], output: Path) -> Non
     model = load_model(checkpoint)
     if not isinstance(model, ElectronPredictor):
         sys.exit(f"{checkpoint}: a {model.kind} network; give an electron network")
-    potentials = json.loads((DATA / "layer_potentials.json").read_text())["structures"]
+    potentials = read_layer_potentials(DATA / "layer_potentials.json")
     dataset = HamiltonianDataset(DATA / "hamiltonians.h5")
     names = {**read_split(split, dataset.names), **read_named_subsets(split).test}
     rows = []
     for subset in subsets:
         for name in names[subset]:
             if name in potentials and name in dataset.names:
-                missing = np.array(potentials[name]["potentials"])
-                rows.append(
-                    {"subset": subset, "name": name, **compare(model, dataset, name, missing)}
-                )
+                found = compare(model, dataset, name, potentials[name])
+                rows.append({"subset": subset, "name": name, **found})
                 print(_write_row(rows[-1]), flush=True)
     text = write_markdown(checkpoint.name, rows)
     output.mkdir(parents=True, exist_ok=True)
@@ -113,12 +111,8 @@ def compare(
 
 def site_step(matrix: BlockMatrix, layers: NDArray[np.int64]) -> float:
     """Return the mean site energy of the first layer less that of the last, eV."""
-    source, target = matrix.edge_index
-    own = (source == target) & np.all(matrix.edge_cell_shift == 0, axis=1)
-    sizes = np.diff(matrix.offsets)[source[own]]
-    sites = np.einsum("nii->n", matrix.blocks[own]) / sizes
-    of_atom = layers[source[own]]
-    return float(sites[of_atom == 0].mean() - sites[of_atom == layers.max()].mean())
+    sites = site_energies(matrix)
+    return float(sites[layers == 0].mean() - sites[layers == layers.max()].mean())
 
 
 def write_markdown(checkpoint: str, rows: Iterable[dict[str, Any]]) -> str:

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from make import HERE
 from make_mesh_correction import FACTOR, TEMPERATURE, VALENCE
-from numpy.typing import NDArray
 
 from mlepi.errors import MlepiError
 from mlepi.graphs.block_matrix import block_matrices
@@ -27,6 +26,7 @@ from mlepi.graphs.layer_charges import (
     count_layer_charges,
     plane_interaction,
     screened_potentials,
+    site_energies,
 )
 from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.physics.eigenstates.bloch import count_valence_electrons
@@ -70,7 +70,7 @@ def check() -> None:
         labels = complete_overlaps(dataset[name], table)
         found = examine(labels, factor=2)["potentials"]
         layers = labels.atoms.arrays["layer"]
-        change = 1e3 * (np.array(dense["site_energies"]) - site_energies(labels))
+        change = 1e3 * (np.array(dense["site_energies"]) - site_energies(block_matrices(labels)[0]))
         steps = change[layers == 0].mean() - change[layers == 1].mean()
         inside = [change[layers == n].std() for n in (0, 1)]
         print(
@@ -78,15 +78,6 @@ def check() -> None:
             f"{inside[0]:.1f}, {inside[1]:.1f} meV |",
             flush=True,
         )
-
-
-def site_energies(labels: LabelledStructure) -> NDArray[np.float64]:
-    """Return the trace of every on-site block of H over its size, (n_atoms,) eV."""
-    hamiltonian, _ = block_matrices(labels)
-    source, target = hamiltonian.edge_index
-    own = (source == target) & np.all(hamiltonian.edge_cell_shift == 0, axis=1)
-    means = np.einsum("nii->n", hamiltonian.blocks[own]) / np.diff(hamiltonian.offsets)[source[own]]
-    return np.asarray(means[np.argsort(source[own])])
 
 
 def examine(labels: LabelledStructure, factor: int = FACTOR) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,24 +71,7 @@ def sum_bands(
             overlap is not positive definite.
     """
     kpoints, weights = build_k_mesh(mesh)
-    layouts = hamiltonian.lay_out(), overlap.lay_out()
-    levels, vectors = [], []
-    for kpoint in kpoints:
-        try:
-            solution = eigh(
-                *(layout.at(kpoint) for layout in layouts), check_finite=False, driver="gvd"
-            )
-        except LinAlgError as error:
-            raise PhysicsError(
-                message(
-                    f"overlap at k = {np.round(kpoint, 4).tolist()}",
-                    str(error),
-                    "a positive definite matrix",
-                    "Check the structure and the overlaps of its orbitals.",
-                )
-            ) from error
-        levels.append(solution[0])
-        vectors.append(solution[1])
+    levels, vectors = zip(*solve_at(hamiltonian, overlap, kpoints), strict=True)
     eigenvalues = np.array(levels)
     fermi = fermi_energy_from_eigenvalues(eigenvalues, weights, n_electrons, temperature)
     occupied = SPIN_DEGENERACY * fermi_occupations(eigenvalues, fermi, temperature)
@@ -110,6 +94,38 @@ def sum_bands(
     )
     energy = float((weights[:, None] * occupied * eigenvalues).sum())
     return BandSum(energy, fermi, density, energy_density)
+
+
+def solve_at(
+    hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: NDArray[np.float64]
+) -> list[tuple[NDArray[np.float64], NDArray[Any]]]:
+    """Return all levels (n,), eV, and states (n, n), c†Sc = 1, at every k-point.
+
+    Args:
+        hamiltonian: eV.
+        overlap: of the same orbitals.
+        kpoints: (n_k, 3) fractional.
+
+    Raises:
+        PhysicsError: the overlap is not positive definite.
+    """
+    layouts, found = (hamiltonian.lay_out(), overlap.lay_out()), []
+    for kpoint in kpoints:
+        try:
+            solution = eigh(
+                *(layout.at(kpoint) for layout in layouts), check_finite=False, driver="gvd"
+            )
+        except LinAlgError as error:
+            raise PhysicsError(
+                message(
+                    f"overlap at k = {np.round(kpoint, 4).tolist()}",
+                    str(error),
+                    "a positive definite matrix",
+                    "Check the structure and the overlaps of its orbitals.",
+                )
+            ) from error
+        found.append(solution)
+    return found
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, eigh
 
-from mlepi.errors import PhysicsError, message
+from mlepi.graphs.band_sums import solve_at
 from mlepi.graphs.block_matrix import BlockMatrix
 from mlepi.graphs.block_pairs import align_matrices
 from mlepi.physics.bands.lattice import build_k_mesh
@@ -83,10 +81,10 @@ def count_layer_charges(
             overlap is not positive definite.
     """
     kpoints, weights = build_k_mesh(mesh)
-    layouts = hamiltonian.lay_out(), overlap.lay_out()
+    metric = overlap.lay_out()
     of_orbital = np.repeat(np.asarray(layers), np.diff(hamiltonian.offsets))
     inside = [of_orbital == layer for layer in range(int(of_orbital.max()) + 1)]
-    solved = [_solve(layouts[0].at(kpoint), layouts[1].at(kpoint), kpoint) for kpoint in kpoints]
+    solved = solve_at(hamiltonian, overlap, kpoints)
     levels = np.array([energies for energies, _ in solved])
     fermi = fermi_energy_from_eigenvalues(levels, weights, n_electrons, temperature)
     electrons = np.zeros(len(inside))
@@ -95,7 +93,7 @@ def count_layer_charges(
     for kpoint, weight, (energies, states) in zip(kpoints, weights, solved, strict=True):
         filling = fermi_occupations(energies, fermi, temperature)
         slope = -filling * (1.0 - filling) / (BOLTZMANN * temperature)
-        mapped = layouts[1].at(kpoint) @ states
+        mapped = metric.at(kpoint) @ states
         # c†(P S + S P)c/2 of every layer
         parts = [states[own].conj().T @ mapped[own] for own in inside]
         shares = [0.5 * (part + part.conj().T) for part in parts]
@@ -146,6 +144,15 @@ def screened_potentials(
     return np.asarray(potentials - potentials.mean())
 
 
+def site_energies(matrix: BlockMatrix) -> NDArray[np.float64]:
+    """Return the trace of every on-site block of H over its size, (n_atoms,) eV."""
+    source, target = matrix.edge_index
+    own = (source == target) & np.all(matrix.edge_cell_shift == 0, axis=1)
+    sites = source[own]
+    means = np.einsum("nii->n", matrix.blocks[own]) / np.diff(matrix.offsets)[sites]
+    return np.asarray(means[np.argsort(sites)])
+
+
 def add_layer_potentials(
     hamiltonian: BlockMatrix,
     overlap: BlockMatrix,
@@ -170,23 +177,6 @@ def add_layer_potentials(
         edge_cell_shift,
         plain + means[:, None, None] * overlaps,
     )
-
-
-def _solve(
-    hamiltonian_k: NDArray[Any], overlap_k: NDArray[Any], kpoint: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    try:
-        energies, states = eigh(hamiltonian_k, overlap_k, check_finite=False, driver="gvd")
-    except LinAlgError as error:
-        raise PhysicsError(
-            message(
-                f"overlap at k = {np.round(kpoint, 4).tolist()}",
-                str(error),
-                "a positive definite matrix",
-                "Check the structure and the overlaps of its orbitals.",
-            )
-        ) from error
-    return energies, states
 
 
 def _difference_quotients(

@@ -18,7 +18,6 @@ from mlepi.pipeline.companion_stage import CompanionStage
 from mlepi.pipeline.discovery import Stages
 from mlepi.pipeline.stage import Stage
 from mlepi.report.error_budgets import collect_budgets, write_size, write_value
-from mlepi.results.quantities import Quantity
 
 PART_NAMES = {STATISTICAL: "samples", "harmonic/static": "phonon energies"}
 """Parts of an error in the words of the first screen; the others keep their names."""
@@ -132,7 +131,9 @@ def _share(answer: Answer, other: Answer | None) -> Answer:
     """Return an answer with what it shares with another estimate of the same quantity."""
     if other is None:
         return answer
-    return replace(answer, at_rest=other.at_rest, detail=other.detail)
+    systematic = {part: other.budget.part(part) for part in SYSTEMATIC}
+    budget = replace(answer.budget, systematic=systematic)
+    return replace(answer, budget=budget, at_rest=other.at_rest, detail=other.detail)
 
 
 def _read(
@@ -146,14 +147,6 @@ def _read(
             array = headline.scale * np.asarray(values, dtype=np.float64)
             return array if array.ndim == 1 else array[..., headline.component]
 
-        # same shape as the values of this headline: one number per temperature
-        other = _find_budget(headline.same_as, budgets)
-        shared = (
-            {}
-            if other is None
-            else {part: headline.scale * other.part(part) for part in SYSTEMATIC}
-        )
-
         yield Answer(
             stage=stage,
             headline=headline,
@@ -162,7 +155,7 @@ def _read(
                 take(budget.values),
                 take(budget.errors),
                 budget.degrees_of_freedom,
-                {part: take(budget.part(part)) for part in SYSTEMATIC} | shared,
+                {part: take(budget.part(part)) for part in SYSTEMATIC},
             ),
             at_rest=None if headline.at_rest is None else headline.scale * headline.at_rest(record),
             unit=headline.unit or quantity.unit,
@@ -173,14 +166,6 @@ def _read(
 def _precedence(stage: type[Stage], target: str) -> tuple[bool, bool]:
     """Put the stages of the target first, and of them one that corrects another."""
     return target not in getattr(stage, "targets", ()), not issubclass(stage, CompanionStage)
-
-
-def _find_budget(
-    quantity: str, budgets: Mapping[str, Sequence[tuple[Quantity, ErrorBudget]]]
-) -> ErrorBudget | None:
-    """Return the budget of a quantity, as stage and path; None where there is none."""
-    stage, _, path = quantity.partition("/")
-    return next((budget for found, budget in budgets.get(stage, ()) if found.path == path), None)
 
 
 def draw_answer(answer: Answer) -> Panel:
