@@ -33,7 +33,6 @@ from numpy.typing import NDArray
 from mlepi.checkpoint import export_checkpoint, load_model
 from mlepi.errors import DataError, MlepiError, message
 from mlepi.figures import BLUE, COLUMN, GREY, house_style, new_figure, save_figure
-from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.physics.averages.calibration import (
     Agreement,
     bin_errors,
@@ -47,10 +46,12 @@ from mlepi.predictors.committee import (
     check_phonon_members,
     digest_weights,
 )
+from mlepi.predictors.own_labels import complete_labels, find_own_potentials
 from mlepi.project_files import find_file, locate_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.layer_potentials import read_layer_potentials
 from mlepi.structures.splits import read_named_subsets, read_split
 from mlepi.training.committee_errors import (
     MemberErrors,
@@ -110,7 +111,7 @@ def read_subsets(
     Those of named subsets that no file holds are left out.
 
     Args:
-        member: a network; overlaps that a data set lacks come from its table.
+        member: a network; labels are completed as it has learned them.
         path: data set.
         split: JSON file.
         extra: data set with further structures of named subsets.
@@ -119,9 +120,11 @@ def read_subsets(
     def read(file: Path) -> dict[str, LabelledStructure]:
         if isinstance(member, PhononPredictor):
             return {structure.name: structure for structure in read_forces_dataset(file)}
-        table = member.overlap_table
         every = HamiltonianDataset(file)
-        return {s.name: s if table is None else complete_overlaps(s, table) for s in every}
+        return {s.name: complete_labels(s, member, potentials) for s in every}
+
+    added = find_own_potentials(member, path)
+    potentials = None if added is None else read_layer_potentials(added)
 
     own = read(path)
     found = own if extra is None else {**read(extra), **own}

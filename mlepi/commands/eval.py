@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         split=given.split,
         extra=given.extra,
         overlap=given.overlap,
+        potentials=given.layer_potentials,
         settings=settings,
         progress=ProgressReport(stream=sys.stderr),
     )
@@ -78,6 +79,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--extra", metavar="FILE", help="data set with more of the split")
     parser.add_argument("--overlap", metavar="TABLE", help="instead of the checkpoint's table")
+    parser.add_argument(
+        "--layer-potentials",
+        metavar="FILE",
+        help="JSON of potentials (eV) that are added to H of the labels, layer by layer, or none; "
+        "by default what the training has added if DATA is its data set",
+    )
     parser.add_argument(
         "--kpoints",
         nargs="+",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,19 @@ from numpy.typing import NDArray
 
 from mlepi.config_check import suggest
 from mlepi.errors import DataError, message
-from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.predictors import ElectronPredictor, PhononPredictor
+from mlepi.predictors.own_labels import (
+    complete_labels,
+    find_own_potentials,
+    is_own_data,
+    trained_data,
+)
 from mlepi.project_files import find_file, locate_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset import HamiltonianDataset
-from mlepi.structures.labelled_structure import LabelledStructure, subtract_fermi_energy
+from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.layer_potentials import Potentials, read_layer_potentials
 from mlepi.structures.splits import NamedSubsets, read_named_subsets, read_split
 
 ALL = "all"
@@ -32,6 +39,9 @@ ALL = "all"
 HDF5 = {".h5", ".hdf5"}
 LEARNED = ("train", "val")
 """Subsets of which a training knows."""
+
+NO_POTENTIALS = "none"
+"""Given as the file of potentials: the labels as they are."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,8 @@ class JudgedData:
             in the metric of S.
         learned: names of training or validation in this split.
         absent: names of the judged subsets that no data set holds.
+        potentials_file: JSON of the potentials of layers that are added to the labels; None for the
+            labels as they are.
     """
 
     labels: tuple[Labels, ...]
@@ -104,6 +116,13 @@ class JudgedData:
     numbers: dict[str, int]
     learned: frozenset[str]
     absent: tuple[str, ...]
+    potentials_file: Path | None = None
+
+    @cached_property
+    def potentials(self) -> Potentials | None:
+        """Potentials of layers by structure, eV."""
+        file = self.potentials_file
+        return None if file is None else read_layer_potentials(file)
 
     @property
     def names(self) -> list[str]:
@@ -117,12 +136,14 @@ class JudgedData:
     def describe(self) -> dict[str, Any]:
         """Return file names and sizes as plain data."""
         first, *further = self.labels
+        added = self.potentials_file
         return {
             "path": first.path.name,
             "extra": [labels.path.name for labels in further],
             "split": None if self.split is None else self.split.name,
             "n_structures": {name: len(members) for name, members in self.subsets.items()},
             "absent": list(self.absent),
+            "layer_potentials": None if added is None else added.name,
         }
 
 
@@ -134,6 +155,7 @@ def open_data(
     subsets: Sequence[str],
     max_structures: int | None,
     made_split: Path | None = None,
+    potentials: str | None = None,
 ) -> JudgedData:
     """Find the structures of subsets of a data set.
 
@@ -148,19 +170,20 @@ def open_data(
         max_structures: per subset, evenly spread; None for all.
         made_split: file in which a training that was given no split keeps the one that it made,
             where it exists; taken as the split of the training.
+        potentials: JSON file of the potentials of layers that are added to the labels, or "none";
+            None for what the training has added, under the same condition.
 
     Raises:
         DataError: a file is missing, of another kind or basis, or has no such subset.
     """
-    trained = dict(predictor.metadata.get("config", {}).get("data", {}))
+    trained = trained_data(predictor)
     if path is None:
         path = trained.get("path")
         if not path:
             fix = "Name the data set: mlepi eval CHECKPOINT DATA."
             raise DataError(message("mlepi eval", "a checkpoint without data", "DATA", fix))
     file = find_file("DATA", path)
-    own = trained.get("path") and locate_file(str(trained["path"]))
-    if own and own.resolve() == file.resolve():
+    if is_own_data(predictor, file):
         split = split or _find_own_split(trained.get("split"), made_split)
         extra = extra or trained.get("extra")
     labels = [open_labels(predictor, file)]
@@ -191,7 +214,26 @@ def open_data(
         {name: number for number, name in enumerate(name for name in order if name in known)},
         frozenset(name for subset in LEARNED for name in members.get(subset, ())),
         tuple(absent),
+        _find_potentials(predictor, file, potentials),
     )
+
+
+def _find_potentials(
+    predictor: ElectronPredictor | PhononPredictor, data: Path, given: str | None
+) -> Path | None:
+    """Return the file of potentials of layers: the one that is given, else that of the training.
+
+    Raises:
+        DataError: it is missing, or given for forces.
+    """
+    if given == NO_POTENTIALS:
+        return None
+    if given is None:
+        return find_own_potentials(predictor, data)
+    if not isinstance(predictor, ElectronPredictor):
+        got, fix = f"{given} for a phonon network", "Leave it out: forces have none."
+        raise DataError(message("--layer-potentials", got, "an electron network", fix))
+    return find_file("--layer-potentials", given)
 
 
 def _find_own_split(given: Any, made: Path | None) -> str | None:
@@ -230,16 +272,15 @@ def _spread(names: list[str], most: int | None) -> list[str]:
     return [names[place] for place in places]
 
 
-def complete_labels(
-    predictor: ElectronPredictor, structure: LabelledStructure, labels: Labels
+def adapt_labels(
+    predictor: ElectronPredictor, structure: LabelledStructure, data: JudgedData
 ) -> LabelledStructure:
-    """Return labels in the basis of a network and on its energy zero, with overlaps.
-
-    Overlaps that a data set lacks come from the table of the network.
+    """Return labels in the basis of a network, as it has learned them (``complete_labels``).
 
     Raises:
-        DataError: there are none, or the network counts energies from a Fermi energy that the
-            labels lack.
+        DataError: there are no overlaps, neither in the data nor in the checkpoint, no potentials
+            of its layers where some are added, or the network counts energies from a Fermi energy
+            that the labels lack.
         StructureError: an element that the network does not know.
     """
     predictor.check_elements(structure.atoms.numbers)
@@ -250,14 +291,8 @@ def complete_labels(
         hamiltonian_blocks=_resize(structure.hamiltonian_blocks, basis.max_orbitals),
         overlap_blocks=_resize(structure.overlap_blocks, basis.max_orbitals),
     )
-    if structure.overlap_blocks is None and predictor.overlap_table is None:
-        got, fix = "neither in the data nor in the checkpoint", "Give a table: --overlap TABLE.h5."
-        expected = "overlaps or a table of them"
-        raise DataError(message(labels.path.name, f"overlaps {got}", expected, fix))
-    if predictor.overlap_table is not None:
-        structure = complete_overlaps(structure, predictor.overlap_table)
-    trained = predictor.metadata.get("config", {}).get("data", {})
-    return subtract_fermi_energy(structure) if trained.get("energy_zero") == "fermi" else structure
+    fix = "Give a table: --overlap TABLE.h5."
+    return complete_labels(structure, predictor, data.potentials, fix)
 
 
 def _resize(blocks: NDArray[np.floating] | None, size: int) -> NDArray[np.floating] | None:

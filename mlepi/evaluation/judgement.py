@@ -6,8 +6,11 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mlepi.checkpoint import load_model
 from mlepi.errors import MlepiError
@@ -17,7 +20,7 @@ from mlepi.evaluation.breakdown import (
     tabulate_orbitals,
     tabulate_shells,
 )
-from mlepi.evaluation.data import ALL, LEARNED, JudgedData, complete_labels, open_data
+from mlepi.evaluation.data import ALL, LEARNED, JudgedData, adapt_labels, open_data
 from mlepi.evaluation.electron import ElectronJudge
 from mlepi.evaluation.findings import MOST_POINTS, Finding, Judge, Points
 from mlepi.evaluation.outliers import find_outliers
@@ -61,6 +64,7 @@ def judge(
     split: str | None = None,
     extra: str | None = None,
     overlap: str | None = None,
+    potentials: str | None = None,
     settings: Settings | None = None,
     progress: ProgressReport | None = None,
 ) -> Judgement:
@@ -72,6 +76,7 @@ def judge(
         split: JSON file that divides it, see ``open_data``.
         extra: data set with further structures of the split.
         overlap: table of radial overlap functions in the place of the checkpoint's own.
+        potentials: of layers, added to the labels, see ``open_data``.
         settings: everything else; the defaults by default.
         progress: told about every structure; silent by default.
 
@@ -94,7 +99,14 @@ def judge(
         Path(checkpoint).resolve().parent.parent / MADE_SPLIT
     )  # of RUN/checkpoints/best.ckpt
     found = open_data(
-        predictor, data, split, extra, settings.subsets, settings.max_structures, made_split
+        predictor,
+        data,
+        split,
+        extra,
+        settings.subsets,
+        settings.max_structures,
+        made_split,
+        potentials,
     )
     most_points = max(1, MOST_POINTS // len(found.names))
     own_overlap = any(labels.has_overlap for labels in found.labels)
@@ -142,7 +154,7 @@ def measure_all(
         try:
             structure = labels.read(name)
             if isinstance(predictor, ElectronPredictor):
-                structure = complete_labels(predictor, structure, labels)
+                structure = adapt_labels(predictor, structure, data)
             findings[name] = measuring.measure(structure, data.numbers[name], name in paired)
         except MlepiError as error:
             raise type(error)(f"{labels.path.name}, {name}: {error}") from error
@@ -174,6 +186,8 @@ def put_together(
         }
         for name, number in numbers.items()
     }
+    for subset, group in subsets.items():
+        group["medians"] = take_medians([structures[n]["metrics"] for n in data.subsets[subset]])
     first = next(iter(subsets))
     every = summarize(list(atoms))
     slopes = {metric: value for metric, value in every.items() if metric.startswith(SLOPES)}
@@ -192,6 +206,16 @@ def put_together(
             )
         },
     }
+
+
+def take_medians(structures: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    """Return the median of every metric over structures, of those that have it.
+
+    One structure decides root mean squares of a subset, but no median.
+    """
+    names = dict.fromkeys(chain.from_iterable(structures))
+    found = {name: [x for own in structures if (x := own.get(name)) is not None] for name in names}
+    return {name: float(np.median(values)) for name, values in found.items() if values}
 
 
 def tabulate_blocks(
@@ -247,6 +271,8 @@ def _list_electron_notes(
         notes.append("The labels hold no overlaps: S comes from the table on both sides.")
     elif predictor.overlap_table is None:
         notes.append("The checkpoint has no overlap table: levels are those of the labels' S.")
+    if data.potentials_file is not None:
+        notes.append(f"The potentials of {data.potentials_file.name} are added to the labels.")
     if settings.with_levels and settings.window is not None:
         low, high = settings.window
         notes.append(f"The window of --window is {low:g} to {high:g} eV from E_F.")
@@ -270,6 +296,8 @@ def describe_origin(
     files |= {f"data {n}": labels.path for n, labels in enumerate(data.labels, start=1)}
     if data.split is not None:
         files["split"] = data.split
+    if data.potentials_file is not None:
+        files["layer potentials"] = data.potentials_file
     digests = {name: hash_file(path) for name, path in files.items()}
     return collect_provenance(settings, digests, seed=0)
 

@@ -93,6 +93,9 @@ def order(metrics: Mapping[str, object]) -> list[str]:
     return [name for name in LABELS if name in metrics] + [m for m in metrics if m not in LABELS]
 
 
+MEDIAN = "median_"
+"""Before a metric: its median over the structures of a subset."""
+
 Row = tuple[str, Sequence[str]]
 """Words, and the metrics whose values stand in one cell with a stroke between them."""
 
@@ -120,6 +123,10 @@ ROWS: dict[str, list[Row]] = {
     "electron": [
         ("H gauge-free, MAE / RMSE (meV)", ()),
         *_block_rows("_gauge_free"),
+        (
+            "  median structure",
+            [f"{MEDIAN}hamiltonian_gauge_free_{m}_mev" for m in ("mae", "rmse")],
+        ),
         ("H as it is, MAE / RMSE (meV)", ()),
         *_block_rows(""),
         ("H in the metric of S, RMS (meV)", ["hamiltonian_s_metric_rms_mev"]),
@@ -127,6 +134,10 @@ ROWS: dict[str, list[Row]] = {
         *_level_rows(""),
         ("the same with the level shift (meV)", ()),
         *_level_rows(SHIFTED),
+        (
+            "  median structure, ±2 eV",
+            [f"{MEDIAN}{SHIFTED}bands_2ev{s}_rms_mev" for s in ("", "_aligned")],
+        ),
         ("k with ghosts, plain / shifted (%)", _plain_and_shifted("ghosts_kpoints_percent")),
         ("k with soft states, likewise (%)", _plain_and_shifted("soft_states_kpoints_percent")),
         ("form bound (no ghost below 1)", ["form_bound_mean"]),
@@ -136,6 +147,10 @@ ROWS: dict[str, list[Row]] = {
     "phonon": [
         ("energy, MAE / RMSE (meV/atom)", [f"energy_{m}_mev_per_atom" for m in ("mae", "rmse")]),
         ("forces, MAE / RMSE (meV/Å)", [f"forces_{m}_mev_per_angstrom" for m in ("mae", "rmse")]),
+        (
+            "  median structure",
+            [f"{MEDIAN}forces_{m}_mev_per_angstrom" for m in ("mae", "rmse")],
+        ),
         ("forces on layers (meV/Å)", [f"layers_{m}_mev_per_angstrom" for m in ("mae", "rmse")]),
         (
             "stress, MAE / RMSE (meV/Å³)",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlepi.evaluation.breakdown import PARTS
-from mlepi.evaluation.labels import ROWS, SHORT_ROWS, label, order
+from mlepi.evaluation.labels import MEDIAN, ROWS, SHORT_ROWS, label, order
 from mlepi.evaluation.phonon import OF_ELEMENT
 from mlepi.figures import Table
 from mlepi.training.electron_errors import SHIFTED
@@ -78,7 +78,10 @@ def summary_rows(result: Mapping[str, Any], title: str) -> list[list[str]]:
             *(span(group["shortest_vector"], ".1f") for group in groups.values()),
         ],
     ]
-    metrics = [group["metrics"] for group in groups.values()]
+    metrics = [
+        {**group["metrics"], **{f"{MEDIAN}{n}": x for n, x in group.get("medians", {}).items()}}
+        for group in groups.values()
+    ]
     elements = sorted({_element(name) for own in metrics for name in own} - {""})
     more = [
         (

@@ -72,8 +72,8 @@ def add_to_labels(structure: LabelledStructure, potentials: Potentials) -> Label
                 f"potentials of structure {structure.name!r}",
                 got,
                 f"one for each of its {n_layers} layers",
-                "Compute them (data/blg_openmx/make_layer_potentials.py shows how), or set "
-                "data.layer_potentials=null.",
+                "Compute them (data/blg_openmx/make_layer_potentials.py shows how), or leave them "
+                "out (data.layer_potentials=null; mlepi eval --layer-potentials none).",
             )
         )
     of_atom = found[np.asarray(layers)]

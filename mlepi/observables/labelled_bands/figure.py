@@ -136,6 +136,8 @@ def build_section(records: Records) -> Section | None:
         "of the labels' Fermi energy are paired by number; aligned is less their median, since H "
         "is defined up to a multiple of S. A ghost lies 1 eV below the lowest level of the labels."
     )
+    if record.potentials is not None:
+        text += f" The potentials of {record.potentials} are added to the labels, as in training."
     return Section("Labelled supercells", (Paragraph(text), build_table(record)))
 
 

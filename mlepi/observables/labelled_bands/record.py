@@ -85,9 +85,12 @@ class LabelledBandsRecord:
         supercell: primitive cells along each lattice vector.
         window: half width around the Fermi energy in which levels are compared.
         samples: running number → bands.
+        potentials: name of the file whose potentials of layers were added to the labels, as in the
+            training of the network; None for the labels as they are.
     """
 
     data: str
     supercell: tuple[int, int, int] = field(metadata=unit("1"))
     window: float = field(metadata=unit("eV"))
     samples: Mapping[str, SampleBands]
+    potentials: str | None = None

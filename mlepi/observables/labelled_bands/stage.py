@@ -14,18 +14,17 @@ from typing import Any, ClassVar
 from mlepi.config_check import suggest
 from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, DataError, message
-from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.observables.labelled_bands.compare import Comparison, compare_sample, count_problems
 from mlepi.observables.labelled_bands.record import LabelledBandsRecord
-from mlepi.physics.overlaps import RadialOverlaps
 from mlepi.pipeline.plain_stage import PlainStage
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.settings import Settings
+from mlepi.predictors.own_labels import complete_labels, find_own_potentials
 from mlepi.project_files import find_file
 from mlepi.results import hash_file
 from mlepi.structures.dataset import HamiltonianDataset
-from mlepi.structures.labelled_structure import LabelledStructure, subtract_fermi_energy
+from mlepi.structures.layer_potentials import read_layer_potentials
 from mlepi.structures.splits import read_named_subsets, read_split
 
 KEY = "stage.labelled_bands"
@@ -122,10 +121,12 @@ class LabelledBandsStage(PlainStage):
             self.line_width,
         )
         shifts = networks.level_shift is not None
+        file = find_own_potentials(networks.electron, dataset.path)
+        potentials = None if file is None else read_layer_potentials(file)
         line.start(sum(count_problems(dataset.outline(name), chosen, shifts) for name in names))
         samples = {}
         for number, name in enumerate(names):
-            structure = complete_labels(dataset[name], networks.electron)
+            structure = complete_labels(dataset[name], networks.electron, potentials)
             hamiltonian, overlap = networks.predict(structure.atoms)
             shifted = networks.shift(structure.atoms, hamiltonian, overlap) if shifts else None
             samples[str(number)] = compare_sample(
@@ -136,6 +137,7 @@ class LabelledBandsStage(PlainStage):
             supercell=run.settings.supercell,
             window=self.window,
             samples=samples,
+            potentials=None if file is None else file.name,
         )
 
     def summarize(self, record: LabelledBandsRecord) -> str:
@@ -192,28 +194,3 @@ class LabelledBandsStage(PlainStage):
             got, fix = f"none of {self.subset!r}", "Name the data set that holds them."
             raise DataError(message(str(dataset.path), got, "its structures", fix))
         return names
-
-
-def complete_labels(structure: LabelledStructure, model: Any) -> LabelledStructure:
-    """Return labels on the energy zero of a network, with overlaps.
-
-    Overlaps that a data set lacks come from the table of the network.
-
-    Args:
-        structure: with H.
-        model: electron network, or a committee of them.
-
-    Raises:
-        DataError: there are no overlaps, or the network counts energies from a Fermi energy that
-            the labels lack.
-    """
-    first = (getattr(model, "members", None) or (model,))[0]
-    table = getattr(first, "overlap_table", None)
-    if structure.overlap_blocks is None and isinstance(table, RadialOverlaps):
-        structure = complete_overlaps(structure, table)
-    if structure.overlap_blocks is None:
-        got = "overlaps neither in the data nor as a table of the network"
-        fix = "Give a table: overlap=TABLE.h5."
-        raise DataError(message(f"structure {structure.name!r}", got, "one of them", fix))
-    trained = dict(getattr(first, "metadata", {})).get("config", {}).get("data", {})
-    return subtract_fermi_energy(structure) if trained.get("energy_zero") == "fermi" else structure

@@ -16,15 +16,17 @@ from toy_evaluation import (
 
 from mlepi.checkpoint import load_checkpoint, load_model, save_checkpoint
 from mlepi.errors import DataError, MlepiError
-from mlepi.evaluation.data import complete_labels, open_data, open_labels
-from mlepi.evaluation.judgement import judge, make_plain
+from mlepi.evaluation.data import adapt_labels, open_data, open_labels
+from mlepi.evaluation.judgement import judge, make_plain, take_medians
 from mlepi.evaluation.settings import Settings
+from mlepi.evaluation.tables import number, summary_rows
 from mlepi.physics.overlaps import write_overlap_table
 from mlepi.structures import HamiltonianDataset
 from mlepi.structures.ase_files import write_extxyz
 from mlepi.structures.basis import OrbitalBasis
 from mlepi.structures.dataset_writer import write_hamiltonian_dataset
 from mlepi.structures.labelled_structure import LabelledStructure
+from mlepi.structures.layer_potentials import add_to_labels
 from mlepi.structures.splits import NamedSubsets, write_split
 
 SHIFT = 0.05
@@ -133,7 +135,7 @@ def test_a_checkpoint_without_table_takes_the_overlaps_of_the_labels_or_of_a_fil
     assert any("no overlap table" in note for note in found["notes"])
     bare = [without_overlaps(s) for s in HamiltonianDataset(data)]
     write_hamiltonian_dataset(tmp_path / "bare.h5", bare, {})
-    with pytest.raises(DataError, match=r"bare.h5, a: .*neither in the data nor in the checkpoint"):
+    with pytest.raises(DataError, match=r"bare.h5, a: .*neither in the data nor as a table"):
         judge(tmp_path / "e.ckpt", str(tmp_path / "bare.h5"), settings=ONE)
     write_overlap_table(tmp_path / "table.h5", gaussian_overlap_table(), {})
     table = str(tmp_path / "table.h5")
@@ -258,6 +260,66 @@ def test_a_split_that_the_training_made_is_in_its_run_folder(electron, tmp_path)
     assert list(judge(file, settings=settings).result["subsets"]) == ["test"]
 
 
+@pytest.fixture(scope="module")
+def lacking(tmp_path_factory):
+    """A network, labels that are its matrices less a potential between layers, and that file."""
+    folder = tmp_path_factory.mktemp("lacking")
+    raised_electron(folder, 0.0)
+    file, own = folder / "potentials.json", np.array([0.02, -0.03])
+    lowered = [
+        add_to_labels(structure, {structure.name: -own})
+        for structure in HamiltonianDataset(folder / "h.h5")
+    ]
+    write_hamiltonian_dataset(folder / "h.h5", lowered, {})
+    found = {structure.name: {"potentials": list(own)} for structure in lowered}
+    file.write_text(json.dumps({"structures": found}))
+    data = {
+        "path": str(folder / "h.h5"),
+        "split": str(folder / "split.json"),
+        "energy_zero": "as_computed",
+        "layer_potentials": str(file),
+    }
+    write_checkpoint(folder / "e.ckpt", "electron", data)
+    return folder
+
+
+def test_labels_get_the_potentials_of_the_training(lacking, phonon, tmp_path):
+    """What the training has added is added here too, to its own data set and to no other."""
+    level = "bands_2ev_aligned_rms_mev"
+    found = judge(lacking / "e.ckpt", settings=ONE).result
+    assert found["metrics"][level] < 0.5
+    assert found["data"]["layer_potentials"] == "potentials.json"
+    assert "The potentials of potentials.json are added to the labels." in found["notes"]
+    assert "layer potentials" in found["provenance"]["inputs"]
+    plain = judge(lacking / "e.ckpt", settings=ONE, potentials="none").result
+    assert plain["metrics"][level] > 5.0
+    assert plain["data"]["layer_potentials"] is None
+    other = str(shutil.copy(lacking / "h.h5", tmp_path / "other.h5"))
+    assert judge(lacking / "e.ckpt", other, settings=ONE).result["metrics"][level] > 5.0
+    given = str(lacking / "potentials.json")
+    again = judge(lacking / "e.ckpt", other, settings=ONE, potentials=given).result
+    assert again["metrics"][level] < 0.5
+    with pytest.raises(DataError, match=r"--layer-potentials: got .* for a phonon network"):
+        judge(phonon / "p.ckpt", potentials=given)
+    with pytest.raises(DataError, match=r"--layer-potentials: got 'gone\.json', which does not"):
+        judge(lacking / "e.ckpt", potentials="gone.json")
+    (tmp_path / "fewer.json").write_text('{"structures": {}}')
+    with pytest.raises(DataError, match=r"h\.h5, c: .*'c': got none.*--layer-potentials none"):
+        judge(lacking / "e.ckpt", settings=ONE, potentials=str(tmp_path / "fewer.json"))
+
+
+def test_the_median_structure_of_a_subset(electron):
+    """One structure decides a root mean square, but no median."""
+    result = judge(electron / "e.ckpt", settings=Settings(kpoints=0, subsets=("all",))).result
+    group, metric = result["subsets"]["all"], "hamiltonian_mae_mev"
+    each = [structure["metrics"][metric] for structure in result["structures"].values()]
+    assert group["medians"][metric] == pytest.approx(sorted(each)[1])
+    assert take_medians([{"a": 1.0, "b": None}, {"a": 9.0}, {"a": 2.0}]) == {"a": 2.0}
+    shown = {row[0]: row[1] for row in summary_rows(result, "subsets")}
+    medians = [group["medians"][f"hamiltonian_gauge_free_{m}_mev"] for m in ("mae", "rmse")]
+    assert shown["  median structure"] == " / ".join(map(number, medians))
+
+
 def test_data_of_another_kind_or_basis_are_refused(electron, phonon, tmp_path):
     network, forces = load_model(electron / "e.ckpt"), load_model(phonon / "p.ckpt")
     with pytest.raises(DataError, match=r"f.extxyz for a checkpoint of kind 'electron'"):
@@ -272,7 +334,7 @@ def test_data_of_another_kind_or_basis_are_refused(electron, phonon, tmp_path):
         open_labels(network, tmp_path / "w.h5")
     bare = LabelledStructure("bare", structure.atoms)
     with pytest.raises(MlepiError, match="'bare': got no Hamiltonian"):
-        complete_labels(network, bare, open_labels(network, electron / "h.h5"))
+        adapt_labels(network, bare, open_data(network, None, None, None, (), None))
 
 
 def test_a_basis_of_fewer_elements_is_padded(electron, tmp_path):

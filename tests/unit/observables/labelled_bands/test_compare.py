@@ -17,10 +17,10 @@ from mlepi.observables.labelled_bands.compare import (
     measure_errors,
     solve_path,
 )
-from mlepi.observables.labelled_bands.stage import complete_labels
 from mlepi.physics.bands.supercell_sites import find_sites
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.eigenstates.level_shift import LevelShift
+from mlepi.predictors.own_labels import complete_labels
 from mlepi.reference_systems import TightBinding
 from mlepi.structures import build_graphene
 
