@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("mace.cpp")
+SOURCES = [Path(__file__).with_name(name) for name in ("mace.cpp", "pieces.cpp")]
+HEADERS = [Path(__file__).with_name("vectors.h")]
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
 REALS = {torch.float32: "float", torch.float64: "double"}
 PATIENCE = 600
@@ -39,8 +40,9 @@ def load_library(dtype: torch.dtype) -> ctypes.CDLL:
     if not library.is_file():
         _build(command, library)
     found = ctypes.CDLL(str(library))
-    found.lanes.restype = found.has_path.restype = ctypes.c_int64
-    found.has_path.argtypes = [ctypes.c_int64] * 2
+    found.lanes.restype = ctypes.c_int64
+    for function in (found.has_path, found.has_piece):
+        function.restype, function.argtypes = ctypes.c_int64, [ctypes.c_int64] * 2
     return found
 
 
@@ -76,7 +78,8 @@ def _digest(command: list[str]) -> str:
     version = subprocess.run(  # noqa: S603 - the user's compiler
         [command[0], "--version"], capture_output=True, timeout=PATIENCE, check=False
     ).stdout
-    parts = [SOURCE.read_bytes(), version, " ".join(command).encode(), _processor().encode()]
+    texts = [file.read_bytes() for file in (*SOURCES, *HEADERS)]
+    parts = [*texts, version, " ".join(command).encode(), _processor().encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
 
 
@@ -96,7 +99,7 @@ def _build(command: list[str], library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
         part = Path(scratch) / library.name
         done = subprocess.run(  # noqa: S603 - the user's compiler, our source
-            [*command, str(SOURCE), "-o", str(part)],
+            [*command, *map(str, SOURCES), "-o", str(part)],
             capture_output=True,
             text=True,
             timeout=PATIENCE,

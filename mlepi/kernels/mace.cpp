@@ -8,68 +8,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <thread>
-#include <utility>
 #include <vector>
+
+#include "vectors.h"
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int BYTES = 64;
-#elif defined(__AVX__)
-constexpr int BYTES = 32;
-#else
-constexpr int BYTES = 16;
-#endif
-constexpr int LANES = BYTES / sizeof(REAL);
 constexpr int SUPPORT = 6;            // splines that are not zero in an interval
 constexpr int64_t CACHED_EDGES = 256; // whose geometry is held at once
-
-typedef REAL Vector __attribute__((vector_size(BYTES)));
-
-inline Vector load(const REAL *from) {
-  Vector x;
-  std::memcpy(&x, from, sizeof x);
-  return x;
-}
-
-inline void store(REAL *to, Vector x) { std::memcpy(to, &x, sizeof x); }
-
-// Lane of a sum over pairs of blocks: blocks of `size` lanes of both vectors alternate.
-constexpr int place(int lane, int size, int half) {
-  int block = lane / (2 * size), rest = lane % (2 * size);
-  bool second = rest >= size;
-  return (second ? LANES : 0) + block * 2 * size + (second ? rest - size : rest) + half * size;
-}
-
-template <int SIZE, int HALF, int... I>
-inline Vector half(Vector a, Vector b, std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(a, b, place(I, SIZE, HALF)...);
-}
-
-// Sums of pairs of blocks of both vectors.
-template <int SIZE> inline Vector fold(Vector a, Vector b) {
-  constexpr auto lanes = std::make_integer_sequence<int, LANES>();
-  return half<SIZE, 0>(a, b, lanes) + half<SIZE, 1>(a, b, lanes);
-}
-
-// Lanes k·SIZE … of the result: sums of SIZE'th parts of the vectors FIRST + k·SIZE, as far as N.
-template <int SIZE, int FIRST, int N> inline Vector reduce(const Vector *x) {
-  if constexpr (FIRST >= N)
-    return Vector{};
-  else if constexpr (SIZE == LANES)
-    return x[FIRST];
-  else
-    return fold<SIZE>(reduce<2 * SIZE, FIRST, N>(x), reduce<2 * SIZE, FIRST + SIZE, N>(x));
-}
-
-// Sums over the lanes of N vectors, in blocks of LANES.
-template <int N> inline void sum_lanes(const Vector *x, REAL *to) {
-  store(to, reduce<1, 0, N>(x));
-  if constexpr (N > LANES)
-    sum_lanes<N - LANES>(x + LANES, to + LANES);
-}
 
 } // namespace
 
@@ -371,13 +318,9 @@ struct Path {
   PullPath pull;
 };
 
-#define PATH(IN, OUT) {IN, OUT, add_path<IN, OUT>, pull_path<IN, OUT>}
-const Path PATHS[] = {
-    PATH(1, 1), PATH(1, 3), PATH(1, 5), PATH(1, 7), PATH(1, 9), PATH(3, 1), PATH(3, 3),
-    PATH(3, 5), PATH(3, 7), PATH(3, 9), PATH(5, 1), PATH(5, 3), PATH(5, 5), PATH(5, 7),
-    PATH(5, 9), PATH(7, 1), PATH(7, 3), PATH(7, 5), PATH(7, 7), PATH(1, 4), PATH(1, 16),
-    PATH(1, 25),
-};
+#define PATH(IN, OUT) {IN, OUT, add_path<IN, OUT>, pull_path<IN, OUT>},
+const Path PATHS[] = {ALL_PATHS(PATH) PATH(1, 4) PATH(1, 16) PATH(1, 25)};
+#undef PATH
 
 const Path *find_path(int64_t in, int64_t out) {
   for (const Path &path : PATHS)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mlepi.models.channel_linear import ChannelLinear
-from mlepi.models.compilation import Backend, compile_kernel
+from mlepi.models.compilation import Backend
 from mlepi.models.message_paths import message_paths
-from mlepi.models.message_pieces import PieceFunctions, build_piece_functions
+from mlepi.models.message_pieces import build_piece_functions, take_factors
 from mlepi.models.messages import sum_messages
+from mlepi.models.native.pieces import NativePieces
 from mlepi.models.neighbourhoods import Neighbourhoods
 from mlepi.models.radial import RadialMLP
 from mlepi.models.radial_table import TablePlaces, look_up
@@ -65,16 +66,12 @@ class Interaction(nn.Module):
         self.weighted_functions = build_weighted_functions(self.paths)
 
     def compile_kernels(self, backend: Backend) -> None:
-        """Compile the sum over neighbours."""
-        plain = build_piece_functions(self.paths)
-        self.functions = PieceFunctions(
-            value=compile_kernel(plain.value, "messages", backend=backend),
-            gradients=compile_kernel(
-                plain.gradients, "first derivatives of messages", backend=backend
-            ),
-            second=compile_kernel(plain.second, "second derivatives of messages", backend=backend),
-        )
-        self.weighted_functions = compile_weighted_functions(self.paths, backend)
+        """Compile the sum over neighbours: in C++ on processors, by torch elsewhere."""
+        weighted = compile_weighted_functions(self.paths, backend)
+        if backend == "inductor":
+            weighted = NativePieces(self.paths, weighted).functions
+        self.weighted_functions = weighted
+        self.functions = take_factors(weighted, len(self.paths))
 
     def forward(
         self, nodes: Tensor, neighbourhoods: Neighbourhoods, radial_table: Tensor | None = None

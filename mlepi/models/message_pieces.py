@@ -24,9 +24,9 @@ class PieceFunctions:
     Compiled ones can take their place.
 
     Attributes:
-        value: see ``piece_value``.
-        gradients: see ``piece_gradients``.
-        second: see ``piece_second``.
+        value: see ``piece_value``; from R, ``weighted_value``.
+        gradients: see ``piece_gradients``; from R, ``weighted_gradients``.
+        second: see ``piece_second``; from R, ``weighted_second``.
     """
 
     value: Callable[..., Any]
@@ -37,26 +37,39 @@ class PieceFunctions:
 def build_piece_functions(paths: tuple[Path, ...]) -> PieceFunctions:
     """Return the plain inner functions for some paths, as from ``message_paths``."""
     blocks = path_blocks(paths)
+    weighted = (weighted_value, weighted_gradients, weighted_second)
+    return take_factors(PieceFunctions(*(partial(f, blocks) for f in weighted)), len(paths))
+
+
+def take_factors(weighted: PieceFunctions, n_paths: int) -> PieceFunctions:
+    """Return inner functions that take the factors z and W of R from those that take R."""
     return PieceFunctions(
-        partial(piece_value, blocks),
-        partial(piece_gradients, blocks),
-        partial(piece_second, blocks),
+        partial(piece_value, weighted.value, n_paths),
+        partial(piece_gradients, weighted.gradients, n_paths),
+        partial(piece_second, weighted.second, n_paths),
     )
 
 
 def piece_value(
-    blocks: Sequence[PathBlock], senders: Tensor, radial: Tensor, weight: Tensor, couplings: Tensor
+    weighted: Callable[..., Any],
+    n_paths: int,
+    senders: Tensor,
+    radial: Tensor,
+    weight: Tensor,
+    couplings: Tensor,
 ) -> Tensor:
     """Return A of some atoms.
 
     Args:
-        blocks: layout of the paths.
+        weighted: the same from R, ``weighted_value`` of the paths.
+        n_paths: number of paths.
         senders: h of the neighbours, (n_atoms, n_neighbours, (l_max_in+1)², channels).
         radial: z, as in ``sum_messages``, and likewise ``weight`` and ``couplings``.
         weight: W.
         couplings: T.
     """
-    return weighted_value(blocks, senders, _weights(radial, weight, len(blocks)), couplings)
+    found: Tensor = weighted(senders, _weights(radial, weight, n_paths), couplings)
+    return found
 
 
 def weighted_value(
@@ -73,7 +86,8 @@ def weighted_value(
 
 
 def piece_gradients(
-    blocks: Sequence[PathBlock],
+    weighted: Callable[..., Any],
+    n_paths: int,
     cotangent: Tensor,
     senders: Tensor,
     radial: Tensor,
@@ -85,15 +99,16 @@ def piece_gradients(
     With respect to the senders' h, z, R (slots, paths·channels) and T.
 
     Args:
-        blocks: layout of the paths.
+        weighted: the same from R, ``weighted_gradients`` of the paths.
+        n_paths: number of paths.
         cotangent: B, like A.
         senders: as in ``piece_value``, and likewise ``radial``, ``weight`` and ``couplings``.
         radial: z.
         weight: W.
         couplings: T.
     """
-    of_senders, flat, of_couplings = weighted_gradients(
-        blocks, cotangent, senders, _weights(radial, weight, len(blocks)), couplings
+    of_senders, flat, of_couplings = weighted(
+        cotangent, senders, _weights(radial, weight, n_paths), couplings
     )
     return of_senders, (flat @ weight).view(radial.shape), flat, of_couplings
 
@@ -128,7 +143,8 @@ def weighted_gradients(
 
 
 def piece_second(
-    blocks: Sequence[PathBlock],
+    weighted: Callable[..., Any],
+    n_paths: int,
     cotangent: Tensor,
     senders: Tensor,
     radial: Tensor,
@@ -136,23 +152,23 @@ def piece_second(
     couplings: Tensor,
     senders_moved: Tensor,
     radial_moved: Tensor,
-    weight_moved: Tensor,
+    weight_moved: Tensor | None,
     couplings_moved: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the derivatives of ⟨B, dA⟩, dA the change of A along tangents of h, z, W and T.
 
-    With R' = z'·Wᵀ + z·W'ᵀ, dA is A with one of h, R, T replaced by its tangent, summed.
+    With R' = z'·Wᵀ + z·W'ᵀ, dA is A with one of h, R, T replaced by its tangent, summed. W' is zero
+    where it is None.
 
     Returns:
         Derivatives with respect to B, the senders' h, z, T, and to R and R' (slots,
         paths·channels).
     """
-    weights = _weights(radial, weight, len(blocks))
-    weights_moved = _weights(radial_moved, weight, len(blocks)) + _weights(
-        radial, weight_moved, len(blocks)
-    )
-    of_cotangent, of_senders, of_couplings, flat, flat_moved = weighted_second(
-        blocks,
+    weights = _weights(radial, weight, n_paths)
+    weights_moved = _weights(radial_moved, weight, n_paths)
+    if weight_moved is not None:
+        weights_moved = weights_moved + _weights(radial, weight_moved, n_paths)
+    of_cotangent, of_senders, of_couplings, flat, flat_moved = weighted(
         cotangent,
         senders,
         weights,
@@ -161,7 +177,10 @@ def piece_second(
         weights_moved,
         couplings_moved,
     )
-    of_radial = (flat @ weight + flat_moved @ weight_moved).view(radial.shape)
+    of_radial = flat @ weight
+    if weight_moved is not None:
+        of_radial = of_radial.addmm(flat_moved, weight_moved)
+    of_radial = of_radial.view(radial.shape)
     return of_cotangent, of_senders, of_radial, of_couplings, flat, flat_moved
 
 

@@ -16,6 +16,7 @@ from mlepi.models.backbone import Backbone, Channels
 from mlepi.models.compilation import Kernel, compile_method
 from mlepi.models.edge_convolution import EdgeConvolution
 from mlepi.models.interaction import Interaction
+from mlepi.models.native.pieces import NativePieces
 from mlepi.models.so2 import flat_size
 from mlepi.structures.basis import OrbitalBasis
 
@@ -96,7 +97,9 @@ def kernels_of(model):
         if isinstance(module, EdgeConvolution):
             yield from (module.features_kernel, module.messages_kernel)
         elif isinstance(module, Interaction) and not name.endswith("interactions.0"):
-            yield module.functions.value
+            pieces = getattr(module.weighted_functions.value, "__self__", None)
+            native = isinstance(pieces, NativePieces)  # which leaves the rest to others
+            yield (pieces.otherwise if native else module.weighted_functions).value
 
 
 @pytest.mark.parametrize(
