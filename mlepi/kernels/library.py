@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCES = [Path(__file__).with_name(name) for name in ("mace.cpp", "pieces.cpp")]
+SOURCES = [Path(__file__).with_name(name) for name in ("sums.cpp", "polynomials.cpp", "pieces.cpp")]
 HEADERS = [Path(__file__).with_name("vectors.h")]
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
 REALS = {torch.float32: "float", torch.float64: "double"}
@@ -44,6 +44,26 @@ def load_library(dtype: torch.dtype) -> ctypes.CDLL:
     for function in (found.has_path, found.has_piece):
         function.restype, function.argtypes = ctypes.c_int64, [ctypes.c_int64] * 2
     return found
+
+
+def find_library(like: Tensor, channels: int) -> ctypes.CDLL | None:
+    """Return the kernels for arrays like one, whose vectors run over channels; None without any.
+
+    That is on other devices, in other precisions, for channels that fill no vectors, and where the
+    kernels cannot be built.
+    """
+    if like.device.type != "cpu" or like.dtype not in REALS or like.dtype in _missing:
+        return None
+    try:
+        library = load_library(like.dtype)
+    except (OSError, subprocess.SubprocessError) as error:
+        _missing[like.dtype] = error
+        return None
+    return None if channels % int(library.lanes()) else library
+
+
+_missing: dict[torch.dtype, Exception] = {}
+"""Precision → why its kernels cannot be built, in this process."""
 
 
 def find_compiler() -> str:

@@ -333,7 +333,7 @@ class MACE(Backbone):
     def compile_kernels(self, backend: Backend = "inductor") -> None:
         """Compile the sums over neighbours of all layers but the first, where other work is small.
 
-        See ``compilation``.
+        See ``compilation``. On processors these and the contractions are kernels in C++.
 
         Raises:
             ConfigError: there is no other layer.
@@ -350,6 +350,9 @@ class MACE(Backbone):
         self.native = NativeLayers(asked=backend == "inductor")
         for interaction in list(self.interactions)[1:]:
             cast(Interaction, interaction).compile_kernels(backend)
+        if backend == "inductor":
+            for contraction in self.contractions:
+                cast(SymmetricContraction, contraction).compile_kernels()
 
     @property
     def node_channels(self) -> Channels:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mlepi.errors import ConfigError, message
 from mlepi.models.channel_linear import apply_by_element, degree_slice
+from mlepi.models.native.polynomials import NativePolynomials
 from mlepi.models.parity_terms import ParityTerms, parity_terms
 from mlepi.models.polynomials import contract
 from mlepi.models.wigner import wigner_3j
@@ -131,6 +132,7 @@ class SymmetricContraction(nn.Module):
         self.l_max_in, self.l_max_out, self.correlation = l_max_in, l_max_out, correlation
         self.num_features, self.num_elements = num_features, num_elements
         self.weights = nn.ParameterDict()
+        self.native: NativePolynomials | None = None
         self.tables: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self.blocks = [
             (l, degree) for l in range(l_max_out + 1) for degree in range(1, correlation + 1)
@@ -202,8 +204,17 @@ class SymmetricContraction(nn.Module):
         """
         return apply_by_element(self._contract, features, species, self.num_elements)
 
+    def compile_kernels(self) -> None:
+        """Evaluate in C++ on processors."""
+        weight = next(iter(self.weights.values()))
+        self.native = NativePolynomials(
+            self.terms(weight), self.num_inputs, self.num_outputs, self.correlation
+        )
+
     def _contract(self, features: Tensor, element: int) -> Tensor:
         coefficients = self.coefficients(element)
+        if self.native is not None and self.native.serves(features):
+            return self.native(features, coefficients)
         return contract(
             features.permute(2, 1, 0), coefficients, self.terms(features), self.correlation
         ).permute(2, 1, 0)

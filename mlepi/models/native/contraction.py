@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,12 +12,16 @@ from torch.autograd.function import once_differentiable
 
 from mlepi.kernels.library import address, load_library
 from mlepi.models.parity_terms import ParityTerms
-from mlepi.models.symmetric_contraction import SymmetricContraction
+
+if TYPE_CHECKING:
+    from mlepi.models.symmetric_contraction import SymmetricContraction
 
 _NUMBER, _POINTER = ctypes.c_int64, ctypes.c_void_p
 
 
-class _Polynomials(ctypes.Structure):
+class Polynomials(ctypes.Structure):
+    """Polynomials of one element, as in ``polynomials.cpp``."""
+
     _fields_ = (
         *((name, _NUMBER) for name in ("channels", "n_inputs", "n_outputs", "n_groups")),
         *((name, _NUMBER) for name in ("correlation", "n_coefficients")),
@@ -45,7 +49,7 @@ class NativeContraction:
         terms = contraction.terms(weight)
         sizes, rows, monomials = list_terms(terms, contraction.num_inputs)
         self.held = [torch.tensor(values) for values in (sizes, rows, monomials)]
-        self.polynomials: list[_Polynomials] = []
+        self.polynomials: list[Polynomials] = []
         self.coefficients: list[Tensor] = []
         self.versions: list[tuple[int, int]] = []
 
@@ -106,7 +110,7 @@ class NativeContraction:
                 by_lanes = table.view(-1, self.lanes, n).transpose(1, 2).contiguous()
                 self.coefficients.append(by_lanes)
                 self.polynomials.append(
-                    _Polynomials(
+                    Polynomials(
                         channels,
                         contraction.num_inputs,
                         contraction.num_outputs,

@@ -7,12 +7,11 @@ differentiates forces.
 from __future__ import annotations
 
 import ctypes
-import subprocess
 
 import torch
 from torch import Tensor
 
-from mlepi.kernels.library import REALS, address, load_library
+from mlepi.kernels.library import address, find_library
 from mlepi.models.compilation import are_operations_plain
 from mlepi.models.message_paths import Path, path_blocks
 from mlepi.models.message_pieces import PieceFunctions
@@ -63,7 +62,6 @@ class NativePieces:
                 for block in blocks
             ]
         )
-        self._failed = False
 
     @property
     def functions(self) -> PieceFunctions:
@@ -152,23 +150,15 @@ class NativePieces:
         )
         return of_cotangent, of_senders, of_couplings, _flatten(of_weights), _flatten(of_moved)
 
-    def _library(self, like: Tensor) -> ctypes.CDLL | None:
+    def _library(self, senders: Tensor) -> ctypes.CDLL | None:
         """Return the kernels for these features; None where others are to be used."""
-        if (
-            self._failed
-            or like.device.type != "cpu"
-            or like.dtype not in REALS
-            or like.numel() == 0
-            or are_operations_plain()
-        ):
+        if senders.numel() == 0 or are_operations_plain():
             return None
-        try:
-            library = load_library(like.dtype)
-        except (OSError, subprocess.SubprocessError):
-            self._failed = True  # inference and torch's compiler tell why
-            return None
-        missing = any(not library.has_piece(*path) for path in self.table[:, :2].tolist())
-        return None if missing or like.shape[-1] % int(library.lanes()) else library
+        library = find_library(senders, senders.shape[3])
+        known = library is not None and all(
+            library.has_piece(*path) for path in self.table[:, :2].tolist()
+        )
+        return library if known else None
 
     def _empty_messages(self, senders: Tensor) -> Tensor:
         return senders.new_empty(senders.shape[0], self.n_rows, senders.shape[3])

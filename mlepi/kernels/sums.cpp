@@ -1,6 +1,6 @@
-// Sums over neighbours and symmetric contractions of MACE, with first derivatives, for processors.
+// Sums over neighbours of MACE with first derivatives, for processors.
 //
-// The formulas are those of messages.py and polynomials.py. Nothing of the size edges × paths ×
+// The formulas are those of messages.py. Nothing of the size edges × paths ×
 // channels exists: geometry, harmonics and values of splines are made for the edges of a few atoms,
 // radial weights for one vector of channels, and consumed at once. Vectors run over channels, whose
 // number is a multiple of LANES. REAL is given by the compiler's command line.
@@ -396,112 +396,5 @@ void pull_neighbours(const Plan *plan, const Graph *graph, const REAL *nodes, co
       block.pull_back(of_vectors);
     });
   });
-}
-
-// Polynomials of the features of atoms of one element, see parity_terms.py.
-struct Polynomials {
-  int64_t channels, n_inputs, n_outputs, n_groups, correlation, n_coefficients;
-  const int64_t *sizes;      // (n_groups, 2): rows, monomials
-  const int64_t *rows;       // output and input of ∂B_o/∂A_i, or output and −1 of a remainder
-  const int64_t *monomials;  // two components, or one and −1, or −1 and −1 for 1
-  const REAL *coefficients;  // (channels / LANES, n_coefficients, LANES)
-};
-}
-
-namespace {
-
-constexpr int ATOMS = 4;  // whose polynomials are evaluated together
-
-struct Work {
-  std::vector<Vector> features, monomials, results;
-};
-
-// Values of B, or the derivatives of Σ b·B, of up to ATOMS atoms and LANES channels.
-template <bool BACKWARD>
-void evaluate(const Polynomials &p, const REAL *coefficients, Work &w, const Vector *given) {
-  const int64_t *row = p.rows, *monomial = p.monomials;
-  const Vector *a = w.features.data();
-  Vector *m = w.monomials.data(), *result = w.results.data();
-  for (int64_t group = 0; group < p.n_groups; ++group) {
-    const int64_t n_rows = p.sizes[2 * group], n = p.sizes[2 * group + 1];
-    for (int64_t k = 0; k < n; ++k, monomial += 2)
-      for (int i = 0; i < ATOMS; ++i) {
-        Vector value = monomial[0] < 0 ? Vector{} + REAL(1) : a[monomial[0] * ATOMS + i];
-        m[k * ATOMS + i] = monomial[1] < 0 ? value : value * a[monomial[1] * ATOMS + i];
-      }
-    for (int64_t r = 0; r < n_rows; ++r, row += 2, coefficients += n * LANES) {
-      if (BACKWARD && row[1] < 0)
-        continue;
-      Vector sum[ATOMS] = {};
-      for (int64_t k = 0; k < n; ++k) {
-        Vector c = load(coefficients + k * LANES);
-        for (int i = 0; i < ATOMS; ++i)
-          sum[i] += c * m[k * ATOMS + i];
-      }
-      for (int i = 0; i < ATOMS; ++i) {
-        if (BACKWARD)
-          result[row[1] * ATOMS + i] += given[row[0] * ATOMS + i] * sum[i];
-        else
-          result[row[0] * ATOMS + i] += row[1] < 0 ? sum[i] : sum[i] * a[row[1] * ATOMS + i];
-      }
-    }
-  }
-}
-
-template <bool BACKWARD>
-void contract_range(const Polynomials &p, const int64_t *atoms, int64_t first, int64_t last,
-                    const REAL *features, const REAL *given, REAL *to) {
-  int64_t most = 0;
-  for (int64_t group = 0; group < p.n_groups; ++group)
-    most = std::max(most, p.sizes[2 * group + 1]);
-  const int64_t n_results = BACKWARD ? p.n_inputs : p.n_outputs;
-  Work w;
-  w.features.resize(p.n_inputs * ATOMS);
-  w.monomials.resize(most * ATOMS);
-  w.results.resize(n_results * ATOMS);
-  std::vector<Vector> cotangents(p.n_outputs * ATOMS);
-  const REAL factor = BACKWARD ? REAL(1) : REAL(1) / p.correlation;
-  for (int64_t c = 0; c < p.channels; c += LANES) {
-    const REAL *coefficients = p.coefficients + c * p.n_coefficients;
-    for (int64_t start = first; start < last; start += ATOMS) {
-      int64_t atom[ATOMS];
-      for (int i = 0; i < ATOMS; ++i) {
-        int64_t position = std::min(start + i, last - 1);
-        atom[i] = atoms ? atoms[position] : position;
-        for (int64_t k = 0; k < p.n_inputs; ++k)
-          w.features[k * ATOMS + i] = load(features + (atom[i] * p.n_inputs + k) * p.channels + c);
-        for (int64_t o = 0; BACKWARD && o < p.n_outputs; ++o)
-          cotangents[o * ATOMS + i] = load(given + (atom[i] * p.n_outputs + o) * p.channels + c);
-      }
-      std::fill(w.results.begin(), w.results.end(), Vector{});
-      evaluate<BACKWARD>(p, coefficients, w, cotangents.data());
-      for (int i = 0; i < std::min(int64_t(ATOMS), last - start); ++i)
-        for (int64_t k = 0; k < n_results; ++k)
-          store(to + (atom[i] * n_results + k) * p.channels + c,
-                factor * w.results[k * ATOMS + i]);
-    }
-  }
-}
-
-} // namespace
-
-extern "C" {
-
-// features: (…, n_inputs, channels) → to: (…, n_outputs, channels); with cotangents `given` of the
-// latter, to: derivatives by the features. Of some atoms, or of the first n_atoms.
-void contract(const Polynomials *p, const int64_t *atoms, int64_t n_atoms, const REAL *features,
-              const REAL *given, REAL *to, int64_t n_threads) {
-  auto work = [=](int64_t first, int64_t last) {
-    if (first < last && given)
-      contract_range<true>(*p, atoms, first, last, features, given, to);
-    else if (first < last)
-      contract_range<false>(*p, atoms, first, last, features, given, to);
-  };
-  std::vector<std::thread> threads;
-  for (int64_t thread = 1; thread < n_threads; ++thread)
-    threads.emplace_back(work, n_atoms * thread / n_threads, n_atoms * (thread + 1) / n_threads);
-  work(0, n_atoms / n_threads);
-  for (std::thread &thread : threads)
-    thread.join();
 }
 }
