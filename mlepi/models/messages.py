@@ -138,8 +138,10 @@ class _MessageGradients(Function):
         cotangent, nodes, radial, weight, couplings, source = ctx.saved_tensors
         weight_moved = tangents[2]  # none where forces are differentiated: they know no ∂W
         nodes_moved, radial_moved, couplings_moved = (
-            torch.zeros_like(x) if tangents[place] is None else tangents[place]
-            for place, x in ((0, nodes), (1, radial), (3, couplings))
+            torch.zeros_like(x) if tangent is None else tangent
+            for x, tangent in zip(
+                (nodes, radial, couplings), (*tangents[:2], tangents[3]), strict=True
+            )
         )
         results = [torch.zeros_like(x) for x in (cotangent, nodes, radial, weight, couplings)]
         of_cotangent, of_nodes, of_radial, of_weight, of_couplings = results

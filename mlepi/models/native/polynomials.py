@@ -97,7 +97,7 @@ class NativePolynomials:
         of_coefficients = torch.zeros_like(by_lanes)
         held = [x.contiguous() for x in (features, given)]
         moved = None if tangent is None else tangent.contiguous()
-        results = None, None
+        results: tuple[Tensor, Tensor] | tuple[None, None] = None, None
         if moved is not None:
             results = torch.empty_like(held[0]), torch.empty_like(held[1])
         arrays = _Derivatives(
