@@ -1,6 +1,6 @@
 """Who is wrong about the potential between layers: the network, or the k-mesh of its labels.
 
-``python benchmarks/layer_potentials.py [CHECKPOINT] [--split SPLIT] [--subsets NAME …]``.
+``python benchmarks/layer_potentials.py [CHECKPOINT] [--split SPLIT] [--subsets …] [--name …]``.
 
 The labels' H is self-consistent on a k-mesh that is coarse for a semimetal, and lacks a potential
 between the layers that ``data/blg_openmx/layer_potentials.json`` has computed from H and S of the
@@ -9,8 +9,9 @@ the labels as they are and with the potentials added. Per structure: what the me
 the network differs by, of the difference between the mean site energies of both layers; levels
 within 2 eV of E_F at Γ, K and a general k-point of its cell, RMS and RMS less the median.
 
-Prints a table and writes ``layer_potentials.md`` and ``layer_potentials.json`` into the output
-folder. Nothing is random.
+A network that was trained on labels as they are tells whether the potentials are right; one that
+was trained with them, what became of it. Prints a table and writes ``NAME.md`` and ``NAME.json``
+(``layer_potentials``) into the output folder. Nothing is random.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from mlepi.graphs.layer_charges import add_layer_potentials, site_energies
 from mlepi.graphs.overlap_labels import complete_overlaps
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.predictors import ElectronPredictor
+from mlepi.predictors.own_labels import trained_data
 from mlepi.project_files import write_json, write_whole
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.layer_potentials import read_layer_potentials
@@ -45,9 +47,11 @@ SUBSETS = ("test", "thermal4", "sample6", "twist21")
 KPOINTS = ((0.0, 0.0, 0.0), (1 / 3, 1 / 3, 0.0), (0.137, 0.271, 0.0))
 WINDOW = (-2.0, 2.0)
 """eV from the Fermi energy of the label."""
+FEW = 5
+"""Subsets of more structures are summarized without their worst one too."""
 
 
-def main(checkpoint: Path, split: Path, subsets: list[str], output: Path) -> None:
+def main(checkpoint: Path, split: Path, subsets: list[str], output: Path, stem: str) -> None:
     """Compare a network with the labels of named subsets, without and with the potentials."""
     model = load_model(checkpoint)
     if not isinstance(model, ElectronPredictor):
@@ -62,10 +66,13 @@ def main(checkpoint: Path, split: Path, subsets: list[str], output: Path) -> Non
                 found = compare(model, dataset, name, potentials[name])
                 rows.append({"subset": subset, "name": name, **found})
                 print(_write_row(rows[-1]), flush=True)
-    text = write_markdown(checkpoint.name, rows)
+    added = trained_data(model).get("layer_potentials")
+    trained = "labels with the potentials" if added else "labels as they are"
+    text = write_markdown(f"{checkpoint.name}, trained on {trained}", rows)
     output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "layer_potentials.json", {"checkpoint": checkpoint.name, "rows": rows})
-    write_whole(output / "layer_potentials.md", text)
+    found = {"checkpoint": checkpoint.name, "trained_on": trained, "rows": rows}
+    write_json(output / f"{stem}.json", found)
+    write_whole(output / f"{stem}.md", text)
     print(text)
 
 
@@ -133,20 +140,29 @@ def write_markdown(checkpoint: str, rows: Iterable[dict[str, Any]]) -> str:
     ]
     for subset in dict.fromkeys(row["subset"] for row in rows):
         some = [row for row in rows if row["subset"] == subset]
-        mesh, network = (np.array([row[key] for row in some]) for key in ("mesh", "network"))
-        counts = np.array([row["n_levels"] for row in some])
-
-        def pool(key: str, some: list[Any] = some, counts: NDArray[np.int64] = counts) -> float:
-            squares = np.array([row[key] for row in some]) ** 2
-            return float(np.sqrt((squares * counts).sum() / max(1, counts.sum())))
-
-        lines.append(
-            f"- {subset}, {len(some)} structures: network less label {_rms(network):.1f} meV RMS, "
-            f"network less label on the dense mesh {_rms(network - mesh):.1f}; levels "
-            f"{pool('label'):.2f} / {pool('label_aligned'):.2f} against the labels, "
-            f"{pool('dense'):.2f} / {pool('dense_aligned'):.2f} on the dense mesh"
-        )
+        lines.append(f"- {subset}, {len(some)} structures: {_summarize(some)}")
+        if len(some) > FEW:
+            worst = max(some, key=lambda row: row["n_levels"] * row["dense"] ** 2)
+            rest = [row for row in some if row is not worst]
+            lines.append(f"  - without its worst, {worst['name']}: {_summarize(rest)}")
     return "\n".join([*lines, ""])
+
+
+def _summarize(rows: list[dict[str, Any]]) -> str:
+    """Return the root mean squares of some structures in words."""
+    mesh, network = (np.array([row[key] for row in rows]) for key in ("mesh", "network"))
+    counts = np.array([row["n_levels"] for row in rows])
+
+    def pool(key: str) -> float:
+        squares = np.array([row[key] for row in rows]) ** 2
+        return float(np.sqrt((squares * counts).sum() / max(1, counts.sum())))
+
+    return (
+        f"network less label {_rms(network):.1f} meV RMS, "
+        f"network less label on the dense mesh {_rms(network - mesh):.1f}; levels "
+        f"{pool('label'):.2f} / {pool('label_aligned'):.2f} against the labels, "
+        f"{pool('dense'):.2f} / {pool('dense_aligned'):.2f} on the dense mesh"
+    )
 
 
 def _write_row(row: dict[str, Any]) -> str:
@@ -167,8 +183,9 @@ if __name__ == "__main__":
     parser.add_argument("--split", type=Path, default=SPLIT)
     parser.add_argument("--subsets", nargs="+", default=list(SUBSETS))
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--name", default="layer_potentials", help="of the files")
     options = parser.parse_args()
     try:
-        main(options.checkpoint, options.split, options.subsets, options.output)
+        main(options.checkpoint, options.split, options.subsets, options.output, options.name)
     except MlepiError as error:
         sys.exit(str(error))

@@ -238,7 +238,7 @@ def list_failures(results: Mapping[str, Any], table: str) -> list[str]:
 
 MEMBER_METRICS = {
     "hamiltonian_gauge_free_mae_mev": "H, gauge-free MAE (meV)",
-    "shifted_bands_2ev_aligned_rms_mev": "levels within ±2 eV, RMS (meV)",
+    "shifted_bands_2ev_aligned_rms_mev": "levels within ±2 eV less the median, RMS (meV)",
     "energy_mae_mev_per_atom": "energy, MAE (meV/atom)",
     "forces_rmse_mev_per_angstrom": "forces, RMSE (meV/Å)",
 }
