@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from mlepi import load_model
 from mlepi.graphs.block_matrix import block_matrices
 from mlepi.graphs.block_pairs import align_matrices
-from mlepi.graphs.overlap_labels import complete_overlaps
-from mlepi.physics.overlaps import read_overlap_table
 from mlepi.predictors import LayerPairs, LayerPairsCalculator
+from mlepi.predictors.own_labels import complete_labels, find_own_potentials
 from mlepi.structures import HamiltonianDataset, get_layers, read_forces_dataset
+from mlepi.structures.layer_potentials import read_layer_potentials
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA, CHECKPOINTS = ROOT / "data" / "blg_openmx", ROOT / "data" / "checkpoints"
@@ -38,14 +38,15 @@ def find_shift(change: NDArray[np.float64], overlap: NDArray[np.float64]) -> flo
 
 def list_hamiltonian_rows() -> Iterator[str]:
     """Yield a row per network and way."""
-    label = complete_overlaps(
-        HamiltonianDataset(DATA / "hamiltonians.h5")[LABEL],
-        read_overlap_table(DATA / "overlap_C6.0-s2p2.h5"),
-    )
-    exact, overlap = block_matrices(label)
-    layer = get_layers(label.atoms)
+    dataset = HamiltonianDataset(DATA / "hamiltonians.h5")
+    stored = dataset[LABEL]
+    layer = get_layers(stored.atoms)
     for path in sorted(CHECKPOINTS.glob("hedgenet_electron*.ckpt")):
         model = load_model(path, kind="electron")
+        added = find_own_potentials(model, dataset.path)
+        potentials = None if added is None else read_layer_potentials(added)
+        label = complete_labels(stored, model, potentials)
+        exact, overlap = block_matrices(label)
         ways = {"by itself": model}
         ways |= {f"pairs, {d} Å": LayerPairs(model=model, apart=d) for d in APART}
         for way, predictor in ways.items():
