@@ -1,12 +1,14 @@
 """Errors of the shipped networks on trilayer graphene, by themselves and from pairs of layers.
 
-``python benchmarks/trilayer.py``: the DFT label ``trilayer2_0``, undisplaced, in no training. H as
-``mlepi eval`` measures it, gauge-free, by kind of block; forces and energies as they are.
+``python benchmarks/trilayer.py [CHECKPOINT …]``: the DFT label ``trilayer2_0``, undisplaced, in no
+training. H as ``mlepi eval`` measures it, gauge-free, by kind of block, beside the label as it is
+and with the potentials between layers that its k-mesh lacks; forces and energies as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import argparse
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from mlepi import load_model
 from mlepi.graphs.block_matrix import block_matrices
 from mlepi.graphs.block_pairs import align_matrices
 from mlepi.predictors import LayerPairs, LayerPairsCalculator
-from mlepi.predictors.own_labels import complete_labels, find_own_potentials
+from mlepi.predictors.own_labels import complete_labels
 from mlepi.structures import HamiltonianDataset, get_layers, read_forces_dataset
 from mlepi.structures.layer_potentials import read_layer_potentials
 
@@ -36,28 +38,28 @@ def find_shift(change: NDArray[np.float64], overlap: NDArray[np.float64]) -> flo
     return float(ratio[order][np.searchsorted(summed, 0.5 * summed[-1])])
 
 
-def list_hamiltonian_rows() -> Iterator[str]:
-    """Yield a row per network and way."""
-    dataset = HamiltonianDataset(DATA / "hamiltonians.h5")
-    stored = dataset[LABEL]
+def list_hamiltonian_rows(checkpoints: Iterable[Path]) -> Iterator[str]:
+    """Yield a row per network, way and label."""
+    stored = HamiltonianDataset(DATA / "hamiltonians.h5")[LABEL]
     layer = get_layers(stored.atoms)
-    for path in sorted(CHECKPOINTS.glob("hedgenet_electron*.ckpt")):
+    potentials = read_layer_potentials(DATA / "layer_potentials.json")
+    for path in checkpoints:
         model = load_model(path, kind="electron")
-        added = find_own_potentials(model, dataset.path)
-        potentials = None if added is None else read_layer_potentials(added)
-        label = complete_labels(stored, model, potentials)
-        exact, overlap = block_matrices(label)
+        labels = {"as it is": complete_labels(stored, model)}
+        labels["with potentials"] = complete_labels(stored, model, potentials)
         ways = {"by itself": model}
         ways |= {f"pairs, {d} Å": LayerPairs(model=model, apart=d) for d in APART}
         for way, predictor in ways.items():
-            matrices = [exact, overlap, predictor.hamiltonian(label.atoms)]
-            (j, i), shift, (h, s, predicted) = align_matrices(matrices)
-            change = predicted - h
-            error = 1e3 * np.abs(change - find_shift(change.ravel(), s.ravel()) * s)
-            on_site = (i == j) & (shift == 0).all(axis=1)
-            inside = (layer[i] == layer[j]) & ~on_site
-            parts = (error, error[on_site], error[inside], error[~on_site & ~inside])
-            yield f"| {path.stem} | {way} | {' | '.join(f'{part.mean():.3g}' for part in parts)} |"
+            found = predictor.hamiltonian(stored.atoms)
+            for name, label in labels.items():
+                (j, i), shift, (h, s, predicted) = align_matrices([*block_matrices(label), found])
+                change = predicted - h
+                error = 1e3 * np.abs(change - find_shift(change.ravel(), s.ravel()) * s)
+                on_site = (i == j) & (shift == 0).all(axis=1)
+                inside = (layer[i] == layer[j]) & ~on_site
+                parts = (error, error[on_site], error[inside], error[~on_site & ~inside])
+                means = " | ".join(f"{part.mean():.3g}" for part in parts)
+                yield f"| {path.stem} | {way} | {name} | {means} |"
 
 
 def list_force_rows() -> Iterator[str]:
@@ -80,9 +82,18 @@ def list_force_rows() -> Iterator[str]:
 
 def main() -> None:
     """Print both tables."""
-    print("| network | H | all (meV) | on-site | within a layer | between layers |")
-    print("|---|---|---|---|---|---|")
-    print("\n".join(list_hamiltonian_rows()))
+    parser = argparse.ArgumentParser(description="Errors of networks on trilayer graphene.")
+    parser.add_argument(
+        "checkpoints",
+        type=Path,
+        nargs="*",
+        default=sorted(CHECKPOINTS.glob("hedgenet_electron*.ckpt")),
+        help="of electron networks; the shipped ones by default",
+    )
+    chosen = parser.parse_args()
+    print("| network | H | label | all (meV) | on-site | within a layer | between layers |")
+    print("|---|---|---|---|---|---|---|")
+    print("\n".join(list_hamiltonian_rows(chosen.checkpoints)))
     print("\n| network | forces and energy | forces, MAE (meV/Å) | energy (meV/atom) |")
     print("|---|---|---|---|")
     print("\n".join(list_force_rows()))
