@@ -1,5 +1,7 @@
 """The labelled_bands stage: which structures it takes, and a network that is its own label."""
 
+import json
+
 import numpy as np
 import pytest
 import toy_pipelines
@@ -7,11 +9,13 @@ from toy_pipelines import execute
 
 from mlepi.errors import ConfigError, DataError, StructureError
 from mlepi.exports.labels import collect_labels
+from mlepi.observables.labelled_bands import stage
 from mlepi.observables.labelled_bands.stage import LabelledBandsStage
 from mlepi.pipeline.sources import Source
 from mlepi.reference_systems import TightBinding
-from mlepi.structures import build_graphene
+from mlepi.structures import HamiltonianDataset, build_graphene
 from mlepi.structures.dataset_writer import write_hamiltonian_dataset
+from mlepi.structures.layer_potentials import add_to_labels
 from mlepi.structures.splits import NamedSubsets, write_split
 
 SETTINGS = {
@@ -76,6 +80,28 @@ def test_a_network_is_its_own_label(tmp_path, data):
     assert sample.labels == ("Γ", "M")
     assert sample.spectrum.shape == (len(sample.kpoints), len(sample.energies))
     assert "b 0.0 meV (0.0 aligned), 0 ghosts" in said
+
+
+def test_labels_get_the_potentials_of_the_training(tmp_path, data, monkeypatch):
+    """What a training has added to the labels is added here, and told."""
+    own, file = np.array([0.02, -0.03]), tmp_path / "potentials.json"
+    lacking = [add_to_labels(s, {s.name: -own}) for s in HamiltonianDataset(data)]
+    write_hamiltonian_dataset(tmp_path / "lacking.h5", lacking, {})
+    found = {structure.name: {"potentials": list(own)} for structure in lacking}
+    file.write_text(json.dumps({"structures": found}))
+
+    def compare(folder):
+        run = make_run(tmp_path / folder, str(tmp_path / "lacking.h5"), structures=["b"])
+        execute(run, ["labelled_bands"])
+        return run.read("labelled_bands")
+
+    plain = compare("plain")
+    assert plain.potentials is None
+    assert plain.samples["0"].plain.rms > 1e-3
+    monkeypatch.setattr(stage, "find_own_potentials", lambda model, path: file)
+    record = compare("added")
+    assert record.potentials == "potentials.json"
+    assert record.samples["0"].plain.rms == pytest.approx(0.0, abs=1e-6)
 
 
 def test_all_or_those_of_a_subset_are_taken(tmp_path, data, split):
