@@ -15,20 +15,11 @@ from mlepi.models.messages import sum_messages
 from mlepi.models.native.pieces import NativePieces
 from mlepi.models.tabulated_messages import build_weighted_functions
 
-pytestmark = pytest.mark.skipif(
-    not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler"
-)
+pytestmark = [
+    pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler"),
+    pytest.mark.usefixtures("built_kernels"),
+]
 SHAPES = {"small": (1, 2, 16), "published": (1, 3, 32), "wide": (2, 3, 16), "high": (3, 3, 8)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Build into a folder of the tests alone."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        library.load_library.cache_clear()
-        yield
-        library.load_library.cache_clear()
 
 
 def forbidden(*tensors):

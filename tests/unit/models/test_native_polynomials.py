@@ -10,21 +10,12 @@ from mlepi.kernels import library
 from mlepi.models.compilation import plain_operations
 from mlepi.models.symmetric_contraction import SymmetricContraction
 
-pytestmark = pytest.mark.skipif(
-    not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler"
-)
+pytestmark = [
+    pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler"),
+    pytest.mark.usefixtures("built_kernels"),
+]
 SHAPES = {"scalars": (3, 0, 3, 16), "small": (3, 1, 3, 16), "pairs": (2, 2, 2, 32)}
 SHAPES |= {"linear": (2, 1, 1, 8)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Build into a folder of the tests alone."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        library.load_library.cache_clear()
-        yield
-        library.load_library.cache_clear()
 
 
 def build(l_in, l_out, correlation, channels, dtype=torch.float64):
