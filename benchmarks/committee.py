@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from mlepi.checkpoint import export_checkpoint, load_model
 from mlepi.errors import DataError, MlepiError, message
 from mlepi.figures import BLUE, COLUMN, GREY, house_style, new_figure, save_figure
+from mlepi.graphs.own_labels import complete_labels, find_own_potentials
 from mlepi.physics.averages.calibration import (
     Agreement,
     bin_errors,
@@ -46,7 +47,6 @@ from mlepi.predictors.committee import (
     check_phonon_members,
     digest_weights,
 )
-from mlepi.predictors.own_labels import complete_labels, find_own_potentials
 from mlepi.project_files import find_file, locate_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.dataset import HamiltonianDataset

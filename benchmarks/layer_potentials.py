@@ -30,9 +30,9 @@ from mlepi.errors import MlepiError
 from mlepi.graphs.block_matrix import BlockMatrix, block_matrices
 from mlepi.graphs.layer_charges import add_layer_potentials, site_energies
 from mlepi.graphs.overlap_labels import complete_overlaps
+from mlepi.graphs.own_labels import trained_data
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.predictors import ElectronPredictor
-from mlepi.predictors.own_labels import trained_data
 from mlepi.project_files import write_json, write_whole
 from mlepi.structures.dataset import HamiltonianDataset
 from mlepi.structures.layer_potentials import read_layer_potentials

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from mlepi import load_model
 from mlepi.graphs.block_matrix import block_matrices
 from mlepi.graphs.block_pairs import align_matrices
+from mlepi.graphs.own_labels import complete_labels
 from mlepi.predictors import LayerPairs, LayerPairsCalculator
-from mlepi.predictors.own_labels import complete_labels
 from mlepi.structures import HamiltonianDataset, get_layers, read_forces_dataset
 from mlepi.structures.layer_potentials import read_layer_potentials
 

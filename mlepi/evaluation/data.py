@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from mlepi.config_check import suggest
 from mlepi.errors import DataError, message
-from mlepi.predictors import ElectronPredictor, PhononPredictor
-from mlepi.predictors.own_labels import (
+from mlepi.graphs.own_labels import (
     complete_labels,
     find_own_potentials,
     is_own_data,
     trained_data,
 )
+from mlepi.predictors import ElectronPredictor, PhononPredictor
 from mlepi.project_files import find_file, locate_file
 from mlepi.structures.ase_files import read_forces_dataset
 from mlepi.structures.basis import OrbitalBasis

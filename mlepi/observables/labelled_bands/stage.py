@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 from mlepi.config_check import suggest
 from mlepi.doubts import Doubt
 from mlepi.errors import ConfigError, DataError, message
+from mlepi.graphs.own_labels import complete_labels, find_own_potentials
 from mlepi.observables.labelled_bands.compare import Comparison, compare_sample, count_problems
 from mlepi.observables.labelled_bands.record import LabelledBandsRecord
 from mlepi.pipeline.plain_stage import PlainStage
 from mlepi.pipeline.progress import StageLine
 from mlepi.pipeline.run import Run
 from mlepi.pipeline.settings import Settings
-from mlepi.predictors.own_labels import complete_labels, find_own_potentials
 from mlepi.project_files import find_file
 from mlepi.results import hash_file
 from mlepi.structures.dataset import HamiltonianDataset

@@ -8,6 +8,7 @@ import pytest
 from mlepi.errors import DataError
 from mlepi.exports.labels import collect_labels
 from mlepi.graphs.block_matrix import block_matrices
+from mlepi.graphs.own_labels import complete_labels
 from mlepi.graphs.shifted_matrix import shift_hamiltonian
 from mlepi.observables.labelled_bands.compare import (
     Comparison,
@@ -20,7 +21,6 @@ from mlepi.observables.labelled_bands.compare import (
 from mlepi.physics.bands.supercell_sites import find_sites
 from mlepi.physics.eigenstates.bloch import solve_bands
 from mlepi.physics.eigenstates.level_shift import LevelShift
-from mlepi.predictors.own_labels import complete_labels
 from mlepi.reference_systems import TightBinding
 from mlepi.structures import build_graphene
 

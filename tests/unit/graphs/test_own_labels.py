@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from mlepi.errors import DataError
-from mlepi.predictors.own_labels import find_own_potentials, is_own_data, trained_data
+from mlepi.graphs.own_labels import find_own_potentials, is_own_data, trained_data
 
 
 def network(**data):
