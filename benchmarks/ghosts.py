@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=PROJECT / "benchmarks" / "results")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    given.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         run = prepare(Path(folder) / "run", given.samples, ELECTRONS[given.networks])
         for temperature in given.temperatures:
