@@ -183,7 +183,7 @@ def open_data(
             fix = "Name the data set: mlepi eval CHECKPOINT DATA."
             raise DataError(message("mlepi eval", "a checkpoint without data", "DATA", fix))
     file = find_file("DATA", path)
-    if is_own_data(predictor, file):
+    if is_own_data(predictor, file, ("path",)):  # the split is not that of the further one
         split = split or _find_own_split(trained.get("split"), made_split)
         extra = extra or trained.get("extra")
     labels = [open_labels(predictor, file)]

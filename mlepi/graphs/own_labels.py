@@ -5,6 +5,7 @@ Whoever compares a network with labels completes them here first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,16 @@ def trained_data(model: Any) -> dict[str, Any]:
     return dict(dict(getattr(first, "metadata", {})).get("config", {}).get("data", {}))
 
 
-def is_own_data(model: Any, path: Path) -> bool:
-    """Return whether a network was trained on this data set, or its config names it as further."""
+def is_own_data(model: Any, path: Path, keys: Sequence[str] = ("path", "extra")) -> bool:
+    """Return whether a data set is one of those that the training of a network names.
+
+    Args:
+        model: a predictor, or a committee.
+        path: data set.
+        keys: of the data config that count.
+    """
     trained = trained_data(model)
-    files = [locate_file(str(given)) for key in ("path", "extra") if (given := trained.get(key))]
+    files = [locate_file(str(given)) for key in keys if (given := trained.get(key))]
     return path.resolve() in {file.resolve() for file in files if file is not None}
 
 

@@ -6,8 +6,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <thread>
-#include <vector>
 
 #include "vectors.h"
 
@@ -193,15 +191,10 @@ int64_t has_piece(int64_t in, int64_t out) {
 
 // order 0: A; 1: derivatives of ⟨B, A⟩; 2: those of ⟨B, dA⟩.
 void run_pieces(const Layout *layout, const Arrays *arrays, int64_t order, int64_t n_threads) {
-  auto work = [=](int64_t first, int64_t last) {
-    run_atoms(*layout, *arrays, order, first, last);
-  };
   const int64_t n_atoms = arrays->n_atoms;
-  std::vector<std::thread> threads;
-  for (int64_t thread = 1; thread < n_threads; ++thread)
-    threads.emplace_back(work, n_atoms * thread / n_threads, n_atoms * (thread + 1) / n_threads);
-  work(0, n_atoms / n_threads);
-  for (std::thread &thread : threads)
-    thread.join();
+  run_threads(n_threads, [=](int64_t thread) {
+    run_atoms(*layout, *arrays, order, n_atoms * thread / n_threads,
+              n_atoms * (thread + 1) / n_threads);
+  });
 }
 }

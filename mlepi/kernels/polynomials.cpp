@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <thread>
 #include <vector>
 
 #include "vectors.h"
@@ -195,32 +194,21 @@ extern "C" {
 // latter, to: derivatives by the features. Of some atoms, or of the first n_atoms.
 void contract(const Polynomials *p, const int64_t *atoms, int64_t n_atoms, const REAL *features,
               const REAL *given, REAL *to, int64_t n_threads) {
-  auto work = [=](int64_t first, int64_t last) {
+  run_threads(n_threads, [=](int64_t thread) {
+    const int64_t first = n_atoms * thread / n_threads, last = n_atoms * (thread + 1) / n_threads;
     if (first < last && given)
       contract_range<true>(*p, atoms, first, last, features, given, to);
     else if (first < last)
       contract_range<false>(*p, atoms, first, last, features, given, to);
-  };
-  std::vector<std::thread> threads;
-  for (int64_t thread = 1; thread < n_threads; ++thread)
-    threads.emplace_back(work, n_atoms * thread / n_threads, n_atoms * (thread + 1) / n_threads);
-  work(0, n_atoms / n_threads);
-  for (std::thread &thread : threads)
-    thread.join();
+  });
 }
 
 // Derivatives as `differentiate`, of all atoms.
 void differentiate_contraction(const Polynomials *p, int64_t n_atoms, const Derivatives *d,
                                int64_t n_threads) {
-  auto work = [=](int64_t thread) {
+  run_threads(n_threads, [=](int64_t thread) {
     for (int64_t c = thread * LANES; c < p->channels; c += n_threads * LANES)
       d->tangent ? differentiate<true>(*p, n_atoms, *d, c) : differentiate<false>(*p, n_atoms, *d, c);
-  };
-  std::vector<std::thread> threads;
-  for (int64_t thread = 1; thread < n_threads; ++thread)
-    threads.emplace_back(work, thread);
-  work(0);
-  for (std::thread &thread : threads)
-    thread.join();
+  });
 }
 }

@@ -1,10 +1,12 @@
-// Vectors of the processor, and sums over their lanes. REAL is given by the compiler's command line.
+// Vectors of the processor, sums over their lanes, and threads. REAL is given by the compiler's command line.
 
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <thread>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -60,6 +62,16 @@ template <int N> inline void sum_lanes(const Vector *x, REAL *to) {
   store(to, reduce<1, 0, N>(x));
   if constexpr (N > LANES)
     sum_lanes<N - LANES>(x + LANES, to + LANES);
+}
+
+// Call work(0) … work(n_threads − 1) at the same time.
+template <class Work> inline void run_threads(int64_t n_threads, Work work) {
+  std::vector<std::thread> threads;
+  for (int64_t thread = 1; thread < n_threads; ++thread)
+    threads.emplace_back(work, thread);
+  work(0);
+  for (std::thread &thread : threads)
+    thread.join();
 }
 
 } // namespace

@@ -50,6 +50,7 @@ class NativePieces:
 
     def __init__(self, paths: tuple[Path, ...], otherwise: PieceFunctions) -> None:
         self.paths, self.otherwise = paths, otherwise
+        self.known: bool | None = None  # whether the kernels have all paths; None: not yet asked
         blocks = path_blocks(paths)
         self.n_couplings = blocks[-1].coupling.stop
         self.n_rows = sum(block.size_out for block in blocks)
@@ -155,10 +156,9 @@ class NativePieces:
         if senders.numel() == 0 or are_operations_plain():
             return None
         library = find_library(senders, senders.shape[3])
-        known = library is not None and all(
-            library.has_piece(*path) for path in self.table[:, :2].tolist()
-        )
-        return library if known else None
+        if library is not None and self.known is None:
+            self.known = all(library.has_piece(*path) for path in self.table[:, :2].tolist())
+        return library if self.known else None
 
     def _empty_messages(self, senders: Tensor) -> Tensor:
         return senders.new_empty(senders.shape[0], self.n_rows, senders.shape[3])

@@ -23,6 +23,7 @@ def test_data_of_the_training_are_its_set_and_the_further_one(files):
     trained = network(path=str(files / "h.h5"), extra=str(files / "more.h5"))
     assert is_own_data(trained, files / "h.h5")
     assert is_own_data(trained, files / "more.h5")
+    assert not is_own_data(trained, files / "more.h5", ("path",))
     assert not is_own_data(trained, files / "other.h5")
     absent = network(path=str(files / "h.h5"), extra=str(files / "gone.h5"))
     assert not is_own_data(absent, files / "gone.h5")

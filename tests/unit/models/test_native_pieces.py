@@ -51,17 +51,12 @@ def differentiate(functions, factors, source):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("threads", [1, 3])
-def test_values_and_two_derivatives(name, threads):
+@pytest.mark.usefixtures("threads")
+def test_values_and_two_derivatives(name):
     paths, factors, source = draw(*SHAPES[name])
     expected = differentiate(build_piece_functions(paths), factors, source)
     functions = take_factors(NativePieces(paths, FORBIDDEN).functions, len(paths))
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        found = differentiate(functions, factors, source)
-    finally:
-        torch.set_num_threads(before)
+    found = differentiate(functions, factors, source)
     for own, torchs in zip(found, expected, strict=True):
         scale = float(torchs.detach().abs().max())
         torch.testing.assert_close(own, torchs, rtol=0, atol=1e-12 * scale)

@@ -46,17 +46,12 @@ def differentiate(contraction, features, species):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("threads", [1, 3])
-def test_values_and_two_derivatives(name, threads):
+@pytest.mark.usefixtures("threads")
+def test_values_and_two_derivatives(name):
     plain, native, features, species = build(*SHAPES[name])
     assert native.native.serves(features)
     expected = differentiate(plain, features, species)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        found = differentiate(native, features, species)
-    finally:
-        torch.set_num_threads(before)
+    found = differentiate(native, features, species)
     for own, torchs in zip(found, expected, strict=True):
         scale = max(float(torchs.abs().max()), 1e-9)
         torch.testing.assert_close(own, torchs, rtol=0, atol=1e-12 * scale)
